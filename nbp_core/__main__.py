@@ -1,0 +1,7 @@
+"""python -m nbp_core <verb>"""
+
+import sys
+
+from nbp_core.cli import main
+
+sys.exit(main())

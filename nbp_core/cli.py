@@ -1,0 +1,183 @@
+"""The command line: verbs, their options, and their errors as one sentence with exit code 2.
+
+With --json a verb prints one JSON object on stdout and nothing else; text for people and progress
+go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from nbp_core.checkpoint import describe_models
+from nbp_core.config import CLIP_FRAMES, SamplingConfig, parse_block_shape
+from nbp_core.doctor import examine
+from nbp_core.pipeline import VideoPipeline
+from nbp_core.train import commands as train_commands
+from nbp_core.video import Frames, read_context, write_gif, write_video
+
+MODELS_FOLDER = Path("weights")
+CONTEXT_FRAMES = 5
+WRITERS = {".mp4": write_video, ".gif": write_gif}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with its errors as one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} (see {self.prog} --help)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs; the chosen verb's function is in `run`."""
+    parser = _Parser(prog="python -m nbp_core", description="NBP Studio's engine.")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    _add_generate(verbs)
+
+    models = verbs.add_parser("models", help="list the models of a folder")
+    models.add_argument("--folder", type=Path, default=MODELS_FOLDER)
+    models.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    models.set_defaults(run=_models)
+
+    doctor = verbs.add_parser("doctor", help="what is installed, which weights, a timed self-test")
+    doctor.add_argument("--folder", type=Path, default=MODELS_FOLDER)
+    doctor.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    doctor.set_defaults(run=_doctor)
+
+    train_commands.add_verbs(verbs)
+    return parser
+
+
+def _add_generate(verbs: Any) -> None:
+    parser = verbs.add_parser("generate", help="make a clip from an action or from first frames")
+    parser.add_argument("--model", type=Path, required=True, help="folder of a transformer")
+    parser.add_argument("--action", help="named action, such as door-open")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--first-frame", type=Path, help="picture or clip to start from")
+    start.add_argument("--context", type=Path, help="clip whose first frames are given")
+    parser.add_argument(
+        "--context-frames", type=int, default=CONTEXT_FRAMES, help="frames taken of --context"
+    )
+    parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
+    parser.add_argument("--frames", type=int, default=CLIP_FRAMES, help="length: 17, 33, 65, ...")
+    defaults = SamplingConfig()
+    parser.add_argument("--temperature", type=float, default=defaults.temperature)
+    parser.add_argument("--top-k", type=int, default=defaults.top_k)
+    parser.add_argument("--top-p", type=float, default=defaults.top_p)
+    parser.add_argument("--guidance", type=float, default=defaults.guidance_scale)
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--scale", type=int, default=4, help="enlarges each pixel of the clip")
+    parser.add_argument("--out", type=Path, required=True, help="clip to write, .mp4 or .gif")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.set_defaults(run=_generate)
+
+
+def _generate(args: argparse.Namespace) -> None:
+    sampling = SamplingConfig(
+        block_shape=None if args.block is None else parse_block_shape(args.block),
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        guidance_scale=args.guidance,
+        seed=args.seed,
+    )
+    if args.out.suffix.lower() not in WRITERS:
+        raise ValueError(f"--out must end in .mp4 or .gif, not {args.out.name!r}")
+    if not args.out.parent.is_dir():
+        raise ValueError(f"the folder of --out does not exist: {args.out.parent}")
+    if not 1 <= args.scale <= 8:
+        raise ValueError(f"--scale must be between 1 and 8, not {args.scale}")
+    frames = _context(args)
+    pipeline = VideoPipeline.from_pretrained(args.model, device=args.device)
+    run = pipeline.stream(args.action, frames, args.frames, sampling)
+    with tqdm(total=None, unit="step", disable=args.json) as bar:
+        for step in run:
+            bar.total = step.num_steps
+            bar.update()
+    result = run.generation()
+    if args.out.suffix.lower() == ".mp4":
+        comment = json.dumps(result.manifest, sort_keys=True)
+        write_video(args.out, result.frames_THWC, scale=args.scale, comment=comment)
+    else:
+        write_gif(args.out, result.frames_THWC, scale=args.scale)
+    report = {
+        "out": str(args.out),
+        "steps": result.steps,
+        "timings": result.timings,
+        "manifest": result.manifest,
+    }
+    if args.json:
+        print(json.dumps(report))
+        return
+    seconds = sum(result.timings["per_step_s"])
+    print(
+        f"{args.out}: {len(result.frames_THWC)} frames in {result.steps} steps, {seconds:.2f} s of "
+        f"sampling and {result.timings['detokenize_s']:.2f} s of decoding, on {pipeline.device}",
+        file=sys.stderr,
+    )
+
+
+def _context(args: argparse.Namespace) -> Frames | None:
+    """The known frames a command names, or None. Raises MediaError or ValueError."""
+    if args.first_frame is not None:
+        return read_context(args.first_frame, max_frames=1)
+    if args.context is None:
+        return None
+    frames = read_context(args.context, max_frames=args.context_frames)
+    if len(frames) < args.context_frames:
+        raise ValueError(
+            f"{args.context.name} has {len(frames)} frames, too few for a context of "
+            f"{args.context_frames}"
+        )
+    return frames
+
+
+def _models(args: argparse.Namespace) -> None:
+    models = describe_models(args.folder)
+    if args.json:
+        print(json.dumps({"models": [asdict(model) for model in models]}))
+        return
+    for model in models:
+        text = f"{model.name:12} {model.kind:12} {model.num_parameters / 1e6:8.2f} M parameters"
+        text += f" {model.num_bytes / 2**20:8.1f} MiB"
+        if model.actions:
+            text += f"  {len(model.actions)} actions"
+        print(text, file=sys.stderr)
+    if not models:
+        print(f"no models in {args.folder}", file=sys.stderr)
+
+
+def _doctor(args: argparse.Namespace) -> None:
+    report = examine(args.folder, args.device)
+    if args.json:
+        print(json.dumps(report.to_dict()))
+    else:
+        print(report.text(), file=sys.stderr)
+    if report.faults:
+        raise ValueError(f"{len(report.faults)} of the models cannot be used: {report.faults[0]}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a verb; 0 when it did its work, 2 after one sentence on stderr when it could not."""
+    try:
+        args = build_parser().parse_args(argv)
+        args.run(args)
+    except ValueError as error:
+        print(str(error), file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0

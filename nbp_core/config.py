@@ -1,0 +1,313 @@
+"""Frozen configurations and named presets; JSON in and out. Knows nothing of torch.
+
+Shape words: a grid is (t, h, w) tokens, a block shape is (t, h, w) tokens, a kernel or stride is
+(time, height, width).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+Size3 = tuple[int, int, int]
+LayoutKind = Literal["plain", "hybrid", "elastic"]
+
+FORMAT_VERSION = 1
+CLIP_FRAMES = 17
+CLIP_SIDE = 128
+CLIP_FPS = 8
+
+# The six block shapes of the paper's figures 6 and 7, and the five of its table 3.
+FIGURE6_SHAPES: tuple[Size3, ...] = (
+    (1, 1, 1),
+    (1, 1, 8),
+    (1, 1, 16),
+    (1, 2, 16),
+    (1, 4, 16),
+    (1, 16, 16),
+)
+TABLE3_SHAPES: tuple[Size3, ...] = ((1, 4, 4), (2, 1, 8), (1, 1, 16), (2, 2, 2), (1, 1, 8))
+
+
+def parse_block_shape(text: str) -> Size3:
+    """'1x1x16' -> (1, 1, 16). Raises ValueError on anything that is not three whole numbers."""
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ValueError(
+            f"block shape {text!r} is not three numbers (time x height x width) such as 1x1x16"
+        )
+    t, h, w = map(int, parts)
+    return t, h, w
+
+
+def format_block_shape(shape: Size3) -> str:
+    """(1, 1, 16) -> '1x1x16'."""
+    return "x".join(map(str, shape))
+
+
+def _from_json(kind: Any, value: Any) -> Any:
+    """Rebuilds a field of the annotated kind (nested dataclasses, tuples) from JSON values."""
+    origin = typing.get_origin(kind)
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, value)
+    if origin is tuple:
+        args = typing.get_args(kind)
+        kinds = [args[0]] * len(value) if args[1:] == (...,) else args
+        return tuple(_from_json(k, v) for k, v in zip(kinds, value, strict=True))
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _from_json(typing.get_args(kind)[0], value)
+    return value
+
+
+def _build(kind: Any, data: dict[str, Any]) -> Any:
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise ValueError(f"unknown setting {unknown[0]!r} in a {kind.__name__}")
+    return kind(**{name: _from_json(hints[name], value) for name, value in data.items()})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JsonConfig:
+    """A frozen dataclass that goes to JSON and comes back equal."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Raises ValueError for unknown, missing or impossible settings."""
+        try:
+            return typing.cast(Self, _build(cls, data))
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"not a complete {cls.__name__}: {error}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        return cls.from_dict(json.loads(path.read_text()))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageConfig(JsonConfig):
+    """Residual units of one resolution: the encoder's count and the decoder's may differ."""
+
+    width: int
+    encoder_units: int
+    decoder_units: int
+    kernel: Size3 = (3, 3, 3)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerConfig(JsonConfig):
+    """Causal 3D CNN with FSQ. Stages run from the finest to the coarsest resolution."""
+
+    name: str
+    stages: tuple[StageConfig, ...]
+    strides: tuple[Size3, ...]
+    """Downsampling between neighbouring stages, one fewer than stages."""
+    levels: tuple[int, ...]
+    """FSQ levels of each latent channel; their product is the codebook size."""
+    patch: int = 1
+    """Side of the space-to-depth stem: pixels of a patch x patch square become channels."""
+    up_kernel: Size3 = (3, 3, 3)
+    io_kernel: Size3 = (3, 3, 3)
+    """Kernel of the first encoder and the last decoder convolution."""
+    norm_groups: int = 32
+
+    def __post_init__(self) -> None:
+        if len(self.strides) != len(self.stages) - 1:
+            raise ValueError("a tokenizer needs one stride fewer than it has stages")
+        if any(level < 2 for level in self.levels):
+            raise ValueError("every FSQ level must be at least 2")
+        if any(stage.width % self.norm_groups for stage in self.stages):
+            raise ValueError(f"every stage width must be a multiple of {self.norm_groups}")
+
+    @property
+    def codebook_size(self) -> int:
+        return math.prod(self.levels)
+
+    @property
+    def time_factor(self) -> int:
+        return math.prod(stride[0] for stride in self.strides)
+
+    @property
+    def space_factor(self) -> int:
+        return self.patch * math.prod(stride[1] for stride in self.strides)
+
+    def grid(self, num_frames: int, height: int, width: int) -> Size3:
+        """(t, h, w) of the tokens of a clip. Raises ValueError for a size that does not fit."""
+        time, space = self.time_factor, self.space_factor
+        if num_frames < 1 or (num_frames - 1) % time:
+            raise ValueError(f"a clip must have 1 + {time}n frames, not {num_frames}")
+        if height % space or width % space or not height or not width:
+            raise ValueError(f"frame sides must be multiples of {space}, not {height} x {width}")
+        return 1 + (num_frames - 1) // time, height // space, width // space
+
+    def num_frames(self, num_latent_frames: int) -> int:
+        return 1 + (num_latent_frames - 1) * self.time_factor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformerConfig(JsonConfig):
+    """Block-attention transformer over one sequence layout (blocks.py says how it is laid out)."""
+
+    name: str
+    num_layers: int
+    width: int
+    num_heads: int
+    layout: LayoutKind
+    codebook_size: int
+    block_shape: Size3 = (1, 1, 16)
+    """Trained block shape; for elastic models only the default one."""
+    grid: Size3 = (5, 16, 16)
+    num_conditions: int = 0
+    """Size of the condition vocabulary; an elastic model's last one means 'no condition'."""
+    prefix_len: int = 0
+    """Condition tokens before BOV."""
+    actions: tuple[str, ...] = ()
+    """Names of the condition ids, in order; empty when prompts are text."""
+    max_len: int = 5120
+    """Learned absolute positions (plain and hybrid)."""
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+    rope: bool = False
+    rms_norm: bool = False
+    swiglu: bool = False
+    tied_head: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width % self.num_heads:
+            raise ValueError(f"width {self.width} is not a multiple of {self.num_heads} heads")
+        if self.layout == "plain" and (self.prefix_len or self.num_conditions):
+            raise ValueError("a plain layout has no condition prefix")
+        if self.rope and self.layout != "elastic":
+            raise ValueError("RoPE over (t, h, w) needs the elastic layout's grid places")
+        if self.rope and (self.width // self.num_heads) % 16:
+            raise ValueError("RoPE over (t, h, w) needs a head width that is a multiple of 16")
+
+    @property
+    def num_special(self) -> int:
+        """BOV and the middle tokens: S ids, for the largest S of an elastic model."""
+        if self.layout == "plain":
+            return 0
+        if self.layout == "hybrid":
+            return math.prod(self.block_shape)
+        return self.grid[1] * self.grid[2]
+
+    @property
+    def first_condition_id(self) -> int:
+        return self.num_special
+
+    @property
+    def first_video_id(self) -> int:
+        return self.num_special + self.num_conditions
+
+    @property
+    def vocab_size(self) -> int:
+        return self.first_video_id + self.codebook_size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingConfig(JsonConfig):
+    """How logits become tokens. The defaults are the paper's.
+
+    Raises ValueError for a setting out of range.
+    """
+
+    block_shape: Size3 | None = None
+    """None is the model's own."""
+    temperature: float = 1.0
+    """0 is argmax."""
+    top_k: int = 16_000
+    top_p: float = 0.9
+    guidance_scale: float = 1.0
+    """Classifier-free guidance; 1 is off."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= 10:
+            raise ValueError(f"temperature must be between 0 and 10, not {self.temperature:g}")
+        if self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, not {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p:g}")
+        if not 0 <= self.guidance_scale <= 30:
+            raise ValueError(
+                f"guidance_scale must be between 0 and 30, not {self.guidance_scale:g}"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, not {self.seed}")
+
+
+def _stage(width: int, units: int) -> StageConfig:
+    return StageConfig(width=width, encoder_units=units, decoder_units=units)
+
+
+TOKENIZER_PRESETS: dict[str, TokenizerConfig] = {
+    "magvit2-64k": TokenizerConfig(
+        name="magvit2-64k",
+        stages=(_stage(128, 4), _stage(256, 4), _stage(256, 4), _stage(512, 8)),
+        strides=((1, 2, 2), (2, 2, 2), (2, 2, 2)),
+        levels=(8, 8, 8, 5, 5, 5),
+    ),
+    "nano": TokenizerConfig(
+        name="nano",
+        stages=(
+            StageConfig(width=64, encoder_units=1, decoder_units=2, kernel=(1, 3, 3)),
+            StageConfig(width=96, encoder_units=1, decoder_units=1),
+            StageConfig(width=128, encoder_units=1, decoder_units=1),
+        ),
+        strides=((2, 2, 2), (2, 1, 1)),
+        levels=(7, 5, 5, 5, 5),
+        patch=4,
+        up_kernel=(1, 3, 3),
+        io_kernel=(1, 3, 3),
+    ),
+}
+
+
+def paper_scale(name: str, num_layers: int, width: int, num_heads: int) -> TransformerConfig:
+    """A model of the paper's sizes, in the released unconditional layout (table of the paper)."""
+    return TransformerConfig(
+        name=name,
+        num_layers=num_layers,
+        width=width,
+        num_heads=num_heads,
+        layout="plain",
+        codebook_size=64_000,
+    )
+
+
+def elastic(
+    name: str, num_layers: int, width: int, codebook_size: int, actions: tuple[str, ...]
+) -> TransformerConfig:
+    """One of our own models: any block shape with one set of weights, one condition token."""
+    return TransformerConfig(
+        name=name,
+        num_layers=num_layers,
+        width=width,
+        num_heads=width // 64,
+        layout="elastic",
+        codebook_size=codebook_size,
+        num_conditions=len(actions) + 1,
+        prefix_len=1,
+        actions=actions,
+        rope=True,
+        rms_norm=True,
+        swiglu=True,
+    )
+
+
+PAPER_PRESETS: dict[str, TransformerConfig] = {
+    "XL": paper_scale("XL", 24, 1536, 16),
+    "XXL": paper_scale("XXL", 24, 2048, 32),
+    "3B": paper_scale("3B", 32, 3072, 32),
+}
+ELASTIC_SIZES: dict[str, tuple[int, int]] = {"tiny": (4, 192), "small": (8, 320)}
+"""Layers and width of our own models; their codebook and actions come from what they train on."""

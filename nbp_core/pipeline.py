@@ -1,0 +1,291 @@
+"""VideoPipeline: numpy in, numpy out; the one door of the app, the command line and the tests.
+
+Tokenizer and transformer meet here, as integers. Shapes: frames_THWC uint8, tokens_thw int64,
+B samples of a batch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+import os
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from nbp_core.blocks import sequence_layout, tiles
+from nbp_core.checkpoint import (
+    CheckpointError,
+    load_config,
+    read_description,
+    weights_sha256,
+)
+from nbp_core.config import (
+    CLIP_FRAMES,
+    FIGURE6_SHAPES,
+    SamplingConfig,
+    Size3,
+    TokenizerConfig,
+    TransformerConfig,
+    format_block_shape,
+)
+from nbp_core.generation import Frames, Generation, plan_segments
+from nbp_core.run import GenerationRun, RunRequest, to_frames
+from nbp_core.tokenizer import VideoTokenizer
+from nbp_core.transformer import BlockTransformer
+from nbp_core.video import crop_resize
+
+MANIFEST_FORMAT = 1
+
+
+class VideoPipeline:
+    """A transformer with its tokenizer, on one device."""
+
+    def __init__(
+        self,
+        transformer: BlockTransformer,
+        tokenizer: VideoTokenizer,
+        identity: dict[str, str] | None = None,
+    ) -> None:
+        """`identity` goes into every manifest: fingerprints of the weights.
+
+        Raises ValueError if the two do not belong together.
+        """
+        self.transformer = transformer
+        self.tokenizer = tokenizer
+        self.identity = identity or {}
+        config = transformer.config
+        if config.codebook_size != tokenizer.config.codebook_size:
+            raise CheckpointError(
+                f"model {config.name!r} has {config.codebook_size:,} video ids but tokenizer "
+                f"{tokenizer.config.name!r} has {tokenizer.config.codebook_size:,} codes"
+            )
+        self.name = config.name
+        self.tokenizer_name = tokenizer.config.name
+        self.actions = config.actions
+        self.grid = config.grid
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: str = "auto") -> Self:
+        """Loads a transformer's folder and the tokenizer it names.
+
+        device: "cpu", "cuda" or "auto". Raises CheckpointError (a ValueError) saying what is
+        missing, corrupt or does not belong together.
+        """
+        folder = Path(folder)
+        description = read_description(folder)
+        load_config(folder, TransformerConfig)
+        reference = description.get("tokenizer") or {}
+        tokenizer_folder = Path(os.path.normpath(folder / str(reference.get("folder", ""))))
+        load_config(tokenizer_folder, TokenizerConfig)
+        fingerprint = weights_sha256(tokenizer_folder)
+        if fingerprint != reference.get("sha256"):
+            raise CheckpointError(
+                f"model {folder.name!r} was trained with another version of tokenizer "
+                f"{tokenizer_folder.name!r} (its fingerprint differs)"
+            )
+        chosen = _device(device)
+        dtype = torch.bfloat16 if chosen == "cuda" else torch.float32
+        transformer = BlockTransformer.from_pretrained(folder, device=chosen, dtype=dtype)
+        tokenizer = VideoTokenizer.from_pretrained(tokenizer_folder, device=chosen)
+        identity = {"sha256": weights_sha256(folder), "tokenizer_sha256": fingerprint}
+        return cls(transformer, tokenizer, identity)
+
+    @property
+    def device(self) -> str:
+        return next(self.transformer.parameters()).device.type
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.transformer.parameters())
+
+    @property
+    def side(self) -> int:
+        """Pixels of a frame's side."""
+        return self.grid[1] * self.tokenizer.config.space_factor
+
+    @property
+    def block_shapes(self) -> tuple[Size3, ...]:
+        """The block shapes to offer: the paper's six for an elastic model, else the trained one."""
+        config = self.transformer.config
+        if config.layout != "elastic":
+            return (config.block_shape,)
+        return tuple(shape for shape in FIGURE6_SHAPES if tiles(self.grid, shape))
+
+    def num_steps(
+        self, block_shape: Size3, num_context_frames: int = 0, num_frames: int = CLIP_FRAMES
+    ) -> int:
+        """Forward steps of a generation, prefills included. Raises ValueError as generate does."""
+        frame_tokens = math.prod(self.grid[1:])
+        return sum(
+            len(
+                sequence_layout(self.transformer.config, block_shape, segment.total).decode_steps(
+                    segment.known * frame_tokens
+                )
+            )
+            for segment in plan_segments(
+                num_context_frames, num_frames, self.grid[0], self.tokenizer.config
+            )
+        )
+
+    def reconstruct(self, frames_THWC: Frames) -> Frames:
+        """What the tokenizer makes of frames: 1 + 4n of them, of any size (cropped and resized)."""
+        clip = self._to_clip(frames_THWC)
+        decoded = to_frames(self.tokenizer.decode(self.tokenizer.encode(clip)))
+        frames: Frames = decoded[0]
+        return frames
+
+    def generate(
+        self,
+        action: str | None = None,
+        frames_THWC: Frames | None = None,
+        num_frames: int = CLIP_FRAMES,
+        sampling: SamplingConfig | None = None,
+        stop: threading.Event | None = None,
+    ) -> Generation:
+        """A clip of num_frames frames, from an action, from known first frames, or both.
+
+        frames_THWC: the context, uint8 RGB, 1 + 4n frames of any size (cropped to a square and
+        resized). num_frames: 1 + 4n; beyond the model's own length it goes on from its last five
+        frames. Raises ValueError, one sentence, for anything that cannot be done.
+        """
+        return self.generate_batch(1, action, frames_THWC, num_frames, sampling, stop)[0]
+
+    def generate_batch(
+        self,
+        num_samples: int,
+        action: str | None = None,
+        frames_THWC: Frames | None = None,
+        num_frames: int = CLIP_FRAMES,
+        sampling: SamplingConfig | None = None,
+        stop: threading.Event | None = None,
+    ) -> list[Generation]:
+        """Several different clips of the same request, in one batch; otherwise like generate."""
+        run = self._run(num_samples, action, frames_THWC, num_frames, sampling, stop)
+        for _ in run:
+            continue
+        return [run.generation(i) for i in range(num_samples)]
+
+    def stream(
+        self,
+        action: str | None = None,
+        frames_THWC: Frames | None = None,
+        num_frames: int = CLIP_FRAMES,
+        sampling: SamplingConfig | None = None,
+        stop: threading.Event | None = None,
+    ) -> GenerationRun:
+        """Like generate, step by step: an iterator of BlockStep.
+
+        Its generation() gives the Generation of what there is so far; a set `stop` ends it before
+        the next step.
+        """
+        return self._run(1, action, frames_THWC, num_frames, sampling, stop)
+
+    def _run(
+        self,
+        num_samples: int,
+        action: str | None,
+        frames_THWC: Frames | None,
+        num_frames: int,
+        sampling: SamplingConfig | None,
+        stop: threading.Event | None,
+    ) -> GenerationRun:
+        sampling = sampling or SamplingConfig()
+        conditions, nulls = self._conditions(action, num_samples, sampling)
+        context = None if frames_THWC is None else self._to_clip(frames_THWC)
+        num_context = 0 if context is None else context.shape[2]
+        if context is None and self.transformer.config.layout == "plain":
+            raise ValueError(f"model {self.name!r} has no actions: give it first frames to extend")
+        shape = sampling.block_shape or self.transformer.config.block_shape
+        request = RunRequest(
+            num_samples=num_samples,
+            context_BCTHW=context,
+            conditions_BP=conditions,
+            null_conditions_BP=nulls,
+            segments=plan_segments(num_context, num_frames, self.grid[0], self.tokenizer.config),
+            num_steps=self.num_steps(shape, num_context, num_frames),
+            num_frames=num_frames,
+            block_shape=shape,
+            sampling=sampling,
+            manifest=self._manifest(action, frames_THWC, num_context, num_frames, shape, sampling),
+        )
+        return GenerationRun(self.transformer, self.tokenizer, request, stop)
+
+    def _to_clip(self, frames_THWC: Frames) -> Tensor:
+        """Frames of any size -> clip_BCTHW of the model's, on its device."""
+        if frames_THWC.ndim != 4 or frames_THWC.shape[3] != 3 or frames_THWC.dtype != np.uint8:
+            raise ValueError("frames must be uint8 of shape (T, H, W, 3)")
+        side = self.side
+        if frames_THWC.shape[1:3] != (side, side):
+            frames_THWC = crop_resize(frames_THWC, side)
+        self.tokenizer.config.grid(len(frames_THWC), side, side)
+        frames = torch.from_numpy(np.ascontiguousarray(frames_THWC)).to(self.device)
+        return rearrange(frames, "t h w c -> 1 c t h w").float() / 255
+
+    def _conditions(
+        self, action: str | None, batch: int, sampling: SamplingConfig
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Condition ids (B, P) of the request and, where guidance wants them, of 'no condition'."""
+        config = self.transformer.config
+        if action is not None and action not in config.actions:
+            raise ValueError(self._unknown_action(action))
+        if config.prefix_len == 0:
+            return None, None
+        none = config.first_condition_id + config.num_conditions - 1
+        chosen = (
+            none if action is None else config.first_condition_id + config.actions.index(action)
+        )
+        shape = (batch, config.prefix_len)
+        conditions = torch.full(shape, chosen, device=self.device)
+        guided = action is not None and sampling.guidance_scale != 1
+        return conditions, torch.full(shape, none, device=self.device) if guided else None
+
+    def _unknown_action(self, action: str) -> str:
+        if not self.actions:
+            return f"model {self.name!r} knows no actions, so {action!r} cannot be asked of it"
+        near = difflib.get_close_matches(action.lower(), self.actions, n=3, cutoff=0.3)
+        return f"unknown action {action!r}; the nearest are {', '.join(near or self.actions[:3])}"
+
+    def _manifest(
+        self,
+        action: str | None,
+        frames_THWC: Frames | None,
+        num_context: int,
+        num_frames: int,
+        shape: Size3,
+        sampling: SamplingConfig,
+    ) -> dict[str, Any]:
+        """All that is needed to repeat a generation, nothing that differs between repetitions."""
+        context = None
+        if frames_THWC is not None:
+            digest = hashlib.sha256(np.ascontiguousarray(frames_THWC).tobytes()).hexdigest()
+            context = {"num_frames": num_context, "sha256": digest}
+        return {
+            "format": MANIFEST_FORMAT,
+            "generated": True,
+            "software": "NBP Studio",
+            "model": self.name,
+            "tokenizer": self.tokenizer_name,
+            **self.identity,
+            "action": action,
+            "context": context,
+            "num_frames": num_frames,
+            "block_shape": format_block_shape(shape),
+            "sampling": {k: v for k, v in sampling.to_dict().items() if k != "block_shape"},
+            "device": self.device,
+            "torch": torch.__version__,
+        }
+
+
+def _device(name: str) -> str:
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda, not {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("no CUDA device was found; use --device cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name

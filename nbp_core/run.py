@@ -1,0 +1,218 @@
+"""One generation under way: segments of tokens from the sampler, frames as they are completed.
+
+Shapes: B samples, frames_BTHWC uint8, tokens_Bthw of the whole video's grid.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from nbp_core.blocks import SequenceLayout, sequence_layout
+from nbp_core.causal_conv import StreamState
+from nbp_core.config import SamplingConfig, Size3
+from nbp_core.generation import CARRY_FRAMES, BlockStep, Frames, Generation, Segment, Timings
+from nbp_core.sampler import Sampler, TokenStep, synchronize
+from nbp_core.tokenizer import VideoTokenizer
+from nbp_core.transformer import BlockTransformer
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """A checked request, in the models' own terms."""
+
+    num_samples: int
+    context_BCTHW: Tensor | None
+    conditions_BP: Tensor | None
+    null_conditions_BP: Tensor | None
+    segments: list[Segment]
+    num_steps: int
+    num_frames: int
+    block_shape: Size3
+    sampling: SamplingConfig
+    manifest: dict[str, Any]
+
+
+class GenerationRun:
+    """Iterator of BlockStep; generation() is what there is so far."""
+
+    def __init__(
+        self,
+        transformer: BlockTransformer,
+        tokenizer: VideoTokenizer,
+        request: RunRequest,
+        stop: threading.Event | None,
+    ) -> None:
+        self._transformer = transformer
+        self._tokenizer = tokenizer
+        self._request = request
+        self._stop = stop
+        self._device = next(transformer.parameters()).device
+        self._rng = torch.Generator(self._device).manual_seed(request.sampling.seed)
+        self._frames: list[Frames] = []
+        self._shown = 0
+        self._latents: list[Tensor] = []
+        self._tokenize_s = self._detokenize_s = 0.0
+        self._per_step_s: list[float] = []
+        self._steps = self._advance()
+
+    def __iter__(self) -> Iterator[BlockStep]:
+        return self
+
+    def __next__(self) -> BlockStep:
+        return next(self._steps)
+
+    def generation(self, sample: int = 0) -> Generation:
+        """The clip so far of one sample of the batch; whole once the iterator ended unstopped."""
+        side = self._transformer.config.grid[1] * self._tokenizer.config.space_factor
+        empty = np.zeros((self._request.num_samples, 0, side, side, 3), np.uint8)
+        frames = np.concatenate([empty, *self._frames], axis=1)
+        grid = self._transformer.config.grid
+        nothing = torch.zeros((self._request.num_samples, 0, *grid[1:]), dtype=torch.int64)
+        tokens = torch.cat([nothing, *(latent.cpu() for latent in self._latents)], dim=1)
+        return Generation(
+            frames_THWC=frames[sample],
+            tokens_thw=tokens[sample].numpy(),
+            steps=len(self._per_step_s),
+            timings=Timings(
+                tokenize_s=self._tokenize_s,
+                prefill_s=sum(self._per_step_s[:1]),
+                decode_s=sum(self._per_step_s[1:]),
+                detokenize_s=self._detokenize_s,
+                per_step_s=list(self._per_step_s),
+            ),
+            manifest=self._request.manifest,
+            is_complete=frames.shape[1] == self._request.num_frames,
+        )
+
+    def _advance(self) -> Iterator[BlockStep]:
+        began = time.perf_counter()
+        context = self._request.context_BCTHW
+        first = self._request.segments[0]
+        known = None
+        if context is not None:
+            known = self._encode(context).expand(self._request.num_samples, -1, -1, -1)
+            self._latents.append(known)
+            if known.shape[1] != first.known:
+                # Longer than one sequence: kept as it is; its last five frames are gone on from.
+                self._frames.append(self._decode(known, {}))
+                known = None
+        for segment in self._request.segments:
+            state: StreamState = {}
+            if segment.known == 0:
+                yield from self._advance_segment(segment, None, state, began)
+            elif known is not None:
+                self._frames.append(self._decode(known, state))
+                yield from self._advance_segment(segment, known, state, began)
+            else:
+                carried = self._encode(self._last_frames())
+                self._decode(carried, state)
+                yield from self._advance_segment(segment, carried, state, began)
+            known = None
+            if self._stop is not None and self._stop.is_set():
+                return
+
+    def _advance_segment(
+        self, segment: Segment, known_Bthw: Tensor | None, state: StreamState, began: float
+    ) -> Iterator[BlockStep]:
+        """The steps of one segment; frames are decoded as soon as their latent frame is whole."""
+        request, config = self._request, self._transformer.config
+        layout = sequence_layout(config, request.block_shape, segment.total)
+        done_latents = sum(latent.shape[1] for latent in self._latents)
+        offset = (done_latents - segment.known) * config.grid[1] * config.grid[2]
+        tokens_Bthw = torch.zeros(
+            (request.num_samples, *layout.blocks.grid), dtype=torch.int64, device=self._device
+        )
+        if known_Bthw is not None:
+            tokens_Bthw[:, : segment.known] = known_Bthw
+        progress = _Progress(layout, segment.known, tokens_Bthw)
+        sampler = Sampler(self._transformer, layout, request.sampling, self._rng)
+        for step in sampler.stream(
+            tokens_Bthw,
+            segment.known * config.grid[1] * config.grid[2],
+            request.conditions_BP,
+            request.null_conditions_BP,
+            self._stop,
+        ):
+            places = progress.add(step)
+            fresh = progress.take()
+            if fresh.shape[1]:
+                self._latents.append(fresh)
+                self._frames.append(self._decode(fresh, state))
+            shown, self._shown = self._shown, len(self._frames)
+            frames = [batch[0] for batch in self._frames[shown:]]
+            self._per_step_s.append(step.seconds)
+            yield BlockStep(
+                index=len(self._per_step_s) - 1,
+                num_steps=request.num_steps,
+                phase=step.phase,
+                tokens=step.tokens_Bn[0].cpu().numpy(),
+                places=(places + offset).numpy(),
+                elapsed=time.perf_counter() - began,
+                step_s=step.seconds,
+                cache_length=step.cache_length,
+                cache_bytes=step.cache_bytes,
+                new_frames=np.concatenate(frames) if frames else None,
+            )
+
+    def _last_frames(self) -> Tensor:
+        """The last five frames so far, as a clip."""
+        frames = np.concatenate(self._frames[-CARRY_FRAMES:], axis=1)[:, -CARRY_FRAMES:]
+        clip = torch.from_numpy(frames).to(self._device)
+        return rearrange(clip, "b t h w c -> b c t h w").float() / 255
+
+    def _encode(self, clip_BCTHW: Tensor) -> Tensor:
+        began = time.perf_counter()
+        tokens = self._tokenizer.encode(clip_BCTHW)
+        synchronize(self._device)
+        self._tokenize_s += time.perf_counter() - began
+        return tokens
+
+    def _decode(self, tokens_Bthw: Tensor, state: StreamState) -> Frames:
+        """The next frames (B, T, H, W, C) of the clip that `state` belongs to."""
+        began = time.perf_counter()
+        frames = to_frames(self._tokenizer.decode(tokens_Bthw, state))
+        self._detokenize_s += time.perf_counter() - began
+        return frames
+
+
+class _Progress:
+    """Which places of a segment are filled, and which latent frames that completes."""
+
+    def __init__(self, layout: SequenceLayout, num_known: int, tokens_Bthw: Tensor) -> None:
+        self._places = layout.blocks.places_NS.flatten()
+        self._tokens_Bthw = tokens_Bthw
+        self._filled_thw = torch.zeros(layout.blocks.grid, dtype=torch.bool)
+        self._filled_thw[:num_known] = True
+        self._taken = num_known
+
+    def add(self, step: TokenStep) -> Tensor:
+        """Writes a step's tokens on the grid; returns their places (n,)."""
+        places = self._places[step.first : step.first + step.tokens_Bn.shape[1]]
+        flat = self._tokens_Bthw.flatten(1)
+        flat[:, places.to(flat.device)] = step.tokens_Bn
+        self._filled_thw.view(-1)[places] = True
+        return places
+
+    def take(self) -> Tensor:
+        """The tokens of latent frames completed since the last call."""
+        whole = self._filled_thw.flatten(1).all(1)
+        done = int(whole.long().cumprod(0).sum())
+        fresh = self._tokens_Bthw[:, self._taken : done].clone()
+        self._taken = done
+        return fresh
+
+
+def to_frames(clip_BCTHW: Tensor) -> Frames:
+    """Clip in [0, 1] -> uint8 (B, T, H, W, C)."""
+    rounded = (clip_BCTHW * 255).round().to(torch.uint8)
+    frames: Frames = rearrange(rounded, "b c t h w -> b t h w c").cpu().numpy()
+    return frames

@@ -1,0 +1,108 @@
+"""SAMPLER: prefill, then one forward per block. Knows token ids and layouts, not pixels.
+
+Shapes: B batch, P condition tokens, n new tokens of a step, L positions.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nbp_core.blocks import NO_TOKEN, DecodeStep, SequenceLayout
+from nbp_core.config import SamplingConfig
+from nbp_core.sampling import guide, sample
+from nbp_core.transformer import BlockTransformer
+
+
+@dataclass(frozen=True)
+class TokenStep:
+    """Tokens that one forward step made: tokens_Bn at block-order ranks [first, first + n)."""
+
+    phase: str
+    tokens_Bn: Tensor
+    first: int
+    seconds: float
+    cache_length: int
+    cache_bytes: int
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for the device, so that a clock read after it is honest."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Sampler:
+    """Decodes one batch of clips; holds the model, never the reverse."""
+
+    def __init__(
+        self,
+        model: BlockTransformer,
+        layout: SequenceLayout,
+        sampling: SamplingConfig,
+        rng: torch.Generator,
+    ) -> None:
+        self.model = model
+        self.layout = layout
+        self.sampling = sampling
+        self.rng = rng
+
+    @torch.inference_mode()
+    def stream(
+        self,
+        tokens_Bthw: Tensor,
+        num_known_tokens: int,
+        conditions_BP: Tensor | None = None,
+        null_conditions_BP: Tensor | None = None,
+        stop: threading.Event | None = None,
+    ) -> Iterator[TokenStep]:
+        """Yields a TokenStep per forward step; the first is the prefill of all that is known.
+
+        tokens_Bthw covers the whole grid; its first num_known_tokens (whole latent frames) are
+        the context, the rest is ignored. With null conditions each step also runs without the
+        condition, for guidance. A set `stop` ends the stream before the next step.
+        """
+        layout, model = self.layout, self.model
+        ids_BL = layout.input_ids(tokens_Bthw, conditions_BP)
+        batch, device = ids_BL.shape[0], ids_BL.device
+        if null_conditions_BP is not None:
+            ids_BL = torch.cat([ids_BL, layout.with_conditions(ids_BL, null_conditions_BP)])
+        position_of = self._positions(device)
+        cache = model.new_cache(ids_BL.shape[0], layout.length)
+        for step in layout.decode_steps(num_known_tokens):
+            if stop is not None and stop.is_set():
+                return
+            began = time.perf_counter()
+            features = model.features(
+                ids_BL[:, step.start : step.stop], layout, start=step.start, cache=cache
+            )
+            logits = model.video_logits(features[:, -(step.last - step.first) :])
+            if null_conditions_BP is not None:
+                logits = guide(logits[:batch], logits[batch:], self.sampling.guidance_scale)
+            tokens = sample(logits, self.sampling, self.rng)
+            self._feed_back(ids_BL, tokens, step, position_of)
+            synchronize(device)
+            seconds = time.perf_counter() - began
+            yield TokenStep(step.phase, tokens, step.first, seconds, cache.length, cache.num_bytes)
+
+    def _positions(self, device: torch.device) -> Tensor:
+        """The input position of each token in block order; NO_TOKEN for the last block's."""
+        source = self.layout.source_L
+        position_of = torch.full((self.layout.blocks.num_tokens,), NO_TOKEN)
+        fed = source != NO_TOKEN
+        position_of[source[fed]] = torch.arange(self.layout.length)[fed]
+        return position_of.to(device)
+
+    def _feed_back(
+        self, ids_BL: Tensor, tokens_Bn: Tensor, step: DecodeStep, position_of: Tensor
+    ) -> None:
+        """Writes new tokens where later steps will read them as inputs."""
+        positions = position_of[step.first : step.last]
+        fed = positions != NO_TOKEN
+        ids = (tokens_Bn + self.layout.first_video_id)[:, fed]
+        ids_BL[:, positions[fed]] = ids.repeat(ids_BL.shape[0] // ids.shape[0], 1)

@@ -1,0 +1,1 @@
+"""Training: sources of clips, losses, one loop for both models."""

@@ -1,0 +1,179 @@
+"""Clips of camera moves over still pictures, made on the fly: eight more named actions.
+
+The names say what the CAMERA does, so the picture goes the other way: in `pan-left` the camera
+moves left and the things in the picture move right; in `turn-left` the camera rolls anticlockwise
+and the picture turns clockwise. Every clip starts upright. Shape letters: T H W frames, C colour.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+
+from nbp_core.config import CLIP_FRAMES, CLIP_SIDE
+from nbp_core.media_files import Frames, MediaError
+from nbp_core.video import read_image
+
+CAMERA_MOVES = (
+    "pan-left",
+    "pan-right",
+    "pan-up",
+    "pan-down",
+    "zoom-in",
+    "zoom-out",
+    "turn-left",
+    "turn-right",
+)
+
+PAN_TRAVEL = (0.25, 0.75)
+"""Way of a pan over the whole clip, in sides of the view."""
+ZOOM_RATIO = (1.3, 2.0)
+"""Largest over smallest view of a zoom."""
+TURN_DEGREES = (15.0, 45.0)
+VIEW_SHARE = (0.6, 1.0)
+"""Side of the view over the largest that fits the move into the picture."""
+
+_PICTURE_SIDE = 384
+_PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+_OVERSAMPLING = 2
+_DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A square cut of the picture: centre and side in its pixels, roll in radians, clockwise."""
+
+    x: float
+    y: float
+    side: float
+    roll: float = 0.0
+
+
+def camera_move(
+    picture_HWC: Frames,
+    move: str,
+    rng: np.random.Generator,
+    num_frames: int = CLIP_FRAMES,
+    side: int = CLIP_SIDE,
+) -> Frames:
+    """frames_THWC of one move at a random place and speed; never shows what is off the picture.
+
+    Raises ValueError for a move that is not in CAMERA_MOVES.
+    """
+    if move not in CAMERA_MOVES:
+        raise ValueError(f"camera move {move!r} is not one of {', '.join(CAMERA_MOVES)}")
+    height, width = picture_HWC.shape[:2]
+    views = _plan(move, width, height, rng, num_frames)
+    # Shrunk by area to about one pixel a sample, as warpAffine looks at a few pixels only.
+    shrink = min(view.side for view in views) / side
+    if shrink > 1:
+        size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
+        picture_HWC = cast(Frames, cv2.resize(picture_HWC, size, interpolation=cv2.INTER_AREA))
+    scale_x, scale_y = picture_HWC.shape[1] / width, picture_HWC.shape[0] / height
+    return np.stack([_shoot(picture_HWC, view, scale_x, scale_y, side) for view in views])
+
+
+def _plan(
+    move: str, width: int, height: int, rng: np.random.Generator, num_frames: int
+) -> list[_View]:
+    """The view of each frame, at even speed from the first to the last."""
+    kind, way = move.split("-")
+    share = rng.uniform(*VIEW_SHARE)
+    progress = np.linspace(0, 1, num_frames).tolist()
+    if kind == "pan":
+        dx, dy = _DIRECTIONS[way]
+        travel = rng.uniform(*PAN_TRAVEL)
+        side = share * min(width / (1 + travel * abs(dx)), height / (1 + travel * abs(dy)))
+        x, y = _place(
+            width, height, side * (1 + travel * abs(dx)), side * (1 + travel * abs(dy)), rng
+        )
+        return [
+            _View(x + dx * travel * side * (p - 0.5), y + dy * travel * side * (p - 0.5), side)
+            for p in progress
+        ]
+    if kind == "zoom":
+        ratio = rng.uniform(*ZOOM_RATIO)
+        side = share * min(width, height)
+        x, y = _place(width, height, side, side, rng)
+        # A zoom looks even when each frame is the same ratio to the one before.
+        return [_View(x, y, side * ratio ** -(p if way == "in" else 1 - p)) for p in progress]
+    roll = math.radians(rng.uniform(*TURN_DEGREES))
+    reach = math.cos(roll) + math.sin(roll)
+    side = share * min(width, height) / reach
+    x, y = _place(width, height, side * reach, side * reach, rng)
+    sign = -1 if way == "left" else 1
+    return [_View(x, y, side, sign * roll * p) for p in progress]
+
+
+def _place(
+    width: int, height: int, room_x: float, room_y: float, rng: np.random.Generator
+) -> tuple[float, float]:
+    """A random centre for something room_x by room_y wide inside the picture."""
+    x = room_x / 2 + rng.random() * (width - room_x)
+    y = room_y / 2 + rng.random() * (height - room_y)
+    return x, y
+
+
+def _shoot(picture_HWC: Frames, view: _View, scale_x: float, scale_y: float, side: int) -> Frames:
+    samples = side * _OVERSAMPLING
+    step = view.side / samples
+    cos, sin = math.cos(view.roll) * step, math.sin(view.roll) * step
+    middle = (samples - 1) / 2
+    # From a sample to the picture, (0, 0) being the corner of the first pixel, not its centre.
+    matrix = np.array(
+        [
+            [cos, -sin, view.x - (cos - sin) * middle],
+            [sin, cos, view.y - (sin + cos) * middle],
+        ]
+    )
+    matrix *= [[scale_x], [scale_y]]
+    matrix[:, 2] -= 0.5
+    sampled_HWC = cv2.warpAffine(
+        picture_HWC,
+        matrix,
+        (samples, samples),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return cast(Frames, cv2.resize(sampled_HWC, (side, side), interpolation=cv2.INTER_AREA))
+
+
+class PhotoClips:
+    """Draws clips of random camera moves over the pictures of a folder, kept small in memory.
+
+    Raises MediaError when the folder has no picture or one that cannot be read.
+    """
+
+    def __init__(self, folder: str | Path, seed: int = 0) -> None:
+        folder = Path(folder)
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PICTURE_SUFFIXES)
+        if not paths:
+            raise MediaError(f"{folder.name} has no pictures (JPEG, PNG, WebP).")
+        self.pictures = [_shrink(read_image(path)) for path in paths]
+        self.rng = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def draw(self, rng: np.random.Generator | None = None) -> tuple[Frames, str]:
+        """(frames_THWC, name of the move) of a random picture, half of them mirrored first."""
+        rng = self.rng if rng is None else rng
+        picture_HWC = self.pictures[rng.integers(len(self.pictures))]
+        if rng.random() < 0.5:
+            picture_HWC = np.ascontiguousarray(picture_HWC[:, ::-1])
+        move = CAMERA_MOVES[rng.integers(len(CAMERA_MOVES))]
+        return camera_move(picture_HWC, move, rng), move
+
+
+def _shrink(picture_HWC: Frames) -> Frames:
+    height, width = picture_HWC.shape[:2]
+    scale = _PICTURE_SIDE / min(height, width)
+    if scale >= 1:
+        return picture_HWC
+    size = (round(width * scale), round(height * scale))
+    return cast(Frames, cv2.resize(picture_HWC, size, interpolation=cv2.INTER_AREA))

@@ -1,0 +1,38 @@
+"""Training losses. Shapes: B batch, C colour, T H W pixels, M predicted positions, V codebook."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def reconstruction_loss(
+    output_BCTHW: Tensor, clip_BCTHW: Tensor, l1_weight: float
+) -> tuple[Tensor, Tensor]:
+    """(loss, mean squared error) of a reconstruction: 4 MSE + l1_weight * L1.
+
+    Early on the squared error carries the training; an L1 of the same weight stalls at a grey clip.
+    """
+    output = output_BCTHW.float()
+    mse = F.mse_loss(output, clip_BCTHW)
+    return 4 * mse + l1_weight * F.l1_loss(output, clip_BCTHW), mse
+
+
+def token_loss(logits_BMV: Tensor, targets_BM: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy a token, in nats, over the video ids alone."""
+    return F.cross_entropy(
+        logits_BMV.flatten(0, 1).float(), targets_BM.flatten(), label_smoothing=label_smoothing
+    )
+
+
+def spread_loss(latent_BthwD: Tensor) -> Tensor:
+    """How far the latent channels are from mean 0 and covariance 1.
+
+    There FSQ's levels are all in use and no two channels say the same thing.
+    """
+    flat = latent_BthwD.flatten(0, -2)
+    centred = flat - flat.mean(0)
+    covariance = centred.T @ centred / len(flat)
+    identity = torch.eye(flat.shape[1], device=flat.device)
+    return flat.mean(0).square().mean() + (covariance - identity).square().mean()

@@ -1,0 +1,240 @@
+"""BlockTransformer: token ids (+ cache) -> logits. Sampling and losses live elsewhere.
+
+Shapes: B batch, L sequence, D width, V vocabulary. Source: the paper's generator (pre-LayerNorm
+GPT, exact GELU, learned absolute positions, untied head without bias); the elastic inputs are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Self, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nbp_core.attention import Attention, KVCache, Mask, Rotation
+from nbp_core.blocks import SequenceLayout, sequence_layout
+from nbp_core.checkpoint import load_model
+from nbp_core.config import Size3, TransformerConfig
+
+
+def _norm(config: TransformerConfig) -> nn.Module:
+    return nn.RMSNorm(config.width, eps=1e-5) if config.rms_norm else nn.LayerNorm(config.width)
+
+
+class SwiGLU(nn.Module):
+    """(silu(gate x) * up x) down, with two thirds of the hidden width for equal cost."""
+
+    def __init__(self, width: int, ratio: float) -> None:
+        super().__init__()
+        hidden = 32 * round(ratio * width * 2 / 3 / 32)
+        self.gate_up = nn.Linear(width, 2 * hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        out: Tensor = self.down(F.silu(gate) * up)
+        return out
+
+
+def _mlp(config: TransformerConfig) -> nn.Module:
+    if config.swiglu:
+        return SwiGLU(config.width, config.mlp_ratio)
+    hidden = int(config.mlp_ratio * config.width)
+    return nn.Sequential(
+        nn.Linear(config.width, hidden), nn.GELU(), nn.Linear(hidden, config.width)
+    )
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and MLP, each beside a residual path."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.norm_1 = _norm(config)
+        self.attention = Attention(config.width, config.num_heads, config.dropout)
+        self.norm_2 = _norm(config)
+        self.mlp = _mlp(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def scale_down(self, factor: float) -> None:
+        """Shrinks what this layer adds to the residual path, for the start of training."""
+        last = self.mlp.down if isinstance(self.mlp, SwiGLU) else cast(nn.Sequential, self.mlp)[-1]
+        for linear in (self.attention.proj, cast(nn.Linear, last)):
+            nn.init.normal_(linear.weight, std=0.02 * factor)
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        mask: Mask | None,
+        rotation: Rotation | None,
+        cache: KVCache | None,
+        layer: int,
+    ) -> Tensor:
+        x_BLD = x_BLD + self.attention(self.norm_1(x_BLD), mask, rotation, cache, layer)
+        out: Tensor = x_BLD + self.dropout(self.mlp(self.norm_2(x_BLD)))
+        return out
+
+
+class GridEmbedding(nn.Module):
+    """What an elastic model adds to its inputs: where a position stands, what place it must
+    predict, and the block shape. The last row of the place tables stands for the prefix."""
+
+    def __init__(self, grid: Size3, width: int) -> None:
+        super().__init__()
+        num_places = math.prod(grid)
+        self.place = nn.Embedding(num_places + 1, width)
+        self.target = nn.Embedding(num_places + 1, width)
+        self.shape = nn.ModuleList([nn.Embedding(side + 1, width) for side in grid])
+
+    def forward(self, place_L: Tensor, target_L: Tensor, block_shape: Size3) -> Tensor:
+        """Places (NO_TOKEN in the prefix) -> (L, D)."""
+        last = self.place.num_embeddings - 1
+        out: Tensor = self.place(place_L.where(place_L >= 0, last))
+        out = out + self.target(target_L.where(target_L >= 0, last))
+        for table, side in zip(self.shape, block_shape, strict=True):
+            out = out + table(torch.tensor(side, device=place_L.device))
+        return out
+
+
+def _rotary_table(grid: Size3, head_width: int) -> Tensor:
+    """Angles (places + 1, head_width) over (t, h, w); the prefix (last row) is not rotated.
+
+    A quarter of the pairs turn with time, three eighths each with height and width.
+    """
+    t, h, w = grid
+    pairs = head_width // 2
+    shares = (pairs // 4, pairs * 3 // 8, pairs * 3 // 8)
+    places = torch.cartesian_prod(torch.arange(t), torch.arange(h), torch.arange(w)).float()
+    angles = [
+        places[:, axis, None] * torch.logspace(math.log2(math.pi / 2), -4, share, base=2.0)
+        for axis, share in enumerate(shares)
+    ]
+    half = torch.cat(angles, dim=1)
+    return torch.cat([F.pad(half, (0, 0, 0, 1))] * 2, dim=1)
+
+
+class BlockTransformer(nn.Module):
+    """Decoder-only transformer whose mask, not whose code, knows about blocks."""
+
+    rotary: Tensor
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tok_emb = nn.Embedding(config.vocab_size, config.width)
+        if config.layout == "elastic":
+            self.grid_emb = GridEmbedding(config.grid, config.width)
+        else:
+            self.pos_emb = nn.Parameter(torch.zeros(1, config.max_len, config.width))
+        self.layers = nn.ModuleList([Layer(config) for _ in range(config.num_layers)])
+        self.norm_f = _norm(config)
+        self.dropout = nn.Dropout(config.dropout)
+        if not config.tied_head:
+            self.head = nn.Linear(config.width, config.vocab_size, bias=False)
+        if config.rope:
+            table = _rotary_table(config.grid, config.width // config.num_heads)
+            self.register_buffer("rotary", table, persistent=False)
+        self._masks: dict[tuple[SequenceLayout, int, int], Mask] = {}
+        self.apply(self._init_weights)
+        for layer in self.layers:
+            cast(Layer, layer).scale_down(1 / math.sqrt(2 * config.num_layers))
+
+    @staticmethod
+    def _init_weights(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """Loads a model folder. Raises CheckpointError (a ValueError) saying what is wrong."""
+        return load_model(Path(folder), TransformerConfig, cls, device=device, dtype=dtype)
+
+    @property
+    def _head_weight(self) -> Tensor:
+        return self.tok_emb.weight if self.config.tied_head else self.head.weight
+
+    def forward(
+        self, ids_BL: Tensor, mask: Tensor | None = None, layout: SequenceLayout | None = None
+    ) -> Tensor:
+        """One masked forward over a sequence: ids_BL -> logits_BLV over the whole vocabulary.
+
+        mask is (L, L) bool, True = may attend; by default the layout's own. The layout says which
+        place each position has; by default the model's own block shape over a whole clip.
+        """
+        layout = layout or sequence_layout(self.config)
+        chosen = None if mask is None else Mask.of(mask.to(ids_BL.device))
+        return F.linear(self.features(ids_BL, layout, chosen), self._head_weight)
+
+    def features(
+        self,
+        ids_BL: Tensor,
+        layout: SequenceLayout,
+        mask: Mask | None = None,
+        start: int = 0,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Final hidden states (B, L, D) of the positions from `start` on.
+
+        With a cache, positions before `start` are taken from it and these are appended.
+        """
+        stop = start + ids_BL.shape[1]
+        if mask is None:
+            mask = self._layout_mask(layout, start, stop, ids_BL.device)
+        x = self.tok_emb(ids_BL)
+        rotation = None
+        if self.config.layout == "elastic":
+            place = layout.place_L[start:stop].to(x.device)
+            target = layout.target_place_L[start:stop].to(x.device)
+            x = x + self.grid_emb(place, target, layout.blocks.block_shape)
+            if self.config.rope:
+                # A query turns with the place it must predict: "the same place one frame earlier"
+                # is then one and the same offset for every block shape.
+                rotation = Rotation(query=self._turn(target, x), key=self._turn(place, x))
+        else:
+            x = x + self.pos_emb[:, start:stop]
+        x = self.dropout(x)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, mask, rotation, cache, i)
+        if cache is not None:
+            cache.length = stop
+        out: Tensor = self.norm_f(x)
+        return out
+
+    def video_logits(self, features: Tensor) -> Tensor:
+        """Features (..., D) -> logits (..., codebook) over the video ids: all one may sample."""
+        return F.linear(features, self._head_weight[self.config.first_video_id :])
+
+    def new_cache(self, batch: int, capacity: int) -> KVCache:
+        """An empty cache for sequences of up to `capacity` positions."""
+        config = self.config
+        head_width = config.width // config.num_heads
+        like = self.tok_emb.weight
+        return KVCache.allocate(
+            config.num_layers, batch, config.num_heads, capacity, head_width, like
+        )
+
+    def _turn(self, place_L: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        angles = self.rotary[place_L.where(place_L >= 0, self.rotary.shape[0] - 1)]
+        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+
+    def _layout_mask(
+        self, layout: SequenceLayout, start: int, stop: int, device: torch.device
+    ) -> Mask | None:
+        """The layout's mask for these positions; None where they see all there is."""
+        mask = layout.mask_LL[start:stop, :stop]
+        if bool(mask.all()):
+            return None
+        key = (layout, start, stop)
+        if key not in self._masks:
+            self._masks[key] = Mask.of(mask.to(device))
+        return self._masks[key]

@@ -1,0 +1,107 @@
+"""Models small enough for a unit test, with weights large enough that differences would show."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nbp_core.checkpoint import save_model, weights_sha256
+from nbp_core.config import (
+    LayoutKind,
+    Size3,
+    StageConfig,
+    TokenizerConfig,
+    TransformerConfig,
+)
+from nbp_core.pipeline import VideoPipeline
+from nbp_core.tokenizer import VideoTokenizer
+from nbp_core.transformer import BlockTransformer
+
+ACTIONS = ("door-open", "drawer-close", "pan-left")
+CODES = 60
+
+
+def tokenizer_config() -> TokenizerConfig:
+    return TokenizerConfig(
+        name="test-tokenizer",
+        stages=(
+            StageConfig(width=8, encoder_units=1, decoder_units=1, kernel=(1, 3, 3)),
+            StageConfig(width=16, encoder_units=1, decoder_units=1),
+            StageConfig(width=16, encoder_units=1, decoder_units=1),
+        ),
+        strides=((2, 2, 2), (2, 1, 1)),
+        levels=(5, 4, 3),
+        patch=4,
+        io_kernel=(1, 3, 3),
+        norm_groups=4,
+    )
+
+
+def transformer_config(
+    layout: LayoutKind = "elastic",
+    block_shape: Size3 = (1, 1, 16),
+    grid: Size3 = (5, 16, 16),
+    modern: bool = True,
+) -> TransformerConfig:
+    elastic = layout == "elastic"
+    return TransformerConfig(
+        name="test-transformer",
+        num_layers=2,
+        width=32,
+        num_heads=2,
+        layout=layout,
+        codebook_size=CODES,
+        block_shape=block_shape,
+        grid=grid,
+        num_conditions=0 if layout == "plain" else len(ACTIONS) + 1,
+        prefix_len={"plain": 0, "hybrid": 3, "elastic": 1}[layout],
+        actions=ACTIONS if elastic else (),
+        max_len=1400,
+        rope=elastic and modern,
+        rms_norm=modern,
+        swiglu=modern,
+    )
+
+
+def build_tokenizer(seed: int = 0) -> VideoTokenizer:
+    torch.manual_seed(seed)
+    tokenizer = VideoTokenizer(tokenizer_config())
+    _make_lively(tokenizer, 1.0)
+    return tokenizer
+
+
+def build_transformer(config: TransformerConfig, seed: int = 0) -> BlockTransformer:
+    torch.manual_seed(seed)
+    model = BlockTransformer(config)
+    _make_lively(model, 5.0)
+    return model
+
+
+def _make_lively(model: nn.Module, scale: float) -> None:
+    """Scales matrices up and moves biases off zero, so that no path of the network is idle."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(scale)
+            else:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    model.eval().requires_grad_(False)
+
+
+def build_pipeline(layout: LayoutKind = "elastic") -> VideoPipeline:
+    return VideoPipeline(build_transformer(transformer_config(layout)), build_tokenizer())
+
+
+def save_pipeline(folder: Path) -> Path:
+    """Both models as folders, as they are bundled; returns the transformer's."""
+    tokenizer, transformer = build_tokenizer(), build_transformer(transformer_config())
+    save_model(folder / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
+    reference = {"folder": "../nano", "sha256": weights_sha256(folder / "nano")}
+    save_model(
+        folder / "tiny",
+        "transformer",
+        transformer.config,
+        transformer.state_dict(),
+        tokenizer=reference,
+    )
+    return folder / "tiny"
