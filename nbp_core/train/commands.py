@@ -1,0 +1,187 @@
+"""Training's verbs of the command line: data, train-tokenizer, train-transformer."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from nbp_core.checkpoint import weights_sha256
+from nbp_core.config import ELASTIC_SIZES, TOKENIZER_PRESETS, TokenizerConfig, elastic
+from nbp_core.media_files import Frames
+from nbp_core.tokenizer import VideoTokenizer
+from nbp_core.train.camera_moves import CAMERA_MOVES, PhotoClips
+from nbp_core.train.data import Split, load_frames, open_clips
+from nbp_core.train.metaworld import render
+from nbp_core.train.tokens import TokenSet, encode_clips
+from nbp_core.train.train_tokenizer import TokenizerRecipe, train_tokenizer
+from nbp_core.train.train_transformer import TransformerRecipe, train_transformer
+from nbp_core.train.trainer import TrainConfig, TrainStep
+
+PHOTO_LOOK = "photo"
+
+
+def add_verbs(verbs: Any) -> None:
+    """Adds the training verbs to the command line's parser."""
+    data = verbs.add_parser("data", help="make training clips")
+    sources = data.add_subparsers(required=True, metavar="SOURCE")
+    metaworld = sources.add_parser("metaworld", help="render 50 robot-arm actions")
+    metaworld.add_argument("out", type=Path, help="folder for the shards")
+    metaworld.add_argument("--split", choices=("train", "val"), default="train")
+    metaworld.add_argument("--clips", type=int, default=160, help="clips of each action")
+    metaworld.add_argument("--seed", type=int, default=0)
+    metaworld.add_argument("--actions", nargs="+", help="only these; default: all fifty")
+    metaworld.set_defaults(run=_metaworld)
+
+    tokenizer = verbs.add_parser("train-tokenizer", help="train a tokenizer on clips")
+    _add_common(tokenizer, lr=8e-4, batch_size=8)
+    tokenizer.add_argument("--preset", choices=sorted(TOKENIZER_PRESETS), default="nano")
+    tokenizer.add_argument("--name", help="name of the model; default: the preset's")
+    tokenizer.set_defaults(run=_train_tokenizer)
+
+    transformer = verbs.add_parser("train-transformer", help="train a transformer on tokens")
+    _add_common(transformer, lr=2e-3, batch_size=4)
+    transformer.add_argument("--tokenizer", type=Path, required=True, help="its model folder")
+    transformer.add_argument("--size", choices=sorted(ELASTIC_SIZES), default="tiny")
+    transformer.add_argument("--name", help="name of the model; default: the size's")
+    transformer.add_argument(
+        "--photo-clips", type=int, default=400, help="camera-move clips to encode"
+    )
+    transformer.add_argument(
+        "--stock-weight", type=float, default=1.0, help="weight of clips with the stock look"
+    )
+    transformer.add_argument("--limit", type=int, help="clips of each action to encode")
+    transformer.add_argument("--muon-lr", type=float, help="Muon for the matrices, at this rate")
+    transformer.set_defaults(run=_train_transformer)
+
+
+def _add_common(parser: argparse.ArgumentParser, lr: float, batch_size: int) -> None:
+    parser.add_argument("--clips", type=Path, required=True, help="folder of shards or of videos")
+    parser.add_argument("--photos", type=Path, help="folder of pictures for camera moves")
+    parser.add_argument("--run", type=Path, required=True, dest="run_folder", help="run folder")
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--minutes", type=float, help="time budget")
+    budget.add_argument("--steps", type=int, help="budget in steps")
+    parser.add_argument("--lr", type=float, default=lr)
+    parser.add_argument("--batch-size", type=int, default=batch_size)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+
+
+def _train_config(args: argparse.Namespace, muon_lr: float | None = None) -> TrainConfig:
+    return TrainConfig(
+        minutes=args.minutes,
+        steps=args.steps,
+        lr=args.lr,
+        batch_size=args.batch_size,
+        seed=args.seed,
+        muon_lr=muon_lr,
+    )
+
+
+def _metaworld(args: argparse.Namespace) -> None:
+    render(args.out, args.split, args.clips, args.seed, args.actions)
+
+
+def _train_tokenizer(args: argparse.Namespace) -> None:
+    config = TOKENIZER_PRESETS[args.preset]
+    cache = args.run_folder / "frames"
+    photos = None if args.photos is None else PhotoClips(args.photos)
+    _show(
+        train_tokenizer(
+            replace(config, name=args.name or config.name),
+            TokenizerRecipe(),
+            _train_config(args),
+            args.run_folder,
+            load_frames(args.clips, "train", cache)[0],
+            load_frames(args.clips, "val", cache)[0],
+            photos,
+            device=args.device,
+        )
+    )
+
+
+def _train_transformer(args: argparse.Namespace) -> None:
+    tokenizer = VideoTokenizer.from_pretrained(args.tokenizer, device=args.device)
+    train, val = (_token_set(args, tokenizer, split) for split in ("train", "val"))
+    actions = _actions(train)
+    layers, width = ELASTIC_SIZES[args.size]
+    name = args.name or args.size
+    config = elastic(name, layers, width, tokenizer.config.codebook_size, actions)
+    _show(
+        train_transformer(
+            config,
+            TransformerRecipe(look_weights=(("stock", args.stock_weight),)),
+            _train_config(args, args.muon_lr),
+            args.run_folder,
+            train,
+            val,
+            args.tokenizer,
+            device=args.device,
+        )
+    )
+
+
+def _actions(train: TokenSet) -> tuple[str, ...]:
+    """The named actions, camera moves last."""
+    names = set(train.actions)
+    return (*sorted(names - set(CAMERA_MOVES)), *(m for m in CAMERA_MOVES if m in names))
+
+
+def _token_set(args: argparse.Namespace, tokenizer: VideoTokenizer, split: Split) -> TokenSet:
+    """The clips of a split and camera moves over the photographs, encoded once per run."""
+    folder = args.run_folder / "tokens" / split
+    fingerprint = weights_sha256(args.tokenizer)
+    known = TokenSet.load(folder, fingerprint)
+    if known is not None:
+        return known
+    clips = _limited(open_clips_of(args.clips, split), args.limit)
+    if args.photos is not None:
+        count = args.photo_clips if split == "train" else max(1, args.photo_clips // 50)
+        clips = itertools.chain(clips, _photo_clips(args.photos, split, count))
+    tokens = encode_clips(tokenizer, clips)
+    tokens.save(folder, fingerprint)
+    return tokens
+
+
+def open_clips_of(folder: Path, split: Split) -> Iterator[tuple[Frames, str, str]]:
+    """(frames_THWC, action, look) of each clip of a folder of shards or of videos."""
+    for record in open_clips(folder, split):
+        yield record.frames_THWC, record.action, record.look
+
+
+def _limited(
+    clips: Iterable[tuple[Frames, str, str]], limit: int | None
+) -> Iterator[tuple[Frames, str, str]]:
+    counts: dict[str, int] = {}
+    for frames, action, look in clips:
+        counts[action] = counts.get(action, 0) + 1
+        if limit is None or counts[action] <= limit:
+            yield frames, action, look
+
+
+def _photo_clips(folder: Path, split: Split, count: int) -> Iterator[tuple[Frames, str, str]]:
+    photos = PhotoClips(folder)
+    # Different moves over the same pictures: pictures kept for tests never come here.
+    rng = np.random.default_rng([0 if split == "train" else 1, count])
+    for _ in range(count):
+        frames, move = photos.draw(rng)
+        yield frames, move, PHOTO_LOOK
+
+
+def _show(steps: Iterator[TrainStep]) -> None:
+    """A progress bar over a run, on stderr, with each validation on a line of its own."""
+    with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed} {postfix}") as bar:
+        for step in steps:
+            bar.update(100 * step.progress - bar.n)
+            bar.set_postfix(step=step.step, loss=f"{step.metrics['loss']:.4f}", refresh=False)
+            validation = {k: v for k, v in step.metrics.items() if k.startswith("val_")}
+            if validation:
+                bar.write(json.dumps({"step": step.step, **validation}), file=None)

@@ -1,0 +1,161 @@
+"""A stand-in for VideoPipeline: no weights, as slow or as broken as a test wants it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from app.session import Session
+from nbp_core.config import CLIP_FRAMES, FIGURE6_SHAPES, SamplingConfig, Size3, format_block_shape
+from nbp_core.generation import BlockStep, Frames, Generation, Timings
+from nbp_core.pipeline import VideoPipeline
+
+ACTIONS = ("door-open", "drawer-close", "pan-left", "zoom-in")
+GRID = (5, 16, 16)
+
+
+class FakeRun:
+    """Rows of random tokens; frames of one flat colour each."""
+
+    def __init__(self, pipeline: FakePipeline, request: dict[str, Any]) -> None:
+        self.pipeline = pipeline
+        self.request = request
+        self.num_frames = request["num_frames"]
+        self.rng = np.random.default_rng(request["sampling"].seed)
+        self.frames: list[Frames] = []
+        self.seconds: list[float] = []
+        self.tokens = np.full((1 + (self.num_frames - 1) // 4, *GRID[1:]), 0, np.int64)
+
+    def __iter__(self) -> Iterator[BlockStep]:
+        begun = time.perf_counter()
+        context = self.request["frames_THWC"]
+        if context is not None:
+            self.frames += [context]
+        known = 0 if context is None else 1 + (len(context) - 1) // 4
+        shape = self.request["sampling"].block_shape
+        length = int(np.prod(shape))
+        places = np.arange(known * 256, self.tokens.size).reshape(-1, length)
+        for index, block in enumerate(places):
+            stop = self.request["stop"]
+            if stop is not None and stop.is_set():
+                return
+            if self.pipeline.fault_at == index:
+                raise self.pipeline.fault
+            step_begun = time.perf_counter()
+            time.sleep(self.pipeline.step_s)
+            tokens = self.rng.integers(0, 4375, length)
+            self.tokens.flat[block] = tokens
+            shown = self.frames[:] if index == 0 else []
+            if (block[-1] + 1) % 256 == 0:
+                new = self._paint(1 if block[-1] < 256 else 4)
+                self.frames.append(new)
+                shown.append(new)
+            self.seconds.append(time.perf_counter() - step_begun)
+            yield BlockStep(
+                index=index,
+                num_steps=len(places),
+                phase="prefill" if index == 0 else "block",
+                tokens=tokens,
+                places=block,
+                elapsed=time.perf_counter() - begun,
+                step_s=self.seconds[-1],
+                cache_length=int(block[-1]),
+                cache_bytes=int(block[-1]) * 6144,
+                new_frames=np.concatenate(shown) if shown else None,
+            )
+
+    def _paint(self, count: int) -> Frames:
+        colours = self.rng.integers(0, 255, (count, 8, 8, 3), np.uint8)
+        return colours.repeat(16, axis=1).repeat(16, axis=2)
+
+    def generation(self) -> Generation:
+        empty = np.zeros((0, 128, 128, 3), np.uint8)
+        frames = np.concatenate([empty, *self.frames])
+        sampling = self.request["sampling"].to_dict()
+        return Generation(
+            frames_THWC=frames,
+            tokens_thw=self.tokens,
+            steps=len(self.seconds),
+            timings=Timings(
+                tokenize_s=0.0,
+                prefill_s=sum(self.seconds[:1]),
+                decode_s=sum(self.seconds[1:]),
+                detokenize_s=0.0,
+                per_step_s=self.seconds,
+            ),
+            manifest={
+                "model": self.pipeline.name,
+                "sha256": "f" * 64,
+                "action": self.request["action"],
+                "block_shape": format_block_shape(sampling.pop("block_shape")),
+                "num_frames": self.num_frames,
+                "sampling": sampling,
+            },
+            is_complete=len(frames) == self.num_frames,
+        )
+
+
+class FakePipeline:
+    """The calls of VideoPipeline that the app uses."""
+
+    actions = ACTIONS
+    device = "cpu"
+    num_parameters = 1_234_567
+    tokenizer_name = "fake-tokens"
+    grid = GRID
+    block_shapes = FIGURE6_SHAPES
+
+    def __init__(self, name: str = "fake", step_s: float = 0.01) -> None:
+        self.name = name
+        self.step_s = step_s
+        self.fault_at: int | None = None
+        self.fault: Exception = RuntimeError("the engine broke in /secret/folder")
+
+    def num_steps(
+        self, block_shape: Size3, num_context_frames: int = 0, num_frames: int = CLIP_FRAMES
+    ) -> int:
+        latents = (num_frames - 1) // 4 - (num_context_frames - 1) // 4
+        return latents * 256 // int(np.prod(block_shape))
+
+    def stream(
+        self,
+        action: str | None = None,
+        frames_THWC: Frames | None = None,
+        num_frames: int = CLIP_FRAMES,
+        sampling: SamplingConfig | None = None,
+        stop: threading.Event | None = None,
+    ) -> FakeRun:
+        request = {
+            "action": action,
+            "frames_THWC": frames_THWC,
+            "num_frames": num_frames,
+            "sampling": sampling,
+            "stop": stop,
+        }
+        return FakeRun(self, request)
+
+
+def add_model(models: Path, name: str, size: int = 10) -> None:
+    folder = models / name
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"format": 1, "kind": "transformer"}))
+    (folder / "model.safetensors").write_bytes(b"0" * size)
+
+
+def fake_session(
+    models: Path, step_s: float = 0.01, **options: Any
+) -> tuple[Session, FakePipeline]:
+    """A session whose every model is the one pipeline that is returned beside it."""
+    if not models.exists():
+        add_model(models, "fake")
+    pipeline = FakePipeline(step_s=step_s)
+    session = Session(
+        models, "cpu", load=lambda folder, device: cast(VideoPipeline, pipeline), **options
+    )
+    return session, pipeline

@@ -1,0 +1,148 @@
+"""The queue: fair, stoppable, and not to be killed by one bad job."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from app.jobs import INTERNAL, NO_MEMORY, Job, JobQueue, JobState
+
+
+@pytest.fixture
+def queue() -> Iterator[JobQueue]:
+    queue = JobQueue(max_waiting=3)
+    yield queue
+    queue.close()
+
+
+def block_until(gate: threading.Event, job: Job) -> str:
+    while not gate.wait(0.005):
+        if job.stop.is_set():
+            break
+    return "made"
+
+
+def note(order: list[int], number: int, job: Job) -> None:
+    order.append(number)
+
+
+def hold(queue: JobQueue, gate: threading.Event) -> Job:
+    """A running job that ends when the gate opens or when it is stopped."""
+    job = queue.submit(lambda job: block_until(gate, job))
+    while job.state is JobState.WAITING:
+        time.sleep(0.001)
+    return job
+
+
+def test_jobs_run_one_at_a_time_in_order(queue: JobQueue) -> None:
+    gate, order = threading.Event(), list[int]()
+    hold(queue, gate)
+    jobs = [queue.submit(partial(note, order, n)) for n in range(3)]
+    views = [queue.view(job.id) for job in jobs]
+    assert [view.ahead for view in views if view] == [1, 2, 3]
+    gate.set()
+    assert all(job.finished.wait(30) for job in jobs)
+    assert order == [0, 1, 2]
+
+
+def test_version_grows_when_the_queue_moves(queue: JobQueue) -> None:
+    gate = threading.Event()
+    first = hold(queue, gate)
+    second = queue.submit(lambda job: block_until(gate, job))
+    third = queue.submit(lambda job: None)
+    before = queue.view(third.id)
+    queue.stop(second.id)
+    after = queue.view(third.id)
+    assert before is not None
+    assert after is not None
+    assert (before.ahead, after.ahead) == (2, 1)
+    assert after.version > before.version
+    queue.stop(first.id)
+    assert third.finished.wait(30)
+    final = queue.view(third.id)
+    assert final is not None
+    assert final.version > after.version
+
+
+def test_stop_ends_a_running_job_and_keeps_its_result(queue: JobQueue) -> None:
+    job = hold(queue, threading.Event())
+    queue.stop(job.id)
+    assert job.finished.wait(30)
+    assert (job.state, job.result) == (JobState.STOPPED, "made")
+
+
+def test_stop_takes_a_waiting_job_out(queue: JobQueue) -> None:
+    gate = threading.Event()
+    hold(queue, gate)
+    ran = threading.Event()
+    waiting = queue.submit(lambda job: ran.set())
+    queue.stop(waiting.id)
+    gate.set()
+    assert queue.submit(lambda job: None).finished.wait(30)
+    assert waiting.state is JobState.STOPPED
+    assert not ran.is_set()
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("top_p must be above 0"), "top_p must be above 0"),
+        (MemoryError(), NO_MEMORY),
+        (RuntimeError("deep inside /home/somebody/secret.py"), INTERNAL),
+    ],
+)
+def test_a_crash_shows_one_sentence_and_the_next_job_runs(
+    queue: JobQueue, error: Exception, sentence: str
+) -> None:
+    def crash(job: Job) -> None:
+        raise error
+
+    broken, sound = queue.submit(crash), queue.submit(lambda job: "fine")
+    assert sound.finished.wait(30)
+    assert (broken.state, broken.error) == (JobState.FAILED, sentence)
+    assert sound.result == "fine"
+
+
+def test_pause_and_single_step(queue: JobQueue) -> None:
+    steps = list[int]()
+
+    def work(job: Job) -> None:
+        while job.wait_turn():
+            steps.append(len(steps))
+
+    job = Job(work, None)
+    job.pause()
+    thread = threading.Thread(target=work, args=[job])
+    thread.start()
+    time.sleep(0.15)
+    assert steps == []
+    job.single_step()
+    time.sleep(0.15)
+    assert steps == [0]
+    job.stop.set()
+    thread.join(2)
+    assert not thread.is_alive()
+
+
+def test_a_full_queue_refuses_in_one_sentence(queue: JobQueue) -> None:
+    hold(queue, threading.Event())
+    for _ in range(3):
+        queue.submit(lambda job: None)
+    with pytest.raises(ValueError, match="The queue is full: 3 runs are waiting"):
+        queue.submit(lambda job: None)
+
+
+def test_unknown_and_forgotten_jobs_are_none() -> None:
+    queue = JobQueue(keep=2)
+    jobs = []
+    for _ in range(5):
+        jobs.append(queue.submit(lambda job: None))
+        assert jobs[-1].finished.wait(30)
+    assert queue.view("nobody") is None
+    assert queue.view(None) is None
+    assert [queue.view(job.id) is None for job in jobs] == [True, True, True, False, False]
+    queue.close()

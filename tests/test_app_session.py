@@ -1,0 +1,90 @@
+"""Models found and loaded, and files that stay private and few."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from app.session import MAX_LOADED, Session, find_models, trim
+from tests.app_fakes import FakePipeline, add_model, fake_session
+
+
+def test_find_models_takes_transformers_the_smallest_first(tmp_path: Path) -> None:
+    add_model(tmp_path, "big", 20)
+    add_model(tmp_path, "little", 10)
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "config.json").write_text('{"kind": "tokenizer"}')
+    for name, text in (("broken", "{"), ("list", "[]"), ("other", "{}")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(text)
+    assert list(find_models(tmp_path)) == ["little", "big"]
+
+
+def test_only_the_latest_models_stay_loaded(tmp_path: Path) -> None:
+    loads = list[str]()
+
+    def load(folder: Path, device: str) -> Any:
+        loads.append(folder.name)
+        return cast(Any, FakePipeline(folder.name))
+
+    for name in "abc":
+        add_model(tmp_path, name)
+    session = Session(tmp_path, load=load)
+    for name in "ababca":
+        assert session.pipeline(name).name == name
+    assert MAX_LOADED == 2
+    assert "".join(loads) == "abca"
+    session.close()
+
+
+def test_unknown_model_and_empty_folder_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    session = Session(tmp_path / "none")
+    with pytest.raises(ValueError, match="There is no model 'x' in the folder 'none'"):
+        session.pipeline("x")
+    with pytest.raises(ValueError, match="holds no model yet"):
+        session.pipeline(None)
+    session.close()
+
+
+def test_folder_is_private_and_goes_with_the_session(tmp_path: Path) -> None:
+    session, _ = fake_session(tmp_path / "models")
+    assert stat.S_IMODE(session.folder.stat().st_mode) == 0o700
+    assert os.environ["GRADIO_TEMP_DIR"].startswith(str(session.folder))
+    session.close()
+    assert not session.folder.exists()
+
+
+def test_folders_of_dead_studios_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead, alive = tmp_path / "nbp-studio-999999999-x", tmp_path / f"nbp-studio-{os.getpid()}-x"
+    dead.mkdir()
+    alive.mkdir()
+    session, _ = fake_session(tmp_path / "models")
+    assert (dead.exists(), alive.exists()) == (False, True)
+    session.close()
+
+
+def test_only_the_newest_outputs_are_kept(tmp_path: Path) -> None:
+    session, _ = fake_session(tmp_path / "models", max_clips=3)
+    for index in range(6):
+        folder = session.new_output(f"job-{index}")
+        os.utime(folder, (time.time() + index, time.time() + index))
+    assert sorted(path.name for path in session.outputs.iterdir()) == ["job_3", "job_4", "job_5"]
+    session.close()
+
+
+def test_trim_deletes_the_oldest_files_first(tmp_path: Path) -> None:
+    for index in range(4):
+        path = tmp_path / str(index)
+        path.write_bytes(b"0" * 100)
+        os.utime(path, (index, index))
+    trim(tmp_path, 250)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]

@@ -1,0 +1,86 @@
+import json
+
+import pytest
+
+from nbp_core.config import (
+    PAPER_PRESETS,
+    TOKENIZER_PRESETS,
+    SamplingConfig,
+    TokenizerConfig,
+    TransformerConfig,
+    elastic,
+    format_block_shape,
+    parse_block_shape,
+)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *TOKENIZER_PRESETS.values(),
+        *PAPER_PRESETS.values(),
+        elastic("tiny", 4, 192, 4375, ("door-open", "pan-left")),
+        SamplingConfig(block_shape=(1, 1, 16), seed=7),
+        SamplingConfig(),
+    ],
+)
+def test_json_comes_back_equal(
+    config: TokenizerConfig | TransformerConfig | SamplingConfig,
+) -> None:
+    assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_unknown_and_missing_settings_are_refused() -> None:
+    data = TOKENIZER_PRESETS["nano"].to_dict()
+    with pytest.raises(ValueError, match="unknown setting 'colour'"):
+        TokenizerConfig.from_dict({**data, "colour": 1})
+    del data["levels"]
+    with pytest.raises(ValueError, match="levels"):
+        TokenizerConfig.from_dict(data)
+
+
+@pytest.mark.parametrize("text", ["1x16", "axbxc", "0x1x1", "1x1x-4", "", "1x1x16x1"])
+def test_block_shapes_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="three numbers"):
+        parse_block_shape(text)
+
+
+def test_block_shape_round_trip() -> None:
+    assert format_block_shape(parse_block_shape("2x1x8")) == "2x1x8"
+
+
+def test_sampling_defaults_are_the_papers() -> None:
+    config = SamplingConfig()
+    assert (config.top_k, config.top_p, config.temperature) == (16_000, 0.9, 1.0)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"top_p": 1.5},
+        {"top_p": 0.0},
+        {"top_k": 0},
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"seed": -1},
+        {"guidance_scale": -2.0},
+    ],
+)
+def test_sampling_out_of_range_is_refused_by_name(setting: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        SamplingConfig(**setting)  # type: ignore[arg-type]
+
+
+def test_vocabulary_of_the_released_hybrid_models() -> None:
+    config = TransformerConfig(
+        name="ucf",
+        num_layers=24,
+        width=1536,
+        num_heads=16,
+        layout="hybrid",
+        codebook_size=64_000,
+        num_conditions=32_000,
+        prefix_len=8,
+    )
+    assert config.vocab_size == 96_016
+    assert (config.first_condition_id, config.first_video_id) == (16, 32_016)

@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from nbp_core.config import SamplingConfig
+from nbp_core.sampling import filter_top_k, filter_top_p, guide, sample
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_top_k_keeps_the_k_largest_of_every_position() -> None:
+    logits = torch.randn(3, 5, 40)
+    kept = filter_top_k(logits, 7).isfinite()
+    assert (kept.sum(-1) == 7).all()
+    assert torch.equal(kept, logits >= logits.topk(7).values[..., -1:])
+    assert torch.equal(filter_top_k(logits, 40), logits)
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_p() -> None:
+    probs = torch.tensor([[0.5, 0.3, 0.15, 0.05], [0.05, 0.05, 0.05, 0.85]])
+    assert filter_top_p(probs.log(), 0.79).isfinite().tolist() == [
+        [True, True, False, False],
+        [False, False, False, True],
+    ]
+    assert filter_top_p(probs.log(), 0.81).isfinite()[0].tolist() == [True, True, True, False]
+    assert filter_top_p(probs.log(), 1e-9).isfinite().sum(-1).tolist() == [1, 1]
+
+
+def test_filters_leave_their_input_alone() -> None:
+    logits = torch.randn(2, 10)
+    before = logits.clone()
+    filter_top_p(filter_top_k(logits, 3), 0.5)
+    sample(logits, SamplingConfig(top_k=3, top_p=0.5), rng())
+    assert torch.equal(logits, before)
+
+
+def test_temperature_zero_is_argmax() -> None:
+    logits = torch.randn(2, 16, 50)
+    drawn = sample(logits, SamplingConfig(temperature=0), rng())
+    assert torch.equal(drawn, logits.argmax(-1))
+
+
+def test_same_seed_same_tokens_other_seed_others() -> None:
+    logits = torch.zeros(2, 16, 1000)
+    config = SamplingConfig()
+    assert torch.equal(sample(logits, config, rng(1)), sample(logits, config, rng(1)))
+    assert not torch.equal(sample(logits, config, rng(1)), sample(logits, config, rng(2)))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_draws_follow_the_distribution(temperature: float) -> None:
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
+    config = SamplingConfig(temperature=temperature, top_p=1.0)
+    drawn = sample(logits.expand(40_000, 4), config, rng())
+    shares = torch.bincount(drawn, minlength=4) / len(drawn)
+    expected = (logits / temperature).softmax(0)
+    torch.testing.assert_close(shares, expected, atol=0.01, rtol=0)
+
+
+def test_positions_are_drawn_independently() -> None:
+    drawn = sample(torch.zeros(5000, 2, 2), SamplingConfig(top_p=1.0), rng())
+    agreement = (drawn[:, 0] == drawn[:, 1]).float().mean()
+    assert agreement == pytest.approx(0.5, abs=0.03)
+
+
+def test_guidance_of_one_is_the_condition_and_more_goes_beyond() -> None:
+    conditional, unconditional = torch.randn(2, 3, 9)
+    assert torch.allclose(guide(conditional, unconditional, 1.0), conditional)
+    pushed = guide(conditional, unconditional, 3.0) - unconditional
+    torch.testing.assert_close(pushed, 3 * (conditional - unconditional))
