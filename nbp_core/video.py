@@ -172,9 +172,11 @@ def write_video(
     fps: float = CLIP_FPS,
     scale: int = 1,
     comment: str | None = None,
+    pixel_format: str = "yuv420p",
 ) -> None:
     """Writes H.264 mp4 (crisp pixels enlarged `scale` times) with `comment` in its metadata.
 
+    pixel_format "yuv444p" keeps the colour of every pixel, for training; browsers want the default.
     Equal frames and comment give equal bytes. Raises MediaError when it cannot be written.
     """
     shown_THWC = _enlarge(frames_THWC, scale)
@@ -190,7 +192,7 @@ def write_video(
             "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", f"{fps:g}", "-i", "-",
             "-vf", "scale=out_color_matrix=smpte170m:out_range=tv,"
                    "setparams=color_primaries=bt709:color_trc=bt709:colorspace=smpte170m",
-            "-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p",
+            "-c:v", "libx264", "-crf", "16", "-pix_fmt", pixel_format,
             "-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact",
             "-movflags", "+faststart+use_metadata_tags",
             *(["-metadata", f"comment={comment}"] if comment else []),

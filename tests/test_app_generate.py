@@ -22,6 +22,7 @@ from app.request import make_request, read_start
 from app.session import Session
 from nbp_core.video import read_comment, read_video, write_video
 from tests.app_fakes import ACTIONS, FakePipeline, fake_session
+from tests.small_models import save_pipeline
 
 VALUES: dict[str, Any] = {
     "model": "fake", "start": "action", "action": "door-open", "picture": None, "clip": None,
@@ -193,6 +194,21 @@ def test_timing_chart_colours_phases_and_draws_the_median() -> None:
     ]
     assert names == ["prefill", "token by token", "block by block", "median 20.0 ms"]
     assert not timing_chart([], []).data
+
+
+def test_the_real_engine_fits(tmp_path: Path) -> None:
+    save_pipeline(tmp_path / "models")
+    session = Session(tmp_path / "models", "cpu")
+    assert session.model_names() == ["tiny"]
+    steps = controls.count_steps(session, "tiny", "action", 17)
+    assert ("row 1x1x16: 95 steps, 13x fewer", "1x1x16") in controls.block_choices(steps)
+    clip = clip_file(tmp_path, 6)
+    values = {"model": "tiny", "start": "clip", "clip": clip, "block": "1x16x16", "num_frames": 33}
+    outcome = finish(session, **values).result
+    assert (outcome.num_frames, outcome.new_frames, outcome.num_tokens) == (33, 28, 7 * 256)
+    assert (outcome.last.tokens_thw != NO_TOKEN).all()
+    assert len(outcome.phases) == len(outcome.timings["per_step_s"]) == outcome.last.num_steps
+    session.close()
 
 
 def test_a_waiting_page_is_told_its_place(studio: tuple[Session, FakePipeline]) -> None:

@@ -41,7 +41,7 @@ def test_shapes_and_ranges(frames: int) -> None:
     assert tokens.dtype == torch.int64
     assert tokens.min() >= 0
     assert tokens.max() < tokenizer.config.codebook_size
-    assert len(tokens.unique()) > 3
+    assert len(set(tokens.flatten().tolist())) > 3
     decoded = tokenizer.decode(tokens)
     assert decoded.shape == clip.shape
     assert decoded.min() >= 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nbp_core.checkpoint import weights_sha256
-from nbp_core.config import ELASTIC_SIZES, TOKENIZER_PRESETS, TokenizerConfig, elastic
+from nbp_core.config import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
 from nbp_core.media_files import Frames
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.train.camera_moves import CAMERA_MOVES, PhotoClips
@@ -100,8 +100,8 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
             TokenizerRecipe(),
             _train_config(args),
             args.run_folder,
-            load_frames(args.clips, "train", cache)[0],
-            load_frames(args.clips, "val", cache)[0],
+            load_frames(args.clips, "train", cache),
+            load_frames(args.clips, "val", cache),
             photos,
             device=args.device,
         )
@@ -142,7 +142,7 @@ def _token_set(args: argparse.Namespace, tokenizer: VideoTokenizer, split: Split
     known = TokenSet.load(folder, fingerprint)
     if known is not None:
         return known
-    clips = _limited(open_clips_of(args.clips, split), args.limit)
+    clips = _labelled(args.clips, split, args.limit)
     if args.photos is not None:
         count = args.photo_clips if split == "train" else max(1, args.photo_clips // 50)
         clips = itertools.chain(clips, _photo_clips(args.photos, split, count))
@@ -151,20 +151,10 @@ def _token_set(args: argparse.Namespace, tokenizer: VideoTokenizer, split: Split
     return tokens
 
 
-def open_clips_of(folder: Path, split: Split) -> Iterator[tuple[Frames, str, str]]:
+def _labelled(folder: Path, split: Split, limit: int | None) -> Iterator[tuple[Frames, str, str]]:
     """(frames_THWC, action, look) of each clip of a folder of shards or of videos."""
-    for record in open_clips(folder, split):
+    for record in open_clips(folder, split, limit):
         yield record.frames_THWC, record.action, record.look
-
-
-def _limited(
-    clips: Iterable[tuple[Frames, str, str]], limit: int | None
-) -> Iterator[tuple[Frames, str, str]]:
-    counts: dict[str, int] = {}
-    for frames, action, look in clips:
-        counts[action] = counts.get(action, 0) + 1
-        if limit is None or counts[action] <= limit:
-            yield frames, action, look
 
 
 def _photo_clips(folder: Path, split: Split, count: int) -> Iterator[tuple[Frames, str, str]]:

@@ -1,20 +1,29 @@
-"""Sources of clips for training: tar shards as `data metaworld` writes them, or a folder of videos.
+"""Sources of clips for training: tar shards as `data metaworld` writes them, or folders of videos.
 
-A folder of shards holds train-*.tar and val-*.tar (WebDataset's layout: KEY.mp4 beside KEY.json with
-its action and look). A folder of videos holds one sub-folder for each action. Both give ClipRecords.
-Shape letters: N clips, T H W frames, C colour; all frames are uint8 RGB. Knows nothing of torch.
+A folder of shards holds train-*.tar and val-*.tar (WebDataset's layout: KEY.mp4 beside KEY.json
+with its action and look). A folder of videos holds one sub-folder for each action. Both give
+ClipRecords.
+Shapes: N clips, T H W frames, C colour; all frames are uint8 RGB. Knows nothing of torch.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
 
 from nbp_core.config import CLIP_FRAMES, CLIP_SIDE
-from nbp_core.media_files import Frames
+from nbp_core.media_files import Frames, MediaError, replacing
+from nbp_core.video import crop_resize, read_video_bytes, read_video_window
 
 Split = Literal["train", "val"]
 
@@ -36,57 +45,117 @@ class ClipRecord:
     look: str = ""
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A clip that is not decoded yet."""
-
-    key: str
-    action: str
-    look: str
-    decode: Callable[[], Frames]
-
-
 def open_clips(
-    folder: str | Path, split: Split, num_frames: int = CLIP_FRAMES, side: int = CLIP_SIDE
+    folder: str | Path, split: Split, limit_per_action: int | None = None
 ) -> Iterator[ClipRecord]:
-    """The clips of a folder of shards or of videos, whichever it is.
+    """The clips of a folder of shards or of videos, whichever it is; at most so many an action.
 
-    Raises MediaError when it is neither. Clips that cannot be read are logged and left out.
+    Clips that cannot be read are logged and left out. Raises MediaError when the folder is neither.
     """
-    return _decoded(_entries(Path(folder), split, num_frames), num_frames, side)
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise MediaError(f"there is no folder {folder.name!r} with clips.")
+    shards = sorted(folder.glob(f"{split}-*.tar"))
+    if shards:
+        for shard in shards:
+            yield from read_shard(shard, limit_per_action)
+    elif any(_videos(folder)):
+        yield from _read_video_folder(folder, split, limit_per_action)
+    else:
+        raise MediaError(
+            f"{folder.name} has neither {split}-*.tar shards nor sub-folders with videos."
+        )
 
 
-def iter_shards(source: str | Path | Iterable[Path], split: Split) -> Iterator[ClipRecord]:
-    """The clips of a folder's {split}-*.tar in order of their names, or of the tars given."""
-    return _decoded(_shard_entries(_shards(source, split)), CLIP_FRAMES, CLIP_SIDE)
+def read_shard(path: Path, limit: int | None = None) -> Iterator[ClipRecord]:
+    """The clips of a tar of KEY.mp4 + KEY.json, in its order; at most `limit`."""
+    with tarfile.open(path) as tar:
+        members = {member.name: member for member in tar}
+        for name in [name for name in members if name.endswith(".mp4")][:limit]:
+            key = name.removesuffix(".mp4")
+            if f"{key}.json" not in members:
+                _log.warning("%s of %s has no .json beside it; left out", name, path.name)
+                continue
+            label = json.loads(_read_member(tar, members[f"{key}.json"]))
+            try:
+                frames = read_video_bytes(_read_member(tar, members[name]))
+            except MediaError as error:
+                _log.warning("%s of %s left out: %s", name, path.name, error)
+                continue
+            yield ClipRecord(key, label["action"], _fitted(frames), label.get("look", ""))
 
 
-def iter_video_folder(
-    folder: str | Path, split: Split, num_frames: int = CLIP_FRAMES, side: int = CLIP_SIDE
-) -> Iterator[ClipRecord]:
+def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    return b"" if file is None else file.read()
+
+
+def _fitted(frames_THWC: Frames) -> Frames:
+    """Frames of the training size; a clip of another length is sampled evenly."""
+    if len(frames_THWC) != CLIP_FRAMES:
+        chosen = np.linspace(0, len(frames_THWC) - 1, CLIP_FRAMES).round().astype(int)
+        frames_THWC = frames_THWC[chosen]
+    return crop_resize(frames_THWC, CLIP_SIDE)
+
+
+def _videos(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.glob("*/*")) if path.suffix.lower() in VIDEO_SUFFIXES)
+
+
+def in_validation(key: str) -> bool:
+    """Whether a video belongs to validation: told by a hash of its path inside the folder, so that
+    adding files moves none from one split to the other."""
+    return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) < VAL_SHARE * 16**8
+
+
+def _read_video_folder(folder: Path, split: Split, limit: int | None) -> Iterator[ClipRecord]:
     """The videos of a folder's sub-folders, each named as its action.
 
-    A clip is `num_frames` evenly spaced frames of the middle WINDOW_SECONDS (of the whole, when it
-    is shorter), cut to the middle square. About VAL_SHARE of the files are for validation, told by
-    a hash of their path in the folder, so that adding files moves none from one split to the other.
+    A clip is evenly spaced frames of the middle WINDOW_SECONDS (of the whole, when it is shorter),
+    cut to the middle square.
     """
-    return _decoded(_video_entries(Path(folder), split, num_frames), num_frames, side)
+    counts: Counter[str] = Counter()
+    for path in _videos(folder):
+        key, action = path.relative_to(folder).as_posix(), path.parent.name
+        if in_validation(key) != (split == "val") or counts[action] == limit:
+            continue
+        try:
+            frames = read_video_window(path, CLIP_FRAMES, WINDOW_SECONDS)
+        except MediaError as error:
+            _log.warning("%s left out: %s", key, error)
+            continue
+        counts[action] += 1
+        yield ClipRecord(key, action, crop_resize(frames, CLIP_SIDE))
 
 
-def load_frames(
-    folder: str | Path,
-    split: Split,
-    cache_folder: str | Path,
-    limit_per_action: int | None = None,
-) -> tuple[Frames, list[str]]:
-    """(frames_NTHWC, the action of each) of a folder of clips, decoded once into `cache_folder`.
+def load_frames(folder: str | Path, split: Split, cache_folder: str | Path) -> Frames:
+    """frames_NTHWC of all clips of a split, decoded once into `cache_folder`; memory-mapped.
 
-    The array is memory-mapped, read-only. Raises MediaError when no clip can be read.
+    Raises MediaError when no clip can be read.
     """
-    entries = list(_limited(_entries(Path(folder), split, CLIP_FRAMES), limit_per_action))
-    cache_folder = Path(cache_folder)
-    cache_folder.mkdir(parents=True, exist_ok=True)
-    cache = cache_folder / f"{split}-{_fingerprint(Path(folder), limit_per_action)}.npy"
-    labels = cache.with_suffix(".json")
+    cache = Path(cache_folder) / f"{split}.npy"
     if not cache.is_file():
-        actions = _fill(cache, labels, entries)
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(cache) as partial:
+            _write_array(partial, open_clips(folder, split), Path(folder).name)
+    frames: Frames = np.load(cache, mmap_mode="r")
+    return frames
+
+
+def _write_array(path: Path, clips: Iterator[ClipRecord], name: str) -> None:
+    """One .npy of all frames, written as they come: they may not fit into memory."""
+    shape: tuple[int, ...] = (CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE, 3)
+    header: dict[str, Any] = {"descr": "|u1", "fortran_order": False}
+    count = 0
+    with path.open("wb") as file:
+        # The header is padded, so it keeps its length when the count is known.
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (10**9, *shape)})
+        body = file.tell()
+        for record in tqdm(clips, desc="decoding", unit="clip"):
+            file.write(record.frames_THWC.tobytes())
+            count += 1
+        if count == 0:
+            raise MediaError(f"{name} has no clip that can be read.")
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (count, *shape)})
+        assert file.tell() == body

@@ -1,7 +1,7 @@
 """One training loop for both models: budget, schedule, EMA, checkpoints, metrics.
 
-Comes in: a Task (a model and its loss at a given step). Goes out: TrainSteps, as they happen,
-and a run folder with metrics.jsonl and a checkpoint that can be resumed. Knows nothing of clips or tokens.
+Comes in: a Task (a model and its loss at a given step). Goes out: TrainSteps, as they happen, and a
+run folder with metrics.jsonl and a checkpoint to resume from. Knows nothing of clips or tokens.
 Each step draws its data from (seed, step) alone, so a killed run goes on exactly where it was.
 """
 

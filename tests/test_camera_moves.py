@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from nbp_core.media_files import MediaError
+from nbp_core.train.camera_moves import CAMERA_MOVES, PhotoClips, camera_move
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """Soft random texture, so that motion can be measured."""
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    blurred = cv2.GaussianBlur(noise, (0, 0), 6).astype(float)
+    stretched = (blurred - blurred.min()) / np.ptp(blurred) * 255
+    return stretched.astype(np.uint8)
+
+
+def flow(frames: np.ndarray) -> np.ndarray:
+    """Median motion of the picture between two neighbouring frames, (dx, dy) in pixels."""
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+    motion = cv2.calcOpticalFlowFarneback(
+        grey[0], grey[1], np.zeros((128, 128, 2), np.float32), 0.5, 3, 21, 5, 5, 1.1, 0
+    )
+    return np.asarray(motion)
+
+
+@pytest.mark.parametrize("move", CAMERA_MOVES)
+def test_shape_and_smoothness(picture: np.ndarray, move: str) -> None:
+    frames = camera_move(picture, move, np.random.default_rng(1))
+    assert frames.shape == (17, 128, 128, 3)
+    assert frames.dtype == np.uint8
+    steps = np.abs(np.diff(frames.astype(int), axis=0)).mean((1, 2, 3))
+    assert steps.min() > 0.2
+    assert steps.max() < 3 * steps.min() + 2
+
+
+@pytest.mark.parametrize(
+    ("move", "axis", "sign"),
+    [("pan-left", 0, 1), ("pan-right", 0, -1), ("pan-up", 1, 1), ("pan-down", 1, -1)],
+)
+def test_the_camera_moves_so_the_picture_goes_the_other_way(
+    picture: np.ndarray, move: str, axis: int, sign: int
+) -> None:
+    motion = np.median(flow(camera_move(picture, move, np.random.default_rng(2))), axis=(0, 1))
+    assert motion[axis] * sign > 0.5
+    assert abs(motion[1 - axis]) < 0.5
+
+
+@pytest.mark.parametrize(("move", "sign"), [("zoom-in", 1), ("zoom-out", -1)])
+def test_a_zoom_goes_outwards_or_inwards(picture: np.ndarray, move: str, sign: int) -> None:
+    motion = flow(camera_move(picture, move, np.random.default_rng(3)))
+    outwards = motion[:, 96:, 0].mean() - motion[:, :32, 0].mean()
+    assert outwards * sign > 0.3
+
+
+@pytest.mark.parametrize(("move", "sign"), [("turn-left", 1), ("turn-right", -1)])
+def test_a_turn_rolls_the_picture_the_other_way(picture: np.ndarray, move: str, sign: int) -> None:
+    motion = flow(camera_move(picture, move, np.random.default_rng(4)))
+    clockwise = motion[:32, :, 0].mean() - motion[96:, :, 0].mean()
+    assert clockwise * sign > 0.3
+
+
+def test_unknown_moves_and_empty_folders_are_refused(picture: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'fly' is not one of"):
+        camera_move(picture, "fly", np.random.default_rng(0))
+    with pytest.raises(MediaError, match="no pictures"):
+        PhotoClips(tmp_path)
+
+
+def test_photo_clips_are_drawn_from_the_rng_alone(picture: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    photos = PhotoClips(tmp_path)
+    first, second = (photos.draw(np.random.default_rng(7)) for _ in range(2))
+    assert first[1] == second[1]
+    assert np.array_equal(first[0], second[0])
+    moves = {photos.draw(np.random.default_rng(seed))[1] for seed in range(40)}
+    assert moves == set(CAMERA_MOVES)

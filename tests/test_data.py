@@ -1,0 +1,96 @@
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nbp_core.media_files import MediaError
+from nbp_core.train.data import in_validation, load_frames, open_clips
+from nbp_core.train.metaworld import METAWORLD_ACTIONS, add_clip, render
+from nbp_core.video import write_video
+
+
+def moving(shade: int, count: int = 17) -> np.ndarray:
+    """Frames that brighten, so that their order can be told."""
+    levels = shade + 5 * np.arange(count, dtype=np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], (count, 128, 128, 3)).copy()
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    for split, count in (("train", 3), ("val", 1)):
+        for index, action in enumerate(("door-open", "drawer-close")):
+            with tarfile.open(tmp_path / f"{split}-{index:02d}.tar", "w") as tar:
+                for number in range(count):
+                    label = {"action": action, "look": "stock", "class": index}
+                    frames = moving(40 * index + 20 * number)
+                    add_clip(tar, f"{action}_{split}_{number:04d}", frames, label)
+    return tmp_path
+
+
+def test_shards_give_their_clips_with_action_and_look(shards: Path) -> None:
+    records = list(open_clips(shards, "train"))
+    assert [r.action for r in records] == ["door-open"] * 3 + ["drawer-close"] * 3
+    assert {r.look for r in records} == {"stock"}
+    assert len({r.key for r in records}) == 6
+    for record, shade in zip(records, (0, 20, 40, 40, 60, 80), strict=True):
+        assert record.frames_THWC.shape == (17, 128, 128, 3)
+        assert np.abs(record.frames_THWC.astype(int) - moving(shade)).max() <= 4
+    assert len(list(open_clips(shards, "val"))) == 2
+    assert len(list(open_clips(shards, "train", limit_per_action=2))) == 4
+
+
+def test_a_damaged_clip_is_left_out(shards: Path) -> None:
+    with tarfile.open(shards / "train-00.tar", "a") as tar:
+        for suffix, data in ((".mp4", b"no video"), (".json", json.dumps({}).encode())):
+            member = tarfile.TarInfo(f"broken{suffix}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    assert len(list(open_clips(shards, "train"))) == 6
+
+
+def test_a_folder_of_videos_is_split_by_name(tmp_path: Path) -> None:
+    for action in ("wave", "jump"):
+        (tmp_path / action).mkdir()
+        for number in range(15):
+            clip = moving(10, 40)[:, :64, :96]
+            write_video(tmp_path / action / f"{number}.mp4", clip)
+    train, val = (list(open_clips(tmp_path, split)) for split in ("train", "val"))
+    assert len(train) + len(val) == 30
+    assert not {r.key for r in train} & {r.key for r in val}
+    assert len(val) == sum(
+        in_validation(f"{a}/{n}.mp4") for a in ("wave", "jump") for n in range(15)
+    )
+    assert {r.action for r in train} == {"wave", "jump"}
+    frames = train[0].frames_THWC
+    assert frames.shape == (17, 128, 128, 3)
+    brightness = frames.mean((1, 2, 3))
+    assert (np.diff(brightness) > 0).all()
+
+
+def test_frames_are_decoded_once(shards: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    frames = load_frames(shards, "train", cache)
+    assert frames.shape == (6, 17, 128, 128, 3)
+    expected = [record.frames_THWC for record in open_clips(shards, "train")]
+    assert np.array_equal(frames, np.stack(expected))
+    for shard in shards.glob("*.tar"):
+        shard.unlink()
+    assert np.array_equal(load_frames(shards, "train", cache), np.stack(expected))
+
+
+@pytest.mark.parametrize("name", ["empty", "missing"])
+def test_folders_without_clips_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MediaError, match=name):
+        load_frames(tmp_path / name, "train", tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*.npy"))
+
+
+def test_metaworld_has_fifty_actions_and_refuses_others(tmp_path: Path) -> None:
+    assert len(set(METAWORLD_ACTIONS)) == 50
+    assert METAWORLD_ACTIONS.index("door-open") == 15
+    with pytest.raises(ValueError, match="unknown action 'fly'"):
+        render(tmp_path, "train", 1, 0, ["fly"])

@@ -1,0 +1,144 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nbp_core import BlockTransformer, VideoTokenizer
+from nbp_core.checkpoint import save_model
+from nbp_core.config import FIGURE6_SHAPES, SamplingConfig, Size3
+from nbp_core.pipeline import VideoPipeline
+from nbp_core.train.tokens import TokenSet
+from nbp_core.train.train_tokenizer import TokenizerRecipe, train_tokenizer
+from nbp_core.train.train_transformer import TransformerRecipe, train_transformer
+from nbp_core.train.trainer import TrainConfig
+from tests.small_models import ACTIONS, CODES, build_tokenizer, tokenizer_config, transformer_config
+
+STEPS = 12
+SMALL_GRID = (5, 4, 16)
+SHAPES = FIGURE6_SHAPES[:5]
+
+
+def token_set(count: int, grid: Size3, seed: int = 0) -> TokenSet:
+    """Clips of which each row repeats the one before: easy to learn by block."""
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, CODES, (count, 1, 1, 16))
+    tokens = np.broadcast_to(rows, (count, *grid)).astype(np.uint16)
+    return TokenSet(tokens, [ACTIONS[i % 3] for i in range(count)], ["stock"] * count)
+
+
+def train_config(steps: int, **changes: float) -> TrainConfig:
+    settings = {"lr": 3e-3, "warmup_steps": 2, "checkpoint_minutes": 0.0, **changes}
+    return TrainConfig(steps=steps, batch_size=2, seed=5, **settings)  # type: ignore[arg-type]
+
+
+def run_transformer(
+    folder: Path, steps: int, muon_lr: float | None = None, grid: Size3 = SMALL_GRID
+) -> None:
+    tokenizer = build_tokenizer()
+    save_model(folder / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
+    config = train_config(steps) if muon_lr is None else train_config(steps, muon_lr=muon_lr)
+    recipe = TransformerRecipe(num_validation_clips=2, shapes=SHAPES, shape_weights=(0.2,) * 5)
+    clips = token_set(12, grid), token_set(4, grid, seed=1)
+    model = transformer_config(grid=grid)
+    for _ in train_transformer(model, recipe, config, folder / "run", *clips, folder / "nano"):
+        continue
+
+
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+    metrics = folder / "run" / "metrics.jsonl"
+    while not metrics.is_file() or len(metrics.read_text().splitlines()) < step:
+        assert process.poll() is None
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("muon_lr", [None, 0.01])
+def test_killed_and_resumed_equals_unbroken(tmp_path: Path, muon_lr: float | None) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_transformer(whole, STEPS, muon_lr)
+    program = (
+        "import torch; torch.set_num_threads(2); from pathlib import Path;"
+        "from tests.test_trainer import run_transformer;"
+        f"run_transformer(Path({str(broken)!r}), {STEPS}, {muon_lr})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program])
+    wait_for_step(broken, 4, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert len(losses(broken)) < STEPS
+    run_transformer(broken, STEPS, muon_lr)
+    assert losses(broken) == losses(whole)
+    first, second = (
+        BlockTransformer.from_pretrained(folder / "run" / "model").state_dict()
+        for folder in (whole, broken)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_trained_model_is_a_folder_the_pipeline_loads(tmp_path: Path) -> None:
+    run_transformer(tmp_path, 1, grid=(5, 16, 16))
+    pipeline = VideoPipeline.from_pretrained(tmp_path / "run" / "model")
+    sampling = SamplingConfig(block_shape=(1, 16, 16))
+    frames = np.zeros((13, 128, 128, 3), np.uint8)
+    assert pipeline.generate("door-open", frames, sampling=sampling).is_complete
+
+
+def test_the_elastic_model_learns_every_block_shape(tmp_path: Path) -> None:
+    run_transformer(tmp_path, 40)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    final = json.loads(lines[-1])
+    uniform = np.log(CODES)
+    validation = {k: v for k, v in final.items() if k.startswith("val_")}
+    assert len(validation) == 5
+    assert all(value < uniform for value in validation.values())
+
+
+def test_a_budget_in_minutes_ends_in_time(tmp_path: Path) -> None:
+    frames = np.zeros((2, 9, 64, 64, 3), np.uint8)
+    config = TrainConfig(minutes=0.05, lr=1e-3, batch_size=1)
+    began = time.monotonic()
+    steps = list(
+        train_tokenizer(
+            tokenizer_config(),
+            TokenizerRecipe(num_validation_clips=1),
+            config,
+            tmp_path,
+            frames,
+            frames,
+            None,
+        )
+    )
+    assert steps[-1].progress == 1
+    assert "val_psnr" in steps[-1].metrics
+    assert time.monotonic() - began < 60
+    assert VideoTokenizer.from_pretrained(tmp_path / "model").config == tokenizer_config()
+
+
+def test_the_tokenizer_learns(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 256, (8, 1, 1, 1, 3), dtype=np.uint8)
+    frames = np.broadcast_to(colours, (8, 9, 64, 64, 3))
+    recipe = TokenizerRecipe(num_validation_clips=2, photo_share=0)
+    config = train_config(40)
+    steps = list(
+        train_tokenizer(tokenizer_config(), recipe, config, tmp_path, frames, frames, None)
+    )
+    assert steps[-1].metrics["psnr"] > steps[0].metrics["psnr"] + 3
+
+
+def test_a_budget_is_needed_and_only_one() -> None:
+    with pytest.raises(ValueError, match="either"):
+        TrainConfig(lr=1e-3, batch_size=1)
+    with pytest.raises(ValueError, match="either"):
+        TrainConfig(lr=1e-3, batch_size=1, minutes=1, steps=1)
