@@ -19,7 +19,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from nbp_core.blocks import sequence_layout, tiles
+from nbp_core.blocks import tiles
 from nbp_core.checkpoint import (
     CheckpointError,
     load_config,
@@ -37,6 +37,7 @@ from nbp_core.config import (
 )
 from nbp_core.generation import Frames, Generation, plan_segments
 from nbp_core.run import GenerationRun, RunRequest, to_frames
+from nbp_core.sequences import sequence_layout
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.transformer import BlockTransformer
 from nbp_core.video import crop_resize
@@ -225,7 +226,7 @@ class VideoPipeline:
         if frames_THWC.shape[1:3] != (side, side):
             frames_THWC = crop_resize(frames_THWC, side)
         self.tokenizer.config.grid(len(frames_THWC), side, side)
-        frames = torch.from_numpy(np.ascontiguousarray(frames_THWC)).to(self.device)
+        frames = torch.from_numpy(frames_THWC.copy()).to(self.device)
         return rearrange(frames, "t h w c -> 1 c t h w").float() / 255
 
     def _conditions(

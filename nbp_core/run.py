@@ -16,11 +16,11 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from nbp_core.blocks import SequenceLayout, sequence_layout
 from nbp_core.causal_conv import StreamState
 from nbp_core.config import SamplingConfig, Size3
 from nbp_core.generation import CARRY_FRAMES, BlockStep, Frames, Generation, Segment, Timings
 from nbp_core.sampler import Sampler, TokenStep, synchronize
+from nbp_core.sequences import SequenceLayout, sequence_layout
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.transformer import BlockTransformer
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nbp_core.blocks import NO_TOKEN, DecodeStep, SequenceLayout
 from nbp_core.config import SamplingConfig
 from nbp_core.sampling import guide, sample
+from nbp_core.sequences import NO_TOKEN, DecodeStep, SequenceLayout
 from nbp_core.transformer import BlockTransformer
 
 

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nbp_core.attention import Attention, KVCache, Mask, Rotation
-from nbp_core.blocks import SequenceLayout, sequence_layout
 from nbp_core.checkpoint import load_model
 from nbp_core.config import Size3, TransformerConfig
+from nbp_core.sequences import SequenceLayout, sequence_layout
 
 
 def _norm(config: TransformerConfig) -> nn.Module:

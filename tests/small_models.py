@@ -6,13 +6,7 @@ import torch
 from torch import nn
 
 from nbp_core.checkpoint import save_model, weights_sha256
-from nbp_core.config import (
-    LayoutKind,
-    Size3,
-    StageConfig,
-    TokenizerConfig,
-    TransformerConfig,
-)
+from nbp_core.config import LayoutKind, Size3, StageConfig, TokenizerConfig, TransformerConfig
 from nbp_core.pipeline import VideoPipeline
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.transformer import BlockTransformer

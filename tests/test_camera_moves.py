@@ -15,7 +15,7 @@ def picture() -> np.ndarray:
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     blurred = cv2.GaussianBlur(noise, (0, 0), 6).astype(float)
     stretched = (blurred - blurred.min()) / np.ptp(blurred) * 255
-    return stretched.astype(np.uint8)
+    return np.asarray(stretched, np.uint8)
 
 
 def flow(frames: np.ndarray) -> np.ndarray:

@@ -3,15 +3,13 @@ import json
 import pytest
 
 from nbp_core.config import (
-    PAPER_PRESETS,
-    TOKENIZER_PRESETS,
     SamplingConfig,
     TokenizerConfig,
     TransformerConfig,
-    elastic,
     format_block_shape,
     parse_block_shape,
 )
+from nbp_core.presets import PAPER_PRESETS, TOKENIZER_PRESETS, elastic
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nbp_core.causal_conv import StreamState
-from nbp_core.config import TOKENIZER_PRESETS
+from nbp_core.presets import TOKENIZER_PRESETS
 from nbp_core.tokenizer import VideoTokenizer
 from tests.small_models import build_tokenizer
 

@@ -14,8 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from nbp_core.checkpoint import weights_sha256
-from nbp_core.config import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
 from nbp_core.media_files import Frames
+from nbp_core.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.train.camera_moves import CAMERA_MOVES, PhotoClips
 from nbp_core.train.data import Split, load_frames, open_clips

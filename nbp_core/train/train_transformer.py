@@ -14,15 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nbp_core.blocks import sequence_layout
 from nbp_core.checkpoint import save_model, weights_sha256
-from nbp_core.config import (
-    FIGURE6_SHAPES,
-    JsonConfig,
-    Size3,
-    TransformerConfig,
-    format_block_shape,
-)
+from nbp_core.config import FIGURE6_SHAPES, JsonConfig, Size3, TransformerConfig, format_block_shape
+from nbp_core.sequences import sequence_layout
 from nbp_core.train.losses import token_loss
 from nbp_core.train.tokens import TokenSet
 from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep

@@ -1,0 +1,40 @@
+"""NBP Studio: `python app.py` opens the studio on http://127.0.0.1:7860."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from app import security
+from app.session import Session
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Reads the options, builds the page and serves it until Ctrl+C."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=7860, help="port to serve on (7860)")
+    parser.add_argument("--models", type=Path, default=HERE / "weights", help="folder of models")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--auth", metavar="USER:PASS", help="ask visitors for a password")
+    options = parser.parse_args()
+    try:
+        auth = security.parse_auth(options.auth)
+        security.check_host(options.host, auth)
+    except ValueError as error:
+        parser.error(str(error))
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, just below
+    from app import ui
+
+    session = Session(options.models, options.device, assets=HERE / "assets")
+    try:
+        ui.launch(ui.build(session), options.host, options.port, auth)
+    finally:
+        session.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""One run of Generate: a request -> live progress -> files. Knows nothing of Gradio."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from app.jobs import Job
+from app.request import Request, file_stem, plural
+from nbp_core.config import CLIP_FPS, CLIP_FRAMES, Size3
+from nbp_core.video import Frames, write_gif, write_strip, write_video
+
+if TYPE_CHECKING:
+    from app.session import Session
+    from nbp_core.generation import Generation, Timings
+    from nbp_core.pipeline import VideoPipeline
+
+NO_TOKEN = -1
+RESULT_SCALE = 4
+GIF_SCALE = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """A moment of a run, for the page to draw; nothing in it changes afterwards."""
+
+    step: int
+    num_steps: int
+    phase: str
+    elapsed: float
+    num_tokens: int
+    """Tokens made so far, without those of the context."""
+    tokens_thw: npt.NDArray[np.int64]
+    """The whole video's tokens; NO_TOKEN where none has been made."""
+    newest: npt.NDArray[np.int64]
+    """Places of the block just made."""
+    block_shape: Size3
+    frame_HWC: Frames | None
+    num_context_frames: int
+    num_frames: int
+    total_frames: int
+    cache_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """The files of a finished or stopped run, and what was measured."""
+
+    clip: Path
+    gif: Path
+    strip: Path
+    settings: Path
+    last_frame: Path
+    manifest: dict[str, Any]
+    timings: Timings
+    phases: tuple[str, ...]
+    seconds: float
+    num_tokens: int
+    new_frames: int
+    num_frames: int
+    is_complete: bool
+    measured: str
+    last: Progress
+    """The final state of the live view."""
+
+
+def run(session: Session, request: Request, job: Job) -> Outcome:
+    """Makes the clip in the worker thread. Raises ValueError when nothing came of it."""
+    pipeline = session.pipeline(request.model)
+    begun = time.perf_counter()
+    tokens = np.full(video_grid(pipeline.grid, request.num_frames), NO_TOKEN, dtype=np.int64)
+    shape = request.sampling.block_shape or pipeline.block_shapes[0]
+    phases: list[str] = []
+    num_tokens = num_frames = 0
+    context_THWC = request.context_THWC
+    frame_HWC = None if context_THWC is None else context_THWC[-1]
+    progress: Progress | None = None
+    stream = pipeline.stream(
+        action=request.action,
+        frames_THWC=request.context_THWC,
+        num_frames=request.num_frames,
+        sampling=request.sampling,
+        stop=job.stop,
+    )
+    for step in stream:
+        phases.append(step.phase)
+        tokens.flat[step.places] = step.tokens
+        num_tokens += len(step.tokens)
+        if step.new_frames is not None and len(step.new_frames):
+            num_frames += len(step.new_frames)
+            frame_HWC = step.new_frames[-1]
+        progress = Progress(
+            step=step.index + 1,
+            num_steps=step.num_steps,
+            phase=step.phase,
+            elapsed=step.elapsed,
+            num_tokens=num_tokens,
+            tokens_thw=tokens.copy(),
+            newest=step.places,
+            block_shape=shape,
+            frame_HWC=frame_HWC,
+            num_context_frames=request.num_context_frames,
+            num_frames=num_frames,
+            total_frames=request.num_frames,
+            cache_bytes=step.cache_bytes,
+        )
+        job.report(progress)
+        if not job.wait_turn():
+            break
+    generation = stream.generation()
+    seconds = time.perf_counter() - begun
+    if progress is None or not len(generation.frames_THWC):
+        raise ValueError("Stopped before the first frame was finished, so there is no clip.")
+    if generation.is_complete:
+        # The stream leaves out the tokens of the context.
+        progress = replace(progress, tokens_thw=generation.tokens_thw)
+    return _write(session, request, pipeline, job, generation, progress, tuple(phases), seconds)
+
+
+def video_grid(clip_grid: Size3, num_frames: int) -> Size3:
+    """The token grid of a video that may be longer than one clip of the model."""
+    t, h, w = clip_grid
+    return 1 + (num_frames - 1) * (t - 1) // (CLIP_FRAMES - 1), h, w
+
+
+def _write(
+    session: Session,
+    request: Request,
+    pipeline: VideoPipeline,
+    job: Job,
+    generation: Generation,
+    last: Progress,
+    phases: tuple[str, ...],
+    seconds: float,
+) -> Outcome:
+    frames_THWC = generation.frames_THWC
+    folder = session.new_output(job.id)
+    stem = file_stem(request)
+    paths = {kind: folder / f"{stem}{kind}" for kind in (".mp4", ".gif", ".json")}
+    strip, last_frame = folder / f"{stem}-frames.png", folder / f"{stem}-last.png"
+    settings = json.dumps(generation.manifest, indent=2)
+    write_video(paths[".mp4"], frames_THWC, CLIP_FPS, RESULT_SCALE, comment=settings)
+    write_gif(paths[".gif"], frames_THWC, CLIP_FPS, GIF_SCALE)
+    write_strip(strip, frames_THWC)
+    write_strip(last_frame, frames_THWC[-1:])
+    paths[".json"].write_text(settings + "\n")
+    new_frames = len(frames_THWC) - request.num_context_frames
+    return Outcome(
+        clip=paths[".mp4"],
+        gif=paths[".gif"],
+        strip=strip,
+        settings=paths[".json"],
+        last_frame=last_frame,
+        manifest=generation.manifest,
+        timings=generation.timings,
+        phases=phases,
+        seconds=seconds,
+        num_tokens=last.num_tokens,
+        new_frames=new_frames,
+        num_frames=len(frames_THWC),
+        is_complete=generation.is_complete,
+        measured=_measured(pipeline, generation, seconds, new_frames),
+        last=last,
+    )
+
+
+def _measured(
+    pipeline: VideoPipeline, generation: Generation, seconds: float, new_frames: int
+) -> str:
+    """The line that says what was measured, on what and with which weights."""
+    fingerprint = str(generation.manifest.get("sha256", ""))[:8]
+    weights = f"weights {pipeline.name}" + (f" ({fingerprint})" if fingerprint else "")
+    return (
+        f"Measured here: {plural(generation.steps, 'step')} and {plural(new_frames, 'new frame')}"
+        f" in {seconds:.2f} s, tokenizing and detokenizing included, on {device_words(pipeline)},"
+        f" with {weights} and tokenizer {pipeline.tokenizer_name}."
+    )
+
+
+def device_words(pipeline: VideoPipeline) -> str:
+    """'CPU, 2 cores', for people."""
+    if pipeline.device != "cpu":
+        return pipeline.device.upper()
+    return f"CPU, {plural(_num_cores(), 'core')}"
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

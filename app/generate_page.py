@@ -1,0 +1,140 @@
+"""What lies on the Generate tab: controls left, live view and result right. No behaviour."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from app import controls, live
+from app.request import Start
+from app.session import Session
+
+_STARTS = [("an action", "action"), ("a first frame", "frame"), ("five frames", "clip")]
+
+
+class GeneratePage:
+    """Builds the controls on the left and the live view and result on the right."""
+
+    def __init__(
+        self, session: Session, blocks: gr.Blocks, model: gr.Dropdown, facts: gr.HTML
+    ) -> None:
+        self.session = session
+        self.blocks = blocks
+        self.model = model
+        self.facts = facts
+        self.job_id = gr.BrowserState("", storage_key="nbp-studio-job", secret="nbp-studio")
+        self.seen = gr.State(("", 0))
+        self.timer = gr.Timer(0.25, active=False)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=340):
+                self._build_start()
+                self._build_settings()
+                with gr.Row(elem_id="run"):
+                    self.go = gr.Button("Generate", variant="primary", elem_id="go")
+                    self.halt = gr.Button("Stop", elem_id="stop", interactive=False)
+            with gr.Column(scale=4, min_width=340):
+                self._build_live()
+                self._build_result()
+
+    def _build_start(self) -> None:
+        steps = controls.count_steps(self.session, self.model.value, "action", 17)
+        names = controls.action_names(self.session, self.model.value)
+        self.start = gr.Radio(
+            _STARTS, value="action", label="Start from", elem_id="start",
+            info="What the model is given: a name, a picture, or the beginning of a clip.",
+        )  # fmt: skip
+        with gr.Column(visible=False) as self.picture_box:
+            self.picture = gr.Image(
+                label="First frame", sources=["upload", "clipboard"], height=220,
+                elem_id="picture", buttons=[], alt_text="The first frame you chose",
+            )  # fmt: skip
+            gr.Markdown("Its middle square is used, at 128 px.", elem_classes="quiet")
+            self._take_files("frame", self.picture, "Photographs to try")
+        with gr.Column(visible=False) as self.clip_box:
+            self.clip = gr.Video(
+                label="Clip to continue", sources=["upload"], height=220, elem_id="clip", buttons=[]
+            )
+            gr.Markdown("Its first five frames are used, the middle square.", elem_classes="quiet")
+            self._take_files("clip", self.clip, "Clips to try")
+        self.action = gr.Dropdown(
+            controls.action_choices(names), value=controls.favourite("action", names),
+            label="Action", elem_id="action",
+            info="What happens in the clip: a robot arm's task, or a camera move over a picture.",
+        )  # fmt: skip
+        self.block = gr.Radio(
+            controls.block_choices(steps), value=controls.preset_block("Paper", steps),
+            label="Block", elem_id="block",
+            info="Tokens made in one step: larger is faster, smaller is more careful.",
+        )  # fmt: skip
+
+    def _take_files(self, start: Start, target: gr.Image | gr.Video, label: str) -> None:
+        controls.hand_over_path(target)
+        rows = controls.examples(self.session, start)
+        if rows:
+            gr.Examples(rows, [target], label=label, api_visibility="private", examples_per_page=8)
+
+    def _build_settings(self) -> None:
+        gr.Markdown("Presets fill the settings below.", elem_classes="quiet")
+        with gr.Row(elem_id="presets"):
+            self.presets = {name: gr.Button(name, size="sm") for name in controls.PRESETS}
+        top_k, top_p, temperature, guidance = controls.PRESETS["Paper"]
+        with gr.Accordion("Sampling", open=False):
+            self.temperature = gr.Slider(
+                0, 2, temperature, step=0.05, label="Temperature",
+                info="How daring the choice of tokens is; 0 always takes the likeliest.",
+            )  # fmt: skip
+            self.top_k = gr.Slider(
+                1, controls.MAX_TOP_K, top_k, step=1, label="Top-k",
+                info="Choose among this many of the likeliest tokens.",
+            )  # fmt: skip
+            self.top_p = gr.Slider(
+                0.05, 1, top_p, step=0.01, label="Top-p",
+                info="Choose among the likeliest tokens that together reach this probability.",
+            )  # fmt: skip
+            self.guidance = gr.Slider(
+                1, 6, guidance, step=0.1, label="Guidance",
+                info="How strongly the action is followed; above 1 every step costs twice.",
+            )  # fmt: skip
+        self.num_frames = gr.Radio(
+            controls.length_choices(), value=17, label="Length", elem_id="length",
+            info="Beyond 17 frames the clip goes on from its own last five.",
+        )  # fmt: skip
+        with gr.Row(elem_id="seed-row"):
+            self.seed = gr.Number(
+                42, label="Seed", precision=0, minimum=0, elem_id="seed", scale=3, min_width=140,
+                info="Same seed, same clip; leave it empty for a new one.",
+            )  # fmt: skip
+            self.dice = gr.Button("Roll the dice", elem_id="dice", scale=1, min_width=110)
+
+    def _build_live(self) -> None:
+        view = live.idle_view(controls.DEFAULT_BLOCK, controls.DEFAULT_GRID)
+        self.preview = gr.HTML(
+            view, html_template=live.PREVIEW_TEMPLATE, js_on_load=live.PREVIEW_JS,
+            elem_id="preview", label="Live view",
+        )  # fmt: skip
+        self.counters = gr.HTML(live.counters(None), elem_id="counters", label="Counters")
+        self.status = gr.HTML(live.status(None), elem_id="status", label="Status")
+
+    def _build_result(self) -> None:
+        with gr.Column(visible=False, elem_id="result") as self.result:
+            with gr.Tabs():
+                with gr.Tab("Clip"):
+                    self.video = gr.Video(
+                        label="Clip", show_label=False, autoplay=True, loop=True,
+                        interactive=False, buttons=[], elem_id="video",
+                    )  # fmt: skip
+                with gr.Tab("Timing"):
+                    self.plot = gr.Plot(show_label=False, elem_id="timing")
+                with gr.Tab("Frames"):
+                    self.frames = gr.HTML(elem_id="frames-strip", label="Frames")
+                with gr.Tab("Settings"):
+                    self.manifest = gr.HTML(elem_id="manifest", label="Settings")
+            with gr.Row():
+                self.downloads = {
+                    name: gr.DownloadButton(label, size="sm", min_width=90, elem_id=f"get-{name}")
+                    for name, label in (
+                        ("clip", "MP4"), ("gif", "GIF"),
+                        ("strip", "PNG strip"), ("settings", "Settings"),
+                    )
+                }  # fmt: skip
+                self.again = gr.Button("Continue from the last frame", size="sm", elem_id="again")
+            self.measured = gr.Markdown(elem_id="measured")

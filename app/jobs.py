@@ -1,0 +1,228 @@
+"""One worker thread, a fair queue in front of it, and progress that outlives a page reload.
+
+A job is a function that is handed its Job: it reports progress, asks for its turn before every step
+and ends early once told to stop. Knows nothing of models or of Gradio.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+Work = Callable[["Job"], Any]
+
+NO_MEMORY = (
+    "There is not enough memory for this run: choose a smaller model, a shorter clip or the CPU."
+)
+INTERNAL = "This run broke off because of a fault in the studio; its log says more. Try again."
+
+
+class JobState(StrEnum):
+    """Where a job stands; the last three are final."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job will change no more."""
+        return self not in (JobState.WAITING, JobState.RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobView:
+    """What a page may know of a job at one moment."""
+
+    id: str
+    state: JobState
+    version: int
+    """Grows with every change, so that a page asks for nothing it has already drawn."""
+    ahead: int
+    """Jobs that run or wait before this one; 0 once it runs."""
+    request: Any
+    progress: Any
+    result: Any
+    error: str
+
+
+class Job:
+    """One piece of work in the queue, and the switches that reach it from other threads."""
+
+    def __init__(self, work: Work, request: Any) -> None:
+        self.id = secrets.token_urlsafe(12)
+        self.request = request
+        self.work = work
+        self.stop = threading.Event()
+        self.finished = threading.Event()
+        self.state = JobState.WAITING
+        self.version = 0
+        self.progress: Any = None
+        self.result: Any = None
+        self.error = ""
+        self._go = threading.Event()
+        self._go.set()
+        self._single = threading.Event()
+
+    def report(self, progress: Any) -> None:
+        """Replaces the progress that pages see; `progress` must never change afterwards."""
+        self.progress = progress
+        self.version += 1
+
+    def pause(self) -> None:
+        """Makes the work wait before its next step."""
+        self._go.clear()
+
+    def resume(self) -> None:
+        """Lets paused work go on."""
+        self._go.set()
+
+    def single_step(self) -> None:
+        """Lets a paused job take one step."""
+        self._single.set()
+
+    def wait_turn(self) -> bool:
+        """Called by the work before each step: waits while paused; False once it must stop."""
+        while not self.stop.is_set() and not self._go.wait(0.05):
+            if self._single.is_set():
+                self._single.clear()
+                break
+        return not self.stop.is_set()
+
+    def end(self, state: JobState, error: str = "") -> None:
+        """Makes the job final and wakes whoever waits for it."""
+        self.state, self.error = state, error
+        self.version += 1
+        self.finished.set()
+
+
+def explain(error: BaseException) -> str:
+    """One sentence for the user. ValueErrors are already written for them."""
+    if isinstance(error, ValueError):
+        return str(error)
+    # The accelerator's own error is told by its name: this package does not import torch.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return NO_MEMORY
+    return INTERNAL
+
+
+class JobQueue:
+    """Runs jobs one after the other, first come first served, in a thread of its own."""
+
+    def __init__(self, max_waiting: int = 16, keep: int = 50) -> None:
+        self._max_waiting = max_waiting
+        self._keep = keep
+        self._jobs: dict[str, Job] = {}
+        self._waiting: deque[Job] = deque()
+        self._running: Job | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work, request: Any = None) -> Job:
+        """Queues the work. Raises ValueError when too many jobs are waiting already."""
+        with self._changed:
+            if len(self._waiting) >= self._max_waiting:
+                raise ValueError(
+                    f"The queue is full: {len(self._waiting)} runs are waiting; try again soon."
+                )
+            job = Job(work, request)
+            self._jobs[job.id] = job
+            self._waiting.append(job)
+            self._forget_oldest()
+            self._changed.notify_all()
+        return job
+
+    def get(self, job_id: str | None) -> Job | None:
+        """The job itself; None for one that is unknown or long gone."""
+        with self._changed:
+            return self._jobs.get(job_id or "")
+
+    def view(self, job_id: str | None) -> JobView | None:
+        """The job as it stands now; None for a job that is unknown or long gone."""
+        with self._changed:
+            job = self._jobs.get(job_id or "")
+            if job is None:
+                return None
+            ahead = 0
+            if job in self._waiting:
+                ahead = self._waiting.index(job) + (self._running is not None)
+            return JobView(
+                id=job.id,
+                state=job.state,
+                # A place in the queue changes without the job changing.
+                version=job.version - ahead if job.state is JobState.WAITING else job.version,
+                ahead=ahead,
+                request=job.request,
+                progress=job.progress,
+                result=job.result,
+                error=job.error,
+            )
+
+    def stop(self, job_id: str | None) -> None:
+        """Ends a running job within one step; takes a waiting one out of the queue."""
+        with self._changed:
+            job = self._jobs.get(job_id or "")
+            if job is None or job.state.is_final:
+                return
+            job.stop.set()
+            if job in self._waiting:
+                self._waiting.remove(job)
+                job.end(JobState.STOPPED)
+
+    @property
+    def length(self) -> int:
+        """Jobs running and waiting."""
+        with self._changed:
+            return len(self._waiting) + (self._running is not None)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Stops everything and waits for the worker to end."""
+        with self._changed:
+            self._closed = True
+            for job in [*self._waiting, *filter(None, [self._running])]:
+                job.stop.set()
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    def _forget_oldest(self) -> None:
+        final = [job.id for job in self._jobs.values() if job.state.is_final]
+        for job_id in final[: max(0, len(self._jobs) - self._keep)]:
+            del self._jobs[job_id]
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    for waiting in self._waiting:
+                        waiting.end(JobState.STOPPED)
+                    return
+                job = self._running = self._waiting.popleft()
+                job.state = JobState.RUNNING
+                job.version += 1
+            state, error = self._work(job)
+            with self._changed:
+                self._running = None
+                job.end(state, error)
+
+    def _work(self, job: Job) -> tuple[JobState, str]:
+        try:
+            job.result = job.work(job)
+        except ValueError as error:
+            return (JobState.STOPPED if job.stop.is_set() else JobState.FAILED), explain(error)
+        except Exception as error:  # whatever one job does, the next one gets its turn
+            logger.exception("a job failed")
+            return JobState.FAILED, explain(error)
+        return (JobState.STOPPED if job.stop.is_set() else JobState.DONE), ""

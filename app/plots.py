@@ -1,0 +1,60 @@
+"""Charts, as plotly figures that read well on a light and on a dark page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+import plotly.graph_objects as go
+
+# Okabe and Ito's colours, told apart by colour-blind readers.
+_PHASE_COLOURS = {"prefill": "#D55E00", "token": "#56B4E9", "block": "#0072B2"}
+_PHASE_NAMES = {"prefill": "prefill", "token": "token by token", "block": "block by block"}
+_NO_FILL = "rgba(0,0,0,0)"
+_GRID = "rgba(128,128,128,0.25)"
+
+
+def timing_chart(per_step_s: Sequence[float], phases: Sequence[str]) -> go.Figure:
+    """A bar for each forward step, coloured by its phase, with the median as a line."""
+    per_step_ms = [1000 * seconds for seconds in per_step_s]
+    # A step that was stopped may have been timed without having been reported, or the reverse.
+    steps = list(zip(range(1, len(per_step_ms) + 1), per_step_ms, phases, strict=False))
+    figure = go.Figure()
+    for phase, colour in _PHASE_COLOURS.items():
+        mine = [(index, ms) for index, ms, of in steps if of == phase]
+        if mine:
+            figure.add_bar(
+                x=[index for index, _ in mine],
+                y=[ms for _, ms in mine],
+                name=_PHASE_NAMES[phase],
+                marker={"color": colour, "line": {"width": 0}},
+                hovertemplate="step %{x}: %{y:.1f} ms<extra>" + _PHASE_NAMES[phase] + "</extra>",
+            )
+    if steps:
+        middle = median(ms for _, ms, _ in steps)
+        figure.add_scatter(
+            x=[0.5, len(steps) + 0.5],
+            y=[middle, middle],
+            mode="lines",
+            name=f"median {middle:.1f} ms",
+            line={"color": "#E69F00", "width": 2, "dash": "dash"},
+            hoverinfo="skip",
+        )
+    figure.update_layout(
+        barmode="overlay",
+        bargap=0.15 if len(steps) <= 200 else 0,
+        height=320,
+        margin={"l": 56, "r": 12, "t": 36, "b": 48},
+        paper_bgcolor=_NO_FILL,
+        plot_bgcolor=_NO_FILL,
+        font={"color": "#777777"},
+        legend={"orientation": "h", "y": 1.14, "x": 0},
+        xaxis={"title": {"text": "forward step"}, "gridcolor": _GRID, "zeroline": False},
+        yaxis={
+            "title": {"text": "milliseconds"},
+            "gridcolor": _GRID,
+            "zeroline": False,
+            "rangemode": "tozero",
+        },
+    )
+    return figure

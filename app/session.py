@@ -1,0 +1,150 @@
+"""The only mutable state of the studio: models found and loaded, device, output folder, jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.jobs import JobQueue
+
+if TYPE_CHECKING:
+    from nbp_core.pipeline import VideoPipeline
+
+MAX_LOADED = 2
+"""Models held in memory at once."""
+_FOLDER_PREFIX = "nbp-studio-"
+
+Loader = Callable[[Path, str], "VideoPipeline"]
+
+
+def _load(folder: Path, device: str) -> VideoPipeline:
+    # Imported when first needed: it takes seconds, and looking for models needs none of it.
+    from nbp_core.pipeline import VideoPipeline
+
+    return VideoPipeline.from_pretrained(folder, device=device)
+
+
+def find_models(folder: Path) -> dict[str, Path]:
+    """Name -> folder of every transformer in a folder of models, the smallest first."""
+    found = []
+    for config in folder.glob("*/config.json"):
+        try:
+            kind = json.loads(config.read_text())["kind"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not a model of ours; the loader explains those that look like one
+        if kind == "transformer":
+            weights = config.parent / "model.safetensors"
+            size = weights.stat().st_size if weights.is_file() else 0
+            found.append((size, config.parent.name, config.parent))
+    return {name: path for _, name, path in sorted(found)}
+
+
+class Session:
+    """Everything that changes while the studio runs."""
+
+    def __init__(
+        self,
+        models: Path,
+        device: str = "auto",
+        *,
+        assets: Path | None = None,
+        max_clips: int = 50,
+        max_bytes: int = 1_000_000_000,
+        load: Loader = _load,
+    ) -> None:
+        self.models = models
+        self.device = device
+        self.assets = assets
+        self.jobs = JobQueue(keep=max_clips)
+        self.folder = _private_folder()
+        self.outputs = self.folder / "outputs"
+        self.outputs.mkdir()
+        # Gradio puts uploads and what it serves here; by default it shares one folder in /tmp.
+        self.uploads = self.folder / "gradio"
+        self.uploads.mkdir()
+        os.environ["GRADIO_TEMP_DIR"] = str(self.uploads)
+        self._max_clips = max_clips
+        self._max_bytes = max_bytes
+        self._load = load
+        self._loaded: OrderedDict[str, VideoPipeline] = OrderedDict()
+        self._loading = threading.Lock()
+
+    def model_names(self) -> list[str]:
+        """The models there are at this moment, the smallest first."""
+        return list(find_models(self.models))
+
+    def pipeline(self, name: str | None) -> VideoPipeline:
+        """The model of that name, loaded when first asked for. Raises ValueError with a reason."""
+        with self._loading:
+            if name is not None and name in self._loaded:
+                self._loaded.move_to_end(name)
+                return self._loaded[name]
+            folder = find_models(self.models).get(name or "")
+            if folder is None or name is None:
+                raise ValueError(no_model(name, self.models))
+            while len(self._loaded) >= MAX_LOADED:
+                self._loaded.popitem(last=False)
+            self._loaded[name] = self._load(folder, self.device)
+            return self._loaded[name]
+
+    def new_output(self, job_id: str) -> Path:
+        """An empty folder for what a job makes; the oldest ones go when there are too many."""
+        folders = sorted(self.outputs.iterdir(), key=lambda path: path.stat().st_mtime)
+        for folder in folders[: max(0, len(folders) - self._max_clips + 1)]:
+            shutil.rmtree(folder, ignore_errors=True)
+        trim(self.folder, self._max_bytes)
+        folder = self.outputs / re.sub(r"\W", "_", job_id)
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def close(self) -> None:
+        """Ends the running job and removes every file that was made."""
+        self.jobs.close()
+        self._loaded.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def no_model(name: str | None, models: Path) -> str:
+    """Why there is no such model, in one sentence."""
+    if name:
+        return f"There is no model {name!r} in the folder {models.name!r}."
+    return f"The folder {models.name!r} holds no model yet; train one or start with --models DIR."
+
+
+def trim(folder: Path, max_bytes: int) -> None:
+    """Deletes the oldest files of a folder and all below it until what is left fits."""
+    files = [(path, path.stat()) for path in folder.rglob("*") if path.is_file()]
+    total = sum(stat.st_size for _, stat in files)
+    for path, stat in sorted(files, key=lambda file: file[1].st_mtime):
+        if total <= max_bytes:
+            return
+        path.unlink(missing_ok=True)
+        total -= stat.st_size
+
+
+def _private_folder() -> Path:
+    """A folder that only this user can read; those of studios that were killed are removed."""
+    root = Path(tempfile.gettempdir())
+    for old in root.glob(f"{_FOLDER_PREFIX}*"):
+        owner = old.name.removeprefix(_FOLDER_PREFIX).partition("-")[0]
+        if owner.isdigit() and old.stat().st_uid == os.getuid() and not _is_alive(int(owner)):
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-"))
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

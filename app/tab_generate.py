@@ -1,0 +1,249 @@
+"""The Generate tab: what happens when its controls are used."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from app import controls, generate, live
+from app.controls import refusal
+from app.generate import Outcome
+from app.generate_page import GeneratePage
+from app.jobs import Job, JobView
+from app.media import file_uri
+from app.plots import timing_chart
+from app.request import Start, make_request, random_seed, read_start
+from app.session import Session
+from nbp_core.config import parse_block_shape
+
+Updates = dict[Any, Any]
+Seen = tuple[str, int]
+"""Which state of which job a page shows: (job id, version)."""
+
+_INPUTS = (
+    "model", "start", "action", "picture", "clip", "block", "num_frames",
+    "temperature", "top_k", "top_p", "guidance", "seed",
+)  # fmt: skip
+_OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""Of events that may refuse something: only those that take the queue can show a note."""
+_LIGHT: dict[str, Any] = {**_OWN, "queue": False}
+"""Of events that cannot fail and should wait for nobody."""
+
+
+class GenerateTab:
+    """Wires the page to the session; every handler is a method."""
+
+    def __init__(self, session: Session, page: GeneratePage) -> None:
+        self.session = session
+        self.page = page
+        self._wire_run()
+        self._wire_controls()
+        self._wire_api()
+
+    def _wire_run(self) -> None:
+        page = self.page
+        shown = [
+            page.timer, page.seen, page.go, page.halt, page.preview, page.counters, page.status,
+            page.result, page.video, page.plot, page.frames, page.manifest, page.measured,
+            *page.downloads.values(),
+        ]  # fmt: skip
+        tell = {"fn": self.poll, "inputs": [page.job_id, page.seen], "outputs": shown, **_LIGHT}
+        page.go.click(self.begin, self._inputs(), [page.job_id, page.seed, *shown], **_OWN)
+        page.halt.click(self.stop, page.job_id, page.halt, **_LIGHT)
+        page.timer.tick(**tell)
+        page.blocks.load(**tell)
+
+    def _wire_controls(self) -> None:
+        page = self.page
+        start_of = [page.model, page.start, page.num_frames]
+        sampling = [page.block, page.top_k, page.top_p, page.temperature, page.guidance]
+        gr.on(
+            [page.model.change, page.start.change, page.num_frames.change],
+            self.change_blocks, [*start_of, page.block], page.block, **_LIGHT,
+        )  # fmt: skip
+        page.start.change(
+            self.show_uploads, page.start, [page.picture_box, page.clip_box], **_LIGHT
+        )
+        page.model.input(self.change_model, page.model, [page.facts, page.action], **_OWN)
+        page.start.input(self.suggest_action, [page.model, page.start], page.action, **_LIGHT)
+        page.block.change(
+            self.show_cut, [page.model, page.block, page.job_id], page.preview, **_LIGHT
+        )
+        for name, button in page.presets.items():
+            button.click(partial(self.apply_preset, name), start_of, sampling, **_LIGHT)
+        page.dice.click(random_seed, None, page.seed, **_LIGHT)
+        for upload in (page.picture, page.clip):
+            checked = upload.upload(
+                self.check_upload, [page.start, page.picture, page.clip], None, **_OWN
+            )
+            checked.failure(lambda: None, None, upload, **_LIGHT)
+        page.again.click(self.go_on, page.job_id, [page.start, page.picture], **_OWN)
+
+    def _wire_api(self) -> None:
+        with gr.Row(visible=False):
+            button, clip, settings = gr.Button(), gr.File(), gr.JSON()
+        button.click(
+            self.generate, self._inputs(), [clip, settings],
+            api_name="generate", concurrency_limit=16, concurrency_id="api",
+        )  # fmt: skip
+
+    def _inputs(self) -> list[Any]:
+        return [getattr(self.page, name) for name in _INPUTS]
+
+    def begin(self, *values: Any) -> Updates:
+        """Generate: checks the settings, queues the run and makes the page follow it."""
+        page = self.page
+        try:
+            job = self._submit(values)
+        except ValueError as error:
+            raise refusal(error) from error
+        return {
+            page.job_id: job.id,
+            page.seed: job.request.sampling.seed,
+            page.result: gr.Column(visible=False),
+            **self.poll(job.id, ("", 0)),
+            page.timer: gr.Timer(active=True),
+        }
+
+    def generate(
+        self,
+        model: str,
+        start: Start = "action",
+        action: str = "",
+        picture: str | None = None,
+        clip: str | None = None,
+        block: str = "1x1x16",
+        num_frames: int = 17,
+        temperature: float = 1.0,
+        top_k: int = controls.MAX_TOP_K,
+        top_p: float = 0.9,
+        guidance: float = 1.0,
+        seed: int | None = None,
+    ) -> tuple[str, dict[str, Any]]:
+        """Runs one generation to its end: the clip's file, and the settings that repeat it."""
+        values = (model, start, action, picture, clip, block, num_frames)
+        try:
+            job = self._submit((*values, temperature, top_k, top_p, guidance, seed))
+            job.finished.wait()
+            if job.result is None:
+                raise ValueError(job.error or "The run was stopped before it began.")
+        except ValueError as error:
+            raise refusal(error) from error
+        return str(job.result.clip), job.result.manifest
+
+    def _submit(self, values: tuple[Any, ...]) -> Job:
+        request = make_request(**dict(zip(_INPUTS, values, strict=True)))
+        return self.session.jobs.submit(partial(generate.run, self.session, request), request)
+
+    def stop(self, job_id: str) -> gr.Button:
+        """Stop: the run ends within one block and keeps what it has made."""
+        self.session.jobs.stop(job_id)
+        return gr.Button(interactive=False)
+
+    def poll(self, job_id: str, seen: Seen) -> Updates:
+        """What has changed since the page was last told; finds a run again after a reload."""
+        page = self.page
+        view = self.session.jobs.view(job_id)
+        if view is None:
+            return {page.timer: gr.Timer(active=False)}
+        if tuple(seen) == (view.id, view.version):
+            return {page.seen: seen}
+        updates: Updates = {
+            page.seen: (view.id, view.version),
+            page.timer: gr.Timer(active=not view.state.is_final),
+            page.go: gr.Button(interactive=view.state.is_final),
+            page.halt: gr.Button(interactive=not view.state.is_final),
+            page.status: live.status(view),
+            **self._progress(view),
+        }
+        if view.result is not None:
+            updates |= self._result(view.result)
+        return updates
+
+    def _progress(self, view: JobView) -> Updates:
+        page = self.page
+        progress = view.result.last if view.result is not None else view.progress
+        if progress is None:
+            return {page.counters: live.counters(None)}
+        return {
+            page.preview: live.live_view(progress),
+            page.counters: live.counters(progress),
+        }
+
+    def _result(self, outcome: Outcome) -> Updates:
+        page = self.page
+        if not outcome.clip.is_file():
+            return {}  # made way for newer clips
+        return {
+            page.result: gr.Column(visible=True),
+            page.video: str(outcome.clip),
+            page.plot: timing_chart(outcome.timings["per_step_s"], outcome.phases),
+            page.frames: live.frame_strip(file_uri(outcome.strip), outcome.num_frames),
+            page.manifest: live.settings_text(outcome.manifest),
+            page.measured: outcome.measured,
+            page.downloads["clip"]: str(outcome.clip),
+            page.downloads["gif"]: str(outcome.gif),
+            page.downloads["strip"]: str(outcome.strip),
+            page.downloads["settings"]: str(outcome.settings),
+        }
+
+    def change_model(self, model: str) -> Updates:
+        """Loads the chosen model and offers what it can do."""
+        try:
+            pipeline = self.session.pipeline(model)
+        except ValueError as error:
+            raise refusal(error) from error
+        choices = controls.action_choices(pipeline.actions)
+        value = controls.favourite("action", pipeline.actions)
+        return {
+            self.page.facts: controls.facts(pipeline),
+            self.page.action: gr.Dropdown(choices=choices, value=value),
+        }
+
+    def change_blocks(self, model: str, start: Start, num_frames: int, block: str) -> gr.Radio:
+        """Counts the steps anew; keeps the block if it still fits."""
+        steps = controls.count_steps(self.session, model, start, num_frames)
+        choices = controls.block_choices(steps)
+        kept = block in (value for _, value in choices)
+        return gr.Radio(
+            choices=choices, value=block if kept else controls.preset_block("Paper", steps)
+        )
+
+    def show_uploads(self, start: Start) -> tuple[gr.Column, gr.Column]:
+        """Shows the upload that the start needs."""
+        return gr.Column(visible=start == "frame"), gr.Column(visible=start == "clip")
+
+    def suggest_action(self, model: str, start: Start) -> str:
+        """An action that suits the start."""
+        return controls.favourite(start, controls.action_names(self.session, model))
+
+    def show_cut(self, model: str, block: str, job_id: str) -> Any:
+        """The empty grid, cut by the chosen block; left alone while a run is shown there."""
+        view = self.session.jobs.view(job_id)
+        if view is not None and not view.state.is_final:
+            return gr.skip()
+        grid = controls.grid_of(self.session, model)
+        return live.idle_view(parse_block_shape(block), grid)
+
+    def apply_preset(
+        self, name: str, model: str, start: Start, num_frames: int
+    ) -> tuple[str, int, float, float, float]:
+        """Fills block and sampling settings."""
+        steps = controls.count_steps(self.session, model, start, num_frames)
+        return controls.preset_block(name, steps), *controls.PRESETS[name]
+
+    def check_upload(self, start: Start, picture: str | None, clip: str | None) -> None:
+        """Refuses a bad file at once, before anything is started with it."""
+        try:
+            read_start(start, picture, clip)
+        except ValueError as error:
+            raise refusal(error) from error
+
+    def go_on(self, job_id: str) -> tuple[Any, Any]:
+        """Continue: the last frame of the clip becomes the first frame of the next."""
+        view = self.session.jobs.view(job_id)
+        if view is None or view.result is None or not view.result.last_frame.is_file():
+            raise refusal(ValueError("This clip is gone; make another one to continue."))
+        return "frame", str(view.result.last_frame)

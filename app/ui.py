@@ -1,0 +1,81 @@
+"""The page: header, tabs in order, footer; and how it is served."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from app import controls
+from app.generate_page import GeneratePage
+from app.security import check_host, guards
+from app.session import Session, no_model
+from app.tab_generate import GenerateTab
+from app.theme import css, theme
+
+_DAY = 86_400
+
+_ABOUT = """
+<details><summary>About</summary>
+<p>NBP Studio makes short videos one <em>block</em> of tokens at a time. A tokenizer turns a clip of
+17 frames into a grid of 5 x 16 x 16 tokens; a transformer then writes that grid. Next-token
+prediction writes one token in each step. Next-block prediction writes a row, or a whole frame, and
+so needs far fewer steps.</p>
+<p>Everything runs on this machine, and nothing leaves it. Every clip is generated, and carries the
+settings that made it.</p></details>
+"""
+
+
+def build(session: Session) -> gr.Blocks:
+    """The whole page, not yet served."""
+    blocks = gr.Blocks(
+        title="NBP Studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, _DAY)
+    )
+    with blocks:
+        names = session.model_names()
+        with gr.Row(elem_id="header"):
+            gr.HTML("<h1>NBP Studio</h1>", elem_id="title", label="Title", min_width=150)
+            model = gr.Dropdown(
+                names, value=names[0] if names else None, label="Model", elem_id="model",
+                scale=0, min_width=190, filterable=False,
+            )  # fmt: skip
+            facts = gr.HTML(_first_facts(session, names), elem_id="model-facts", label="Facts")
+            gr.HTML(_ABOUT, elem_id="about", label="About", min_width=120)
+        with gr.Tabs(), gr.Tab("Generate"):
+            page = GeneratePage(session, blocks, model, facts)
+            GenerateTab(session, page)
+    blocks.queue(max_size=64, default_concurrency_limit=None)
+    return blocks
+
+
+def _first_facts(session: Session, names: list[str]) -> str:
+    if not names:
+        return escape(no_model(None, session.models))
+    try:
+        return controls.facts(session.pipeline(names[0]))
+    except ValueError as error:
+        return escape(str(error))
+
+
+def launch(
+    blocks: gr.Blocks, host: str, port: int | None, auth: tuple[str, str] | None, **options: Any
+) -> str:
+    """Serves the page and returns its address; waits for Ctrl+C unless told otherwise."""
+    check_host(host, auth)
+    _, url, _ = blocks.launch(
+        server_name=host,
+        server_port=port,
+        auth=auth,
+        share=False,
+        ssr_mode=False,
+        run_history=False,
+        enable_monitoring=False,
+        max_file_size="20mb",
+        footer_links=["api", "settings"],
+        theme=theme(),
+        css=css(),
+        app_kwargs={"middleware": guards(host)},
+        **options,
+    )
+    return url

@@ -1,0 +1,169 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nbp_core.video import (
+    MediaError,
+    crop_resize,
+    read_comment,
+    read_context,
+    read_image,
+    read_video,
+    read_video_bytes,
+    read_video_window,
+    to_clip,
+    to_frames,
+    write_gif,
+    write_strip,
+    write_video,
+)
+
+
+def smooth_clip(count: int = 9, height: int = 64, width: int = 96) -> np.ndarray:
+    """A gradient that moves: survives video compression, shows order and orientation."""
+    y, x = np.mgrid[:height, :width]
+    channels = [x * 2, y * 3, (x + y)]
+    frames = [np.stack([(c + 8 * t) % 256 // 2 + 40 for c in channels], -1) for t in range(count)]
+    return np.stack(frames).astype(np.uint8)
+
+
+def test_a_video_comes_back(tmp_path: Path) -> None:
+    frames = smooth_clip()
+    write_video(tmp_path / "a.mp4", frames, fps=8, comment='{"seed": 1, "text": "a=b; #c"}')
+    again, fps = read_video(tmp_path / "a.mp4")
+    assert again.shape == frames.shape
+    assert fps == 8
+    assert np.abs(again.astype(int) - frames).mean() < 4
+    assert read_comment(tmp_path / "a.mp4") == '{"seed": 1, "text": "a=b; #c"}'
+    assert len(read_video(tmp_path / "a.mp4", max_frames=3)[0]) == 3
+    assert np.array_equal(read_video_bytes((tmp_path / "a.mp4").read_bytes()), again)
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.mp4"]
+
+
+def test_equal_frames_give_equal_files(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        write_video(tmp_path / name, smooth_clip(), comment="x")
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_pixels_are_enlarged_and_odd_sides_are_written(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", smooth_clip(height=32, width=32), scale=4)
+    assert read_video(tmp_path / "a.mp4")[0].shape[1:3] == (128, 128)
+    write_video(tmp_path / "odd.mp4", smooth_clip(height=33, width=47))
+    assert read_video(tmp_path / "odd.mp4")[0].shape[1:3] == (34, 48)
+
+
+def test_gif_and_strip(tmp_path: Path) -> None:
+    frames = smooth_clip(5)
+    write_gif(tmp_path / "a.gif", frames, scale=2)
+    assert read_context(tmp_path / "a.gif").shape == (5, 128, 192, 3)
+    write_strip(tmp_path / "a.png", frames)
+    assert np.array_equal(read_image(tmp_path / "a.png")[:, 96:192], frames[1])
+
+
+def test_a_window_is_the_middle_of_a_long_video(tmp_path: Path) -> None:
+    shades = np.arange(80, dtype=np.uint8)[:, None, None, None] * 3
+    write_video(tmp_path / "a.mp4", np.broadcast_to(shades, (80, 32, 32, 3)).copy(), fps=10)
+    window = read_video_window(tmp_path / "a.mp4", 5, seconds=4.0)
+    assert len(window) == 5
+    brightness = window.mean((1, 2, 3))
+    assert (np.diff(brightness) > 20).all()
+    assert brightness.mean() == pytest.approx(118, abs=6)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "I;16", "1"])
+def test_pictures_of_every_mode_arrive_as_rgb(tmp_path: Path, mode: str) -> None:
+    picture = Image.fromarray(smooth_clip(1)[0])
+    if mode == "I;16":
+        picture = Image.fromarray(smooth_clip(1)[0, :, :, 0].astype(np.uint16) * 257)
+    else:
+        picture = picture.convert(mode)
+    path = tmp_path / ("a.tif" if mode in ("CMYK", "I;16") else "a.png")
+    picture.save(path)
+    frame = read_image(path)
+    assert frame.shape == (64, 96, 3)
+    assert frame.dtype == np.uint8
+    assert np.ptp(frame) > 50
+
+
+def test_a_turned_photograph_is_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(smooth_clip(1)[0]).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (96, 64, 3)
+
+
+def test_crop_and_resize_keep_the_middle() -> None:
+    frames = np.zeros((2, 100, 300, 3), np.uint8)
+    frames[:, :, 100:200] = 255
+    assert (crop_resize(frames, 50) == 255).all()
+    assert crop_resize(smooth_clip(1, 20, 30), 128).shape == (1, 128, 128, 3)
+
+
+def test_clip_and_frames_are_inverse() -> None:
+    frames = smooth_clip(3)
+    clip = to_clip(frames)
+    assert clip.shape == (3, 3, 64, 96)
+    assert 0 <= clip.min() < clip.max() <= 1
+    assert np.array_equal(to_frames(clip), frames)
+
+
+def make_text(path: Path) -> None:
+    path.write_text("hello")
+
+
+def make_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def make_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def make_truncated(path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def make_giant(path: Path) -> None:
+    Image.new("1", (20_000, 20_000)).save(path)
+
+
+def make_nothing(path: Path) -> None:
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "make", [make_text, make_empty, make_folder, make_truncated, make_giant, make_nothing]
+)
+def test_bad_pictures_are_refused_in_one_sentence_without_their_folder(
+    tmp_path: Path, make: object
+) -> None:
+    path = tmp_path / "picture.png"
+    assert callable(make)
+    make(path)
+    with pytest.raises(MediaError) as caught:
+        read_context(path)
+    assert "picture.png" in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [make_text, make_empty, make_folder, make_nothing])
+def test_bad_videos_are_refused(tmp_path: Path, make: object) -> None:
+    path = tmp_path / "clip.mp4"
+    assert callable(make)
+    make(path)
+    with pytest.raises(MediaError, match=r"clip\.mp4"):
+        read_video(path)
+
+
+def test_a_clip_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"a\.mp4"):
+        write_video(tmp_path / "nowhere" / "a.mp4", smooth_clip())
+    with pytest.raises(MediaError):
+        write_video(tmp_path / "a.mp4", smooth_clip(), pixel_format="nonsense")
+    assert list(tmp_path.iterdir()) == []
