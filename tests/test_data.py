@@ -51,6 +51,12 @@ def test_a_damaged_clip_is_left_out(shards: Path) -> None:
     assert len(list(open_clips(shards, "train"))) == 6
 
 
+def test_a_file_that_is_no_tar_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train-00.tar").write_bytes(b"no tar" * 500)
+    with pytest.raises(MediaError, match=r"^train-00\.tar is not a tar of clips"):
+        list(open_clips(tmp_path, "train"))
+
+
 def test_a_folder_of_videos_is_split_by_name(tmp_path: Path) -> None:
     for action in ("wave", "jump"):
         (tmp_path / action).mkdir()

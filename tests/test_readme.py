@@ -31,6 +31,7 @@ def test_a_command_of_the_engine_parses(command: str) -> None:
     assert callable(build_parser().parse_args(words).run)
 
 
+@pytest.mark.timeout(300)  # a whole clip, perhaps on a busy machine
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_a_runnable_snippet_runs(snippet: str) -> None:
     folders = re.findall(r'"(weights/[\w-]+)"', snippet)

@@ -26,9 +26,9 @@ SHAPES = FIGURE6_SHAPES[:5]
 
 
 def token_set(count: int, grid: Size3, seed: int = 0) -> TokenSet:
-    """Clips of which each row repeats the one before: easy to learn by block."""
+    """Clips of few codes whose rows repeat each other: easy to learn with any block."""
     rng = np.random.default_rng(seed)
-    rows = rng.integers(0, CODES, (count, 1, 1, 16))
+    rows = rng.integers(0, CODES // 6, (count, 1, 1, 16))
     tokens = np.broadcast_to(rows, (count, *grid)).astype(np.uint16)
     return TokenSet(tokens, [ACTIONS[i % 3] for i in range(count)], ["stock"] * count)
 
@@ -95,13 +95,13 @@ def test_a_trained_model_is_a_folder_the_pipeline_loads(tmp_path: Path) -> None:
 
 
 def test_the_elastic_model_learns_every_block_shape(tmp_path: Path) -> None:
-    run_transformer(tmp_path, 40)
+    run_transformer(tmp_path, 30)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     final = json.loads(lines[-1])
     uniform = np.log(CODES)
     validation = {k: v for k, v in final.items() if k.startswith("val_")}
     assert len(validation) == 5
-    assert all(value < uniform for value in validation.values())
+    assert all(value < uniform - 0.5 for value in validation.values())
 
 
 def test_a_budget_in_minutes_ends_in_time(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_the_tokenizer_learns(tmp_path: Path) -> None:
     colours = rng.integers(0, 256, (8, 1, 1, 1, 3), dtype=np.uint8)
     frames = np.broadcast_to(colours, (8, 9, 64, 64, 3))
     recipe = TokenizerRecipe(num_validation_clips=2, photo_share=0)
-    config = train_config(40)
+    config = train_config(20)
     steps = list(
         train_tokenizer(tokenizer_config(), recipe, config, tmp_path, frames, frames, None)
     )

@@ -68,9 +68,12 @@ def open_clips(
 
 
 def read_shard(path: Path, limit: int | None = None) -> Iterator[ClipRecord]:
-    """The clips of a tar of KEY.mp4 + KEY.json, in its order; at most `limit`."""
+    """The clips of a tar of KEY.mp4 + KEY.json, in its order; at most `limit`.
+
+    Raises MediaError when the file is no tar.
+    """
+    members = _members(path)
     with tarfile.open(path) as tar:
-        members = {member.name: member for member in tar}
         for name in [name for name in members if name.endswith(".mp4")][:limit]:
             key = name.removesuffix(".mp4")
             if f"{key}.json" not in members:
@@ -83,6 +86,14 @@ def read_shard(path: Path, limit: int | None = None) -> Iterator[ClipRecord]:
                 _log.warning("%s of %s left out: %s", name, path.name, error)
                 continue
             yield ClipRecord(key, label["action"], _fitted(frames), label.get("look", ""))
+
+
+def _members(path: Path) -> dict[str, tarfile.TarInfo]:
+    try:
+        with tarfile.open(path) as tar:
+            return {member.name: member for member in tar}
+    except (tarfile.TarError, OSError) as error:
+        raise MediaError(f"{path.name} is not a tar of clips, or is damaged.") from error
 
 
 def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -88,7 +88,8 @@ AZIMUTH, ELEVATION, DISTANCE, LOOK_AT = 138.0, -28.0, 1.15, (0.02, 0.68, 0.16)
 AZIMUTH_JITTER, ELEVATION_JITTER, DISTANCE_JITTER = (-22.0, 22.0), (-10.0, 6.0), (-0.05, 0.25)
 HAND_JITTER = ((-0.12, 0.12), (-0.1, 0.1), (-0.03, 0.1))
 ARM_VALUES, TINT = (0.5, 0.95), (0.6, 1.25)
-ARM_BODIES = ("right_", "torso", "pedestal", "base", "head")
+ARM_COLOUR = (0.5, 0.1, 0.1)
+"""Stock colour of the arm's links; its pedestal, black ring and fingers have others and keep them."""
 
 
 def render(
@@ -212,7 +213,7 @@ def _shoot(
     camera.azimuth, camera.elevation, camera.distance = AZIMUTH, ELEVATION, DISTANCE
     camera.lookat[:] = LOOK_AT
     if varied:
-        _vary(mujoco, model, camera, rng)
+        _vary(model, camera, rng)
     renderer = mujoco.Renderer(model, RENDER_SIDE, RENDER_SIDE)
     frames = []
     for index in np.linspace(0, len(states) - 1, CLIP_FRAMES).round().astype(int):
@@ -225,7 +226,7 @@ def _shoot(
     return np.stack(frames).astype(np.uint8)
 
 
-def _vary(mujoco: Any, model: Any, camera: Any, rng: np.random.Generator) -> None:
+def _vary(model: Any, camera: Any, rng: np.random.Generator) -> None:
     """Another arm colour, tinted materials, a moved camera."""
     camera.azimuth += rng.uniform(*AZIMUTH_JITTER)
     camera.elevation += rng.uniform(*ELEVATION_JITTER)
@@ -233,9 +234,5 @@ def _vary(mujoco: Any, model: Any, camera: Any, rng: np.random.Generator) -> Non
     tint = rng.uniform(*TINT, (model.nmat, 3))
     model.mat_rgba[:, :3] = np.clip(model.mat_rgba[:, :3] * tint, 0, 1)
     colour = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*ARM_VALUES), rng.uniform(*ARM_VALUES))
-    for geom in range(model.ngeom):
-        body = model.geom_bodyid[geom]
-        name = mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_BODY, body) or ""
-        if name.startswith(ARM_BODIES):
-            model.geom_matid[geom] = -1
-            model.geom_rgba[geom, :3] = colour
+    links = np.isclose(model.geom_rgba[:, :3], ARM_COLOUR).all(axis=1)
+    model.geom_rgba[links, :3] = colour
