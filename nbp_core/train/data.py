@@ -76,16 +76,14 @@ def read_shard(path: Path, limit: int | None = None) -> Iterator[ClipRecord]:
     with tarfile.open(path) as tar:
         for name in [name for name in members if name.endswith(".mp4")][:limit]:
             key = name.removesuffix(".mp4")
-            if f"{key}.json" not in members:
-                _log.warning("%s of %s has no .json beside it; left out", name, path.name)
-                continue
-            label = json.loads(_read_member(tar, members[f"{key}.json"]))
             try:
+                label = json.loads(_read_member(tar, members[f"{key}.json"]))
+                action, look = str(label["action"]), str(label.get("look", ""))
                 frames = read_video_bytes(_read_member(tar, members[name]))
-            except MediaError as error:
-                _log.warning("%s of %s left out: %s", name, path.name, error)
+            except (KeyError, TypeError, ValueError) as error:
+                _log.warning("%s of %s left out: %r", name, path.name, error)
                 continue
-            yield ClipRecord(key, label["action"], _fitted(frames), label.get("look", ""))
+            yield ClipRecord(key, action, _fitted(frames), look)
 
 
 def _members(path: Path) -> dict[str, tarfile.TarInfo]:

@@ -89,7 +89,7 @@ AZIMUTH_JITTER, ELEVATION_JITTER, DISTANCE_JITTER = (-22.0, 22.0), (-10.0, 6.0),
 HAND_JITTER = ((-0.12, 0.12), (-0.1, 0.1), (-0.03, 0.1))
 ARM_VALUES, TINT = (0.5, 0.95), (0.6, 1.25)
 ARM_COLOUR = (0.5, 0.1, 0.1)
-"""Stock colour of the arm's links; its pedestal, black ring and fingers have others and keep them."""
+"""Stock colour of the links; pedestal, black ring and fingers have others and keep them."""
 
 
 def render(
