@@ -63,16 +63,17 @@ class Swish(nn.Module):
 class ResidualUnit(nn.Module):
     """Norm, swish, conv, twice, beside a shortcut (1x1x1 where the width changes)."""
 
-    def __init__(self, cin: int, cout: int, kernel: Size3, norm_groups: int) -> None:
+    def __init__(self, cin: int, cout: int, kernels: tuple[Size3, Size3], norm_groups: int) -> None:
         super().__init__()
+        first, second = kernels
         self.body = nn.ModuleList(
             [
                 FrameNorm(norm_groups, cin),
                 Swish(cin),
-                CausalConv3d(cin, cout, kernel),
+                CausalConv3d(cin, cout, first),
                 FrameNorm(norm_groups, cout),
                 Swish(cout),
-                CausalConv3d(cout, cout, kernel),
+                CausalConv3d(cout, cout, second),
             ]
         )
         self.shortcut = CausalConv3d(cin, cout, (1, 1, 1)) if cin != cout else None

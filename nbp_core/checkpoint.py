@@ -1,16 +1,20 @@
-"""A model is a folder: config.json + model.safetensors (+ README.md, its card). Never a pickle."""
+"""A model is a folder: config.json + model.safetensors (+ README.md, its card). Never a pickle.
+
+Weights above 5 GB lie in several shards with an index beside them, as is usual for safetensors.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -19,6 +23,8 @@ from nbp_core.config import FORMAT_VERSION, JsonConfig, TokenizerConfig, Transfo
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+MAX_SHARD_BYTES = 5 * 10**9
 CARD_FILE = "README.md"
 KINDS: dict[str, type[JsonConfig]] = {
     "tokenizer": TokenizerConfig,
@@ -80,13 +86,12 @@ def load_model(
     Raises CheckpointError for a missing or corrupt file and for weights that do not fit the config.
     """
     config = load_config(folder, config_type)
-    path = folder / WEIGHTS_FILE
-    if not path.is_file():
-        raise CheckpointError(f"model folder {folder.name!r} has no {WEIGHTS_FILE}")
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{WEIGHTS_FILE} of model {folder.name!r} is corrupt") from error
+    weights: dict[str, torch.Tensor] = {}
+    for path in weight_files(folder):
+        try:
+            weights |= load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path.name} of model {folder.name!r} is corrupt") from error
     model = build(config)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if {name: tensor.shape for name, tensor in weights.items()} != shapes:
@@ -102,35 +107,78 @@ def save_model(
     folder: Path,
     kind: str,
     config: JsonConfig,
-    weights: dict[str, torch.Tensor],
+    weights: Mapping[str, torch.Tensor],
     *,
-    dtype: torch.dtype = torch.float16,
-    tokenizer: dict[str, str] | None = None,
+    dtype: torch.dtype | None = torch.float16,
+    tokenizer: Mapping[str, str | None] | None = None,
+    origin: Mapping[str, str | None] | None = None,
     metadata: dict[str, str] | None = None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    on_progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Writes config.json and model.safetensors; metadata goes into the safetensors header."""
+    """Writes config.json and the weights; metadata goes into the safetensors header.
+
+    dtype None keeps the weights' own. Only one shard is held in memory; on_progress is told the
+    bytes of `weights` that each has taken. `origin` says where converted weights came from.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     description: dict[str, Any] = {
         "format": FORMAT_VERSION,
         "kind": kind,
         "config": config.to_dict(),
     }
-    if tokenizer is not None:
-        description["tokenizer"] = tokenizer
-    tensors = {
-        name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in weights.items()
-    }
-    save_file(tensors, folder / WEIGHTS_FILE, metadata=metadata)
+    for name, entry in (("tokenizer", tokenizer), ("origin", origin)):
+        if entry is not None:
+            description[name] = dict(entry)
+    split = split_torch_state_dict_into_shards(
+        dict(weights),
+        max_shard_size=max_shard_bytes,
+        filename_pattern=WEIGHTS_FILE.replace(".", "{suffix}.", 1),
+    )
+    for file_name, names in split.filename_to_tensors.items():
+        shard = {
+            name: weights[name].detach().to("cpu", dtype or weights[name].dtype).contiguous()
+            for name in names
+        }
+        save_file(shard, folder / file_name, metadata=metadata)
+        del shard
+        if on_progress is not None:
+            on_progress(sum(weights[name].nbytes for name in names))
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
     (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The file or the shards that hold a model folder's weights, all of them there.
+
+    Raises CheckpointError for a missing one and for an index that is not to be trusted.
+    """
+    names = [WEIGHTS_FILE]
+    if (folder / INDEX_FILE).is_file():
+        try:
+            index = json.loads((folder / INDEX_FILE).read_text())
+            names = sorted({str(name) for name in index["weight_map"].values()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{INDEX_FILE} of model {folder.name!r} is no index") from error
+        if any(Path(name).name != name for name in names):
+            raise CheckpointError(f"{INDEX_FILE} of model {folder.name!r} points out of its folder")
+    for name in names:
+        if not (folder / name).is_file():
+            raise CheckpointError(f"model folder {folder.name!r} has no {name}")
+    return [folder / name for name in names]
+
+
 def weights_sha256(folder: Path) -> str:
-    """Fingerprint of a model folder's weights."""
-    path = folder / WEIGHTS_FILE
-    if not path.is_file():
-        raise CheckpointError(f"model folder {folder.name!r} has no {WEIGHTS_FILE}")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Fingerprint of a model folder's weights; of several shards, that of their fingerprints."""
+    digests = []
+    for path in weight_files(folder):
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256"))
+    if len(digests) == 1:
+        return digests[0].hexdigest()
+    return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -153,16 +201,18 @@ def describe_models(folder: Path) -> list[ModelSummary]:
 
 def _summary(folder: Path) -> ModelSummary:
     data = read_description(folder)
-    path = folder / WEIGHTS_FILE
-    try:
-        with safe_open(path, "pt") as file:
-            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{WEIGHTS_FILE} of model {folder.name!r} cannot be read") from error
+    shapes: list[list[int]] = []
+    paths = weight_files(folder)
+    for path in paths:
+        try:
+            with safe_open(path, "pt") as file:
+                shapes += [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path.name} of model {folder.name!r} cannot be read") from error
     return ModelSummary(
         name=folder.name,
         kind=data["kind"],
         num_parameters=sum(math.prod(shape) for shape in shapes),
-        num_bytes=path.stat().st_size,
+        num_bytes=sum(path.stat().st_size for path in paths),
         actions=tuple(data["config"].get("actions", ())),
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
-import os
 import threading
 from pathlib import Path
 from typing import Any, Self
@@ -20,22 +19,17 @@ from einops import rearrange
 from torch import Tensor
 
 from nbp_core.blocks import tiles
-from nbp_core.checkpoint import (
-    CheckpointError,
-    load_config,
-    read_description,
-    weights_sha256,
-)
+from nbp_core.checkpoint import CheckpointError, load_config, weights_sha256
 from nbp_core.config import (
     CLIP_FRAMES,
     FIGURE6_SHAPES,
     SamplingConfig,
     Size3,
-    TokenizerConfig,
     TransformerConfig,
     format_block_shape,
 )
 from nbp_core.generation import Frames, Generation, plan_segments
+from nbp_core.pairing import find_tokenizer
 from nbp_core.run import GenerationRun, RunRequest, to_frames
 from nbp_core.sequences import sequence_layout
 from nbp_core.tokenizer import VideoTokenizer
@@ -80,17 +74,8 @@ class VideoPipeline:
         missing, corrupt or does not belong together.
         """
         folder = Path(folder)
-        description = read_description(folder)
         load_config(folder, TransformerConfig)
-        reference = description.get("tokenizer") or {}
-        tokenizer_folder = Path(os.path.normpath(folder / str(reference.get("folder", ""))))
-        load_config(tokenizer_folder, TokenizerConfig)
-        fingerprint = weights_sha256(tokenizer_folder)
-        if fingerprint != reference.get("sha256"):
-            raise CheckpointError(
-                f"model {folder.name!r} was trained with another version of tokenizer "
-                f"{tokenizer_folder.name!r} (its fingerprint differs)"
-            )
+        tokenizer_folder, fingerprint = find_tokenizer(folder)
         chosen = _device(device)
         dtype = torch.bfloat16 if chosen == "cuda" else torch.float32
         transformer = BlockTransformer.from_pretrained(folder, device=chosen, dtype=dtype)

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
-from nbp_core.config import StageConfig, TokenizerConfig, TransformerConfig
+import math
+
+from nbp_core.config import Size3, StageConfig, TokenizerConfig, TransformerConfig
+
+
+_SPACE: Size3 = (1, 3, 3)
+_TIME: Size3 = (3, 1, 1)
 
 
 def _stage(width: int, units: int) -> StageConfig:
     return StageConfig(width=width, encoder_units=units, decoder_units=units)
 
 
+RELEASED_LEVELS = (8, 8, 8, 5, 5, 5)
+"""FSQ levels of the released tokenizers: 64,000 codes."""
+
 TOKENIZER_PRESETS: dict[str, TokenizerConfig] = {
     "magvit2-64k": TokenizerConfig(
         name="magvit2-64k",
         stages=(_stage(128, 4), _stage(256, 4), _stage(256, 4), _stage(512, 8)),
         strides=((1, 2, 2), (2, 2, 2), (2, 2, 2)),
-        levels=(8, 8, 8, 5, 5, 5),
+        levels=RELEASED_LEVELS,
     ),
     "nano": TokenizerConfig(
         name="nano",
         stages=(
-            StageConfig(width=64, encoder_units=1, decoder_units=2, kernel=(1, 3, 3)),
-            StageConfig(width=96, encoder_units=1, decoder_units=1),
-            StageConfig(width=128, encoder_units=1, decoder_units=1),
+            StageConfig(width=64, encoder_units=1, decoder_units=2, kernel=_SPACE),
+            StageConfig(
+                width=128, encoder_units=2, decoder_units=3, kernel=_SPACE, second_kernel=_TIME
+            ),
+            StageConfig(
+                width=192, encoder_units=2, decoder_units=4, kernel=_SPACE, second_kernel=_TIME
+            ),
         ),
         strides=((2, 2, 2), (2, 1, 1)),
         levels=(7, 5, 5, 5, 5),
         patch=4,
-        up_kernel=(1, 3, 3),
-        io_kernel=(1, 3, 3),
+        up_kernel=(1, 1, 1),
+        io_kernel=_SPACE,
     ),
 }
 
@@ -40,7 +53,7 @@ def paper_scale(name: str, num_layers: int, width: int, num_heads: int) -> Trans
         width=width,
         num_heads=num_heads,
         layout="plain",
-        codebook_size=64_000,
+        codebook_size=math.prod(RELEASED_LEVELS),
     )
 
 

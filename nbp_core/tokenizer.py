@@ -29,8 +29,11 @@ from nbp_core.quantizer import FSQ
 
 
 def _units(cin: int, cout: int, count: int, config: TokenizerConfig, stage: int) -> list[nn.Module]:
-    kernel, groups = config.stages[stage].kernel, config.norm_groups
-    return [ResidualUnit(cout if i else cin, cout, kernel, groups) for i in range(count)]
+    first, second = config.stages[stage].kernel, config.stages[stage].second_kernel
+    kernels = (first, second or first)
+    return [
+        ResidualUnit(cout if i else cin, cout, kernels, config.norm_groups) for i in range(count)
+    ]
 
 
 def _encoder_layers(config: TokenizerConfig) -> nn.ModuleList:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from nbp_core.config import JsonConfig
+from nbp_core.train.muon import Muon
 
 CHECKPOINT_FILE = "checkpoint.pt"
 METRICS_FILE = "metrics.jsonl"
@@ -72,19 +73,23 @@ class Task(Protocol):
     def validate(self, model: nn.Module) -> dict[str, float]: ...
 
 
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 faster than float32."""
+    return device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+
+
 def autocast(device: torch.device) -> torch.autocast:
     """bfloat16 where the hardware multiplies it faster than float32, else float32."""
-    fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=fast)
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device))
 
 
 def _optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon for the matrices inside the network if asked (not embeddings, not heads)."""
     matrices: list[nn.Parameter] = []
     if config.muon_lr is not None:
-        inner = [m for m in model.modules() if isinstance(m, nn.Linear)]
-        weights = [cast(nn.Parameter, linear.weight) for linear in inner]
-        matrices = [w for w in weights if max(w.shape) <= 8 * min(w.shape)]
+        inner = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv3d))]
+        weights = [cast(nn.Parameter, layer.weight) for layer in inner]
+        matrices = [w for w in weights if max(w.shape[:2]) <= 8 * min(w.shape[:2])]
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     groups = [
@@ -95,14 +100,9 @@ def _optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optim
         torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
     ]
     if matrices and config.muon_lr is not None:
-        optimizers.append(
-            torch.optim.Muon(
-                matrices,
-                lr=config.muon_lr,
-                weight_decay=config.weight_decay,
-                adjust_lr_fn="match_rms_adamw",
-            )
-        )
+        device = matrices[0].device
+        dtype = torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+        optimizers.append(Muon(matrices, config.muon_lr, config.weight_decay, dtype=dtype))
     return optimizers
 
 

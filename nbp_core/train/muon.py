@@ -1,0 +1,64 @@
+"""Muon: momentum whose matrices are made orthogonal before each step. Source: Keller Jordan, 2024.
+
+torch.optim.Muon takes 2D matrices only and works in bfloat16, which is slow on processors without
+bfloat16 units; this one also takes convolution kernels, as (out, everything else) matrices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NUM_ITERATIONS = 5
+
+
+def orthogonal(matrix_OI: Tensor, dtype: torch.dtype) -> Tensor:
+    """The matrix with its singular values pushed towards 1 (they land in 0.7 to 1.2)."""
+    a, b, c = NEWTON_SCHULZ
+    is_tall = matrix_OI.shape[0] > matrix_OI.shape[1]
+    x = matrix_OI.to(dtype)
+    x = x.T if is_tall else x
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(NUM_ITERATIONS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if is_tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Steps of the size AdamW would take (0.2 root mean square), so their rates compare."""
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        weight_decay: float,
+        momentum: float = 0.95,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.dtype = dtype
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        assert closure is None
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._update(p, group)
+
+    def _update(self, p: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[p]
+        if not state:
+            state["momentum"] = torch.zeros_like(p)
+        assert p.grad is not None
+        state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+        ahead = p.grad.lerp(state["momentum"], group["momentum"]).flatten(1)
+        rate = group["lr"] * 0.2 * math.sqrt(max(ahead.shape))
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        p.add_(orthogonal(ahead, self.dtype).view(p.shape), alpha=-rate)
