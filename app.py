@@ -19,6 +19,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7860, help="port to serve on (7860)")
     parser.add_argument("--models", type=Path, default=HERE / "weights", help="folder of models")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument(
+        "--cosmos", type=Path, help="folder of Cosmos' TorchScript files, whose code is run"
+    )
     parser.add_argument("--auth", metavar="USER:PASS", help="ask visitors for a password")
     options = parser.parse_args()
     try:
@@ -29,7 +32,7 @@ def main() -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, just below
     from app import ui
 
-    session = Session(options.models, options.device, assets=HERE / "assets")
+    session = Session(options.models, options.device, assets=HERE / "assets", cosmos=options.cosmos)
     try:
         ui.launch(ui.build(session), options.host, options.port, auth)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -98,7 +99,8 @@ def file_stem(request: Request) -> str:
     start = request.action or {0: "anything", 1: "picture"}.get(request.num_context_frames, "clip")
     shape = request.sampling.block_shape
     block = format_block_shape(shape) if shape else "default"
-    return f"{start}_{request.model}_{block}_seed{request.sampling.seed}"
+    stem = f"{start}_{request.model}_{block}_seed{request.sampling.seed}"
+    return re.sub(r"[^\w.-]+", "-", stem)
 
 
 def plural(count: int, noun: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.jobs import JobQueue
+from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 
 if TYPE_CHECKING:
     from nbp_core.pipeline import VideoPipeline
@@ -22,27 +23,23 @@ MAX_LOADED = 2
 """Models held in memory at once."""
 _FOLDER_PREFIX = "nbp-studio-"
 
-Loader = Callable[[Path, str], "VideoPipeline"]
+Loader = Callable[[str], "VideoPipeline"]
 
 
-def _load(folder: Path, device: str) -> VideoPipeline:
-    # Imported when first needed: it takes seconds, and looking for models needs none of it.
-    from nbp_core.pipeline import VideoPipeline
-
-    return VideoPipeline.from_pretrained(folder, device=device)
+SPEED_ONLY = {f"{preset} ({RANDOM_WEIGHTS})": preset for preset in PAPER_PRESETS}
+"""Untrained models of the paper's sizes, as the page names them."""
 
 
-def find_models(folder: Path) -> dict[str, Path]:
-    """Name -> folder of every transformer in a folder of models, the smallest first."""
+def find_models(folder: Path, kind: str = "transformer") -> dict[str, Path]:
+    """Name -> folder of every transformer (or tokenizer) in a folder of models, smallest first."""
     found = []
     for config in folder.glob("*/config.json"):
         try:
-            kind = json.loads(config.read_text())["kind"]
+            found_kind = json.loads(config.read_text())["kind"]
         except (OSError, ValueError, KeyError, TypeError):
             continue  # not a model of ours; the loader explains those that look like one
-        if kind == "transformer":
-            weights = config.parent / "model.safetensors"
-            size = weights.stat().st_size if weights.is_file() else 0
+        if found_kind == kind:
+            size = sum(path.stat().st_size for path in config.parent.glob("*.safetensors"))
             found.append((size, config.parent.name, config.parent))
     return {name: path for _, name, path in sorted(found)}
 
@@ -58,8 +55,10 @@ class Session:
         assets: Path | None = None,
         max_clips: int = 50,
         max_bytes: int = 1_000_000_000,
-        load: Loader = _load,
+        cosmos: Path | None = None,
+        load: Loader | None = None,
     ) -> None:
+        """`cosmos` is the folder of the Cosmos tokenizer, for models trained on it."""
         self.models = models
         self.device = device
         self.assets = assets
@@ -73,7 +72,8 @@ class Session:
         os.environ["GRADIO_TEMP_DIR"] = str(self.uploads)
         self._max_clips = max_clips
         self._max_bytes = max_bytes
-        self._load = load
+        self._cosmos = cosmos
+        self._load = load or self._load_pipeline
         self._loaded: OrderedDict[str, VideoPipeline] = OrderedDict()
         self._loading = threading.Lock()
 
@@ -81,19 +81,33 @@ class Session:
         """The models there are at this moment, the smallest first."""
         return list(find_models(self.models))
 
+    def speed_only_names(self) -> list[str]:
+        """The untrained models that can be timed: they borrow a tokenizer that is there."""
+        return list(SPEED_ONLY) if find_models(self.models, "tokenizer") else []
+
     def pipeline(self, name: str | None) -> VideoPipeline:
         """The model of that name, loaded when first asked for. Raises ValueError with a reason."""
         with self._loading:
             if name is not None and name in self._loaded:
                 self._loaded.move_to_end(name)
                 return self._loaded[name]
-            folder = find_models(self.models).get(name or "")
-            if folder is None or name is None:
+            known = [*self.model_names(), *self.speed_only_names()]
+            if name is None or name not in known:
                 raise ValueError(no_model(name, self.models))
             while len(self._loaded) >= MAX_LOADED:
                 self._loaded.popitem(last=False)
-            self._loaded[name] = self._load(folder, self.device)
+            self._loaded[name] = self._load(name)
             return self._loaded[name]
+
+    def _load_pipeline(self, name: str) -> VideoPipeline:
+        # Imported when first needed: it takes seconds, and looking for models needs none of it.
+        from nbp_core.pipeline import VideoPipeline
+
+        if name in SPEED_ONLY:
+            tokenizer = next(iter(find_models(self.models, "tokenizer").values()))
+            return VideoPipeline.speed_only(SPEED_ONLY[name], tokenizer, self.device)
+        folder = find_models(self.models)[name]
+        return VideoPipeline.from_pretrained(folder, device=self.device, cosmos=self._cosmos)
 
     def new_output(self, job_id: str) -> Path:
         """An empty folder for what a job makes; the oldest ones go when there are too many."""

@@ -37,8 +37,8 @@ def build(session: Session) -> gr.Blocks:
         with gr.Row(elem_id="header"):
             gr.HTML("<h1>NBP Studio</h1>", elem_id="title", label="Title", min_width=150)
             model = gr.Dropdown(
-                names, value=names[0] if names else None, label="Model", elem_id="model",
-                scale=0, min_width=190, filterable=False,
+                [*names, *session.speed_only_names()], value=names[0] if names else None,
+                label="Model", elem_id="model", scale=0, min_width=190, filterable=False,
             )  # fmt: skip
             facts = gr.HTML(_first_facts(session, names), elem_id="model-facts", label="Facts")
             gr.HTML(_ABOUT, elem_id="about", label="About", min_width=120)

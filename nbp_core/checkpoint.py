@@ -196,10 +196,16 @@ def describe_models(folder: Path) -> list[ModelSummary]:
     """The models in a folder of models, by name. Raises CheckpointError if one cannot be read."""
     if not folder.is_dir():
         raise CheckpointError(f"there is no folder {folder.name!r} with models")
-    return [_summary(path.parent) for path in sorted(folder.glob(f"*/{CONFIG_FILE}"))]
+    return [summarize(path.parent) for path in sorted(folder.glob(f"*/{CONFIG_FILE}"))]
 
 
-def _summary(folder: Path) -> ModelSummary:
+def model_kind(folder: Path) -> str | None:
+    """'tokenizer' or 'transformer', or None for a folder that is not a model's."""
+    return str(read_description(folder)["kind"]) if (folder / CONFIG_FILE).is_file() else None
+
+
+def summarize(folder: Path) -> ModelSummary:
+    """What a model folder holds. Raises CheckpointError if it cannot be read."""
     data = read_description(folder)
     shapes: list[list[int]] = []
     paths = weight_files(folder)

@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from nbp_core.checkpoint import describe_models
+from nbp_core import convert_command
+from nbp_core.checkpoint import describe_models, model_kind
 from nbp_core.config import CLIP_FRAMES, SamplingConfig, parse_block_shape
 from nbp_core.doctor import examine
 from nbp_core.pipeline import VideoPipeline
@@ -47,11 +48,16 @@ def build_parser() -> argparse.ArgumentParser:
     models.set_defaults(run=_models)
 
     doctor = verbs.add_parser("doctor", help="what is installed, which weights, a timed self-test")
-    doctor.add_argument("--folder", type=Path, default=MODELS_FOLDER)
+    doctor.add_argument(
+        "folder", type=Path, nargs="?", default=MODELS_FOLDER,
+        help="one model, or a folder of models",
+    )  # fmt: skip
     doctor.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    doctor.add_argument("--clip", type=Path, metavar="FILE.mp4", help="where to put a test clip")
     doctor.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     doctor.set_defaults(run=_doctor)
 
+    convert_command.add_verb(verbs)
     train_commands.add_verbs(verbs)
     return parser
 
@@ -75,6 +81,10 @@ def _add_generate(verbs: Any) -> None:
     parser.add_argument("--guidance", type=float, default=defaults.guidance_scale)
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--cosmos", type=Path, metavar="FOLDER",
+        help="Cosmos' encoder.jit and decoder.jit, WHICH RUN CODE, for models trained on them",
+    )  # fmt: skip
     parser.add_argument("--scale", type=int, default=4, help="enlarges each pixel of the clip")
     parser.add_argument("--out", type=Path, required=True, help="clip to write, .mp4 or .gif")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
@@ -97,7 +107,7 @@ def _generate(args: argparse.Namespace) -> None:
     if not 1 <= args.scale <= 8:
         raise ValueError(f"--scale must be between 1 and 8, not {args.scale}")
     frames = _context(args)
-    pipeline = VideoPipeline.from_pretrained(args.model, device=args.device)
+    pipeline = VideoPipeline.from_pretrained(args.model, device=args.device, cosmos=args.cosmos)
     run = pipeline.stream(args.action, frames, args.frames, sampling)
     with tqdm(total=None, unit="step", disable=args.json) as bar:
         for step in run:
@@ -157,7 +167,10 @@ def _models(args: argparse.Namespace) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> None:
-    report = examine(args.folder, args.device)
+    clip = args.clip
+    if clip is None and model_kind(args.folder) == "transformer":
+        clip = Path(f"doctor-{args.folder.resolve().name}.mp4")
+    report = examine(args.folder, args.device, clip)
     if args.json:
         print(json.dumps(report.to_dict()))
     else:

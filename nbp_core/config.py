@@ -11,6 +11,7 @@ import json
 import math
 import types
 import typing
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -107,15 +108,45 @@ class StageConfig(JsonConfig):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TokenizerConfig(JsonConfig):
-    """Causal 3D CNN with FSQ. Stages run from the finest to the coarsest resolution."""
+class TokenGridConfig(JsonConfig):
+    """What the rest of the program knows of a tokenizer: its codes and its grid."""
 
     name: str
+    levels: tuple[int, ...]
+    """FSQ levels of each latent channel; their product is the codebook size."""
+
+    @property
+    def codebook_size(self) -> int:
+        return math.prod(self.levels)
+
+    @property
+    @abstractmethod
+    def time_factor(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def space_factor(self) -> int: ...
+
+    def grid(self, num_frames: int, height: int, width: int) -> Size3:
+        """(t, h, w) of the tokens of a clip. Raises ValueError for a size that does not fit."""
+        time, space = self.time_factor, self.space_factor
+        if num_frames < 1 or (num_frames - 1) % time:
+            raise ValueError(f"a clip must have 1 + {time}n frames, not {num_frames}")
+        if height % space or width % space or not height or not width:
+            raise ValueError(f"frame sides must be multiples of {space}, not {height} x {width}")
+        return 1 + (num_frames - 1) // time, height // space, width // space
+
+    def num_frames(self, num_latent_frames: int) -> int:
+        return 1 + (num_latent_frames - 1) * self.time_factor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerConfig(TokenGridConfig):
+    """Causal 3D CNN with FSQ. Stages run from the finest to the coarsest resolution."""
+
     stages: tuple[StageConfig, ...]
     strides: tuple[Size3, ...]
     """Downsampling between neighbouring stages, one fewer than stages."""
-    levels: tuple[int, ...]
-    """FSQ levels of each latent channel; their product is the codebook size."""
     patch: int = 1
     """Side of the space-to-depth stem: pixels of a patch x patch square become channels."""
     up_kernel: Size3 = (3, 3, 3)
@@ -132,10 +163,6 @@ class TokenizerConfig(JsonConfig):
             raise ValueError(f"every stage width must be a multiple of {self.norm_groups}")
 
     @property
-    def codebook_size(self) -> int:
-        return math.prod(self.levels)
-
-    @property
     def time_factor(self) -> int:
         return math.prod(stride[0] for stride in self.strides)
 
@@ -143,17 +170,18 @@ class TokenizerConfig(JsonConfig):
     def space_factor(self) -> int:
         return self.patch * math.prod(stride[1] for stride in self.strides)
 
-    def grid(self, num_frames: int, height: int, width: int) -> Size3:
-        """(t, h, w) of the tokens of a clip. Raises ValueError for a size that does not fit."""
-        time, space = self.time_factor, self.space_factor
-        if num_frames < 1 or (num_frames - 1) % time:
-            raise ValueError(f"a clip must have 1 + {time}n frames, not {num_frames}")
-        if height % space or width % space or not height or not width:
-            raise ValueError(f"frame sides must be multiples of {space}, not {height} x {width}")
-        return 1 + (num_frames - 1) // time, height // space, width // space
 
-    def num_frames(self, num_latent_frames: int) -> int:
-        return 1 + (num_latent_frames - 1) * self.time_factor
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForeignTokenizerConfig(TokenGridConfig):
+    """A tokenizer that is not ours but cuts a clip into the paper's grid."""
+
+    @property
+    def time_factor(self) -> int:
+        return 4
+
+    @property
+    def space_factor(self) -> int:
+        return 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,31 +2,69 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from nbp_core.checkpoint import describe_models
-from nbp_core.config import SamplingConfig
+from nbp_core.checkpoint import (
+    describe_models,
+    load_config,
+    model_kind,
+    summarize,
+    weights_sha256,
+)
+from nbp_core.config import CLIP_SIDE, SamplingConfig, TokenizerConfig, TransformerConfig
+from nbp_core.device import check_memory, choose_device
 from nbp_core.pipeline import VideoPipeline
+from nbp_core.sampler import Sampler, TokenStep
+from nbp_core.sequences import sequence_layout
+from nbp_core.tokenizer import VideoTokenizer
+from nbp_core.transformer import BlockTransformer
+from nbp_core.video import write_video
 
 PACKAGES = ("torch", "gradio", "numpy", "opencv-python-headless", "imageio-ffmpeg", "safetensors")
 TIMED_STEPS = 8
+CONTEXT_FRAMES = 5
 
 
-@dataclass(frozen=True)
+@dataclass
 class ModelTest:
-    """A short generation with one model: seconds to load, of the first step, of a later one."""
+    """What one model is and how it did. Seconds: to load, of the first step, of a later one."""
 
     name: str
-    load_s: float
-    prefill_s: float
-    step_s: float
+    kind: str
+    parameters: int
+    expected_parameters: int
+    memory_bytes: int
+    sha256: str
+    load_s: float = 0.0
+    prefill_s: float = 0.0
+    step_s: float = 0.0
+    clip: str | None = None
+    note: str | None = None
+    """Why there is no clip, where one was wanted."""
+
+    def text(self) -> str:
+        what = "one frame to tokens" if self.kind == "tokenizer" else "first step"
+        then = "back to pixels" if self.kind == "tokenizer" else "then a row"
+        lines = [
+            f"{self.name}: {self.kind}, works",
+            f"  parameters {self.parameters:,} (expected {self.expected_parameters:,}), "
+            f"memory {self.memory_bytes / 1e9:.2f} GB, weights {self.sha256[:16]}",
+            f"  loads in {self.load_s:.2f} s, {what} {self.prefill_s * 1e3:.0f} ms, "
+            f"{then} {self.step_s * 1e3:.1f} ms (median of {TIMED_STEPS})",
+        ]
+        lines += [f"  clip: {self.clip}"] if self.clip else []
+        return "\n".join(lines + ([f"  no clip: {self.note}"] if self.note else []))
 
 
 @dataclass
@@ -46,13 +84,7 @@ class Report:
     def text(self) -> str:
         lines = [f"python {self.python}, {self.device}, {self.threads} threads"]
         lines += [f"  {name} {version}" for name, version in self.packages.items()]
-        lines += [
-            f"{test.name}: works; loads in {test.load_s:.2f} s, "
-            f"first step {test.prefill_s * 1e3:.0f} ms, then {test.step_s * 1e3:.1f} ms a step "
-            f"(median of {TIMED_STEPS})"
-            for test in self.tests
-        ]
-        return "\n".join(lines + self.faults)
+        return "\n".join([*lines, *(test.text() for test in self.tests), *self.faults])
 
 
 def _version(package: str) -> str:
@@ -63,31 +95,110 @@ def _version(package: str) -> str:
 
 
 def _device_words(device: str) -> str:
-    if device != "cpu" and torch.cuda.is_available():
+    if device == "cuda":
         return torch.cuda.get_device_name()
     return f"CPU ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
 
 
-def examine(folder: Path, device: str) -> Report:
-    """Examines the machine and every transformer in a folder of models."""
+def examine(folder: Path, device: str, clip: Path | None = None) -> Report:
+    """Examines the machine and one model folder, or every model in a folder of models.
+
+    `clip` is where a clip goes that a transformer makes with its tokenizer, if that is there.
+    """
+    chosen = choose_device(device)
     packages = {name: _version(name) for name in PACKAGES}
     report = Report(
-        platform.python_version(), packages, _device_words(device), torch.get_num_threads()
+        platform.python_version(), packages, _device_words(chosen), torch.get_num_threads()
     )
-    for model in describe_models(folder):
-        if model.kind == "transformer":
-            try:
-                report.tests.append(_test(folder / model.name, device))
-            except ValueError as error:
-                report.faults.append(str(error))
+    for path in _model_folders(folder):
+        try:
+            report.tests.append(_test(path, chosen, clip))
+        except ValueError as error:
+            report.faults.append(str(error))
     return report
 
 
-def _test(folder: Path, device: str) -> ModelTest:
+def _model_folders(folder: Path) -> list[Path]:
+    if model_kind(folder) is not None:
+        return [folder]
+    return [folder / model.name for model in describe_models(folder)]
+
+
+def _test(folder: Path, device: str, clip: Path | None) -> ModelTest:
+    if model_kind(folder) == "tokenizer":
+        return _test_tokenizer(folder, device)
+    test = _test_transformer(folder, device)
+    if clip is not None:
+        try:
+            _make_clip(folder, device, clip)
+            test.clip = str(clip)
+        except ValueError as error:
+            test.note = str(error)
+    return test
+
+
+def _described(folder: Path, expected: int, num_bytes: int, device: str) -> ModelTest:
+    check_memory(f"model {folder.name!r}", num_bytes, device)
+    found = summarize(folder)
+    return ModelTest(
+        folder.name, found.kind, found.num_parameters, expected, num_bytes, weights_sha256(folder)
+    )
+
+
+def _num_parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def _test_tokenizer(folder: Path, device: str) -> ModelTest:
+    """One frame to tokens and back."""
+    config = load_config(folder, TokenizerConfig)
+    with torch.device("meta"):
+        expected = _num_parameters(VideoTokenizer(config))
+    test = _described(folder, expected, 4 * expected, device)
     began = time.perf_counter()
+    model = VideoTokenizer.from_pretrained(folder, device=device)
+    test.load_s = time.perf_counter() - began
+    picture = torch.rand(1, 3, 1, CLIP_SIDE, CLIP_SIDE, device=device)
+    began = time.perf_counter()
+    tokens = model.encode(picture)
+    test.prefill_s = time.perf_counter() - began
+    began = time.perf_counter()
+    model.decode(tokens).cpu()
+    test.step_s = time.perf_counter() - began
+    return test
+
+
+def _test_transformer(folder: Path, device: str) -> ModelTest:
+    """A few decode steps after one latent frame of arbitrary tokens."""
+    config = load_config(folder, TransformerConfig)
+    with torch.device("meta"):
+        expected = _num_parameters(BlockTransformer(config))
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    layout = sequence_layout(config)
+    cache = 2 * config.num_layers * config.width * layout.length
+    test = _described(folder, expected, dtype.itemsize * (expected + cache), device)
+    began = time.perf_counter()
+    model = BlockTransformer.from_pretrained(folder, device=device, dtype=dtype)
+    test.load_s = time.perf_counter() - began
+    rng = torch.Generator(device).manual_seed(0)
+    tokens = torch.zeros((1, *config.grid), dtype=torch.int64, device=device)
+    conditions = torch.full((1, config.prefix_len), config.first_condition_id, device=device)
+    steps: Iterator[TokenStep] = Sampler(model, layout, SamplingConfig(), rng).stream(
+        tokens, math.prod(config.grid[1:]), conditions
+    )
+    seconds = [step.seconds for step in islice(steps, 1 + TIMED_STEPS)]
+    test.prefill_s, later = seconds[0], sorted(seconds[1:])
+    test.step_s = later[len(later) // 2]
+    return test
+
+
+def _make_clip(folder: Path, device: str, out: Path) -> None:
     pipeline = VideoPipeline.from_pretrained(folder, device=device)
-    load_s = time.perf_counter() - began
-    action = pipeline.actions[0] if pipeline.actions else None
-    run = pipeline.stream(action, sampling=SamplingConfig(seed=0))
-    seconds = [step.step_s for step, _ in zip(run, range(1 + TIMED_STEPS), strict=False)]
-    return ModelTest(folder.name, load_s, seconds[0], sorted(seconds[1:])[TIMED_STEPS // 2])
+    if pipeline.actions:
+        result = pipeline.generate(pipeline.actions[0])
+    else:
+        ramp = np.linspace(0, 255, CLIP_SIDE).astype(np.uint8)
+        frame = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], np.uint8(90)), axis=-1)
+        shifted = [np.roll(frame, 3 * i, axis=1) for i in range(CONTEXT_FRAMES)]
+        result = pipeline.generate(frames_THWC=np.stack(shifted))
+    write_video(out, result.frames_THWC, scale=4)

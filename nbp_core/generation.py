@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from nbp_core.config import TokenizerConfig
+from nbp_core.config import TokenGridConfig
 
 Frames = NDArray[np.uint8]
 Tokens = NDArray[np.int64]
@@ -79,7 +79,7 @@ class Segment:
 
 
 def plan_segments(
-    num_context_frames: int, num_frames: int, max_latent_frames: int, tokenizer: TokenizerConfig
+    num_context_frames: int, num_frames: int, max_latent_frames: int, tokenizer: TokenGridConfig
 ) -> list[Segment]:
     """Cuts a video into segments: each after the first starts from the last five frames.
 

@@ -6,6 +6,7 @@ nothing at all. Source of the names and of the sequence rules: the released code
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from argparse import Namespace
@@ -29,6 +30,8 @@ from nbp_core.transformer import BlockTransformer
 
 FAMILIES = ("ucf", "k600")
 """The two data sets of the paper; a transformer works with the tokenizer of its own only."""
+_WRAPPERS = re.compile(r"^(module\.|_forward_module\.)+")
+"""What data-parallel training puts before each name."""
 _FOREIGN = {
     "model.diffusion_model.": "a diffusion model",
     "model.layers.0.self_attn": "a language model of the LLaMA kind",
@@ -96,7 +99,7 @@ def understand(
     num_bytes = path.stat().st_size
     inner = next((data[k] for k in ("model_state_dict", "state_dict") if k in data), data)
     tensors = tensors_of(inner, num_bytes) if isinstance(inner, dict) else {}
-    tensors = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
+    tensors = {_WRAPPERS.sub("", key): tensor for key, tensor in tensors.items()}
     args = _arguments(data)
     family = family or _family(path, args)
     if SOURCE_TENSOR in tensors:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from nbp_core.checkpoint import CheckpointError, load_config, read_description, weights_sha256
 from nbp_core.config import TokenizerConfig
+from nbp_core.cosmos import DECODER_FILE, ENCODER_FILE, cosmos_sha256, is_cosmos
 
 
-def find_tokenizer(folder: Path) -> tuple[Path, str]:
+def find_tokenizer(folder: Path, cosmos: Path | None = None) -> tuple[Path, str]:
     """(folder, fingerprint) of the tokenizer that the transformer in `folder` names.
 
     A model of ours names its tokenizer's very weights; a converted one names the data set it was
@@ -20,6 +21,8 @@ def find_tokenizer(folder: Path) -> tuple[Path, str]:
     CheckpointError if the tokenizer is missing or is another.
     """
     wanted = read_description(folder).get("tokenizer") or {}
+    if wanted.get("cosmos"):
+        return _check_cosmos(folder, str(wanted["cosmos"]), cosmos)
     tokenizer_folder = Path(os.path.normpath(folder / str(wanted.get("folder", ""))))
     if wanted.get("family") and not tokenizer_folder.is_dir():
         raise CheckpointError(
@@ -36,6 +39,22 @@ def find_tokenizer(folder: Path) -> tuple[Path, str]:
             f"{tokenizer_folder.name!r} (its fingerprint differs)"
         )
     return tokenizer_folder, fingerprint
+
+
+def _check_cosmos(folder: Path, sha256: str, cosmos: Path | None) -> tuple[Path, str]:
+    """Cosmos runs code when loaded, so only the user names its folder, never a model."""
+    if cosmos is None:
+        raise CheckpointError(
+            f"model {folder.name!r} was trained on the Cosmos tokenizer: name its folder with "
+            "--cosmos FOLDER"
+        )
+    if not is_cosmos(cosmos):
+        raise CheckpointError(f"{cosmos.name!r} has no {ENCODER_FILE} and {DECODER_FILE}")
+    if cosmos_sha256(cosmos) != sha256:
+        raise CheckpointError(
+            f"model {folder.name!r} was trained with other files than those in {cosmos.name!r}"
+        )
+    return cosmos, sha256
 
 
 def _check_family(folder: Path, wanted: dict[str, str | None], tokenizer_folder: Path) -> None:

@@ -6,7 +6,6 @@ B samples of a batch.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 import threading
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from nbp_core.blocks import tiles
 from nbp_core.checkpoint import CheckpointError, load_config, weights_sha256
+from nbp_core.conditions import Conditions
 from nbp_core.config import (
     CLIP_FRAMES,
     FIGURE6_SHAPES,
@@ -28,10 +28,18 @@ from nbp_core.config import (
     TransformerConfig,
     format_block_shape,
 )
+from nbp_core.cosmos import CosmosTokenizer
+from nbp_core.device import check_memory, choose_device, has_fast_bfloat16
 from nbp_core.generation import Frames, Generation, plan_segments
 from nbp_core.pairing import find_tokenizer
-from nbp_core.run import GenerationRun, RunRequest, to_frames
+from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
+from nbp_core.run import GenerationRun, RunRequest, Tokenizer, to_frames
 from nbp_core.sequences import sequence_layout
+from nbp_core.speed_only import (
+    SpeedOnlyTokenizer,
+    num_parameters,
+    random_transformer,
+)
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.transformer import BlockTransformer
 from nbp_core.video import crop_resize
@@ -45,10 +53,12 @@ class VideoPipeline:
     def __init__(
         self,
         transformer: BlockTransformer,
-        tokenizer: VideoTokenizer,
-        identity: dict[str, str] | None = None,
+        tokenizer: Tokenizer,
+        identity: dict[str, Any] | None = None,
+        folder: Path | None = None,
     ) -> None:
-        """`identity` goes into every manifest: fingerprints of the weights.
+        """`identity` goes into every manifest: fingerprints of the weights. `folder` is where the
+        transformer came from, and where a text tokenizer may lie.
 
         Raises ValueError if the two do not belong together.
         """
@@ -63,25 +73,46 @@ class VideoPipeline:
             )
         self.name = config.name
         self.tokenizer_name = tokenizer.config.name
-        self.actions = config.actions
+        self._conditions = Conditions(config, folder)
+        self.actions = self._conditions.names
         self.grid = config.grid
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str = "auto") -> Self:
+    def from_pretrained(
+        cls, folder: str | Path, device: str = "auto", cosmos: Path | None = None
+    ) -> Self:
         """Loads a transformer's folder and the tokenizer it names.
 
-        device: "cpu", "cuda" or "auto". Raises CheckpointError (a ValueError) saying what is
-        missing, corrupt or does not belong together.
+        device: "cpu", "cuda" or "auto". cosmos: folder of the Cosmos tokenizer, whose files run
+        code when loaded, for a model trained on it. Raises CheckpointError (a ValueError) saying
+        what is missing, corrupt or does not belong together.
         """
         folder = Path(folder)
         load_config(folder, TransformerConfig)
-        tokenizer_folder, fingerprint = find_tokenizer(folder)
-        chosen = _device(device)
+        tokenizer_folder, fingerprint = find_tokenizer(folder, cosmos)
+        chosen = choose_device(device)
         dtype = torch.bfloat16 if chosen == "cuda" else torch.float32
         transformer = BlockTransformer.from_pretrained(folder, device=chosen, dtype=dtype)
-        tokenizer = VideoTokenizer.from_pretrained(tokenizer_folder, device=chosen)
+        tokenizer: Tokenizer
+        if tokenizer_folder == cosmos:
+            tokenizer = CosmosTokenizer.from_folder(tokenizer_folder, device=chosen)
+        else:
+            tokenizer = VideoTokenizer.from_pretrained(tokenizer_folder, device=chosen)
         identity = {"sha256": weights_sha256(folder), "tokenizer_sha256": fingerprint}
-        return cls(transformer, tokenizer, identity)
+        return cls(transformer, tokenizer, identity, folder)
+
+    @classmethod
+    def speed_only(cls, preset: str, tokenizer_folder: Path, device: str = "auto") -> Self:
+        """One of the paper's sizes with random weights; its frames say that they are noise.
+
+        Raises ValueError if the memory it needs is not there.
+        """
+        chosen = choose_device(device)
+        dtype = torch.bfloat16 if has_fast_bfloat16(torch.device(chosen)) else torch.float32
+        check_memory(preset, num_parameters(PAPER_PRESETS[preset]) * dtype.itemsize, chosen)
+        transformer = random_transformer(preset, chosen, dtype)
+        inner = VideoTokenizer.from_pretrained(tokenizer_folder, device=chosen)
+        return cls(transformer, SpeedOnlyTokenizer(inner), {"weights": RANDOM_WEIGHTS})
 
     @property
     def device(self) -> str:
@@ -183,7 +214,7 @@ class VideoPipeline:
         stop: threading.Event | None,
     ) -> GenerationRun:
         sampling = sampling or SamplingConfig()
-        conditions, nulls = self._conditions(action, num_samples, sampling)
+        conditions, nulls = self._conditions.ids(action, num_samples, sampling.guidance_scale)
         context = None if frames_THWC is None else self._to_clip(frames_THWC)
         num_context = 0 if context is None else context.shape[2]
         if context is None and self.transformer.config.layout == "plain":
@@ -192,8 +223,8 @@ class VideoPipeline:
         request = RunRequest(
             num_samples=num_samples,
             context_BCTHW=context,
-            conditions_BP=conditions,
-            null_conditions_BP=nulls,
+            conditions_BP=None if conditions is None else conditions.to(self.device),
+            null_conditions_BP=None if nulls is None else nulls.to(self.device),
             segments=plan_segments(num_context, num_frames, self.grid[0], self.tokenizer.config),
             num_steps=self.num_steps(shape, num_context, num_frames),
             num_frames=num_frames,
@@ -213,30 +244,6 @@ class VideoPipeline:
         self.tokenizer.config.grid(len(frames_THWC), side, side)
         frames = torch.from_numpy(frames_THWC.copy()).to(self.device)
         return rearrange(frames, "t h w c -> 1 c t h w").float() / 255
-
-    def _conditions(
-        self, action: str | None, batch: int, sampling: SamplingConfig
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Condition ids (B, P) of the request and, where guidance wants them, of 'no condition'."""
-        config = self.transformer.config
-        if action is not None and action not in config.actions:
-            raise ValueError(self._unknown_action(action))
-        if config.prefix_len == 0:
-            return None, None
-        none = config.first_condition_id + config.num_conditions - 1
-        chosen = (
-            none if action is None else config.first_condition_id + config.actions.index(action)
-        )
-        shape = (batch, config.prefix_len)
-        conditions = torch.full(shape, chosen, device=self.device)
-        guided = action is not None and sampling.guidance_scale != 1
-        return conditions, torch.full(shape, none, device=self.device) if guided else None
-
-    def _unknown_action(self, action: str) -> str:
-        if not self.actions:
-            return f"model {self.name!r} knows no actions, so {action!r} cannot be asked of it"
-        near = difflib.get_close_matches(action.lower(), self.actions, n=3, cutoff=0.3)
-        return f"unknown action {action!r}; the nearest are {', '.join(near or self.actions[:3])}"
 
     def _manifest(
         self,
@@ -267,11 +274,3 @@ class VideoPipeline:
             "device": self.device,
             "torch": torch.__version__,
         }
-
-
-def _device(name: str) -> str:
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device must be auto, cpu or cuda, not {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("no CUDA device was found; use --device cpu")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name

@@ -6,7 +6,6 @@ import math
 
 from nbp_core.config import Size3, StageConfig, TokenizerConfig, TransformerConfig
 
-
 _SPACE: Size3 = (1, 3, 3)
 _TIME: Size3 = (3, 1, 1)
 
@@ -82,5 +81,7 @@ PAPER_PRESETS: dict[str, TransformerConfig] = {
     "XXL": paper_scale("XXL", 24, 2048, 32),
     "3B": paper_scale("3B", 32, 3072, 32),
 }
+RANDOM_WEIGHTS = "random weights: speed only"
+"""What every clip says that an untrained model of the paper's sizes made."""
 ELASTIC_SIZES: dict[str, tuple[int, int]] = {"tiny": (4, 192), "small": (8, 320)}
 """Layers and width of our own models; their codebook and actions come from what they train on."""

@@ -7,10 +7,10 @@ Knows nothing of which network the tensors belong to.
 from __future__ import annotations
 
 import argparse
-import pickle
 import re
 import zipfile
 from pathlib import Path, PurePosixPath
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ def read_released(path: Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         raise ReleasedFileError(_unpickling_sentence(path, str(error))) from error
     except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReleasedFileError(f"{path.name!r} is damaged: its contents do not fit") from error

@@ -15,7 +15,6 @@ from typing import Any
 from torch import Tensor
 
 from nbp_core.config import (
-    JsonConfig,
     LayoutKind,
     Size3,
     StageConfig,
@@ -38,7 +37,7 @@ class Released:
     """A released model, understood but not yet copied: tensors under our names, memory-mapped."""
 
     kind: str
-    config: JsonConfig
+    config: TokenizerConfig | TransformerConfig
     weights: dict[str, Tensor]
     family: str | None
     source: str | None

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,12 +17,22 @@ from einops import rearrange
 from torch import Tensor
 
 from nbp_core.causal_conv import StreamState
-from nbp_core.config import SamplingConfig, Size3
+from nbp_core.config import SamplingConfig, Size3, TokenGridConfig
 from nbp_core.generation import CARRY_FRAMES, BlockStep, Frames, Generation, Segment, Timings
 from nbp_core.sampler import Sampler, TokenStep, synchronize
 from nbp_core.sequences import SequenceLayout, sequence_layout
-from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.transformer import BlockTransformer
+
+
+class Tokenizer(Protocol):
+    """Clips to tokens and back: a VideoTokenizer, or another with the same calls."""
+
+    @property
+    def config(self) -> TokenGridConfig: ...
+
+    def encode(self, clip_BCTHW: Tensor) -> Tensor: ...
+
+    def decode(self, tokens_Bthw: Tensor, state: StreamState | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +57,7 @@ class GenerationRun:
     def __init__(
         self,
         transformer: BlockTransformer,
-        tokenizer: VideoTokenizer,
+        tokenizer: Tokenizer,
         request: RunRequest,
         stop: threading.Event | None,
     ) -> None:

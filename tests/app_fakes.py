@@ -155,7 +155,5 @@ def fake_session(
     if not models.exists():
         add_model(models, "fake")
     pipeline = FakePipeline(step_s=step_s)
-    session = Session(
-        models, "cpu", load=lambda folder, device: cast(VideoPipeline, pipeline), **options
-    )
+    session = Session(models, "cpu", load=lambda name: cast(VideoPipeline, pipeline), **options)
     return session, pipeline

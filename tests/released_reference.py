@@ -36,7 +36,8 @@ class Causal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         p = self.pad
-        return self.conv(F.pad(x, (p, p, p, p, 2 * p, 0), mode="replicate"))
+        out: Tensor = self.conv(F.pad(x, (p, p, p, p, 2 * p, 0), mode="replicate"))
+        return out
 
 
 class Unit(nn.Module):
@@ -51,7 +52,8 @@ class Unit(nn.Module):
             self.residual_fn = nn.Sequential(Causal(cin, cout, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fn(x) + self.residual_fn(x)
+        out: Tensor = self.fn(x) + self.residual_fn(x)
+        return out
 
 
 class DepthToSpace(nn.Module):
@@ -125,7 +127,8 @@ class ReferenceAttention(nn.Module):
             for linear in (self.query, self.key, self.value)
         )
         weights = (q @ k.transpose(2, 3) / math.sqrt(d // self.heads)).masked_fill(~mask, -math.inf)
-        return self.proj((weights.softmax(-1) @ v).transpose(1, 2).reshape(b, n, d))
+        out: Tensor = self.proj((weights.softmax(-1) @ v).transpose(1, 2).reshape(b, n, d))
+        return out
 
 
 class ReferenceBlock(nn.Module):
@@ -139,7 +142,8 @@ class ReferenceBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x + self.attn(self.ln1(x), mask)
-        return x + self.mlp(self.ln2(x))
+        out: Tensor = x + self.mlp(self.ln2(x))
+        return out
 
 
 class ReferenceTransformer(nn.Module):
@@ -156,7 +160,8 @@ class ReferenceTransformer(nn.Module):
         x = self.tok_emb(ids_BL) + self.pos_emb[:, : ids_BL.shape[1]]
         for block in self.blocks:
             x = block(x, mask_LL)
-        return self.head(self.ln_f(x))
+        out: Tensor = self.head(self.ln_f(x))
+        return out
 
 
 def reference_mask(length: int, prefix_len: int, block_len: int, hybrid: bool) -> Tensor:

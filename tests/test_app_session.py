@@ -12,6 +12,7 @@ import pytest
 
 from app.session import MAX_LOADED, Session, find_models, trim
 from tests.app_fakes import FakePipeline, add_model, fake_session
+from tests.small_models import save_pipeline
 
 
 def test_find_models_takes_transformers_the_smallest_first(tmp_path: Path) -> None:
@@ -28,9 +29,9 @@ def test_find_models_takes_transformers_the_smallest_first(tmp_path: Path) -> No
 def test_only_the_latest_models_stay_loaded(tmp_path: Path) -> None:
     loads = list[str]()
 
-    def load(folder: Path, device: str) -> Any:
-        loads.append(folder.name)
-        return cast(Any, FakePipeline(folder.name))
+    def load(name: str) -> Any:
+        loads.append(name)
+        return cast(Any, FakePipeline(name))
 
     for name in "abc":
         add_model(tmp_path, name)
@@ -40,6 +41,17 @@ def test_only_the_latest_models_stay_loaded(tmp_path: Path) -> None:
     assert MAX_LOADED == 2
     assert "".join(loads) == "abca"
     session.close()
+
+
+def test_untrained_models_are_offered_and_say_so(tmp_path: Path) -> None:
+    save_pipeline(tmp_path)
+    session = Session(tmp_path, "cpu")
+    assert session.model_names() == ["tiny"]
+    assert session.speed_only_names()[0] == "XL (random weights: speed only)"
+    session.close()
+    without = Session(tmp_path / "none", "cpu")
+    assert without.speed_only_names() == []
+    without.close()
 
 
 def test_unknown_model_and_empty_folder_are_explained(tmp_path: Path) -> None:

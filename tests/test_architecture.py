@@ -15,7 +15,7 @@ MODULES = sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("nbp_core/**/*.py"), ROO
 MAX_LINES = 300
 UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
 # Released checkpoints are converted, a run reads back its own state; weights_only=True in both.
-MAY_LOAD = {"nbp_core/official.py", "nbp_core/train/trainer.py"}
+MAY_LOAD = {"nbp_core/released_file.py", "nbp_core/train/trainer.py"}
 
 BLOCK_GRADIO = """
 import importlib, sys
@@ -36,12 +36,17 @@ def name_of(path: Path) -> str:
 
 
 def imported_roots(tree: ast.AST) -> set[str]:
-    """First parts of the names of everything a module imports, wherever in it."""
+    """First parts of the names of everything a module imports, wherever in it.
+
+    Exceptions are harmless: naming one that a loader may raise is not loading.
+    """
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            if all(alias.name.endswith("Error") for alias in node.names):
+                continue
             names.add(node.module.split(".")[0])
     return names
 

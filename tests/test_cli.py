@@ -122,19 +122,26 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     assert list(out.parent.iterdir()) == []
 
 
-def test_models_and_doctor(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_and_doctor(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(model.parent)
     assert main(["models", "--folder", folder, "--json"]) == 0
     models = json.loads(capsys.readouterr().out)["models"]
     assert [m["name"] for m in models] == ["nano", "tiny"]
-    assert main(["doctor", "--folder", folder, "--json"]) == 0
+    assert main(["doctor", folder, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["packages"]["torch"].startswith("2.13.0")
-    assert [test["name"] for test in report["tests"]] == ["tiny"]
-    assert report["tests"][0]["step_s"] > 0
+    assert [test["name"] for test in report["tests"]] == ["nano", "tiny"]
+    for test in report["tests"]:
+        assert test["parameters"] == test["expected_parameters"] > 0
+        assert test["step_s"] > 0
+        assert len(test["sha256"]) == 64
+    clip = tmp_path / "clip.mp4"
+    assert main(["doctor", str(model), "--clip", str(clip), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tests"][0]["clip"] == str(clip)
+    assert len(read_video(clip)[0]) == 17
     (model.parent / "nano" / "model.safetensors").rename(model.parent / "away")
     try:
-        assert main(["doctor", "--folder", folder]) == 2
+        assert main(["doctor", folder]) == 2
     finally:
         (model.parent / "away").rename(model.parent / "nano" / "model.safetensors")
 
@@ -144,5 +151,13 @@ def test_the_module_runs() -> None:
         [sys.executable, "-m", "nbp_core", "--help"], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0
-    for verb in ("generate", "models", "doctor", "data", "train-tokenizer", "train-transformer"):
+    for verb in (
+        "generate",
+        "models",
+        "doctor",
+        "convert",
+        "data",
+        "train-tokenizer",
+        "train-transformer",
+    ):
         assert verb in result.stdout

@@ -2,15 +2,18 @@ import argparse
 import json
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from nbp_core import BlockTransformer, VideoTokenizer
+from nbp_core.causal_conv import StreamState
 from nbp_core.checkpoint import CheckpointError
-from nbp_core.config import Size3
+from nbp_core.config import Size3, TokenizerConfig, TransformerConfig
 from nbp_core.official import convert, understand
 from nbp_core.pairing import find_tokenizer
 from nbp_core.presets import TOKENIZER_PRESETS
@@ -26,11 +29,11 @@ from tests.released_reference import (
 
 CODES = 64_000
 WORDS = 100
-HYBRID = {
+HYBRID: dict[str, Any] = {
     "hybrid": True, "unconditional": False, "token_number_per_step": 16, "cond_token_num": 8,
     "n_layer": 2, "n_head": 2, "n_embd": 32,
 }  # fmt: skip
-PLAIN = {
+PLAIN: dict[str, Any] = {
     "hybrid": False, "unconditional": True, "token_number_per_step": 16, "cond_token_num": 0,
     "n_layer": 2, "n_head": 2, "n_embd": 32,
 }  # fmt: skip
@@ -63,10 +66,10 @@ def test_a_tokenizer_computes_what_the_reference_does(tmp_path: Path) -> None:
     assert latent.std() > 0.1
     torch.testing.assert_close(model.to_latent(clip).movedim(-1, 1), latent, atol=1e-4, rtol=0)
     tokens = reference.tokens(clip)
-    assert len(tokens.unique()) > 5
+    assert len(set(tokens.flatten().tolist())) > 5
     assert torch.equal(model.encode(clip), tokens)
     torch.testing.assert_close(model.decode(tokens), reference.pixels(tokens), atol=1e-4, rtol=0)
-    stream: dict = {}
+    stream: StreamState = {}
     frames = [model.decode(tokens[:, i : i + 1], stream) for i in range(tokens.shape[1])]
     torch.testing.assert_close(torch.cat(frames, 2), reference.pixels(tokens), atol=1e-4, rtol=0)
 
@@ -84,7 +87,7 @@ def test_a_transformer_computes_what_the_reference_does(tmp_path: Path, hybrid: 
     if hybrid:
         flat = tokens.flatten(1) + 16 + WORDS
         bov, middle = torch.zeros(1, 1, dtype=torch.int64), torch.arange(1, 16)[None]
-        by_hand = [conditions, bov, flat[:, :16], middle, flat[:, 16:-16]]
+        by_hand = [torch.arange(16, 24)[None], bov, flat[:, :16], middle, flat[:, 16:-16]]
         assert torch.equal(ids, torch.cat(by_hand, 1))
     else:
         assert torch.equal(ids, tokens.flatten(1)[:, :-16])
@@ -109,6 +112,7 @@ def test_the_released_tokenizer_is_recognised(tmp_path: Path) -> None:
     assert sum(p.numel() for p in ours.parameters()) == 370_372_105
     small = understand(save_tokenizer(reference_tokenizer(), tmp_path / "magvit2_k600.pt"), "m")
     assert (small.kind, small.family) == ("tokenizer", "k600")
+    assert isinstance(small.config, TokenizerConfig)
     assert [s.width for s in small.config.stages] == [32, 64, 64, 96]
     assert [s.encoder_units for s in small.config.stages] == [2, 1, 1, 2]
     assert small.config.strides == TOKENIZER_PRESETS["magvit2-64k"].strides
@@ -122,9 +126,12 @@ def test_the_released_tokenizer_is_recognised(tmp_path: Path) -> None:
         ({**HYBRID, "token_number_per_step": 1, "hybrid": False}, (1, 1, 1)),
     ],
 )
-def test_sizes_come_from_tensors_and_arguments(tmp_path: Path, args: dict, shape: Size3) -> None:
+def test_sizes_come_from_tensors_and_arguments(
+    tmp_path: Path, args: dict[str, Any], shape: Size3
+) -> None:
     path = save_transformer(reference_transformer(True), tmp_path / "ucf_base.ckpt", **args)
     config = understand(path, "m").config
+    assert isinstance(config, TransformerConfig)
     assert config.layout == "hybrid"
     assert (config.block_shape, config.prefix_len, config.num_heads) == (shape, 8, 2)
     assert config.num_conditions == 16 + WORDS - args["token_number_per_step"]
@@ -136,6 +143,7 @@ def test_without_arguments_heads_must_be_said(tmp_path: Path) -> None:
     with pytest.raises(ReleasedFileError, match="--heads N"):
         understand(path, "m")
     config = understand(path, "m", num_heads=4).config
+    assert isinstance(config, TransformerConfig)
     assert (config.num_heads, config.layout) == (4, "plain")
 
 
@@ -152,7 +160,7 @@ def test_precision_is_halved_when_asked(tmp_path: Path, dtype: torch.dtype) -> N
 
 
 class Bomb:
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("executed"),))
 
 
@@ -197,7 +205,7 @@ def bare_pickle(path: Path) -> None:
 
 
 def script(path: Path) -> None:
-    torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+    torch.jit.script(torch.nn.Linear(2, 2)).save(path)  # type: ignore[no-untyped-call]
 
 
 def enlarged_view(path: Path) -> None:
@@ -206,7 +214,8 @@ def enlarged_view(path: Path) -> None:
 
 def misshapen(path: Path) -> None:
     model = reference_tokenizer()
-    model.decoder_layers[1].fn[2].conv.weight = torch.nn.Parameter(torch.zeros(96, 96, 3, 3, 1))
+    conv = model.get_submodule("decoder_layers.1.fn.2.conv")
+    conv.weight = torch.nn.Parameter(torch.zeros(96, 96, 3, 3, 1))
     save_tokenizer(model, path)
 
 
@@ -235,7 +244,7 @@ def odd_arguments(path: Path) -> None:
     ],
 )
 def test_other_files_are_refused_in_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make, sentence: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], sentence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "file.ckpt"

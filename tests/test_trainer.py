@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nbp_core import BlockTransformer, VideoTokenizer
-from nbp_core.checkpoint import save_model
+from nbp_core.checkpoint import save_model, weights_sha256
 from nbp_core.config import FIGURE6_SHAPES, SamplingConfig, Size3
 from nbp_core.pipeline import VideoPipeline
 from nbp_core.train.tokens import TokenSet
@@ -47,7 +47,8 @@ def run_transformer(
     recipe = TransformerRecipe(num_validation_clips=2, shapes=SHAPES, shape_weights=(0.2,) * 5)
     clips = token_set(12, grid), token_set(4, grid, seed=1)
     model = transformer_config(grid=grid)
-    for _ in train_transformer(model, recipe, config, folder / "run", *clips, folder / "nano"):
+    reference = {"folder": "../../nano", "sha256": weights_sha256(folder / "nano")}
+    for _ in train_transformer(model, recipe, config, folder / "run", *clips, reference):
         continue
 
 

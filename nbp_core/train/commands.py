@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nbp_core.checkpoint import weights_sha256
+from nbp_core.cosmos import CosmosTokenizer, cosmos_sha256, is_cosmos
 from nbp_core.media_files import Frames
 from nbp_core.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
 from nbp_core.tokenizer import VideoTokenizer
@@ -41,14 +43,19 @@ def add_verbs(verbs: Any) -> None:
     metaworld.set_defaults(run=_metaworld)
 
     tokenizer = verbs.add_parser("train-tokenizer", help="train a tokenizer on clips")
-    _add_common(tokenizer, lr=8e-4, batch_size=8)
+    _add_common(tokenizer, lr=1e-3, batch_size=10, muon_lr=3e-3)
     tokenizer.add_argument("--preset", choices=sorted(TOKENIZER_PRESETS), default="nano")
     tokenizer.add_argument("--name", help="name of the model; default: the preset's")
     tokenizer.set_defaults(run=_train_tokenizer)
 
     transformer = verbs.add_parser("train-transformer", help="train a transformer on tokens")
-    _add_common(transformer, lr=2e-3, batch_size=4)
-    transformer.add_argument("--tokenizer", type=Path, required=True, help="its model folder")
+    _add_common(transformer, lr=2e-3, batch_size=4, muon_lr=2e-3)
+    transformer.add_argument(
+        "--tokenizer",
+        type=Path,
+        required=True,
+        help="its model folder, or one with Cosmos' encoder.jit and decoder.jit",
+    )
     transformer.add_argument("--size", choices=sorted(ELASTIC_SIZES), default="tiny")
     transformer.add_argument("--name", help="name of the model; default: the size's")
     transformer.add_argument(
@@ -58,11 +65,12 @@ def add_verbs(verbs: Any) -> None:
         "--stock-weight", type=float, default=1.0, help="weight of clips with the stock look"
     )
     transformer.add_argument("--limit", type=int, help="clips of each action to encode")
-    transformer.add_argument("--muon-lr", type=float, help="Muon for the matrices, at this rate")
     transformer.set_defaults(run=_train_transformer)
 
 
-def _add_common(parser: argparse.ArgumentParser, lr: float, batch_size: int) -> None:
+def _add_common(
+    parser: argparse.ArgumentParser, lr: float, batch_size: int, muon_lr: float
+) -> None:
     parser.add_argument("--clips", type=Path, required=True, help="folder of shards or of videos")
     parser.add_argument("--photos", type=Path, help="folder of pictures for camera moves")
     parser.add_argument("--run", type=Path, required=True, dest="run_folder", help="run folder")
@@ -70,19 +78,25 @@ def _add_common(parser: argparse.ArgumentParser, lr: float, batch_size: int) -> 
     budget.add_argument("--minutes", type=float, help="time budget")
     budget.add_argument("--steps", type=int, help="budget in steps")
     parser.add_argument("--lr", type=float, default=lr)
+    parser.add_argument(
+        "--muon-lr",
+        type=float,
+        default=muon_lr,
+        help="rate of Muon, which trains the matrices; 0: AdamW alone",
+    )
     parser.add_argument("--batch-size", type=int, default=batch_size)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
 
 
-def _train_config(args: argparse.Namespace, muon_lr: float | None = None) -> TrainConfig:
+def _train_config(args: argparse.Namespace) -> TrainConfig:
     return TrainConfig(
         minutes=args.minutes,
         steps=args.steps,
         lr=args.lr,
         batch_size=args.batch_size,
         seed=args.seed,
-        muon_lr=muon_lr,
+        muon_lr=args.muon_lr or None,
     )
 
 
@@ -109,8 +123,17 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
 
 
 def _train_transformer(args: argparse.Namespace) -> None:
-    tokenizer = VideoTokenizer.from_pretrained(args.tokenizer, device=args.device)
-    train, val = (_token_set(args, tokenizer, split) for split in ("train", "val"))
+    tokenizer: VideoTokenizer | CosmosTokenizer
+    if is_cosmos(args.tokenizer):
+        tokenizer = CosmosTokenizer.from_folder(args.tokenizer, device=args.device)
+        fingerprint = cosmos_sha256(args.tokenizer)
+        reference = {"cosmos": fingerprint}
+    else:
+        tokenizer = VideoTokenizer.from_pretrained(args.tokenizer, device=args.device)
+        fingerprint = weights_sha256(args.tokenizer)
+        place = os.path.relpath(args.tokenizer, args.run_folder / "model")
+        reference = {"folder": place, "sha256": fingerprint}
+    train, val = (_token_set(args, tokenizer, fingerprint, split) for split in ("train", "val"))
     actions = _actions(train)
     layers, width = ELASTIC_SIZES[args.size]
     name = args.name or args.size
@@ -119,11 +142,11 @@ def _train_transformer(args: argparse.Namespace) -> None:
         train_transformer(
             config,
             TransformerRecipe(look_weights=(("stock", args.stock_weight),)),
-            _train_config(args, args.muon_lr),
+            _train_config(args),
             args.run_folder,
             train,
             val,
-            args.tokenizer,
+            reference,
             device=args.device,
         )
     )
@@ -135,10 +158,14 @@ def _actions(train: TokenSet) -> tuple[str, ...]:
     return (*sorted(names - set(CAMERA_MOVES)), *(m for m in CAMERA_MOVES if m in names))
 
 
-def _token_set(args: argparse.Namespace, tokenizer: VideoTokenizer, split: Split) -> TokenSet:
+def _token_set(
+    args: argparse.Namespace,
+    tokenizer: VideoTokenizer | CosmosTokenizer,
+    fingerprint: str,
+    split: Split,
+) -> TokenSet:
     """The clips of a split and camera moves over the photographs, encoded once per run."""
     folder = args.run_folder / "tokens" / split
-    fingerprint = weights_sha256(args.tokenizer)
     known = TokenSet.load(folder, fingerprint)
     if known is not None:
         return known
@@ -146,7 +173,7 @@ def _token_set(args: argparse.Namespace, tokenizer: VideoTokenizer, split: Split
     if args.photos is not None:
         count = args.photo_clips if split == "train" else max(1, args.photo_clips // 50)
         clips = itertools.chain(clips, _photo_clips(args.photos, split, count))
-    tokens = encode_clips(tokenizer, clips)
+    tokens = encode_clips(tokenizer, clips, device=args.device)
     tokens.save(folder, fingerprint)
     return tokens
 

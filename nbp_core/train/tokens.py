@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from nbp_core.tokenizer import VideoTokenizer
+from nbp_core.run import Tokenizer
 from nbp_core.train.trainer import autocast
 
 TOKENS_FILE = "tokens.npy"
@@ -53,13 +53,13 @@ class TokenSet:
 
 @torch.inference_mode()
 def encode_clips(
-    tokenizer: VideoTokenizer,
+    tokenizer: Tokenizer,
     clips: Iterable[tuple[NDArray[np.uint8], str, str]],
     batch_size: int = 8,
     total: int | None = None,
+    device: str = "cpu",
 ) -> TokenSet:
     """Clips (frames_THWC, action, look) -> their TokenSet."""
-    device = next(tokenizer.parameters()).device
     tokens: list[NDArray[np.uint16]] = []
     actions: list[str] = []
     looks: list[str] = []
@@ -67,7 +67,7 @@ def encode_clips(
 
     def flush() -> None:
         clip = torch.from_numpy(np.stack(batch)).to(device).permute(0, 4, 1, 2, 3).float() / 255
-        with autocast(device):
+        with autocast(torch.device(device)):
             tokens.append(tokenizer.encode(clip).cpu().numpy().astype(np.uint16))
         batch.clear()
 

@@ -5,7 +5,6 @@ Shapes: N clips, B batch, t h w grid, L positions.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nbp_core.checkpoint import save_model, weights_sha256
+from nbp_core.checkpoint import save_model
 from nbp_core.config import FIGURE6_SHAPES, JsonConfig, Size3, TransformerConfig, format_block_shape
 from nbp_core.sequences import sequence_layout
 from nbp_core.train.losses import token_loss
@@ -128,10 +127,13 @@ def train_transformer(
     run_folder: Path,
     train: TokenSet,
     val: TokenSet,
-    tokenizer_folder: Path,
+    tokenizer: dict[str, str],
     device: str = "cpu",
 ) -> Iterator[TrainStep]:
-    """Trains, or goes on with, the run in `run_folder`; leaves the averaged model in its model/."""
+    """Trains, or goes on with, the run in `run_folder`; leaves the averaged model in its model/.
+
+    `tokenizer` is how the model's config.json will name the tokenizer of these tokens.
+    """
     torch.manual_seed(train_config.seed)
     model = BlockTransformer(config).to(device)
     task = TransformerTask(
@@ -145,9 +147,6 @@ def train_transformer(
         "transformer",
         config,
         trainer.averaged_model.state_dict(),
-        tokenizer={
-            "folder": os.path.relpath(tokenizer_folder, folder),
-            "sha256": weights_sha256(tokenizer_folder),
-        },
+        tokenizer=tokenizer,
         metadata={"steps": str(trainer.step), "minutes": f"{trainer.elapsed / 60:.1f}"},
     )

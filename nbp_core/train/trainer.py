@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from nbp_core.config import JsonConfig
+from nbp_core.device import has_fast_bfloat16
 from nbp_core.train.muon import Muon
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -71,11 +72,6 @@ class Task(Protocol):
         ...
 
     def validate(self, model: nn.Module) -> dict[str, float]: ...
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 faster than float32."""
-    return device.type == "cuda" or torch.cpu._is_amx_tile_supported()
 
 
 def autocast(device: torch.device) -> torch.autocast:

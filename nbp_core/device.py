@@ -1,0 +1,37 @@
+"""Which device to compute on, what it is good at, and whether a model fits."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+
+def choose_device(name: str) -> str:
+    """cpu or cuda; of auto, the better one there is. Raises ValueError for one that is missing."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda, not {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("no CUDA device was found; use --device cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 faster than float32."""
+    return device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+
+
+def free_bytes(device: str) -> int:
+    """Memory that a model can still take."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    return int(psutil.virtual_memory().available)
+
+
+def check_memory(what: str, num_bytes: int, device: str) -> None:
+    """Raises ValueError, with what to do, if so much memory is not free."""
+    free = free_bytes(device)
+    if free < num_bytes:
+        raise ValueError(
+            f"{what} needs {num_bytes / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; "
+            "close other programs or choose a smaller model"
+        )

@@ -1,0 +1,71 @@
+"""The paper's model sizes with random weights: what they make is noise, how fast is real.
+
+Pixels come from a small bundled tokenizer, since noise needs no good one, and every frame says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from nbp_core.causal_conv import StreamState
+from nbp_core.config import ForeignTokenizerConfig, TransformerConfig
+from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS, RELEASED_LEVELS
+from nbp_core.tokenizer import VideoTokenizer
+from nbp_core.transformer import BlockTransformer
+
+
+def random_transformer(preset: str, device: str, dtype: torch.dtype) -> BlockTransformer:
+    """A model of one of the paper's sizes, of no use but to be timed."""
+    config = replace(PAPER_PRESETS[preset], name=f"{preset} ({RANDOM_WEIGHTS})")
+    with torch.device("meta"):
+        model = BlockTransformer(config)
+    model = model.to(dtype).to_empty(device=device)
+    rng = torch.Generator(device).manual_seed(0)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False).uniform_(-0.035, 0.035, generator=rng)
+    return model.eval()
+
+
+def num_parameters(config: TransformerConfig) -> int:
+    """Parameters of a transformer, counted without building it."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in BlockTransformer(config).parameters())
+
+
+class SpeedOnlyTokenizer(torch.nn.Module):
+    """A bundled tokenizer behind the released one's 64,000 codes, its frames marked as noise."""
+
+    def __init__(self, inner: VideoTokenizer) -> None:
+        super().__init__()
+        self.inner = inner
+        self.config = ForeignTokenizerConfig(
+            name=f"{inner.config.name} ({RANDOM_WEIGHTS})", levels=RELEASED_LEVELS
+        )
+
+    def encode(self, clip_BCTHW: Tensor) -> Tensor:
+        """Clip in [0, 1] -> tokens_Bthw, those of the inner tokenizer."""
+        return self.inner.encode(clip_BCTHW)
+
+    def decode(self, tokens_Bthw: Tensor, state: StreamState | None = None) -> Tensor:
+        """Tokens -> clip_BCTHW in [0, 1], with the notice written across every frame."""
+        clip = self.inner.decode(tokens_Bthw % self.inner.config.codebook_size, state)
+        mark_HW = torch.from_numpy(_notice(*clip.shape[-2:])).to(clip.device)
+        return clip * (1 - mark_HW) + mark_HW * (mark_HW > 0.75)
+
+
+def _notice(height: int, width: int) -> np.ndarray:
+    """The notice as a mask: 1 where a letter is, 0.7 in the bar behind it, 0 elsewhere."""
+    lines = RANDOM_WEIGHTS.replace(": ", ":\n").split("\n")
+    scale = width / 320
+    step = int(40 * scale)
+    mask = np.zeros((height, width), np.float32)
+    mask[: step * len(lines) + step // 2] = 0.7
+    for i, line in enumerate(lines):
+        place = (int(8 * scale), step * (i + 1))
+        cv2.putText(mask, line, place, cv2.FONT_HERSHEY_SIMPLEX, scale * 1.1, 1.0, 1, cv2.LINE_AA)
+    return mask
