@@ -10,6 +10,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nbp_core.causal_conv import StreamState
@@ -58,14 +59,14 @@ class SpeedOnlyTokenizer(torch.nn.Module):
         return clip * (1 - mark_HW) + mark_HW * (mark_HW > 0.75)
 
 
-def _notice(height: int, width: int) -> np.ndarray:
+def _notice(height: int, width: int) -> NDArray[np.float32]:
     """The notice as a mask: 1 where a letter is, 0.7 in the bar behind it, 0 elsewhere."""
     lines = RANDOM_WEIGHTS.replace(": ", ":\n").split("\n")
     scale = width / 320
     step = int(40 * scale)
-    mask = np.zeros((height, width), np.float32)
-    mask[: step * len(lines) + step // 2] = 0.7
+    mask = np.zeros((height, width), np.uint8)
+    mask[: step * len(lines) + step // 2] = 178
     for i, line in enumerate(lines):
         place = (int(8 * scale), step * (i + 1))
-        cv2.putText(mask, line, place, cv2.FONT_HERSHEY_SIMPLEX, scale * 1.1, 1.0, 1, cv2.LINE_AA)
-    return mask
+        cv2.putText(mask, line, place, cv2.FONT_HERSHEY_SIMPLEX, scale * 1.1, 255, 1, cv2.LINE_AA)
+    return mask.astype(np.float32) / np.float32(255)

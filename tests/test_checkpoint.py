@@ -6,8 +6,20 @@ import pytest
 import torch
 
 from nbp_core import BlockTransformer, VideoTokenizer
-from nbp_core.checkpoint import CheckpointError, describe_models, save_model
-from tests.small_models import build_tokenizer, save_pipeline
+from nbp_core.checkpoint import (
+    CheckpointError,
+    describe_models,
+    save_model,
+    summarize,
+    weight_files,
+    weights_sha256,
+)
+from tests.small_models import (
+    build_tokenizer,
+    build_transformer,
+    save_pipeline,
+    transformer_config,
+)
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
@@ -87,3 +99,54 @@ def test_models_are_described_without_loading(tmp_path: Path) -> None:
     assert transformer.actions == ("door-open", "drawer-close", "pan-left")
     model = BlockTransformer.from_pretrained(folder)
     assert transformer.num_parameters == sum(p.numel() for p in model.parameters())
+
+
+def shard(folder: Path, num_bytes: int) -> Path:
+    model = build_transformer(transformer_config())
+    weights = model.state_dict()
+    save_model(folder, "transformer", model.config, weights, dtype=None, max_shard_bytes=num_bytes)
+    return folder
+
+
+def test_large_weights_lie_in_shards(tmp_path: Path) -> None:
+    whole, parts = shard(tmp_path / "whole", 10**9), shard(tmp_path / "parts", 40_000)
+    assert [path.name for path in weight_files(whole)] == ["model.safetensors"]
+    assert len(weight_files(parts)) > 2
+    one, many = BlockTransformer.from_pretrained(whole), BlockTransformer.from_pretrained(parts)
+    for name, weight in one.state_dict().items():
+        assert torch.equal(weight, many.state_dict()[name])
+    assert summarize(parts).num_parameters == summarize(whole).num_parameters
+    before = weights_sha256(parts)
+    path = weight_files(parts)[-1]
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00")
+    assert weights_sha256(parts) != before
+
+
+def lose_a_shard(folder: Path) -> None:
+    weight_files(folder)[1].unlink()
+
+
+def point_outside(folder: Path) -> None:
+    path = folder / "model.safetensors.index.json"
+    path.write_text(path.read_text().replace("model-00001", "../model-00001"))
+
+
+def empty_index(folder: Path) -> None:
+    (folder / "model.safetensors.index.json").write_text("[]")
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (lose_a_shard, "has no model-00002"),
+        (point_outside, "points out of its folder"),
+        (empty_index, "is no index"),
+    ],
+)
+def test_damaged_shards_are_refused(
+    tmp_path: Path, harm: Callable[[Path], None], sentence: str
+) -> None:
+    folder = shard(tmp_path / "parts", 40_000)
+    harm(folder)
+    with pytest.raises(CheckpointError, match=sentence):
+        BlockTransformer.from_pretrained(folder)
