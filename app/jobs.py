@@ -170,6 +170,13 @@ class JobQueue:
                 error=job.error,
             )
 
+    def finished(self) -> list[JobView]:
+        """The jobs that left a result, the newest first."""
+        with self._changed:
+            ids = [job.id for job in self._jobs.values() if job.result is not None]
+        views = (self.view(job_id) for job_id in reversed(ids))
+        return [view for view in views if view is not None]
+
     def stop(self, job_id: str | None) -> None:
         """Ends a running job within one step; takes a waiting one out of the queue."""
         with self._changed:
