@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nbp_core.media_files import MediaError
-from nbp_core.train.data import in_validation, load_frames, open_clips
+from nbp_core.train.data import load_frames, open_clips, validation_keys
 from nbp_core.train.metaworld import METAWORLD_ACTIONS, add_clip, render
 from nbp_core.video import write_video
 
@@ -66,9 +66,7 @@ def test_a_folder_of_videos_is_split_by_name(tmp_path: Path) -> None:
     train, val = (list(open_clips(tmp_path, split)) for split in ("train", "val"))
     assert len(train) + len(val) == 30
     assert not {r.key for r in train} & {r.key for r in val}
-    assert len(val) == sum(
-        in_validation(f"{a}/{n}.mp4") for a in ("wave", "jump") for n in range(15)
-    )
+    assert {r.key for r in val} == validation_keys(r.key for r in train + val)
     assert {r.action for r in train} == {"wave", "jump"}
     frames = train[0].frames_THWC
     assert frames.shape == (17, 128, 128, 3)
@@ -82,9 +80,28 @@ def test_frames_are_decoded_once(shards: Path, tmp_path: Path) -> None:
     assert frames.shape == (6, 17, 128, 128, 3)
     expected = [record.frames_THWC for record in open_clips(shards, "train")]
     assert np.array_equal(frames, np.stack(expected))
-    for shard in shards.glob("*.tar"):
-        shard.unlink()
-    assert np.array_equal(load_frames(shards, "train", cache), np.stack(expected))
+    (file,) = cache.iterdir()
+    written = file.stat().st_mtime_ns
+    assert np.array_equal(load_frames(shards, "train", cache), frames)
+    assert file.stat().st_mtime_ns == written
+
+
+def test_frames_are_decoded_anew_when_their_folder_changes(shards: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    load_frames(shards, "train", cache)
+    (shards / "train-01.tar").unlink()
+    assert len(load_frames(shards, "train", cache)) == 3
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_a_few_videos_still_leave_one_for_validation() -> None:
+    keys = [f"wave/{n}.mp4" for n in range(200)]
+    many = validation_keys(keys)
+    assert 8 <= len(many) <= 35
+    assert many == validation_keys([*keys, "jump/0.mp4"]) - {"jump/0.mp4"}
+    few = [key for key in keys if key not in many][:4]
+    assert len(validation_keys(few)) == 1
+    assert validation_keys(few[:1]) == set()
 
 
 @pytest.mark.parametrize("name", ["empty", "missing"])
