@@ -25,6 +25,7 @@ MAX_PIXELS = 40_000_000
 """Largest picture or video frame that is decoded."""
 MAX_DECODED_BYTES = 2**30
 """Largest clip that is decoded whole; a cap on its frames reads the start of a longer one."""
+_FFMPEG_SECONDS = 300
 
 # Named so that Pillow tries no format that starts another program (EPS).
 _PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
@@ -139,11 +140,13 @@ def _silence_decoder() -> None:
 
 
 def run_ffmpeg(arguments: list[str], name: str, fault: str, data: bytes | None = None) -> bytes:
-    """What the bundled ffmpeg prints. Raises MediaError '{name} {fault}.' when it fails."""
+    """What the bundled ffmpeg prints. Raises MediaError '{name} {fault}.' if it fails or hangs."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", *arguments]
     try:
-        return subprocess.run(command, input=data, capture_output=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
+        return subprocess.run(
+            command, input=data, capture_output=True, check=True, timeout=_FFMPEG_SECONDS
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
         raise MediaError(f"{name} {fault}.") from error
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from einops import rearrange
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from nbp_core.config import CLIP_FPS, CLIP_SIDE
 from nbp_core.media_files import (
@@ -202,7 +203,13 @@ def write_video(
         run_ffmpeg(command, Path(path).name, "cannot be written as a video", shown_THWC.tobytes())
 
 
-def write_gif(path: str | Path, frames_THWC: Frames, fps: float = CLIP_FPS, scale: int = 1) -> None:
+def write_gif(
+    path: str | Path,
+    frames_THWC: Frames,
+    fps: float = CLIP_FPS,
+    scale: int = 1,
+    comment: str | None = None,
+) -> None:
     """Writes a looping GIF, crisp pixels enlarged `scale` times, one palette for all frames."""
     palette = Image.fromarray(rearrange(frames_THWC, "T H W C -> (T H) W C")).quantize(256)
     pictures = [
@@ -220,26 +227,36 @@ def write_gif(path: str | Path, frames_THWC: Frames, fps: float = CLIP_FPS, scal
             append_images=pictures[1:],
             duration=durations_ms,
             loop=0,
+            comment=(comment or "").encode(),
         )
 
 
-def write_strip(path: str | Path, frames_THWC: Frames, scale: int = 1) -> None:
+def write_strip(
+    path: str | Path, frames_THWC: Frames, scale: int = 1, comment: str | None = None
+) -> None:
     """Writes a PNG of all frames side by side, crisp pixels enlarged `scale` times."""
     strip_HWC = rearrange(_enlarge(frames_THWC, scale), "T H W C -> H (T W) C")
+    text = PngInfo()
+    if comment:
+        text.add_itxt("comment", comment)
     with replacing(Path(path)) as temporary:
-        Image.fromarray(strip_HWC).save(temporary, "PNG")
+        Image.fromarray(strip_HWC).save(temporary, "PNG", pnginfo=text)
 
 
 def read_comment(path: str | Path) -> str | None:
-    """The comment of a video, None when it has none. Raises MediaError when it is not a video."""
+    """The comment of a video or a picture, None without one. Raises MediaError if it is neither."""
     path = Path(path)
     if not is_video(path):
-        raise MediaError(f"{path.name} is not a video.")
+        with open_image(path) as image:
+            comment = image.info.get("comment")
+        if isinstance(comment, bytes):
+            comment = comment.decode(errors="replace")
+        return str(comment) if comment else None
     listing = run_ffmpeg(["-i", f"file:{path}", "-f", "ffmetadata", "-"], path.name, "is damaged")
     text = listing.decode(errors="replace")
     # In this format a backslash stands before a line break, '=', ';', '#' and itself.
-    found = re.search(r"^comment=((?:\\.|[^\\\n])*)", text, re.MULTILINE | re.DOTALL | re.I)
-    return re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL) if found else None
+    tag = re.search(r"^comment=((?:\\.|[^\\\n])*)", text, re.MULTILINE | re.DOTALL | re.I)
+    return re.sub(r"\\(.)", r"\1", tag[1], flags=re.DOTALL) if tag else None
 
 
 def _enlarge(frames_THWC: Frames, scale: int) -> Frames:

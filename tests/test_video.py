@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,16 @@ def test_gif_and_strip(tmp_path: Path) -> None:
     assert read_context(tmp_path / "a.gif").shape == (5, 128, 192, 3)
     write_strip(tmp_path / "a.png", frames)
     assert np.array_equal(read_image(tmp_path / "a.png")[:, 96:192], frames[1])
+    assert read_comment(tmp_path / "a.gif") is None
+    assert read_comment(tmp_path / "a.png") is None
+
+
+def test_pictures_carry_a_comment_too(tmp_path: Path) -> None:
+    text = json.dumps({"model": "tiny", "note": "é" * 400})
+    write_gif(tmp_path / "a.gif", smooth_clip(3), comment=text)
+    write_strip(tmp_path / "a.png", smooth_clip(3), comment=text)
+    assert read_comment(tmp_path / "a.gif") == text
+    assert read_comment(tmp_path / "a.png") == text
 
 
 def test_a_window_is_the_middle_of_a_long_video(tmp_path: Path) -> None:
