@@ -18,14 +18,14 @@ from tqdm import tqdm
 
 from nbp_core import convert_command
 from nbp_core.checkpoint import describe_models, model_kind
-from nbp_core.config import CLIP_FRAMES, SamplingConfig, parse_block_shape
+from nbp_core.command_options import add_generation_options, context_of, sampling_of
+from nbp_core.config import parse_block_shape
 from nbp_core.doctor import examine
 from nbp_core.pipeline import VideoPipeline
 from nbp_core.train import commands as train_commands
-from nbp_core.video import Frames, read_context, write_gif, write_video
+from nbp_core.video import write_gif, write_video
 
 MODELS_FOLDER = Path("weights")
-CONTEXT_FRAMES = 5
 WRITERS = {".mp4": write_video, ".gif": write_gif}
 
 
@@ -64,49 +64,20 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_generate(verbs: Any) -> None:
     parser = verbs.add_parser("generate", help="make a clip from an action or from first frames")
-    parser.add_argument("--model", type=Path, required=True, help="folder of a transformer")
-    parser.add_argument("--action", help="named action, such as door-open")
-    start = parser.add_mutually_exclusive_group()
-    start.add_argument("--first-frame", type=Path, help="picture or clip to start from")
-    start.add_argument("--context", type=Path, help="clip whose first frames are given")
-    parser.add_argument(
-        "--context-frames", type=int, default=CONTEXT_FRAMES, help="frames taken of --context"
-    )
+    add_generation_options(parser)
     parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
-    parser.add_argument("--frames", type=int, default=CLIP_FRAMES, help="length: 17, 33, 65, ...")
-    defaults = SamplingConfig()
-    parser.add_argument("--temperature", type=float, default=defaults.temperature)
-    parser.add_argument("--top-k", type=int, default=defaults.top_k)
-    parser.add_argument("--top-p", type=float, default=defaults.top_p)
-    parser.add_argument("--guidance", type=float, default=defaults.guidance_scale)
-    parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument(
-        "--cosmos", type=Path, metavar="FOLDER",
-        help="Cosmos' encoder.jit and decoder.jit, WHICH RUN CODE, for models trained on them",
-    )  # fmt: skip
-    parser.add_argument("--scale", type=int, default=4, help="enlarges each pixel of the clip")
     parser.add_argument("--out", type=Path, required=True, help="clip to write, .mp4 or .gif")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=_generate)
 
 
 def _generate(args: argparse.Namespace) -> None:
-    sampling = SamplingConfig(
-        block_shape=None if args.block is None else parse_block_shape(args.block),
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        guidance_scale=args.guidance,
-        seed=args.seed,
-    )
+    shape = None if args.block is None else parse_block_shape(args.block)
+    sampling = sampling_of(args, shape)
     if args.out.suffix.lower() not in WRITERS:
         raise ValueError(f"--out must end in .mp4 or .gif, not {args.out.name!r}")
     if not args.out.parent.is_dir():
         raise ValueError(f"the folder of --out does not exist: {args.out.parent}")
-    if not 1 <= args.scale <= 8:
-        raise ValueError(f"--scale must be between 1 and 8, not {args.scale}")
-    frames = _context(args)
+    frames = context_of(args)
     pipeline = VideoPipeline.from_pretrained(args.model, device=args.device, cosmos=args.cosmos)
     run = pipeline.stream(args.action, frames, args.frames, sampling)
     with tqdm(total=None, unit="step", disable=args.json) as bar:
@@ -114,11 +85,9 @@ def _generate(args: argparse.Namespace) -> None:
             bar.total = step.num_steps
             bar.update()
     result = run.generation()
-    if args.out.suffix.lower() == ".mp4":
-        comment = json.dumps(result.manifest, sort_keys=True)
-        write_video(args.out, result.frames_THWC, scale=args.scale, comment=comment)
-    else:
-        write_gif(args.out, result.frames_THWC, scale=args.scale)
+    write = WRITERS[args.out.suffix.lower()]
+    comment = json.dumps(result.manifest, sort_keys=True)
+    write(args.out, result.frames_THWC, scale=args.scale, comment=comment)
     report = {
         "out": str(args.out),
         "steps": result.steps,
@@ -134,21 +103,6 @@ def _generate(args: argparse.Namespace) -> None:
         f"sampling and {result.timings['detokenize_s']:.2f} s of decoding, on {pipeline.device}",
         file=sys.stderr,
     )
-
-
-def _context(args: argparse.Namespace) -> Frames | None:
-    """The known frames a command names, or None. Raises MediaError or ValueError."""
-    if args.first_frame is not None:
-        return read_context(args.first_frame, max_frames=1)
-    if args.context is None:
-        return None
-    frames = read_context(args.context, max_frames=args.context_frames)
-    if len(frames) < args.context_frames:
-        raise ValueError(
-            f"{args.context.name} has {len(frames)} frames, too few for a context of "
-            f"{args.context_frames}"
-        )
-    return frames
 
 
 def _models(args: argparse.Namespace) -> None:

@@ -1,0 +1,67 @@
+"""Options that several verbs share: what a clip starts from, and how its tokens are sampled."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nbp_core.config import CLIP_FRAMES, SamplingConfig, Size3
+from nbp_core.video import Frames, read_context
+
+CONTEXT_FRAMES = 5
+
+
+def add_generation_options(parser: argparse.ArgumentParser) -> None:
+    """The model, the start, the length, the sampling and the device of a generation."""
+    parser.add_argument("--model", type=Path, required=True, help="folder of a transformer")
+    parser.add_argument("--action", help="named action, such as door-open")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--first-frame", type=Path, help="picture or clip to start from")
+    start.add_argument("--context", type=Path, help="clip whose first frames are given")
+    parser.add_argument(
+        "--context-frames", type=int, default=CONTEXT_FRAMES, help="frames taken of --context"
+    )
+    parser.add_argument("--frames", type=int, default=CLIP_FRAMES, help="length: 17, 33, 65, ...")
+    defaults = SamplingConfig()
+    parser.add_argument("--temperature", type=float, default=defaults.temperature)
+    parser.add_argument("--top-k", type=int, default=defaults.top_k)
+    parser.add_argument("--top-p", type=float, default=defaults.top_p)
+    parser.add_argument("--guidance", type=float, default=defaults.guidance_scale)
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--cosmos", type=Path, metavar="FOLDER",
+        help="Cosmos' encoder.jit and decoder.jit, WHICH RUN CODE, for models trained on them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--scale", type=int, choices=range(1, 9), default=4, metavar="1-8",
+        help="enlarges each pixel of the clip",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+
+
+def sampling_of(args: argparse.Namespace, block_shape: Size3 | None) -> SamplingConfig:
+    """The sampling a command asks for. Raises ValueError for what is out of range."""
+    return SamplingConfig(
+        block_shape=block_shape,
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        guidance_scale=args.guidance,
+        seed=args.seed,
+    )
+
+
+def context_of(args: argparse.Namespace) -> Frames | None:
+    """The known frames a command names, or None. Raises MediaError or ValueError."""
+    if args.first_frame is not None:
+        return read_context(args.first_frame, max_frames=1)
+    if args.context is None:
+        return None
+    frames = read_context(args.context, max_frames=args.context_frames)
+    if len(frames) < args.context_frames:
+        raise ValueError(
+            f"{args.context.name} has {len(frames)} frames, too few for a context of "
+            f"{args.context_frames}"
+        )
+    return frames
