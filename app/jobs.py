@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 Work = Callable[["Job"], Any]
+
+MAX_PAUSE_S = 60.0
+"""How long a paused job may keep others waiting."""
 
 NO_MEMORY = (
     "There is not enough memory for this run: choose a smaller model, a shorter clip or the CPU."
@@ -54,6 +58,7 @@ class JobView:
     progress: Any
     result: Any
     error: str
+    is_paused: bool
 
 
 class Job:
@@ -70,9 +75,18 @@ class Job:
         self.progress: Any = None
         self.result: Any = None
         self.error = ""
+        self.paused_s = 0.0
+        """Seconds that the work has waited at its user's wish, which are none of its own."""
+        self.is_awaited: Callable[[], bool] = lambda: False
+        """Whether others wait for this job to end; its queue knows."""
         self._go = threading.Event()
         self._go.set()
         self._single = threading.Event()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the work waits, or will before its next step."""
+        return not self._go.is_set()
 
     def report(self, progress: Any) -> None:
         """Replaces the progress that pages see; `progress` must never change afterwards."""
@@ -82,21 +96,30 @@ class Job:
     def pause(self) -> None:
         """Makes the work wait before its next step."""
         self._go.clear()
+        self.version += 1
 
     def resume(self) -> None:
         """Lets paused work go on."""
         self._go.set()
+        self.version += 1
 
     def single_step(self) -> None:
         """Lets a paused job take one step."""
         self._single.set()
 
     def wait_turn(self) -> bool:
-        """Called by the work before each step: waits while paused; False once it must stop."""
+        """Called by the work before each step: waits while paused; False once it must stop.
+
+        A pause that keeps others waiting ends after MAX_PAUSE_S.
+        """
+        begun = time.monotonic()
         while not self.stop.is_set() and not self._go.wait(0.05):
             if self._single.is_set():
                 self._single.clear()
                 break
+            if time.monotonic() - begun > MAX_PAUSE_S and self.is_awaited():
+                self.resume()
+        self.paused_s += time.monotonic() - begun
         return not self.stop.is_set()
 
     def end(self, state: JobState, error: str = "") -> None:
@@ -111,9 +134,16 @@ def explain(error: BaseException) -> str:
     if isinstance(error, ValueError):
         return str(error)
     # The accelerator's own error is told by its name: this package does not import torch.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if is_memory_error(error):
         return NO_MEMORY
     return INTERNAL
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, the accelerator's, or the engine's on a CPU."""
+    # The last is an ordinary RuntimeError, told by its words alone.
+    is_engine = type(error) is RuntimeError and "allocate memory" in str(error)
+    return is_engine or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 class JobQueue:
@@ -138,6 +168,7 @@ class JobQueue:
                     f"The queue is full: {len(self._waiting)} runs are waiting; try again soon."
                 )
             job = Job(work, request)
+            job.is_awaited = lambda: bool(self._waiting)
             self._jobs[job.id] = job
             self._waiting.append(job)
             self._forget_oldest()
@@ -168,6 +199,7 @@ class JobQueue:
                 progress=job.progress,
                 result=job.result,
                 error=job.error,
+                is_paused=job.is_paused,
             )
 
     def finished(self) -> list[JobView]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.jobs import JobQueue
+from app.jobs import NO_MEMORY, JobQueue, is_memory_error
 from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Session:
         self.uploads.mkdir()
         os.environ["GRADIO_TEMP_DIR"] = str(self.uploads)
         self._max_clips = max_clips
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._cosmos = cosmos
         self._load = load or self._load_pipeline
         self._loaded: OrderedDict[str, VideoPipeline] = OrderedDict()
@@ -96,7 +97,12 @@ class Session:
                 raise ValueError(no_model(name, self.models))
             while len(self._loaded) >= MAX_LOADED:
                 self._loaded.popitem(last=False)
-            self._loaded[name] = self._load(name)
+            try:
+                self._loaded[name] = self._load(name)
+            except Exception as error:
+                if is_memory_error(error):
+                    raise ValueError(NO_MEMORY) from error
+                raise
             return self._loaded[name]
 
     def _load_pipeline(self, name: str) -> VideoPipeline:
@@ -114,10 +120,14 @@ class Session:
         folders = sorted(self.outputs.iterdir(), key=lambda path: path.stat().st_mtime)
         for folder in folders[: max(0, len(folders) - self._max_clips + 1)]:
             shutil.rmtree(folder, ignore_errors=True)
-        trim(self.folder, self._max_bytes)
+        trim(self.folder, self.max_bytes)
         folder = self.outputs / re.sub(r"\W", "_", job_id)
         folder.mkdir(exist_ok=True)
         return folder
+
+    def disk_use(self) -> int:
+        """Bytes of everything made and uploaded since the studio was started."""
+        return sum(size for _, size, _ in _files(self.folder))
 
     def close(self) -> None:
         """Ends the running job and removes every file that was made."""
@@ -135,13 +145,24 @@ def no_model(name: str | None, models: Path) -> str:
 
 def trim(folder: Path, max_bytes: int) -> None:
     """Deletes the oldest files of a folder and all below it until what is left fits."""
-    files = [(path, path.stat()) for path in folder.rglob("*") if path.is_file()]
-    total = sum(stat.st_size for _, stat in files)
-    for path, stat in sorted(files, key=lambda file: file[1].st_mtime):
+    files = _files(folder)
+    total = sum(size for _, size, _ in files)
+    for path, size, _ in sorted(files, key=lambda file: file[2]):
         if total <= max_bytes:
             return
         path.unlink(missing_ok=True)
-        total -= stat.st_size
+        total -= size
+
+
+def _files(folder: Path) -> list[tuple[Path, int, float]]:
+    """(path, bytes, time of the last change) of every file below; some may vanish meanwhile."""
+    files = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            stat = path.stat()
+            if not path.is_dir():
+                files.append((path, stat.st_size, stat.st_mtime))
+    return files
 
 
 def _private_folder() -> Path:

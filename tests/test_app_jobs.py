@@ -92,6 +92,8 @@ def test_stop_takes_a_waiting_job_out(queue: JobQueue) -> None:
     [
         (ValueError("top_p must be above 0"), "top_p must be above 0"),
         (MemoryError(), NO_MEMORY),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), NO_MEMORY),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), NO_MEMORY),
         (RuntimeError("deep inside /home/somebody/secret.py"), INTERNAL),
     ],
 )
@@ -126,6 +128,29 @@ def test_pause_and_single_step(queue: JobQueue) -> None:
     job.stop.set()
     thread.join(2)
     assert not thread.is_alive()
+
+
+def test_a_pause_does_not_hold_up_others_for_long(
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.MAX_PAUSE_S", 0.2)
+
+    def one_turn(job: Job) -> float:
+        job.wait_turn()
+        return job.paused_s
+
+    gate = threading.Event()
+    first = hold(queue, gate)
+    paused = queue.submit(one_turn)
+    paused.pause()
+    queue.stop(first.id)
+    assert not paused.finished.wait(0.6), "alone in the queue, it waits"
+    view = queue.view(paused.id)
+    assert view is not None
+    assert view.is_paused
+    assert queue.submit(lambda job: None).finished.wait(30)
+    assert paused.result >= 0.2
+    assert not paused.is_paused
 
 
 def test_a_full_queue_refuses_in_one_sentence(queue: JobQueue) -> None:
