@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nbp_core.config import SamplingConfig
-from nbp_core.sampling import filter_top_k, filter_top_p, guide, sample
+from nbp_core.sampling import draw, filter_top_k, filter_top_p, guide, sample
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -69,3 +69,29 @@ def test_guidance_of_one_is_the_condition_and_more_goes_beyond() -> None:
     assert torch.allclose(guide(conditional, unconditional, 1.0), conditional)
     pushed = guide(conditional, unconditional, 3.0) - unconditional
     torch.testing.assert_close(pushed, 3 * (conditional - unconditional))
+
+
+@pytest.mark.parametrize("top_k", [3, 10, 40, 100])
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 1.0])
+def test_draws_are_those_of_the_sorted_filters(top_k: int, top_p: float) -> None:
+    """Rejection and, at a small nucleus, sorting give one and the same distribution."""
+    torch.manual_seed(top_k)
+    logits, count = 2 * torch.randn(3, 40), 30_000
+    config = SamplingConfig(top_k=top_k, top_p=top_p)
+    drawn = sample(logits.expand(count, 3, 40), config, rng())
+    expected = filter_top_p(filter_top_k(logits, top_k), top_p).softmax(-1)
+    for row in range(3):
+        shares = torch.bincount(drawn[:, row], minlength=40) / count
+        assert set(shares.nonzero().flatten().tolist()) <= set(
+            expected[row].nonzero().flatten().tolist()
+        )
+        torch.testing.assert_close(shares, expected[row], atol=0.015, rtol=0)
+
+
+def test_a_token_of_no_probability_is_never_drawn() -> None:
+    probs = torch.zeros(20_000, 9)
+    probs[:, 2], probs[:, 5] = 0.25, 0.75
+    drawn = draw(probs, rng())
+    shares = torch.bincount(drawn, minlength=9) / len(drawn)
+    torch.testing.assert_close(shares, probs[0], atol=0.01, rtol=0)
+    assert set(drawn.tolist()) == {2, 5}
