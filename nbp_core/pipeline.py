@@ -33,7 +33,8 @@ from nbp_core.device import check_memory, choose_device, has_fast_bfloat16
 from nbp_core.generation import Frames, Generation, plan_segments
 from nbp_core.pairing import find_tokenizer
 from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
-from nbp_core.run import GenerationRun, RunRequest, Tokenizer, to_frames
+from nbp_core.reconstruction import Reconstruction, reconstruct
+from nbp_core.run import GenerationRun, RunRequest, Tokenizer
 from nbp_core.sequences import sequence_layout
 from nbp_core.speed_only import (
     SpeedOnlyTokenizer,
@@ -151,12 +152,30 @@ class VideoPipeline:
             )
         )
 
-    def reconstruct(self, frames_THWC: Frames) -> Frames:
-        """What the tokenizer makes of frames: 1 + 4n of them, of any size (cropped and resized)."""
-        clip = self._to_clip(frames_THWC)
-        decoded = to_frames(self.tokenizer.decode(self.tokenizer.encode(clip)))
-        frames: Frames = decoded[0]
-        return frames
+    def reconstruct(self, frames_THWC: Frames) -> Reconstruction:
+        """What the tokenizer makes of frames: 1 + 4n of them, of any size (cropped and resized).
+
+        Raises ValueError for another number of frames and for a model of random weights.
+        """
+        return reconstruct(self.tokenizer, self._to_clip(frames_THWC))
+
+    def tokenize(self, frames_THWC: Frames) -> Tokens:
+        """Frames, 1 + 4n of any size (cropped and resized) -> tokens_thw."""
+        tokens: Tokens = self.tokenizer.encode(self._to_clip(frames_THWC))[0].cpu().numpy()
+        return tokens
+
+    def attention(
+        self, tokens_thw: Tokens, action: str | None = None, block_shape: Size3 | None = None
+    ) -> AttentionView:
+        """What the heads look at in a clip: one masked forward over its tokens, in such blocks.
+
+        Of a clip longer than the model's own, its beginning. Raises ValueError for an action, a
+        block shape or tokens that the model does not know.
+        """
+        tokens_Bthw = torch.from_numpy(tokens_thw[None, : self.grid[0]]).to(self.device)
+        layout = sequence_layout(self.transformer.config, block_shape, tokens_Bthw.shape[1])
+        conditions, _ = self._conditions.ids(action, 1, guidance_scale=1)
+        return look_into(self.transformer, layout, tokens_Bthw, conditions)
 
     def generate(
         self,

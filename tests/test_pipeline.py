@@ -53,7 +53,7 @@ def test_the_context_comes_back_as_its_reconstruction(pipeline: VideoPipeline) -
     picture = frames(1, 200, 300)
     result = pipeline.generate("pan-left", picture)
     assert result.steps <= 80
-    assert np.array_equal(result.frames_THWC[:1], pipeline.reconstruct(picture))
+    assert np.array_equal(result.frames_THWC[:1], pipeline.reconstruct(picture).frames_THWC)
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
