@@ -51,6 +51,14 @@ class KVCache:
 
 
 @dataclass(frozen=True)
+class Record:
+    """Queries and keys of every layer in turn, (B, K, L, E), for whoever wants to see weights."""
+
+    queries: list[Tensor] = field(default_factory=list)
+    keys: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Mask:
     """Which keys a query may attend to, with the extent of keys each chunk of queries can reach.
 
@@ -121,8 +129,12 @@ class Attention(nn.Module):
         rotation: Rotation | None,
         cache: KVCache | None,
         layer: int,
+        record: Record | None = None,
     ) -> Tensor:
-        """With a cache, keys and values of these positions are appended and all so far are seen."""
+        """With a cache, keys and values of these positions are appended and all so far are seen.
+
+        With a record, queries and keys are left there as they are multiplied.
+        """
         query, key, value = (
             rearrange(linear(x_BLD), "b l (k e) -> b k l e", k=self.num_heads)
             for linear in (self.query, self.key, self.value)
@@ -131,6 +143,9 @@ class Attention(nn.Module):
             query, key = rotate(query, *rotation.query), rotate(key, *rotation.key)
         if cache is not None:
             key, value = cache.append(layer, key, value)
+        if record is not None:
+            record.queries.append(query)
+            record.keys.append(key)
         out = rearrange(masked_attention(query, key, value, mask), "b k l e -> b l (k e)")
         projected: Tensor = self.dropout(self.proj(out))
         return projected

@@ -17,6 +17,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from nbp_core.attention_maps import AttentionView, look_into
 from nbp_core.blocks import tiles
 from nbp_core.checkpoint import CheckpointError, load_config, weights_sha256
 from nbp_core.conditions import Conditions
@@ -30,7 +31,7 @@ from nbp_core.config import (
 )
 from nbp_core.cosmos import CosmosTokenizer
 from nbp_core.device import check_memory, choose_device, has_fast_bfloat16
-from nbp_core.generation import Frames, Generation, plan_segments
+from nbp_core.generation import Frames, Generation, Tokens, plan_segments
 from nbp_core.pairing import find_tokenizer
 from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.reconstruction import Reconstruction, reconstruct

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nbp_core.attention import Attention, KVCache, Mask, Rotation
+from nbp_core.attention import Attention, KVCache, Mask, Record, Rotation
 from nbp_core.checkpoint import load_model
 from nbp_core.config import Size3, TransformerConfig
 from nbp_core.sequences import SequenceLayout, sequence_layout
@@ -72,8 +72,10 @@ class Layer(nn.Module):
         rotation: Rotation | None,
         cache: KVCache | None,
         layer: int,
+        record: Record | None = None,
     ) -> Tensor:
-        x_BLD = x_BLD + self.attention(self.norm_1(x_BLD), mask, rotation, cache, layer)
+        seen_BLD = self.attention(self.norm_1(x_BLD), mask, rotation, cache, layer, record)
+        x_BLD = x_BLD + seen_BLD
         out: Tensor = x_BLD + self.dropout(self.mlp(self.norm_2(x_BLD)))
         return out
 
@@ -182,10 +184,12 @@ class BlockTransformer(nn.Module):
         mask: Mask | None = None,
         start: int = 0,
         cache: KVCache | None = None,
+        record: Record | None = None,
     ) -> Tensor:
         """Final hidden states (B, L, D) of the positions from `start` on.
 
-        With a cache, positions before `start` are taken from it and these are appended.
+        With a cache, positions before `start` are taken from it and these are appended. A record
+        gathers the queries and keys of all layers.
         """
         stop = start + ids_BL.shape[1]
         if mask is None:
@@ -204,7 +208,7 @@ class BlockTransformer(nn.Module):
             x = x + self.pos_emb[:, start:stop]
         x = self.dropout(x)
         for i, layer in enumerate(self.layers):
-            x = layer(x, mask, rotation, cache, i)
+            x = layer(x, mask, rotation, cache, i, record)
         if cache is not None:
             cache.length = stop
         out: Tensor = self.norm_f(x)

@@ -1,0 +1,55 @@
+"""Attention weights as pictures and files: log levels, colours, PNG, npz. Knows no models.
+
+Shapes: L positions. Weights are float32 in [0, 1]; levels are uint8 on a log scale.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from nbp_core.media_files import replacing
+from nbp_core.video import Frames, write_strip
+
+Weights = NDArray[np.float32]
+Levels = NDArray[np.uint8]
+
+DECADES = 5
+"""Powers of ten between the greatest weight and the least that has a level of its own."""
+
+
+def levels(weights: Weights) -> Levels:
+    """Log levels: 255 is a weight of 1, 1 is one of 10**-DECADES, 0 is anything less."""
+    scale = 254 / DECADES
+    with np.errstate(divide="ignore"):
+        raised = 255 + scale * np.log10(weights)
+    rounded: Levels = raised.round().clip(0, 255).astype(np.uint8)
+    return rounded
+
+
+def colours() -> Levels:
+    """(256, 3) RGB from black to pale yellow, by level or by share of the greatest weight."""
+    ramp = np.arange(256, dtype=np.uint8)[None]
+    table_BGR = cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO)[0]
+    return np.ascontiguousarray(table_BGR[:, ::-1], np.uint8)
+
+
+def picture(weights_LL: Weights) -> Frames:
+    """The map at one pixel a weight, log scale, RGB."""
+    coloured: Frames = colours()[levels(weights_LL)]
+    return coloured
+
+
+def write_png(path: Path, weights_LL: Weights, comment: str) -> None:
+    """Writes the map's picture with a comment inside; whole or not at all."""
+    write_strip(path, picture(weights_LL)[None], comment=comment)
+
+
+def write_npz(path: Path, weights_LL: Weights, **more: Any) -> None:
+    """Writes the exact weights and whatever describes them; whole or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, weights_LL=weights_LL, **more)
