@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from nbp_core import convert_command
+from nbp_core import attention_command, bench_command, compare_command, convert_command
 from nbp_core.checkpoint import describe_models, model_kind
 from nbp_core.command_options import add_generation_options, context_of, sampling_of
 from nbp_core.config import parse_block_shape
@@ -57,7 +57,10 @@ def build_parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     doctor.set_defaults(run=_doctor)
 
+    attention_command.add_verb(verbs)
+    compare_command.add_verb(verbs)
     convert_command.add_verb(verbs)
+    bench_command.add_verb(verbs)
     train_commands.add_verbs(verbs)
     return parser
 

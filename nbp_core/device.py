@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import psutil
 import torch
 
@@ -13,6 +15,13 @@ def choose_device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("no CUDA device was found; use --device cpu")
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def device_name(device: str) -> str:
+    """The device in words, for reports."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"CPU ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

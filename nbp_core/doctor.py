@@ -23,7 +23,7 @@ from nbp_core.checkpoint import (
     weights_sha256,
 )
 from nbp_core.config import CLIP_SIDE, SamplingConfig, TokenizerConfig, TransformerConfig
-from nbp_core.device import check_memory, choose_device
+from nbp_core.device import check_memory, choose_device, device_name
 from nbp_core.pipeline import VideoPipeline
 from nbp_core.sampler import Sampler, TokenStep
 from nbp_core.sequences import sequence_layout
@@ -94,12 +94,6 @@ def _version(package: str) -> str:
         return "missing"
 
 
-def _device_words(device: str) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    return f"CPU ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
-
-
 def examine(folder: Path, device: str, clip: Path | None = None) -> Report:
     """Examines the machine and one model folder, or every model in a folder of models.
 
@@ -108,7 +102,7 @@ def examine(folder: Path, device: str, clip: Path | None = None) -> Report:
     chosen = choose_device(device)
     packages = {name: _version(name) for name in PACKAGES}
     report = Report(
-        platform.python_version(), packages, _device_words(chosen), torch.get_num_threads()
+        platform.python_version(), packages, device_name(chosen), torch.get_num_threads()
     )
     for path in _model_folders(folder):
         try:

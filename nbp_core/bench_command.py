@@ -1,0 +1,230 @@
+"""The verb `bench`: every model at every block size against this machine's floor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from nbp_core.benchmark import Machine, StepFigures, measure_machine, protocols, time_block_shape
+from nbp_core.checkpoint import describe_models, weights_sha256
+from nbp_core.config import (
+    CLIP_FRAMES,
+    FIGURE6_SHAPES,
+    SamplingConfig,
+    Size3,
+    format_block_shape,
+    parse_block_shape,
+)
+from nbp_core.device import check_memory, choose_device, device_name, has_fast_bfloat16
+from nbp_core.pipeline import VideoPipeline
+from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
+from nbp_core.speed_only import num_parameters, random_transformer
+from nbp_core.transformer import BlockTransformer
+
+TIMED_CLIPS = 3
+WIDTH = 110
+PAPER_ROW = "paper, one A100: 700M, K600, NTP 0.80 and rows 8.89 frames/s, tokenizer included"
+
+
+@dataclass(frozen=True)
+class EndToEnd:
+    """An action or five frames to a whole clip, tokenizer included; medians of whole runs."""
+
+    model: str
+    weights: str
+    block: str
+    seconds: float
+    first_frame_s: float
+    frames_s: float
+
+
+def add_verb(verbs: Any) -> None:
+    """Adds the verb to the command line's parser."""
+    parser = verbs.add_parser(
+        "bench", help="speed of every block size against the hardware's floor"
+    )
+    parser.add_argument("--folder", type=Path, default=Path("weights"), help="folder of models")
+    parser.add_argument(
+        "--presets", nargs="*", choices=sorted(PAPER_PRESETS), default=["XL"], metavar="NAME",
+        help="the paper's sizes to time with random weights (XL, XXL, 3B); default: XL",
+    )  # fmt: skip
+    parser.add_argument("--blocks", nargs="+", help="block shapes; default: the paper's six")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--steps", type=int, default=32, help="decode steps to time, at most")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.set_defaults(run=_bench)
+
+
+def _bench(args: argparse.Namespace) -> None:
+    device = choose_device(args.device)
+    shapes = [parse_block_shape(text) for text in args.blocks or ()] or list(FIGURE6_SHAPES)
+    machine = _apart(_machine, device)
+    console = Console(stderr=True, width=WIDTH)
+    console.print(
+        f"{machine.name}, {machine.threads} threads: reads {machine.read_gb_s:.1f} GB/s, multiplies"
+        f" {machine.matmul_tflop_s:.2f} TFLOP/s in {machine.dtype}"
+    )
+    steps: list[dict[str, Any]] = []
+    clips: list[EndToEnd] = []
+    for source in _sources(args):
+        figures, peak = _apart(_time_model, source, device, machine, shapes, args.steps)
+        steps += [
+            {**asdict(f), "ratio": f.ratio, "total_s": f.total_s, "peak_bytes": peak}
+            for f in figures
+        ]
+        console.print(_table(figures, peak))
+        if isinstance(source, Path):
+            clips += _apart(_time_clips, source, device, shapes)
+    if clips:
+        console.print(_clip_table(clips))
+    console.print(PAPER_ROW)
+    report = {
+        "title": "Speed against the hardware's floor",
+        "kind": "bench",
+        "date": date.today().isoformat(),
+        "command": " ".join(["python -m nbp_core", *sys.argv[1:]]),
+        "device": machine.name,
+        "weights": "named in each row",
+        "machine": asdict(machine),
+        "rows": steps,
+        "clips": [asdict(clip) for clip in clips],
+    }
+    if args.out is not None:
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
+    if args.json:
+        print(json.dumps(report))
+
+
+def _sources(args: argparse.Namespace) -> Iterator[Path | str]:
+    """Folders of bundled transformers, then names of presets."""
+    for model in describe_models(args.folder):
+        if model.kind == "transformer":
+            yield args.folder / model.name
+    yield from args.presets
+
+
+def _apart(work: Any, *arguments: Any) -> Any:
+    """Runs a function in a process of its own: its memory is then that of one model alone."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def _dtype(device: str) -> torch.dtype:
+    return torch.bfloat16 if has_fast_bfloat16(torch.device(device)) else torch.float32
+
+
+def _machine(device: str) -> Machine:
+    return measure_machine(torch.device(device), _dtype(device), device_name(device))
+
+
+def _time_model(
+    source: Path | str, device: str, machine: Machine, shapes: list[Size3], max_steps: int
+) -> tuple[list[StepFigures], int]:
+    """(figures of each protocol and block shape, peak bytes of memory)."""
+    if isinstance(source, Path):
+        dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        model = BlockTransformer.from_pretrained(source, device=device, dtype=dtype)
+        weights = weights_sha256(source)[:8]
+    else:
+        size = num_parameters(PAPER_PRESETS[source]) * _dtype(device).itemsize
+        check_memory(source, size, device)
+        model, weights = random_transformer(source, device, _dtype(device)), RANDOM_WEIGHTS
+    figures = []
+    for protocol in protocols(model.config):
+        for shape in shapes:
+            timed = model if model.config.layout == "elastic" else _as_trained_for(model, shape)
+            figures.append(time_block_shape(timed, machine, shape, protocol, weights, max_steps))
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else _peak_resident()
+    return figures, peak
+
+
+def _as_trained_for(model: BlockTransformer, shape: Size3) -> BlockTransformer:
+    """A random model serves any block shape: its layout is only said otherwise."""
+    model.config = replace(model.config, block_shape=shape)
+    return model
+
+
+def _peak_resident() -> int:
+    """Peak resident memory of this process, in bytes."""
+    import resource
+
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _time_clips(folder: Path, device: str, shapes: list[Size3]) -> list[EndToEnd]:
+    """Whole clips of each block shape, of the model's first action; one untimed before."""
+    pipeline = VideoPipeline.from_pretrained(folder, device=device)
+    clips = []
+    for shape in shapes:
+        runs = [_time_clip(pipeline, shape, seed) for seed in range(1 + TIMED_CLIPS)][1:]
+        seconds, first_frame_s = (statistics.median(times) for times in zip(*runs, strict=True))
+        clips.append(
+            EndToEnd(
+                model=pipeline.name,
+                weights=weights_sha256(folder)[:8],
+                block=format_block_shape(shape),
+                seconds=seconds,
+                first_frame_s=first_frame_s,
+                frames_s=CLIP_FRAMES / seconds,
+            )
+        )
+    return clips
+
+
+def _time_clip(pipeline: VideoPipeline, shape: Size3, seed: int) -> tuple[float, float]:
+    """(seconds to the whole clip, seconds to its first frame)."""
+    first_frame_s = None
+    began = time.perf_counter()
+    for step in pipeline.stream(
+        pipeline.actions[0], sampling=SamplingConfig(block_shape=shape, seed=seed)
+    ):
+        if first_frame_s is None and step.new_frames is not None:
+            first_frame_s = time.perf_counter() - began
+    assert first_frame_s is not None
+    return time.perf_counter() - began, first_frame_s
+
+
+def _table(figures: list[StepFigures], peak: int) -> Table:
+    first = figures[0]
+    table = Table(
+        title=f"{first.model} (weights {first.weights}), model only, peak {peak / 1e9:.2f} GB"
+    )
+    for name in ("protocol", "block", "steps", "prefill ms", "step ms", "floor ms", "x floor",
+                 "bound by", "whole s", "tokens/s"):  # fmt: skip
+        table.add_column(name, justify="right")
+    for f in figures:
+        table.add_row(
+            f.protocol, f.block, f"{f.num_steps:,}", f"{f.prefill_ms:.1f}", f"{f.step_ms:.2f}",
+            f"{f.floor_ms:.2f}", f"{f.ratio:.2f}", f.bound, f"{f.total_s:.2f}",
+            f"{f.tokens_s:,.0f}",
+        )  # fmt: skip
+    return table
+
+
+def _clip_table(clips: list[EndToEnd]) -> Table:
+    table = Table(title=f"Whole clips of an action, with tokenizer (median of {TIMED_CLIPS})")
+    for name in ("model", "block", "clip s", "first frame s", "frames/s"):
+        table.add_column(name, justify="right")
+    for c in clips:
+        table.add_row(
+            f"{c.model} ({c.weights})", c.block, f"{c.seconds:.2f}", f"{c.first_frame_s:.2f}",
+            f"{c.frames_s:.1f}",
+        )  # fmt: skip
+    return table
