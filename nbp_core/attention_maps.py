@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nbp_core.attention import Record
-from nbp_core.attention_pictures import Levels, Weights, levels
+from nbp_core.attention_pictures import Levels, Positions, Weights, levels
 from nbp_core.config import Size3
 from nbp_core.sequences import NO_TOKEN, SequenceLayout
 from nbp_core.transformer import BlockTransformer
@@ -134,6 +134,19 @@ class AttentionView:
         special = self.layout.special_L.tolist()
         rest = range(len(conditions) + len(bov), self.length)
         return conditions + bov + [self._label(special[i], int(self.places_L[i])) for i in rest]
+
+    def positions(self) -> Positions:
+        """What stands at each position, as arrays for a file."""
+        return {
+            "label_L": np.array(self.labels),
+            "place_L3": self._grid_places(self.places_L),
+            "target_L3": self._grid_places(self.targets_L),
+            "walls": np.array(self.walls),
+        }
+
+    def _grid_places(self, places_L: NDArray[np.int64]) -> NDArray[np.int64]:
+        places_L3 = np.stack(np.unravel_index(places_L.clip(min=0), self.grid), axis=1)
+        return np.where(places_L[:, None] == NO_TOKEN, NO_TOKEN, places_L3)
 
     def _label(self, special: int, place: int) -> str:
         words = self.place_words(place)

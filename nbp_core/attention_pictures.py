@@ -5,6 +5,7 @@ Shapes: L positions. Weights are float32 in [0, 1]; levels are uint8 on a log sc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from nbp_core.video import Frames, write_strip
 
 Weights = NDArray[np.float32]
 Levels = NDArray[np.uint8]
+Positions = dict[str, NDArray[Any]]
+"""What stands where: label_L, place_L3, target_L3 (t, h, w from 0, -1 for none), walls."""
 
 DECADES = 5
 """Powers of ten between the greatest weight and the least that has a level of its own."""
@@ -44,12 +47,18 @@ def picture(weights_LL: Weights) -> Frames:
     return coloured
 
 
-def write_png(path: Path, weights_LL: Weights, comment: str) -> None:
-    """Writes the map's picture with a comment inside; whole or not at all."""
-    write_strip(path, picture(weights_LL)[None], comment=comment)
+def write_png(path: Path, weights_LL: Weights, positions: Positions, report: str) -> None:
+    """Writes the map's picture with the report inside; whole or not at all."""
+    write_strip(path, picture(weights_LL)[None], comment=report)
 
 
-def write_npz(path: Path, weights_LL: Weights, **more: Any) -> None:
-    """Writes the exact weights and whatever describes them; whole or not at all."""
+def write_npz(path: Path, weights_LL: Weights, positions: Positions, report: str) -> None:
+    """Writes the exact weights, what stands at each position, and the report."""
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, weights_LL=weights_LL, **more)
+        np.savez_compressed(file, weights_LL=weights_LL, report=report, **positions)  # type: ignore[arg-type]
+
+
+WRITERS: dict[str, Callable[[Path, Weights, Positions, str], None]] = {
+    ".png": write_png,
+    ".npz": write_npz,
+}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +12,19 @@ import torch
 from torch import Tensor
 
 from nbp_core.attention_maps import AttentionView, Head, look_into
-from nbp_core.attention_pictures import colours, levels, picture, write_npz, write_png
+from nbp_core.attention_pictures import WRITERS, colours, levels, picture
+from nbp_core.cli import main
 from nbp_core.config import LayoutKind, Size3
 from nbp_core.sequences import NO_TOKEN, SequenceLayout, sequence_layout
 from nbp_core.transformer import BlockTransformer, Layer
-from nbp_core.video import read_comment
-from tests.small_models import CODES, build_pipeline, build_transformer, transformer_config
+from nbp_core.video import read_comment, read_image, write_video
+from tests.small_models import (
+    CODES,
+    build_pipeline,
+    build_transformer,
+    save_pipeline,
+    transformer_config,
+)
 
 GRID: Size3 = (3, 4, 4)
 CASES: list[tuple[LayoutKind, Size3]] = [
@@ -161,14 +170,19 @@ def test_levels_are_logarithmic_and_end_at_nothing() -> None:
 
 
 def test_files_hold_the_exact_weights(tmp_path: Path) -> None:
-    weights_LL = np.random.default_rng(0).random((9, 9), np.float32)
-    write_npz(tmp_path / "map.npz", weights_LL, layer=3)
+    _, _, view, _ = opened("elastic", (2, 1, 2))
+    weights_LL = view.map(0, 1)
+    for suffix, write in WRITERS.items():
+        write(tmp_path / f"map{suffix}", weights_LL, view.positions(), "layer 1")
     with np.load(tmp_path / "map.npz") as kept:
         assert (kept["weights_LL"] == weights_LL).all()
-        assert kept["layer"] == 3
-    write_png(tmp_path / "map.png", weights_LL, "layer 3")
-    assert read_comment(tmp_path / "map.png") == "layer 3"
-    assert picture(weights_LL).shape == (9, 9, 3)
+        assert kept["report"] == "layer 1"
+        assert kept["label_L"].tolist() == view.labels
+        assert kept["walls"].tolist() == view.walls
+        assert kept["place_L3"][:3].tolist() == [[-1] * 3, [-1] * 3, [0, 0, 0]]
+        assert kept["target_L3"][:2].tolist() == [[-1] * 3, [0, 0, 0]]
+    assert read_comment(tmp_path / "map.png") == "layer 1"
+    assert (read_image(tmp_path / "map.png") == picture(weights_LL)).all()
 
 
 def test_the_pipeline_opens_a_clip_of_any_length_and_block() -> None:
@@ -188,3 +202,42 @@ def test_the_pipeline_opens_a_clip_of_any_length_and_block() -> None:
             pipeline.attention(bad)
     with pytest.raises(ValueError, match="unknown action"):
         pipeline.attention(tokens_thw, "door-opn")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pipeline(tmp_path_factory.mktemp("models"))
+
+
+def test_the_verb_writes_the_map_of_a_clip_it_makes(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "map.npz"
+    command = ["attention", "--model", str(model), "--action", "door-open", "--block", "1x16x16"]
+    assert main([*command, "--layer", "2", "--head", "1", "--out", str(out), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["block"], report["layer"], report["head"]) == ("1x16x16", 2, "1")
+    assert report["positions"] == 1 + 1280
+    with np.load(out) as kept:
+        assert json.loads(str(kept["report"])) == report
+        np.testing.assert_allclose(kept["weights_LL"].sum(1), 1, atol=1e-5)
+    assert main([*command, "--layer", "3", "--out", str(out)]) == 2
+    assert "there is no layer 3" in capsys.readouterr().err
+
+
+def test_the_verb_looks_at_a_file(model: Path, tmp_path: Path) -> None:
+    clip, out = tmp_path / "clip.mp4", tmp_path / "map.png"
+    write_video(clip, np.zeros((7, 64, 64, 3), np.uint8))
+    assert (
+        main(["attention", "--model", str(model), "--context", str(clip), "--out", str(out)]) == 0
+    )
+    # Seven frames hold five, two latent frames; the last block is made, not fed.
+    length = 1 + 1 + 16 + 15 + (32 - 2) * 16
+    assert read_image(out).shape == (length, length, 3)
+
+
+@pytest.mark.parametrize("options", [("--head", "first"), ("--head", "0"), ("--out", "map.txt")])
+def test_the_verb_refuses(model: Path, capsys: pytest.CaptureFixture[str], options: Any) -> None:
+    assert main(["attention", "--model", str(model), "--out", "map.png", *options]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not Path("map.png").exists()
