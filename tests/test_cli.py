@@ -153,6 +153,7 @@ def test_the_module_runs() -> None:
     assert result.returncode == 0
     for verb in (
         "generate",
+        "compare",
         "models",
         "doctor",
         "convert",
