@@ -12,6 +12,7 @@ from app.generate_page import GeneratePage
 from app.security import check_host, guards
 from app.session import Session, no_model
 from app.tab_generate import GenerateTab
+from app.tab_tokenizer import TokenizerTab
 from app.theme import css, theme
 
 _DAY = 86_400
@@ -42,9 +43,12 @@ def build(session: Session) -> gr.Blocks:
             )  # fmt: skip
             facts = gr.HTML(_first_facts(session, names), elem_id="model-facts", label="Facts")
             gr.HTML(_ABOUT, elem_id="about", label="About", min_width=120)
-        with gr.Tabs(), gr.Tab("Generate"):
-            page = GeneratePage(session, blocks, model, facts)
-            GenerateTab(session, page)
+        with gr.Tabs():
+            with gr.Tab("Generate"):
+                page = GeneratePage(session, blocks, model, facts)
+                GenerateTab(session, page)
+            with gr.Tab("Tokenizer"):
+                TokenizerTab(session, blocks, model)
     blocks.queue(max_size=64, default_concurrency_limit=None)
     return blocks
 

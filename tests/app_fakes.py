@@ -15,7 +15,10 @@ from app.session import Session
 from nbp_core.config import CLIP_FRAMES, FIGURE6_SHAPES, SamplingConfig, Size3, format_block_shape
 from nbp_core.generation import BlockStep, Frames, Generation, Timings
 from nbp_core.pipeline import VideoPipeline
+from nbp_core.metrics import fidelity
 
+from nbp_core.reconstruction import Reconstruction
+from nbp_core.video import crop_resize
 ACTIONS = ("door-open", "drawer-close", "pan-left", "zoom-in")
 GRID = (5, 16, 16)
 
@@ -135,6 +138,21 @@ class FakePipeline:
             "action": action,
             "frames_THWC": frames_THWC,
             "num_frames": num_frames,
+    def reconstruct(self, frames_THWC: Frames) -> Reconstruction:
+        """Half as bright; the token of a place is its number."""
+        original_THWC = crop_resize(frames_THWC)
+        darker_THWC = (original_THWC // 2).astype(np.uint8)
+        latents = 1 + (len(frames_THWC) - 1) // 4
+        return Reconstruction(
+            original_THWC=original_THWC,
+            frames_THWC=darker_THWC,
+            tokens_thw=np.arange(latents * 256, dtype=np.int64).reshape(-1, 16, 16) % 256,
+            codebook_size=4096,
+            fidelity=fidelity(original_THWC, darker_THWC),
+            encode_s=0.25,
+            decode_s=0.5,
+        )
+
             "sampling": sampling,
             "stop": stop,
         }

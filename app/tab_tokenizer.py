@@ -1,0 +1,165 @@
+"""The Tokenizer tab: any picture or clip to tokens and back, and what that costs."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from app import round_trip, tokens_view
+from app.controls import refusal
+from app.jobs import Job
+from app.round_trip import Material, RoundTrip, Source
+from app.session import Session
+from app.tokenizer_page import TokenizerPage
+
+Updates = dict[Any, Any]
+Seen = tuple[str, int]
+
+_OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+_LIGHT: dict[str, Any] = {**_OWN, "queue": False}
+
+
+class TokenizerTab:
+    """Wires the page to the session; every handler is a method."""
+
+    def __init__(self, session: Session, blocks: gr.Blocks, model: gr.Dropdown) -> None:
+        self.session = session
+        self.page = TokenizerPage(session, blocks, model)
+        self._wire()
+        self._wire_api()
+
+    def _wire(self) -> None:
+        page = self.page
+        shown = [
+            page.timer, page.seen, page.go, page.status, page.result, page.figures, page.frame,
+            page.pair, *page.videos, page.maps, page.curve, page.clips_tab, page.curve_tab,
+            *page.downloads.values(),
+        ]  # fmt: skip
+        tell = {"fn": self.poll, "inputs": [page.job_id, page.seen], "outputs": shown, **_LIGHT}
+        inputs = [page.model, page.source, page.picture, page.clip, page.made]
+        page.go.click(self.begin, inputs, [page.job_id, *shown], **_OWN)
+        page.timer.tick(**tell)
+        page.blocks.load(**tell)
+        page.source.change(
+            self.show_choices, [page.source, page.made],
+            [page.picture_box, page.clip_box, page.made_box, page.made], **_LIGHT,
+        )  # fmt: skip
+        page.made.focus(self.offer_made, page.made, page.made, **_LIGHT)
+        page.frame.change(self.show_frame, [page.job_id, page.frame], page.pair, **_LIGHT)
+
+    def _wire_api(self) -> None:
+        with gr.Row(visible=False):
+            button, file, made, figures = gr.Button(), gr.File(), gr.File(), gr.JSON()
+        button.click(
+            self.tokenize, [self.page.model, file], [made, figures],
+            api_name="tokenize", concurrency_limit=16, concurrency_id="api",
+        )  # fmt: skip
+
+    def tokenize(self, model: str, file: str) -> tuple[str, dict[str, Any]]:
+        """A picture or clip to tokens and back: the file that came back, and all figures."""
+        try:
+            job = self._submit(model, "clip", None, file, "")
+            job.finished.wait()
+            if job.result is None:
+                raise ValueError(job.error or "The round trip was stopped.")
+        except ValueError as error:
+            raise refusal(error) from error
+        trip: RoundTrip = job.result
+        return str(trip.clip or trip.strip), json.loads(trip.figures.read_text())
+
+    def begin(
+        self, model: str, source: Source, picture: str | None, clip: str | None, made: str | None
+    ) -> Updates:
+        """Tokenize: reads the material, queues the round trip and makes the page follow it."""
+        page = self.page
+        try:
+            job = self._submit(model, source, picture, clip, made)
+        except ValueError as error:
+            raise refusal(error) from error
+        return {
+            page.job_id: job.id,
+            page.result: gr.Column(visible=False),
+            **self.poll(job.id, ("", 0)),
+            page.timer: gr.Timer(active=True),
+        }
+
+    def _submit(
+        self,
+        model: str | None,
+        source: Source,
+        picture: str | None,
+        clip: str | None,
+        made: str | None,
+    ) -> Job:
+        view = self.session.jobs.view(made)
+        material = round_trip.read_material(model, source, picture, clip, view)
+        return self.session.jobs.submit(self._work(material), None)
+
+    def _work(self, material: Material) -> Any:
+        return partial(round_trip.run, self.session, material)
+
+    def poll(self, job_id: str, seen: Seen) -> Updates:
+        """What has changed since the page was last told; finds a round trip after a reload."""
+        page = self.page
+        view = self.session.jobs.view(job_id)
+        if view is None:
+            return {page.timer: gr.Timer(active=False)}
+        if tuple(seen) == (view.id, view.version):
+            return {page.seen: seen}
+        updates: Updates = {
+            page.seen: (view.id, view.version),
+            page.timer: gr.Timer(active=not view.state.is_final),
+            page.go: gr.Button(interactive=view.state.is_final),
+            page.status: tokens_view.status(view),
+        }
+        if isinstance(view.result, RoundTrip) and view.result.strip.is_file():
+            updates |= self._result(view.result)
+        return updates
+
+    def _result(self, trip: RoundTrip) -> Updates:
+        page = self.page
+        is_clip = trip.num_frames > 1
+        clips = (trip.original_clip, trip.clip)
+        return {
+            page.result: gr.Column(visible=True),
+            page.figures: tokens_view.figures(trip),
+            page.frame: gr.Slider(maximum=trip.num_frames, value=1, visible=is_clip),
+            page.pair: tokens_view.pair(trip, 1),
+            **{box: path and str(path) for box, path in zip(page.videos, clips, strict=True)},
+            page.maps: tokens_view.token_maps(trip),
+            page.curve: tokens_view.quality_curve(trip) if is_clip else None,
+            page.clips_tab: gr.Tab(visible=is_clip),
+            page.curve_tab: gr.Tab(visible=is_clip),
+            page.downloads["reconstruction"]: str(trip.clip or trip.strip),
+            page.downloads["tokens"]: str(trip.tokens),
+            page.downloads["figures"]: str(trip.figures),
+        }
+
+    def show_choices(
+        self, source: Source, made: str | None
+    ) -> tuple[gr.Column, gr.Column, gr.Column, gr.Dropdown]:
+        """Shows what belongs to the chosen source."""
+        return (
+            gr.Column(visible=source == "picture"),
+            gr.Column(visible=source == "clip"),
+            gr.Column(visible=source == "made"),
+            self.offer_made(made),
+        )
+
+    def offer_made(self, chosen: str | None) -> gr.Dropdown:
+        """The clips there are; the chosen one stays chosen while it is there."""
+        choices = round_trip.made_clips(self.session.jobs.finished())
+        ids = [job_id for _, job_id in choices]
+        value = chosen if chosen in ids else next(iter(ids), None)
+        return gr.Dropdown(choices=choices, value=value)
+
+    def show_frame(self, job_id: str, frame: int) -> Any:
+        """The chosen frame before and after."""
+        view = self.session.jobs.view(job_id)
+        trip = view.result if view is not None else None
+        if not isinstance(trip, RoundTrip) or not trip.strip.is_file():
+            return gr.skip()
+        return tokens_view.pair(trip, int(frame))

@@ -1,0 +1,107 @@
+"""What lies on the Tokenizer tab: what to take left, what comes back right. No behaviour."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from app import controls, tokens_view
+from app.request import Start
+from app.session import Session
+
+_SOURCES = [("a picture", "picture"), ("a clip", "clip"), ("a clip made here", "made")]
+
+
+class TokenizerPage:
+    """Builds the choices on the left and the comparison on the right."""
+
+    def __init__(self, session: Session, blocks: gr.Blocks, model: gr.Dropdown) -> None:
+        self.session = session
+        self.blocks = blocks
+        self.model = model
+        self.job_id = gr.BrowserState("", storage_key="nbp-studio-tokenizer", secret="nbp-studio")
+        self.seen = gr.State(("", 0))
+        self.timer = gr.Timer(0.25, active=False)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=340):
+                self._build_source()
+                self.go = gr.Button("Tokenize", variant="primary", elem_id="tokenize")
+            with gr.Column(scale=4, min_width=340):
+                self.status = gr.HTML(
+                    tokens_view.status(None), elem_id="tokenizer-status", label="Status",
+                    elem_classes="status-line",
+                )  # fmt: skip
+                self._build_result()
+
+    def _build_source(self) -> None:
+        gr.Markdown(
+            "The tokenizer turns pixels into whole numbers and back; what it loses, no transformer"
+            " can give back. The model chosen above says which tokenizer is asked.",
+            elem_classes="quiet",
+        )
+        self.source = gr.Radio(
+            _SOURCES, value="clip", label="Take", elem_id="take",
+            info="What goes through the tokenizer and back.",
+        )  # fmt: skip
+        with gr.Column(visible=False) as self.picture_box:
+            self.picture = gr.Image(
+                label="Picture", sources=["upload", "clipboard"], height=220,
+                elem_id="tokenizer-picture", buttons=[], alt_text="The picture you chose",
+            )  # fmt: skip
+            self._take_files("frame", self.picture, "Pictures to try")
+        with gr.Column() as self.clip_box:
+            self.clip = gr.Video(
+                label="Clip", sources=["upload"], height=220, elem_id="tokenizer-clip", buttons=[]
+            )
+            self._take_files("clip", self.clip, "Clips to tokenize")
+        with gr.Column(visible=False) as self.made_box:
+            self.made = gr.Dropdown(
+                [], label="Clip made here", elem_id="tokenizer-made", filterable=False,
+                info="The clips of this session, the newest first.",
+            )  # fmt: skip
+        gr.Markdown(
+            "The middle square is used. Of a clip, the first 17 frames are, or as many as fit"
+            " 1 + 4n: a latent frame holds four frames after the first.",
+            elem_classes="quiet",
+        )
+
+    def _take_files(self, start: Start, target: gr.Image | gr.Video, label: str) -> None:
+        controls.hand_over_path(target)
+        rows = controls.examples(self.session, start)
+        if rows:
+            gr.Examples(rows, [target], label=label, api_visibility="private", examples_per_page=8)
+
+    def _build_result(self) -> None:
+        with gr.Column(visible=False, elem_id="round-trip") as self.result:
+            self.figures = gr.HTML(label="Figures", elem_classes="figures")
+            with gr.Tabs():
+                with gr.Tab("Compare a frame"):
+                    self.frame = gr.Slider(
+                        1, 17, 1, step=1, label="Frame", elem_id="tokenizer-frame", buttons=[],
+                        info="Which frame the two pictures show.",
+                    )  # fmt: skip
+                    self.pair = gr.ImageSlider(
+                        label="Left: original. Right: reconstruction.", format="png",
+                        interactive=False, buttons=[], elem_id="pair", max_height=512,
+                    )  # fmt: skip
+                with gr.Tab("Clips") as self.clips_tab, gr.Row():
+                    self.videos = [
+                        gr.Video(
+                            label=label, autoplay=True, loop=True, interactive=False,
+                            buttons=[], elem_id=name, min_width=160,
+                        )
+                        for label, name in (
+                            ("Original", "original-clip"), ("Reconstruction", "back-clip"),
+                        )
+                    ]  # fmt: skip
+                with gr.Tab("Tokens"):
+                    self.maps = gr.HTML(elem_id="token-maps", label="Token maps")
+                with gr.Tab("By frame") as self.curve_tab:
+                    self.curve = gr.Plot(show_label=False, elem_id="quality-curve")
+            with gr.Row():
+                self.downloads = {
+                    name: gr.DownloadButton(label, size="sm", min_width=90, elem_id=f"get-{name}")
+                    for name, label in (
+                        ("reconstruction", "Reconstruction"), ("tokens", "Tokens (NPY)"),
+                        ("figures", "Figures (JSON)"),
+                    )
+                }  # fmt: skip
