@@ -166,7 +166,7 @@ def released_transformer(
     ours = {
         key.removeprefix("transformer."): tensor
         for key, tensor in tensors.items()
-        if key.startswith("transformer.")
+        if key.startswith("transformer.") and not key.endswith(".attn.mask")
     }
     unused = ours.pop("uncond_embedding", None)
     if "vtokens_pos_emb" in ours:

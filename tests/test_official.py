@@ -3,14 +3,16 @@ import json
 import pickle
 import zipfile
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from nbp_core import BlockTransformer, VideoTokenizer
+from nbp_core import BlockTransformer, VideoPipeline, VideoTokenizer
 from nbp_core.causal_conv import StreamState
 from nbp_core.checkpoint import CheckpointError
 from nbp_core.config import Size3, TokenizerConfig, TransformerConfig
@@ -26,6 +28,7 @@ from tests.released_reference import (
     save_tokenizer,
     save_transformer,
 )
+from tests.test_conditions import write_tokenizer
 
 CODES = 64_000
 WORDS = 100
@@ -301,3 +304,27 @@ def test_pairs_are_told_by_the_tokenizer_carried_along(tmp_path: Path) -> None:
     convert(save_tokenizer(mine, tmp_path / "mine.pt"), tmp_path / "tok2")
     convert(path, tmp_path / "model2", tokenizer="../tok2")
     assert find_tokenizer(tmp_path / "model2")[0] == tmp_path / "tok2"
+
+
+def test_from_two_files_to_a_clip(tmp_path: Path) -> None:
+    tokenizer = reference_tokenizer()
+    convert(save_tokenizer(tokenizer, tmp_path / "magvit2_ucf.pt"), tmp_path / "magvit2_ucf")
+    convert(save_tokenizer(tokenizer, tmp_path / "magvit2_k600.pt"), tmp_path / "magvit2_k600")
+    ucf, k600 = tmp_path / "ucf_base_nbp16_hybrid.ckpt", tmp_path / "k600_base_nbp16.ckpt"
+    convert(save_transformer(reference_transformer(True), ucf, **HYBRID), tmp_path / "ucf")
+    convert(save_transformer(reference_transformer(False), k600, **PLAIN), tmp_path / "k600")
+    write_tokenizer(tmp_path / "ucf", ["<unk>", "<s>", "</s>", "yo"])
+    by_class = VideoPipeline.from_pretrained(tmp_path / "ucf", device="cpu")
+    assert len(by_class.actions) == 101
+    assert by_class.block_shapes == ((1, 1, 16),)
+    steps = list(islice(by_class.stream("YoYo"), 18))
+    assert [step.phase for step in steps[-3:]] == ["token", "block", "block"]
+    assert steps[0].num_steps == 95
+    frames = np.random.default_rng(0).integers(0, 256, (5, 128, 128, 3), dtype=np.uint8)
+    from_frames = VideoPipeline.from_pretrained(tmp_path / "k600", device="cpu")
+    longer = list(islice(from_frames.stream(frames_THWC=frames), 16))
+    assert longer[0].num_steps == 48
+    assert longer[0].new_frames is not None
+    assert longer[0].new_frames.shape == (5, 128, 128, 3)
+    assert longer[-1].new_frames is not None
+    assert longer[-1].new_frames.shape == (4, 128, 128, 3)
