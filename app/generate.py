@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import dataclass, replace
@@ -12,19 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from app.exports import write_files
 from app.jobs import Job
 from app.request import Request, file_stem, plural
-from nbp_core.config import CLIP_FPS, CLIP_FRAMES, Size3
-from nbp_core.video import Frames, write_gif, write_strip, write_video
+from nbp_core.config import CLIP_FRAMES, Size3
 
 if TYPE_CHECKING:
     from app.session import Session
-    from nbp_core.generation import Generation, Timings
+    from nbp_core.generation import Frames, Generation, Timings
     from nbp_core.pipeline import VideoPipeline
 
 NO_TOKEN = -1
-RESULT_SCALE = 4
-GIF_SCALE = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +32,7 @@ class Progress:
     num_steps: int
     phase: str
     elapsed: float
+    """Seconds since the run began, without those it was paused."""
     num_tokens: int
     """Tokens made so far, without those of the context."""
     tokens_thw: npt.NDArray[np.int64]
@@ -56,8 +54,10 @@ class Outcome:
     clip: Path
     gif: Path
     strip: Path
+    tokens: Path
     settings: Path
     last_frame: Path
+    last_frames: Path | None
     manifest: dict[str, Any]
     timings: Timings
     phases: tuple[str, ...]
@@ -100,7 +100,7 @@ def run(session: Session, request: Request, job: Job) -> Outcome:
             step=step.index + 1,
             num_steps=step.num_steps,
             phase=step.phase,
-            elapsed=step.elapsed,
+            elapsed=step.elapsed - job.paused_s,
             num_tokens=num_tokens,
             tokens_thw=tokens.copy(),
             newest=step.places,
@@ -115,7 +115,7 @@ def run(session: Session, request: Request, job: Job) -> Outcome:
         if not job.wait_turn():
             break
     generation = stream.generation()
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - begun - job.paused_s
     if progress is None or not len(generation.frames_THWC):
         raise ValueError("Stopped before the first frame was finished, so there is no clip.")
     if generation.is_complete:
@@ -141,23 +141,9 @@ def _write(
     seconds: float,
 ) -> Outcome:
     frames_THWC = generation.frames_THWC
-    folder = session.new_output(job.id)
-    stem = file_stem(request)
-    paths = {kind: folder / f"{stem}{kind}" for kind in (".mp4", ".gif", ".json")}
-    strip, last_frame = folder / f"{stem}-frames.png", folder / f"{stem}-last.png"
-    settings = json.dumps(generation.manifest, indent=2)
-    write_video(paths[".mp4"], frames_THWC, CLIP_FPS, RESULT_SCALE, comment=settings)
-    write_gif(paths[".gif"], frames_THWC, CLIP_FPS, GIF_SCALE)
-    write_strip(strip, frames_THWC)
-    write_strip(last_frame, frames_THWC[-1:])
-    paths[".json"].write_text(settings + "\n")
     new_frames = len(frames_THWC) - request.num_context_frames
     return Outcome(
-        clip=paths[".mp4"],
-        gif=paths[".gif"],
-        strip=strip,
-        settings=paths[".json"],
-        last_frame=last_frame,
+        **write_files(session.new_output(job.id), file_stem(request), generation),
         manifest=generation.manifest,
         timings=generation.timings,
         phases=phases,

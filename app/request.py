@@ -25,6 +25,8 @@ class Request:
     context_THWC: Frames | None
     num_frames: int
     sampling: SamplingConfig
+    source: str | None = None
+    """The file that the context was read from."""
 
     @property
     def num_context_frames(self) -> int:
@@ -65,6 +67,7 @@ def make_request(
         context_THWC=read_start(start, picture, clip),
         num_frames=int(num_frames),
         sampling=sampling,
+        source={"action": None, "frame": picture, "clip": clip}[start],
     )
 
 

@@ -86,6 +86,20 @@ class Session:
         """The untrained models that can be timed: they borrow a tokenizer that is there."""
         return list(SPEED_ONLY) if find_models(self.models, "tokenizer") else []
 
+    def model_called(self, name: str) -> str:
+        """The model that a clip names: by its folder, or by the name in its configuration.
+
+        Raises ValueError when there is none.
+        """
+        found = find_models(self.models)
+        if name in found or name in self.speed_only_names():
+            return name
+        for other, folder in found.items():
+            config = json.loads((folder / "config.json").read_text()).get("config")
+            if isinstance(config, dict) and config.get("name") == name:
+                return other
+        raise ValueError(no_model(name, self.models))
+
     def pipeline(self, name: str | None) -> VideoPipeline:
         """The model of that name, loaded when first asked for. Raises ValueError with a reason."""
         with self._loading:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -14,11 +15,11 @@ import numpy as np
 from app.session import Session
 from nbp_core.config import CLIP_FRAMES, FIGURE6_SHAPES, SamplingConfig, Size3, format_block_shape
 from nbp_core.generation import BlockStep, Frames, Generation, Timings
-from nbp_core.pipeline import VideoPipeline
 from nbp_core.metrics import fidelity
-
+from nbp_core.pipeline import VideoPipeline
 from nbp_core.reconstruction import Reconstruction
 from nbp_core.video import crop_resize
+
 ACTIONS = ("door-open", "drawer-close", "pan-left", "zoom-in")
 GRID = (5, 16, 16)
 
@@ -77,6 +78,12 @@ class FakeRun:
         colours = self.rng.integers(0, 255, (count, 8, 8, 3), np.uint8)
         return colours.repeat(16, axis=1).repeat(16, axis=2)
 
+    def _context(self) -> dict[str, Any] | None:
+        frames = self.request["frames_THWC"]
+        if frames is None:
+            return None
+        return {"num_frames": len(frames), "sha256": hashlib.sha256(frames.tobytes()).hexdigest()}
+
     def generation(self) -> Generation:
         empty = np.zeros((0, 128, 128, 3), np.uint8)
         frames = np.concatenate([empty, *self.frames])
@@ -93,9 +100,13 @@ class FakeRun:
                 per_step_s=self.seconds,
             ),
             manifest={
+                "format": 1,
+                "generated": True,
+                "software": "NBP Studio",
                 "model": self.pipeline.name,
-                "sha256": "f" * 64,
+                "sha256": self.pipeline.identity["sha256"],
                 "action": self.request["action"],
+                "context": self._context(),
                 "block_shape": format_block_shape(sampling.pop("block_shape")),
                 "num_frames": self.num_frames,
                 "sampling": sampling,
@@ -116,6 +127,7 @@ class FakePipeline:
 
     def __init__(self, name: str = "fake", step_s: float = 0.01) -> None:
         self.name = name
+        self.identity = {"sha256": "f" * 64}
         self.step_s = step_s
         self.fault_at: int | None = None
         self.fault: Exception = RuntimeError("the engine broke in /secret/folder")
@@ -126,18 +138,6 @@ class FakePipeline:
         latents = (num_frames - 1) // 4 - (num_context_frames - 1) // 4
         return latents * 256 // int(np.prod(block_shape))
 
-    def stream(
-        self,
-        action: str | None = None,
-        frames_THWC: Frames | None = None,
-        num_frames: int = CLIP_FRAMES,
-        sampling: SamplingConfig | None = None,
-        stop: threading.Event | None = None,
-    ) -> FakeRun:
-        request = {
-            "action": action,
-            "frames_THWC": frames_THWC,
-            "num_frames": num_frames,
     def reconstruct(self, frames_THWC: Frames) -> Reconstruction:
         """Half as bright; the token of a place is its number."""
         original_THWC = crop_resize(frames_THWC)
@@ -153,6 +153,18 @@ class FakePipeline:
             decode_s=0.5,
         )
 
+    def stream(
+        self,
+        action: str | None = None,
+        frames_THWC: Frames | None = None,
+        num_frames: int = CLIP_FRAMES,
+        sampling: SamplingConfig | None = None,
+        stop: threading.Event | None = None,
+    ) -> FakeRun:
+        request = {
+            "action": action,
+            "frames_THWC": frames_THWC,
+            "num_frames": num_frames,
             "sampling": sampling,
             "stop": stop,
         }

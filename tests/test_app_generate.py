@@ -70,6 +70,15 @@ def test_a_run_leaves_its_files_and_its_settings(studio: tuple[Session, FakePipe
     assert Image.open(outcome.gif).n_frames == 17  # type: ignore[attr-defined]
     assert Image.open(outcome.strip).size == (17 * 128, 128)
     assert Image.open(outcome.last_frame).size == (128, 128)
+    assert outcome.last_frames is not None
+    assert read_video(outcome.last_frames)[0].shape == (5, 512, 512, 3)
+    for path in (outcome.gif, outcome.strip, outcome.last_frame, outcome.last_frames):
+        assert json.loads(read_comment(path) or "") == outcome.manifest
+    tokens = np.load(outcome.tokens, allow_pickle=False)
+    assert np.array_equal(tokens["tokens_thw"], outcome.last.tokens_thw)
+    assert tokens["block_shape"].tolist() == [1, 1, 16]
+    assert (bool(tokens["generated"]), str(tokens["model"])) == (True, "fake")
+    assert json.loads(str(tokens["settings"])) == outcome.manifest
     assert outcome.clip.name == "door-open_fake_1x1x16_seed7.mp4"
     assert "80 steps and 17 new frames" in outcome.measured
     assert "weights fake (ffffffff) and tokenizer fake-tokens" in outcome.measured

@@ -1,0 +1,74 @@
+"""The files of a finished run. Each says in itself that it is generated, by which model and how."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+
+from nbp_core.config import CLIP_FPS, parse_block_shape
+from nbp_core.generation import CARRY_FRAMES
+from nbp_core.media_files import replacing
+from nbp_core.video import write_gif, write_strip, write_video
+
+if TYPE_CHECKING:
+    from nbp_core.generation import Generation
+
+RESULT_SCALE = 4
+GIF_SCALE = 2
+
+
+class Files(TypedDict):
+    """Where everything lies that a run leaves."""
+
+    clip: Path
+    gif: Path
+    strip: Path
+    """All frames side by side, pixel by pixel."""
+    tokens: Path
+    settings: Path
+    last_frame: Path
+    last_frames: Path | None
+    """The last five frames as a clip to go on from; None for a clip of fewer."""
+
+
+def write_files(folder: Path, stem: str, generation: Generation) -> Files:
+    """Writes a generation in every form, with names that begin with `stem`."""
+    frames_THWC = generation.frames_THWC
+    settings = json.dumps(generation.manifest, indent=2)
+    has_five = len(frames_THWC) >= CARRY_FRAMES
+    files = Files(
+        clip=folder / f"{stem}.mp4",
+        gif=folder / f"{stem}.gif",
+        strip=folder / f"{stem}-frames.png",
+        tokens=folder / f"{stem}-tokens.npz",
+        settings=folder / f"{stem}.json",
+        last_frame=folder / f"{stem}-last.png",
+        last_frames=folder / f"{stem}-last{CARRY_FRAMES}.mp4" if has_five else None,
+    )
+    write_video(files["clip"], frames_THWC, CLIP_FPS, RESULT_SCALE, comment=settings)
+    write_gif(files["gif"], frames_THWC, CLIP_FPS, GIF_SCALE, comment=settings)
+    write_strip(files["strip"], frames_THWC, comment=settings)
+    write_strip(files["last_frame"], frames_THWC[-1:], comment=settings)
+    if files["last_frames"]:
+        last_THWC = frames_THWC[-CARRY_FRAMES:]
+        write_video(files["last_frames"], last_THWC, CLIP_FPS, RESULT_SCALE, comment=settings)
+    write_tokens(files["tokens"], generation, settings)
+    files["settings"].write_text(settings + "\n")
+    return files
+
+
+def write_tokens(path: Path, generation: Generation, settings: str) -> None:
+    """The token grid as numpy's .npz: tokens_thw, block_shape, generated, model, settings."""
+    manifest = generation.manifest
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            tokens_thw=generation.tokens_thw,
+            block_shape=np.array(parse_block_shape(manifest["block_shape"])),
+            generated=np.array(True),
+            model=np.array(manifest["model"]),
+            settings=np.array(settings),
+        )
