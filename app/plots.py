@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -43,18 +44,21 @@ def timing_chart(per_step_s: Sequence[float], phases: Sequence[str]) -> go.Figur
     figure.update_layout(
         barmode="overlay",
         bargap=0.15 if len(steps) <= 200 else 0,
-        height=320,
-        margin={"l": 56, "r": 12, "t": 36, "b": 48},
-        paper_bgcolor=_NO_FILL,
-        plot_bgcolor=_NO_FILL,
-        font={"color": "#777777"},
-        legend={"orientation": "h", "y": 1.14, "x": 0},
-        xaxis={"title": {"text": "forward step"}, "gridcolor": _GRID, "zeroline": False},
-        yaxis={
-            "title": {"text": "milliseconds"},
-            "gridcolor": _GRID,
-            "zeroline": False,
-            "rangemode": "tozero",
-        },
+        **chart_layout("forward step", "milliseconds"),
     )
     return figure
+
+
+def chart_layout(x_title: str, y_title: str) -> dict[str, Any]:
+    """What all charts have in common: no fill, a legend above, both axes named."""
+    axis: dict[str, Any] = {"gridcolor": _GRID, "zeroline": False}
+    return {
+        "height": 320,
+        "margin": {"l": 56, "r": 12, "t": 36, "b": 48},
+        "paper_bgcolor": _NO_FILL,
+        "plot_bgcolor": _NO_FILL,
+        "font": {"color": "#777777"},
+        "legend": {"orientation": "h", "y": 1.14, "x": 0},
+        "xaxis": {**axis, "title": {"text": x_title}},
+        "yaxis": {**axis, "title": {"text": y_title}, "rangemode": "tozero"},
+    }

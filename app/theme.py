@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
+from app.compare_script import COMPARE_CSS
 from app.media import block_icon_css
 from app.tokens_view import TOKENIZER_CSS
 from nbp_core.config import FIGURE6_SHAPES, TABLE3_SHAPES
@@ -106,4 +107,4 @@ def theme() -> gr.themes.Base:
 def css() -> str:
     """All styles, with an icon for every block shape of the paper."""
     shapes = dict.fromkeys(FIGURE6_SHAPES + TABLE3_SHAPES)
-    return _CSS + TOKENIZER_CSS + block_icon_css(shapes, (5, 16, 16), "#block")
+    return _CSS + COMPARE_CSS + TOKENIZER_CSS + block_icon_css(shapes, (5, 16, 16), "#block")

@@ -11,6 +11,7 @@ from app import controls
 from app.generate_page import GeneratePage
 from app.security import check_host, guards
 from app.session import Session, no_model
+from app.tab_compare import CompareTab
 from app.tab_generate import GenerateTab
 from app.tab_tokenizer import TokenizerTab
 from app.theme import css, theme
@@ -47,6 +48,8 @@ def build(session: Session) -> gr.Blocks:
             with gr.Tab("Generate"):
                 page = GeneratePage(session, blocks, model, facts)
                 GenerateTab(session, page)
+            with gr.Tab("Compare"):
+                CompareTab(session, blocks, model)
             with gr.Tab("Tokenizer"):
                 TokenizerTab(session, blocks, model)
     blocks.queue(max_size=64, default_concurrency_limit=None)

@@ -1,0 +1,106 @@
+"""One race of two block shapes: a request -> progress -> clips and figures. Knows no Gradio."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.exports import RESULT_SCALE
+from app.generate import device_words
+from app.jobs import Job
+from app.request import Request, file_stem
+from nbp_core.config import CLIP_FPS, Size3
+from nbp_core.paper import TABLE1
+from nbp_core.race import Lap, Race, RaceRequest, race
+from nbp_core.video import write_video
+
+if TYPE_CHECKING:
+    from app.session import Session
+    from nbp_core.pipeline import VideoPipeline
+
+Pair = tuple[Size3, Size3]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RaceProgress:
+    """How far a race is."""
+
+    lap: Lap
+    shapes: Pair
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RaceOutcome:
+    """A finished race: both clips, all figures, and the line that says what was measured."""
+
+    race: Race
+    clips: tuple[Path, Path]
+    figures: Path
+    report: dict[str, Any]
+    measured: str
+
+
+def check_race(request: Request, shapes: Pair) -> RaceRequest:
+    """The request in the engine's terms. Raises ValueError for two equal block shapes."""
+    return RaceRequest(
+        shapes=shapes,
+        action=request.action,
+        frames_THWC=request.context_THWC,
+        num_frames=request.num_frames,
+        sampling=request.sampling,
+    )
+
+
+def run(session: Session, request: Request, shapes: Pair, job: Job) -> RaceOutcome:
+    """Runs the race in the worker thread. Raises ValueError when it cannot be run to its end."""
+    pipeline = session.pipeline(request.model)
+    result = race(
+        pipeline,
+        check_race(request, shapes),
+        # No picture is made of a step: whoever watches must not slow the runners down.
+        lambda lap: job.report(RaceProgress(lap=lap, shapes=shapes)),
+        job.stop,
+    )
+    measured = _measured(pipeline, result)
+    report = {"measured": measured, "device": device_words(pipeline), **result.report()}
+    folder = session.new_output(job.id)
+    stem = file_stem(request)
+    clips = []
+    for runner, figures in zip(result.runners, report["runners"], strict=True):
+        path = folder / f"{stem}_race-{figures['block']}.mp4"
+        comment = json.dumps(runner.generation.manifest, indent=2)
+        write_video(path, runner.generation.frames_THWC, CLIP_FPS, RESULT_SCALE, comment=comment)
+        clips.append(path)
+    figures_file = folder / f"{stem}_race.json"
+    figures_file.write_text(json.dumps(report, indent=2) + "\n")
+    return RaceOutcome(
+        race=result,
+        clips=(clips[0], clips[1]),
+        figures=figures_file,
+        report=report,
+        measured=measured,
+    )
+
+
+def _measured(pipeline: VideoPipeline, result: Race) -> str:
+    manifest = result.runners[0].generation.manifest
+    fingerprint = str(manifest.get("sha256", ""))[:8]
+    weights = f"weights {pipeline.name}" + (f" ({fingerprint})" if fingerprint else "")
+    frames = result.runners[0].num_new_frames
+    return (
+        f"Measured here, once each, making {frames} new frames: on {device_words(pipeline)}, with"
+        f" {weights} and tokenizer {pipeline.tokenizer_name}."
+    )
+
+
+def paper_words() -> str:
+    """What the paper reports of such a race, marked as the paper's."""
+    token, row = (entry for entry in TABLE1.rows if entry.preset == "XL")
+    return (
+        f"The paper's own figure, not measured here: {row.fps / token.fps:.0f} times the frames"
+        f" per second ({token.fps:.2f} to {row.fps:.2f}) with {row.steps} steps in place of"
+        f" {token.steps}, for its {row.size} model on an A100 (Kinetics-600, five frames given,"
+        f" tokenizer included; {TABLE1.source})."
+    )
