@@ -8,6 +8,9 @@ and the picture turns clockwise. Every clip starts upright. Shape letters: T H W
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -155,10 +158,21 @@ class PhotoClips:
         if not paths:
             raise MediaError(f"{folder.name} has no pictures (JPEG, PNG, WebP).")
         self.pictures = [_shrink(read_image(path)) for path in paths]
+        self.seed = seed
         self.rng = np.random.default_rng(seed)
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    def render(self, count: int) -> Frames:
+        """frames_NTHWC of so many random moves."""
+        return np.stack([frames for frames, _ in self.draw_many(count)])
+
+    def draw_many(self, count: int) -> Iterator[tuple[Frames, str]]:
+        """So many random moves and their names, always the same ones, drawn by all cores."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            seeds = [[self.seed, index] for index in range(count)]
+            yield from pool.map(lambda seed: self.draw(np.random.default_rng(seed)), seeds)
 
     def draw(self, rng: np.random.Generator | None = None) -> tuple[Frames, str]:
         """(frames_THWC, name of the move) of a random picture, half of them mirrored first."""

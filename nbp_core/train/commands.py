@@ -6,12 +6,12 @@ import argparse
 import itertools
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from nbp_core.checkpoint import weights_sha256
@@ -22,12 +22,14 @@ from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.train.camera_moves import CAMERA_MOVES, PhotoClips
 from nbp_core.train.data import Split, load_frames, open_clips
 from nbp_core.train.metaworld import render
-from nbp_core.train.tokens import TokenSet, encode_clips
+from nbp_core.train.tokens import PHOTO_LOOK, TokenSet, encode_clips
+from nbp_core.train.train_all import PLANS, Plan, Sources, train_all
 from nbp_core.train.train_tokenizer import TokenizerRecipe, train_tokenizer
 from nbp_core.train.train_transformer import TransformerRecipe, train_transformer
 from nbp_core.train.trainer import TrainConfig, TrainStep
 
-PHOTO_LOOK = "photo"
+NUM_PHOTO_CLIPS = 1_000
+"""Camera moves that a tokenizer trains on, besides the clips."""
 
 
 def add_verbs(verbs: Any) -> None:
@@ -66,6 +68,17 @@ def add_verbs(verbs: Any) -> None:
     )
     transformer.add_argument("--limit", type=int, help="clips of each action to encode")
     transformer.set_defaults(run=_train_transformer)
+
+    everything = verbs.add_parser(
+        "train-all", help="tokenizer, tokens, both transformers and samples, unattended"
+    )
+    everything.add_argument("--clips", type=Path, required=True, help="folder of shards or videos")
+    everything.add_argument("--photos", type=Path, help="folder of pictures for camera moves")
+    everything.add_argument("--run", type=Path, required=True, dest="run_folder", help="run folder")
+    everything.add_argument("--minutes", type=float, required=True, help="time budget of it all")
+    everything.add_argument("--plan", type=Path, help="JSON of settings to change in the plan")
+    everything.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    everything.set_defaults(run=_train_all)
 
 
 def _add_common(
@@ -107,7 +120,7 @@ def _metaworld(args: argparse.Namespace) -> None:
 def _train_tokenizer(args: argparse.Namespace) -> None:
     config = TOKENIZER_PRESETS[args.preset]
     cache = args.run_folder / "frames"
-    photos = None if args.photos is None else PhotoClips(args.photos)
+    photos = None if args.photos is None else PhotoClips(args.photos).render(NUM_PHOTO_CLIPS)
     _show(
         train_tokenizer(
             replace(config, name=args.name or config.name),
@@ -152,6 +165,18 @@ def _train_transformer(args: argparse.Namespace) -> None:
     )
 
 
+def _train_all(args: argparse.Namespace) -> None:
+    plan = PLANS[args.device]
+    if args.plan is not None:
+        plan = Plan.from_dict({**plan.to_dict(), **json.loads(args.plan.read_text())})
+    sources = Sources(args.clips, args.photos)
+    for name, step in train_all(sources, args.run_folder, args.minutes, plan, args.device):
+        validation = {k: v for k, v in step.metrics.items() if k.startswith("val_")}
+        if validation:
+            report = {"model": name, "step": step.step, **validation}
+            tqdm.write(json.dumps(report), file=sys.stderr)
+
+
 def _actions(train: TokenSet) -> tuple[str, ...]:
     """The named actions, camera moves last."""
     names = set(train.actions)
@@ -185,11 +210,9 @@ def _labelled(folder: Path, split: Split, limit: int | None) -> Iterator[tuple[F
 
 
 def _photo_clips(folder: Path, split: Split, count: int) -> Iterator[tuple[Frames, str, str]]:
-    photos = PhotoClips(folder)
     # Different moves over the same pictures: pictures kept for tests never come here.
-    rng = np.random.default_rng([0 if split == "train" else 1, count])
-    for _ in range(count):
-        frames, move = photos.draw(rng)
+    photos = PhotoClips(folder, seed=0 if split == "train" else 1)
+    for frames, move in photos.draw_many(count):
         yield frames, move, PHOTO_LOOK
 
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -73,17 +75,28 @@ def read_shard(path: Path, limit: int | None = None) -> Iterator[ClipRecord]:
     Raises MediaError when the file is no tar.
     """
     members = _members(path)
+    names = [name for name in members if name.endswith(".mp4")][:limit]
     with tarfile.open(path) as tar:
-        for name in [name for name in members if name.endswith(".mp4")][:limit]:
-            key = name.removesuffix(".mp4")
-            try:
-                label = json.loads(_read_member(tar, members[f"{key}.json"]))
-                action, look = str(label["action"]), str(label.get("look", ""))
-                frames = read_video_bytes(_read_member(tar, members[name]))
-            except (KeyError, TypeError, ValueError) as error:
-                _log.warning("%s of %s left out: %r", name, path.name, error)
-                continue
-            yield ClipRecord(key, action, _fitted(frames), look)
+        files = []
+        for name in names:
+            label = members.get(f"{name.removesuffix('.mp4')}.json")
+            files.append((name, _read_member(tar, members[name]), _read_member(tar, label)))
+    # Decoding runs in processes of its own, so threads are enough to use all cores.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for record in pool.map(lambda file: _decoded(path.name, *file), files):
+            if record is not None:
+                yield record
+
+
+def _decoded(shard: str, name: str, video: bytes, label_json: bytes) -> ClipRecord | None:
+    """One clip of a shard, or None (and a line in the log) when it cannot be read."""
+    try:
+        label = json.loads(label_json)
+        action, look = str(label["action"]), str(label.get("look", ""))
+        return ClipRecord(name.removesuffix(".mp4"), action, _fitted(read_video_bytes(video)), look)
+    except (KeyError, TypeError, ValueError) as error:
+        _log.warning("%s of %s left out: %r", name, shard, error)
+        return None
 
 
 def _members(path: Path) -> dict[str, tarfile.TarInfo]:
@@ -94,8 +107,8 @@ def _members(path: Path) -> dict[str, tarfile.TarInfo]:
         raise MediaError(f"{path.name} is not a tar of clips, or is damaged.") from error
 
 
-def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member)
+def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:
+    file = None if member is None else tar.extractfile(member)
     return b"" if file is None else file.read()
 
 
@@ -154,7 +167,8 @@ def load_frames(folder: str | Path, split: Split, cache_folder: str | Path) -> F
         for old in cache.parent.glob(f"{split}-*.npy"):
             if old != cache:
                 old.unlink()
-    frames: Frames = np.load(cache, mmap_mode="r")
+    # Copy on write: PyTorch wants arrays it could write to.
+    frames: Frames = np.load(cache, mmap_mode="c")
     return frames
 
 

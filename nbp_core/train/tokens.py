@@ -20,6 +20,8 @@ from nbp_core.train.trainer import autocast
 
 TOKENS_FILE = "tokens.npy"
 LABELS_FILE = "labels.json"
+PHOTO_LOOK = "photo"
+"""The look of camera moves over photographs."""
 
 
 @dataclass(frozen=True)

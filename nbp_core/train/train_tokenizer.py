@@ -15,12 +15,12 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nbp_core.causal_conv import ResidualUnit
 from nbp_core.checkpoint import save_model
 from nbp_core.config import JsonConfig, TokenizerConfig
 from nbp_core.tokenizer import VideoTokenizer
-from nbp_core.train.camera_moves import PhotoClips
 from nbp_core.train.losses import reconstruction_loss, spread_loss
-from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep
+from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep, compile_parts
 
 Frames = NDArray[np.uint8]
 
@@ -62,20 +62,23 @@ class TokenizerTask:
         recipe: TokenizerRecipe,
         train_NTHWC: Frames,
         val_NTHWC: Frames,
-        photos: PhotoClips | None,
+        photos_NTHWC: Frames | None,
         *,
         batch_size: int,
         seed: int,
     ) -> None:
         self.model = model
         self.recipe = recipe
-        self.train_NTHWC = train_NTHWC
+        self.device = next(model.parameters()).device
+        # On a GPU all clips lie in its memory: cutting crops there costs next to nothing.
+        self.train_NTHWC = torch.from_numpy(train_NTHWC).to(self.device)
+        self.photos_NTHWC = None
+        if photos_NTHWC is not None:
+            self.photos_NTHWC = torch.from_numpy(photos_NTHWC).to(self.device)
         spread = np.linspace(0, len(val_NTHWC) - 1, recipe.num_validation_clips).astype(int)
         self.val_NTHWC = val_NTHWC[np.unique(spread)]
-        self.photos = photos
         self.batch_size = batch_size
         self.seed = seed
-        self.device = next(model.parameters()).device
 
     def batch(self, step: int, progress: float) -> Tensor:
         """The crops of a step, clip_BCTHW in [0, 1]."""
@@ -84,18 +87,17 @@ class TokenizerTask:
         length = recipe.early_frames if progress < 0.5 else recipe.num_frames
         crops = []
         for _ in range(self.batch_size):
-            if self.photos is not None and rng.random() < recipe.photo_share:
-                frames = self.photos.draw(rng)[0]
-            else:
-                frames = self.train_NTHWC[rng.integers(len(self.train_NTHWC))]
-            t, y, x = (
-                rng.integers(size - part + 1)
+            clips_NTHWC = self.train_NTHWC
+            if self.photos_NTHWC is not None and rng.random() < recipe.photo_share:
+                clips_NTHWC = self.photos_NTHWC
+            n, t, y, x = (
+                int(rng.integers(size - part + 1))
                 for size, part in zip(
-                    frames.shape, (length, recipe.crop, recipe.crop), strict=False
+                    clips_NTHWC.shape, (1, length, recipe.crop, recipe.crop), strict=False
                 )
             )
-            crops.append(frames[t : t + length, y : y + recipe.crop, x : x + recipe.crop])
-        return to_clip(np.stack(crops), self.device)
+            crops.append(clips_NTHWC[n, t : t + length, y : y + recipe.crop, x : x + recipe.crop])
+        return rearrange(torch.stack(crops), "b t h w c -> b c t h w").float() / 255
 
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         clip = self.batch(step, progress)
@@ -127,18 +129,22 @@ def train_tokenizer(
     run_folder: Path,
     train_NTHWC: Frames,
     val_NTHWC: Frames,
-    photos: PhotoClips | None,
+    photos_NTHWC: Frames | None,
     device: str = "cpu",
 ) -> Iterator[TrainStep]:
-    """Trains, or goes on with, the run in `run_folder`; leaves the averaged model in its model/."""
+    """Trains, or goes on with, the run in `run_folder`; leaves the averaged model in its model/.
+
+    photos_NTHWC: camera moves over photographs, mixed in by the recipe's share.
+    """
     torch.manual_seed(train_config.seed)
     model = VideoTokenizer(config).to(device).channels_last()
+    compile_parts(model, ResidualUnit)
     task = TokenizerTask(
         model,
         recipe,
         train_NTHWC,
         val_NTHWC,
-        photos,
+        photos_NTHWC,
         batch_size=train_config.batch_size,
         seed=train_config.seed,
     )

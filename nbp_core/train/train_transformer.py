@@ -18,8 +18,8 @@ from nbp_core.config import FIGURE6_SHAPES, JsonConfig, Size3, TransformerConfig
 from nbp_core.sequences import sequence_layout
 from nbp_core.train.losses import token_loss
 from nbp_core.train.tokens import TokenSet
-from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep
-from nbp_core.transformer import BlockTransformer
+from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep, compile_parts
+from nbp_core.transformer import BlockTransformer, Layer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +136,7 @@ def train_transformer(
     """
     torch.manual_seed(train_config.seed)
     model = BlockTransformer(config).to(device)
+    compile_parts(model, Layer)
     task = TransformerTask(
         model, recipe, train, val, batch_size=train_config.batch_size, seed=train_config.seed
     )

@@ -79,6 +79,14 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device))
 
 
+def compile_parts(model: nn.Module, *kinds: type[nn.Module]) -> None:
+    """Compiles the repeated parts of a model on a GPU, where it pays; on a CPU it takes minutes."""
+    if next(model.parameters()).is_cuda:
+        for module in model.modules():
+            if isinstance(module, kinds):
+                module.compile(dynamic=True)
+
+
 def _optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon for the matrices inside the network if asked (not embeddings, not heads)."""
     matrices: list[nn.Parameter] = []
