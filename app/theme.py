@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
+from app.attention_page import ATTENTION_CSS
 from app.compare_script import COMPARE_CSS
 from app.media import block_icon_css
 from app.tokens_view import TOKENIZER_CSS
@@ -107,4 +108,5 @@ def theme() -> gr.themes.Base:
 def css() -> str:
     """All styles, with an icon for every block shape of the paper."""
     shapes = dict.fromkeys(FIGURE6_SHAPES + TABLE3_SHAPES)
-    return _CSS + COMPARE_CSS + TOKENIZER_CSS + block_icon_css(shapes, (5, 16, 16), "#block")
+    icons = block_icon_css(shapes, (5, 16, 16), "#block")
+    return _CSS + COMPARE_CSS + ATTENTION_CSS + TOKENIZER_CSS + icons

@@ -11,6 +11,7 @@ from app import controls
 from app.generate_page import GeneratePage
 from app.security import check_host, guards
 from app.session import Session, no_model
+from app.tab_attention import AttentionTab
 from app.tab_compare import CompareTab
 from app.tab_generate import GenerateTab
 from app.tab_tokenizer import TokenizerTab
@@ -50,6 +51,8 @@ def build(session: Session) -> gr.Blocks:
                 GenerateTab(session, page)
             with gr.Tab("Compare"):
                 CompareTab(session, blocks, model)
+            with gr.Tab("Attention") as attention:
+                AttentionTab(session, attention, model)
             with gr.Tab("Tokenizer"):
                 TokenizerTab(session, blocks, model)
     blocks.queue(max_size=64, default_concurrency_limit=None)

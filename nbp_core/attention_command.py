@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nbp_core.attention_maps import AttentionView, Head
-from nbp_core.attention_pictures import WRITERS
+from nbp_core.attention_maps import AttentionView
+from nbp_core.attention_pictures import WRITERS, parse_head
 from nbp_core.config import CLIP_FRAMES, SamplingConfig, format_block_shape, parse_block_shape
 from nbp_core.pipeline import VideoPipeline
-from nbp_core.video import Frames, read_context
+from nbp_core.video import read_context
 
 
 def add_verb(verbs: Any) -> None:
@@ -35,21 +35,12 @@ def add_verb(verbs: Any) -> None:
     parser.set_defaults(run=_attention)
 
 
-def parse_head(text: str) -> Head:
-    """'3' -> head 2, counted from 0; 'mean' and 'max' stay. Raises ValueError for the rest."""
-    if text == "mean" or text == "max":
-        return text  # type: ignore[return-value]
-    if not text.isdigit() or int(text) == 0:
-        raise ValueError(f"the head must be a number from 1 on, mean or max, not {text!r}")
-    return int(text) - 1
-
-
 def _attention(args: argparse.Namespace) -> None:
     head = parse_head(args.head)
     write = WRITERS.get(args.out.suffix.lower())
     if write is None:
         raise ValueError(f"--out must end in .png or .npz, not {args.out.name!r}")
-    frames_THWC = None if args.context is None else _whole_clip(args.context)
+    frames_THWC = None if args.context is None else read_context(args.context, CLIP_FRAMES)
     shape = None if args.block is None else parse_block_shape(args.block)
     pipeline = VideoPipeline.from_pretrained(args.model, device=args.device)
     if frames_THWC is None:
@@ -80,12 +71,6 @@ def _attention(args: argparse.Namespace) -> None:
         print(json.dumps(report))
     else:
         print(_text(report, view), file=sys.stderr)
-
-
-def _whole_clip(path: Path) -> Frames:
-    """The first 17 frames of a file, or as many as make whole latent frames."""
-    frames_THWC = read_context(path, max_frames=CLIP_FRAMES)
-    return frames_THWC[: 1 + (len(frames_THWC) - 1) // 4 * 4]
 
 
 def _text(report: dict[str, Any], view: AttentionView) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,13 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nbp_core.attention import Record
-from nbp_core.attention_pictures import Levels, Positions, Weights, levels
+from nbp_core.attention_pictures import Head, Levels, Positions, Weights, levels
 from nbp_core.config import Size3
 from nbp_core.sequences import NO_TOKEN, SequenceLayout
 from nbp_core.transformer import BlockTransformer
 
-Head = int | Literal["mean", "max"]
-"""One head, or the mean or the greatest weight of all of a layer."""
 THUMBNAIL_SIDE = 64
 
 
@@ -69,7 +66,7 @@ class AttentionView:
     def look(self, layer: int, head: Head, query: int) -> Look:
         """The row of a query, on the grid."""
         row_L = self.row(layer, head, query)
-        is_token = self.layout.source_L.numpy() != NO_TOKEN
+        is_token = self.is_token_L
         places = self.places_L[is_token]
         weights = np.zeros(math.prod(self.grid), np.float32)
         weights[places] = row_L[is_token]
@@ -99,6 +96,17 @@ class AttentionView:
         """Grid place of what stands at each position; NO_TOKEN for conditions and BOV."""
         places: NDArray[np.int64] = self.layout.place_L.numpy()
         return places
+
+    @cached_property
+    def is_token_L(self) -> NDArray[np.bool_]:
+        """Where tokens of the clip stand, and not the prefix or middle tokens."""
+        is_token: NDArray[np.bool_] = self.layout.source_L.numpy() != NO_TOKEN
+        return is_token
+
+    @property
+    def num_prefix(self) -> int:
+        """Positions before the first token of the clip: conditions and BOV."""
+        return self.layout.prefix_len + (self.layout.kind != "plain")
 
     @cached_property
     def targets_L(self) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -21,8 +21,21 @@ Levels = NDArray[np.uint8]
 Positions = dict[str, NDArray[Any]]
 """What stands where: label_L, place_L3, target_L3 (t, h, w from 0, -1 for none), walls."""
 
+Head = int | Literal["mean", "max"]
+"""One head, counted from 0, or the mean or the greatest weight of all of a layer."""
+
 DECADES = 5
 """Powers of ten between the greatest weight and the least that has a level of its own."""
+
+
+def parse_head(text: str) -> Head:
+    """'1' is the first head; 'mean' and 'max' stay. Raises ValueError for the rest."""
+    match text:
+        case "mean" | "max":
+            return text
+        case _ if text.isdigit() and int(text) > 0:
+            return int(text) - 1
+    raise ValueError(f"the head must be a number from 1 on, mean or max, not {text!r}")
 
 
 def levels(weights: Weights) -> Levels:

@@ -161,8 +161,10 @@ class VideoPipeline:
         return reconstruct(self.tokenizer, self._to_clip(frames_THWC))
 
     def tokenize(self, frames_THWC: Frames) -> Tokens:
-        """Frames, 1 + 4n of any size (cropped and resized) -> tokens_thw."""
-        tokens: Tokens = self.tokenizer.encode(self._to_clip(frames_THWC))[0].cpu().numpy()
+        """As many of the frames, of any size, as fill latent frames (1 + 4n) -> tokens_thw."""
+        factor = self.tokenizer.config.time_factor
+        whole_THWC = frames_THWC[: 1 + (len(frames_THWC) - 1) // factor * factor]
+        tokens: Tokens = self.tokenizer.encode(self._to_clip(whole_THWC))[0].cpu().numpy()
         return tokens
 
     def attention(

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nbp_core.attention_maps import AttentionView, Head, look_into
-from nbp_core.attention_pictures import WRITERS, colours, levels, picture
+from nbp_core.attention_maps import AttentionView, look_into
+from nbp_core.attention_pictures import WRITERS, Head, colours, levels, picture
 from nbp_core.cli import main
 from nbp_core.config import LayoutKind, Size3
 from nbp_core.sequences import NO_TOKEN, SequenceLayout, sequence_layout

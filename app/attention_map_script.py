@@ -1,0 +1,246 @@
+"""The script that draws attention maps: colours, walls, axes, read-out, clicks and keys."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAP_TEMPLATE: Final = """
+<div class="switches">
+  <label><input type="checkbox" class="log" checked> log scale</label>
+  <label><input type="checkbox" class="walls" checked> block walls</label>
+  <label><input type="checkbox" class="fifth" checked> prefix at a fifth, as in the paper</label>
+  <label><input type="checkbox" class="exact" checked> one pixel a weight</label>
+  <span class="scale"><span class="low"></span><canvas class="ramp" width="128" height="1"
+    role="img" aria-label="Colours from the least to the greatest weight"></canvas><span
+    class="high"></span></span>
+</div>
+<div class="panes"></div>
+<p class="readout" role="status"></p>
+"""
+
+MAP_JS: Final = """
+const find = (name, from = element) => from.querySelector('.' + name);
+const unpack = (text) => {
+  const raw = atob(text), bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+  return bytes;
+};
+const HINT = 'Point at the map to read a weight; click a row to see where that query looks. ' +
+  'Arrow keys move over the map, Enter takes the row.';
+const MASKED = 0x33808080, LEFT = 46, TOP = 22;
+let shown = [], colours = new Uint32Array(256), view = null;
+
+const on = (name) => find(name).checked;
+const weightOf = (level) => 10 ** ((level - 255) * view.decades / 254);
+const make = (tag, name, parent) => {
+  const made = document.createElement(tag);
+  made.className = name;
+  parent.append(made);
+  return made;
+};
+
+// One table from level to colour for video keys, one for those of the prefix.
+const table = (top, divisor) => {
+  const out = new Uint32Array(256);
+  const lowered = 254 / view.decades * Math.log10(divisor);
+  for (let v = 0; v < 256; v++) {
+    const share = on('log') ? v - lowered : 255 * weightOf(v) / divisor / top;
+    out[v] = colours[v === 0 ? 0 : Math.max(0, Math.min(255, Math.round(share)))];
+  }
+  return out;
+};
+
+const ends = (pane) => {
+  const end = new Int32Array(pane.data.n);
+  pane.data.walls.slice(1).forEach((wall, i) => end.fill(wall, pane.data.walls[i], wall));
+  return end;
+};
+
+const paint = (pane) => {
+  const { n, top, prefix } = pane.data, context = pane.canvas.getContext('2d');
+  const image = context.createImageData(n, n), pixels = new Uint32Array(image.data.buffer);
+  const video = table(top, 1), lowered = on('fifth') ? table(top, view.divisor) : video;
+  for (let q = 0, i = 0; q < n; q++) {
+    for (let k = 0; k < n; k++, i++) {
+      pixels[i] = k >= pane.end[q] ? MASKED : (k < prefix ? lowered : video)[pane.levels[i]];
+    }
+  }
+  context.putImageData(image, 0, 0);
+  if (on('walls')) drawWalls(pane, context);
+};
+
+const drawWalls = (pane, context) => {
+  const { n, walls, ticks } = pane.data;
+  const line = (path, colour) => {
+    context.strokeStyle = colour;
+    context.lineWidth = 1;
+    context.stroke(path);
+  };
+  const frames = new Path2D(), stairs = new Path2D();
+  ticks.filter((tick) => tick[2]).forEach(([at]) => {
+    frames.moveTo(0, at + .5); frames.lineTo(n, at + .5);
+    frames.moveTo(at + .5, 0); frames.lineTo(at + .5, n);
+  });
+  stairs.moveTo(0, .5);
+  walls.slice(1).forEach((wall, i) => {
+    stairs.lineTo(wall + .5, walls[i] + .5);
+    stairs.lineTo(wall + .5, wall + .5);
+  });
+  line(frames, 'rgba(56, 189, 248, .5)');
+  line(stairs, 'rgb(56, 189, 248)');
+};
+
+const drawAxis = (pane, canvas, isLeft) => {
+  const length = pane.canvas.clientWidth, scale = length / pane.data.n;
+  if (!length) return;
+  canvas.width = isLeft ? LEFT : length;
+  canvas.height = isLeft ? length : TOP;
+  const context = canvas.getContext('2d');
+  context.fillStyle = getComputedStyle(element).color;
+  context.font = '12px sans-serif';
+  context.textBaseline = 'middle';
+  let free = -1e9;
+  for (const wanted of [true, false]) for (const [at, words, isFrame] of pane.data.ticks) {
+    if (isFrame !== wanted) continue;
+    const from = at * scale, taken = isFrame ? pane.taken ||= [] : pane.taken;
+    if (!isFrame && taken.some((other) => Math.abs(other - from) < 24)) continue;
+    if (isFrame && from - free < 20) continue;
+    if (isFrame) free = from;
+    taken.push(from);
+    context.font = (isFrame ? 'bold ' : '') + '12px sans-serif';
+    if (isLeft) {
+      context.fillRect(LEFT - (isFrame ? 12 : 5), from, isFrame ? 12 : 5, 1);
+      context.fillText(words, 6, Math.min(from + 7, length - 6));
+    } else {
+      context.fillRect(from, TOP - (isFrame ? 10 : 4), 1, isFrame ? 10 : 4);
+      context.fillText(words, from + 3, 8);
+    }
+  }
+  pane.taken = null;
+};
+
+const size = (pane) => {
+  pane.canvas.style.width = on('exact') ? pane.data.n + 'px' : '100%';
+  pane.grid.style.gridTemplateColumns =
+    LEFT + 'px ' + (on('exact') ? pane.data.n + 'px' : 'minmax(0, 1fr)');
+  drawAxis(pane, pane.left, true);
+  drawAxis(pane, pane.top, false);
+};
+
+const mark = (pane, row) => {
+  pane.mark.style.top = 100 * row / pane.data.n + '%';
+  pane.mark.style.height = Math.max(100 / pane.data.n, .12) + '%';
+};
+
+const read = (pane, row, column) => {
+  const { labels, makes, n, prefix } = pane.data, level = pane.levels[row * n + column];
+  const weight = column >= pane.end[row] ? 'masked'
+    : level === 0 ? 'below ' + 10 ** -view.decades
+    : 'about ' + weightOf(level).toPrecision(2);
+  const making = makes[row] ? ', which makes token ' + makes[row] : '';
+  find('readout').textContent = `Weight ${weight}: query ${row + 1}, ${labels[row]}${making}, ` +
+    `looks at key ${column + 1}, ${labels[column]}.`;
+  pane.cross.style.left = 100 * column / n + '%';
+};
+
+const place = (pane, event) => {
+  const box = pane.canvas.getBoundingClientRect(), n = pane.data.n;
+  const at = (from, length) => Math.max(0, Math.min(n - 1, Math.floor(from / length * n)));
+  return [at(event.clientY - box.top, box.height), at(event.clientX - box.left, box.width)];
+};
+
+const KEYS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+const listen = (pane, index) => {
+  const take = () => {
+    mark(pane, pane.at[0]);
+    trigger('select', { pane: index, row: pane.at[0] });
+  };
+  pane.canvas.addEventListener('pointermove', (event) => {
+    pane.at = place(pane, event);
+    read(pane, ...pane.at);
+  });
+  pane.canvas.addEventListener('click', (event) => { pane.at = place(pane, event); take(); });
+  pane.canvas.addEventListener('keydown', (event) => {
+    if (event.key === 'Enter') { event.preventDefault(); take(); }
+    const step = KEYS[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const n = pane.data.n, far = event.shiftKey ? 16 : 1;
+    pane.at = pane.at.map((from, i) => Math.max(0, Math.min(n - 1, from + far * step[i])));
+    mark(pane, pane.at[0]);
+    read(pane, ...pane.at);
+  });
+};
+
+const build = (data, index) => {
+  const figure = make('figure', 'pane', find('panes')), pane = { figure };
+  pane.title = make('figcaption', '', figure);
+  pane.grid = make('div', 'grid', make('div', 'scroll', figure));
+  make('span', 'corner', pane.grid);
+  pane.top = make('canvas', 'top', pane.grid);
+  pane.left = make('canvas', 'left', pane.grid);
+  for (const axis of [pane.top, pane.left]) axis.setAttribute('aria-hidden', 'true');
+  const sheet = make('div', 'sheet', pane.grid);
+  pane.canvas = make('canvas', 'map', sheet);
+  pane.canvas.setAttribute('role', 'img');
+  pane.canvas.tabIndex = 0;
+  pane.mark = make('div', 'mark', sheet);
+  pane.cross = make('div', 'cross', sheet);
+  listen(pane, index);
+  new ResizeObserver(() => pane.data && size(pane)).observe(sheet);
+  return pane;
+};
+
+const draw = () => {
+  view = props.value;
+  if (!view || !view.panes) return;
+  const changed = shown.length !== view.panes.length;
+  if (changed) {
+    find('panes').replaceChildren();
+    shown = view.panes.map(build);
+    // Two maps are seen whole beside each other; one is seen pixel by pixel.
+    find('exact').checked = shown.length === 1;
+  }
+  const rgb = unpack(view.colours);
+  for (let v = 0; v < 256; v++) {
+    colours[v] = (255 << 24 | rgb[3 * v + 2] << 16 | rgb[3 * v + 1] << 8 | rgb[3 * v]) >>> 0;
+  }
+  shown.forEach((pane, i) => {
+    const data = view.panes[i];
+    pane.data = data;
+    pane.levels = unpack(data.levels);
+    pane.end = ends(pane);
+    pane.canvas.width = pane.canvas.height = data.n;
+    pane.canvas.setAttribute('aria-label', `${data.title}: ${data.n} queries down, keys across`);
+    pane.title.textContent = data.title;
+    pane.at = [data.row, 0];
+    mark(pane, data.row);
+  });
+  find('readout').textContent = HINT;
+  repaint();
+};
+
+const repaint = () => {
+  if (!view || !view.panes) return;
+  const ramp = find('ramp').getContext('2d'), image = ramp.createImageData(128, 1);
+  new Uint32Array(image.data.buffer).set(colours.filter((_, v) => v % 2 === 0));
+  ramp.putImageData(image, 0, 0);
+  find('low').textContent = on('log') ? String(10 ** -view.decades) : '0';
+  find('high').textContent = on('log') ? '1' : 'most';
+  shown.forEach((pane) => {
+    const top = on('log') ? '' : ` (brightest from ${pane.data.top.toPrecision(2)} on)`;
+    pane.title.textContent = pane.data.title + top;
+    size(pane);
+    paint(pane);
+  });
+};
+
+element.querySelectorAll('.switches input').forEach(
+  (box) => box.addEventListener('change', repaint));
+document.addEventListener('nbp-attention-rows', (event) => {
+  if (!element.isConnected) return;
+  shown.forEach((pane, i) => { if (i in event.detail) mark(pane, event.detail[i]); });
+});
+draw();
+watch('value', draw);
+"""
