@@ -32,7 +32,14 @@ def main() -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, just below
     from app import ui
 
-    session = Session(options.models, options.device, assets=HERE / "assets", cosmos=options.cosmos)
+    session = Session(
+        options.models,
+        options.device,
+        assets=HERE / "assets",
+        results=HERE / "results",
+        is_local=options.host in security.LOCAL_HOSTS,
+        cosmos=options.cosmos,
+    )
     try:
         ui.launch(ui.build(session), options.host, options.port, auth)
     finally:

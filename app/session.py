@@ -54,15 +54,21 @@ class Session:
         device: str = "auto",
         *,
         assets: Path | None = None,
+        results: Path | None = None,
+        is_local: bool = False,
         max_clips: int = 50,
         max_bytes: int = 1_000_000_000,
         cosmos: Path | None = None,
         load: Loader | None = None,
     ) -> None:
-        """`cosmos` is the folder of the Cosmos tokenizer, for models trained on it."""
+        """`cosmos` is the folder of the Cosmos tokenizer, for models trained on it; `results` that
+        of measured figures; `is_local` whether the studio is served to this machine alone.
+        """
         self.models = models
         self.device = device
         self.assets = assets
+        self.results = results
+        self.is_local = is_local
         self.jobs = JobQueue(keep=max_clips)
         self.folder = _private_folder()
         self.outputs = self.folder / "outputs"
@@ -128,6 +134,11 @@ class Session:
             return VideoPipeline.speed_only(SPEED_ONLY[name], tokenizer, self.device)
         folder = find_models(self.models)[name]
         return VideoPipeline.from_pretrained(folder, device=self.device, cosmos=self._cosmos)
+
+    def forget_models(self) -> None:
+        """Reads every model anew when it is next asked for: its folder may hold others now."""
+        with self._loading:
+            self._loaded.clear()
 
     def new_output(self, job_id: str) -> Path:
         """An empty folder for what a job makes; the oldest ones go when there are too many."""

@@ -7,6 +7,7 @@ import gradio as gr
 from app.attention_page import ATTENTION_CSS
 from app.compare_script import COMPARE_CSS
 from app.media import block_icon_css
+from app.model_list import MODELS_CSS
 from app.tokens_view import TOKENIZER_CSS
 from nbp_core.config import FIGURE6_SHAPES, TABLE3_SHAPES
 
@@ -109,4 +110,4 @@ def css() -> str:
     """All styles, with an icon for every block shape of the paper."""
     shapes = dict.fromkeys(FIGURE6_SHAPES + TABLE3_SHAPES)
     icons = block_icon_css(shapes, (5, 16, 16), "#block")
-    return _CSS + COMPARE_CSS + ATTENTION_CSS + TOKENIZER_CSS + icons
+    return _CSS + COMPARE_CSS + ATTENTION_CSS + TOKENIZER_CSS + MODELS_CSS + icons

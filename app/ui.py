@@ -14,6 +14,7 @@ from app.session import Session, no_model
 from app.tab_attention import AttentionTab
 from app.tab_compare import CompareTab
 from app.tab_generate import GenerateTab
+from app.tab_models import ModelsTab
 from app.tab_tokenizer import TokenizerTab
 from app.theme import css, theme
 
@@ -55,6 +56,8 @@ def build(session: Session) -> gr.Blocks:
                 AttentionTab(session, attention, model)
             with gr.Tab("Tokenizer"):
                 TokenizerTab(session, blocks, model)
+            with gr.Tab("Models"):
+                ModelsTab(session, blocks, model)
     blocks.queue(max_size=64, default_concurrency_limit=None)
     return blocks
 

@@ -1,0 +1,122 @@
+"""Jobs of the Models tab: convert a released file on this machine, fingerprint large weights.
+
+Knows nothing of Gradio.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from app.jobs import Job
+from app.session import Session
+
+if TYPE_CHECKING:
+    from nbp_core.catalogue import ModelEntry
+    from nbp_core.released_models import Released
+
+Precision = Literal["keep", "float16", "bfloat16"]
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConversionRequest:
+    """A file on this machine and the folder it is to become."""
+
+    file: Path
+    folder: Path
+    precision: Precision
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkProgress:
+    """Bytes done of all, and of what."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """The new model's folder."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """sha256 or a fault of each model, by (name, stamp)."""
+
+    found: dict[tuple[str, tuple[int, int]], str]
+
+
+def conversion_request(
+    session: Session, file: str, name: str, precision: Precision
+) -> ConversionRequest:
+    """The page's values, checked. Raises ValueError, one sentence."""
+    if not session.is_local:
+        raise ValueError("Converting is only offered when the studio is served to this machine.")
+    path = Path(file.strip()).expanduser()
+    if not file.strip() or not path.is_file():
+        raise ValueError("Give the path of a released file that lies on this machine.")
+    if not _NAME.fullmatch(name.strip()):
+        raise ValueError("Give the new model a name of letters, digits, dots, - and _.")
+    folder = session.models / name.strip()
+    if folder.exists():
+        raise ValueError(f"There is a model {folder.name!r} already; choose another name.")
+    return ConversionRequest(file=path, folder=folder, precision=precision)
+
+
+def convert(request: ConversionRequest, job: Job) -> Converted:
+    """Converts in the worker thread; nothing is left behind when it is stopped or fails."""
+    from nbp_core import official
+    from nbp_core.convert_command import DTYPES
+
+    def start(model: Released) -> Callable[[int], None]:
+        done = 0
+
+        def advance(num_bytes: int) -> None:
+            nonlocal done
+            done += num_bytes
+            job.report(
+                WorkProgress(what=f"Converting a {model.kind}", done=done, total=model.num_bytes)
+            )
+            if not job.wait_turn():
+                raise ValueError("Converting was stopped; nothing was kept.")
+
+        return advance
+
+    official.convert(request.file, request.folder, dtype=DTYPES[request.precision], on_start=start)
+    return Converted(request.folder.name)
+
+
+def fingerprint_all(session: Session, entries: list[ModelEntry], job: Job) -> Fingerprints:
+    """Reads the weights of all models, and says which do not go with their tokenizer."""
+    from nbp_core.catalogue import fingerprint
+
+    found = {}
+    done, total = 0, sum(entry.num_bytes for entry in entries)
+    for entry in entries:
+        job.report(WorkProgress(what=f"Reading {entry.name}", done=done, total=total))
+        if not job.wait_turn():
+            break
+        try:
+            digest = fingerprint(session.models / entry.name)
+        except ValueError as error:
+            digest = str(error)
+        found[entry.name, entry.stamp] = digest
+        done += entry.num_bytes
+    return Fingerprints(found)
+
+
+def known_fingerprints(session: Session) -> dict[tuple[str, tuple[int, int]], str]:
+    """All that earlier jobs found."""
+    known: dict[tuple[str, tuple[int, int]], str] = {}
+    for view in reversed(session.jobs.finished()):
+        if isinstance(view.result, Fingerprints):
+            known |= view.result.found
+    return known
