@@ -34,7 +34,7 @@ PRESETS: dict[str, tuple[int, float, float, float]] = {
 }
 
 
-def hand_over_path(upload: gr.Image | gr.Video) -> None:
+def hand_over_path(upload: gr.Image | gr.Video | gr.File) -> None:
     """Makes an upload arrive as a path, unopened: nbp_core.video refuses bad files, not Gradio."""
     # A subclass would be the usual way, but Gradio writes a stub beside the source of each.
     path_of = lambda payload: payload.path if payload else None  # noqa: E731

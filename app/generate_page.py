@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from app import controls, live
+from app.past_clips import PastClips
 from app.request import Start
 from app.session import Session
 
@@ -26,14 +27,18 @@ class GeneratePage:
         self.timer = gr.Timer(0.25, active=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
-                self._build_start()
-                self._build_settings()
                 with gr.Row(elem_id="run"):
                     self.go = gr.Button("Generate", variant="primary", elem_id="go")
                     self.halt = gr.Button("Stop", elem_id="stop", interactive=False)
+                    self.hold = gr.Button("Pause", elem_id="pause", interactive=False)
+                    self.step = gr.Button("Step", elem_id="step", interactive=False)
+                self._build_start()
+                self._build_settings()
+                self._build_restore()
             with gr.Column(scale=4, min_width=340):
                 self._build_live()
                 self._build_result()
+                self.past = PastClips(session)
 
     def _build_start(self) -> None:
         steps = controls.count_steps(self.session, self.model.value, "action", 17)
@@ -105,6 +110,20 @@ class GeneratePage:
             )  # fmt: skip
             self.dice = gr.Button("Roll the dice", elem_id="dice", scale=1, min_width=110)
 
+    def _build_restore(self) -> None:
+        with gr.Accordion("Restore settings from a file", open=False):
+            self.settings_file = gr.File(
+                label="A clip or settings file made here", height=120, elem_id="restore",
+                file_types=[".mp4", ".gif", ".png", ".npz", ".json"],
+            )  # fmt: skip
+            controls.hand_over_path(self.settings_file)
+            gr.Markdown(
+                "Drop an MP4, GIF, PNG strip, token or settings file of this studio: it says how it"
+                " was made, and making it again gives the same frames.",
+                elem_classes="quiet",
+            )
+            self.restored = gr.HTML(elem_id="restored", label="What was restored")
+
     def _build_live(self) -> None:
         view = live.idle_view(controls.DEFAULT_BLOCK, controls.DEFAULT_GRID)
         self.preview = gr.HTML(
@@ -133,8 +152,12 @@ class GeneratePage:
                     name: gr.DownloadButton(label, size="sm", min_width=90, elem_id=f"get-{name}")
                     for name, label in (
                         ("clip", "MP4"), ("gif", "GIF"),
-                        ("strip", "PNG strip"), ("settings", "Settings"),
+                        ("strip", "PNG strip"), ("tokens", "Tokens"), ("settings", "Settings"),
                     )
                 }  # fmt: skip
+            with gr.Row():
                 self.again = gr.Button("Continue from the last frame", size="sm", elem_id="again")
+                self.again_five = gr.Button(
+                    "Continue from the last five frames", size="sm", elem_id="again-five"
+                )
             self.measured = gr.Markdown(elem_id="measured")

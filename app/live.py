@@ -169,6 +169,12 @@ def status(view: JobView | None) -> str:
     if view.state is JobState.RUNNING:
         if view.progress is None:
             return _line("Starting: the engine is reading the start.")
+        if view.is_paused:
+            done, steps = view.progress.step, view.progress.num_steps
+            return _line(
+                f"Paused after step {done:,} of {steps:,}: Step makes one more block, Resume goes"
+                " on. While others wait, a pause ends after a minute."
+            )
         return _line(f"Running, {_PHASES.get(view.progress.phase, view.progress.phase)}.")
     if view.state is JobState.FAILED:
         return _line(view.error, "failed")

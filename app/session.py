@@ -77,7 +77,7 @@ class Session:
         self.uploads = self.folder / "gradio"
         self.uploads.mkdir()
         os.environ["GRADIO_TEMP_DIR"] = str(self.uploads)
-        self._max_clips = max_clips
+        self.max_clips = max_clips
         self.max_bytes = max_bytes
         self._cosmos = cosmos
         self._load = load or self._load_pipeline
@@ -143,7 +143,7 @@ class Session:
     def new_output(self, job_id: str) -> Path:
         """An empty folder for what a job makes; the oldest ones go when there are too many."""
         folders = sorted(self.outputs.iterdir(), key=lambda path: path.stat().st_mtime)
-        for folder in folders[: max(0, len(folders) - self._max_clips + 1)]:
+        for folder in folders[: max(0, len(folders) - self.max_clips + 1)]:
             shutil.rmtree(folder, ignore_errors=True)
         trim(self.folder, self.max_bytes)
         folder = self.outputs / re.sub(r"\W", "_", job_id)

@@ -11,14 +11,14 @@ from app import controls, generate, live
 from app.controls import refusal
 from app.generate import Outcome
 from app.generate_page import GeneratePage
-from app.jobs import Job, JobView
+from app.jobs import Job, JobState, JobView
 from app.media import file_uri
 from app.plots import timing_chart
 from app.request import Start, make_request, random_seed, read_start
+from app.reuse import Reuse, Updates
 from app.session import Session
 from nbp_core.config import parse_block_shape
 
-Updates = dict[Any, Any]
 Seen = tuple[str, int]
 """Which state of which job a page shows: (job id, version)."""
 
@@ -38,22 +38,26 @@ class GenerateTab:
     def __init__(self, session: Session, page: GeneratePage) -> None:
         self.session = session
         self.page = page
+        self.shown = [
+            page.timer, page.seen, page.go, page.halt, page.hold, page.step, page.preview,
+            page.counters, page.status, page.result, page.video, page.plot, page.frames,
+            page.manifest, page.measured, *page.downloads.values(), *page.past.parts,
+        ]  # fmt: skip
+        """What a page that follows a run is told about."""
         self._wire_run()
         self._wire_controls()
         self._wire_api()
+        self.reuse = Reuse(self)
 
     def _wire_run(self) -> None:
         page = self.page
-        shown = [
-            page.timer, page.seen, page.go, page.halt, page.preview, page.counters, page.status,
-            page.result, page.video, page.plot, page.frames, page.manifest, page.measured,
-            *page.downloads.values(),
-        ]  # fmt: skip
-        tell = {"fn": self.poll, "inputs": [page.job_id, page.seen], "outputs": shown, **_LIGHT}
-        page.go.click(self.begin, self._inputs(), [page.job_id, page.seed, *shown], **_OWN)
+        tell = {"inputs": [page.job_id, page.seen], "outputs": self.shown, **_LIGHT}
+        page.go.click(self.begin, self.inputs(), [page.job_id, page.seed, *self.shown], **_OWN)
         page.halt.click(self.stop, page.job_id, page.halt, **_LIGHT)
-        page.timer.tick(**tell)
-        page.blocks.load(**tell)
+        page.hold.click(self.pause, page.job_id, None, **_LIGHT)
+        page.step.click(self.take_step, page.job_id, None, **_LIGHT)
+        page.timer.tick(self.poll, **tell)
+        page.blocks.load(self.come_back, **tell)
 
     def _wire_controls(self) -> None:
         page = self.page
@@ -79,17 +83,17 @@ class GenerateTab:
                 self.check_upload, [page.start, page.picture, page.clip], None, **_OWN
             )
             checked.failure(lambda: None, None, upload, **_LIGHT)
-        page.again.click(self.go_on, page.job_id, [page.start, page.picture], **_OWN)
 
     def _wire_api(self) -> None:
         with gr.Row(visible=False):
             button, clip, settings = gr.Button(), gr.File(), gr.JSON()
         button.click(
-            self.generate, self._inputs(), [clip, settings],
+            self.generate, self.inputs(), [clip, settings],
             api_name="generate", concurrency_limit=16, concurrency_id="api",
         )  # fmt: skip
 
-    def _inputs(self) -> list[Any]:
+    def inputs(self) -> list[Any]:
+        """The components whose values make a request."""
         return [getattr(self.page, name) for name in _INPUTS]
 
     def begin(self, *values: Any) -> Updates:
@@ -142,19 +146,39 @@ class GenerateTab:
         self.session.jobs.stop(job_id)
         return gr.Button(interactive=False)
 
+    def pause(self, job_id: str) -> None:
+        """Pause, or Resume: the run waits before its next block, or goes on."""
+        job = self.session.jobs.get(job_id)
+        if job is not None:
+            (job.resume if job.is_paused else job.pause)()
+
+    def take_step(self, job_id: str) -> None:
+        """Step: a paused run makes one block."""
+        job = self.session.jobs.get(job_id)
+        if job is not None and job.is_paused:
+            job.single_step()
+
+    def come_back(self, job_id: str, seen: Seen) -> Updates:
+        """A page that was opened or reloaded finds its run and the clips there are."""
+        return {**self.page.past.updates(), **self.poll(job_id, seen)}
+
     def poll(self, job_id: str, seen: Seen) -> Updates:
-        """What has changed since the page was last told; finds a run again after a reload."""
+        """What has changed since the page was last told."""
         page = self.page
         view = self.session.jobs.view(job_id)
         if view is None:
             return {page.timer: gr.Timer(active=False)}
         if tuple(seen) == (view.id, view.version):
             return {page.seen: seen}
+        is_running = view.state is JobState.RUNNING
+        is_paused = is_running and view.is_paused
         updates: Updates = {
             page.seen: (view.id, view.version),
             page.timer: gr.Timer(active=not view.state.is_final),
             page.go: gr.Button(interactive=view.state.is_final),
             page.halt: gr.Button(interactive=not view.state.is_final),
+            page.hold: gr.Button("Resume" if is_paused else "Pause", interactive=is_running),
+            page.step: gr.Button(interactive=is_paused),
             page.status: live.status(view),
             **self._progress(view),
         }
@@ -183,10 +207,8 @@ class GenerateTab:
             page.frames: live.frame_strip(file_uri(outcome.strip), outcome.num_frames),
             page.manifest: live.settings_text(outcome.manifest),
             page.measured: outcome.measured,
-            page.downloads["clip"]: str(outcome.clip),
-            page.downloads["gif"]: str(outcome.gif),
-            page.downloads["strip"]: str(outcome.strip),
-            page.downloads["settings"]: str(outcome.settings),
+            **{button: str(getattr(outcome, kind)) for kind, button in page.downloads.items()},
+            **page.past.updates(),
         }
 
     def change_model(self, model: str) -> Updates:
@@ -240,10 +262,3 @@ class GenerateTab:
             read_start(start, picture, clip)
         except ValueError as error:
             raise refusal(error) from error
-
-    def go_on(self, job_id: str) -> tuple[Any, Any]:
-        """Continue: the last frame of the clip becomes the first frame of the next."""
-        view = self.session.jobs.view(job_id)
-        if view is None or view.result is None or not view.result.last_frame.is_file():
-            raise refusal(ValueError("This clip is gone; make another one to continue."))
-        return "frame", str(view.result.last_frame)

@@ -28,7 +28,7 @@ footer { margin-top: 1rem !important; }
 #about summary:focus-visible, #result :focus-visible { outline: 2px solid currentColor; }
 #about p { max-width: 75ch; margin: .4rem 0; }
 #model-facts, .quiet p { color: var(--body-text-color-subdued); font-size: .9rem; }
-#run { flex-wrap: nowrap; position: sticky; bottom: 0; z-index: 5; padding: .5rem 0;
+#run { flex-wrap: nowrap; position: sticky; top: 0; z-index: 5; padding: .5rem 0;
   background: var(--body-background-fill); }
 
 #preview .panes { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
