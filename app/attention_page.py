@@ -10,7 +10,7 @@ from app import controls
 from app.attention_clips import UPLOAD
 from app.attention_heads import HEADS_JS, HEADS_TEMPLATE
 from app.attention_look import LOOK_JS, LOOK_TEMPLATE
-from app.attention_map_script import MAP_JS, MAP_TEMPLATE
+from app.attention_script import MAP_JS, MAP_TEMPLATE
 
 OWN_CLIP = ("a clip of your own", UPLOAD)
 ATTENTION_CSS: Final = """

@@ -57,7 +57,14 @@ class AttentionTab:
     def _wire_api(self) -> None:
         with gr.Row(visible=False):
             button = gr.Button()
-            inputs = [gr.File(), gr.Text(), gr.Text(), gr.Text(), gr.Number(), gr.Text()]
+            inputs = [
+                gr.File(label="clip"),
+                gr.Text(label="model"),
+                gr.Text("", label="action"),
+                gr.Text("1x1x16", label="block"),
+                gr.Number(1, precision=0, label="layer"),
+                gr.Text("mean", label="head"),
+            ]
             outputs = [gr.File(), gr.File(), gr.JSON()]
         button.click(
             self.attention, inputs, outputs,
