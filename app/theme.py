@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from app.attention_page import ATTENTION_CSS
+from app.blocks_html import BLOCKS_CSS
 from app.compare_script import COMPARE_CSS
 from app.media import block_icon_css
 from app.model_list import MODELS_CSS
@@ -109,5 +110,5 @@ def theme() -> gr.themes.Base:
 def css() -> str:
     """All styles, with an icon for every block shape of the paper."""
     shapes = dict.fromkeys(FIGURE6_SHAPES + TABLE3_SHAPES)
-    icons = block_icon_css(shapes, (5, 16, 16), "#block")
-    return _CSS + COMPARE_CSS + ATTENTION_CSS + TOKENIZER_CSS + MODELS_CSS + icons
+    icons = block_icon_css(shapes, (5, 16, 16), ":is(#block, #blocks-shape)")
+    return _CSS + BLOCKS_CSS + COMPARE_CSS + ATTENTION_CSS + TOKENIZER_CSS + MODELS_CSS + icons

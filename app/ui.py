@@ -12,6 +12,7 @@ from app.generate_page import GeneratePage
 from app.security import check_host, guards
 from app.session import Session, no_model
 from app.tab_attention import AttentionTab
+from app.tab_blocks import BlocksTab
 from app.tab_compare import CompareTab
 from app.tab_generate import GenerateTab
 from app.tab_models import ModelsTab
@@ -56,6 +57,8 @@ def build(session: Session) -> gr.Blocks:
                 AttentionTab(session, attention, model)
             with gr.Tab("Tokenizer"):
                 TokenizerTab(session, blocks, model)
+            with gr.Tab("Blocks"):
+                BlocksTab(session, blocks, model)
             with gr.Tab("Models"):
                 ModelsTab(session, blocks, model)
     blocks.queue(max_size=64, default_concurrency_limit=None)
