@@ -8,8 +8,8 @@ from app.attention_map import base64_of
 from nbp_core.attention_pictures import Levels, colours
 
 
-def heads_view(small: Levels, layer: int, head: int | str) -> dict[str, Any]:
-    """Thumbnails (layers, heads, side, side) and which is chosen; 'mean' and 'max' choose a row."""
+def heads_view(small: Levels) -> dict[str, Any]:
+    """Thumbnails (layers, heads, side, side). Which is chosen, the full map tells the script."""
     layers, heads, side, _ = small.shape
     return {
         "layers": layers,
@@ -17,8 +17,6 @@ def heads_view(small: Levels, layer: int, head: int | str) -> dict[str, Any]:
         "side": side,
         "levels": base64_of(small),
         "colours": base64_of(colours()),
-        "layer": layer,
-        "head": head,
     }
 
 
@@ -27,7 +25,7 @@ HEADS_TEMPLATE: Final = '<div class="heads" role="group" aria-label="Heads of ev
 HEADS_JS: Final = """
 const grid = element.querySelector('.heads');
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-let buttons = [], known = '', drawn = '';
+let buttons = [], known = '', drawn = '', chosen = { layer: 0, head: 'mean' };
 
 const make = (tag, name, parent) => {
   const made = document.createElement(tag);
@@ -53,15 +51,17 @@ const build = ({ layers, heads, side }) => {
   }
 };
 
+// Of a mean or a greatest weight, all heads of the layer are chosen.
+const press = () => buttons.forEach(({ button, layer, head }) => button.setAttribute(
+  'aria-pressed',
+  layer === chosen.layer && (head === chosen.head || typeof chosen.head === 'string')));
+
 const draw = () => {
   const view = props.value;
   if (!view || !view.layers) return;
   const size = [view.layers, view.heads, view.side].join();
   if (size !== known) { build(view); known = size; drawn = ''; }
-  for (const { button, layer, head } of buttons) {
-    const chosen = layer === view.layer && (head === view.head || typeof view.head === 'string');
-    button.setAttribute('aria-pressed', chosen);
-  }
+  press();
   if (drawn === view.levels) return;
   drawn = view.levels;
   const levels = bytes(view.levels), colours = bytes(view.colours), area = view.side ** 2;
@@ -74,6 +74,7 @@ const draw = () => {
     context.putImageData(image, 0, 0);
   });
 };
+document.addEventListener('nbp-attention-head', (event) => { chosen = event.detail; press(); });
 draw();
 watch('value', draw);
 """

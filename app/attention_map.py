@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbp_core.attention_pictures import DECADES, Levels, Weights, colours, levels
+from nbp_core.attention_pictures import DECADES, Head, Levels, Weights, colours, levels
 
 if TYPE_CHECKING:
     from nbp_core.attention_maps import AttentionView
@@ -45,10 +45,12 @@ def pane(view: AttentionView, weights_LL: Weights, title: str, row: int) -> dict
     }
 
 
-def map_view(panes: list[dict[str, Any]]) -> dict[str, Any]:
+def map_view(panes: list[dict[str, Any]], layer: int, head: Head) -> dict[str, Any]:
     """One map, or two side by side."""
     return {
         "panes": panes,
+        "layer": layer,
+        "head": head,
         "colours": base64_of(colours()),
         "decades": DECADES,
         "divisor": PREFIX_DIVISOR,

@@ -218,6 +218,8 @@ const draw = () => {
   });
   find('readout').textContent = HINT;
   repaint();
+  document.dispatchEvent(new CustomEvent(
+    'nbp-attention-head', { detail: { layer: view.layer, head: view.head } }));
 };
 
 const repaint = () => {

@@ -61,17 +61,11 @@ class Shown:
 
     def maps(self) -> dict[str, Any]:
         """The maps, as the page draws them."""
-        return map_view(
-            [
-                pane(
-                    one.view,
-                    one.view.map(self.layer, self.head),
-                    title,
-                    one.view.query_of(self.place),
-                )
-                for one, title in zip(self.opened, self.titles, strict=True)
-            ]
-        )
+        panes = []
+        for one, title in zip(self.opened, self.titles, strict=True):
+            weights_LL = one.view.map(self.layer, self.head)
+            panes.append(pane(one.view, weights_LL, title, one.view.query_of(self.place)))
+        return map_view(panes, self.layer, self.head)
 
     def looks(self) -> dict[str, Any]:
         """The frames and where the query looks, as the page draws them."""
@@ -85,7 +79,7 @@ class Shown:
 
     def heads(self) -> dict[str, Any]:
         """All heads small."""
-        return heads_view(self.opened[0].thumbnails, self.layer, self.head)
+        return heads_view(self.opened[0].thumbnails)
 
     def measured(self, seconds: float) -> str:
         """What was measured, on what and with which weights."""

@@ -40,15 +40,15 @@ class AttentionTab:
         source = [page.clip, page.upload, page.model, page.beside]
         settings = [page.action, page.block, page.layer, page.head]
         chosen = [*source, *settings, page.place]
-        seen = [page.map, page.look, page.heads, page.measured, page.place, page.files]
-        opened = [page.upload, page.shown, *settings, *seen]
+        seen = [page.map, page.look, page.measured, page.place, page.files]
+        opened = [page.upload, page.shown, *settings, *seen, page.heads]
         listed = [page.newest, page.shown]
         tab.select(self.enter, [*source, *listed], [page.clip, page.newest, *opened], **_OWN)
         page.clip.input(self.open, source, opened, **_OWN)
         page.upload.upload(self.open, source, opened, **_OWN)
         changes = [page.beside.input, page.action.input, page.block.input]
-        changes += [page.layer.input, page.head.input]
-        gr.on(changes, self.show, chosen, seen, **_OWN)
+        gr.on(changes, self.show, chosen, [*seen, page.heads], **_OWN)
+        gr.on([page.layer.input, page.head.input], self.show_head, chosen, seen, **_OWN)
         page.heads.select(self.pick_head, chosen, [page.layer, page.head, *seen], **_QUIET)
         for picture in (page.map, page.look):
             picture.select(self.pick_query, chosen, [page.look, page.place], **_QUIET)
@@ -128,10 +128,16 @@ class AttentionTab:
             page.layer: gr.Dropdown(choices=layers, value=1),
             page.head: gr.Dropdown(choices=[*whole_layer, *heads], value="mean"),
             **self._seen(shown),
+            page.heads: shown.heads(),
         }
 
     def show(self, *values: Any) -> Updates:
-        """Another head, other blocks or another action for the same clip."""
+        """Other blocks or another action for the same clip."""
+        shown = self._opened(Choice(*values))
+        return {**self._seen(shown), self.page.heads: shown.heads()}
+
+    def show_head(self, *values: Any) -> Updates:
+        """Another head, or all of a layer."""
         return self._seen(self._opened(Choice(*values)))
 
     def pick_head(self, event: gr.EventData, *values: Any) -> Updates:
@@ -199,7 +205,6 @@ class AttentionTab:
         return {
             page.map: maps,
             page.look: looks,
-            page.heads: shown.heads(),
             page.measured: shown.measured(time.perf_counter() - began),
             page.place: shown.place,
             page.files: gr.Row(visible=False),

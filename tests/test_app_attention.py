@@ -129,8 +129,10 @@ def test_the_page_is_sent_the_weights(tab: AttentionTab) -> None:
     look = view.look(1, 0, first["row"])
     np.testing.assert_allclose(unpack(rows[0]["weights"], np.float32), look.weights_thw.flat)
     assert [row["row"] for row in rows] == [first["row"], second["row"]]
-    heads = updates["heads"]
-    assert (heads["layers"], heads["heads"], heads["layer"], heads["head"]) == (2, 2, 1, 0)
+    assert (updates["map"]["layer"], updates["map"]["head"]) == (1, 0)
+    small = updates["heads"]
+    thumbnails = unpack(small["levels"], np.uint8).reshape(2, 2, small["side"], small["side"])
+    assert thumbnails[1, 0].max() == sent.max()
 
 
 def test_ticks_say_where_latent_frames_and_rows_begin(tab: AttentionTab) -> None:
@@ -159,8 +161,9 @@ def test_a_click_on_a_row_and_on_its_token_are_the_same(tab: AttentionTab) -> No
 def test_a_click_on_a_small_map_chooses_its_head(tab: AttentionTab) -> None:
     updates = named(tab.page, tab.pick_head(event(layer=1, head=0), *choose(tab)))
     assert (updates["layer"], updates["head"]) == (2, "1")
-    same = named(tab.page, tab.show(*choose(tab, layer=2, head="1")))
+    same = named(tab.page, tab.show_head(*choose(tab, layer=2, head="1")))
     assert updates["map"] == same["map"]
+    assert "heads" not in updates, "the small maps are sent once"
 
 
 def test_opening_again_costs_no_forward(tab: AttentionTab) -> None:
