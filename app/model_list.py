@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nbp_core.catalogue import ModelEntry
 
 MODELS_CSS: Final = """
-#model-list h3, #speed-only h3 { margin: 0; font-size: 1.05rem; }
+#model-list h2 { margin: 0; font-size: 1.05rem; }
 #model-list article { border: 1px solid var(--border-color-primary); border-radius: 6px;
   padding: .6rem .9rem; margin: 0 0 .75rem; overflow-wrap: anywhere; }
 #model-list dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .9rem;
@@ -54,7 +54,7 @@ def read_catalogue(session: Session) -> list[ModelEntry]:
 
 
 def _article(entry: ModelEntry, fingerprint: str | None) -> str:
-    head = f"<h3>{escape(entry.name)}</h3>"
+    head = f"<h2>{escape(entry.name)}</h2>"
     if entry.fault:
         return f'<article>{head}<p class="fault">{escape(entry.fault)}</p></article>'
     facts = _facts(entry, fingerprint)
@@ -123,7 +123,7 @@ def _untrained(session: Session) -> str:
             f" layout; {megabytes(need)} to generate, {megabytes(free)} are free here: {fits}</dd>"
         )
     return (
-        "<article><h3>The paper's sizes, untrained</h3><p>These have random weights. What they"
+        "<article><h2>The paper's sizes, untrained</h2><p>These have random weights. What they"
         " make is noise, and every frame says so; how long a step takes is what it would be with"
         " trained weights. They are in the list of models to be timed, and stand in for nothing"
         f" else.</p><dl>{''.join(rows)}</dl></article>"

@@ -9,6 +9,7 @@ from app.blocks_html import BLOCKS_CSS
 from app.compare_script import COMPARE_CSS
 from app.media import block_icon_css
 from app.model_list import MODELS_CSS
+from app.results_view import RESULTS_CSS
 from app.tokens_view import TOKENIZER_CSS
 from nbp_core.config import FIGURE6_SHAPES, TABLE3_SHAPES
 
@@ -111,4 +112,4 @@ def css() -> str:
     """All styles, with an icon for every block shape of the paper."""
     shapes = dict.fromkeys(FIGURE6_SHAPES + TABLE3_SHAPES)
     icons = block_icon_css(shapes, (5, 16, 16), ":is(#block, #blocks-shape)")
-    return _CSS + BLOCKS_CSS + COMPARE_CSS + ATTENTION_CSS + TOKENIZER_CSS + MODELS_CSS + icons
+    return _CSS + BLOCKS_CSS + COMPARE_CSS + ATTENTION_CSS + TOKENIZER_CSS + MODELS_CSS + RESULTS_CSS + icons

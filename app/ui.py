@@ -16,6 +16,7 @@ from app.tab_blocks import BlocksTab
 from app.tab_compare import CompareTab
 from app.tab_generate import GenerateTab
 from app.tab_models import ModelsTab
+from app.tab_results import ResultsTab
 from app.tab_tokenizer import TokenizerTab
 from app.theme import css, theme
 
@@ -59,6 +60,8 @@ def build(session: Session) -> gr.Blocks:
                 TokenizerTab(session, blocks, model)
             with gr.Tab("Blocks"):
                 BlocksTab(session, blocks, model)
+            with gr.Tab("Results"):
+                ResultsTab(session, blocks)
             with gr.Tab("Models"):
                 ModelsTab(session, blocks, model)
     blocks.queue(max_size=64, default_concurrency_limit=None)

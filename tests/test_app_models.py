@@ -166,7 +166,7 @@ def test_a_released_file_becomes_a_model(tab: ModelsTab, tmp_path: Path) -> None
     assert job.finished.wait(60)
     ended = tab.poll(job.id, ("", 0), "tiny")
     assert "Done: ucf-tokens is in the list" in ended[tab.status]
-    assert "<h3>ucf-tokens</h3>" in ended[tab.list]
+    assert "<h2>ucf-tokens</h2>" in ended[tab.list]
     assert job.progress.done == job.progress.total > 0
     assert by_name(tab.session.models)["ucf-tokens"].num_bytes < file.stat().st_size
 

@@ -1,0 +1,101 @@
+"""The Results tab: the paper's figures beside those measured here, and how each is repeated."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app import results_plots, results_view
+from app.session import Session
+from nbp_core.results import Curve, ResultFile, read_curves, read_results
+
+Updates = dict[Any, Any]
+
+_LIGHT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+_INTRO = (
+    f"Figures marked {results_view.PAPER_MARK} are what the authors report, on their machine and"
+    f" with their weights. Those marked {results_view.HERE_MARK} were measured with this software,"
+    " on the machine and with the weights that stand beside them."
+)
+NO_CURVE = (
+    "<p>No training run is kept here yet. Copy a run's metrics.jsonl to"
+    " results/training/NAME.jsonl; this makes one:</p><pre>python -m nbp_core train-tokenizer"
+    " --clips FOLDER --photos FOLDER --run runs/NAME --minutes 90</pre>"
+)
+
+
+class ResultsTab:
+    """Layout and wiring; every handler is a method."""
+
+    def __init__(self, session: Session, blocks: gr.Blocks) -> None:
+        self.session = session
+        with gr.Column(elem_classes="results"):
+            gr.Markdown(_INTRO)
+            self.again = gr.Button("Read the figures again", size="sm", elem_id="read-results")
+            self.table1 = gr.HTML(label="Table 1", elem_id="results-table1")
+            self.speed = gr.Plot(show_label=False, elem_id="results-speed")
+            self.table2 = gr.HTML(results_view.table2(), label="Table 2")
+            self.by_block = gr.HTML(label="By block shape")
+            self.table7 = gr.HTML(label="Table 7")
+            gr.HTML("<h2>Training</h2>", label="Training")
+            self.curve = gr.Dropdown(
+                [], label="Run and figure", elem_id="results-curve", filterable=False,
+                info="A training run kept with the project, and what was logged in it.",
+            )  # fmt: skip
+            self.training = gr.Plot(show_label=False, elem_id="results-training", visible=False)
+            self.training_text = gr.HTML(label="About the run", elem_id="results-run")
+            self.runs = gr.HTML(label="Runs of this session", elem_id="results-session")
+            self.repeat = gr.HTML(label="How to repeat", elem_id="results-repeat")
+        shown = [
+            self.table1, self.speed, self.by_block, self.table7, self.curve, self.training,
+            self.training_text, self.runs, self.repeat,
+        ]  # fmt: skip
+        for event in (blocks.load, self.again.click):
+            event(self.read, self.curve, shown, **_LIGHT)
+        self.curve.input(self.draw, self.curve, [self.training, self.training_text], **_LIGHT)
+
+    def _results(self) -> tuple[list[ResultFile], list[str]]:
+        return read_results(self.session.results) if self.session.results else ([], [])
+
+    def _curves(self) -> tuple[dict[str, Curve], list[str]]:
+        folder: Path | None = self.session.results
+        found, faults = read_curves(folder / "training") if folder else ([], [])
+        return {curve.name: curve for curve in found}, faults
+
+    def read(self, chosen: str | None) -> Updates:
+        """Reads all files anew; the chosen curve stays chosen while it is there."""
+        results, faults = self._results()
+        curves, broken = self._curves()
+        names = [
+            f"{name}: {group}" for name, c in curves.items() for group in results_plots.groups(c)
+        ]
+        chosen = chosen if chosen in names else next(iter(names), None)
+        plot, text = self.draw(chosen)
+        return {
+            self.table1: results_view.table1(results),
+            self.speed: results_plots.speed_chart(results_view.speeds_here(results)),
+            self.by_block: results_view.by_block(results),
+            self.table7: results_view.table7(results),
+            self.curve: gr.Dropdown(choices=names, value=chosen, visible=bool(names)),
+            self.training: plot,
+            self.training_text: text,
+            self.runs: results_view.session_runs(self.session.jobs.finished()),
+            self.repeat: results_view.repeat(results, [*faults, *broken]),
+        }
+
+    def draw(self, chosen: str | None) -> tuple[Any, str]:
+        """The chosen figure of a training run, and what the run was."""
+        name, _, group = (chosen or "").partition(": ")
+        curve = self._curves()[0].get(name)
+        if curve is None:
+            return gr.Plot(visible=False), NO_CURVE
+        last = max(points[-1][0] for points in curve.metrics.values())
+        text = (
+            f'<p class="source">{results_view.HERE_MARK}: run {escape(name)}, {last:,} steps in'
+            f" {curve.minutes:.0f} minutes, from results/training/{escape(name)}.jsonl; lines of"
+            " training are medians of neighbouring steps.</p>"
+        )
+        return gr.Plot(results_plots.training_chart(curve, group), visible=True), text

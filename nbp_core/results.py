@@ -1,0 +1,172 @@
+"""Measured figures that are kept with the project: results/*.json and results/training/*.jsonl.
+
+Comes in: files that anyone may have written. Goes out: checked ResultFiles and Curves, or one
+sentence that names the file. docs/results.md describes both formats.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+Value = str | int | float | bool | None
+Row = dict[str, Value]
+Read = TypeVar("Read")
+
+MAX_BYTES = 20_000_000
+COLUMNS: Final[dict[str, tuple[str, ...]]] = {
+    "table1": ("model", "method", "block", "steps", "fps"),
+    "bench": ("model", "weights", "block", "protocol", "num_steps", "step_ms", "total_s"),
+    "blocks": ("model", "block"),
+    "tokenizer": ("tokenizer", "data", "psnr"),
+    "training": ("run", "steps", "minutes"),
+}
+"""What each row of a kind must have; it may have more."""
+_HEAD = ("title", "kind", "device", "weights", "date", "command")
+
+
+class ResultError(ValueError):
+    """A file of figures that cannot be used, in one sentence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResultFile:
+    """One measurement: what was measured, on what, with which weights, and how to repeat it."""
+
+    name: str
+    title: str
+    kind: str
+    device: str
+    weights: str
+    date: str
+    command: str
+    rows: tuple[Row, ...]
+    more: dict[str, tuple[Row, ...]]
+    """Further lists of rows, such as a bench's whole clips."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """A training run as its trainer logged it: for each metric, (step, value) pairs."""
+
+    name: str
+    metrics: dict[str, tuple[tuple[int, float], ...]]
+    minutes: float
+
+
+def read_results(folder: Path) -> tuple[list[ResultFile], list[str]]:
+    """(the results in a folder, a sentence for each file that is broken), by file name."""
+    return _read_all(sorted(folder.glob("*.json")), read_result)
+
+
+def read_curves(folder: Path) -> tuple[list[Curve], list[str]]:
+    """(the training runs in a folder, a sentence for each file that is broken)."""
+    return _read_all(sorted(folder.glob("*.jsonl")), read_curve)
+
+
+def _read_all(paths: Sequence[Path], read: Callable[[Path], Read]) -> tuple[list[Read], list[str]]:
+    good, faults = [], []
+    for path in paths:
+        try:
+            good.append(read(path))
+        except ResultError as error:
+            faults.append(str(error))
+    return good, faults
+
+
+def read_result(path: Path) -> ResultFile:
+    """A results file. Raises ResultError, one sentence."""
+    data = _parse(path.name, _text(path))
+    if not isinstance(data, dict):
+        raise ResultError(f"{path.name} is not an object with a title, a kind and rows.")
+    for key in _HEAD:
+        if not isinstance(data.get(key), str) or not data[key].strip():
+            raise ResultError(f"{path.name} does not say its {key}.")
+    if data["kind"] not in COLUMNS:
+        kinds = ", ".join(COLUMNS)
+        raise ResultError(f"{path.name} is of kind {data['kind']!r}, not one of {kinds}.")
+    try:
+        date.fromisoformat(data["date"])
+    except ValueError as error:
+        raise ResultError(f"{path.name} has a date that is not like 2026-01-31.") from error
+    rows = _rows(path.name, "rows", data.get("rows"), COLUMNS[data["kind"]])
+    if not rows:
+        raise ResultError(f"{path.name} has no rows.")
+    more = {
+        key: _rows(path.name, key, value, ())
+        for key, value in data.items()
+        if key != "rows" and isinstance(value, list)
+    }
+    head = {key: data[key] for key in _HEAD}
+    return ResultFile(name=path.name, rows=rows, more=more, **head)
+
+
+def read_curve(path: Path) -> Curve:
+    """A metrics.jsonl of the trainer. Raises ResultError, one sentence."""
+    metrics: dict[str, list[tuple[int, float]]] = {}
+    seconds = 0.0
+    lines = [line for line in _text(path).splitlines() if line.strip()]
+    for number, line in enumerate(lines, 1):
+        row = _parse(f"Line {number} of {path.name}", line)
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise ResultError(f"Line {number} of {path.name} has no step.")
+        _check_row(f"Line {number} of {path.name}", row)
+        for key, value in row.items():
+            if key not in ("step", "elapsed") and isinstance(value, (int, float)):
+                metrics.setdefault(key, []).append((row["step"], float(value)))
+        elapsed = row.get("elapsed")
+        seconds = elapsed if isinstance(elapsed, (int, float)) else seconds
+    if not metrics:
+        raise ResultError(f"{path.name} holds no metrics.")
+    return Curve(
+        name=path.stem,
+        metrics={key: tuple(points) for key, points in metrics.items()},
+        minutes=seconds / 60,
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ResultError(f"{path.name} is larger than {MAX_BYTES // 1_000_000} MB.")
+        return path.read_text()
+    except OSError as error:
+        reason = (error.strerror or "the system refused").lower()
+        raise ResultError(f"{path.name} cannot be read: {reason}.") from error
+    except UnicodeDecodeError as error:
+        raise ResultError(f"{path.name} is not text.") from error
+
+
+def _parse(what: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ResultError(f"{what} is not JSON.") from error
+
+
+def _rows(name: str, key: str, value: Any, columns: tuple[str, ...]) -> tuple[Row, ...]:
+    if not isinstance(value, list):
+        raise ResultError(f"{name} has no rows.")
+    for number, row in enumerate(value, 1):
+        what = f"Row {number} of {key} in {name}"
+        if not isinstance(row, dict):
+            raise ResultError(f"{what} is not an object.")
+        missing = [column for column in columns if row.get(column) is None]
+        if missing:
+            raise ResultError(f"{what} has no {missing[0]}.")
+        _check_row(what, row)
+    return tuple(value)
+
+
+def _check_row(what: str, row: dict[str, Any]) -> None:
+    """Values must be plain: text, truth values and finite numbers."""
+    for key, value in row.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ResultError(f"{what} has a {key} that is no number.")
+        if not isinstance(value, (str, int, float, bool, type(None))):
+            raise ResultError(f"{what} has a {key} that is neither text nor a number.")
