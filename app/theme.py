@@ -112,4 +112,5 @@ def css() -> str:
     """All styles, with an icon for every block shape of the paper."""
     shapes = dict.fromkeys(FIGURE6_SHAPES + TABLE3_SHAPES)
     icons = block_icon_css(shapes, (5, 16, 16), ":is(#block, #blocks-shape)")
-    return _CSS + BLOCKS_CSS + COMPARE_CSS + ATTENTION_CSS + TOKENIZER_CSS + MODELS_CSS + RESULTS_CSS + icons
+    tabs = (COMPARE_CSS, ATTENTION_CSS, TOKENIZER_CSS, BLOCKS_CSS, RESULTS_CSS, MODELS_CSS)
+    return "".join((_CSS, *tabs, icons))
