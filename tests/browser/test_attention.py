@@ -1,0 +1,129 @@
+"""The Attention tab as a visitor sees it, on a small model with real attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import PATIENCE_MS, serve
+
+expect.set_options(timeout=PATIENCE_MS)
+ROWS_LENGTH = 1 + 1 + 16 + 15 + 30 * 16
+"""Positions of two latent frames in rows: the last one is made, never fed."""
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    from app.session import Session
+    from nbp_core.video import write_video
+    from tests.small_models import save_pipeline
+
+    folder = tmp_path_factory.mktemp("attention")
+    models = save_pipeline(folder / "models").parent
+    (folder / "assets").mkdir()
+    frames = np.random.default_rng(0).integers(0, 255, (5, 128, 128, 3), np.uint8)
+    write_video(folder / "assets" / "door-open.mp4", frames)
+    yield from serve(Session(models, "cpu", assets=folder / "assets"))
+
+
+def open_tab(page: Page, url: str) -> None:
+    page.goto(url)
+    page.get_by_role("tab", name="Attention").click()
+    expect(maps(page)).to_have_count(1)
+    expect(page.locator("#attention-measured")).to_contain_text("Measured here")
+
+
+def maps(page: Page) -> Any:
+    return page.locator("#attention-map canvas.map")
+
+
+def pixel(page: Page, row: int, column: int, pane: int = 0) -> list[int]:
+    script = "(c, [x, y]) => [...c.getContext('2d').getImageData(x, y, 1, 1).data]"
+    found: list[int] = maps(page).nth(pane).evaluate(script, [column, row])
+    return found
+
+
+def test_a_map_is_drawn_pixel_by_pixel_and_read(page: Page, url: str) -> None:
+    open_tab(page, url)
+    assert maps(page).evaluate("c => [c.width, c.clientWidth]") == [ROWS_LENGTH] * 2
+    page.get_by_label("block walls").uncheck()
+    # A row of blocks sees its own block to the end, and nothing after it.
+    assert pixel(page, 33, 48)[3] == 255
+    assert pixel(page, 33, 49)[3] < 255
+    maps(page).hover(position={"x": 20, "y": 5})
+    readout = page.locator("#attention-map .readout")
+    expect(readout).to_contain_text("Weight masked: query 6, token (1, 1, 4)")
+    maps(page).hover(position={"x": 1, "y": 5})
+    expect(readout).to_contain_text("about 0.")
+    expect(readout).to_contain_text("key 2, BOV")
+
+
+def test_switches_change_the_picture_only(page: Page, url: str) -> None:
+    open_tab(page, url)
+    before = pixel(page, 300, 0)
+    page.get_by_label("prefix at a fifth").uncheck()
+    assert sum(pixel(page, 300, 0)[:3]) > sum(before[:3])
+    page.get_by_label("log scale").uncheck()
+    expect(page.locator("#attention-map figcaption")).to_contain_text("brightest from")
+    page.get_by_label("one pixel a weight").uncheck()
+    assert maps(page).evaluate("c => c.clientWidth") != ROWS_LENGTH
+
+
+def test_a_small_map_chooses_its_head(page: Page, url: str) -> None:
+    open_tab(page, url)
+    page.get_by_role("button", name="Layer 2, head 1").click()
+    expect(page.locator("#attention-measured")).to_contain_text("layer 2, head 1,")
+    expect(page.locator("#attention-heads [aria-pressed=true]")).to_have_count(1)
+    expect(page.get_by_label("Heads", exact=True)).to_have_value("head 1")
+
+
+def test_a_click_shows_where_a_query_looks(page: Page, url: str) -> None:
+    open_tab(page, url)
+    text = page.locator("#attention-look .text")
+    frames = page.locator("#attention-look canvas")
+    expect(frames).to_have_count(2)
+    frames.nth(1).focus()
+    frames.nth(1).press("ArrowRight")
+    expect(text).to_contain_text("makes token (2, 9, 10)")
+    frames.nth(0).click(position={"x": 3, "y": 3})
+    expect(text).to_contain_text("makes token (1, 1, 1)")
+    maps(page).click(position={"x": 10, "y": ROWS_LENGTH - 1})
+    expect(text).to_contain_text("makes token (2, 16, 16)")
+    maps(page).press("ArrowUp")
+    maps(page).press("Enter")
+    expect(text).to_contain_text("makes token (2, 16, 15)")
+
+
+def test_the_triangle_stands_beside_the_staircase(page: Page, url: str) -> None:
+    open_tab(page, url)
+    page.get_by_label("Next-token beside next-block").check()
+    expect(maps(page)).to_have_count(2)
+    expect(page.locator("#attention-map figcaption").nth(1)).to_have_text("token 1x1x1")
+    page.get_by_label("block walls").uncheck()
+    # The same row: a block sees to its end, a token sees no further than itself.
+    assert [pixel(page, 33, 40, pane)[3] == 255 for pane in (0, 1)] == [True, False]
+    expect(page.locator("#attention-look .line")).to_have_count(2)
+
+
+def test_the_map_can_be_taken_along(page: Page, url: str) -> None:
+    open_tab(page, url)
+    page.locator("#attention-export").click()
+    for kind in ("png", "npz"):
+        with page.expect_download() as download:
+            page.locator(f"#attention-{kind}").click()
+        assert download.value.suggested_filename == f"attention_1x1x16_layer1_head-mean.{kind}"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_phone_needs_no_sideways_scrolling(page: Page, url: str, theme: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_tab(page, f"{url}?__theme={theme}")
+    page.get_by_label("Next-token beside next-block").check()
+    expect(maps(page)).to_have_count(2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
