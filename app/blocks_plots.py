@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from app.blocks_measure import ShapeSpeed
 from app.blocks_plan import SHAPES
-from app.blocks_results import StoredSpeeds
+from app.blocks_results import FIGURES, StoredFigures
 from app.plots import chart_layout
 from nbp_core.config import Size3, format_block_shape
 from nbp_core.paper import FIGURE_6_7, TABLE1, TABLE3
@@ -88,19 +88,21 @@ def speeds_chart(speeds: Sequence[ShapeSpeed]) -> go.Figure:
     return figure
 
 
-def stored_chart(stored: Sequence[StoredSpeeds]) -> go.Figure:
-    """Our frames a second as stored with the project, by block shape."""
+def stored_chart(stored: Sequence[StoredFigures], key: str) -> go.Figure:
+    """One of our figures as kept with the project, by block shape, a colour for each model."""
     figure = go.Figure()
-    for index, speeds in enumerate(stored):
+    for index, figures in enumerate(stored):
+        values = figures.by_shape.get(key, {})
         figure.add_bar(
-            x=_names(speeds.frames_per_s),
-            y=list(speeds.frames_per_s.values()),
-            name=f"ours: {speeds.title}",
+            x=_names(values),
+            y=list(values.values()),
+            name=f"ours: {figures.title}",
             showlegend=True,
             marker={"color": _OURS[index % len(_OURS)]},
-            hovertemplate="%{y:.2f} frames a second<extra></extra>",
+            hovertemplate="%{x}: %{y:.3g}<extra></extra>",
         )
-    figure.update_layout(**_ours("frames a second"))
+    figure.update_layout(**_ours(FIGURES[key]))
+    figure.update_xaxes(categoryorder="array", categoryarray=_names(SHAPES))
     return figure
 
 

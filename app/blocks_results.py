@@ -1,59 +1,69 @@
-"""Measured speeds by block shape that are stored with the project: results/*.json of `bench`."""
+"""Figures by block shape that are kept with the project: results/*.json of kind bench or blocks."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from nbp_core.config import Size3, parse_block_shape
+from nbp_core.results import ResultFile, Row, read_results
 
 RESULTS: Final = Path(__file__).resolve().parents[1] / "results"
+FIGURES: Final = {
+    "frames_s": "frames a second, tokenizer included",
+    "fvd": "FVD, lower is better",
+    "loss": "validation loss, lower is better",
+}
+"""What a file may hold of a block shape, in words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoredSpeeds:
-    """One model on one machine, whole clips, tokenizer included."""
+class StoredFigures:
+    """Those of one model in one file."""
 
     model: str
-    device: str
     weights: str
-    date: str
-    frames_per_s: dict[Size3, float]
+    file: ResultFile
+    by_shape: dict[str, dict[Size3, float]]
+    """For each key of FIGURES that is there, the figure of each block shape."""
 
     @property
     def title(self) -> str:
-        """What was measured, in words."""
-        return f"{self.model} on {self.device}, {self.date}"
+        """Which model, where and when."""
+        return f"{self.model} on {self.file.device}, {self.file.date}"
 
 
-def stored(folder: Path = RESULTS) -> list[StoredSpeeds]:
-    """What the files of a folder hold; files of other kinds are passed over."""
-    found = []
-    for path in sorted(folder.glob("*.json")):
+def stored(folder: Path = RESULTS) -> list[StoredFigures]:
+    """What the files of a folder hold. The Results tab names those that are broken."""
+    return [figures for file in read_results(folder)[0] for figures in _of_file(file)]
+
+
+def _of_file(file: ResultFile) -> Iterator[StoredFigures]:
+    # A bench's rows are single steps; its clips are whole ones.
+    rows = {"bench": file.more.get("clips", ()), "blocks": file.rows}.get(file.kind, ())
+    models = dict.fromkeys(
+        (str(row.get("model")), str(row.get("weights", file.weights))) for row in rows
+    )
+    for model, weights in models:
+        mine = [
+            row for row in rows
+            if (str(row.get("model")), str(row.get("weights", file.weights))) == (model, weights)
+        ]  # fmt: skip
+        by_shape = {key: values for key in FIGURES if (values := _values(mine, key))}
+        if by_shape:
+            yield StoredFigures(model=model, weights=weights, file=file, by_shape=by_shape)
+
+
+def _values(rows: list[Row], key: str) -> dict[Size3, float]:
+    values = {}
+    for row in rows:
+        value = row.get(key)
         try:
-            report = json.loads(path.read_text())
-            if report["kind"] == "bench":
-                found += _speeds(report)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # the Results tab names the files that are broken
-    return found
-
-
-def _speeds(report: dict[str, Any]) -> list[StoredSpeeds]:
-    models = dict.fromkeys((clip["model"], clip["weights"]) for clip in report["clips"])
-    return [
-        StoredSpeeds(
-            model=model,
-            device=report["device"],
-            weights=weights,
-            date=report["date"],
-            frames_per_s={
-                parse_block_shape(clip["block"]): float(clip["frames_s"])
-                for clip in report["clips"]
-                if (clip["model"], clip["weights"]) == (model, weights)
-            },
-        )
-        for model, weights in models
-    ]
+            shape = parse_block_shape(str(row.get("block")))
+        except ValueError:
+            continue
+        if isinstance(value, int | float):
+            values[shape] = float(value)
+    return values

@@ -12,7 +12,7 @@ from app import blocks_measure, blocks_plan
 from app.blocks_html import BLOCKS_TEMPLATE
 from app.blocks_measure import BlockSpeeds
 from app.blocks_plots import paper_chart, speeds_chart, stored_chart
-from app.blocks_results import stored
+from app.blocks_results import FIGURES, StoredFigures, stored
 from app.blocks_script import BLOCKS_JS
 from app.controls import refusal
 from app.jobs import JobState, JobView
@@ -36,8 +36,8 @@ block predicts the token at the same place of the next block. Choose how to cut,
 steps.
 """
 _NONE_STORED: Final = (
-    "No measured speeds by block shape are stored with this copy of the project yet; the button"
-    " below measures them here and now with the model chosen at the top of the page."
+    "No measured figures by block shape are stored with this copy of the project yet; the button"
+    " below measures speeds here and now with the model chosen at the top of the page."
 )
 
 
@@ -97,10 +97,12 @@ class BlocksTab:
                 gr.Markdown("### Measured by this project")
                 kept = stored()
                 if kept:
-                    gr.Plot(
-                        stored_chart(kept), show_label=False, elem_id="blocks-stored",
-                        elem_classes="blocks-chart",
-                    )  # fmt: skip
+                    for key in FIGURES:
+                        if any(key in figures.by_shape for figures in kept):
+                            gr.Plot(
+                                stored_chart(kept, key), show_label=False,
+                                elem_id=f"blocks-stored-{key}", elem_classes="blocks-chart",
+                            )  # fmt: skip
                     gr.Markdown(_stored_words(kept), elem_classes="quiet")
                 else:
                     gr.Markdown(_NONE_STORED, elem_id="blocks-none")
@@ -211,9 +213,12 @@ def _sentence(error: ValueError) -> str:
     return text[0].upper() + text[1:].rstrip(".") + "."
 
 
-def _stored_words(kept: list[Any]) -> str:
-    weights = "; ".join(f"{speeds.title}: weights {speeds.weights}" for speeds in kept)
-    return f"Whole clips, tokenizer included, medians. {weights}."
+def _stored_words(kept: list[StoredFigures]) -> str:
+    return "  \n".join(
+        f"{figures.title}: {figures.file.title}, weights {figures.weights},"
+        f" `{figures.file.command}`."
+        for figures in kept
+    )
 
 
 def _paper_words() -> str:

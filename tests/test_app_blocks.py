@@ -178,19 +178,45 @@ def test_the_page_follows_a_measurement(tab: BlocksTab) -> None:
         tab.measure("none")
 
 
-def test_stored_speeds_are_those_of_bench(tmp_path: Path) -> None:
+def write_results(folder: Path) -> None:
+    head = {"title": "Speed", "device": "some CPU", "weights": "named", "date": "2026-01-02"}
+    head["command"] = "python -m nbp_core bench"
     clip = {"model": "tiny", "weights": "0123abcd", "block": "1x1x16", "frames_s": 5.5}
-    report = {
-        "kind": "bench", "device": "some CPU", "date": "2026-01-02",
-        "clips": [clip, {**clip, "block": "1x1x1", "frames_s": 1.0}, {**clip, "model": "small"}],
+    step = {
+        "model": "tiny", "weights": "0123abcd", "block": "1x1x16", "protocol": "k600",
+        "num_steps": 48, "step_ms": 3.0, "total_s": 0.1,
     }  # fmt: skip
-    (tmp_path / "bench.json").write_text(json.dumps(report))
-    (tmp_path / "torn.json").write_text('{"kind": "bench"')
-    (tmp_path / "other.json").write_text('{"kind": "table1", "rows": []}')
-    tiny, small = stored(tmp_path)
-    assert tiny.frames_per_s == {(1, 1, 16): 5.5, (1, 1, 1): 1.0}
-    assert (tiny.title, small.model) == ("tiny on some CPU, 2026-01-02", "small")
-    assert [trace.name for trace in stored_chart([tiny, small]).data] == [
-        "ours: tiny on some CPU, 2026-01-02", "ours: small on some CPU, 2026-01-02",
-    ]  # fmt: skip
+    clips = [clip, {**clip, "block": "1x1x1", "frames_s": 1.0}, {**clip, "block": "row"}]
+    bench = {**head, "kind": "bench", "rows": [step], "clips": clips}
+    losses = [
+        {"model": "ntp", "block": "1x1x1", "loss": 5.0, "fvd": None},
+        {"model": "nbp", "block": "1x1x16", "loss": 5.5},
+    ]
+    (folder / "bench.json").write_text(json.dumps(bench))
+    (folder / "loss.json").write_text(json.dumps({**head, "kind": "blocks", "rows": losses}))
+    (folder / "torn.json").write_text('{"kind": "bench"')
+
+
+def test_stored_figures_are_those_of_bench_and_of_experiments(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    tiny, ntp, nbp = stored(tmp_path)
+    assert tiny.by_shape == {"frames_s": {(1, 1, 16): 5.5, (1, 1, 1): 1.0}}
+    assert (tiny.weights, ntp.weights) == ("0123abcd", "named")
+    assert ntp.by_shape == {"loss": {(1, 1, 1): 5.0}}
+    assert nbp.by_shape == {"loss": {(1, 1, 16): 5.5}}
+    (speed,) = stored_chart([tiny], "frames_s").data
+    assert speed.name == "ours: tiny on some CPU, 2026-01-02"
     assert stored(tmp_path / "nowhere") == []
+
+
+def test_stored_figures_are_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_results(tmp_path)
+    kept = stored(tmp_path)
+    monkeypatch.setattr("app.tab_blocks.stored", lambda: kept)
+    session, _ = fake_session(tmp_path / "models")
+    with gr.Blocks() as blocks:
+        BlocksTab(session, blocks, gr.Dropdown(["fake"], value="fake"))
+    ids = {block.elem_id for block in blocks.blocks.values()}
+    session.close()
+    assert {"blocks-stored-frames_s", "blocks-stored-loss"} <= ids
+    assert not {"blocks-stored-fvd", "blocks-none"} & ids
