@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import struct
 import subprocess
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +37,13 @@ _VIDEO_MAGIC = re.compile(
     rb"|\x1a\x45\xdf\xa3|RIFF....AVI |OggS|\x00\x00\x01\xba",
     re.DOTALL,
 )
+
+
+# What Pillow's readers raise when they stumble over nonsense.
+_DAMAGE = (
+    OSError, SyntaxError, EOFError, ValueError, TypeError, ArithmeticError, LookupError,
+    struct.error, zlib.error,
+)  # fmt: skip
 
 
 class MediaError(ValueError):
@@ -85,7 +94,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = MAX_PIXELS // 1_000_000
         raise MediaError(f"{path.name} is too large: the limit is {limit} megapixels.") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except _DAMAGE as error:
         raise MediaError(
             f"{path.name} is not a picture that can be read (PNG, JPEG, WebP, GIF, BMP, TIFF)."
         ) from error
@@ -93,7 +102,9 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         _check_pixels(path.name, *image.size)
         try:
             yield image
-        except (OSError, SyntaxError, EOFError) as error:
+        except MediaError:
+            raise
+        except _DAMAGE as error:
             raise MediaError(f"{path.name} is damaged: it cannot be read to its end.") from error
 
 
