@@ -16,7 +16,7 @@ from gradio_client.exceptions import AppError  # type: ignore[import-untyped]
 from PIL import Image
 
 from app import ui
-from app.security import check_host, parse_auth
+from app.security import check_host, check_tools, default_host, parse_auth
 from app.session import Session
 from nbp_core.video import read_video
 from tests.app_fakes import FakePipeline, fake_session
@@ -43,7 +43,7 @@ def client(studio: tuple[str, Session, FakePipeline]) -> Client:
 
 def test_few_endpoints_are_public(client: Client) -> None:
     info: Any = client.view_api(return_format="dict", print_info=False)
-    assert sorted(info["named_endpoints"]) == ["/generate", "/tokenize"]
+    assert sorted(info["named_endpoints"]) == ["/attention", "/compare", "/generate", "/tokenize"]
     names = [p["parameter_name"] for p in info["named_endpoints"]["/generate"]["parameters"]]
     assert names[:4] == ["model", "start", "action", "picture"]
     assert info["unnamed_endpoints"] == {}
@@ -114,6 +114,42 @@ def test_a_host_without_a_password_is_refused() -> None:
         parse_auth("user")
 
 
+def test_a_space_is_served_where_its_gate_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_host() == "127.0.0.1"
+    monkeypatch.setenv("SPACE_ID", "somebody/studio")
+    assert default_host() == "0.0.0.0"
+    check_host(default_host(), None)
+
+
+def test_tools_without_their_package_are_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.security.find_spec", lambda name: None)
+    check_tools(False)
+    with pytest.raises(ValueError, match=r"pip install 'gradio\[mcp\]'\.$"):
+        check_tools(True)
+
+
+def test_eight_visitors_at_once_are_served_in_order(
+    studio: tuple[str, Session, FakePipeline],
+) -> None:
+    url, session, pipeline = studio
+    visitors = [Client(url, verbose=False) for _ in range(8)]
+    pipeline.step_s = 0.002
+    calls = [
+        visitor.submit(seed=seed, block="1x16x16", api_name="/generate")
+        for seed, visitor in enumerate(visitors)
+    ]
+    answers = [call.result(timeout=100) for call in calls]
+    pipeline.step_s = 0
+    assert [settings["sampling"]["seed"] for _, settings in answers] == list(range(8))
+    assert len({Path(clip).read_bytes() for clip, _ in answers}) == 8
+    outcomes = [view.result for view in reversed(session.jobs.finished())][-8:]
+    assert {outcome.manifest["sampling"]["seed"] for outcome in outcomes} == set(range(8))
+    written = [outcome.settings.stat().st_mtime_ns for outcome in outcomes]
+    assert written == sorted(written), "first come, first served"
+
+
 def test_importing_app_py_does_nothing() -> None:
     spec = importlib.util.spec_from_file_location("app_script", ROOT / "app.py")
     assert spec is not None
@@ -127,3 +163,14 @@ def test_app_py_refuses_an_open_host_in_one_sentence() -> None:
     assert done.returncode == 2
     assert "Serving on 0.0.0.0 lets others in" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_tokenize_gives_what_came_back_and_the_figures(client: Client, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), "teal").save(tmp_path / "teal.png")
+    file, figures = client.predict(file=handle_file(tmp_path / "teal.png"), api_name="/tokenize")
+    assert Image.open(file).size == (128, 128)
+    assert figures["codes_used"] == 256
+    assert figures["source"] == "teal.png"
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
+    with pytest.raises(AppError, match=r"^torn\.png is not a picture"):
+        client.predict(file=handle_file(tmp_path / "torn.png"), api_name="/tokenize")

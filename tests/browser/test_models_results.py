@@ -1,0 +1,94 @@
+"""Models and Results as a visitor sees them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Page, expect
+
+from app.session import Session
+from tests.browser.conftest import PATIENCE_MS, serve
+from tests.small_models import save_pipeline
+from tests.test_app_results import BENCH, LOG
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    save_pipeline(tmp_path / "models")
+    (tmp_path / "models" / "torn").mkdir()
+    (tmp_path / "models" / "tiny" / "README.md").write_text("# t\n\nMade for <b>tests</b>.\n")
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    (tmp_path / "results" / "training").mkdir(parents=True)
+    (tmp_path / "results" / "bench.json").write_text(json.dumps(BENCH))
+    (tmp_path / "results" / "training" / "tiny.jsonl").write_text(LOG)
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def url(models: Path, results: Path) -> Iterator[str]:
+    yield from serve(Session(models, "cpu", results=results, is_local=True))
+
+
+def test_models_are_listed_and_a_new_one_is_found(page: Page, url: str, models: Path) -> None:
+    page.goto(url)
+    page.get_by_role("tab", name="Models").click()
+    listed = page.locator("#model-list")
+    expect(listed.get_by_role("heading", name="tiny")).to_be_visible()
+    expect(listed).to_contain_text("Model folder 'torn' has no config.json.")
+    expect(listed).to_contain_text("Made for <b>tests</b>.")
+    expect(listed).to_contain_text("XL (random weights: speed only)")
+    page.get_by_role("button", name="Compute fingerprints").click()
+    expect(page.locator("#models-status")).to_contain_text("Done.")
+    expect(listed).to_contain_text("(sha256)")
+    shutil.copytree(models / "tiny", models / "twin")
+    page.get_by_role("button", name="Refresh").click()
+    expect(listed.get_by_role("heading", name="twin")).to_be_visible()
+    page.locator("#model input").click()
+    expect(page.get_by_role("option", name="twin")).to_be_visible()
+
+
+def test_a_path_that_is_not_there_is_refused(page: Page, url: str) -> None:
+    page.goto(url)
+    page.get_by_role("tab", name="Models").click()
+    page.get_by_role("button", name="Convert here").click()
+    page.locator("#convert-file textarea, #convert-file input").fill("/nowhere/at/all.pt")
+    page.locator("#convert-name textarea, #convert-name input").fill("new")
+    page.get_by_role("button", name="Convert", exact=True).click()
+    toast = page.get_by_test_id("toast-body")
+    expect(toast).to_contain_text("Give the path of a released file")
+
+
+def test_results_tell_the_paper_from_ours(page: Page, url: str) -> None:
+    page.goto(url)
+    page.get_by_role("tab", name="Results").click()
+    table = page.locator("#results-table1 table")
+    expect(table.locator("td.paper").filter(has_text="8.89")).to_have_count(1)
+    expect(table.locator("td.here").filter(has_text="48")).to_have_count(1)
+    legend = page.locator("#results-speed .legend")
+    expect(legend).to_contain_text("paper, one A100: 1x1x16")
+    expect(legend).to_contain_text("measured here: 1x1x16")
+    expect(page.locator("#results-training .scatterlayer .trace")).to_have_count(3)
+    expect(page.locator("#results-repeat")).to_contain_text("bench --presets XL")
+
+
+@pytest.mark.parametrize("tab", ["Models", "Results"])
+def test_a_phone_needs_no_sideways_scrolling(page: Page, url: str, tab: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(url)
+    page.get_by_role("tab", name=tab).click()
+    expect(
+        page.get_by_role("heading", name={"Models": "tiny", "Results": "Table 1"}[tab]).first
+    ).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

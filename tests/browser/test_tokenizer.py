@@ -1,0 +1,92 @@
+"""Tokenizer as a visitor sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Page, expect
+
+from nbp_core.video import write_video
+from tests.browser.conftest import PATIENCE_MS, Studio
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+def open_tab(page: Page, url: str) -> None:
+    page.goto(url)
+    page.get_by_role("tab", name="Tokenizer").click()
+    expect(page.locator("#tokenizer-status")).to_contain_text("Ready.")
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    write_video(tmp_path / "noise.mp4", rng.integers(0, 256, (20, 64, 96, 3), np.uint8))
+    return tmp_path / "noise.mp4"
+
+
+def test_a_clip_goes_to_tokens_and_back(page: Page, studio: Studio, clip: Path) -> None:
+    open_tab(page, studio.url)
+    page.locator("#tokenizer-clip input[type=file]").set_input_files(clip)
+    expect(page.locator("#tokenizer-clip video")).to_be_visible()
+    page.get_by_role("button", name="Tokenize").click()
+    expect(page.locator("#tokenizer-status")).to_contain_text("Done.")
+    figures = page.locator("#round-trip .figures")
+    expect(figures).to_contain_text("256 of 4,096")
+    expect(figures).to_contain_text("more than 17 frames; its first 17 are used")
+    expect(figures).to_contain_text("the middle square of noise.mp4")
+    expect(page.locator("#pair img")).to_have_count(2)
+    wide = "img => img.complete && img.naturalWidth === 512"
+    assert all(page.locator("#pair img").nth(i).evaluate(wide) for i in range(2))
+    first = page.locator("#pair img").first.get_attribute("src")
+    page.locator("#tokenizer-frame input[type=range]").fill("17")
+    expect(page.locator("#pair img").first).not_to_have_attribute("src", first or "")
+    page.get_by_role("tab", name="Clips", exact=True).click()
+    for name in ("#original-clip", "#back-clip"):
+        page.wait_for_function(f"document.querySelector('{name} video').readyState >= 2")
+        assert page.locator(f"{name} video").evaluate("v => [v.loop, v.videoWidth]") == [True, 512]
+    page.get_by_role("tab", name="Tokens").click()
+    expect(page.get_by_alt_text("Token map of latent frame 5")).to_be_visible()
+    page.get_by_role("tab", name="By frame").click()
+    expect(page.locator("#quality-curve .scatterlayer .trace")).to_have_count(2)
+    with page.expect_download() as download:
+        page.locator("#get-figures").click()
+    assert download.value.suggested_filename == "figures.json"
+
+
+def test_a_picture_needs_no_clip(page: Page, studio: Studio, tmp_path: Path) -> None:
+    Image.new("RGB", (90, 70), "teal").save(tmp_path / "teal.png")
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_tab(page, studio.url)
+    page.get_by_label("a picture").check()
+    page.locator("#tokenizer-picture input[type=file]").set_input_files(tmp_path / "teal.png")
+    page.get_by_role("button", name="Tokenize").click()
+    expect(page.locator("#tokenizer-status")).to_contain_text("Done.")
+    expect(page.locator("#round-trip .figures")).to_contain_text("One picture")
+    expect(page.get_by_role("tab", name="By frame")).to_have_count(0)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_generated_clip_can_be_sent_through(page: Page, studio: Studio) -> None:
+    page.goto(studio.url)
+    expect(page.locator("#status")).to_contain_text("Ready.")
+    page.locator("#go").click()
+    expect(page.locator("#status")).to_contain_text("Done.")
+    page.get_by_role("tab", name="Tokenizer").click()
+    page.get_by_label("a clip made here").check()
+    expect(page.locator("#tokenizer-made input")).to_have_value("door-open_fake_1x1x16_seed42")
+    page.get_by_role("button", name="Tokenize").click()
+    expect(page.locator("#tokenizer-status")).to_contain_text("Done.")
+    expect(page.locator("#round-trip .figures")).to_contain_text("All 17 frames are used")
+
+
+def test_a_missing_file_is_refused_in_one_sentence(page: Page, studio: Studio) -> None:
+    open_tab(page, studio.url)
+    page.get_by_role("button", name="Tokenize").click()
+    toast = page.get_by_test_id("toast-body")
+    expect(toast).to_contain_text("Choose a clip, or one of the examples.")
