@@ -50,6 +50,11 @@ def choices(session: Session) -> list[tuple[str, str]]:
     ]
 
 
+def shown_with(key: str, model: str | None) -> tuple[str, str]:
+    """What tells one opening from another: a clip made here brings its own model."""
+    return key, "" if key.startswith(_MADE) else model or ""
+
+
 def find(session: Session, key: str | None, model: str | None, upload: str | None) -> Clip:
     """The clip of a key. One that was made here is looked at with the model that made it.
 

@@ -75,13 +75,14 @@ class Views:
         began = time.perf_counter()
         view = pipeline.attention(tokens_thw, clip.action, block_shape)
         seconds = time.perf_counter() - began
-        fingerprint = str(pipeline.identity.get("sha256", ""))[:8]
+        identity = pipeline.identity
+        which = str(identity.get("sha256", ""))[:8] or str(identity.get("weights", ""))
         opened = Opened(
             view=view,
             thumbnails=view.thumbnails(),
             seconds=seconds,
             weights=f"{device_words(pipeline)}, with weights {pipeline.name}"
-            + (f" ({fingerprint})" if fingerprint else "")
+            + (f" ({which})" if which else "")
             + f" and tokenizer {pipeline.tokenizer_name}",
         )
         with self._lock:

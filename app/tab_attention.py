@@ -46,6 +46,7 @@ class AttentionTab:
         tab.select(self.enter, [*source, *listed], [page.clip, page.newest, *opened], **_OWN)
         page.clip.input(self.open, source, opened, **_OWN)
         page.upload.upload(self.open, source, opened, **_OWN)
+        page.model.input(self.follow_model, [*source, page.shown], opened, **_OWN)
         changes = [page.beside.input, page.action.input, page.block.input]
         gr.on(changes, self.show, chosen, [*seen, page.heads], **_OWN)
         gr.on([page.layer.input, page.head.input], self.show_head, chosen, seen, **_OWN)
@@ -92,9 +93,22 @@ class AttentionTab:
         }
         if not chosen:
             return {**updates, page.measured: NO_CLIP}
-        if (chosen, model) == tuple(shown):
+        if attention_clips.shown_with(chosen, model) == tuple(shown):
             return updates
         return {**self.open(chosen, upload, model, beside), **updates}
+
+    def follow_model(
+        self,
+        key: str | None,
+        upload: str | None,
+        model: str | None,
+        beside: bool,
+        shown: tuple[str, str],
+    ) -> Updates:
+        """Another model in the header: it reads the clip anew, if the clip is not its own."""
+        if key is None or not shown[0] or attention_clips.shown_with(key, model) == tuple(shown):
+            return {self.page.place: gr.skip()}
+        return self.open(key, upload, model, beside)
 
     def open(self, key: str | None, upload: str | None, model: str | None, beside: bool) -> Updates:
         """Another clip: everything starts from its own settings."""
@@ -102,6 +116,8 @@ class AttentionTab:
         box = {page.upload: gr.Video(visible=key == UPLOAD)}
         if key == UPLOAD and upload is None:
             return box
+        if self.session.jobs.length:
+            gr.Info("The clip is opened as soon as the engine is free.", title="")
         choice = Choice(key, upload, model, beside, "", "", 1, "mean", NO_PLACE)
         try:
             clip = attention_clips.find(self.session, key, model, upload)
@@ -122,7 +138,7 @@ class AttentionTab:
         actions = controls.action_choices(pipeline.actions)
         return {
             **box,
-            page.shown: (key, model),
+            page.shown: attention_clips.shown_with(key or "", model),
             page.action: gr.Dropdown(choices=actions, value=clip.action or ""),
             page.block: gr.Dropdown(choices=blocks, value=blocks[0][1]),
             page.layer: gr.Dropdown(choices=layers, value=1),

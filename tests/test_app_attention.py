@@ -107,8 +107,10 @@ def test_the_clip_just_made_is_opened_in_its_own_blocks(tab: AttentionTab) -> No
     assert clip.frames_THWC.shape == (17, 128, 128, 3)
     # Coming back, nothing is sent again; a visitor's own choice stays.
     key = updates["clip"]["value"]
-    again = enter(tab, key, newest=key, shown=(key, "tiny"))
+    again = enter(tab, key, newest=key, shown=updates["shown"])
     assert set(again) == {"clip", "newest"}
+    other_model = tab.follow_model(key, None, "other", False, updates["shown"])
+    assert list(other_model) == [tab.page.place], "a clip made here keeps its model"
     other = enter(tab, "bundled:door-open.mp4", newest=key)
     assert other["clip"]["value"] == "bundled:door-open.mp4"
     assert other["block"]["value"] == "1x1x16"
