@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 def main() -> None:
     """Reads the options, builds the page and serves it until Ctrl+C."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to serve on (127.0.0.1)")
+    parser.add_argument("--host", default=security.default_host(), help="address to serve on")
     parser.add_argument("--port", type=int, default=7860, help="port to serve on (7860)")
     parser.add_argument("--models", type=Path, default=HERE / "weights", help="folder of models")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -23,8 +23,10 @@ def main() -> None:
         "--cosmos", type=Path, help="folder of Cosmos' TorchScript files, whose code is run"
     )
     parser.add_argument("--auth", metavar="USER:PASS", help="ask visitors for a password")
+    parser.add_argument("--mcp", action="store_true", help="offer the studio to agents as tools")
     options = parser.parse_args()
     try:
+        security.check_tools(options.mcp)
         auth = security.parse_auth(options.auth)
         security.check_host(options.host, auth)
     except ValueError as error:
@@ -41,7 +43,8 @@ def main() -> None:
         cosmos=options.cosmos,
     )
     try:
-        ui.launch(ui.build(session), options.host, options.port, auth)
+        page = ui.build(session)
+        ui.launch(page, options.host, options.port, auth, mcp_server=options.mcp)
     finally:
         session.close()
 

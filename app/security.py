@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from importlib.util import find_spec
+
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
@@ -49,7 +52,23 @@ def parse_auth(text: str | None) -> tuple[str, str] | None:
     return user, password
 
 
+def is_space() -> bool:
+    """Whether this runs as a Hugging Face Space, whose own gate decides who comes in."""
+    return "SPACE_ID" in os.environ
+
+
+def default_host() -> str:
+    """This machine alone; in a Space, the address its gate asks for."""
+    return "0.0.0.0" if is_space() else LOCAL_HOSTS[0]
+
+
+def check_tools(wanted: bool) -> None:
+    """Raises ValueError when tools for agents (MCP) are wanted and their package is missing."""
+    if wanted and find_spec("mcp") is None:
+        raise ValueError("--mcp needs one more package: python -m pip install 'gradio[mcp]'.")
+
+
 def check_host(host: str, auth: tuple[str, str] | None) -> None:
     """Raises ValueError for an address that others can reach while nobody is asked who they are."""
-    if host not in LOCAL_HOSTS and auth is None:
+    if host not in LOCAL_HOSTS and auth is None and not is_space():
         raise ValueError(f"Serving on {host} lets others in: set --auth USER:PASS as well.")
