@@ -6,6 +6,7 @@ Pixels come from a small bundled tokenizer, since noise needs no good one, and e
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import cv2
 import numpy as np
@@ -32,6 +33,7 @@ def random_transformer(preset: str, device: str, dtype: torch.dtype) -> BlockTra
     return model.eval()
 
 
+@cache
 def num_parameters(config: TransformerConfig) -> int:
     """Parameters of a transformer, counted without building it."""
     with torch.device("meta"):
