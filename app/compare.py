@@ -11,7 +11,7 @@ from app.exports import RESULT_SCALE
 from app.generate import device_words
 from app.jobs import Job
 from app.request import Request, file_stem
-from nbp_core.config import CLIP_FPS, Size3
+from nbp_core.config import CLIP_FPS, Size3, format_block_shape
 from nbp_core.paper import TABLE1
 from nbp_core.race import Lap, Race, RaceRequest, race
 from nbp_core.video import write_video
@@ -40,6 +40,15 @@ class RaceOutcome:
     figures: Path
     report: dict[str, Any]
     measured: str
+
+
+def check_model(pipeline: VideoPipeline) -> None:
+    """Raises ValueError for a model that was trained for a single block shape."""
+    if len(pipeline.block_shapes) == 1:
+        raise ValueError(
+            f"Model {pipeline.name!r} makes blocks of"
+            f" {format_block_shape(pipeline.block_shapes[0])} only, so nothing can race against it; choose an elastic model, such as tiny."
+        )
 
 
 def check_race(request: Request, shapes: Pair) -> RaceRequest:

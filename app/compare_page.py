@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gradio as gr
 
 from app import compare_view, controls
@@ -14,6 +16,14 @@ from nbp_core.config import CLIP_FRAMES
 _STARTS = [("an action", "action"), ("a first frame", "frame"), ("five frames", "clip")]
 FIRST, SECOND = "1x1x1", "1x1x16"
 """The blocks that race unless others are chosen: the paper's baseline and its method."""
+
+
+def usual_pair(offered: Sequence[str], first: str = FIRST, second: str = SECOND) -> tuple[str, str]:
+    """The wanted blocks where they are offered, else the smallest and the largest."""
+    return (
+        first if first in offered else offered[0],
+        second if second in offered else offered[-1],
+    )
 
 
 class ComparePage:
@@ -45,12 +55,13 @@ class ComparePage:
     def _build_runners(self) -> None:
         steps = controls.count_steps(self.session, self.model.value, "action", CLIP_FRAMES)
         choices = controls.block_choices(steps)
+        first, second = usual_pair([value for _, value in choices])
         self.first = gr.Dropdown(
-            choices, value=FIRST, label="First runner", elem_id="race-first", filterable=False,
+            choices, value=first, label="First runner", elem_id="race-first", filterable=False,
             info="The slower one; one token a step is next-token prediction.",
         )  # fmt: skip
         self.second = gr.Dropdown(
-            choices, value=SECOND, label="Second runner", elem_id="race-second", filterable=False,
+            choices, value=second, label="Second runner", elem_id="race-second", filterable=False,
             info="The faster one; speed-ups are those of the second over the first.",
         )  # fmt: skip
 

@@ -9,7 +9,7 @@ import gradio as gr
 
 from app import compare, compare_view, controls
 from app.compare import RaceOutcome
-from app.compare_page import ComparePage
+from app.compare_page import ComparePage, usual_pair
 from app.compare_plots import steps_chart, tokens_chart
 from app.controls import refusal
 from app.jobs import Job
@@ -129,6 +129,7 @@ class CompareTab:
         settings = dict(zip(_INPUTS, values, strict=True))
         request = make_request(**settings, block=first, num_frames=CLIP_FRAMES)
         shapes = parse_block_shape(first), parse_block_shape(second)
+        compare.check_model(self.session.pipeline(request.model))
         compare.check_race(request, shapes)
         return self.session.jobs.submit(
             partial(compare.run, self.session, request, shapes), request
@@ -180,12 +181,12 @@ class CompareTab:
         """Counts the steps anew and offers what the model can do; keeps what still fits."""
         steps = controls.count_steps(self.session, model, start, CLIP_FRAMES)
         choices = controls.block_choices(steps)
-        offered = [value for _, value in choices]
+        first, second = usual_pair([value for _, value in choices], first, second)
         names = controls.action_names(self.session, model)
         kept = action if action in ("", *names) else controls.favourite(start, names)
         return (
-            gr.Dropdown(choices=choices, value=first if first in offered else offered[0]),
-            gr.Dropdown(choices=choices, value=second if second in offered else offered[-1]),
+            gr.Dropdown(choices=choices, value=first),
+            gr.Dropdown(choices=choices, value=second),
             gr.Dropdown(choices=controls.action_choices(names), value=kept),
         )
 

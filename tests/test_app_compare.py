@@ -166,6 +166,15 @@ def test_the_endpoint_refuses_in_one_sentence(
         tab.compare(**{"first": "1x1x1", "second": "1x4x16", **VALUES, **changes})
 
 
+def test_a_model_of_one_block_shape_cannot_race(studio: Studio) -> None:
+    session, pipeline = studio
+    pipeline.block_shapes = ((1, 1, 16),)
+    with gr.Blocks() as blocks:
+        tab = CompareTab(session, blocks, gr.Dropdown(["fake"], value="fake"))
+    with pytest.raises(gr.Error, match="makes blocks of 1x1x16 only"):
+        tab.compare("1x1x16", "1x1x16", **VALUES)
+
+
 def test_the_page_follows_a_race_to_its_result(tab: CompareTab) -> None:
     page = tab.page
     begun = tab.begin("1x1x16", "1x4x16", *VALUES.values())

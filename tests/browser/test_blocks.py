@@ -1,0 +1,109 @@
+"""Blocks as a visitor sees it: a cut, its steps, its mask, refusals, a measurement."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import PATIENCE_MS, Studio
+
+expect.set_options(timeout=PATIENCE_MS)
+
+SHARE = """(canvas, rgb) => {
+  const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  let count = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    count += [0, 1, 2].every((c) => Math.abs(data[i + c] - rgb[c]) < 4) && data[i + 3] > 60;
+  }
+  return count / (data.length / 4);
+}"""
+NEW, FED, BLUE = [230, 159, 0], [0, 158, 115], [0, 114, 178]
+
+
+def open_blocks(page: Page, url: str) -> None:
+    page.goto(url)
+    expect(page.locator("#status")).to_contain_text("Ready.")
+    page.get_by_role("tab", name="Blocks").click()
+    expect(page.locator("#blocks-picture .told")).to_contain_text("Step ")
+
+
+def test_a_row_is_followed_step_by_step(page: Page, studio: Studio) -> None:
+    open_blocks(page, studio.url)
+    told = page.locator("#blocks-picture .told")
+    expect(told).to_have_text(re.compile(r"Step 18 of 95: block 3 of 80, 16 tokens at once; each"))
+    expect(told).to_contain_text("frame 1, row 2, column 9 to frame 1, row 3, column 9")
+    grid = page.locator("#blocks-picture canvas.grid")
+    assert grid.evaluate(SHARE, NEW) > 0.004
+    assert grid.evaluate(SHARE, FED) > 0.004
+    page.get_by_role("button", name="One step on").click()
+    expect(told).to_contain_text("Step 19 of 95: block 4 of 80")
+    grid.focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(told).to_contain_text("15 placeholders in the places of block 1 predict it")
+    page.get_by_role("slider", name="Step").fill("1")
+    expect(told).to_contain_text("one token of block 1; it is predicted by the start sign")
+    page.locator("#blocks-picture .play").click()
+    expect(told).to_contain_text("Step 95 of 95: block 80 of 80")
+    expect(page.locator("#blocks-picture .play")).to_have_text("Play")
+
+
+def test_other_shapes_and_a_given_frame(page: Page, studio: Studio) -> None:
+    open_blocks(page, studio.url)
+    told = page.locator("#blocks-picture .told")
+    page.get_by_label("frame 1x16x16: 260 steps").check()
+    expect(told).to_contain_text("of 260")
+    expect(page.locator("#blocks-numbers")).to_contain_text("4, 256.0x fewer than 1,024")
+    page.get_by_label("the first frame").check()
+    expect(told).to_contain_text("of 4")
+    page.get_by_label("Height").fill("4")
+    expect(told).to_contain_text("of 16")
+    expect(page.get_by_label("4 rows 1x4x16")).to_be_checked()
+    page.get_by_label("Height").fill("3")
+    refusal = page.get_by_role("alert").filter(has_text="does not tile")
+    expect(refusal).to_contain_text("these do: 1x1x1, 1x1x8, 1x1x16")
+    expect(told).to_contain_text("of 16")
+    page.get_by_label("Height").fill("8")
+    expect(told).to_contain_text("of 8")
+    expect(refusal).to_have_count(0)
+
+
+def test_the_mask_answers(page: Page, studio: Studio) -> None:
+    open_blocks(page, studio.url)
+    mask = page.locator("#blocks-picture canvas.mask")
+    assert 0.4 < mask.evaluate(SHARE, BLUE) < 0.6, "about half of the square may be looked at"
+    read = page.locator("#blocks-picture .read")
+    box = mask.bounding_box()
+    assert box
+    mask.hover(position={"x": box["width"] - 3, "y": 3})
+    expect(read).to_contain_text("the condition may not look at frame 5")
+    mask.hover(position={"x": 3, "y": box["height"] - 3})
+    expect(read).to_contain_text("may look at")
+    page.get_by_label("only the beginning, enlarged").check()
+    mask.hover(position={"x": 1, "y": box["height"] - 3})
+    expect(read).to_have_text(re.compile("frame 1, row [34], column 16 may look at the condition"))
+
+
+def test_speeds_are_measured_here_and_stand_apart_from_the_papers(
+    page: Page, studio: Studio
+) -> None:
+    studio.pipeline.step_s = 0.002
+    open_blocks(page, studio.url)
+    expect(page.locator("#blocks-paper-chart")).to_contain_text("paper: frames a second")
+    expect(page.locator("#blocks-paper")).to_contain_text("A100")
+    page.locator("#blocks-go").click()
+    expect(page.locator("#blocks-status")).to_contain_text("Done.")
+    expect(page.locator("#blocks-speeds .bars path").first).to_be_visible()
+    expect(page.locator("#blocks-speeds")).to_contain_text("ours: tokens a second")
+    expect(page.locator("#blocks-measured")).to_contain_text("with weights fake")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_phone_needs_no_sideways_scrolling(page: Page, studio: Studio, theme: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_blocks(page, f"{studio.url}?__theme={theme}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,0 +1,123 @@
+"""Compare as a visitor sees it: a race, its replay against one clock, its figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import PATIENCE_MS, Studio
+
+expect.set_options(timeout=PATIENCE_MS)
+
+PAINTED = """canvas => {
+  const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  let count = 0;
+  for (let i = 3; i < data.length; i += 4) count += data[i] === 255;
+  return count;
+}"""
+
+
+def open_compare(page: Page, url: str) -> None:
+    page.goto(url)
+    expect(page.locator("#status")).to_contain_text("Ready.")
+    page.get_by_role("tab", name="Compare").click()
+    expect(page.locator("#race-go")).to_be_visible()
+
+
+def run_race(page: Page) -> None:
+    page.locator("#race-go").click()
+    expect(page.locator("#race-status")).to_contain_text("Done: both clips are there.")
+    expect(page.locator("#race-replay .name").first).to_have_text("token 1x1x1, next token")
+
+
+def seek(page: Page, thousandth: int) -> None:
+    page.locator("#race-replay .seek").evaluate(
+        "(range, at) => { range.value = at; range.dispatchEvent(new Event('input')); }", thousandth
+    )
+
+
+def painted(canvases: Locator) -> list[Any]:
+    return [canvases.nth(i).evaluate(PAINTED) for i in range(2)]
+
+
+def test_a_race_is_replayed_against_one_clock(page: Page, studio: Studio) -> None:
+    studio.pipeline.step_s = 0.001
+    open_compare(page, studio.url)
+    run_race(page)
+    expect(page.locator("#race-headline")).to_contain_text("x faster in sampling only")
+    expect(page.locator("#race-measured")).to_contain_text("with weights fake (ffffffff)")
+    replay = page.locator("#race-replay")
+    expect(replay.locator(".state").nth(1)).to_contain_text("done in")
+    seek(page, 0)
+    cells, frames = replay.locator("canvas.cells"), replay.locator("canvas.frame")
+    assert painted(cells) == [0, 0]
+    assert painted(frames) == [0, 0]
+    expect(replay.locator(".state").first).to_have_text("step 0 of 1,280, 0 of 17 frames")
+    seek(page, 500)
+    by_token, by_row = painted(cells)
+    assert 0 < by_token < by_row == 1280, "the row is done long before the token"
+    seek(page, 1000)
+    assert painted(cells) == [1280, 1280]
+    assert painted(frames) == [128 * 128] * 2
+    expect(replay.locator(".state").first).to_contain_text("done in")
+    expect(replay.get_by_role("img", name="17 of 17 frames are there")).to_have_count(2)
+
+
+def test_the_clock_starts_stops_and_keeps_its_speed(page: Page, studio: Studio) -> None:
+    studio.pipeline.step_s = 0.001
+    open_compare(page, studio.url)
+    run_race(page)
+    replay = page.locator("#race-replay")
+    replay.locator(".speed").select_option("0.25")
+    replay.get_by_role("button", name="Replay").click()
+    page.wait_for_function("parseFloat(document.querySelector('#race-replay .clock').value) > 0.1")
+    replay.get_by_role("button", name="Pause").click()
+    stood = replay.locator(".clock").text_content()
+    page.wait_for_timeout(300)
+    assert replay.locator(".clock").text_content() == stood
+    replay.get_by_role("button", name="Play").click()
+    page.wait_for_function(
+        "was => document.querySelector('#race-replay .clock').value !== was", arg=stood
+    )
+
+
+def test_figures_and_charts(page: Page, studio: Studio) -> None:
+    studio.pipeline.step_s = 0.001
+    open_compare(page, studio.url)
+    run_race(page)
+    expect(page.locator("#race-figures")).to_contain_text("forward steps")
+    expect(page.locator("#race-figures")).to_contain_text("16.0x")
+    page.get_by_role("tab", name="Tokens over time").click()
+    expect(page.locator("#race-tokens .scatterlayer path.js-line")).to_have_count(2)
+    page.get_by_role("tab", name="Steps", exact=True).click()
+    expect(page.locator("#race-steps .bars").first).to_be_visible()
+    with page.expect_download() as download:
+        page.locator("#race-get-figures").click()
+    assert download.value.suggested_filename.endswith("_race.json")
+
+
+def test_stop_and_equal_runners(page: Page, studio: Studio) -> None:
+    studio.pipeline.step_s = 0.05
+    open_compare(page, studio.url)
+    page.locator("#race-go").click()
+    expect(page.locator("#race-status")).to_contain_text("(runner 1 of 2): step")
+    page.locator("#race-stop").click()
+    expect(page.locator("#race-status")).to_contain_text("Stopped before both had finished")
+    expect(page.locator("#race-go")).to_be_enabled()
+    page.locator("#race-first input").click()
+    page.get_by_role("option", name="row 1x1x16").click()
+    page.locator("#race-go").click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("choose two different ones")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_phone_needs_no_sideways_scrolling(page: Page, studio: Studio, theme: str) -> None:
+    studio.pipeline.step_s = 0
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_compare(page, f"{studio.url}?__theme={theme}")
+    run_race(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
