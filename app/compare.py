@@ -45,9 +45,10 @@ class RaceOutcome:
 def check_model(pipeline: VideoPipeline) -> None:
     """Raises ValueError for a model that was trained for a single block shape."""
     if len(pipeline.block_shapes) == 1:
+        only = format_block_shape(pipeline.block_shapes[0])
         raise ValueError(
-            f"Model {pipeline.name!r} makes blocks of"
-            f" {format_block_shape(pipeline.block_shapes[0])} only, so nothing can race against it; choose an elastic model, such as tiny."
+            f"Model {pipeline.name!r} makes blocks of {only} only, so nothing can race against it;"
+            " choose an elastic model, such as tiny."
         )
 
 
