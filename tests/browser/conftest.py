@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
-_FLAGS = (
+FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync"
 )
@@ -29,15 +31,44 @@ class Studio:
     pipeline: Any
 
 
+_TRIAL = """
+import sys
+from playwright.sync_api import sync_playwright
+with sync_playwright() as playwright:
+    playwright.chromium.launch(executable_path=sys.argv[1], args=sys.argv[2:]).close()
+"""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks all tests of this folder, and skips them where they cannot run."""
+    """Marks all tests of this folder."""
     here = Path(__file__).parent
-    missing = None if CHROMIUM.exists() else f"no browser at {CHROMIUM} (set $CHROMIUM)"
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.browser)
-            if missing:
-                item.add_marker(pytest.mark.skip(reason=missing))
+
+
+def why_no_browser(chromium: Path) -> str | None:
+    """What stands in the way of a browser, found by starting one; None when it runs."""
+    if not chromium.exists():
+        return f"no browser at {chromium} (set $CHROMIUM)"
+    # Apart from this process: a missing library (libatomic1) ends the program that needs it.
+    command = [sys.executable, "-c", _TRIAL, str(chromium), *FLAGS.split()]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    except subprocess.TimeoutExpired:
+        return f"{chromium} does not start within 100 seconds"
+    if done.returncode == 0:
+        return None
+    faults = [line for line in done.stderr.splitlines() if "error while loading" in line]
+    return f"{chromium} does not start: {(faults or done.stderr.splitlines() or ['?'])[-1].strip()}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def working_browser() -> None:
+    """Skips the tests of this folder, with the reason, where no browser can be started."""
+    reason = why_no_browser(CHROMIUM)
+    if reason:
+        pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +76,7 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
     return {
         **browser_type_launch_args,
         "executable_path": str(CHROMIUM),
-        "args": _FLAGS.split(),
+        "args": FLAGS.split(),
     }
 
 

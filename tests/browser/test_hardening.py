@@ -1,0 +1,126 @@
+"""What a visitor can do wrong, or at a bad moment, and what the page says to it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Studio, why_no_browser
+from tests.browser.test_generate import expect_clip, open_studio
+from tests.odd_uploads import cases
+
+
+def make_clip(page: Page, studio: Studio) -> None:
+    open_studio(page, studio.url)
+    page.locator("#go").click()
+    expect_clip(page)
+
+
+@pytest.mark.parametrize("name", ["png-cut-0.3", "png-says-20000x20000", "svg-as-png", "mp4-noise"])
+def test_a_bad_picture_is_one_note_without_a_path(
+    page: Page, studio: Studio, tmp_path: Path, name: str
+) -> None:
+    case = cases()[name]
+    path = tmp_path / f"{name}.png"
+    path.write_bytes(case.data())
+    open_studio(page, studio.url)
+    page.get_by_label("a first frame").check()
+    page.locator("#picture input[type=file]").set_input_files(path)
+    toast = page.get_by_test_id("toast-body")
+    expect(toast).to_contain_text(f"{name}.png")
+    assert re.fullmatch(r"[^.]*\.png [^\n]*\.\s*", toast.inner_text().strip())
+    assert str(tmp_path) not in page.content()
+    assert "/gradio/" not in toast.inner_text()
+
+
+def test_a_run_is_paused_stepped_and_resumed(page: Page, studio: Studio) -> None:
+    studio.pipeline.step_s = 0.05
+    open_studio(page, studio.url)
+    page.locator("#go").click()
+    expect(page.locator("#pause")).to_be_enabled()
+    expect(page.locator("#step")).to_be_disabled()
+    page.locator("#pause").click()
+    status = page.locator("#status")
+    expect(status).to_contain_text("Paused after step")
+    expect(page.locator("#pause")).to_have_text("Resume")
+    # The step under way when Pause was pressed is still counted.
+    page.wait_for_timeout(1000)
+    done = int(re.findall(r"step (\d+)", status.inner_text())[0])
+    page.locator("#step").click()
+    expect(status).to_contain_text(f"Paused after step {done + 1} of 80")
+    studio.pipeline.step_s = 0
+    page.locator("#pause").click()
+    expect_clip(page)
+    expect(page.locator("#pause")).to_be_disabled()
+
+
+def test_a_settings_file_dropped_back_fills_the_page(
+    page: Page, studio: Studio, tmp_path: Path
+) -> None:
+    make_clip(page, studio)
+    with page.expect_download() as download:
+        page.locator("#get-settings").click()
+    settings = json.loads(download.value.path().read_text())
+    settings["sampling"]["seed"] = 4321
+    settings["block_shape"] = "1x16x16"
+    settings["num_frames"] = 33
+    dropped = tmp_path / "settings.json"
+    dropped.write_text(json.dumps(settings))
+    page.get_by_role("button", name="Restore settings from a file").click()
+    page.locator("#restore input[type=file]").set_input_files(dropped)
+    expect(page.locator("#restored")).to_contain_text("All settings are restored.")
+    expect(page.locator("#seed input")).to_have_value("4321")
+    expect(page.locator("#length").get_by_label("33 frames")).to_be_checked()
+    expect(page.locator("#block").get_by_label("frame 1x16x16")).to_be_checked()
+    dropped.write_text("{}")
+    page.locator("#restore input[type=file]").set_input_files(dropped)
+    expect(page.get_by_test_id("toast-body")).to_contain_text("carries no settings of this studio")
+
+
+def test_a_past_clip_is_opened_and_gone_on_from(page: Page, studio: Studio) -> None:
+    make_clip(page, studio)
+    before = page.locator("#gallery button.thumbnail-item").count()
+    page.locator("#seed input").fill("77")
+    page.locator("#go").click()
+    expect(page.locator("#gallery button.thumbnail-item")).to_have_count(before + 1)
+    expect(page.locator("#disk")).to_contain_text("MB of at most 1,000 MB")
+    page.locator("#gallery button.thumbnail-item").nth(1).click()
+    expect(page.locator("#get-clip a, a#get-clip")).to_have_attribute("href", re.compile("seed42"))
+    page.locator("#again-five").click()
+    expect(page.get_by_label("five frames")).to_be_checked()
+    expect(page.locator("#clip video")).to_be_visible()
+    page.locator("#go").click()
+    expect(page.locator("#counters")).to_contain_text("48/48")
+    expect_clip(page)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_control_is_covered_by_the_buttons(page: Page, studio: Studio, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    open_studio(page, studio.url)
+    row = page.locator("#run").bounding_box()
+    assert row is not None
+    for name in ("#start", "#action", "#block", "#presets", "#length", "#seed"):
+        box = page.locator(name).bounding_box()
+        assert box is not None
+        assert box["y"] >= row["y"] + row["height"] or box["y"] + box["height"] <= row["y"], name
+    page.locator("#length").scroll_into_view_if_needed()
+    expect(page.locator("#go")).to_be_in_viewport()
+    page.locator("#length").get_by_label("33 frames").check()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_browser_that_cannot_start_is_a_reason_to_skip(tmp_path: Path) -> None:
+    assert "no browser at" in (why_no_browser(tmp_path / "chromium") or "")
+    broken = tmp_path / "broken"
+    broken.write_text(
+        "#!/bin/sh\necho 'error while loading shared libraries: libx.so' >&2; exit 127"
+    )
+    broken.chmod(0o755)
+    assert "does not start: " in (why_no_browser(broken) or "")
