@@ -19,7 +19,7 @@ BLOCKS_TEMPLATE: Final = """
   <li><i class="new"></i>made in this step</li>
   <li><i class="given"></i>given</li>
 </ul>
-<h3>Who may attend to whom</h3>
+<h2>Who may attend to whom</h2>
 <div class="mask-row">
   <canvas class="mask" role="img" tabindex="0" aria-label="Attention mask"></canvas>
   <div>
@@ -49,7 +49,7 @@ BLOCKS_CSS: Final = """
 #blocks-picture .mask-row { display: flex; flex-wrap: wrap; gap: 1rem; }
 #blocks-picture .mask-row > div { flex: 1 1 16rem; }
 #blocks-picture .read { min-height: 3em; font-variant-numeric: tabular-nums; }
-#blocks-picture h3 { margin: 1rem 0 .4rem; }
+#blocks-picture h2 { margin: 1.2rem 0 .4rem; font-size: 1.1rem; }
 #blocks-picture .key { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: 0; margin: 0;
   list-style: none; font-size: .9rem; }
 #blocks-picture .key li { margin: 0; }

@@ -42,7 +42,8 @@ def paper_chart() -> go.Figure:
     figure.add_bar(
         x=_names(speed),
         y=[value for value, _ in speed.values()],
-        text=[f"{value:g}" for value, _ in speed.values()],
+        text=[f"{value:.2f}" for value, _ in speed.values()],
+        textposition="outside",
         customdata=[place for _, place in speed.values()],
         name="paper: frames a second",
         marker={"color": _PAPER_SPEED, "pattern": {"shape": "/"}},
@@ -51,7 +52,7 @@ def paper_chart() -> go.Figure:
     figure.add_scatter(
         x=_names(quality),
         y=[value for value, _ in quality.values()],
-        text=[f"{value:g}" for value, _ in quality.values()],
+        text=[f"{value:.1f}" for value, _ in quality.values()],
         customdata=[place for _, place in quality.values()],
         yaxis="y2",
         mode="markers+text",
@@ -62,6 +63,7 @@ def paper_chart() -> go.Figure:
     )
     layout = chart_layout("block shape", "frames a second")
     layout["margin"] = {**layout["margin"], "r": 56, "b": 88}
+    layout["yaxis"] = {**layout["yaxis"], "range": [0, 20]}
     figure.update_layout(
         **layout, yaxis2={"title": {"text": "FVD"}, "overlaying": "y", "side": "right",
                           "range": [0, 40], "showgrid": False},

@@ -37,7 +37,7 @@ const fit = (canvas, width, height) => {
 const measure = () => {
   const [t, h, w] = plan.grid;
   const width = grid.clientWidth || 600;
-  const columns = Math.min(t, width < 520 ? 2 : width < 800 ? 3 : t);
+  const columns = Math.min(t, width < 420 ? 2 : width < 600 ? 3 : t);
   const cell = Math.max(4, Math.floor((width - GAP * (columns - 1)) / columns / w));
   const height = Math.ceil(t / columns) * (h * cell + LABEL + GAP);
   return {columns, cell, width, height};

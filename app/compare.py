@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from app.exports import RESULT_SCALE
 from app.generate import device_words
 from app.jobs import Job
-from app.request import Request, file_stem
+from app.request import Request, file_stem, plural
 from nbp_core.config import CLIP_FPS, Size3, format_block_shape
 from nbp_core.paper import TABLE1
 from nbp_core.race import Lap, Race, RaceRequest, race
@@ -100,7 +100,7 @@ def _measured(pipeline: VideoPipeline, result: Race) -> str:
     weights = f"weights {pipeline.name}" + (f" ({fingerprint})" if fingerprint else "")
     frames = result.runners[0].num_new_frames
     return (
-        f"Measured here, once each, making {frames} new frames: on {device_words(pipeline)}, with"
+        f"Measured here, once each: {plural(frames, 'new frame')} on {device_words(pipeline)}, with"
         f" {weights} and tokenizer {pipeline.tokenizer_name}."
     )
 

@@ -41,7 +41,7 @@ class ComparePage:
                 self._build_runners()
                 self._build_start()
                 self._build_settings()
-                with gr.Row():
+                with gr.Row(elem_id="race-run"):
                     self.go = gr.Button("Start the race", variant="primary", elem_id="race-go")
                     self.halt = gr.Button("Stop", elem_id="race-stop", interactive=False)
             with gr.Column(scale=4, min_width=340):

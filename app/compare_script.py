@@ -176,7 +176,7 @@ COMPARE_CSS: Final = """
 #race-headline p { font-size: 1.15rem; margin: 0; }
 #race-figures { overflow-x: auto; }
 #race-figures table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-#race-figures th, #race-figures td { padding: .2rem .9rem .2rem 0; text-align: right;
+#race-figures th, #race-figures td { padding: .2rem .9rem .2rem 0; text-align: right; border: 0;
   border-bottom: 1px solid var(--border-color-primary); }
 #race-figures th:first-child { text-align: left; font-weight: 400; }
 #race-status .bar { height: 6px; border-radius: 3px; overflow: hidden;
@@ -191,4 +191,10 @@ COMPARE_CSS: Final = """
 .race-chart text { fill: var(--body-text-color) !important; font-family: var(--font) !important; }
 .race-chart .hoverlayer text { fill: #ffffff !important; }
 #race-fair p, #race-measured p { max-width: 90ch; }
+#race-run { flex-wrap: nowrap; }
+#race-run button { min-width: 0; }
+@media (max-width: 640px) {
+  #race-replay .race-panes { gap: .5rem; }
+  #race-replay .name { min-height: 3em; }
+}
 """

@@ -18,7 +18,7 @@ from app.controls import refusal
 from app.jobs import JobState, JobView
 from app.session import Session
 from nbp_core.config import Size3, format_block_shape, parse_block_shape
-from nbp_core.paper import FIGURE_6_7, TABLE1, TABLE3
+from nbp_core.paper import FIGURE_6_7, PAPER, TABLE1, TABLE3
 
 Updates = dict[Any, Any]
 
@@ -223,8 +223,7 @@ def _stored_words(kept: list[StoredFigures]) -> str:
 
 def _paper_words() -> str:
     return (
-        f"Speed: {TABLE1.source} (1 and 16 tokens) and figure 7 (256 tokens), 700M model,"
-        f" {TABLE1.setting}. FVD: {TABLE3.source} and figure 6, {TABLE3.setting}, trained longer"
-        " than for table 1. Shapes without a mark have no printed figure. "
-        + " ".join(FIGURE_6_7.facts)
+        f"{PAPER}. Speed: tables and figures of its 700M model, {TABLE1.setting}; 256 tokens from"
+        f" figure 7. FVD: table 3 and figure 6, {TABLE3.setting}, trained longer than for table 1."
+        " Shapes without a mark have no printed figure. " + " ".join(FIGURE_6_7.facts)
     )
