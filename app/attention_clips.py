@@ -134,6 +134,7 @@ def _frames(path: Path) -> Frames:
     return crop_resize(read_context(path, CLIP_FRAMES))
 
 
+@lru_cache(maxsize=8)
 def _settings(path: Path) -> dict[str, object]:
     try:
         settings = json.loads(read_comment(path) or "{}")

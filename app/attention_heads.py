@@ -36,7 +36,7 @@ const make = (tag, name, parent) => {
 
 const build = ({ layers, heads, side }) => {
   grid.replaceChildren();
-  grid.style.gridTemplateColumns = `auto repeat(${heads}, minmax(2rem, 4rem))`;
+  grid.style.gridTemplateColumns = `max-content repeat(${heads}, minmax(2rem, 5rem))`;
   buttons = [];
   for (let layer = 0; layer < layers; layer++) {
     make('span', 'layer', grid).textContent = layer + 1;

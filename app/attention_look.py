@@ -82,7 +82,12 @@ def _text(view: AttentionView, query: int, place: int, look: Look) -> str:
     )
 
 
-LOOK_TEMPLATE: Final = '<div class="rows"></div><p class="readout" role="status"></p>'
+LOOK_TEMPLATE: Final = """
+<div class="rows"></div>
+<p class="legend">Brighter: more weight, by the root of its share of the greatest. Grey: not seen by
+this query. Blue frame: the token it makes. White frame: the token it holds.</p>
+<p class="readout" role="status"></p>
+"""
 
 LOOK_JS: Final = """
 const CELL = 16;
@@ -141,7 +146,7 @@ const KEYS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRig
 
 const build = (index) => {
   const line = make('section', 'line', element.querySelector('.rows'));
-  const row = { index, title: make('h3', '', line), canvases: [], captions: [] };
+  const row = { index, title: make('p', 'title', line), canvases: [], captions: [] };
   row.strip = make('div', 'strip', line);
   row.text = make('p', 'text', line);
   return row;

@@ -36,7 +36,8 @@ ATTENTION_CSS: Final = """
   background: #22d3ee; opacity: .5; }
 #attention-map .readout, #attention-look .readout { min-height: 2.8em; margin: .4rem 0 0;
   font-variant-numeric: tabular-nums; }
-#attention-look h3 { font-size: .95rem; margin: 0 0 .35rem; }
+#attention-look .title { font-weight: 700; margin: 0 0 .35rem; }
+#attention-look .legend { font-size: .85rem; margin: 0; color: var(--body-text-color-subdued); }
 #attention-look .strip { display: grid; gap: .6rem;
   grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); }
 #attention-look figure { margin: 0; max-width: 260px; }

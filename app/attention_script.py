@@ -25,8 +25,9 @@ const unpack = (text) => {
   for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
   return bytes;
 };
-const HINT = 'Point at the map to read a weight; click a row to see where that query looks. ' +
-  'Arrow keys move over the map, Enter takes the row.';
+const HINT = 'Queries go down, keys across; t is the latent frame, h the row of tokens. Point at ' +
+  'the map to read a weight, click a row to see where that query looks; arrow keys and Enter do ' +
+  'the same.';
 const MASKED = 0x33808080, LEFT = 46, TOP = 22;
 let shown = [], colours = new Uint32Array(256), view = null;
 
@@ -128,6 +129,11 @@ const size = (pane) => {
 };
 
 const mark = (pane, row) => {
+  const line = row * pane.canvas.clientHeight / pane.data.n, { scroll } = pane;
+  const isHidden = line < scroll.scrollTop || line > scroll.scrollTop + scroll.clientHeight - TOP;
+  // Where the map itself was drawn anew, it stays where the visitor left it.
+  if (isHidden && pane.marked !== row) scroll.scrollTop = line - scroll.clientHeight / 2;
+  pane.marked = row;
   pane.mark.style.top = 100 * row / pane.data.n + '%';
   pane.mark.style.height = Math.max(100 / pane.data.n, .12) + '%';
 };
@@ -155,11 +161,14 @@ const listen = (pane, index) => {
     mark(pane, pane.at[0]);
     trigger('select', { pane: index, row: pane.at[0] });
   };
-  pane.canvas.addEventListener('pointermove', (event) => {
-    pane.at = place(pane, event);
-    read(pane, ...pane.at);
-  });
-  pane.canvas.addEventListener('click', (event) => { pane.at = place(pane, event); take(); });
+  // A click takes the row that was read: its own event knows whole pixels of the page only.
+  for (const kind of ['pointermove', 'pointerdown']) {
+    pane.canvas.addEventListener(kind, (event) => {
+      pane.at = place(pane, event);
+      read(pane, ...pane.at);
+    });
+  }
+  pane.canvas.addEventListener('click', take);
   pane.canvas.addEventListener('keydown', (event) => {
     if (event.key === 'Enter') { event.preventDefault(); take(); }
     const step = KEYS[event.key];
@@ -175,7 +184,8 @@ const listen = (pane, index) => {
 const build = (data, index) => {
   const figure = make('figure', 'pane', find('panes')), pane = { figure };
   pane.title = make('figcaption', '', figure);
-  pane.grid = make('div', 'grid', make('div', 'scroll', figure));
+  pane.scroll = make('div', 'scroll', figure);
+  pane.grid = make('div', 'grid', pane.scroll);
   make('span', 'corner', pane.grid);
   pane.top = make('canvas', 'top', pane.grid);
   pane.left = make('canvas', 'left', pane.grid);
@@ -214,6 +224,7 @@ const draw = () => {
     pane.canvas.setAttribute('aria-label', `${data.title}: ${data.n} queries down, keys across`);
     pane.title.textContent = data.title;
     pane.at = [data.row, 0];
+    pane.marked = data.row;
     mark(pane, data.row);
   });
   find('readout').textContent = HINT;

@@ -90,7 +90,7 @@ class Shown:
         return (
             f"Measured here: softmax weights of layer {self.layer + 1}, {head_words(self.head)},"
             f" over {self.opened[0].view.length:,} positions, from one masked forward ({forward};"
-            f" the page's data {seconds:.2f} s) on {self.opened[0].weights}. The clip:"
+            f" maps and looks {seconds:.2f} s) on {self.opened[0].weights}. The clip:"
             f" {self.clip.title}, {kind}{f', made by {made}' if made else ''}, read {told}."
         )
 

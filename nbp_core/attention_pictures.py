@@ -68,7 +68,7 @@ def write_png(path: Path, weights_LL: Weights, positions: Positions, report: str
 def write_npz(path: Path, weights_LL: Weights, positions: Positions, report: str) -> None:
     """Writes the exact weights, what stands at each position, and the report."""
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, weights_LL=weights_LL, report=report, **positions)  # type: ignore[arg-type]
+        np.savez(file, weights_LL=weights_LL, report=report, **positions)  # type: ignore[arg-type]
 
 
 WRITERS: dict[str, Callable[[Path, Weights, Positions, str], None]] = {

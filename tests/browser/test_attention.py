@@ -56,10 +56,10 @@ def test_a_map_is_drawn_pixel_by_pixel_and_read(page: Page, url: str) -> None:
     # A row of blocks sees its own block to the end, and nothing after it.
     assert pixel(page, 33, 48)[3] == 255
     assert pixel(page, 33, 49)[3] < 255
-    maps(page).hover(position={"x": 20, "y": 5})
+    maps(page).hover(position={"x": 20.5, "y": 5.5})
     readout = page.locator("#attention-map .readout")
     expect(readout).to_contain_text("Weight masked: query 6, token (1, 1, 4)")
-    maps(page).hover(position={"x": 1, "y": 5})
+    maps(page).hover(position={"x": 1.5, "y": 5.5})
     expect(readout).to_contain_text("about 0.")
     expect(readout).to_contain_text("key 2, BOV")
 
@@ -93,7 +93,7 @@ def test_a_click_shows_where_a_query_looks(page: Page, url: str) -> None:
     expect(text).to_contain_text("makes token (2, 9, 10)")
     frames.nth(0).click(position={"x": 3, "y": 3})
     expect(text).to_contain_text("makes token (1, 1, 1)")
-    maps(page).click(position={"x": 10, "y": ROWS_LENGTH - 1})
+    maps(page).click(position={"x": 10.5, "y": ROWS_LENGTH - 0.5})
     expect(text).to_contain_text("makes token (2, 16, 16)")
     maps(page).press("ArrowUp")
     maps(page).press("Enter")
