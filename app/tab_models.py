@@ -76,7 +76,7 @@ class ModelsTab:
         )
         for label, (command, help_line) in commands(self.session.models.name).items():
             gr.Textbox(
-                command, label=label, info=help_line, lines=2, interactive=False, buttons=["copy"]
+                command, label=label, info=help_line, lines=2, interactive=True, buttons=["copy"]
             )
         is_local = self.session.is_local
         gr.Markdown(

@@ -35,7 +35,7 @@ class TokenizerTab:
         page = self.page
         shown = [
             page.timer, page.seen, page.go, page.status, page.result, page.figures, page.frame,
-            page.pair, *page.videos, page.maps, page.curve, page.clips_tab, page.curve_tab,
+            page.pair, *page.videos, page.maps, page.curve, page.no_clips,
             *page.downloads.values(),
         ]  # fmt: skip
         tell = {"fn": self.poll, "inputs": [page.job_id, page.seen], "outputs": shown, **_LIGHT}
@@ -128,11 +128,13 @@ class TokenizerTab:
             page.figures: tokens_view.figures(trip),
             page.frame: gr.Slider(maximum=trip.num_frames, value=1, visible=is_clip),
             page.pair: tokens_view.pair(trip, 1),
-            **{box: path and str(path) for box, path in zip(page.videos, clips, strict=True)},
+            **{
+                box: gr.Video(path and str(path), visible=is_clip)
+                for box, path in zip(page.videos, clips, strict=True)
+            },
             page.maps: tokens_view.token_maps(trip),
-            page.curve: tokens_view.quality_curve(trip) if is_clip else None,
-            page.clips_tab: gr.Tab(visible=is_clip),
-            page.curve_tab: gr.Tab(visible=is_clip),
+            page.curve: tokens_view.quality_curve(trip),
+            page.no_clips: gr.Markdown(visible=not is_clip),
             page.downloads["reconstruction"]: str(trip.clip or trip.strip),
             page.downloads["tokens"]: str(trip.tokens),
             page.downloads["figures"]: str(trip.figures),

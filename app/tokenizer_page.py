@@ -83,19 +83,21 @@ class TokenizerPage:
                         label="Left: original. Right: reconstruction.", format="png",
                         interactive=False, buttons=[], elem_id="pair", max_height=512,
                     )  # fmt: skip
-                with gr.Tab("Clips") as self.clips_tab, gr.Row():
-                    self.videos = [
-                        gr.Video(
-                            label=label, autoplay=True, loop=True, interactive=False,
-                            buttons=[], elem_id=name, min_width=160,
-                        )
-                        for label, name in (
-                            ("Original", "original-clip"), ("Reconstruction", "back-clip"),
-                        )
-                    ]  # fmt: skip
+                with gr.Tab("Clips"):
+                    self.no_clips = gr.Markdown("A picture has no clip.", visible=False)
+                    with gr.Row():
+                        self.videos = [
+                            gr.Video(
+                                label=label, autoplay=True, loop=True, interactive=False,
+                                buttons=[], elem_id=name, min_width=160,
+                            )
+                            for label, name in (
+                                ("Original", "original-clip"), ("Reconstruction", "back-clip"),
+                            )
+                        ]  # fmt: skip
                 with gr.Tab("Tokens"):
                     self.maps = gr.HTML(elem_id="token-maps", label="Token maps")
-                with gr.Tab("By frame") as self.curve_tab:
+                with gr.Tab("By frame"):
                     self.curve = gr.Plot(show_label=False, elem_id="quality-curve")
             with gr.Row():
                 self.downloads = {

@@ -32,6 +32,18 @@ so needs far fewer steps.</p>
 settings that made it.</p></details>
 """
 
+# Gradio shows the examples of an upload as buttons with a picture or a film and no name.
+_NAME_EXAMPLES = """() => {
+  const name = () => {
+    for (const button of document.querySelectorAll('.gallery-item:not([aria-label])')) {
+      const shown = button.querySelector('[src]');
+      if (shown) button.setAttribute('aria-label', 'Example ' + shown.src.split('/').pop());
+    }
+  };
+  name();
+  new MutationObserver(name).observe(document.body, {childList: true, subtree: true});
+}"""
+
 
 def build(session: Session) -> gr.Blocks:
     """The whole page, not yet served."""
@@ -64,6 +76,7 @@ def build(session: Session) -> gr.Blocks:
                 ResultsTab(session, blocks)
             with gr.Tab("Models"):
                 ModelsTab(session, blocks, model)
+        blocks.load(None, js=_NAME_EXAMPLES, api_visibility="private")
     blocks.queue(max_size=64, default_concurrency_limit=None)
     return blocks
 

@@ -189,7 +189,7 @@ def test_the_page_follows_a_round_trip_to_its_result(tab: TokenizerTab, tmp_path
     updates = tab.poll(job.id, ("", 0))
     assert "Done." in updates[page.status]
     assert "PSNR" in updates[page.figures]
-    assert updates[page.curve] is None
+    assert list(updates[page.curve].data[0].x) == [1]
     seen = updates[page.seen]
     assert tab.poll(job.id, seen) == {page.seen: seen}, "nothing is sent twice"
     before, after = tab.show_frame(job.id, 1)

@@ -12,11 +12,15 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
+pytest.importorskip("axe_playwright_python")
+
 from app.session import Session
 from tests.browser.conftest import PATIENCE_MS, serve
+from tests.browser.test_accessibility import faults
 from tests.small_models import save_pipeline
 from tests.test_app_results import BENCH, LOG
 
+ASSETS = Path(__file__).parents[2] / "assets"
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -38,7 +42,8 @@ def results(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def url(models: Path, results: Path) -> Iterator[str]:
-    yield from serve(Session(models, "cpu", results=results, is_local=True))
+    session = Session(models, "cpu", assets=ASSETS, results=results, is_local=True)
+    yield from serve(session)
 
 
 def test_models_are_listed_and_a_new_one_is_found(page: Page, url: str, models: Path) -> None:
@@ -92,3 +97,19 @@ def test_a_phone_needs_no_sideways_scrolling(page: Page, url: str, tab: str) -> 
         page.get_by_role("heading", name={"Models": "tiny", "Results": "Table 1"}[tab]).first
     ).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_tabs_are_for_everybody(page: Page, url: str, theme: str) -> None:
+    page.goto(f"{url}?__theme={theme}")
+    page.get_by_role("tab", name="Tokenizer").click()
+    expect(page.get_by_role("button", name="Example door-open.mp4").first).to_be_visible()
+    page.get_by_role("button", name="Example door-open.mp4").locator("visible=true").click()
+    page.get_by_role("button", name="Tokenize").click()
+    expect(page.locator("#tokenizer-status")).to_contain_text("Done.")
+    expect(page.locator("#pair img").first).to_be_visible()
+    assert faults(page) == []
+    for tab, part in (("Results", "#results-speed .legend"), ("Models", "#model-list article")):
+        page.get_by_role("tab", name=tab).click()
+        expect(page.locator(part).first).to_be_visible()
+        assert faults(page) == []
