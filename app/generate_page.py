@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gradio as gr
 
 from app import controls, live
 from app.past_clips import PastClips
 from app.request import Start
 from app.session import Session
+from app.thumbs import thumb, thumbs
 
 _STARTS = [("an action", "action"), ("a first frame", "frame"), ("five frames", "clip")]
 
@@ -53,13 +56,15 @@ class GeneratePage:
                 elem_id="picture", buttons=[], alt_text="The first frame you chose",
             )  # fmt: skip
             gr.Markdown("Its middle square is used, at 128 px.", elem_classes="quiet")
-            self._take_files("frame", self.picture, "Photographs to try")
+            controls.hand_over_path(self.picture)
+            self.pictures = self._examples("frame", "Photographs to try")
         with gr.Column(visible=False) as self.clip_box:
             self.clip = gr.Video(
                 label="Clip to continue", sources=["upload"], height=220, elem_id="clip", buttons=[]
             )
             gr.Markdown("Its first five frames are used, the middle square.", elem_classes="quiet")
-            self._take_files("clip", self.clip, "Clips to try")
+            controls.hand_over_path(self.clip)
+            self.clips = self._examples("clip", "Clips to try")
         self.action = gr.Dropdown(
             controls.action_choices(names), value=controls.favourite("action", names),
             label="Action", elem_id="action",
@@ -71,11 +76,10 @@ class GeneratePage:
             info="Tokens made in one step: larger is faster, smaller is more careful.",
         )  # fmt: skip
 
-    def _take_files(self, start: Start, target: gr.Image | gr.Video, label: str) -> None:
-        controls.hand_over_path(target)
-        rows = controls.examples(self.session, start)
-        if rows:
-            gr.Examples(rows, [target], label=label, api_visibility="private", examples_per_page=8)
+    def _examples(self, start: Start, title: str) -> gr.HTML:
+        paths = [Path(path) for [path] in controls.examples(self.session, start)]
+        items = [thumb(path, path.stem.replace("-", " ")) for path in paths]
+        return thumbs(title, items, f"try-{start}", visible=bool(items))
 
     def _build_settings(self) -> None:
         gr.Markdown("Presets fill the settings below.", elem_classes="quiet")

@@ -43,6 +43,12 @@ def png_uri(picture: Picture) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
+def jpeg_uri(picture: Picture) -> str:
+    """A small RGB picture as a data address of few bytes."""
+    data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+
+
 def file_uri(path: Path) -> str:
     """A PNG file as a data address."""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

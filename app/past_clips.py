@@ -10,6 +10,7 @@ from app.generate import Outcome
 from app.jobs import JobView
 from app.media import block_name
 from app.session import Session
+from app.thumbs import thumb, thumbs
 from nbp_core.config import parse_block_shape
 
 
@@ -21,11 +22,7 @@ class PastClips:
         self.ids: gr.State = gr.State([])
         """Of the jobs whose clips the gallery shows, in its order."""
         with gr.Column(visible=False, elem_id="past") as self.box:
-            self.gallery = gr.Gallery(
-                label="Clips of this studio; choose one to open it again", columns=6,
-                height="auto", object_fit="contain", allow_preview=False, interactive=False,
-                buttons=[], elem_id="gallery",
-            )  # fmt: skip
+            self.gallery = thumbs("Clips of this studio: choose one to open it", [], "gallery")
             self.disk = gr.HTML(elem_id="disk", label="Space on disk", elem_classes="quiet")
         self.parts = [self.ids, self.box, self.gallery, self.disk]
 
@@ -35,10 +32,7 @@ class PastClips:
         return {
             self.ids: [view.id for view in views],
             self.box: gr.Column(visible=bool(views)),
-            self.gallery: gr.Gallery(
-                value=[(str(view.result.last_frame), caption(view.result)) for view in views],
-                selected_index=None,
-            ),
+            self.gallery: [thumb(view.result.last_frame, caption(view.result)) for view in views],
             self.disk: disk_line(self.session, len(views)),
         }
 

@@ -11,6 +11,7 @@ import gradio as gr
 from app import controls
 from app.controls import refusal
 from app.restore import restore
+from app.thumbs import chosen_index
 
 if TYPE_CHECKING:
     from app.tab_generate import GenerateTab
@@ -39,14 +40,14 @@ class Reuse:
         )  # fmt: skip
         restored.failure(lambda: (None, ""), None, [page.settings_file, page.restored], **_OWN)
 
-    def open(self, job_id: str, ids: list[str], chosen: gr.SelectData) -> Updates:
+    def open(self, job_id: str, ids: list[str], chosen: gr.EventData) -> Updates:
         """Shows a past clip as if it had just been made."""
         view = self.session.jobs.view(job_id)
         if view is not None and not view.state.is_final:
             sentence = "A run is going on: stop it, or let it end, before opening another clip."
             raise refusal(ValueError(sentence))
-        index = chosen.index
-        opened = ids[index] if isinstance(index, int) and index < len(ids) else ""
+        index = chosen_index(chosen, len(ids))
+        opened = "" if index is None else ids[index]
         if self.session.jobs.view(opened) is None:
             raise refusal(ValueError(_GONE))
         return {self.page.job_id: opened, **self.tab.poll(opened, ("", 0))}

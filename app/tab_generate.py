@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from app.plots import timing_chart
 from app.request import Start, make_request, random_seed, read_start
 from app.reuse import Reuse, Updates
 from app.session import Session
+from app.thumbs import chosen_index
 from nbp_core.config import parse_block_shape
 
 Seen = tuple[str, int]
@@ -83,6 +85,8 @@ class GenerateTab:
                 self.check_upload, [page.start, page.picture, page.clip], None, **_OWN
             )
             checked.failure(lambda: None, None, upload, **_LIGHT)
+        page.pictures.select(self.take_example, page.start, page.picture, **_OWN)
+        page.clips.select(self.take_example, page.start, page.clip, **_OWN)
 
     def _wire_api(self) -> None:
         with gr.Row(visible=False):
@@ -255,6 +259,14 @@ class GenerateTab:
         """Fills block and sampling settings."""
         steps = controls.count_steps(self.session, model, start, num_frames)
         return controls.preset_block(name, steps), *controls.PRESETS[name]
+
+    def take_example(self, start: Start, chosen: gr.EventData) -> str:
+        """A bundled picture or clip, as if it had been uploaded."""
+        examples = controls.examples(self.session, start)
+        index = chosen_index(chosen, len(examples))
+        if index is None:
+            raise refusal(ValueError("This example is not there."))
+        return shutil.copy(examples[index][0], str(self.session.uploads))
 
     def check_upload(self, start: Start, picture: str | None, clip: str | None) -> None:
         """Refuses a bad file at once, before anything is started with it."""

@@ -10,12 +10,14 @@ from app.compare_script import COMPARE_CSS
 from app.media import block_icon_css
 from app.model_list import MODELS_CSS
 from app.results_view import RESULTS_CSS
+from app.thumbs import THUMBS_CSS
 from app.tokens_view import TOKENIZER_CSS
 from nbp_core.config import FIGURE6_SHAPES, TABLE3_SHAPES
 
 _CSS = """
 .gradio-container { overflow: clip !important; }
 footer { margin-top: 1rem !important; }
+footer img { display: none !important; } /* their names repeat the words beside them */
 #header { align-items: center; gap: .25rem 1.25rem; flex-wrap: wrap; }
 footer img { display: none !important; }
 footer img { display: none !important; } /* their names repeat the words beside them */
@@ -115,4 +117,4 @@ def css() -> str:
     shapes = dict.fromkeys(FIGURE6_SHAPES + TABLE3_SHAPES)
     icons = block_icon_css(shapes, (5, 16, 16), ":is(#block, #blocks-shape)")
     tabs = (COMPARE_CSS, ATTENTION_CSS, TOKENIZER_CSS, BLOCKS_CSS, RESULTS_CSS, MODELS_CSS)
-    return "".join((_CSS, *tabs, icons))
+    return "".join((_CSS, THUMBS_CSS, *tabs, icons))

