@@ -38,7 +38,7 @@ const measure = () => {
   const [t, h, w] = plan.grid;
   const width = grid.clientWidth || 600;
   const columns = Math.min(t, width < 420 ? 2 : width < 600 ? 3 : t);
-  const cell = Math.max(4, Math.floor((width - GAP * (columns - 1)) / columns / w));
+  const cell = Math.max(4, Math.floor((width - 2 - GAP * (columns - 1)) / columns / w));
   const height = Math.ceil(t / columns) * (h * cell + LABEL + GAP);
   return {columns, cell, width, height};
 };
