@@ -117,7 +117,7 @@ class GeneratePage:
     def _build_restore(self) -> None:
         with gr.Accordion("Restore settings from a file", open=False):
             self.settings_file = gr.File(
-                label="A clip or settings file made here", height=120, elem_id="restore",
+                label="A clip or settings file made here", height=170, elem_id="restore",
                 file_types=[".mp4", ".gif", ".png", ".npz", ".json"],
             )  # fmt: skip
             controls.hand_over_path(self.settings_file)

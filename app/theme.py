@@ -19,8 +19,6 @@ _CSS = """
 footer { margin-top: 1rem !important; }
 footer img { display: none !important; } /* their names repeat the words beside them */
 #header { align-items: center; gap: .25rem 1.25rem; flex-wrap: wrap; }
-footer img { display: none !important; }
-footer img { display: none !important; } /* their names repeat the words beside them */
 #header > * { flex: none; width: auto; }
 #title h1 { font-size: 1.5rem; margin: 0; white-space: nowrap; }
 #header .form { background: none; border: 0; box-shadow: none; }

@@ -40,7 +40,7 @@ THUMBS_CSS: Final = """
 .thumbs { display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: .5rem; }
 .thumbs button { display: flex; flex-direction: column; gap: .25rem; padding: .35rem;
   text-align: left; border: 1px solid var(--border-color-primary); border-radius: 6px;
-  font-size: .8rem;
+  font-size: .8rem; font-weight: 400;
   line-height: 1.2; color: var(--body-text-color); background: var(--background-fill-primary); }
 .thumbs button:hover { border-color: var(--color-accent); }
 .thumbs button:focus-visible { outline: 2px solid currentColor; }
