@@ -72,7 +72,7 @@ class TokenizerPage:
 
     def _build_result(self) -> None:
         with gr.Column(visible=False, elem_id="round-trip") as self.result:
-            self.figures = gr.HTML(label="Figures", elem_classes="figures")
+            self.figures = gr.HTML(label="Figures", elem_id="trip-figures")
             with gr.Tabs():
                 with gr.Tab("Compare a frame"):
                     self.frame = gr.Slider(

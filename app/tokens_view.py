@@ -16,11 +16,11 @@ from app.media import Picture, png_uri, token_colours
 from app.round_trip import SHOWN_SIDE, RoundTrip, split_strip
 
 TOKENIZER_CSS: Final = """
-.figures dl { display: flex; flex-wrap: wrap; gap: .4rem 1.6rem; margin: .25rem 0 .5rem; }
-.figures dl > div { display: flex; flex-direction: column-reverse; min-width: 6rem; }
-.figures dt { font-size: .85rem; color: var(--body-text-color-subdued); }
-.figures dd { margin: 0; font-variant-numeric: tabular-nums; font-size: 1.1rem; font-weight: 700; }
-.figures p { margin: .25rem 0; color: var(--body-text-color-subdued); max-width: 75ch; }
+#trip-figures dl { display: flex; flex-wrap: wrap; gap: .4rem 1.6rem; margin: .25rem 0 .5rem; }
+#trip-figures dl > div { display: flex; flex-direction: column-reverse; min-width: 6rem; }
+#trip-figures dt { font-size: .85rem; color: var(--body-text-color-subdued); }
+#trip-figures dd { margin: 0; font-variant-numeric: tabular-nums; font-size: 1.1rem; font-weight: 700; }
+#trip-figures p { margin: .25rem 0; color: var(--body-text-color-subdued); max-width: 75ch; }
 .status-line p { margin: 0; font-weight: 700; }
 .status-line p.failed { color: #b91c1c; }
 .dark .status-line p.failed { color: #fca5a5; }

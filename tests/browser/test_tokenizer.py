@@ -36,7 +36,7 @@ def test_a_clip_goes_to_tokens_and_back(page: Page, studio: Studio, clip: Path) 
     expect(page.locator("#tokenizer-clip video")).to_be_visible()
     page.get_by_role("button", name="Tokenize").click()
     expect(page.locator("#tokenizer-status")).to_contain_text("Done.")
-    figures = page.locator("#round-trip .figures")
+    figures = page.locator("#trip-figures")
     expect(figures).to_contain_text("256 of 4,096")
     expect(figures).to_contain_text("more than 17 frames; its first 17 are used")
     expect(figures).to_contain_text("the middle square of noise.mp4")
@@ -67,7 +67,7 @@ def test_a_picture_needs_no_clip(page: Page, studio: Studio, tmp_path: Path) -> 
     page.locator("#tokenizer-picture input[type=file]").set_input_files(tmp_path / "teal.png")
     page.get_by_role("button", name="Tokenize").click()
     expect(page.locator("#tokenizer-status")).to_contain_text("Done.")
-    expect(page.locator("#round-trip .figures")).to_contain_text("One picture")
+    expect(page.locator("#trip-figures")).to_contain_text("One picture")
     page.get_by_role("tab", name="Clips", exact=True).click()
     expect(page.locator("#round-trip")).to_contain_text("A picture has no clip.")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -83,7 +83,7 @@ def test_a_generated_clip_can_be_sent_through(page: Page, studio: Studio) -> Non
     expect(page.locator("#tokenizer-made input")).to_have_value("door-open_fake_1x1x16_seed42")
     page.get_by_role("button", name="Tokenize").click()
     expect(page.locator("#tokenizer-status")).to_contain_text("Done.")
-    expect(page.locator("#round-trip .figures")).to_contain_text("All 17 frames are used")
+    expect(page.locator("#trip-figures")).to_contain_text("All 17 frames are used")
 
 
 def test_a_missing_file_is_refused_in_one_sentence(page: Page, studio: Studio) -> None:
