@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PATIENCE_MS, serve
 
+pytestmark = pytest.mark.timeout(300)  # models, a studio and a browser, perhaps on a busy machine
 expect.set_options(timeout=PATIENCE_MS)
 ROWS_LENGTH = 1 + 1 + 16 + 15 + 30 * 16
 """Positions of two latent frames in rows: the last one is made, never fed."""
@@ -122,8 +123,9 @@ def test_the_map_can_be_taken_along(page: Page, url: str) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_phone_needs_no_sideways_scrolling(page: Page, url: str, theme: str) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
+    # On a phone the tab lies behind the dots of the bar; it is opened before the page is narrow.
     open_tab(page, f"{url}?__theme={theme}")
+    page.set_viewport_size({"width": 390, "height": 844})
     page.get_by_label("Next-token beside next-block").check()
     expect(maps(page)).to_have_count(2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
