@@ -54,9 +54,9 @@ def why_no_browser(chromium: Path) -> str | None:
     # Apart from this process: a missing library (libatomic1) ends the program that needs it.
     command = [sys.executable, "-c", _TRIAL, str(chromium), *FLAGS.split()]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except subprocess.TimeoutExpired:
-        return f"{chromium} does not start within 100 seconds"
+        return None  # slow is not broken: the tests will tell
     if done.returncode == 0:
         return None
     faults = [line for line in done.stderr.splitlines() if "error while loading" in line]
