@@ -19,7 +19,8 @@ TOKENIZER_CSS: Final = """
 #trip-figures dl { display: flex; flex-wrap: wrap; gap: .4rem 1.6rem; margin: .25rem 0 .5rem; }
 #trip-figures dl > div { display: flex; flex-direction: column-reverse; min-width: 6rem; }
 #trip-figures dt { font-size: .85rem; color: var(--body-text-color-subdued); }
-#trip-figures dd { margin: 0; font-variant-numeric: tabular-nums; font-size: 1.1rem; font-weight: 700; }
+#trip-figures dd { margin: 0; font-variant-numeric: tabular-nums; font-size: 1.1rem;
+  font-weight: 700; }
 #trip-figures p { margin: .25rem 0; color: var(--body-text-color-subdued); max-width: 75ch; }
 .status-line p { margin: 0; font-weight: 700; }
 .status-line p.failed { color: #b91c1c; }
