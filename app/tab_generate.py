@@ -232,10 +232,10 @@ class GenerateTab:
         """Counts the steps anew; keeps the block if it still fits."""
         steps = controls.count_steps(self.session, model, start, num_frames)
         choices = controls.block_choices(steps)
-        kept = block in (value for _, value in choices)
-        return gr.Radio(
-            choices=choices, value=block if kept else controls.preset_block("Paper", steps)
-        )
+        if block in (value for _, value in choices):
+            # Not sent back: the page may have been given another block in the meantime.
+            return gr.Radio(choices=choices)
+        return gr.Radio(choices=choices, value=controls.preset_block("Paper", steps))
 
     def show_uploads(self, start: Start) -> tuple[gr.Column, gr.Column]:
         """Shows the upload that the start needs."""

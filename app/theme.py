@@ -18,6 +18,8 @@ _CSS = """
 .gradio-container { overflow: clip !important; }
 footer { margin-top: 1rem !important; }
 footer img { display: none !important; } /* their names repeat the words beside them */
+html:not(.dark) body:not(.dark) button[role="tab"][aria-selected="true"] {
+  color: #1d4ed8 !important; }
 #header { align-items: center; gap: .25rem 1.25rem; flex-wrap: wrap; }
 #header > * { flex: none; width: auto; }
 #title h1 { font-size: 1.5rem; margin: 0; white-space: nowrap; }
