@@ -10,7 +10,8 @@ const one = (name) => element.querySelector(name);
 const grid = one('.grid'), mask = one('.mask'), slider = one('.step');
 const NEW = '#e69f00', FED = '#009e73', GIVEN = 'rgba(128,128,128,.55)';
 const GAP = 14, LABEL = 18;
-let plan = null, step = 1, picked = 0, playing = false, due = 0, field = null, map = null;
+let plan = null, step = 1, picked = 0, playing = false, due = 0, width = 0;
+let field = null, map = null;
 
 const fresh = () => {
   const [phase, start, stop, count] = plan.steps[step - 1];
@@ -177,6 +178,7 @@ const drawMask = () => {
 };
 const draw = () => {
   if (!plan || !grid.clientWidth) return;
+  width = grid.clientWidth;
   slider.value = step;
   slider.setAttribute('aria-valuetext', `Step ${step} of ${plan.steps.length}`);
   one('.play').textContent = playing ? 'Pause' : 'Play';
@@ -255,7 +257,8 @@ mask.addEventListener('pointermove', (event) => {
   const may = plan.segment[key] <= plan.segment[row] ? 'may' : 'may not';
   one('.read').textContent = `${describe(row)} ${may} look at ${describe(key)}.`;
 });
-new ResizeObserver(draw).observe(grid);
+// Drawing sets the height; only a new width is a reason to draw again.
+new ResizeObserver(() => { if (grid.clientWidth !== width) draw(); }).observe(grid);
 load();
 watch('value', load);
 """
