@@ -170,7 +170,9 @@ class SequenceLayout:
         Raises ValueError if the context does not end on a block boundary or fills the clip.
         """
         known, rest = divmod(num_known_tokens, self.blocks.block_len)
-        if rest:
+        # Blocks that span time reach beyond the context unless it ends where they do.
+        reach = int(self.blocks.places_NS[:known].max()) + 1 if known else 0
+        if rest or reach > num_known_tokens:
             raise ValueError(
                 f"a context of {num_known_tokens} tokens does not end on a boundary of "
                 f"{format_block_shape(self.blocks.block_shape)} blocks"
