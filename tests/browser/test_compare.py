@@ -79,7 +79,7 @@ def test_the_clock_starts_stops_and_keeps_its_speed(page: Page, studio: Studio) 
     stood = replay.locator(".clock").text_content()
     page.wait_for_timeout(300)
     assert replay.locator(".clock").text_content() == stood
-    replay.get_by_role("button", name="Play").click()
+    replay.get_by_role("button", name="Play", exact=True).click()
     page.wait_for_function(
         "was => document.querySelector('#race-replay .clock').value !== was", arg=stood
     )
