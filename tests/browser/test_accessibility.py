@@ -12,6 +12,9 @@ from playwright.sync_api import Page
 from tests.browser.conftest import Studio
 from tests.browser.test_generate import expect_clip, open_studio
 
+# Kept out of the usual run: one studio served for many modules stalls in the end.
+pytestmark = pytest.mark.slow
+
 
 def faults(page: Page) -> list[str]:
     """What axe-core finds, one line for each element."""

@@ -11,6 +11,9 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import PATIENCE_MS, Studio
 
+# Kept out of the usual run: one studio served for many modules stalls in the end.
+pytestmark = pytest.mark.slow
+
 expect.set_options(timeout=PATIENCE_MS)
 
 PAINTED = """canvas => {
