@@ -85,22 +85,27 @@ def load_model(
 
     Raises CheckpointError for a missing or corrupt file and for weights that do not fit the config.
     """
-    config = load_config(folder, config_type)
+    model = build(load_config(folder, config_type))
+    load_weights(model, folder, dtype)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def load_weights(model: torch.nn.Module, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Gives the model the weights of a folder, every one accounted for.
+
+    Raises CheckpointError for a corrupt file and for weights of other names or shapes.
+    """
     weights: dict[str, torch.Tensor] = {}
     for path in weight_files(folder):
         try:
             weights |= load_file(path)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path.name} of model {folder.name!r} is corrupt") from error
-    model = build(config)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if {name: tensor.shape for name, tensor in weights.items()} != shapes:
-        raise CheckpointError(
-            f"{WEIGHTS_FILE} of model {folder.name!r} does not fit its {CONFIG_FILE}"
-        )
+        raise CheckpointError(f"the weights of model {folder.name!r} do not fit the configuration")
     # assign: the file's tensors become the parameters, so a model is never held twice.
     model.load_state_dict({k: v.to(dtype) for k, v in weights.items()}, strict=True, assign=True)
-    return model.to(device).eval().requires_grad_(False)
 
 
 def save_model(

@@ -68,7 +68,7 @@ def widen(folder: Path) -> None:
         (remove("model.safetensors"), "has no model.safetensors"),
         (truncate, "model.safetensors of model 'tiny' is corrupt"),
         (scramble, "is corrupt"),
-        (widen, "does not fit its config.json"),
+        (widen, "do not fit the configuration"),
         (edit_config(format=99), "has format 99"),
         (edit_config(kind="pickle"), "does not name a model kind"),
         (edit_config(config={"name": "x"}), "not a complete TransformerConfig"),

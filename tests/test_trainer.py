@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nbp_core import BlockTransformer, VideoTokenizer
-from nbp_core.checkpoint import save_model, weights_sha256
+from nbp_core.checkpoint import CheckpointError, save_model, weights_sha256
 from nbp_core.config import FIGURE6_SHAPES, SamplingConfig, Size3
 from nbp_core.pipeline import VideoPipeline
 from nbp_core.train.tokens import TokenSet
@@ -39,7 +39,11 @@ def train_config(steps: int, **changes: float) -> TrainConfig:
 
 
 def run_transformer(
-    folder: Path, steps: int, muon_lr: float | None = None, grid: Size3 = SMALL_GRID
+    folder: Path,
+    steps: int,
+    muon_lr: float | None = None,
+    grid: Size3 = SMALL_GRID,
+    start_from: Path | None = None,
 ) -> None:
     tokenizer = build_tokenizer()
     save_model(folder / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
@@ -48,7 +52,10 @@ def run_transformer(
     clips = token_set(12, grid), token_set(4, grid, seed=1)
     model = transformer_config(grid=grid)
     reference = {"folder": "../../nano", "sha256": weights_sha256(folder / "nano")}
-    for _ in train_transformer(model, recipe, config, folder / "run", *clips, reference):
+    run = folder / "run"
+    for _ in train_transformer(
+        model, recipe, config, run, *clips, reference, start_from=start_from
+    ):
         continue
 
 
@@ -95,9 +102,15 @@ def test_a_trained_model_is_a_folder_the_pipeline_loads(tmp_path: Path) -> None:
     assert pipeline.generate("door-open", frames, sampling=sampling).is_complete
 
 
-def test_the_elastic_model_learns_every_block_shape(tmp_path: Path) -> None:
-    run_transformer(tmp_path, 30)
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    run_transformer(folder, 30)
+    return folder
+
+
+def test_the_elastic_model_learns_every_block_shape(trained: Path) -> None:
+    lines = (trained / "run" / "metrics.jsonl").read_text().splitlines()
     final = json.loads(lines[-1])
     uniform = np.log(CODES)
     validation = {k: v for k, v in final.items() if k.startswith("val_")}
@@ -136,6 +149,17 @@ def test_the_tokenizer_learns(tmp_path: Path) -> None:
         train_tokenizer(tokenizer_config(), recipe, config, tmp_path, frames, frames, None)
     )
     assert steps[-1].metrics["psnr"] > steps[0].metrics["psnr"] + 3
+
+
+def test_training_goes_on_from_another_models_weights(trained: Path, tmp_path: Path) -> None:
+    run_transformer(tmp_path, 1, start_from=trained / "run" / "model")
+    assert losses(tmp_path)[0] < losses(trained)[0] - 0.5
+
+
+def test_a_start_of_other_sizes_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path, "transformer", transformer_config(), build_tokenizer().state_dict())
+    with pytest.raises(CheckpointError, match="do not fit"):
+        run_transformer(tmp_path / "next", 1, start_from=tmp_path)
 
 
 def test_a_budget_is_needed_and_only_one() -> None:

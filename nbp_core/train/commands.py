@@ -98,6 +98,9 @@ def _add_common(
         help="rate of Muon, which trains the matrices; 0: AdamW alone",
     )
     parser.add_argument("--batch-size", type=int, default=batch_size)
+    parser.add_argument(
+        "--start-from", type=Path, help="model folder of the same sizes to start from"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
 
@@ -131,6 +134,7 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
             load_frames(args.clips, "val", cache),
             photos,
             device=args.device,
+            start_from=args.start_from,
         )
     )
 
@@ -161,6 +165,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
             val,
             reference,
             device=args.device,
+            start_from=args.start_from,
         )
     )
 

@@ -36,3 +36,28 @@ def spread_loss(latent_BthwD: Tensor) -> Tensor:
     covariance = centred.T @ centred / len(flat)
     identity = torch.eye(flat.shape[1], device=flat.device)
     return flat.mean(0).square().mean() + (covariance - identity).square().mean()
+
+
+STILL_RANGE = 6 / 255
+"""A pixel that stays within this of its first value does not move: video coding alone does more."""
+
+
+def stillness_loss(bounded_BthwD: Tensor, clip_BCTHW: Tensor) -> Tensor:
+    """How far, in FSQ levels, latents move from one latent frame to the next where no pixel moves.
+
+    bounded_BthwD: the latent as FSQ bounds it, t = 1 + (T - 1) / 4. A place counts as still where
+    every pixel below both of its latents is; 0 if there is none.
+    """
+    num_latent = bounded_BthwD.shape[1]
+    if num_latent == 1:
+        return bounded_BthwD.new_zeros(())
+    stride = (clip_BCTHW.shape[2] - 1) // (num_latent - 1)
+    side = clip_BCTHW.shape[3] // bounded_BthwD.shape[2]
+    moves = []
+    for index in range(1, num_latent):
+        frames = clip_BCTHW[:, :, max(0, stride * (index - 2) + 1) : stride * index + 1]
+        spread = (frames - frames[:, :, :1]).abs().amax((1, 2))
+        moves.append(F.max_pool2d(spread, side))
+    still = (torch.stack(moves, 1) <= STILL_RANGE).unsqueeze(-1)
+    change = bounded_BthwD.diff(dim=1).abs() * still
+    return change.sum() / (still.sum() * bounded_BthwD.shape[-1]).clamp(min=1)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nbp_core.causal_conv import ResidualUnit
-from nbp_core.checkpoint import save_model
+from nbp_core.checkpoint import load_weights, save_model
 from nbp_core.config import JsonConfig, TokenizerConfig
 from nbp_core.tokenizer import VideoTokenizer
-from nbp_core.train.losses import reconstruction_loss, spread_loss
+from nbp_core.train.losses import reconstruction_loss, spread_loss, stillness_loss
 from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep, compile_parts
 
 Frames = NDArray[np.uint8]
@@ -38,6 +38,9 @@ class TokenizerRecipe(JsonConfig):
     l1_weight: float = 0.2
     spread_weight: float = 0.1
     """Keeps the channels in use and apart: without it FSQ settled on 66 of 4,375 codes."""
+    still_weight: float = 0.1
+    """Keeps the latents of what does not move from moving: without it a quarter of the tokens of
+    still places changed from one latent frame to the next."""
     num_validation_clips: int = 25
 
 
@@ -105,21 +108,30 @@ class TokenizerTask:
         output = self.model.from_code(self.model.quantizer(latent))
         loss, mse = reconstruction_loss(output, clip, self.recipe.l1_weight)
         spread = spread_loss(latent)
-        return loss + self.recipe.spread_weight * spread, {
+        still = stillness_loss(self.model.quantizer.bound(latent), clip)
+        loss = loss + self.recipe.spread_weight * spread + self.recipe.still_weight * still
+        return loss, {
             "psnr": float(-10 * torch.log10(mse.detach())),
             "spread": float(spread.detach()),
+            "still": float(still.detach()),
         }
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """PSNR (mean over clips), and how much of the codebook is in use."""
+        """PSNR (mean over clips), movement of still latents, and codes in use."""
         assert isinstance(model, VideoTokenizer)
-        values, used = [], torch.zeros(model.config.codebook_size, dtype=torch.bool)
+        values, still, used = [], [], torch.zeros(model.config.codebook_size, dtype=torch.bool)
         for frames in self.val_NTHWC:
             clip = to_clip(frames[None], self.device)
-            code = model.quantizer(model.to_latent(clip))
+            latent = model.to_latent(clip)
+            code = model.quantizer(latent)
+            still.append(stillness_loss(model.quantizer.bound(latent), clip))
             used[model.quantizer.code_to_token(code).flatten().cpu()] = True
             values.append(psnr(model.from_code(code).float(), clip))
-        return {"psnr": float(torch.cat(values).mean()), "codes_used": float(used.sum())}
+        return {
+            "psnr": float(torch.cat(values).mean()),
+            "still": float(torch.stack(still).mean()),
+            "codes_used": float(used.sum()),
+        }
 
 
 def train_tokenizer(
@@ -131,13 +143,18 @@ def train_tokenizer(
     val_NTHWC: Frames,
     photos_NTHWC: Frames | None,
     device: str = "cpu",
+    start_from: Path | None = None,
 ) -> Iterator[TrainStep]:
     """Trains, or goes on with, the run in `run_folder`; leaves the averaged model in its model/.
 
     photos_NTHWC: camera moves over photographs, mixed in by the recipe's share.
+    start_from: a model folder of the same sizes whose weights are the first ones; else random.
     """
     torch.manual_seed(train_config.seed)
-    model = VideoTokenizer(config).to(device).channels_last()
+    model = VideoTokenizer(config)
+    if start_from is not None:
+        load_weights(model, start_from)
+    model = model.to(device).channels_last()
     compile_parts(model, ResidualUnit)
     task = TokenizerTask(
         model,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nbp_core.checkpoint import save_model
+from nbp_core.checkpoint import load_weights, save_model
 from nbp_core.config import FIGURE6_SHAPES, JsonConfig, Size3, TransformerConfig, format_block_shape
 from nbp_core.sequences import sequence_layout
 from nbp_core.train.losses import token_loss
@@ -129,13 +129,18 @@ def train_transformer(
     val: TokenSet,
     tokenizer: dict[str, str],
     device: str = "cpu",
+    start_from: Path | None = None,
 ) -> Iterator[TrainStep]:
     """Trains, or goes on with, the run in `run_folder`; leaves the averaged model in its model/.
 
-    `tokenizer` is how the model's config.json will name the tokenizer of these tokens.
+    tokenizer: how the model's config.json will name the tokenizer of these tokens.
+    start_from: a model folder of the same sizes whose weights are the first ones; else random.
     """
     torch.manual_seed(train_config.seed)
-    model = BlockTransformer(config).to(device)
+    model = BlockTransformer(config)
+    if start_from is not None:
+        load_weights(model, start_from)
+    model = model.to(device)
     compile_parts(model, Layer)
     task = TransformerTask(
         model, recipe, train, val, batch_size=train_config.batch_size, seed=train_config.seed
