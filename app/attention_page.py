@@ -6,7 +6,7 @@ from typing import Final
 
 import gradio as gr
 
-from app import controls
+from app import uploads
 from app.attention_clips import UPLOAD
 from app.attention_heads import HEADS_JS, HEADS_TEMPLATE
 from app.attention_look import LOOK_JS, LOOK_TEMPLATE
@@ -85,11 +85,9 @@ class AttentionPage:
             [OWN_CLIP], value=None, label="Clip", elem_id="attention-clip", filterable=False,
             info="Clips made since the studio was opened, newest first, then bundled ones.",
         )  # fmt: skip
-        self.upload = gr.Video(
-            label="Your clip", sources=["upload"], height=200, visible=False, buttons=[],
-            elem_id="attention-upload",
-        )  # fmt: skip
-        controls.hand_over_path(self.upload)
+        self.upload = uploads.clip_upload(
+            "Your clip", "attention-upload", height=200, visible=False
+        )
         self.action = gr.Dropdown(
             [("no action", "")], value="", label="Action", elem_id="attention-action",
             info="What the model is told while it reads the clip; at first, the clip's own.",

@@ -32,7 +32,7 @@ class RaceProgress:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RaceOutcome:
+class RaceResult:
     """A finished race: both clips, all figures, and the line that says what was measured."""
 
     race: Race
@@ -63,7 +63,7 @@ def check_race(request: Request, shapes: Pair) -> RaceRequest:
     )
 
 
-def run(session: Session, request: Request, shapes: Pair, job: Job) -> RaceOutcome:
+def run(session: Session, request: Request, shapes: Pair, job: Job) -> RaceResult:
     """Runs the race in the worker thread. Raises ValueError when it cannot be run to its end."""
     pipeline = session.pipeline(request.model)
     result = race(
@@ -85,7 +85,7 @@ def run(session: Session, request: Request, shapes: Pair, job: Job) -> RaceOutco
         clips.append(path)
     figures_file = folder / f"{stem}_race.json"
     figures_file.write_text(json.dumps(report, indent=2) + "\n")
-    return RaceOutcome(
+    return RaceResult(
         race=result,
         clips=(clips[0], clips[1]),
         figures=figures_file,

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import gradio as gr
 
-from app import compare_view, controls
+from app import compare_view, controls, uploads
 from app.compare import paper_words
 from app.compare_script import REPLAY_JS, REPLAY_TEMPLATE
-from app.request import Start
+from app.follow import Follower
 from app.session import Session
 from nbp_core.config import CLIP_FRAMES
 
-_STARTS = [("an action", "action"), ("a first frame", "frame"), ("five frames", "clip")]
 FIRST, SECOND = "1x1x1", "1x1x16"
 """The blocks that race unless others are chosen: the paper's baseline and its method."""
 
@@ -33,9 +32,7 @@ class ComparePage:
         self.session = session
         self.blocks = blocks
         self.model = model
-        self.job_id = gr.BrowserState("", storage_key="nbp-studio-race", secret="nbp-studio")
-        self.seen = gr.State(("", 0))
-        self.timer = gr.Timer(0.5, active=False)
+        self.follower = Follower(session.jobs, "race", 0.5)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
                 self._build_runners()
@@ -68,51 +65,25 @@ class ComparePage:
     def _build_start(self) -> None:
         names = controls.action_names(self.session, self.model.value)
         self.start = gr.Radio(
-            _STARTS, value="action", label="Both start from", elem_id="race-start",
+            uploads.STARTS, value="action", label="Both start from", elem_id="race-start",
             info="A name, a picture, or the beginning of a clip.",
         )  # fmt: skip
         with gr.Column(visible=False) as self.picture_box:
-            self.picture = gr.Image(
-                label="First frame", sources=["upload", "clipboard"], height=220,
-                elem_id="race-picture", buttons=[], alt_text="The first frame of both clips",
-            )  # fmt: skip
-            self._take_files("frame", self.picture, "Photographs to race with")
+            self.picture = uploads.picture_upload(
+                "First frame", "race-picture", "The first frame of both clips"
+            )
+            uploads.offer_examples(self.session, "frame", self.picture, "Photographs to race with")
         with gr.Column(visible=False) as self.clip_box:
-            self.clip = gr.Video(
-                label="Clip to continue", sources=["upload"], height=220, elem_id="race-clip",
-                buttons=[],
-            )  # fmt: skip
-            self._take_files("clip", self.clip, "Clips to race with")
+            self.clip = uploads.clip_upload("Clip to continue", "race-clip")
+            uploads.offer_examples(self.session, "clip", self.clip, "Clips to race with")
         self.action = gr.Dropdown(
             controls.action_choices(names), value=controls.favourite("action", names),
             label="Action", elem_id="race-action", info="What happens in both clips.",
         )  # fmt: skip
 
-    def _take_files(self, start: Start, target: gr.Image | gr.Video, label: str) -> None:
-        controls.hand_over_path(target)
-        rows = controls.examples(self.session, start)
-        if rows:
-            gr.Examples(rows, [target], label=label, api_visibility="private", examples_per_page=8)
-
     def _build_settings(self) -> None:
-        top_k, top_p, temperature, guidance = controls.PRESETS["Paper"]
-        with gr.Accordion("Sampling, the same for both", open=False):
-            self.temperature = gr.Slider(
-                0, 2, temperature, step=0.05, label="Temperature",
-                info="0 always takes the likeliest token.",
-            )  # fmt: skip
-            self.top_k = gr.Slider(
-                1, controls.MAX_TOP_K, top_k, step=1, label="Top-k",
-                info="Choose among so many of the likeliest tokens.",
-            )  # fmt: skip
-            self.top_p = gr.Slider(
-                0.05, 1, top_p, step=0.01, label="Top-p",
-                info="Choose among the likeliest that together reach this probability.",
-            )  # fmt: skip
-            self.guidance = gr.Slider(
-                1, 6, guidance, step=0.1, label="Guidance",
-                info="Above 1 the action is followed more, and every step costs twice.",
-            )  # fmt: skip
+        sliders = controls.sampling_sliders("Sampling, the same for both")
+        self.temperature, self.top_k, self.top_p, self.guidance = sliders
         self.seed = gr.Number(
             42, label="Seed", precision=0, minimum=0, elem_id="race-seed",
             info="The same for both; leave it empty for a new one.",

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from app.compare import RaceOutcome, RaceProgress
+from app.compare import RaceProgress, RaceResult
 from app.jobs import JobState, JobView
 from app.media import SHEET_COLUMNS, block_name, png_uri, sheet, token_colours
 from nbp_core.config import CLIP_FPS, Size3, format_block_shape
@@ -81,11 +81,11 @@ def _line(text: str, kind: str = "") -> str:
     return f'<p role="status" class="{kind}">{escape(text)}</p>'
 
 
-def replay(outcome: RaceOutcome) -> dict[str, Any]:
+def replay(result: RaceResult) -> dict[str, Any]:
     """The value of the replay: pictures once, and the times at which their parts were there."""
-    first = outcome.race.runners[0].generation
+    first = result.race.runners[0].generation
     return {
-        "runners": [_replay_runner(runner) for runner in outcome.race.runners],
+        "runners": [_replay_runner(runner) for runner in result.race.runners],
         "grid": list(first.tokens_thw.shape),
         "columns": SHEET_COLUMNS,
         "side": int(first.frames_THWC.shape[1]),
@@ -106,10 +106,10 @@ def _replay_runner(runner: Runner) -> dict[str, Any]:
     }
 
 
-def headline(outcome: RaceOutcome) -> str:
+def headline(result: RaceResult) -> str:
     """The result in one or two sentences, as Markdown."""
-    first, second = (runner_name(runner.block_shape) for runner in outcome.race.runners)
-    ratio = outcome.report["speed_up"]
+    first, second = (runner_name(runner.block_shape) for runner in result.race.runners)
+    ratio = result.report["speed_up"]
     return (
         f"**{second}** against **{first}**: {_times(ratio['sampling'])} in sampling only,"
         f" {_times(ratio['end_to_end'])} end to end with the tokenizer, with"
@@ -121,17 +121,17 @@ def _times(ratio: float) -> str:
     return f"{ratio:.1f}x faster" if ratio >= 1 else f"{1 / ratio:.1f}x slower"
 
 
-def figures_table(outcome: RaceOutcome) -> str:
+def figures_table(result: RaceResult) -> str:
     """All figures side by side, as HTML."""
-    first, second = outcome.report["runners"]
+    first, second = result.report["runners"]
     head = "".join(
         f'<th scope="col">{escape(runner_name(runner.block_shape))}</th>'
-        for runner in outcome.race.runners
+        for runner in result.race.runners
     )
     rows = []
     for label, key, form in _ROWS:
         ratio = _RATIOS.get(key)
-        saved = f"{outcome.report['speed_up'][ratio]:.1f}x" if ratio else ""
+        saved = f"{result.report['speed_up'][ratio]:.1f}x" if ratio else ""
         rows.append(
             f'<tr><th scope="row">{label}</th><td>{form.format(first[key])}</td>'
             f"<td>{form.format(second[key])}</td><td>{saved}</td></tr>"

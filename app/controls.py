@@ -1,4 +1,4 @@
-"""What the controls know: uploads that are refused politely, choices with step counts, presets."""
+"""What the controls know: choices with step counts, presets, sampling sliders."""
 
 from __future__ import annotations
 
@@ -21,10 +21,6 @@ DEFAULT_GRID: Size3 = (5, 16, 16)
 LENGTHS = (17, 33, 65)
 MAX_TOP_K = 16_000
 _FAVOURITES: dict[Start, str] = {"action": "door-open", "frame": "pan-left", "clip": ""}
-_EXAMPLES: dict[Start, tuple[str, ...]] = {
-    "frame": (".png", ".jpg", ".jpeg", ".webp"),
-    "clip": (".mp4", ".webm", ".mov"),
-}
 
 # top-k, top-p, temperature, guidance. Fast also takes the block with the fewest steps.
 PRESETS: dict[str, tuple[int, float, float, float]] = {
@@ -34,25 +30,28 @@ PRESETS: dict[str, tuple[int, float, float, float]] = {
 }
 
 
-def hand_over_path(upload: gr.Image | gr.Video | gr.File) -> None:
-    """Makes an upload arrive as a path, unopened: nbp_core.video refuses bad files, not Gradio."""
-    # A subclass would be the usual way, but Gradio writes a stub beside the source of each.
-    path_of = lambda payload: payload.path if payload else None  # noqa: E731
-    upload.preprocess = path_of  # type: ignore[method-assign]
-
-
-def refusal(error: ValueError) -> gr.Error:
-    """The error as a note on the page: its own sentence and nothing else."""
-    # Notes are shown as HTML, and the sentence may hold the name of an uploaded file.
-    return gr.Error(escape(str(error), quote=False), title="", print_exception=False)
-
-
-def examples(session: Session, start: Start) -> list[list[str]]:
-    """The bundled pictures or clips to start from."""
-    if session.assets is None:
-        return []
-    found = sorted(p for p in session.assets.rglob("*") if p.suffix in _EXAMPLES[start])
-    return [[str(path)] for path in found]
+def sampling_sliders(title: str) -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Slider]:
+    """(temperature, top-k, top-p, guidance) in a closed box, as the paper has them at first."""
+    top_k, top_p, temperature, guidance = PRESETS["Paper"]
+    with gr.Accordion(title, open=False):
+        return (
+            gr.Slider(
+                0, 2, temperature, step=0.05, label="Temperature",
+                info="How daring the choice of tokens is; 0 always takes the likeliest.",
+            ),
+            gr.Slider(
+                1, MAX_TOP_K, top_k, step=1, label="Top-k",
+                info="Choose among this many of the likeliest tokens.",
+            ),
+            gr.Slider(
+                0.05, 1, top_p, step=0.01, label="Top-p",
+                info="Choose among the likeliest tokens that together reach this probability.",
+            ),
+            gr.Slider(
+                1, 6, guidance, step=0.1, label="Guidance",
+                info="How strongly the action is followed; above 1 every step costs twice.",
+            ),
+        )  # fmt: skip
 
 
 def favourite(start: Start, names: tuple[str, ...]) -> str:

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import gradio as gr
 
-from app import controls, live
+from app import controls, live, uploads
+from app.follow import Follower
 from app.past_clips import PastClips
 from app.request import Start
 from app.session import Session
 from app.thumbs import thumb, thumbs
-
-_STARTS = [("an action", "action"), ("a first frame", "frame"), ("five frames", "clip")]
 
 
 class GeneratePage:
@@ -25,9 +24,7 @@ class GeneratePage:
         self.blocks = blocks
         self.model = model
         self.facts = facts
-        self.job_id = gr.BrowserState("", storage_key="nbp-studio-job", secret="nbp-studio")
-        self.seen = gr.State(("", 0))
-        self.timer = gr.Timer(0.25, active=False)
+        self.follower = Follower(session.jobs, "job", 0.25)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
                 with gr.Row(elem_id="run"):
@@ -47,23 +44,18 @@ class GeneratePage:
         steps = controls.count_steps(self.session, self.model.value, "action", 17)
         names = controls.action_names(self.session, self.model.value)
         self.start = gr.Radio(
-            _STARTS, value="action", label="Start from", elem_id="start",
+            uploads.STARTS, value="action", label="Start from", elem_id="start",
             info="What the model is given: a name, a picture, or the beginning of a clip.",
         )  # fmt: skip
         with gr.Column(visible=False) as self.picture_box:
-            self.picture = gr.Image(
-                label="First frame", sources=["upload", "clipboard"], height=220,
-                elem_id="picture", buttons=[], alt_text="The first frame you chose",
-            )  # fmt: skip
+            self.picture = uploads.picture_upload(
+                "First frame", "picture", "The first frame you chose"
+            )
             gr.Markdown("Its middle square is used, at 128 px.", elem_classes="quiet")
-            controls.hand_over_path(self.picture)
             self.pictures = self._examples("frame", "Photographs to try")
         with gr.Column(visible=False) as self.clip_box:
-            self.clip = gr.Video(
-                label="Clip to continue", sources=["upload"], height=220, elem_id="clip", buttons=[]
-            )
+            self.clip = uploads.clip_upload("Clip to continue", "clip")
             gr.Markdown("Its first five frames are used, the middle square.", elem_classes="quiet")
-            controls.hand_over_path(self.clip)
             self.clips = self._examples("clip", "Clips to try")
         self.action = gr.Dropdown(
             controls.action_choices(names), value=controls.favourite("action", names),
@@ -77,7 +69,7 @@ class GeneratePage:
         )  # fmt: skip
 
     def _examples(self, start: Start, title: str) -> gr.HTML:
-        paths = [Path(path) for [path] in controls.examples(self.session, start)]
+        paths = [Path(path) for [path] in uploads.examples(self.session, start)]
         items = [thumb(path, path.stem.replace("-", " ")) for path in paths]
         return thumbs(title, items, f"try-{start}", visible=bool(items))
 
@@ -85,24 +77,8 @@ class GeneratePage:
         gr.Markdown("Presets fill the settings below.", elem_classes="quiet")
         with gr.Row(elem_id="presets"):
             self.presets = {name: gr.Button(name, size="sm") for name in controls.PRESETS}
-        top_k, top_p, temperature, guidance = controls.PRESETS["Paper"]
-        with gr.Accordion("Sampling", open=False):
-            self.temperature = gr.Slider(
-                0, 2, temperature, step=0.05, label="Temperature",
-                info="How daring the choice of tokens is; 0 always takes the likeliest.",
-            )  # fmt: skip
-            self.top_k = gr.Slider(
-                1, controls.MAX_TOP_K, top_k, step=1, label="Top-k",
-                info="Choose among this many of the likeliest tokens.",
-            )  # fmt: skip
-            self.top_p = gr.Slider(
-                0.05, 1, top_p, step=0.01, label="Top-p",
-                info="Choose among the likeliest tokens that together reach this probability.",
-            )  # fmt: skip
-            self.guidance = gr.Slider(
-                1, 6, guidance, step=0.1, label="Guidance",
-                info="How strongly the action is followed; above 1 every step costs twice.",
-            )  # fmt: skip
+        sliders = controls.sampling_sliders("Sampling")
+        self.temperature, self.top_k, self.top_p, self.guidance = sliders
         self.num_frames = gr.Radio(
             controls.length_choices(), value=17, label="Length", elem_id="length",
             info="Beyond 17 frames the clip goes on from its own last five.",
@@ -120,7 +96,7 @@ class GeneratePage:
                 label="A clip or settings file made here", height=170, elem_id="restore",
                 file_types=[".mp4", ".gif", ".png", ".npz", ".json"],
             )  # fmt: skip
-            controls.hand_over_path(self.settings_file)
+            uploads.hand_over_path(self.settings_file)
             gr.Markdown(
                 "Drop an MP4, GIF, PNG strip, token or settings file of this studio: it says how it"
                 " was made, and making it again gives the same frames.",

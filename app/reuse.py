@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from app import controls
-from app.controls import refusal
+from app.events import OWN, Updates, refusal, refusals
+from app.follow import NOTHING_SEEN
 from app.restore import restore
 from app.thumbs import chosen_index
 
 if TYPE_CHECKING:
     from app.tab_generate import GenerateTab
 
-Updates = dict[Any, Any]  # Gradio looks it up by name when it reads the signatures below
-_OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 _GONE = "This clip is gone; make another one to continue."
 _TOO_SHORT = "This clip has fewer than five frames; continue from its last frame instead."
 
@@ -29,16 +28,18 @@ class Reuse:
         self.tab = tab
         self.session = tab.session
         page = self.page = tab.page
+        follower = page.follower
+        job_id = follower.job_id
         page.past.gallery.select(
-            self.open, [page.job_id, page.past.ids], [page.job_id, *tab.shown], **_OWN
+            self.open, [job_id, page.past.ids], [job_id, *follower.shown], **OWN
         )
-        page.again.click(self.go_on_from_frame, page.job_id, [page.start, page.picture], **_OWN)
-        page.again_five.click(self.go_on_from_clip, page.job_id, [page.start, page.clip], **_OWN)
+        page.again.click(self.go_on_from_frame, job_id, [page.start, page.picture], **OWN)
+        page.again_five.click(self.go_on_from_clip, job_id, [page.start, page.clip], **OWN)
         restored = page.settings_file.upload(
             self.restore, page.settings_file,
-            [*tab.inputs(), page.facts, page.settings_file, page.restored], **_OWN,
+            [*tab.inputs(), page.facts, page.settings_file, page.restored], **OWN,
         )  # fmt: skip
-        restored.failure(lambda: (None, ""), None, [page.settings_file, page.restored], **_OWN)
+        restored.failure(lambda: (None, ""), None, [page.settings_file, page.restored], **OWN)
 
     def open(self, job_id: str, ids: list[str], chosen: gr.EventData) -> Updates:
         """Shows a past clip as if it had just been made."""
@@ -50,7 +51,8 @@ class Reuse:
         opened = "" if index is None else ids[index]
         if self.session.jobs.view(opened) is None:
             raise refusal(ValueError(_GONE))
-        return {self.page.job_id: opened, **self.tab.poll(opened, ("", 0))}
+        follower = self.page.follower
+        return {follower.job_id: opened, **follower.poll(opened, NOTHING_SEEN)}
 
     def go_on_from_frame(self, job_id: str) -> tuple[str, str]:
         """The last frame of the clip becomes the first frame of the next."""
@@ -72,12 +74,10 @@ class Reuse:
     def restore(self, path: str) -> Updates:
         """Fills the page with the settings in a file."""
         page = self.page
-        try:
+        with refusals():
             restored = restore(self.session, path)
             values = restored.values
             pipeline = self.session.pipeline(values["model"])
-        except ValueError as error:
-            raise refusal(error) from error
         steps = controls.count_steps(
             self.session, values["model"], values["start"], values["num_frames"]
         )

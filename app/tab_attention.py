@@ -15,11 +15,10 @@ from app.attention_clips import UPLOAD, Clip
 from app.attention_page import OWN_CLIP, AttentionPage
 from app.attention_shown import NO_PLACE, Choice, Shown, block_words, open_choice, open_clip
 from app.attention_views import Views
-from app.controls import refusal
+from app.events import Updates, refusal
 from app.session import Session
 from nbp_core.config import Size3, format_block_shape, parse_block_shape
 
-Updates = dict[Any, Any]
 _OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 NO_CLIP = "No clip yet: make one on the Generate tab, or choose a file of your own."

@@ -14,18 +14,15 @@ from app.blocks_measure import BlockSpeeds
 from app.blocks_plots import paper_chart, speeds_chart, stored_chart
 from app.blocks_results import FIGURES, StoredFigures, stored
 from app.blocks_script import BLOCKS_JS
-from app.controls import refusal
+from app.events import LIGHT, OWN, Updates, refusals
+from app.follow import Follower
 from app.jobs import JobState, JobView
 from app.session import Session
 from nbp_core.config import Size3, format_block_shape, parse_block_shape
 from nbp_core.paper import FIGURE_6_7, PAPER, TABLE1, TABLE3
 
-Updates = dict[Any, Any]
-
 _ROW: Final[Size3] = (1, 1, 16)
 _GIVENS = [("an action alone", "action"), ("the first frame", "frame")]
-_OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-_LIGHT: dict[str, Any] = {**_OWN, "queue": False}
 
 _ABOUT: Final = """
 A video model of this kind does not paint pixels. A tokenizer has turned each clip of 17 frames into
@@ -47,9 +44,7 @@ class BlocksTab:
     def __init__(self, session: Session, blocks: gr.Blocks, model: gr.Dropdown) -> None:
         self.session = session
         self.model = model
-        self.job_id = gr.BrowserState("", storage_key="nbp-studio-speeds", secret="nbp-studio")
-        self.seen = gr.State(("", 0))
-        self.timer = gr.Timer(0.5, active=False)
+        self.follower = Follower(session.jobs, "speeds", 0.5)
         gr.Markdown(_ABOUT, elem_id="blocks-about")
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
@@ -125,16 +120,15 @@ class BlocksTab:
 
     def _wire(self, blocks: gr.Blocks) -> None:
         drawn = [self.picture, self.numbers, self.refused]
-        self.shape.input(self.choose, [self.shape, self.given], [*self.sides, *drawn], **_LIGHT)
+        self.shape.input(self.choose, [self.shape, self.given], [*self.sides, *drawn], **LIGHT)
         for side in self.sides:
-            side.input(self.cut, [*self.sides, self.given], [self.shape, *drawn], **_LIGHT)
-        self.given.input(self.cut, [*self.sides, self.given], [self.shape, *drawn], **_LIGHT)
-        shown = [self.timer, self.seen, self.go, self.halt, self.status, self.plot, self.measured]
-        tell = {"fn": self.poll, "inputs": [self.job_id, self.seen], "outputs": shown, **_LIGHT}
-        self.go.click(self.measure, self.model, [self.job_id, *shown], **_OWN)
-        self.halt.click(self.stop, self.job_id, self.halt, **_LIGHT)
-        self.timer.tick(**tell)
-        blocks.load(**tell)
+            side.input(self.cut, [*self.sides, self.given], [self.shape, *drawn], **LIGHT)
+        self.given.input(self.cut, [*self.sides, self.given], [self.shape, *drawn], **LIGHT)
+        follower = self.follower
+        shown = [self.status, self.plot, self.measured]
+        follower.start(self.draw, shown, go=[self.go], halt=self.halt)
+        follower.find_again(blocks)
+        self.go.click(self.measure, self.model, [follower.job_id, *follower.shown], **OWN)
 
     def choose(self, text: str, given: str) -> tuple[Any, ...]:
         """One of the paper's shapes: fills the three numbers and draws it."""
@@ -157,36 +151,14 @@ class BlocksTab:
 
     def measure(self, model: str) -> Updates:
         """Times every block shape of the chosen model."""
-        try:
+        with refusals():
             self.session.pipeline(model)
             job = self.session.jobs.submit(partial(blocks_measure.run, self.session, model))
-        except ValueError as error:
-            raise refusal(error) from error
-        return {
-            self.job_id: job.id,
-            **self.poll(job.id, ("", 0)),
-            self.timer: gr.Timer(active=True),
-        }
+        return self.follower.follow(job)
 
-    def stop(self, job_id: str) -> gr.Button:
-        """Stop: nothing is shown of half a measurement."""
-        self.session.jobs.stop(job_id)
-        return gr.Button(interactive=False)
-
-    def poll(self, job_id: str, seen: tuple[str, int]) -> Updates:
-        """What has changed since the page was last told."""
-        view = self.session.jobs.view(job_id)
-        if view is None:
-            return {self.timer: gr.Timer(active=False)}
-        if tuple(seen) == (view.id, view.version):
-            return {self.seen: seen}
-        updates: Updates = {
-            self.seen: (view.id, view.version),
-            self.timer: gr.Timer(active=not view.state.is_final),
-            self.go: gr.Button(interactive=view.state.is_final),
-            self.halt: gr.Button(interactive=not view.state.is_final),
-            self.status: _status(view),
-        }
+    def draw(self, view: JobView) -> Updates:
+        """How the measurement stands; nothing is shown of half of one."""
+        updates: Updates = {self.status: _status(view)}
         if isinstance(view.result, BlockSpeeds):
             updates[self.plot] = gr.Plot(speeds_chart(view.result.speeds), visible=True)
             updates[self.measured] = view.result.measured

@@ -9,29 +9,24 @@ from typing import Any
 import gradio as gr
 
 from app import controls, generate, live
-from app.controls import refusal
+from app.events import LIGHT, OWN, Updates, refusal, refusals
+from app.follow import Seen, finish
 from app.generate import Outcome
 from app.generate_page import GeneratePage
 from app.jobs import Job, JobState, JobView
 from app.media import file_uri
 from app.plots import timing_chart
-from app.request import Start, make_request, random_seed, read_start
-from app.reuse import Reuse, Updates
+from app.request import Start, make_request, random_seed
+from app.reuse import Reuse
 from app.session import Session
 from app.thumbs import chosen_index
+from app.uploads import examples, wire_uploads
 from nbp_core.config import parse_block_shape
-
-Seen = tuple[str, int]
-"""Which state of which job a page shows: (job id, version)."""
 
 _INPUTS = (
     "model", "start", "action", "picture", "clip", "block", "num_frames",
     "temperature", "top_k", "top_p", "guidance", "seed",
 )  # fmt: skip
-_OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-"""Of events that may refuse something: only those that take the queue can show a note."""
-_LIGHT: dict[str, Any] = {**_OWN, "queue": False}
-"""Of events that cannot fail and should wait for nobody."""
 
 
 class GenerateTab:
@@ -40,12 +35,6 @@ class GenerateTab:
     def __init__(self, session: Session, page: GeneratePage) -> None:
         self.session = session
         self.page = page
-        self.shown = [
-            page.timer, page.seen, page.go, page.halt, page.hold, page.step, page.preview,
-            page.counters, page.status, page.result, page.video, page.plot, page.frames,
-            page.manifest, page.measured, *page.downloads.values(), *page.past.parts,
-        ]  # fmt: skip
-        """What a page that follows a run is told about."""
         self._wire_run()
         self._wire_controls()
         self._wire_api()
@@ -53,13 +42,18 @@ class GenerateTab:
 
     def _wire_run(self) -> None:
         page = self.page
-        tell = {"inputs": [page.job_id, page.seen], "outputs": self.shown, **_LIGHT}
-        page.go.click(self.begin, self.inputs(), [page.job_id, page.seed, *self.shown], **_OWN)
-        page.halt.click(self.stop, page.job_id, page.halt, **_LIGHT)
-        page.hold.click(self.pause, page.job_id, None, **_LIGHT)
-        page.step.click(self.take_step, page.job_id, None, **_LIGHT)
-        page.timer.tick(self.poll, **tell)
-        page.blocks.load(self.come_back, **tell)
+        shown = [
+            page.hold, page.step, page.preview, page.counters, page.status, page.result,
+            page.video, page.plot, page.frames, page.manifest, page.measured,
+            *page.downloads.values(), *page.past.parts,
+        ]  # fmt: skip
+        follower = page.follower
+        follower.start(self.draw, shown, go=[page.go], halt=page.halt)
+        page.blocks.load(self.come_back, follower.asked, follower.shown, **LIGHT)
+        followed = [follower.job_id, page.seed, *follower.shown]
+        page.go.click(self.begin, self.inputs(), followed, **OWN)
+        page.hold.click(self.pause, follower.job_id, None, **LIGHT)
+        page.step.click(self.take_step, follower.job_id, None, **LIGHT)
 
     def _wire_controls(self) -> None:
         page = self.page
@@ -67,26 +61,18 @@ class GenerateTab:
         sampling = [page.block, page.top_k, page.top_p, page.temperature, page.guidance]
         gr.on(
             [page.model.change, page.start.change, page.num_frames.change],
-            self.change_blocks, [*start_of, page.block], page.block, **_LIGHT,
+            self.change_blocks, [*start_of, page.block], page.block, **LIGHT,
         )  # fmt: skip
-        page.start.change(
-            self.show_uploads, page.start, [page.picture_box, page.clip_box], **_LIGHT
-        )
-        page.model.input(self.change_model, page.model, [page.facts, page.action], **_OWN)
-        page.start.input(self.suggest_action, [page.model, page.start], page.action, **_LIGHT)
-        page.block.change(
-            self.show_cut, [page.model, page.block, page.job_id], page.preview, **_LIGHT
-        )
+        wire_uploads(page)
+        page.model.input(self.change_model, page.model, [page.facts, page.action], **OWN)
+        page.start.input(self.suggest_action, [page.model, page.start], page.action, **LIGHT)
+        cut = [page.model, page.block, page.follower.job_id]
+        page.block.change(self.show_cut, cut, page.preview, **LIGHT)
         for name, button in page.presets.items():
-            button.click(partial(self.apply_preset, name), start_of, sampling, **_LIGHT)
-        page.dice.click(random_seed, None, page.seed, **_LIGHT)
-        for upload in (page.picture, page.clip):
-            checked = upload.upload(
-                self.check_upload, [page.start, page.picture, page.clip], None, **_OWN
-            )
-            checked.failure(lambda: None, None, upload, **_LIGHT)
-        page.pictures.select(self.take_example, page.start, page.picture, **_OWN)
-        page.clips.select(self.take_example, page.start, page.clip, **_OWN)
+            button.click(partial(self.apply_preset, name), start_of, sampling, **LIGHT)
+        page.dice.click(random_seed, None, page.seed, **LIGHT)
+        page.pictures.select(self.take_example, page.start, page.picture, **OWN)
+        page.clips.select(self.take_example, page.start, page.clip, **OWN)
 
     def _wire_api(self) -> None:
         with gr.Row(visible=False):
@@ -103,16 +89,12 @@ class GenerateTab:
     def begin(self, *values: Any) -> Updates:
         """Generate: checks the settings, queues the run and makes the page follow it."""
         page = self.page
-        try:
+        with refusals():
             job = self._submit(values)
-        except ValueError as error:
-            raise refusal(error) from error
         return {
-            page.job_id: job.id,
             page.seed: job.request.sampling.seed,
             page.result: gr.Column(visible=False),
-            **self.poll(job.id, ("", 0)),
-            page.timer: gr.Timer(active=True),
+            **page.follower.follow(job),
         }
 
     def generate(
@@ -132,23 +114,13 @@ class GenerateTab:
     ) -> tuple[str, dict[str, Any]]:
         """Runs one generation to its end: the clip's file, and the settings that repeat it."""
         values = (model, start, action, picture, clip, block, num_frames)
-        try:
-            job = self._submit((*values, temperature, top_k, top_p, guidance, seed))
-            job.finished.wait()
-            if job.result is None:
-                raise ValueError(job.error or "The run was stopped before it began.")
-        except ValueError as error:
-            raise refusal(error) from error
-        return str(job.result.clip), job.result.manifest
+        submit = partial(self._submit, (*values, temperature, top_k, top_p, guidance, seed))
+        outcome: Outcome = finish(submit, "The run was stopped before it began.")
+        return str(outcome.clip), outcome.manifest
 
     def _submit(self, values: tuple[Any, ...]) -> Job:
         request = make_request(**dict(zip(_INPUTS, values, strict=True)))
         return self.session.jobs.submit(partial(generate.run, self.session, request), request)
-
-    def stop(self, job_id: str) -> gr.Button:
-        """Stop: the run ends within one block and keeps what it has made."""
-        self.session.jobs.stop(job_id)
-        return gr.Button(interactive=False)
 
     def pause(self, job_id: str) -> None:
         """Pause, or Resume: the run waits before its next block, or goes on."""
@@ -164,31 +136,20 @@ class GenerateTab:
 
     def come_back(self, job_id: str, seen: Seen) -> Updates:
         """A page that was opened or reloaded finds its run and the clips there are."""
-        return {**self.page.past.updates(), **self.poll(job_id, seen)}
+        return {**self.page.past.updates(), **self.page.follower.poll(job_id, seen)}
 
-    def poll(self, job_id: str, seen: Seen) -> Updates:
-        """What has changed since the page was last told."""
+    def draw(self, view: JobView) -> Updates:
+        """How the run stands; a stopped one keeps what it has made."""
         page = self.page
-        view = self.session.jobs.view(job_id)
-        if view is None:
-            return {page.timer: gr.Timer(active=False)}
-        if tuple(seen) == (view.id, view.version):
-            return {page.seen: seen}
         is_running = view.state is JobState.RUNNING
         is_paused = is_running and view.is_paused
         updates: Updates = {
-            page.seen: (view.id, view.version),
-            page.timer: gr.Timer(active=not view.state.is_final),
-            page.go: gr.Button(interactive=view.state.is_final),
-            page.halt: gr.Button(interactive=not view.state.is_final),
             page.hold: gr.Button("Resume" if is_paused else "Pause", interactive=is_running),
             page.step: gr.Button(interactive=is_paused),
             page.status: live.status(view),
             **self._progress(view),
         }
-        if view.result is not None:
-            updates |= self._result(view.result)
-        return updates
+        return updates if view.result is None else updates | self._result(view.result)
 
     def _progress(self, view: JobView) -> Updates:
         page = self.page
@@ -217,10 +178,8 @@ class GenerateTab:
 
     def change_model(self, model: str) -> Updates:
         """Loads the chosen model and offers what it can do."""
-        try:
+        with refusals():
             pipeline = self.session.pipeline(model)
-        except ValueError as error:
-            raise refusal(error) from error
         choices = controls.action_choices(pipeline.actions)
         value = controls.favourite("action", pipeline.actions)
         return {
@@ -236,10 +195,6 @@ class GenerateTab:
             # Not sent back: the page may have been given another block in the meantime.
             return gr.Radio(choices=choices)
         return gr.Radio(choices=choices, value=controls.preset_block("Paper", steps))
-
-    def show_uploads(self, start: Start) -> tuple[gr.Column, gr.Column]:
-        """Shows the upload that the start needs."""
-        return gr.Column(visible=start == "frame"), gr.Column(visible=start == "clip")
 
     def suggest_action(self, model: str, start: Start) -> str:
         """An action that suits the start."""
@@ -262,15 +217,8 @@ class GenerateTab:
 
     def take_example(self, start: Start, chosen: gr.EventData) -> str:
         """A bundled picture or clip, as if it had been uploaded."""
-        examples = controls.examples(self.session, start)
-        index = chosen_index(chosen, len(examples))
+        offered = examples(self.session, start)
+        index = chosen_index(chosen, len(offered))
         if index is None:
             raise refusal(ValueError("This example is not there."))
-        return shutil.copy(examples[index][0], str(self.session.uploads))
-
-    def check_upload(self, start: Start, picture: str | None, clip: str | None) -> None:
-        """Refuses a bad file at once, before anything is started with it."""
-        try:
-            read_start(start, picture, clip)
-        except ValueError as error:
-            raise refusal(error) from error
+        return shutil.copy(offered[index][0], str(self.session.uploads))

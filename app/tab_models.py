@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import gradio as gr
 
 from app import conversion, model_list
-from app.controls import refusal
 from app.conversion import Precision
-from app.jobs import Job
+from app.events import LIGHT, OWN, Updates, refusals
+from app.follow import Follower
+from app.jobs import JobView
 from app.session import Session
 
-Updates = dict[Any, Any]
-Seen = tuple[str, int]
-
-_OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-_LIGHT: dict[str, Any] = {**_OWN, "queue": False}
 _PRECISIONS = [("as in the file", "keep"), ("half (float16)", "float16"), ("bfloat16", "bfloat16")]
 
 
@@ -50,9 +45,7 @@ class ModelsTab:
     def __init__(self, session: Session, blocks: gr.Blocks, model: gr.Dropdown) -> None:
         self.session = session
         self.model = model
-        self.job_id = gr.State("")
-        self.seen = gr.State(("", 0))
-        self.timer = gr.Timer(0.5, active=False)
+        self.follower = Follower(session.jobs, "models", 0.5)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
                 self._build_add()
@@ -103,16 +96,17 @@ class ModelsTab:
 
     def _wire(self, blocks: gr.Blocks) -> None:
         listed = [self.list, self.model]
-        blocks.load(self.refresh, self.model, listed, **_LIGHT)
-        self.again.click(self.read_anew, self.model, listed, **_LIGHT)
-        followed = [
-            self.job_id, self.timer, self.seen, self.status, self.hash, self.go, self.halt, *listed,
-        ]  # fmt: skip
-        self.hash.click(self.compute_fingerprints, self.model, followed, **_OWN)
-        self.timer.tick(self.poll, [self.job_id, self.seen, self.model], followed, **_LIGHT)
+        blocks.load(self.refresh, self.model, listed, **LIGHT)
+        self.again.click(self.read_anew, self.model, listed, **LIGHT)
+        follower = self.follower
+        buttons = [self.hash, self.go]
+        shown = [self.status, *listed]
+        follower.start(self.draw, shown, go=buttons, halt=self.halt, also=[self.model])
+        follower.find_again(blocks)
+        followed = [follower.job_id, *follower.shown]
+        self.hash.click(self.compute_fingerprints, self.model, followed, **OWN)
         values = [self.file, self.name, self.precision, self.model]
-        self.go.click(self.convert, values, followed, **_OWN)
-        self.halt.click(self.stop, self.job_id, self.halt, **_LIGHT)
+        self.go.click(self.convert, values, followed, **OWN)
 
     def refresh(self, model: str | None) -> tuple[str, gr.Dropdown]:
         """The list, and the models to choose from in the header."""
@@ -131,49 +125,19 @@ class ModelsTab:
         """Reads all weights in a job."""
         entries = [e for e in model_list.read_catalogue(self.session) if not e.fault]
         work = partial(conversion.fingerprint_all, self.session, entries)
-        return self._follow(lambda: self.session.jobs.submit(work), model)
+        with refusals():
+            return self.follower.follow(self.session.jobs.submit(work), model)
 
     def convert(self, file: str, name: str, precision: Precision, model: str | None) -> Updates:
         """Converts a file on this machine in a job."""
-
-        def submit() -> Job:
+        with refusals():
             request = conversion.conversion_request(self.session, file, name, precision)
-            return self.session.jobs.submit(partial(conversion.convert, request))
+            job = self.session.jobs.submit(partial(conversion.convert, request))
+            return self.follower.follow(job, model)
 
-        return self._follow(submit, model)
-
-    def _follow(self, submit: Any, model: str | None) -> Updates:
-        try:
-            job = submit()
-        except ValueError as error:
-            raise refusal(error) from error
-        return {
-            self.job_id: job.id,
-            **self.poll(job.id, ("", 0), model),
-            self.timer: gr.Timer(active=True),
-        }
-
-    def poll(self, job_id: str, seen: Seen, model: str | None) -> Updates:
-        """How the job goes on; the list anew once it has ended."""
-        view = self.session.jobs.view(job_id)
-        if view is None:
-            return {self.timer: gr.Timer(active=False)}
-        if tuple(seen) == (view.id, view.version):
-            return {self.seen: seen}
-        ended = view.state.is_final
-        updates: Updates = {
-            self.seen: (view.id, view.version),
-            self.timer: gr.Timer(active=not ended),
-            self.status: model_list.status(view),
-            self.hash: gr.Button(interactive=ended),
-            self.go: gr.Button(interactive=ended),
-            self.halt: gr.Button(interactive=not ended),
-        }
-        if ended:
+    def draw(self, view: JobView, model: str | None) -> Updates:
+        """How the job goes on, of which nothing is kept if stopped; the list anew at its end."""
+        updates: Updates = {self.status: model_list.status(view)}
+        if view.state.is_final:
             updates[self.list], updates[self.model] = self.refresh(model)
         return updates
-
-    def stop(self, job_id: str) -> gr.Button:
-        """Stop converting: nothing is kept."""
-        self.session.jobs.stop(job_id)
-        return gr.Button(interactive=False)

@@ -9,12 +9,10 @@ from typing import Any
 import gradio as gr
 
 from app import results_plots, results_view
+from app.events import LIGHT, Updates
 from app.session import Session
 from nbp_core.results import Curve, ResultFile, read_curves, read_results
 
-Updates = dict[Any, Any]
-
-_LIGHT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 _INTRO = (
     f"Figures marked {results_view.PAPER_MARK} are what the authors report, on their machine and"
     f" with their weights. Those marked {results_view.HERE_MARK} were measured with this software,"
@@ -54,8 +52,8 @@ class ResultsTab:
             self.training_text, self.runs, self.repeat,
         ]  # fmt: skip
         for event in (blocks.load, self.again.click):
-            event(self.read, self.curve, shown, **_LIGHT)
-        self.curve.input(self.draw, self.curve, [self.training, self.training_text], **_LIGHT)
+            event(self.read, self.curve, shown, **LIGHT)
+        self.curve.input(self.draw, self.curve, [self.training, self.training_text], **LIGHT)
 
     def _results(self) -> tuple[list[ResultFile], list[str]]:
         return read_results(self.session.results) if self.session.results else ([], [])

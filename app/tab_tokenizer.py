@@ -9,17 +9,12 @@ from typing import Any
 import gradio as gr
 
 from app import round_trip, tokens_view
-from app.controls import refusal
-from app.jobs import Job
+from app.events import LIGHT, OWN, Updates, refusals
+from app.follow import finish
+from app.jobs import Job, JobView
 from app.round_trip import Material, RoundTrip, Source
 from app.session import Session
 from app.tokenizer_page import TokenizerPage
-
-Updates = dict[Any, Any]
-Seen = tuple[str, int]
-
-_OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-_LIGHT: dict[str, Any] = {**_OWN, "queue": False}
 
 
 class TokenizerTab:
@@ -34,21 +29,20 @@ class TokenizerTab:
     def _wire(self) -> None:
         page = self.page
         shown = [
-            page.timer, page.seen, page.go, page.status, page.result, page.figures, page.frame,
-            page.pair, *page.videos, page.maps, page.curve, page.no_clips,
-            *page.downloads.values(),
+            page.status, page.result, page.figures, page.frame, page.pair, *page.videos,
+            page.maps, page.curve, page.no_clips, *page.downloads.values(),
         ]  # fmt: skip
-        tell = {"fn": self.poll, "inputs": [page.job_id, page.seen], "outputs": shown, **_LIGHT}
+        follower = page.follower
+        follower.start(self.draw, shown, go=[page.go])
+        follower.find_again(page.blocks)
         inputs = [page.model, page.source, page.picture, page.clip, page.made]
-        page.go.click(self.begin, inputs, [page.job_id, *shown], **_OWN)
-        page.timer.tick(**tell)
-        page.blocks.load(**tell)
+        page.go.click(self.begin, inputs, [follower.job_id, *follower.shown], **OWN)
         page.source.change(
             self.show_choices, [page.source, page.made],
-            [page.picture_box, page.clip_box, page.made_box, page.made], **_LIGHT,
+            [page.picture_box, page.clip_box, page.made_box, page.made], **LIGHT,
         )  # fmt: skip
-        page.made.focus(self.offer_made, page.made, page.made, **_LIGHT)
-        page.frame.change(self.show_frame, [page.job_id, page.frame], page.pair, **_LIGHT)
+        page.made.focus(self.offer_made, page.made, page.made, **LIGHT)
+        page.frame.change(self.show_frame, [follower.job_id, page.frame], page.pair, **LIGHT)
 
     def _wire_api(self) -> None:
         with gr.Row(visible=False):
@@ -60,31 +54,17 @@ class TokenizerTab:
 
     def tokenize(self, model: str, file: str) -> tuple[str, dict[str, Any]]:
         """A picture or clip to tokens and back: the file that came back, and all figures."""
-        try:
-            job = self._submit(model, "clip", None, file, "")
-            job.finished.wait()
-            if job.result is None:
-                raise ValueError(job.error or "The round trip was stopped.")
-        except ValueError as error:
-            raise refusal(error) from error
-        trip: RoundTrip = job.result
+        submit = partial(self._submit, model, "clip", None, file, "")
+        trip: RoundTrip = finish(submit, "The round trip was stopped.")
         return str(trip.clip or trip.strip), json.loads(trip.figures.read_text())
 
     def begin(
         self, model: str, source: Source, picture: str | None, clip: str | None, made: str | None
     ) -> Updates:
         """Tokenize: reads the material, queues the round trip and makes the page follow it."""
-        page = self.page
-        try:
+        with refusals():
             job = self._submit(model, source, picture, clip, made)
-        except ValueError as error:
-            raise refusal(error) from error
-        return {
-            page.job_id: job.id,
-            page.result: gr.Column(visible=False),
-            **self.poll(job.id, ("", 0)),
-            page.timer: gr.Timer(active=True),
-        }
+        return {self.page.result: gr.Column(visible=False), **self.page.follower.follow(job)}
 
     def _submit(
         self,
@@ -101,20 +81,9 @@ class TokenizerTab:
     def _work(self, material: Material) -> Any:
         return partial(round_trip.run, self.session, material)
 
-    def poll(self, job_id: str, seen: Seen) -> Updates:
-        """What has changed since the page was last told; finds a round trip after a reload."""
-        page = self.page
-        view = self.session.jobs.view(job_id)
-        if view is None:
-            return {page.timer: gr.Timer(active=False)}
-        if tuple(seen) == (view.id, view.version):
-            return {page.seen: seen}
-        updates: Updates = {
-            page.seen: (view.id, view.version),
-            page.timer: gr.Timer(active=not view.state.is_final),
-            page.go: gr.Button(interactive=view.state.is_final),
-            page.status: tokens_view.status(view),
-        }
+    def draw(self, view: JobView) -> Updates:
+        """How the round trip stands, and what came of it."""
+        updates: Updates = {self.page.status: tokens_view.status(view)}
         if isinstance(view.result, RoundTrip) and view.result.strip.is_file():
             updates |= self._result(view.result)
         return updates

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app import controls, tokens_view
-from app.request import Start
+from app import tokens_view, uploads
+from app.follow import Follower
 from app.session import Session
 
 _SOURCES = [("a picture", "picture"), ("a clip", "clip"), ("a clip made here", "made")]
@@ -18,9 +18,7 @@ class TokenizerPage:
         self.session = session
         self.blocks = blocks
         self.model = model
-        self.job_id = gr.BrowserState("", storage_key="nbp-studio-tokenizer", secret="nbp-studio")
-        self.seen = gr.State(("", 0))
-        self.timer = gr.Timer(0.25, active=False)
+        self.follower = Follower(session.jobs, "tokenizer", 0.25)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
                 self._build_source()
@@ -43,16 +41,13 @@ class TokenizerPage:
             info="What goes through the tokenizer and back.",
         )  # fmt: skip
         with gr.Column(visible=False) as self.picture_box:
-            self.picture = gr.Image(
-                label="Picture", sources=["upload", "clipboard"], height=220,
-                elem_id="tokenizer-picture", buttons=[], alt_text="The picture you chose",
-            )  # fmt: skip
-            self._take_files("frame", self.picture, "Pictures to try")
-        with gr.Column() as self.clip_box:
-            self.clip = gr.Video(
-                label="Clip", sources=["upload"], height=220, elem_id="tokenizer-clip", buttons=[]
+            self.picture = uploads.picture_upload(
+                "Picture", "tokenizer-picture", "The picture you chose"
             )
-            self._take_files("clip", self.clip, "Clips to tokenize")
+            uploads.offer_examples(self.session, "frame", self.picture, "Pictures to try")
+        with gr.Column() as self.clip_box:
+            self.clip = uploads.clip_upload("Clip", "tokenizer-clip")
+            uploads.offer_examples(self.session, "clip", self.clip, "Clips to tokenize")
         with gr.Column(visible=False) as self.made_box:
             self.made = gr.Dropdown(
                 [], label="Clip made here", elem_id="tokenizer-made", filterable=False,
@@ -63,12 +58,6 @@ class TokenizerPage:
             " 1 + 4n: a latent frame holds four frames after the first.",
             elem_classes="quiet",
         )
-
-    def _take_files(self, start: Start, target: gr.Image | gr.Video, label: str) -> None:
-        controls.hand_over_path(target)
-        rows = controls.examples(self.session, start)
-        if rows:
-            gr.Examples(rows, [target], label=label, api_visibility="private", examples_per_page=8)
 
     def _build_result(self) -> None:
         with gr.Column(visible=False, elem_id="round-trip") as self.result:

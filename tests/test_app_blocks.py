@@ -167,13 +167,14 @@ def test_a_stopped_measurement_shows_nothing(studio: tuple[Session, FakePipeline
 
 def test_the_page_follows_a_measurement(tab: BlocksTab) -> None:
     begun = tab.measure("fake")
-    job = tab.session.jobs.get(begun[tab.job_id])
+    job = tab.session.jobs.get(begun[tab.follower.job_id])
     assert job is not None
     assert job.finished.wait(100)
-    told = tab.poll(job.id, ("", 0))
+    told = tab.follower.poll(job.id, ("", 0))
     assert told[tab.plot].visible
     assert "Done." in told[tab.status]
-    assert tab.poll(job.id, told[tab.seen]) == {tab.seen: told[tab.seen]}
+    seen = told[tab.follower.seen]
+    assert tab.follower.poll(job.id, seen) == {tab.follower.seen: seen}
     with pytest.raises(gr.Error, match="no model"):
         tab.measure("none")
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from app import compare_view
-from app.compare import RaceOutcome, paper_words, run
+from app.compare import RaceResult, paper_words, run
 from app.compare_plots import steps_chart, tokens_chart
 from app.jobs import JobState, JobView
 from app.request import make_request
@@ -39,7 +39,7 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RaceOutcome]:
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RaceResult]:
     session, _ = fake_session(tmp_path_factory.mktemp("race") / "models", step_s=0.002)
     yield finish(session).result
     session.close()
@@ -68,7 +68,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CompareTab]:
     session.close()
 
 
-def test_both_clips_carry_their_settings(outcome: RaceOutcome) -> None:
+def test_both_clips_carry_their_settings(outcome: RaceResult) -> None:
     for clip, block in zip(outcome.clips, ("1x1x16", "1x4x16"), strict=True):
         frames, fps = read_video(clip)
         assert (frames.shape, fps) == ((17, 512, 512, 3), 8)
@@ -79,7 +79,7 @@ def test_both_clips_carry_their_settings(outcome: RaceOutcome) -> None:
     assert "weights fake (ffffffff) and tokenizer fake-tokens" in report["measured"]
 
 
-def test_the_replay_has_a_time_for_everything(outcome: RaceOutcome) -> None:
+def test_the_replay_has_a_time_for_everything(outcome: RaceResult) -> None:
     value = compare_view.replay(outcome)
     assert value["grid"] == [5, 16, 16]
     json.dumps(value)
@@ -91,7 +91,7 @@ def test_the_replay_has_a_time_for_everything(outcome: RaceOutcome) -> None:
         assert runner["known"] == 0
 
 
-def test_the_headline_tells_sampling_from_end_to_end(outcome: RaceOutcome) -> None:
+def test_the_headline_tells_sampling_from_end_to_end(outcome: RaceResult) -> None:
     report = {"speed_up": {"steps": 4.0, "sampling": 3.21, "end_to_end": 0.5}}
     text = compare_view.headline(replace(outcome, report=report))
     assert "3.2x faster in sampling only" in text
@@ -99,7 +99,7 @@ def test_the_headline_tells_sampling_from_end_to_end(outcome: RaceOutcome) -> No
     assert "4.0 times fewer steps" in text
 
 
-def test_the_table_has_both_and_their_ratio(outcome: RaceOutcome) -> None:
+def test_the_table_has_both_and_their_ratio(outcome: RaceResult) -> None:
     table = compare_view.figures_table(outcome)
     assert "<td>80</td><td>20</td><td>4.0x</td>" in table
     assert "4 rows 1x4x16, next block" in table
@@ -110,7 +110,7 @@ def test_only_the_token_is_called_next_token() -> None:
     assert compare_view.runner_name((1, 1, 16)) == "row 1x1x16, next block"
 
 
-def test_lines_reach_all_tokens_and_bars_are_as_wide_as_their_steps(outcome: RaceOutcome) -> None:
+def test_lines_reach_all_tokens_and_bars_are_as_wide_as_their_steps(outcome: RaceResult) -> None:
     lines = tokens_chart(outcome.race).data
     assert [line.y[-1] for line in lines] == [1280, 1280]
     assert lines[0].x[-1] == outcome.race.runners[0].end_to_end_s
@@ -178,15 +178,16 @@ def test_a_model_of_one_block_shape_cannot_race(studio: Studio) -> None:
 def test_the_page_follows_a_race_to_its_result(tab: CompareTab) -> None:
     page = tab.page
     begun = tab.begin("1x1x16", "1x4x16", *VALUES.values())
-    job_id = begun[page.job_id]
+    job_id = begun[page.follower.job_id]
     job = tab.session.jobs.get(job_id)
     assert job is not None
     assert job.finished.wait(100)
-    told = tab.poll(job_id, ("", 0))
+    told = page.follower.poll(job_id, ("", 0))
     assert told[page.result].visible
     assert "faster" in told[page.headline] or "slower" in told[page.headline]
-    assert tab.poll(job_id, told[page.seen]) == {page.seen: told[page.seen]}
-    assert set(tab.poll("gone", ("", 0))) == {page.timer}
+    seen = told[page.follower.seen]
+    assert page.follower.poll(job_id, seen) == {page.follower.seen: seen}
+    assert set(page.follower.poll("gone", ("", 0))) == {page.follower.timer}
 
 
 def test_choices_keep_what_fits(tab: CompareTab) -> None:

@@ -135,10 +135,10 @@ def test_fingerprints_are_computed_once_and_kept_for_these_weights(
 ) -> None:
     assert "fingerprint not computed yet" in model_list.model_list(session)
     begun = tab.compute_fingerprints("tiny")
-    job = session.jobs.get(begun[tab.job_id])
+    job = session.jobs.get(begun[tab.follower.job_id])
     assert job is not None
     assert job.finished.wait(60)
-    shown = tab.poll(job.id, ("", 0), "tiny")[tab.list]
+    shown = tab.follower.poll(job.id, ("", 0), "tiny")[tab.list]
     for name in ("nano", "tiny"):
         assert f"fingerprint {weights_sha256(session.models / name)[:8]} (sha256)" in shown
     weights = session.models / "nano" / "model.safetensors"
@@ -161,10 +161,10 @@ def test_refresh_offers_new_models_in_the_header(tab: ModelsTab, session: Sessio
 def test_a_released_file_becomes_a_model(tab: ModelsTab, tmp_path: Path) -> None:
     file = save_tokenizer(reference_tokenizer(), tmp_path / "magvit2_ucf.pt")
     begun = tab.convert(f" {file} ", "ucf-tokens", "float16", "tiny")
-    job = tab.session.jobs.get(begun[tab.job_id])
+    job = tab.session.jobs.get(begun[tab.follower.job_id])
     assert job is not None
     assert job.finished.wait(60)
-    ended = tab.poll(job.id, ("", 0), "tiny")
+    ended = tab.follower.poll(job.id, ("", 0), "tiny")
     assert "Done: ucf-tokens is in the list" in ended[tab.status]
     assert "<h2>ucf-tokens</h2>" in ended[tab.list]
     assert job.progress.done == job.progress.total > 0
@@ -195,10 +195,10 @@ def test_a_foreign_file_fails_in_one_sentence_and_leaves_nothing(
 ) -> None:
     (tmp_path / "some.pt").write_bytes(b"not a checkpoint")
     begun = tab.convert(str(tmp_path / "some.pt"), "x", "keep", "tiny")
-    job = tab.session.jobs.get(begun[tab.job_id])
+    job = tab.session.jobs.get(begun[tab.follower.job_id])
     assert job is not None
     assert job.finished.wait(60)
-    assert 'class="failed"' in tab.poll(job.id, ("", 0), "tiny")[tab.status]
+    assert 'class="failed"' in tab.follower.poll(job.id, ("", 0), "tiny")[tab.status]
     assert not (tab.session.models / "x").exists()
 
 

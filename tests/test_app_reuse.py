@@ -45,7 +45,7 @@ def engine(tab: GenerateTab) -> FakePipeline:
 
 def begin(tab: GenerateTab, **values: Any) -> Job:
     updates = tab.begin(*{**VALUES, **values}.values())
-    job = tab.session.jobs.get(updates[tab.page.job_id])
+    job = tab.session.jobs.get(updates[tab.page.follower.job_id])
     assert job is not None
     return job
 
@@ -81,7 +81,7 @@ def test_past_clips_are_listed_the_newest_first(tab: GenerateTab) -> None:
 def test_a_past_clip_is_opened_again(tab: GenerateTab) -> None:
     first, second = make(tab), make(tab, seed=8)
     updates = opened(tab, 1, current=second.id)
-    assert updates[tab.page.job_id] == first.id
+    assert updates[tab.page.follower.job_id] == first.id
     assert updates[tab.page.video] == str(first.result.clip)
     for nonsense in (5, -1, "0", None):
         with pytest.raises(gr.Error, match="This clip is gone"):
@@ -157,11 +157,11 @@ def test_pause_step_and_resume(tab: GenerateTab) -> None:
     job = begin(tab)
     while job.progress is None:
         assert not job.finished.wait(0.005)
-    assert tab.poll(job.id, ("", 0))[page.step].interactive is False
+    assert tab.page.follower.poll(job.id, ("", 0))[page.step].interactive is False
     tab.pause(job.id)
     time.sleep(0.3)
     held = job.progress.step
-    updates = tab.poll(job.id, ("", 0))
+    updates = tab.page.follower.poll(job.id, ("", 0))
     assert (updates[page.hold].value, updates[page.step].interactive) == ("Resume", True)
     assert f"Paused after step {held} of 80" in updates[page.status]
     tab.take_step(job.id)
@@ -173,4 +173,4 @@ def test_pause_step_and_resume(tab: GenerateTab) -> None:
     assert job.paused_s > 0.4
     assert job.result.seconds < job.result.last.elapsed + 2
     assert job.result.last.elapsed < 80 * 0.01 * 10
-    assert tab.poll(job.id, ("", 0))[page.hold].value == "Pause"
+    assert tab.page.follower.poll(job.id, ("", 0))[page.hold].value == "Pause"

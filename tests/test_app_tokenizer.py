@@ -183,15 +183,15 @@ def test_the_page_follows_a_round_trip_to_its_result(tab: TokenizerTab, tmp_path
     page = tab.page
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.png")
     begun = tab.begin("fake", "picture", str(tmp_path / "teal.png"), None, None)
-    job = tab.session.jobs.get(begun[page.job_id])
+    job = tab.session.jobs.get(begun[page.follower.job_id])
     assert job is not None
     assert job.finished.wait(60)
-    updates = tab.poll(job.id, ("", 0))
+    updates = page.follower.poll(job.id, ("", 0))
     assert "Done." in updates[page.status]
     assert "PSNR" in updates[page.figures]
     assert list(updates[page.curve].data[0].x) == [1]
-    seen = updates[page.seen]
-    assert tab.poll(job.id, seen) == {page.seen: seen}, "nothing is sent twice"
+    seen = updates[page.follower.seen]
+    assert page.follower.poll(job.id, seen) == {page.follower.seen: seen}, "nothing is sent twice"
     before, after = tab.show_frame(job.id, 1)
     assert np.array_equal(after, before // 2)
 

@@ -1,0 +1,32 @@
+"""How the page's events are wired: none is part of the API, and a refusal is a note on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+from typing import Any, Final
+
+import gradio as gr
+
+Updates = dict[Any, Any]
+"""What has to change on the page, by component."""
+OWN: Final[dict[str, Any]] = {"api_visibility": "private", "show_progress": "hidden"}
+"""Of events that may refuse something: only those that take the queue can show a note."""
+LIGHT: Final[dict[str, Any]] = {**OWN, "queue": False}
+"""Of events that cannot fail and should wait for nobody."""
+
+
+def refusal(error: ValueError) -> gr.Error:
+    """The error as a note on the page: its own sentence and nothing else."""
+    # Notes are shown as HTML, and the sentence may hold the name of an uploaded file.
+    return gr.Error(escape(str(error), quote=False), title="", print_exception=False)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Makes a note of a ValueError raised inside."""
+    try:
+        yield
+    except ValueError as error:
+        raise refusal(error) from error
