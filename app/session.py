@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import shutil
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.folders import UPLOADS, num_bytes, private_folder, trim
 from app.jobs import NO_MEMORY, JobQueue, is_memory_error
 from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
 MAX_LOADED = 2
 """Models held in memory at once."""
-_FOLDER_PREFIX = "nbp-studio-"
 
 Loader = Callable[[str], "VideoPipeline"]
 
@@ -70,13 +67,8 @@ class Session:
         self.results = results
         self.is_local = is_local
         self.jobs = JobQueue(keep=max_clips)
-        self.folder = _private_folder()
-        self.outputs = self.folder / "outputs"
-        self.outputs.mkdir()
-        # Gradio puts uploads and what it serves here; by default it shares one folder in /tmp.
-        self.uploads = self.folder / "gradio"
-        self.uploads.mkdir()
-        os.environ["GRADIO_TEMP_DIR"] = str(self.uploads)
+        self.outputs = private_folder()
+        self.uploads = UPLOADS.open(self.outputs)
         self.max_clips = max_clips
         self.max_bytes = max_bytes
         self._cosmos = cosmos
@@ -145,20 +137,21 @@ class Session:
         folders = sorted(self.outputs.iterdir(), key=lambda path: path.stat().st_mtime)
         for folder in folders[: max(0, len(folders) - self.max_clips + 1)]:
             shutil.rmtree(folder, ignore_errors=True)
-        trim(self.folder, self.max_bytes)
+        trim(self.max_bytes, self.outputs, self.uploads)
         folder = self.outputs / re.sub(r"\W", "_", job_id)
         folder.mkdir(exist_ok=True)
         return folder
 
     def disk_use(self) -> int:
         """Bytes of everything made and uploaded since the studio was started."""
-        return sum(size for _, size, _ in _files(self.folder))
+        return num_bytes(self.outputs, self.uploads)
 
     def close(self) -> None:
         """Ends the running job and removes every file that was made."""
         self.jobs.close()
         self._loaded.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        UPLOADS.close(self.outputs)
+        shutil.rmtree(self.outputs, ignore_errors=True)
 
 
 def no_model(name: str | None, models: Path) -> str:
@@ -166,45 +159,3 @@ def no_model(name: str | None, models: Path) -> str:
     if name:
         return f"There is no model {name!r} in the folder {models.name!r}."
     return f"The folder {models.name!r} holds no model yet; train one or start with --models DIR."
-
-
-def trim(folder: Path, max_bytes: int) -> None:
-    """Deletes the oldest files of a folder and all below it until what is left fits."""
-    files = _files(folder)
-    total = sum(size for _, size, _ in files)
-    for path, size, _ in sorted(files, key=lambda file: file[2]):
-        if total <= max_bytes:
-            return
-        path.unlink(missing_ok=True)
-        total -= size
-
-
-def _files(folder: Path) -> list[tuple[Path, int, float]]:
-    """(path, bytes, time of the last change) of every file below; some may vanish meanwhile."""
-    files = []
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            stat = path.stat()
-            if not path.is_dir():
-                files.append((path, stat.st_size, stat.st_mtime))
-    return files
-
-
-def _private_folder() -> Path:
-    """A folder that only this user can read; those of studios that were killed are removed."""
-    root = Path(tempfile.gettempdir())
-    for old in root.glob(f"{_FOLDER_PREFIX}*"):
-        owner = old.name.removeprefix(_FOLDER_PREFIX).partition("-")[0]
-        if owner.isdigit() and old.stat().st_uid == os.getuid() and not _is_alive(int(owner)):
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-"))
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -67,6 +67,15 @@ def test_generate_from_a_picture(client: Client, tmp_path: Path) -> None:
     assert settings["num_frames"] == 17
 
 
+def test_uploads_outlive_another_studio_of_the_process(client: Client, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), "teal").save(tmp_path / "teal.png")
+    picture = handle_file(tmp_path / "teal.png")
+    other, _ = fake_session(tmp_path / "other")
+    assert client.predict(file=picture, api_name="/tokenize")[1]["source"] == "teal.png"
+    other.close()
+    assert client.predict(file=picture, api_name="/tokenize")[1]["source"] == "teal.png"
+
+
 def test_a_bad_upload_is_one_sentence_without_a_path(client: Client, tmp_path: Path) -> None:
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
     with pytest.raises(AppError) as error:

@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from app.session import MAX_LOADED, Session, find_models, trim
+from app.folders import trim
+from app.session import MAX_LOADED, Session, find_models
 from tests.app_fakes import FakePipeline, add_model, fake_session
 from tests.small_models import save_pipeline
 
@@ -64,12 +65,28 @@ def test_unknown_model_and_empty_folder_are_explained(tmp_path: Path) -> None:
     session.close()
 
 
-def test_folder_is_private_and_goes_with_the_session(tmp_path: Path) -> None:
+def test_folders_are_private_and_go_with_the_session(tmp_path: Path) -> None:
     session, _ = fake_session(tmp_path / "models")
-    assert stat.S_IMODE(session.folder.stat().st_mode) == 0o700
-    assert os.environ["GRADIO_TEMP_DIR"].startswith(str(session.folder))
+    folders = (session.outputs, session.uploads)
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700, 0o700]
+    assert os.environ["GRADIO_TEMP_DIR"] == str(session.uploads)
     session.close()
-    assert not session.folder.exists()
+    assert [folder.exists() for folder in folders] == [False, False]
+
+
+def test_uploads_stay_until_the_last_studio_closes(tmp_path: Path) -> None:
+    first, _ = fake_session(tmp_path / "models")
+    second, _ = fake_session(tmp_path / "models")
+    first.close()
+    first.close()
+    assert os.environ["GRADIO_TEMP_DIR"] == str(second.uploads)
+    assert second.uploads.is_dir()
+    second.close()
+    third, _ = fake_session(tmp_path / "models")
+    assert os.environ["GRADIO_TEMP_DIR"] == str(third.uploads)
+    assert third.uploads.is_dir()
+    third.close()
+    assert not third.uploads.exists()
 
 
 def test_folders_of_dead_studios_are_removed(
@@ -122,5 +139,5 @@ def test_trim_deletes_the_oldest_files_first(tmp_path: Path) -> None:
         path = tmp_path / str(index)
         path.write_bytes(b"0" * 100)
         os.utime(path, (index, index))
-    trim(tmp_path, 250)
+    trim(250, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
