@@ -19,7 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nbp_core.config import FORMAT_VERSION, JsonConfig, TokenizerConfig, TransformerConfig
+from nbp_core.config import (
+    FORMAT_VERSION,
+    ClassifierConfig,
+    JsonConfig,
+    TokenizerConfig,
+    TransformerConfig,
+)
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -29,6 +35,7 @@ CARD_FILE = "README.md"
 KINDS: dict[str, type[JsonConfig]] = {
     "tokenizer": TokenizerConfig,
     "transformer": TransformerConfig,
+    "classifier": ClassifierConfig,
 }
 
 ConfigT = TypeVar("ConfigT", bound=JsonConfig)
@@ -205,7 +212,7 @@ def describe_models(folder: Path) -> list[ModelSummary]:
 
 
 def model_kind(folder: Path) -> str | None:
-    """'tokenizer' or 'transformer', or None for a folder that is not a model's."""
+    """A name in KINDS, or None for a folder that is not a model's."""
     return str(read_description(folder)["kind"]) if (folder / CONFIG_FILE).is_file() else None
 
 

@@ -16,7 +16,13 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from nbp_core import attention_command, bench_command, compare_command, convert_command
+from nbp_core import (
+    attention_command,
+    bench_command,
+    compare_command,
+    convert_command,
+    evaluate_command,
+)
 from nbp_core.checkpoint import describe_models, model_kind
 from nbp_core.command_options import add_generation_options, context_of, sampling_of
 from nbp_core.config import parse_block_shape
@@ -61,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     compare_command.add_verb(verbs)
     convert_command.add_verb(verbs)
     bench_command.add_verb(verbs)
+    evaluate_command.add_verb(verbs)
     train_commands.add_verbs(verbs)
     return parser
 

@@ -22,6 +22,16 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
         "--context-frames", type=int, default=CONTEXT_FRAMES, help="frames taken of --context"
     )
     parser.add_argument("--frames", type=int, default=CLIP_FRAMES, help="length: 17, 33, 65, ...")
+    add_sampling_options(parser)
+    parser.add_argument(
+        "--scale", type=int, choices=range(1, 9), default=4, metavar="1-8",
+        help="enlarges each pixel of the clip",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """How tokens are drawn, on which device, and a foreign tokenizer."""
     defaults = SamplingConfig()
     parser.add_argument("--temperature", type=float, default=defaults.temperature)
     parser.add_argument("--top-k", type=int, default=defaults.top_k)
@@ -33,11 +43,6 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
         "--cosmos", type=Path, metavar="FOLDER",
         help="Cosmos' encoder.jit and decoder.jit, WHICH RUN CODE, for models trained on them",
     )  # fmt: skip
-    parser.add_argument(
-        "--scale", type=int, choices=range(1, 9), default=4, metavar="1-8",
-        help="enlarges each pixel of the clip",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
 def sampling_of(args: argparse.Namespace, block_shape: Size3 | None) -> SamplingConfig:

@@ -245,6 +245,18 @@ class TransformerConfig(JsonConfig):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ClassifierConfig(JsonConfig):
+    """Convolutions over a small clip, then one score an action."""
+
+    name: str
+    actions: tuple[str, ...]
+    widths: tuple[int, ...] = (24, 48, 96, 192)
+    """Channels of the stages; each halves height and width, the third and later ones time too."""
+    num_frames: int = 9
+    side: int = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingConfig(JsonConfig):
     """How logits become tokens. The defaults are the paper's.
 

@@ -75,8 +75,8 @@ class VideoPipeline:
             )
         self.name = config.name
         self.tokenizer_name = tokenizer.config.name
-        self._conditions = Conditions(config, folder)
-        self.actions = self._conditions.names
+        self.conditions = Conditions(config, folder)
+        self.actions = self.conditions.names
         self.grid = config.grid
 
     @classmethod
@@ -158,13 +158,13 @@ class VideoPipeline:
 
         Raises ValueError for another number of frames and for a model of random weights.
         """
-        return reconstruct(self.tokenizer, self._to_clip(frames_THWC))
+        return reconstruct(self.tokenizer, self.to_clip(frames_THWC))
 
     def tokenize(self, frames_THWC: Frames) -> Tokens:
         """As many of the frames, of any size, as fill latent frames (1 + 4n) -> tokens_thw."""
         factor = self.tokenizer.config.time_factor
         whole_THWC = frames_THWC[: 1 + (len(frames_THWC) - 1) // factor * factor]
-        tokens: Tokens = self.tokenizer.encode(self._to_clip(whole_THWC))[0].cpu().numpy()
+        tokens: Tokens = self.tokenizer.encode(self.to_clip(whole_THWC))[0].cpu().numpy()
         return tokens
 
     def attention(
@@ -177,7 +177,7 @@ class VideoPipeline:
         """
         tokens_Bthw = torch.from_numpy(tokens_thw[None, : self.grid[0]]).to(self.device)
         layout = sequence_layout(self.transformer.config, block_shape, tokens_Bthw.shape[1])
-        conditions, _ = self._conditions.ids(action, 1, guidance_scale=1)
+        conditions, _ = self.conditions.ids(action, 1, guidance_scale=1)
         return look_into(self.transformer, layout, tokens_Bthw, conditions)
 
     def generate(
@@ -236,8 +236,8 @@ class VideoPipeline:
         stop: threading.Event | None,
     ) -> GenerationRun:
         sampling = sampling or SamplingConfig()
-        conditions, nulls = self._conditions.ids(action, num_samples, sampling.guidance_scale)
-        context = None if frames_THWC is None else self._to_clip(frames_THWC)
+        conditions, nulls = self.conditions.ids(action, num_samples, sampling.guidance_scale)
+        context = None if frames_THWC is None else self.to_clip(frames_THWC)
         num_context = 0 if context is None else context.shape[2]
         if context is None and self.transformer.config.layout == "plain":
             raise ValueError(f"model {self.name!r} has no actions: give it first frames to extend")
@@ -256,7 +256,7 @@ class VideoPipeline:
         )
         return GenerationRun(self.transformer, self.tokenizer, request, stop)
 
-    def _to_clip(self, frames_THWC: Frames) -> Tensor:
+    def to_clip(self, frames_THWC: Frames) -> Tensor:
         """Frames of any size -> clip_BCTHW of the model's, on its device."""
         if frames_THWC.ndim != 4 or frames_THWC.shape[3] != 3 or frames_THWC.dtype != np.uint8:
             raise ValueError("frames must be uint8 of shape (T, H, W, 3)")

@@ -25,6 +25,7 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "blocks": ("model", "block"),
     "tokenizer": ("tokenizer", "data", "psnr"),
     "training": ("run", "steps", "minutes"),
+    "evaluation": ("metric", "of", "value", "clips"),
 }
 """What each row of a kind must have; it may have more."""
 _HEAD = ("title", "kind", "device", "weights", "date", "command")

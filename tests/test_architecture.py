@@ -14,8 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("nbp_core/**/*.py"), ROOT / "app.py"])
 MAX_LINES = 300
 UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
-# Released checkpoints are converted, a run reads back its own state; weights_only=True in both.
-MAY_LOAD = {"nbp_core/released_file.py", "nbp_core/train/trainer.py"}
+# Released checkpoints are converted, a run reads back its own state, a package's file is pinned by
+# its hash; weights_only=True in all.
+MAY_LOAD = {
+    "nbp_core/clip_features.py",
+    "nbp_core/released_file.py",
+    "nbp_core/train/trainer.py",
+}
 
 BLOCK_GRADIO = """
 import importlib, sys

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nbp_core.media_files import MediaError
-from nbp_core.train.data import load_frames, open_clips, validation_keys
+from nbp_core.train.data import load_clips, open_clips, validation_keys
 from nbp_core.train.metaworld import METAWORLD_ACTIONS, add_clip, render
 from nbp_core.video import write_video
 
@@ -76,22 +76,25 @@ def test_a_folder_of_videos_is_split_by_name(tmp_path: Path) -> None:
 
 def test_frames_are_decoded_once(shards: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    frames = load_frames(shards, "train", cache)
-    assert frames.shape == (6, 17, 128, 128, 3)
-    expected = [record.frames_THWC for record in open_clips(shards, "train")]
-    assert np.array_equal(frames, np.stack(expected))
-    (file,) = cache.iterdir()
-    written = file.stat().st_mtime_ns
-    assert np.array_equal(load_frames(shards, "train", cache), frames)
-    assert file.stat().st_mtime_ns == written
+    clips = load_clips(shards, "train", cache)
+    assert clips.frames_NTHWC.shape == (6, 17, 128, 128, 3)
+    expected = list(open_clips(shards, "train"))
+    assert np.array_equal(clips.frames_NTHWC, np.stack([r.frames_THWC for r in expected]))
+    assert clips.actions == [record.action for record in expected]
+    assert clips.looks == [record.look for record in expected]
+    written = {file: file.stat().st_mtime_ns for file in cache.iterdir()}
+    again = load_clips(shards, "train", cache)
+    assert np.array_equal(again.frames_NTHWC, clips.frames_NTHWC)
+    assert again.actions == clips.actions
+    assert {file: file.stat().st_mtime_ns for file in cache.iterdir()} == written
 
 
 def test_frames_are_decoded_anew_when_their_folder_changes(shards: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    load_frames(shards, "train", cache)
+    load_clips(shards, "train", cache)
     (shards / "train-01.tar").unlink()
-    assert len(load_frames(shards, "train", cache)) == 3
-    assert len(list(cache.iterdir())) == 1
+    assert len(load_clips(shards, "train", cache)) == 3
+    assert len(list(cache.glob("*.npy"))) == 1
 
 
 def test_a_few_videos_still_leave_one_for_validation() -> None:
@@ -108,7 +111,7 @@ def test_a_few_videos_still_leave_one_for_validation() -> None:
 def test_folders_without_clips_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(MediaError, match=name):
-        load_frames(tmp_path / name, "train", tmp_path / "cache")
+        load_clips(tmp_path / name, "train", tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*.npy"))
 
 

@@ -1,4 +1,4 @@
-"""Training's verbs of the command line: data, train-tokenizer, train-transformer."""
+"""Training's verbs of the command line: data, train-tokenizer, train-transformer, ..."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from typing import Any
 from tqdm import tqdm
 
 from nbp_core.checkpoint import weights_sha256
+from nbp_core.config import ClassifierConfig
 from nbp_core.cosmos import CosmosTokenizer, cosmos_sha256, is_cosmos
 from nbp_core.media_files import Frames
 from nbp_core.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.train.camera_moves import CAMERA_MOVES, PhotoClips
-from nbp_core.train.data import Split, load_frames, open_clips
+from nbp_core.train.data import Split, load_clips, open_clips
 from nbp_core.train.metaworld import render
 from nbp_core.train.tokens import PHOTO_LOOK, TokenSet, encode_clips
 from nbp_core.train.train_all import PLANS, Plan, Sources, train_all
+from nbp_core.train.train_classifier import train_classifier
 from nbp_core.train.train_tokenizer import TokenizerRecipe, train_tokenizer
 from nbp_core.train.train_transformer import TransformerRecipe, train_transformer
 from nbp_core.train.trainer import TrainConfig, TrainStep
@@ -69,6 +71,12 @@ def add_verbs(verbs: Any) -> None:
     transformer.add_argument("--limit", type=int, help="clips of each action to encode")
     transformer.set_defaults(run=_train_transformer)
 
+    classifier = verbs.add_parser(
+        "train-classifier", help="train a judge of which action a clip shows"
+    )
+    _add_budget(classifier, lr=2e-3, batch_size=32, muon_lr=2e-3)
+    classifier.set_defaults(run=_train_classifier)
+
     everything = verbs.add_parser(
         "train-all", help="tokenizer, tokens, both transformers and samples, unattended"
     )
@@ -84,8 +92,17 @@ def add_verbs(verbs: Any) -> None:
 def _add_common(
     parser: argparse.ArgumentParser, lr: float, batch_size: int, muon_lr: float
 ) -> None:
-    parser.add_argument("--clips", type=Path, required=True, help="folder of shards or of videos")
+    _add_budget(parser, lr, batch_size, muon_lr)
     parser.add_argument("--photos", type=Path, help="folder of pictures for camera moves")
+    parser.add_argument(
+        "--start-from", type=Path, help="model folder of the same sizes to start from"
+    )
+
+
+def _add_budget(
+    parser: argparse.ArgumentParser, lr: float, batch_size: int, muon_lr: float
+) -> None:
+    parser.add_argument("--clips", type=Path, required=True, help="folder of shards or of videos")
     parser.add_argument("--run", type=Path, required=True, dest="run_folder", help="run folder")
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--minutes", type=float, help="time budget")
@@ -98,9 +115,6 @@ def _add_common(
         help="rate of Muon, which trains the matrices; 0: AdamW alone",
     )
     parser.add_argument("--batch-size", type=int, default=batch_size)
-    parser.add_argument(
-        "--start-from", type=Path, help="model folder of the same sizes to start from"
-    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
 
@@ -130,8 +144,8 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
             TokenizerRecipe(),
             _train_config(args),
             args.run_folder,
-            load_frames(args.clips, "train", cache),
-            load_frames(args.clips, "val", cache),
+            load_clips(args.clips, "train", cache).frames_NTHWC,
+            load_clips(args.clips, "val", cache).frames_NTHWC,
             photos,
             device=args.device,
             start_from=args.start_from,
@@ -168,6 +182,13 @@ def _train_transformer(args: argparse.Namespace) -> None:
             start_from=args.start_from,
         )
     )
+
+
+def _train_classifier(args: argparse.Namespace) -> None:
+    cache = args.run_folder / "frames"
+    train, val = (load_clips(args.clips, split, cache) for split in ("train", "val"))
+    config = ClassifierConfig(name=args.run_folder.name, actions=tuple(sorted(set(train.actions))))
+    _show(train_classifier(config, _train_config(args), args.run_folder, train, val, args.device))
 
 
 def _train_all(args: argparse.Namespace) -> None:

@@ -154,22 +154,37 @@ def _read_video_folder(folder: Path, split: Split, limit: int | None) -> Iterato
         yield ClipRecord(key, action, crop_resize(frames, CLIP_SIDE))
 
 
-def load_frames(folder: str | Path, split: Split, cache_folder: str | Path) -> Frames:
-    """frames_NTHWC of all clips of a split, decoded once into `cache_folder`; memory-mapped.
+@dataclass(frozen=True)
+class ClipSet:
+    """A split of clips, decoded: frames_NTHWC, and for each its action and look."""
+
+    frames_NTHWC: Frames
+    actions: list[str]
+    looks: list[str]
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+
+def load_clips(folder: str | Path, split: Split, cache_folder: str | Path) -> ClipSet:
+    """All clips of a split, decoded once into `cache_folder`; the frames are memory-mapped.
 
     Decoded anew when the folder's files change. Raises MediaError when no clip can be read.
     """
     cache = Path(cache_folder) / f"{split}-{_fingerprint(Path(folder))}.npy"
-    if not cache.is_file():
+    labels = cache.with_suffix(".json")
+    if not labels.is_file():
         cache.parent.mkdir(parents=True, exist_ok=True)
         with replacing(cache) as partial:
-            _write_array(partial, open_clips(folder, split), Path(folder).name)
-        for old in cache.parent.glob(f"{split}-*.npy"):
-            if old != cache:
+            found = _write_array(partial, open_clips(folder, split), Path(folder).name)
+        # Written last: its presence says that the set is whole.
+        labels.write_text(json.dumps(found))
+        for old in cache.parent.glob(f"{split}-*"):
+            if old.stem != cache.stem:
                 old.unlink()
+    found = json.loads(labels.read_text())
     # Copy on write: PyTorch wants arrays it could write to.
-    frames: Frames = np.load(cache, mmap_mode="c")
-    return frames
+    return ClipSet(np.load(cache, mmap_mode="c"), found["actions"], found["looks"])
 
 
 def _fingerprint(folder: Path) -> str:
@@ -182,20 +197,23 @@ def _fingerprint(folder: Path) -> str:
     return hashlib.sha256(json.dumps([str(folder.resolve()), facts]).encode()).hexdigest()[:12]
 
 
-def _write_array(path: Path, clips: Iterator[ClipRecord], name: str) -> None:
-    """One .npy of all frames, written as they come: they may not fit into memory."""
+def _write_array(path: Path, clips: Iterator[ClipRecord], name: str) -> dict[str, list[str]]:
+    """One .npy of all frames, written as they come: they may not fit into memory; the labels."""
     shape: tuple[int, ...] = (CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE, 3)
     header: dict[str, Any] = {"descr": "|u1", "fortran_order": False}
-    count = 0
+    actions: list[str] = []
+    looks: list[str] = []
     with path.open("wb") as file:
         # The header is padded, so it keeps its length when the count is known.
         np.lib.format.write_array_header_1_0(file, {**header, "shape": (10**9, *shape)})
         body = file.tell()
         for record in tqdm(clips, desc="decoding", unit="clip"):
             file.write(record.frames_THWC.tobytes())
-            count += 1
-        if count == 0:
+            actions.append(record.action)
+            looks.append(record.look)
+        if not actions:
             raise MediaError(f"{name} has no clip that can be read.")
         file.seek(0)
-        np.lib.format.write_array_header_1_0(file, {**header, "shape": (count, *shape)})
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (len(actions), *shape)})
         assert file.tell() == body
+    return {"actions": actions, "looks": looks}

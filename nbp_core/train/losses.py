@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nbp_core.clip_metrics import STILL_LEVELS
+
 
 def reconstruction_loss(
     output_BCTHW: Tensor, clip_BCTHW: Tensor, l1_weight: float
@@ -38,8 +40,7 @@ def spread_loss(latent_BthwD: Tensor) -> Tensor:
     return flat.mean(0).square().mean() + (covariance - identity).square().mean()
 
 
-STILL_RANGE = 6 / 255
-"""A pixel that stays within this of its first value does not move: video coding alone does more."""
+STILL_RANGE = STILL_LEVELS / 255
 
 
 def stillness_loss(bounded_BthwD: Tensor, clip_BCTHW: Tensor) -> Tensor:

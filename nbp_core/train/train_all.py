@@ -24,7 +24,7 @@ from nbp_core.pipeline import VideoPipeline
 from nbp_core.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.train.camera_moves import CAMERA_MOVES, PhotoClips
-from nbp_core.train.data import Split, load_frames, open_clips
+from nbp_core.train.data import Split, load_clips, open_clips
 from nbp_core.train.tokens import PHOTO_LOOK, TokenSet, encode_clips
 from nbp_core.train.train_tokenizer import TokenizerRecipe, psnr, to_clip, train_tokenizer
 from nbp_core.train.train_transformer import TransformerRecipe, train_transformer
@@ -128,8 +128,8 @@ def _tokenizer(
         plan.tokenizer_recipe,
         _budget(minutes, plan.tokenizer_batch, plan.tokenizer_lr, plan),
         run_folder / "nano",
-        load_frames(sources.clips, "train", run_folder / "frames"),
-        load_frames(sources.clips, "val", run_folder / "frames"),
+        load_clips(sources.clips, "train", run_folder / "frames").frames_NTHWC,
+        load_clips(sources.clips, "val", run_folder / "frames").frames_NTHWC,
         photos,
         device=device,
     )
