@@ -95,7 +95,8 @@ class TokenizerTab:
         return {
             page.result: gr.Column(visible=True),
             page.figures: tokens_view.figures(trip),
-            page.frame: gr.Slider(maximum=trip.num_frames, value=1, visible=is_clip),
+            # A slider needs two ends, even one that a picture hides.
+            page.frame: gr.Slider(maximum=max(2, trip.num_frames), value=1, visible=is_clip),
             page.pair: tokens_view.pair(trip, 1),
             **{
                 box: gr.Video(path and str(path), visible=is_clip)

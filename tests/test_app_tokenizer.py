@@ -190,6 +190,7 @@ def test_the_page_follows_a_round_trip_to_its_result(tab: TokenizerTab, tmp_path
     assert "Done." in updates[page.status]
     assert "PSNR" in updates[page.figures]
     assert list(updates[page.curve].data[0].x) == [1]
+    assert updates[page.frame].maximum > page.frame.minimum, "a slider needs two ends"
     seen = updates[page.follower.seen]
     assert page.follower.poll(job.id, seen) == {page.follower.seen: seen}, "nothing is sent twice"
     before, after = tab.show_frame(job.id, 1)

@@ -10,10 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 from tests.browser.conftest import Studio
-from tests.browser.test_generate import expect_clip, open_studio
-
-# Kept out of the usual run: one studio served for many modules stalls in the end.
-pytestmark = pytest.mark.slow
+from tests.browser.visitor import expect_clip, open_studio
 
 
 def faults(page: Page) -> list[str]:

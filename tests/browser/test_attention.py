@@ -11,13 +11,10 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PATIENCE_MS, serve
-
-# Kept out of the usual run: one studio served for many modules stalls in the end.
-pytestmark = pytest.mark.slow
+from tests.browser.conftest import serve
+from tests.browser.visitor import open_studio
 
 pytestmark = pytest.mark.timeout(300)  # models, a studio and a browser, perhaps on a busy machine
-expect.set_options(timeout=PATIENCE_MS)
 ROWS_LENGTH = 1 + 1 + 16 + 15 + 30 * 16
 """Positions of two latent frames in rows: the last one is made, never fed."""
 
@@ -36,9 +33,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield from serve(Session(models, "cpu", assets=folder / "assets"))
 
 
-def open_tab(page: Page, url: str) -> None:
-    page.goto(url)
-    page.get_by_role("tab", name="Attention").click()
+def open_attention(page: Page, url: str) -> None:
+    open_studio(page, url, "Attention")
     expect(maps(page)).to_have_count(1)
     expect(page.locator("#attention-measured")).to_contain_text("Measured here")
 
@@ -54,7 +50,7 @@ def pixel(page: Page, row: int, column: int, pane: int = 0) -> list[int]:
 
 
 def test_a_map_is_drawn_pixel_by_pixel_and_read(page: Page, url: str) -> None:
-    open_tab(page, url)
+    open_attention(page, url)
     assert maps(page).evaluate("c => [c.width, c.clientWidth]") == [ROWS_LENGTH] * 2
     page.get_by_label("block walls").uncheck()
     # A row of blocks sees its own block to the end, and nothing after it.
@@ -69,7 +65,7 @@ def test_a_map_is_drawn_pixel_by_pixel_and_read(page: Page, url: str) -> None:
 
 
 def test_switches_change_the_picture_only(page: Page, url: str) -> None:
-    open_tab(page, url)
+    open_attention(page, url)
     before = pixel(page, 300, 0)
     page.get_by_label("prefix at a fifth").uncheck()
     assert sum(pixel(page, 300, 0)[:3]) > sum(before[:3])
@@ -80,7 +76,7 @@ def test_switches_change_the_picture_only(page: Page, url: str) -> None:
 
 
 def test_a_small_map_chooses_its_head(page: Page, url: str) -> None:
-    open_tab(page, url)
+    open_attention(page, url)
     page.get_by_role("button", name="Layer 2, head 1").click()
     expect(page.locator("#attention-measured")).to_contain_text("layer 2, head 1,")
     expect(page.locator("#attention-heads [aria-pressed=true]")).to_have_count(1)
@@ -88,7 +84,7 @@ def test_a_small_map_chooses_its_head(page: Page, url: str) -> None:
 
 
 def test_a_click_shows_where_a_query_looks(page: Page, url: str) -> None:
-    open_tab(page, url)
+    open_attention(page, url)
     text = page.locator("#attention-look .text")
     frames = page.locator("#attention-look canvas")
     expect(frames).to_have_count(2)
@@ -105,7 +101,7 @@ def test_a_click_shows_where_a_query_looks(page: Page, url: str) -> None:
 
 
 def test_the_triangle_stands_beside_the_staircase(page: Page, url: str) -> None:
-    open_tab(page, url)
+    open_attention(page, url)
     page.get_by_label("Next-token beside next-block").check()
     expect(maps(page)).to_have_count(2)
     expect(page.locator("#attention-map figcaption").nth(1)).to_have_text("token 1x1x1")
@@ -116,7 +112,7 @@ def test_the_triangle_stands_beside_the_staircase(page: Page, url: str) -> None:
 
 
 def test_the_map_can_be_taken_along(page: Page, url: str) -> None:
-    open_tab(page, url)
+    open_attention(page, url)
     page.locator("#attention-export").click()
     for kind in ("png", "npz"):
         with page.expect_download() as download:
@@ -126,9 +122,8 @@ def test_the_map_can_be_taken_along(page: Page, url: str) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_phone_needs_no_sideways_scrolling(page: Page, url: str, theme: str) -> None:
-    # On a phone the tab lies behind the dots of the bar; it is opened before the page is narrow.
-    open_tab(page, f"{url}?__theme={theme}")
     page.set_viewport_size({"width": 390, "height": 844})
+    open_attention(page, f"{url}?__theme={theme}")
     page.get_by_label("Next-token beside next-block").check()
     expect(maps(page)).to_have_count(2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -9,12 +9,8 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PATIENCE_MS, Studio
-
-# Kept out of the usual run: one studio served for many modules stalls in the end.
-pytestmark = pytest.mark.slow
-
-expect.set_options(timeout=PATIENCE_MS)
+from tests.browser.conftest import Studio
+from tests.browser.visitor import open_studio
 
 SHARE = """(canvas, rgb) => {
   const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
@@ -28,9 +24,7 @@ NEW, FED, BLUE = [230, 159, 0], [0, 158, 115], [0, 114, 178]
 
 
 def open_blocks(page: Page, url: str) -> None:
-    page.goto(url)
-    expect(page.locator("#status")).to_contain_text("Ready.")
-    page.get_by_role("tab", name="Blocks").click()
+    open_studio(page, url, "Blocks")
     expect(page.locator("#blocks-picture .told")).to_contain_text("Step ")
 
 
@@ -107,7 +101,6 @@ def test_speeds_are_measured_here_and_stand_apart_from_the_papers(
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_phone_needs_no_sideways_scrolling(page: Page, studio: Studio, theme: str) -> None:
-    open_blocks(page, f"{studio.url}?__theme={theme}")
-    # On a phone the tab is in a menu.
     page.set_viewport_size({"width": 390, "height": 844})
+    open_blocks(page, f"{studio.url}?__theme={theme}")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -9,12 +9,8 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import PATIENCE_MS, Studio
-
-# Kept out of the usual run: one studio served for many modules stalls in the end.
-pytestmark = pytest.mark.slow
-
-expect.set_options(timeout=PATIENCE_MS)
+from tests.browser.conftest import Studio
+from tests.browser.visitor import open_studio
 
 PAINTED = """canvas => {
   const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
@@ -25,9 +21,7 @@ PAINTED = """canvas => {
 
 
 def open_compare(page: Page, url: str) -> None:
-    page.goto(url)
-    expect(page.locator("#status")).to_contain_text("Ready.")
-    page.get_by_role("tab", name="Compare").click()
+    open_studio(page, url, "Compare")
     expect(page.locator("#race-go")).to_be_visible()
 
 
@@ -120,8 +114,7 @@ def test_stop_and_equal_runners(page: Page, studio: Studio) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_phone_needs_no_sideways_scrolling(page: Page, studio: Studio, theme: str) -> None:
     studio.pipeline.step_s = 0
-    open_compare(page, f"{studio.url}?__theme={theme}")
-    # On a phone the tab is in a menu.
     page.set_viewport_size({"width": 390, "height": 844})
+    open_compare(page, f"{studio.url}?__theme={theme}")
     run_race(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -10,23 +10,10 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PATIENCE_MS, Studio, serve
+from tests.browser.conftest import Studio, serve
+from tests.browser.visitor import expect_clip, generate, open_studio
 
 TINY = Path(__file__).parents[2] / "weights" / "tiny"
-expect.set_options(timeout=PATIENCE_MS)
-
-
-def open_studio(page: Page, url: str) -> None:
-    page.goto(url)
-    expect(page.locator("#status")).to_contain_text("Ready.")
-
-
-def expect_clip(page: Page) -> None:
-    expect(page.locator("#status")).to_contain_text("Done.")
-    video = page.locator("#video video")
-    expect(video).to_be_visible()
-    page.wait_for_function("document.querySelector('#video video').readyState >= 2")
-    assert video.evaluate("video => [video.loop, video.videoWidth]") == [True, 512]
 
 
 def test_an_action_becomes_a_clip_and_a_chart(page: Page, studio: Studio) -> None:
@@ -79,8 +66,7 @@ def test_a_crash_is_one_sentence_and_the_next_run_works(page: Page, studio: Stud
     expect(page.locator("#status")).to_contain_text("broke off because of a fault")
     assert "/secret" not in page.content()
     studio.pipeline.fault_at = None
-    page.locator("#go").click()
-    expect_clip(page)
+    generate(page)
 
 
 def test_a_corrupt_picture_is_refused_at_once(page: Page, studio: Studio, tmp_path: Path) -> None:
@@ -101,8 +87,7 @@ def test_a_phone_needs_no_sideways_scrolling(page: Page, studio: Studio, theme: 
     open_studio(page, f"{studio.url}?__theme={theme}")
     assert page.evaluate("document.body.classList.contains('dark')") == (theme == "dark")
     expect(page.locator("#go")).to_be_in_viewport()
-    page.locator("#go").click()
-    expect_clip(page)
+    generate(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
@@ -116,6 +101,5 @@ def tiny_url() -> Iterator[str]:
 @pytest.mark.skipif(not TINY.is_dir(), reason="weights/tiny is not there")
 def test_the_bundled_weights_make_a_clip(page: Page, tiny_url: str) -> None:
     open_studio(page, tiny_url)
-    page.locator("#go").click()
-    expect_clip(page)
+    generate(page)
     expect(page.locator("#counters")).to_contain_text("95/95")

@@ -12,17 +12,8 @@ pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Studio, why_no_browser
-from tests.browser.test_generate import expect_clip, open_studio
+from tests.browser.visitor import expect_clip, generate, open_studio
 from tests.odd_uploads import cases
-
-# Kept out of the usual run: after another studio was served in the same process these stall.
-pytestmark = pytest.mark.slow
-
-
-def make_clip(page: Page, studio: Studio) -> None:
-    open_studio(page, studio.url)
-    page.locator("#go").click()
-    expect_clip(page)
 
 
 @pytest.mark.parametrize("name", ["png-cut-0.3", "png-says-20000x20000", "svg-as-png", "mp4-noise"])
@@ -66,7 +57,8 @@ def test_a_run_is_paused_stepped_and_resumed(page: Page, studio: Studio) -> None
 def test_a_settings_file_dropped_back_fills_the_page(
     page: Page, studio: Studio, tmp_path: Path
 ) -> None:
-    make_clip(page, studio)
+    open_studio(page, studio.url)
+    generate(page)
     with page.expect_download() as download:
         page.locator("#get-settings").click()
     settings = json.loads(download.value.path().read_text())
@@ -87,20 +79,19 @@ def test_a_settings_file_dropped_back_fills_the_page(
 
 
 def test_a_past_clip_is_opened_and_gone_on_from(page: Page, studio: Studio) -> None:
-    make_clip(page, studio)
-    before = page.locator("#gallery button").count()
+    open_studio(page, studio.url)
+    generate(page)
     page.locator("#seed input").fill("77")
     page.locator("#go").click()
-    expect(page.locator("#gallery button")).to_have_count(before + 1)
+    expect(page.locator("#gallery button").first).to_contain_text("seed 77")
     expect(page.locator("#disk")).to_contain_text("MB of at most 1,000 MB")
     page.locator("#gallery button").nth(1).click()
     expect(page.locator("#get-clip a, a#get-clip")).to_have_attribute("href", re.compile("seed42"))
     page.locator("#again-five").click()
     expect(page.get_by_label("five frames")).to_be_checked()
     expect(page.locator("#clip video")).to_be_visible()
-    page.locator("#go").click()
+    generate(page)
     expect(page.locator("#counters")).to_contain_text("48/48")
-    expect_clip(page)
 
 
 @pytest.mark.parametrize("width", [1280, 390])

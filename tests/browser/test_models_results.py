@@ -15,16 +15,13 @@ from playwright.sync_api import Page, expect
 pytest.importorskip("axe_playwright_python")
 
 from app.session import Session
-from tests.browser.conftest import PATIENCE_MS, serve
+from tests.browser.conftest import serve
 from tests.browser.test_accessibility import faults
+from tests.browser.visitor import open_studio, open_tab
 from tests.small_models import save_pipeline
 from tests.test_app_results import BENCH, LOG
 
-# Kept out of the usual run: not yet seen to pass on two cores.
-pytestmark = pytest.mark.slow
-
 ASSETS = Path(__file__).parents[2] / "assets"
-expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture
@@ -50,8 +47,7 @@ def url(models: Path, results: Path) -> Iterator[str]:
 
 
 def test_models_are_listed_and_a_new_one_is_found(page: Page, url: str, models: Path) -> None:
-    page.goto(url)
-    page.get_by_role("tab", name="Models").click()
+    open_studio(page, url, "Models")
     listed = page.locator("#model-list")
     expect(listed.get_by_role("heading", name="tiny")).to_be_visible()
     expect(listed).to_contain_text("Model folder 'torn' has no config.json.")
@@ -68,8 +64,7 @@ def test_models_are_listed_and_a_new_one_is_found(page: Page, url: str, models: 
 
 
 def test_a_path_that_is_not_there_is_refused(page: Page, url: str) -> None:
-    page.goto(url)
-    page.get_by_role("tab", name="Models").click()
+    open_studio(page, url, "Models")
     page.get_by_role("button", name="Convert here").click()
     page.locator("#convert-file textarea, #convert-file input").fill("/nowhere/at/all.pt")
     page.locator("#convert-name textarea, #convert-name input").fill("new")
@@ -79,8 +74,7 @@ def test_a_path_that_is_not_there_is_refused(page: Page, url: str) -> None:
 
 
 def test_results_tell_the_paper_from_ours(page: Page, url: str) -> None:
-    page.goto(url)
-    page.get_by_role("tab", name="Results").click()
+    open_studio(page, url, "Results")
     table = page.locator("#results-table1 table")
     expect(table.locator("td.paper").filter(has_text="8.89")).to_have_count(1)
     expect(table.locator("td.here").filter(has_text="48")).to_have_count(1)
@@ -94,8 +88,7 @@ def test_results_tell_the_paper_from_ours(page: Page, url: str) -> None:
 @pytest.mark.parametrize("tab", ["Models", "Results"])
 def test_a_phone_needs_no_sideways_scrolling(page: Page, url: str, tab: str) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
-    page.goto(url)
-    page.get_by_role("tab", name=tab).click()
+    open_studio(page, url, tab)
     expect(
         page.get_by_role("heading", name={"Models": "tiny", "Results": "Table 1"}[tab]).first
     ).to_be_visible()
@@ -104,8 +97,7 @@ def test_a_phone_needs_no_sideways_scrolling(page: Page, url: str, tab: str) -> 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_tabs_are_for_everybody(page: Page, url: str, theme: str) -> None:
-    page.goto(f"{url}?__theme={theme}")
-    page.get_by_role("tab", name="Tokenizer").click()
+    open_studio(page, f"{url}?__theme={theme}", "Tokenizer")
     expect(page.get_by_role("button", name="Example door-open.mp4").first).to_be_visible()
     page.get_by_role("button", name="Example door-open.mp4").locator("visible=true").click()
     page.get_by_role("button", name="Tokenize").click()
@@ -113,6 +105,6 @@ def test_the_tabs_are_for_everybody(page: Page, url: str, theme: str) -> None:
     expect(page.locator("#pair img").first).to_be_visible()
     assert faults(page) == []
     for tab, part in (("Results", "#results-speed .legend"), ("Models", "#model-list article")):
-        page.get_by_role("tab", name=tab).click()
+        open_tab(page, tab)
         expect(page.locator(part).first).to_be_visible()
         assert faults(page) == []

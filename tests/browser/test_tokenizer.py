@@ -12,17 +12,12 @@ pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
 from nbp_core.video import write_video
-from tests.browser.conftest import PATIENCE_MS, Studio
-
-# Kept out of the usual run: the click on its tab sometimes stalls.
-pytestmark = pytest.mark.slow
-
-expect.set_options(timeout=PATIENCE_MS)
+from tests.browser.conftest import Studio
+from tests.browser.visitor import generate, open_studio, open_tab
 
 
-def open_tab(page: Page, url: str) -> None:
-    page.goto(url)
-    page.get_by_role("tab", name="Tokenizer").click()
+def open_tokenizer(page: Page, url: str) -> None:
+    open_studio(page, url, "Tokenizer")
     expect(page.locator("#tokenizer-status")).to_contain_text("Ready.")
 
 
@@ -34,7 +29,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def test_a_clip_goes_to_tokens_and_back(page: Page, studio: Studio, clip: Path) -> None:
-    open_tab(page, studio.url)
+    open_tokenizer(page, studio.url)
     page.locator("#tokenizer-clip input[type=file]").set_input_files(clip)
     expect(page.locator("#tokenizer-clip video")).to_be_visible()
     page.get_by_role("button", name="Tokenize").click()
@@ -65,7 +60,7 @@ def test_a_clip_goes_to_tokens_and_back(page: Page, studio: Studio, clip: Path) 
 def test_a_picture_needs_no_clip(page: Page, studio: Studio, tmp_path: Path) -> None:
     Image.new("RGB", (90, 70), "teal").save(tmp_path / "teal.png")
     page.set_viewport_size({"width": 390, "height": 844})
-    open_tab(page, studio.url)
+    open_tokenizer(page, studio.url)
     page.get_by_label("a picture").check()
     page.locator("#tokenizer-picture input[type=file]").set_input_files(tmp_path / "teal.png")
     page.get_by_role("button", name="Tokenize").click()
@@ -77,11 +72,9 @@ def test_a_picture_needs_no_clip(page: Page, studio: Studio, tmp_path: Path) -> 
 
 
 def test_a_generated_clip_can_be_sent_through(page: Page, studio: Studio) -> None:
-    page.goto(studio.url)
-    expect(page.locator("#status")).to_contain_text("Ready.")
-    page.locator("#go").click()
-    expect(page.locator("#status")).to_contain_text("Done.")
-    page.get_by_role("tab", name="Tokenizer").click()
+    open_studio(page, studio.url)
+    generate(page)
+    open_tab(page, "Tokenizer")
     page.get_by_label("a clip made here").check()
     expect(page.locator("#tokenizer-made input")).to_have_value("door-open_fake_1x1x16_seed42")
     page.get_by_role("button", name="Tokenize").click()
@@ -90,7 +83,7 @@ def test_a_generated_clip_can_be_sent_through(page: Page, studio: Studio) -> Non
 
 
 def test_a_missing_file_is_refused_in_one_sentence(page: Page, studio: Studio) -> None:
-    open_tab(page, studio.url)
+    open_tokenizer(page, studio.url)
     page.get_by_role("button", name="Tokenize").click()
     toast = page.get_by_test_id("toast-body")
     expect(toast).to_contain_text("Choose a clip, or one of the examples.")

@@ -1,0 +1,43 @@
+"""What a visitor does on the page, in the words of the tests."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import PATIENCE_MS
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+def open_studio(page: Page, url: str, tab: str = "Generate") -> None:
+    """Goes to the page, waits until it can be used, and opens a tab."""
+    page.goto(url)
+    expect(page.locator("#status")).to_contain_text("Ready.")
+    if tab != "Generate":
+        open_tab(page, tab)
+
+
+def open_tab(page: Page, name: str) -> None:
+    """Goes to a tab; on a narrow page most of them lie behind a button with three dots."""
+    tabs = page.get_by_role("tablist").first
+    expect(tabs).to_be_visible()
+    tab = tabs.get_by_role("tab", name=name, exact=True)
+    if tab.count() == 0:
+        page.get_by_role("button", name="More tabs").first.click()
+        tab = page.locator(".overflow-dropdown").first.get_by_role("button", name=name, exact=True)
+    tab.click()
+
+
+def generate(page: Page) -> None:
+    """Makes a clip with the settings there are."""
+    page.locator("#go").click()
+    expect_clip(page)
+
+
+def expect_clip(page: Page) -> None:
+    """Waits for the clip of a finished run to play."""
+    expect(page.locator("#status")).to_contain_text("Done.")
+    video = page.locator("#video video")
+    expect(video).to_be_visible()
+    page.wait_for_function("document.querySelector('#video video').readyState >= 2")
+    assert video.evaluate("video => [video.loop, video.videoWidth]") == [True, 512]
