@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nbp_core.run import Tokenizer
-from nbp_core.train.trainer import autocast
+from nbp_core.train.task import autocast
 
 TOKENS_FILE = "tokens.npy"
 LABELS_FILE = "labels.json"

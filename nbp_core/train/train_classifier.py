@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nbp_core.action_classifier import ActionClassifier
-from nbp_core.checkpoint import save_model
 from nbp_core.config import ClassifierConfig
 from nbp_core.train.data import ClipSet
+from nbp_core.train.task import Part, Task
 from nbp_core.train.train_tokenizer import to_clip
-from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep
+from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
 
 LEAST_CROP = 0.875
 """A batch is cut to a square of at least this share of the side, anywhere in the frame."""
@@ -27,8 +27,10 @@ TINT = 0.2
 SMOOTHING = 0.1
 
 
-class ClassifierTask:
+class ClassifierTask(Task):
     """Cross-entropy of the action, over crops of clips in changed light."""
+
+    model: ActionClassifier
 
     def __init__(
         self, model: ActionClassifier, train: ClipSet, val: ClipSet, *, batch_size: int, seed: int
@@ -42,18 +44,19 @@ class ClassifierTask:
         rank = {action: i for i, action in enumerate(model.config.actions)}
         self.targets = np.array([rank[action] for action in train.actions])
 
-    def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, progress: float, part: Part) -> tuple[Tensor, dict[str, float]]:
         # An epoch is a permutation, so that every clip is seen equally often.
         per_epoch = max(1, len(self.train) // self.batch_size)
         order = np.random.default_rng([self.seed, step // per_epoch]).permutation(len(self.train))
         first = step % per_epoch * self.batch_size
         rows = np.sort(order[first : first + self.batch_size])
-        clip = self._changed(rows, np.random.default_rng([self.seed, step, 1]))
+        count, rows = len(rows), rows[part.own]
+        clip = self._changed(rows, np.random.default_rng([self.seed, step, 1, part.index]))
         targets = torch.from_numpy(self.targets[rows]).to(self.device)
         scores = self.model(clip).float()
         accuracy = (scores.argmax(-1) == targets).float().mean()
         loss = F.cross_entropy(scores, targets, label_smoothing=SMOOTHING)
-        return loss, {"accuracy": float(accuracy)}
+        return loss * part.weight(count), {"accuracy": float(accuracy)}
 
     def _changed(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
         """The clips of a batch: clip_BCTHW in [0, 1], cut and tinted."""
@@ -67,10 +70,9 @@ class ClassifierTask:
         clip = to_clip(frames, self.device) * torch.from_numpy(gains).to(self.device)
         return clip.clamp(0, 1)
 
-    def validate(self, model: nn.Module) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """The share of all validation clips that are recognised."""
-        assert isinstance(model, ActionClassifier)
-        return {"accuracy": model.accuracy(self.val.frames_NTHWC, self.val.actions)}
+        return {"accuracy": self.model.accuracy(self.val.frames_NTHWC, self.val.actions)}
 
 
 def train_classifier(
@@ -88,17 +90,15 @@ def train_classifier(
     unseen = sorted(set(val.actions) - set(config.actions))
     if unseen:
         raise ValueError(f"no training clip shows {unseen[0]!r}, but a validation clip does")
+    accelerator = new_accelerator(device, train_config.accumulate)
     torch.manual_seed(train_config.seed)
-    model = ActionClassifier(config).to(device)
+    model = ActionClassifier(config).to(accelerator.device)
     task = ClassifierTask(
         model, train, val, batch_size=train_config.batch_size, seed=train_config.seed
     )
-    trainer = Trainer(task, train_config, run_folder)
+    trainer = Trainer(task, train_config, run_folder, accelerator)
     step = None
     for step in trainer.run():
         yield step
-    metadata = {"steps": str(trainer.step), "minutes": f"{trainer.elapsed / 60:.1f}"}
-    if step is not None:
-        metadata["val_accuracy"] = f"{step.metrics['val_accuracy']:.4f}"
-    weights = trainer.averaged_model.state_dict()
-    save_model(run_folder / "model", "classifier", config, weights, dtype=None, metadata=metadata)
+    found = {} if step is None else {"val_accuracy": f"{step.metrics['val_accuracy']:.4f}"}
+    trainer.save_model("classifier", config, dtype=None, metadata=found)

@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from einops import rearrange
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from nbp_core.causal_conv import ResidualUnit
-from nbp_core.checkpoint import load_weights, save_model
+from nbp_core.checkpoint import load_weights
 from nbp_core.config import JsonConfig, TokenizerConfig
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.train.losses import reconstruction_loss, spread_loss, stillness_loss
-from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep, compile_parts
+from nbp_core.train.task import Part, Task, compile_parts, spaced
+from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
 
 Frames = NDArray[np.uint8]
 
@@ -56,8 +57,10 @@ def psnr(output_BCTHW: Tensor, clip_BCTHW: Tensor) -> Tensor:
     return -10 * torch.log10(mse)
 
 
-class TokenizerTask:
+class TokenizerTask(Task):
     """Reconstruction of random crops."""
+
+    model: VideoTokenizer
 
     def __init__(
         self,
@@ -78,32 +81,31 @@ class TokenizerTask:
         self.photos_NTHWC = None
         if photos_NTHWC is not None:
             self.photos_NTHWC = torch.from_numpy(photos_NTHWC).to(self.device)
-        spread = np.linspace(0, len(val_NTHWC) - 1, recipe.num_validation_clips).astype(int)
-        self.val_NTHWC = val_NTHWC[np.unique(spread)]
+        self.val_NTHWC = val_NTHWC[spaced(len(val_NTHWC), recipe.num_validation_clips)]
         self.batch_size = batch_size
         self.seed = seed
 
-    def batch(self, step: int, progress: float) -> Tensor:
-        """The crops of a step, clip_BCTHW in [0, 1]."""
+    def batch(self, step: int, progress: float, part: Part) -> Tensor:
+        """The crops of a part of a step, clip_BCTHW in [0, 1]."""
         rng = np.random.default_rng([self.seed, step])
         recipe = self.recipe
         length = recipe.early_frames if progress < 0.5 else recipe.num_frames
-        crops = []
+        places = []
         for _ in range(self.batch_size):
             clips_NTHWC = self.train_NTHWC
             if self.photos_NTHWC is not None and rng.random() < recipe.photo_share:
                 clips_NTHWC = self.photos_NTHWC
-            n, t, y, x = (
-                int(rng.integers(size - part + 1))
-                for size, part in zip(
-                    clips_NTHWC.shape, (1, length, recipe.crop, recipe.crop), strict=False
-                )
-            )
-            crops.append(clips_NTHWC[n, t : t + length, y : y + recipe.crop, x : x + recipe.crop])
+            sizes = zip(clips_NTHWC.shape, (1, length, recipe.crop, recipe.crop), strict=False)
+            starts = [int(rng.integers(size - part_size + 1)) for size, part_size in sizes]
+            places.append((clips_NTHWC, starts))
+        crops = [
+            clips_NTHWC[n, t : t + length, y : y + recipe.crop, x : x + recipe.crop]
+            for clips_NTHWC, (n, t, y, x) in places[part.own]
+        ]
         return rearrange(torch.stack(crops), "b t h w c -> b c t h w").float() / 255
 
-    def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        clip = self.batch(step, progress)
+    def loss(self, step: int, progress: float, part: Part) -> tuple[Tensor, dict[str, float]]:
+        clip = self.batch(step, progress, part)
         latent = self.model.to_latent(clip)
         output = self.model.from_code(self.model.quantizer(latent))
         loss, mse = reconstruction_loss(output, clip, self.recipe.l1_weight)
@@ -116,9 +118,9 @@ class TokenizerTask:
             "still": float(still.detach()),
         }
 
-    def validate(self, model: nn.Module) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """PSNR (mean over clips), movement of still latents, and codes in use."""
-        assert isinstance(model, VideoTokenizer)
+        model = self.model
         values, still, used = [], [], torch.zeros(model.config.codebook_size, dtype=torch.bool)
         for frames in self.val_NTHWC:
             clip = to_clip(frames[None], self.device)
@@ -150,11 +152,12 @@ def train_tokenizer(
     photos_NTHWC: camera moves over photographs, mixed in by the recipe's share.
     start_from: a model folder of the same sizes whose weights are the first ones; else random.
     """
+    accelerator = new_accelerator(device, train_config.accumulate)
     torch.manual_seed(train_config.seed)
     model = VideoTokenizer(config)
     if start_from is not None:
         load_weights(model, start_from)
-    model = model.to(device).channels_last()
+    model = model.to(accelerator.device).channels_last()
     compile_parts(model, ResidualUnit)
     task = TokenizerTask(
         model,
@@ -165,12 +168,6 @@ def train_tokenizer(
         batch_size=train_config.batch_size,
         seed=train_config.seed,
     )
-    trainer = Trainer(task, train_config, run_folder)
+    trainer = Trainer(task, train_config, run_folder, accelerator)
     yield from trainer.run()
-    save_model(
-        run_folder / "model",
-        "tokenizer",
-        config,
-        trainer.averaged_model.state_dict(),
-        metadata={"steps": str(trainer.step), "minutes": f"{trainer.elapsed / 60:.1f}"},
-    )
+    trainer.save_model("tokenizer", config)

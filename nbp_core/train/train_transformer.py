@@ -1,4 +1,4 @@
-"""Trains an elastic BlockTransformer on tokens.
+"""Trains a BlockTransformer on tokens.
 
 Shapes: N clips, B batch, t h w grid, L positions.
 """
@@ -8,17 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nbp_core.checkpoint import load_weights, save_model
+from nbp_core.checkpoint import load_weights
+from nbp_core.conditions import Conditions
 from nbp_core.config import FIGURE6_SHAPES, JsonConfig, Size3, TransformerConfig, format_block_shape
-from nbp_core.sequences import sequence_layout
+from nbp_core.sequences import SequenceLayout, sequence_layout
+from nbp_core.train.compute import step_tflop
 from nbp_core.train.losses import token_loss
+from nbp_core.train.task import Part, Task, compile_parts, spaced
 from nbp_core.train.tokens import TokenSet
-from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep, compile_parts
+from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
 from nbp_core.transformer import BlockTransformer, Layer
 
 
@@ -38,9 +42,23 @@ class TransformerRecipe(JsonConfig):
     """Relative weight of clips by look; a look that is not named weighs 1."""
     num_validation_clips: int = 16
 
+    def __post_init__(self) -> None:
+        if len(self.shapes) != len(self.shape_weights):
+            raise ValueError(
+                f"{len(self.shapes)} block shapes need as many weights, not "
+                f"{len(self.shape_weights)}"
+            )
 
-class TransformerTask:
+    @property
+    def shape_shares(self) -> list[float]:
+        """Share of batches with each block shape."""
+        return [weight / sum(self.shape_weights) for weight in self.shape_weights]
+
+
+class TransformerTask(Task):
     """Cross-entropy of the next block, for a block shape drawn each step."""
+
+    model: BlockTransformer
 
     def __init__(
         self,
@@ -51,8 +69,14 @@ class TransformerTask:
         *,
         batch_size: int,
         seed: int,
+        prompts: Path | None = None,
     ) -> None:
         self.model = model
+        self.conditions = Conditions(model.config, prompts)
+        if self.conditions.is_text and recipe.condition_dropout:
+            raise ValueError(
+                "a model with class prompts has no token for 'no condition' to drop to"
+            )
         self.recipe = recipe
         self.train = train
         self.batch_size = batch_size
@@ -60,60 +84,68 @@ class TransformerTask:
         self.device = next(model.parameters()).device
         self.train_ids = self._condition_ids(train)
         self.val_ids = self._condition_ids(val)
-        spread = np.linspace(0, len(val) - 1, recipe.num_validation_clips).astype(int)
-        self.val_rows = np.unique(spread)
+        self.val_rows = spaced(len(val), recipe.num_validation_clips)
         self.val = val
         weights = dict(recipe.look_weights)
         of_clips = np.array([weights.get(look, 1.0) for look in train.looks])
         self.clip_weights = of_clips / of_clips.sum()
 
-    def _condition_ids(self, tokens: TokenSet) -> Tensor:
-        config = self.model.config
-        rank = {action: i for i, action in enumerate(config.actions)}
-        ids = [config.first_condition_id + rank[action] for action in tokens.actions]
-        return torch.tensor(ids)[:, None]
+    def _condition_ids(self, tokens: TokenSet) -> Tensor | None:
+        """Ids (N, P) of each clip's action, or None for a model without conditions."""
+        known = {name: self.conditions.ids(name, 1, 1.0)[0] for name in set(tokens.actions)}
+        ids = [known[action] for action in tokens.actions]
+        return None if self.model.config.prefix_len == 0 else torch.cat(cast(list[Tensor], ids))
 
-    def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, progress: float, part: Part) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([self.seed, step])
         recipe, config = self.recipe, self.model.config
-        shape = recipe.shapes[int(rng.choice(len(recipe.shapes), p=recipe.shape_weights))]
+        shape = recipe.shapes[int(rng.choice(len(recipe.shapes), p=recipe.shape_shares))]
         early, late = np.array(recipe.early_lengths), np.array(recipe.late_lengths)
         lengths = early + progress * (late - early)
         length = 1 + int(rng.choice(len(lengths), p=lengths / lengths.sum()))
         count = round(self.batch_size * config.grid[0] / length)
         rows = rng.choice(len(self.train), count, p=self.clip_weights)
-        conditions = self.train_ids[rows]
-        dropped = torch.from_numpy(rng.random(count) < recipe.condition_dropout)
-        conditions[dropped] = config.first_condition_id + config.num_conditions - 1
-        loss = self._clip_loss(self.model, self.train, rows, conditions, shape, length)
-        return loss, {"block_len": float(np.prod(shape)), "latent_frames": float(length)}
+        dropped = rng.random(count) < recipe.condition_dropout
+        layout = sequence_layout(config, shape, length)
+        loss = self._clip_loss(
+            self.train, self.train_ids, rows[part.own], layout, dropped[part.own]
+        )
+        return loss * part.weight(count), {
+            "block_len": float(np.prod(shape)),
+            "latent_frames": float(length),
+            "tflop": step_tflop(self.model, layout, count),
+        }
 
     def _clip_loss(
         self,
-        model: BlockTransformer,
         clips: TokenSet,
+        ids_NP: Tensor | None,
         rows: np.ndarray,
-        conditions: Tensor,
-        shape: Size3,
-        length: int,
+        layout: SequenceLayout,
+        dropped: np.ndarray | None = None,
     ) -> Tensor:
-        layout = sequence_layout(model.config, shape, length)
-        tokens = torch.from_numpy(clips.tokens_Nthw[rows, :length].astype(np.int64)).to(self.device)
-        ids = layout.input_ids(tokens, conditions.to(self.device))
+        config = self.model.config
+        tokens_Nthw = clips.tokens_Nthw[rows, : layout.blocks.grid[0]].astype(np.int64)
+        tokens = torch.from_numpy(tokens_Nthw).to(self.device)
+        conditions = None
+        if ids_NP is not None:
+            conditions = ids_NP[rows]
+            if dropped is not None and dropped.any():
+                conditions[dropped] = config.first_condition_id + config.num_conditions - 1
+            conditions = conditions.to(self.device)
+        ids = layout.input_ids(tokens, conditions)
         # Conditions predict nothing; every later position predicts a video token.
         skip = layout.prefix_len
-        features = model.features(ids, layout)[:, skip:]
-        return token_loss(model.video_logits(features), layout.targets(tokens)[:, skip:])
+        features = self.model.features(ids, layout)[:, skip:]
+        return token_loss(self.model.video_logits(features), layout.targets(tokens)[:, skip:])
 
-    def validate(self, model: nn.Module) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """Loss a token on whole validation clips, for each block shape."""
-        assert isinstance(model, BlockTransformer)
         figures = {}
         for shape in self.recipe.shapes:
+            layout = sequence_layout(self.model.config, shape)
             parts = [
-                self._clip_loss(
-                    model, self.val, rows, self.val_ids[rows], shape, model.config.grid[0]
-                )
+                self._clip_loss(self.val, self.val_ids, rows, layout)
                 for rows in np.array_split(self.val_rows, max(1, len(self.val_rows) // 8))
             ]
             figures[format_block_shape(shape)] = float(torch.stack(parts).mean())
@@ -130,29 +162,30 @@ def train_transformer(
     tokenizer: dict[str, str],
     device: str = "cpu",
     start_from: Path | None = None,
+    prompts: Path | None = None,
 ) -> Iterator[TrainStep]:
     """Trains, or goes on with, the run in `run_folder`; leaves the averaged model in its model/.
 
     tokenizer: how the model's config.json will name the tokenizer of these tokens.
     start_from: a model folder of the same sizes whose weights are the first ones; else random.
+    prompts: folder with the text tokenizer of a model whose conditions are class prompts.
     """
+    accelerator = new_accelerator(device, train_config.accumulate)
     torch.manual_seed(train_config.seed)
     model = BlockTransformer(config)
     if start_from is not None:
         load_weights(model, start_from)
-    model = model.to(device)
+    model = model.to(accelerator.device)
     compile_parts(model, Layer)
     task = TransformerTask(
-        model, recipe, train, val, batch_size=train_config.batch_size, seed=train_config.seed
+        model,
+        recipe,
+        train,
+        val,
+        batch_size=train_config.batch_size,
+        seed=train_config.seed,
+        prompts=prompts,
     )
-    trainer = Trainer(task, train_config, run_folder)
+    trainer = Trainer(task, train_config, run_folder, accelerator)
     yield from trainer.run()
-    folder = run_folder / "model"
-    save_model(
-        folder,
-        "transformer",
-        config,
-        trainer.averaged_model.state_dict(),
-        tokenizer=tokenizer,
-        metadata={"steps": str(trainer.step), "minutes": f"{trainer.elapsed / 60:.1f}"},
-    )
+    trainer.save_model("transformer", config, tokenizer=tokenizer)

@@ -1,0 +1,33 @@
+"""How much arithmetic a training step of a transformer is, so that runs can be compared at equal
+compute: multiplications and additions of matrix products, forward and backward, seen pairs only.
+
+Shapes: L positions, D width.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from torch import nn
+
+from nbp_core.sequences import SequenceLayout
+from nbp_core.transformer import BlockTransformer
+
+FORWARD_AND_BACKWARD = 3
+"""The backward pass of a matrix product is two products of its size."""
+
+
+def step_tflop(model: BlockTransformer, layout: SequenceLayout, num_clips: int) -> float:
+    """10^12 operations of a training step over so many clips of a layout."""
+    config = model.config
+    linears = [m for m in model.layers.modules() if isinstance(m, nn.Linear)]
+    products = layout.length * sum(linear.weight.numel() for linear in linears)
+    # Scores and their sum over values, for every pair of positions that may see each other.
+    products += config.num_layers * 2 * config.width * _seen_pairs(layout)
+    products += (layout.length - layout.prefix_len) * config.width * config.codebook_size
+    return 2 * FORWARD_AND_BACKWARD * num_clips * products / 1e12
+
+
+@lru_cache(maxsize=64)
+def _seen_pairs(layout: SequenceLayout) -> int:
+    return int(layout.mask_LL.sum())
