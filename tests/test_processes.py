@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate.utils import DistributedType
 
 from nbp_core import BlockTransformer
+from nbp_core.train import train_transformer
+from nbp_core.train.trainer import new_accelerator
 from tests.test_trainer import losses, run_transformer
 
 STEPS = 6
@@ -44,6 +48,24 @@ def train(folder: Path, muon_lr: float) -> None:
     run_transformer(folder, STEPS, muon_lr)
 
 
+def train_sharded(folder: Path, stop_after: int | None) -> None:
+    """Weights in shards. accelerate shards on GPUs only, so its state is told to do so here."""
+
+    def sharding(device: str, accumulate: int) -> Accelerator:
+        accelerator = new_accelerator(device, accumulate)
+        accelerator.state.distributed_type = DistributedType.FSDP
+        accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(
+            fsdp_version=2,
+            auto_wrap_policy="transformer_based_wrap",
+            transformer_cls_names_to_wrap=["Layer"],
+            reshard_after_forward=True,
+        )
+        return accelerator
+
+    train_transformer.__dict__["new_accelerator"] = sharding
+    run_transformer(folder, STEPS, 0.01, stop_after=stop_after)
+
+
 def model_of(folder: Path) -> dict[str, torch.Tensor]:
     return BlockTransformer.from_pretrained(folder / "run" / "model").state_dict()
 
@@ -64,6 +86,20 @@ def same_run(first: Path, second: Path) -> None:
 def test_two_processes_equal_one_with_the_whole_batch(alone: Path, tmp_path: Path) -> None:
     run_processes(f"train(Path({str(tmp_path)!r}), 0.01)")
     same_run(alone, tmp_path)
+
+
+@pytest.mark.slow
+def test_sharded_weights_make_the_same_run_and_one_process_can_go_on_with_it(
+    alone: Path, tmp_path: Path
+) -> None:
+    sharded = tmp_path / "sharded"
+    run_processes(f"train_sharded(Path({str(sharded)!r}), None)")
+    same_run(alone, sharded)
+    begun = tmp_path / "begun"
+    run_processes(f"train_sharded(Path({str(begun)!r}), 3)")
+    assert len(losses(begun)) == 3
+    train(begun, 0.01)
+    same_run(alone, begun)
 
 
 def test_parts_computed_one_after_the_other_equal_the_whole_batch(

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -46,6 +47,7 @@ def run_transformer(
     grid: Size3 = SMALL_GRID,
     start_from: Path | None = None,
     accumulate: int = 1,
+    stop_after: int | None = None,
 ) -> None:
     tokenizer = build_tokenizer()
     save_model(folder / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
@@ -55,9 +57,10 @@ def run_transformer(
     model = transformer_config(grid=grid)
     reference = {"folder": "../../nano", "sha256": weights_sha256(folder / "nano")}
     run = folder / "run"
-    for _ in train_transformer(
+    steps_made = train_transformer(
         model, recipe, config, run, *clips, reference, start_from=start_from
-    ):
+    )
+    for _ in itertools.islice(steps_made, stop_after):
         continue
 
 

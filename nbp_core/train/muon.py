@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NUM_ITERATIONS = 5
@@ -61,4 +62,14 @@ class Muon(torch.optim.Optimizer):
         ahead = p.grad.lerp(state["momentum"], group["momentum"]).flatten(1)
         rate = group["lr"] * 0.2 * math.sqrt(max(ahead.shape))
         p.mul_(1 - group["lr"] * group["weight_decay"])
-        p.add_(orthogonal(ahead, self.dtype).view(p.shape), alpha=-rate)
+        p.add_(self._direction(ahead).view(p.shape), alpha=-rate)
+
+    def _direction(self, ahead_OI: Tensor) -> Tensor:
+        """The orthogonal matrix; a sharded one is gathered, since it needs all of itself."""
+        if not isinstance(ahead_OI, DTensor):
+            return orthogonal(ahead_OI, self.dtype)
+        whole = orthogonal(ahead_OI.full_tensor(), self.dtype)
+        # Everyone has computed the same and keeps what is its own: nothing is sent.
+        return distribute_tensor(
+            whole, ahead_OI.device_mesh, ahead_OI.placements, src_data_rank=None
+        )

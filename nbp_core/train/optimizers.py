@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from nbp_core.device import has_fast_bfloat16
 from nbp_core.train.muon import Muon
@@ -45,11 +46,14 @@ def make_optimizers(
 
 
 class AveragedWeights:
-    """An exponential moving average of a model's parameters, each sharded as its parameter is."""
+    """An exponential moving average of a model's parameters, each sharded as its parameter is.
+
+    To be made when the model is spread over processes and its parameters are what they stay.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.parameters = list(model.parameters())
-        self.averages = [p.detach().clone() for p in self.parameters]
+        self.averages = [value.clone() for value in self._values()]
         self.decay = decay
         self.count = 0
 
@@ -84,4 +88,6 @@ class AveragedWeights:
         torch._foreach_copy_(self._values(), values)
 
     def _values(self) -> list[Tensor]:
-        return [p.detach() for p in self.parameters]
+        """The parameters' own memory; of sharded ones, what lies here."""
+        values = [p.detach() for p in self.parameters]
+        return [value.to_local() if isinstance(value, DTensor) else value for value in values]

@@ -1,0 +1,157 @@
+"""Everything that decides a run, as one file: model, recipe, optimiser and budget.
+
+A config file is JSON; what it leaves out is as in the defaults here. Every run writes its own,
+whole (run.json), from which it can be repeated. Folders of clips and photographs are not in it:
+they lie elsewhere on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from nbp_core.config import JsonConfig, LayoutKind, Size3, TokenizerConfig, TransformerConfig
+from nbp_core.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
+from nbp_core.train.train_tokenizer import TokenizerRecipe
+from nbp_core.train.train_transformer import TransformerRecipe
+from nbp_core.train.trainer import TrainConfig
+
+RUN_FILE = "run.json"
+BUDGETS = ("minutes", "steps", "tflop")
+HEAD_WIDTH = 64
+PROMPT_LEN, PROMPT_VOCABULARY = 8, 32_000
+"""Class prompts of the paper's UCF-101 models."""
+
+_TOKENIZER_TRAIN = TrainConfig(minutes=25, lr=1e-3, muon_lr=3e-3, batch_size=10)
+_TRANSFORMER_TRAIN = TrainConfig(minutes=25, lr=2e-3, muon_lr=2e-3, batch_size=4)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerRun(JsonConfig):
+    """A tokenizer's run."""
+
+    model: TokenizerConfig = TOKENIZER_PRESETS["nano"]
+    recipe: TokenizerRecipe = field(default_factory=TokenizerRecipe)
+    train: TrainConfig = _TOKENIZER_TRAIN
+    photo_clips: int = 1_000
+    """Camera moves over photographs, besides the clips."""
+    start_from: str | None = None
+    """Model folder whose weights are the first ones."""
+
+    def __post_init__(self) -> None:
+        if self.train.tflop is not None:
+            raise ValueError("a tokenizer's budget is in minutes or in steps")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformerSizes(JsonConfig):
+    """What a run decides of a transformer; its tokenizer and its clips decide the rest."""
+
+    name: str = "tiny"
+    num_layers: int = 4
+    width: int = 192
+    num_heads: int = 3
+    layout: LayoutKind = "elastic"
+    block_shape: Size3 = (1, 1, 16)
+    """The only one of a plain or hybrid model, the default one of an elastic model."""
+    grid: Size3 = (5, 16, 16)
+    conditions: Literal["actions", "prompts", "none"] = "actions"
+    """One token an action, the paper's eight tokens of a UCF-101 class prompt, or nothing."""
+    max_len: int = 5120
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+    rope: bool = True
+    rms_norm: bool = True
+    swiglu: bool = True
+    tied_head: bool = False
+
+    @classmethod
+    def named(cls, size: str) -> TransformerSizes:
+        """One of our own sizes."""
+        layers, width = ELASTIC_SIZES[size]
+        return cls(name=size, num_layers=layers, width=width, num_heads=width // HEAD_WIDTH)
+
+    def config(self, codebook_size: int, actions: tuple[str, ...]) -> TransformerConfig:
+        """The model for tokens of a codebook and clips of these actions."""
+        settings = self.to_dict()
+        conditions: dict[str, dict[str, Any]] = {
+            "none": {},
+            "actions": {"num_conditions": len(actions) + 1, "prefix_len": 1, "actions": actions},
+            "prompts": {"num_conditions": PROMPT_VOCABULARY, "prefix_len": PROMPT_LEN},
+        }
+        chosen = conditions[settings.pop("conditions")]
+        return TransformerConfig(codebook_size=codebook_size, **settings, **chosen)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformerRun(JsonConfig):
+    """A transformer's run."""
+
+    model: TransformerSizes = field(default_factory=TransformerSizes)
+    recipe: TransformerRecipe = field(default_factory=TransformerRecipe)
+    train: TrainConfig = _TRANSFORMER_TRAIN
+    photo_clips: int = 400
+    clips_of_an_action: int | None = None
+    """At most so many are encoded; None is all of them."""
+    start_from: str | None = None
+
+
+RunT = TypeVar("RunT", TokenizerRun, TransformerRun)
+
+
+def read_run(path: Path, default: RunT) -> RunT:
+    """A config file over the default. Raises ValueError saying what is wrong with it."""
+    try:
+        data = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name} is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path.name} does not hold the settings of a run")
+    settings = default.to_dict()
+    if any(data.get("train", {}).get(budget) is not None for budget in BUDGETS):
+        settings["train"] |= dict.fromkeys(BUDGETS)
+    try:
+        return type(default).from_dict(_over(settings, data))
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the changes, setting by setting inside of nested ones."""
+    return base | {
+        name: _over(base[name], value)
+        if isinstance(value, dict) and isinstance(base.get(name), dict)
+        else value
+        for name, value in changes.items()
+    }
+
+
+def keep_run(run: RunT, run_folder: Path) -> None:
+    """Writes the run's file. Raises ValueError if the folder holds a run with other settings; only
+    the budget may change, so that a run can be made longer."""
+    path = run_folder / RUN_FILE
+    settings = json.loads(json.dumps(run.to_dict()))
+    if path.is_file():
+        known = json.loads(path.read_text())
+        for name in _differing(known, settings):
+            if name.removeprefix("train.") not in BUDGETS:
+                raise ValueError(
+                    f"{run_folder} holds a run with another {name}: take another run folder, or go "
+                    f"on with --config {path}"
+                )
+    run_folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Names of the settings that differ, as section.name."""
+    names: list[str] = []
+    for name in sorted(one.keys() | other.keys()):
+        first, second = one.get(name), other.get(name)
+        if isinstance(first, dict) and isinstance(second, dict):
+            names += [f"{name}.{inner}" for inner in _differing(first, second)]
+        elif first != second:
+            names.append(name)
+    return names
