@@ -52,7 +52,10 @@ def chosen_train(args: argparse.Namespace, default: TrainConfig) -> TrainConfig:
     if args.muon_lr == 0:
         changes["muon_lr"] = None
     if args.minutes is not None or args.steps is not None:
-        budget = dict.fromkeys(BUDGETS) | {"minutes": args.minutes, "steps": args.steps}
+        budget: dict[str, Any] = dict.fromkeys(BUDGETS) | {
+            "minutes": args.minutes,
+            "steps": args.steps,
+        }
         return replace(default, **changes, **budget)
     if args.config is None:
         raise ValueError("give a budget: --minutes or --steps")
