@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nbp_core.config import CLIP_FRAMES, SamplingConfig, Size3
+from nbp_core.config import CLIP_FRAMES, METHODS, SamplingConfig, Size3
 from nbp_core.video import Frames, read_context
 
 CONTEXT_FRAMES = 5
@@ -37,6 +37,9 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=int, default=defaults.top_k)
     parser.add_argument("--top-p", type=float, default=defaults.top_p)
     parser.add_argument("--guidance", type=float, default=defaults.guidance_scale)
+    parser.add_argument(
+        "--method", choices=METHODS, default=defaults.method, help="how a block's tokens are drawn"
+    )
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
@@ -54,6 +57,7 @@ def sampling_of(args: argparse.Namespace, block_shape: Size3 | None) -> Sampling
         top_p=args.top_p,
         guidance_scale=args.guidance,
         seed=args.seed,
+        method=args.method,
     )
 
 

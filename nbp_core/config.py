@@ -24,6 +24,9 @@ CLIP_FRAMES = 17
 CLIP_SIDE = 128
 CLIP_FPS = 8
 
+METHODS = ("paper", "entropy", "shared-noise", "neighbours", "best-block")
+"""Ways to draw the tokens of a block: drawing.py, best_block.py."""
+
 # The six block shapes of the paper's figures 6 and 7, and the five of its table 3.
 FIGURE6_SHAPES: tuple[Size3, ...] = (
     (1, 1, 1),
@@ -272,8 +275,12 @@ class SamplingConfig(JsonConfig):
     guidance_scale: float = 1.0
     """Classifier-free guidance; 1 is off."""
     seed: int = 0
+    method: str = "paper"
+    """How the tokens of a block are drawn, one of METHODS."""
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
         if not 0 <= self.temperature <= 10:
             raise ValueError(f"temperature must be between 0 and 10, not {self.temperature:g}")
         if self.top_k < 1:

@@ -16,10 +16,11 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from nbp_core.best_block import sampler_of
 from nbp_core.causal_conv import StreamState
 from nbp_core.config import SamplingConfig, Size3, TokenGridConfig
 from nbp_core.generation import CARRY_FRAMES, BlockStep, Frames, Generation, Segment, Timings
-from nbp_core.sampler import Sampler, TokenStep, synchronize
+from nbp_core.sampler import TokenStep, synchronize
 from nbp_core.sequences import SequenceLayout, sequence_layout
 from nbp_core.transformer import BlockTransformer
 
@@ -144,7 +145,8 @@ class GenerationRun:
         if known_Bthw is not None:
             tokens_Bthw[:, : segment.known] = known_Bthw
         progress = _Progress(layout, segment.known, tokens_Bthw)
-        sampler = Sampler(self._transformer, layout, request.sampling, self._rng)
+        levels = self._tokenizer.config.levels
+        sampler = sampler_of(self._transformer, layout, request.sampling, self._rng, levels)
         for step in sampler.stream(
             tokens_Bthw,
             segment.known * config.grid[1] * config.grid[2],

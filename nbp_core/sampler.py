@@ -5,6 +5,7 @@ Shapes: B batch, P condition tokens, n new tokens of a step, L positions.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 
 from nbp_core.config import SamplingConfig
-from nbp_core.sampling import guide, sample
+from nbp_core.drawing import drawing
+from nbp_core.sampling import guide
 from nbp_core.sequences import NO_TOKEN, DecodeStep, SequenceLayout
 from nbp_core.transformer import BlockTransformer
 
@@ -46,11 +48,13 @@ class Sampler:
         layout: SequenceLayout,
         sampling: SamplingConfig,
         rng: torch.Generator,
+        levels: tuple[int, ...] = (),
     ) -> None:
+        """`levels` are the codebook's, for a method that needs to know which codes are alike."""
         self.model = model
         self.layout = layout
         self.sampling = sampling
-        self.rng = rng
+        self._draw = drawing(sampling, rng, levels, math.prod(layout.blocks.grid[1:]))
 
     @torch.inference_mode()
     def stream(
@@ -84,7 +88,7 @@ class Sampler:
             logits = model.video_logits(features[:, -(step.last - step.first) :])
             if null_conditions_BP is not None:
                 logits = guide(logits[:batch], logits[batch:], self.sampling.guidance_scale)
-            tokens = sample(logits, self.sampling, self.rng)
+            tokens = self._draw(logits, self._places(step))
             self._feed_back(ids_BL, tokens, step, position_of)
             synchronize(device)
             seconds = time.perf_counter() - began
@@ -97,6 +101,10 @@ class Sampler:
         fed = source != NO_TOKEN
         position_of[source[fed]] = torch.arange(self.layout.length)[fed]
         return position_of.to(device)
+
+    def _places(self, step: DecodeStep) -> Tensor:
+        """The grid places of a step's tokens."""
+        return self.layout.blocks.places_NS.flatten()[step.first : step.last]
 
     def _feed_back(
         self, ids_BL: Tensor, tokens_Bn: Tensor, step: DecodeStep, position_of: Tensor
