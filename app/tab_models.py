@@ -61,7 +61,7 @@ class ModelsTab:
         self._wire(blocks)
 
     def _build_add(self) -> None:
-        gr.Markdown("## Add a model")
+        gr.HTML("<h2>Add a model</h2>", label="Add a model")
         gr.Markdown(
             "A model is a folder with config.json, model.safetensors and a card. Put it beside the"
             " others and press Refresh. The commands run in the studio's folder, in a terminal.",
