@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 from app import security
-from app.session import Session
 
 HERE = Path(__file__).parent
 
@@ -32,7 +31,11 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, just below
+    # Read when torch is imported: its threads sleep between operations. Where others want the cores
+    # too, such as the browser, threads that spin hold each other up: a run took 4 times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from app import ui
+    from app.session import Session
 
     session = Session(
         options.models,
