@@ -7,10 +7,12 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pytest
 
 from app.session import Session
 from nbp_core.config import CLIP_FRAMES, FIGURE6_SHAPES, SamplingConfig, Size3, format_block_shape
@@ -22,6 +24,12 @@ from nbp_core.video import crop_resize
 
 ACTIONS = ("door-open", "drawer-close", "pan-left", "zoom-in")
 GRID = (5, 16, 16)
+VALUES: dict[str, Any] = {
+    "model": "fake", "start": "action", "action": "door-open", "picture": None, "clip": None,
+    "block": "1x1x16", "num_frames": 17, "temperature": 1.0, "top_k": 100, "top_p": 0.9,
+    "guidance": 1.0, "seed": 7,
+}  # fmt: skip
+"""What the Generate page sends, in its order."""
 
 
 class FakeRun:
@@ -169,6 +177,14 @@ class FakePipeline:
             "stop": stop,
         }
         return FakeRun(self, request)
+
+
+@contextmanager
+def small_clips() -> Iterator[None]:
+    """Clips are written at 128 px instead of 512, where their size is not what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.exports.RESULT_SCALE", 1)
+        yield
 
 
 def add_model(models: Path, name: str, size: int = 10) -> None:

@@ -25,8 +25,8 @@ from app.session import Session
 from app.tab_attention import NO_CLIP, AttentionTab
 from nbp_core.attention_pictures import levels
 from nbp_core.video import write_video
+from tests.app_fakes import VALUES
 from tests.small_models import save_pipeline
-from tests.test_app_generate import VALUES
 
 LENGTH = 1 + 1280
 

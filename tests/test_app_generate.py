@@ -21,14 +21,8 @@ from app.plots import timing_chart
 from app.request import make_request, read_start
 from app.session import Session
 from nbp_core.video import read_comment, read_video, write_video
-from tests.app_fakes import ACTIONS, FakePipeline, fake_session
+from tests.app_fakes import ACTIONS, VALUES, FakePipeline, fake_session
 from tests.small_models import save_pipeline
-
-VALUES: dict[str, Any] = {
-    "model": "fake", "start": "action", "action": "door-open", "picture": None, "clip": None,
-    "block": "1x1x16", "num_frames": 17, "temperature": 1.0, "top_k": 100, "top_p": 0.9,
-    "guidance": 1.0, "seed": 7,
-}  # fmt: skip
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from app.request import make_request
 from app.restore import read_manifest, restore
 from app.session import Session
 from nbp_core.video import write_video
-from tests.app_fakes import FakePipeline, fake_session
+from tests.app_fakes import FakePipeline, fake_session, small_clips
 from tests.small_models import save_pipeline
 
 VALUES: dict[str, Any] = {
@@ -34,7 +34,8 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     models = tmp_path_factory.mktemp("restore") / "models"
     save_pipeline(models)
     session = Session(models, "cpu")
-    yield session
+    with small_clips():
+        yield session
     session.close()
 
 
@@ -92,16 +93,22 @@ def test_a_start_is_found_while_it_is_there(session: Session, tmp_path: Path, st
     assert "not in the file: choose the same" in restored.note
 
 
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[tuple[Session, FakePipeline, Outcome]]:
-    session, pipeline = fake_session(tmp_path / "models", step_s=0)
-    yield session, pipeline, make(session, {**VALUES, "model": "fake"})
+@pytest.fixture(scope="module")
+def fake(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Session, FakePipeline, Outcome]]:
+    session, pipeline = fake_session(tmp_path_factory.mktemp("fake") / "models", step_s=0)
+    with small_clips():
+        made = make(session, {**VALUES, "model": "fake"})
+    yield session, pipeline, made
     session.close()
 
 
-def test_other_weights_are_told(fake: tuple[Session, FakePipeline, Outcome]) -> None:
+def test_other_weights_are_told(
+    fake: tuple[Session, FakePipeline, Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
     session, pipeline, made = fake
-    pipeline.identity = {"sha256": "0" * 64}
+    monkeypatch.setattr(pipeline, "identity", {"sha256": "0" * 64})
     assert "weights have changed since" in restore(session, made.clip).note
 
 

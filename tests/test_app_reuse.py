@@ -17,13 +17,7 @@ from app.past_clips import past_clips
 from app.request import read_start
 from app.tab_generate import GenerateTab
 from nbp_core.video import write_gif
-from tests.app_fakes import FakePipeline, fake_session
-
-VALUES: dict[str, Any] = {
-    "model": "fake", "start": "action", "action": "door-open", "picture": None, "clip": None,
-    "block": "1x1x16", "num_frames": 17, "temperature": 1.0, "top_k": 100, "top_p": 0.9,
-    "guidance": 1.0, "seed": 7,
-}  # fmt: skip
+from tests.app_fakes import VALUES, FakePipeline, fake_session, small_clips
 
 
 @pytest.fixture
@@ -32,7 +26,8 @@ def tab(tmp_path: Path) -> Iterator[GenerateTab]:
     with gr.Blocks() as blocks:
         page = GeneratePage(session, blocks, gr.Dropdown(["fake"], value="fake"), gr.HTML())
         tab = GenerateTab(session, page)
-    yield tab
+    with small_clips():
+        yield tab
     pipeline.step_s = 0
     session.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from app import ui
 from app.security import check_host, check_tools, default_host, parse_auth
 from app.session import Session
 from nbp_core.video import read_video
-from tests.app_fakes import FakePipeline, fake_session
+from tests.app_fakes import VALUES, FakePipeline, fake_session, small_clips
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,7 +32,8 @@ def studio(
     session, pipeline = fake_session(tmp_path_factory.mktemp("studio") / "models", step_s=0)
     blocks = ui.build(session)
     url = ui.launch(blocks, "127.0.0.1", None, None, prevent_thread_lock=True, quiet=True)
-    yield url, session, pipeline
+    with small_clips():
+        yield url, session, pipeline
     blocks.close()
     session.close()
 
@@ -139,20 +141,31 @@ def test_tools_without_their_package_are_refused_in_one_sentence(
         check_tools(True)
 
 
+def call(url: str, **values: Any) -> str:
+    """Asks for a clip without a client, which takes seconds to build; the event to wait for."""
+    body = {"data": list({**VALUES, **values}.values())}
+    return str(httpx.post(f"{url}gradio_api/call/generate", json=body).json()["event_id"])
+
+
+def answer(url: str, event: str) -> list[Any]:
+    """What came of it: the clip's file and the settings."""
+    said = httpx.get(f"{url}gradio_api/call/generate/{event}", timeout=100).text
+    assert "event: complete" in said, said
+    data = said.rpartition("data: ")[2]
+    found: list[Any] = json.loads(data)
+    return found
+
+
 def test_eight_visitors_at_once_are_served_in_order(
     studio: tuple[str, Session, FakePipeline],
 ) -> None:
     url, session, pipeline = studio
-    visitors = [Client(url, verbose=False) for _ in range(8)]
     pipeline.step_s = 0.002
-    calls = [
-        visitor.submit(seed=seed, block="1x16x16", api_name="/generate")
-        for seed, visitor in enumerate(visitors)
-    ]
-    answers = [call.result(timeout=100) for call in calls]
+    calls = [call(url, seed=seed, block="1x16x16") for seed in range(8)]
+    answers = [answer(url, event) for event in calls]
     pipeline.step_s = 0
     assert [settings["sampling"]["seed"] for _, settings in answers] == list(range(8))
-    assert len({Path(clip).read_bytes() for clip, _ in answers}) == 8
+    assert len({httpx.get(clip["url"]).content for clip, _ in answers}) == 8
     outcomes = [view.result for view in reversed(session.jobs.finished())][-8:]
     assert {outcome.manifest["sampling"]["seed"] for outcome in outcomes} == set(range(8))
     written = [outcome.settings.stat().st_mtime_ns for outcome in outcomes]
