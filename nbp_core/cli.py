@@ -22,6 +22,7 @@ from nbp_core import (
     compare_command,
     convert_command,
     evaluate_command,
+    experiment_command,
 )
 from nbp_core.checkpoint import describe_models, model_kind
 from nbp_core.command_options import add_generation_options, context_of, sampling_of
@@ -68,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     convert_command.add_verb(verbs)
     bench_command.add_verb(verbs)
     evaluate_command.add_verb(verbs)
+    experiment_command.add_verb(verbs)
     train_commands.add_verbs(verbs)
     return parser
 

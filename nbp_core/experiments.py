@@ -1,0 +1,187 @@
+"""The paper's experiments repeated small, and what goes beyond it: one function a figure or table.
+
+Comes in: a Bench (a model, its judge, how clips are drawn). Goes out: rows of a results file, one
+unit of work at a time, so that a run can be gone on with. Shapes: N clips, t h w tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from nbp_core.config import (
+    CLIP_FRAMES,
+    FIGURE6_SHAPES,
+    METHODS,
+    TABLE3_SHAPES,
+    SamplingConfig,
+    Size3,
+    format_block_shape,
+    parse_block_shape,
+)
+from nbp_core.evaluation import Clips
+from nbp_core.generation import Tokens
+from nbp_core.judge import Judge
+from nbp_core.many_clips import generate_many
+from nbp_core.pipeline import VideoPipeline
+from nbp_core.sequences import sequence_layout
+from nbp_core.speculative import SpeculativeSampler
+from nbp_core.train.losses import token_loss
+
+Rows = list[dict[str, Any]]
+
+LOSS_BATCH = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What an experiment is run with."""
+
+    pipeline: VideoPipeline
+    judge: Judge
+    real: Clips
+    """The held-out clips with their tokens, for losses."""
+    count: int
+    context_frames: int
+    batch_size: int
+    sampling: SamplingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A figure or table of the results: its units of work, and what makes a unit's rows."""
+
+    title: str
+    kind: str
+    units: Sequence[str]
+    rows: Callable[[Bench, str], Rows]
+    has_baselines: bool = True
+    """Whether its clips are measured, and so stand beside real and reconstructed ones."""
+
+
+@torch.inference_mode()
+def validation_loss(
+    pipeline: VideoPipeline, tokens_Nthw: Tokens, actions: Sequence[str], shape: Size3
+) -> float:
+    """Cross-entropy in nats a token, of real clips given their actions, in blocks of a shape."""
+    model = pipeline.transformer
+    layout = sequence_layout(model.config, shape, tokens_Nthw.shape[1])
+    losses = []
+    for start in range(0, len(tokens_Nthw), LOSS_BATCH):
+        rows = slice(start, start + LOSS_BATCH)
+        tokens = torch.from_numpy(tokens_Nthw[rows]).to(pipeline.device)
+        ids = [pipeline.conditions.ids(action, 1, 1.0)[0] for action in actions[rows]]
+        known = [row.to(pipeline.device) for row in ids if row is not None]
+        inputs = layout.input_ids(tokens, torch.cat(known) if known else None)
+        features = model.features(inputs, layout)[:, layout.prefix_len :]
+        targets = layout.targets(tokens)[:, layout.prefix_len :]
+        losses += [float(token_loss(model.video_logits(features), targets))] * len(tokens)
+    return float(np.mean(losses))
+
+
+def by_shape(bench: Bench, block: str) -> Rows:
+    """Loss, speed and every figure of clips in blocks of one shape, as one row."""
+    shape = parse_block_shape(block)
+    pipeline, real = bench.pipeline, bench.real
+    assert real.tokens_Nthw is not None
+    sampling = replace(bench.sampling, block_shape=shape)
+    clips, made = bench.judge.generate(
+        pipeline, bench.count, bench.context_frames, sampling, bench.batch_size
+    )
+    seconds = made.sampling_s + made.detokenize_s
+    row = {
+        "model": pipeline.name,
+        "block": block,
+        "steps": pipeline.num_steps(shape, bench.context_frames),
+        "loss": validation_loss(pipeline, real.tokens_Nthw, real.actions, shape),
+        "frames_s": len(clips) * (CLIP_FRAMES - bench.context_frames) / seconds,
+        "batch": bench.batch_size,
+        "clips": len(clips),
+        "shape_was_trained": shape in FIGURE6_SHAPES,
+    }
+    for figure in bench.judge.figures(clips, paired=bench.context_frames > 0):
+        row[figure.metric] = figure.value
+    return [row]
+
+
+def by_method(bench: Bench, method: str) -> Rows:
+    """Every figure of clips whose blocks are whole frames, drawn by one method; its time."""
+    shape = (1, *bench.pipeline.grid[1:])
+    sampling = replace(bench.sampling, block_shape=shape, method=method)
+    clips, made = bench.judge.generate(
+        bench.pipeline, bench.count, bench.context_frames, sampling, bench.batch_size
+    )
+    of = f"blocks of {format_block_shape(shape)}, {method}"
+    named = replace(clips, name=of)
+    figures = bench.judge.figures(named, paired=bench.context_frames > 0)
+    speed = {
+        "metric": "sampling time a clip", "of": of, "value": made.sampling_s / len(clips),
+        "clips": len(clips), "unit": f"s, in batches of {bench.batch_size}", "better": "lower",
+    }  # fmt: skip
+    return [*(figure.to_row() for figure in figures), speed]
+
+
+def speculative(bench: Bench, unit: str) -> Rows:
+    """Next-token prediction, a clip at a time: by itself, or verified over a block's drafts."""
+    count = min(bench.count, len(bench.real))
+    actions = bench.real.actions[:count]
+    rows: Rows = []
+
+    def add(metric: str, value: float, better: str, unit_of: str | None = None) -> None:
+        row = {"metric": metric, "of": unit, "value": value, "clips": count, "better": better}
+        rows.append(row | ({"unit": unit_of} if unit_of else {}))
+
+    if unit == "next token":
+        sampling = replace(bench.sampling, block_shape=(1, 1, 1))
+        made = generate_many(bench.pipeline, actions, sampling=sampling, batch_size=1)
+        add("sampling time a clip", made.sampling_s / count, "lower", "s")
+        add("tokens a forward step", 1.0, "higher")
+        return rows
+    model, device = bench.pipeline.transformer, bench.pipeline.device
+    rng = torch.Generator(device).manual_seed(bench.sampling.seed)
+    shape = parse_block_shape(unit.removeprefix("drafts of "))
+    tallies = []
+    began = time.perf_counter()
+    for action in actions:
+        sampler = SpeculativeSampler(model, shape, bench.pipeline.grid[0], bench.sampling, rng)
+        ids, _ = bench.pipeline.conditions.ids(action, 1, 1.0)
+        assert ids is not None
+        tokens = torch.zeros((1, *bench.pipeline.grid), dtype=torch.int64, device=device)
+        for _ in sampler.stream(tokens, 0, ids.to(device)):
+            continue
+        tallies.append(sampler.tally)
+    add("sampling time a clip", (time.perf_counter() - began) / count, "lower", "s")
+    add("tokens a forward step", float(np.mean([t.tokens_per_step for t in tallies])), "higher")
+    add("drafted tokens kept", float(np.mean([t.acceptance for t in tallies])), "higher")
+    return rows
+
+
+def _named(shapes: Sequence[Size3]) -> list[str]:
+    return [format_block_shape(shape) for shape in shapes]
+
+
+EXPERIMENTS = {
+    "block-sizes": Experiment(
+        title="Block sizes, one elastic model (the paper's figures 6 and 7)",
+        kind="blocks", units=_named(FIGURE6_SHAPES), rows=by_shape,
+    ),
+    "block-shapes": Experiment(
+        title="Block shapes, one elastic model (the paper's table 3)",
+        kind="blocks", units=_named(TABLE3_SHAPES), rows=by_shape,
+    ),
+    "large-blocks": Experiment(
+        title="Ways to draw a whole frame at once",
+        kind="evaluation", units=METHODS, rows=by_method,
+    ),
+    "speculative": Experiment(
+        title="Next-token prediction, drafted by blocks of the same weights",
+        kind="evaluation", units=["next token", "drafts of 1x1x8", "drafts of 1x1x16"],
+        rows=speculative, has_baselines=False,
+    ),
+}  # fmt: skip
+"""By name: what the verb `experiment` runs."""
