@@ -1,16 +1,32 @@
-"""axe-core finds nothing to complain about, in light and in dark, before and after a run."""
+"""axe-core finds nothing to complain about, in light and in dark, on any tab."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("playwright")
 pytest.importorskip("axe_playwright_python")
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Studio
-from tests.browser.visitor import expect_clip, open_studio
+from tests.browser.conftest import Studio, serve
+from tests.browser.visitor import expect_clip, generate, open_studio, open_tab
+
+ROOT = Path(__file__).parents[2]
+READY = {
+    "Compare": "#race-go",
+    "Attention": "#attention-measured :text('Measured here')",
+    "Tokenizer": "#tokenize",
+    "Blocks": "#blocks-paper-chart .legend",
+    "Results": "#results-speed .legend",
+    "Models": "#model-list article",
+}
+"""What has to be there before a tab is looked at."""
+
+pytestmark = pytest.mark.timeout(300)  # a busy machine
 
 
 def faults(page: Page) -> list[str]:
@@ -23,7 +39,6 @@ def faults(page: Page) -> list[str]:
     ]
 
 
-@pytest.mark.timeout(300)  # a busy machine
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_generate_is_for_everybody(page: Page, studio: Studio, theme: str, width: int) -> None:
@@ -36,4 +51,37 @@ def test_generate_is_for_everybody(page: Page, studio: Studio, theme: str, width
     page.get_by_role("button", name="Sampling").click()
     page.get_by_label("five frames").check()
     page.locator("#clip input[type=file]").wait_for(state="attached")
+    assert faults(page) == []
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    from app.session import Session
+
+    assets, results = ROOT / "assets", ROOT / "results"
+    yield from serve(Session(ROOT / "weights", "cpu", assets=assets, results=results))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_tab_is_for_everybody(page: Page, url: str, theme: str) -> None:
+    open_studio(page, f"{url}?__theme={theme}")
+    generate(page)
+    assert faults(page) == []
+    for tab, part in READY.items():
+        open_tab(page, tab)
+        expect(page.locator(part).locator("visible=true").first).to_be_visible()
+        # What Gradio is about to replace is pale on purpose.
+        expect(page.locator(".pending").locator("visible=true")).to_have_count(0)
+        assert faults(page) == [], tab
+    open_tab(page, "Tokenizer")
+    page.get_by_label("a clip made here").check()
+    page.get_by_role("button", name="Tokenize").click()
+    expect(page.locator("#pair img").first).to_be_visible()
+    assert faults(page) == []
+
+
+def test_a_race_is_for_everybody(page: Page, studio: Studio) -> None:
+    open_studio(page, studio.url, "Compare")
+    page.locator("#race-go").click()
+    expect(page.locator("#race-status")).to_contain_text("Done: both clips are there.")
     assert faults(page) == []

@@ -12,12 +12,9 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
-pytest.importorskip("axe_playwright_python")
-
 from app.session import Session
 from tests.browser.conftest import serve
-from tests.browser.test_accessibility import faults
-from tests.browser.visitor import open_studio, open_tab
+from tests.browser.visitor import open_studio
 from tests.small_models import save_pipeline
 from tests.test_app_results import BENCH, LOG
 
@@ -93,18 +90,3 @@ def test_a_phone_needs_no_sideways_scrolling(page: Page, url: str, tab: str) -> 
         page.get_by_role("heading", name={"Models": "tiny", "Results": "Table 1"}[tab]).first
     ).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_tabs_are_for_everybody(page: Page, url: str, theme: str) -> None:
-    open_studio(page, f"{url}?__theme={theme}", "Tokenizer")
-    expect(page.get_by_role("button", name="Example door-open.mp4").first).to_be_visible()
-    page.get_by_role("button", name="Example door-open.mp4").locator("visible=true").click()
-    page.get_by_role("button", name="Tokenize").click()
-    expect(page.locator("#tokenizer-status")).to_contain_text("Done.")
-    expect(page.locator("#pair img").first).to_be_visible()
-    assert faults(page) == []
-    for tab, part in (("Results", "#results-speed .legend"), ("Models", "#model-list article")):
-        open_tab(page, tab)
-        expect(page.locator(part).first).to_be_visible()
-        assert faults(page) == []
