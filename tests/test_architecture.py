@@ -19,6 +19,7 @@ UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
 MAY_LOAD = {
     "nbp_core/clip_features.py",
     "nbp_core/released_file.py",
+    "nbp_core/train/perceptual.py",
     "nbp_core/train/run_state.py",
 }
 

@@ -20,6 +20,8 @@ from nbp_core.train.trainer import TrainConfig
 
 RUN_FILE = "run.json"
 BUDGETS = ("minutes", "steps", "tflop")
+MAY_CHANGE = (*BUDGETS, "accumulate", "validate_minutes", "checkpoint_minutes")
+"""Settings of `train` that a run may go on with changed: none changes what a step is."""
 HEAD_WIDTH = 64
 PROMPT_LEN, PROMPT_VOCABULARY = 8, 32_000
 """Class prompts of the paper's UCF-101 models."""
@@ -129,14 +131,14 @@ def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def keep_run(run: RunT, run_folder: Path) -> None:
-    """Writes the run's file. Raises ValueError if the folder holds a run with other settings; only
-    the budget may change, so that a run can be made longer."""
+    """Writes the run's file. Raises ValueError if the folder holds a run with other settings; the
+    budget may change, so that a run can be made longer."""
     path = run_folder / RUN_FILE
     settings = json.loads(json.dumps(run.to_dict()))
     if path.is_file():
         known = json.loads(path.read_text())
         for name in _differing(known, settings):
-            if name.removeprefix("train.") not in BUDGETS:
+            if name.removeprefix("train.") not in MAY_CHANGE:
                 raise ValueError(
                     f"{run_folder} holds a run with another {name}: take another run folder, or go "
                     f"on with --config {path}"

@@ -23,6 +23,9 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
         "--muon-lr", type=float, help="rate of Muon, which trains the matrices; 0: AdamW alone"
     )
     parser.add_argument("--batch-size", type=int, help="clips a step, over all processes")
+    parser.add_argument(
+        "--accumulate", type=int, help="parts of a process' share, computed one after the other"
+    )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.set_defaults(config=None)
@@ -46,7 +49,7 @@ def chosen_train(args: argparse.Namespace, default: TrainConfig) -> TrainConfig:
     """Budget and optimiser. Raises ValueError where neither options nor a file name a budget."""
     changes: dict[str, Any] = {
         name: getattr(args, name)
-        for name in ("lr", "muon_lr", "batch_size", "seed")
+        for name in ("lr", "muon_lr", "batch_size", "accumulate", "seed")
         if getattr(args, name) is not None
     }
     if args.muon_lr == 0:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,7 +21,9 @@ from nbp_core.causal_conv import ResidualUnit
 from nbp_core.checkpoint import load_weights
 from nbp_core.config import JsonConfig, TokenizerConfig
 from nbp_core.tokenizer import VideoTokenizer
+from nbp_core.train.adversarial import Critic
 from nbp_core.train.losses import reconstruction_loss, spread_loss, stillness_loss
+from nbp_core.train.perceptual import PerceptualLoss
 from nbp_core.train.task import Part, Task, compile_parts, spaced
 from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
 
@@ -42,6 +46,13 @@ class TokenizerRecipe(JsonConfig):
     still_weight: float = 0.1
     """Keeps the latents of what does not move from moving: without it a quarter of the tokens of
     still places changed from one latent frame to the next."""
+    perceptual_weight: float = 0.0
+    """Of the distance between MobileNetV2's features; 0 is off."""
+    adversarial_weight: float = 0.0
+    """Of PatchGAN: a critic that learns to see reconstructions through; 0 is off."""
+    adversarial_start: float = 0.5
+    """Share of the run after which the critic comes in: before, there is little to criticise."""
+    critic_lr: float = 2e-4
     num_validation_clips: int = 25
 
 
@@ -84,6 +95,12 @@ class TokenizerTask(Task):
         self.val_NTHWC = val_NTHWC[spaced(len(val_NTHWC), recipe.num_validation_clips)]
         self.batch_size = batch_size
         self.seed = seed
+        self.perceptual = None
+        if recipe.perceptual_weight:
+            self.perceptual = PerceptualLoss().to(self.device)
+        self.critic = None
+        if recipe.adversarial_weight:
+            self.critic = Critic(recipe.critic_lr, self.device)
 
     def batch(self, step: int, progress: float, part: Part) -> Tensor:
         """The crops of a part of a step, clip_BCTHW in [0, 1]."""
@@ -108,15 +125,35 @@ class TokenizerTask(Task):
         clip = self.batch(step, progress, part)
         latent = self.model.to_latent(clip)
         output = self.model.from_code(self.model.quantizer(latent))
-        loss, mse = reconstruction_loss(output, clip, self.recipe.l1_weight)
-        spread = spread_loss(latent)
-        still = stillness_loss(self.model.quantizer.bound(latent), clip)
-        loss = loss + self.recipe.spread_weight * spread + self.recipe.still_weight * still
-        return loss, {
-            "psnr": float(-10 * torch.log10(mse.detach())),
-            "spread": float(spread.detach()),
-            "still": float(still.detach()),
+        recipe = self.recipe
+        loss, mse = reconstruction_loss(output, clip, recipe.l1_weight)
+        figures = {"psnr": -10 * torch.log10(mse)}
+        terms = {
+            "spread": (recipe.spread_weight, spread_loss(latent)),
+            "still": (
+                recipe.still_weight,
+                stillness_loss(self.model.quantizer.bound(latent), clip),
+            ),
         }
+        if self.perceptual is not None:
+            terms["perceptual"] = recipe.perceptual_weight, self.perceptual(output, clip)
+        if self.critic is not None and progress >= recipe.adversarial_start:
+            terms["adversarial"] = recipe.adversarial_weight, self.critic.loss(output)
+            self.critic.study(output, clip)
+        for name, (weight, value) in terms.items():
+            loss = loss + weight * value
+            figures[name] = value
+        return loss, {name: float(value.detach()) for name, value in figures.items()}
+
+    def after_step(self, accelerator: Accelerator) -> dict[str, float]:
+        return {} if self.critic is None else self.critic.step(accelerator)
+
+    def extra_state(self) -> dict[str, Any]:
+        return {} if self.critic is None else {"critic": self.critic.state()}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        if self.critic is not None:
+            self.critic.load_state(state["critic"])
 
     def validate(self) -> dict[str, float]:
         """PSNR (mean over clips), movement of still latents, and codes in use."""
