@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from einops import rearrange
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nbp_core.causal_conv import ResidualUnit
@@ -22,12 +21,11 @@ from nbp_core.checkpoint import load_weights
 from nbp_core.config import JsonConfig, TokenizerConfig
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.train.adversarial import Critic
+from nbp_core.train.crops import Crops, Frames
 from nbp_core.train.losses import reconstruction_loss, spread_loss, stillness_loss
 from nbp_core.train.perceptual import PerceptualLoss
 from nbp_core.train.task import Part, Task, compile_parts, spaced
 from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
-
-Frames = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +38,8 @@ class TokenizerRecipe(JsonConfig):
     early_frames: int = 5
     """Frames of a crop in the first half of the run: more and cheaper steps."""
     photo_share: float = 0.15
+    clips_in_memory: bool = True
+    """All in the device's memory; else read from the disk as they are needed."""
     l1_weight: float = 0.2
     spread_weight: float = 0.1
     """Keeps the channels in use and apart: without it FSQ settled on 66 of 4,375 codes."""
@@ -87,14 +87,17 @@ class TokenizerTask(Task):
         self.model = model
         self.recipe = recipe
         self.device = next(model.parameters()).device
-        # On a GPU all clips lie in its memory: cutting crops there costs next to nothing.
-        self.train_NTHWC = torch.from_numpy(train_NTHWC).to(self.device)
-        self.photos_NTHWC = None
-        if photos_NTHWC is not None:
-            self.photos_NTHWC = torch.from_numpy(photos_NTHWC).to(self.device)
+        self.crops = Crops(
+            train_NTHWC,
+            photos_NTHWC,
+            side=recipe.crop,
+            photo_share=recipe.photo_share,
+            batch_size=batch_size,
+            seed=seed,
+            device=self.device,
+            in_memory=recipe.clips_in_memory,
+        )
         self.val_NTHWC = val_NTHWC[spaced(len(val_NTHWC), recipe.num_validation_clips)]
-        self.batch_size = batch_size
-        self.seed = seed
         self.perceptual = None
         if recipe.perceptual_weight:
             self.perceptual = PerceptualLoss().to(self.device)
@@ -102,27 +105,9 @@ class TokenizerTask(Task):
         if recipe.adversarial_weight:
             self.critic = Critic(recipe.critic_lr, self.device)
 
-    def batch(self, step: int, progress: float, part: Part) -> Tensor:
-        """The crops of a part of a step, clip_BCTHW in [0, 1]."""
-        rng = np.random.default_rng([self.seed, step])
-        recipe = self.recipe
-        length = recipe.early_frames if progress < 0.5 else recipe.num_frames
-        places = []
-        for _ in range(self.batch_size):
-            clips_NTHWC = self.train_NTHWC
-            if self.photos_NTHWC is not None and rng.random() < recipe.photo_share:
-                clips_NTHWC = self.photos_NTHWC
-            sizes = zip(clips_NTHWC.shape, (1, length, recipe.crop, recipe.crop), strict=False)
-            starts = [int(rng.integers(size - part_size + 1)) for size, part_size in sizes]
-            places.append((clips_NTHWC, starts))
-        crops = [
-            clips_NTHWC[n, t : t + length, y : y + recipe.crop, x : x + recipe.crop]
-            for clips_NTHWC, (n, t, y, x) in places[part.own]
-        ]
-        return rearrange(torch.stack(crops), "b t h w c -> b c t h w").float() / 255
-
     def loss(self, step: int, progress: float, part: Part) -> tuple[Tensor, dict[str, float]]:
-        clip = self.batch(step, progress, part)
+        length = self.recipe.early_frames if progress < 0.5 else self.recipe.num_frames
+        clip = self.crops.batch(step, length, part)
         latent = self.model.to_latent(clip)
         output = self.model.from_code(self.model.quantizer(latent))
         recipe = self.recipe
