@@ -36,7 +36,7 @@ def test_a_clip_all_in_motion_and_an_image_cost_nothing() -> None:
 
 def pictures(seed: int = 0) -> torch.Tensor:
     rng = torch.Generator().manual_seed(seed)
-    small = torch.rand(1, 3, 2, 16, 16, generator=rng)
+    small = torch.rand(1, 3, 2, 8, 8, generator=rng)
     return small.repeat_interleave(4, 3).repeat_interleave(4, 4)
 
 
