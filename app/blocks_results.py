@@ -10,7 +10,6 @@ from typing import Final
 from nbp_core.config import Size3, parse_block_shape
 from nbp_core.results import ResultFile, Row, read_results
 
-RESULTS: Final = Path(__file__).resolve().parents[1] / "results"
 FIGURES: Final = {
     "frames_s": "frames a second, tokenizer included",
     "fvd": "FVD, lower is better",
@@ -35,7 +34,7 @@ class StoredFigures:
         return f"{self.model} on {self.file.device}, {self.file.date}"
 
 
-def stored(folder: Path = RESULTS) -> list[StoredFigures]:
+def stored(folder: Path) -> list[StoredFigures]:
     """What the files of a folder hold. The Results tab names those that are broken."""
     return [figures for file in read_results(folder)[0] for figures in _of_file(file)]
 

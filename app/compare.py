@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +48,18 @@ def check_model(pipeline: VideoPipeline) -> None:
     if len(pipeline.block_shapes) == 1:
         only = format_block_shape(pipeline.block_shapes[0])
         raise ValueError(
-            f"Model {pipeline.name!r} makes blocks of {only} only, so nothing can race against it;"
-            " choose an elastic model, such as tiny."
+            f"Model {pipeline.name!r} makes blocks of {only} only, and a race is fair only between"
+            " two block shapes of the same weights: choose an elastic model, such as tiny."
         )
+
+
+def why_no_race(session: Session, model: str | None) -> str:
+    """Why a model cannot race, as HTML; nothing when it can."""
+    try:
+        check_model(session.pipeline(model))
+    except ValueError as error:
+        return f'<p role="status">{escape(str(error))}</p>'
+    return ""
 
 
 def check_race(request: Request, shapes: Pair) -> RaceRequest:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import gradio as gr
 
 from app import compare_view, controls, uploads
-from app.compare import paper_words
+from app.compare import paper_words, why_no_race
 from app.compare_script import REPLAY_JS, REPLAY_TEMPLATE
 from app.follow import Follower
 from app.session import Session
@@ -35,6 +35,10 @@ class ComparePage:
         self.follower = Follower(session.jobs, "race", 0.5)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
+                self.note = gr.HTML(
+                    why_no_race(session, model.value), elem_id="race-note", label="Note",
+                    elem_classes="quiet",
+                )  # fmt: skip
                 self._build_runners()
                 self._build_start()
                 self._build_settings()
@@ -80,6 +84,9 @@ class ComparePage:
             controls.action_choices(names), value=controls.favourite("action", names),
             label="Action", elem_id="race-action", info="What happens in both clips.",
         )  # fmt: skip
+
+        for choice in (self.first, self.second, self.action):
+            controls.hand_over_value(choice)
 
     def _build_settings(self) -> None:
         sliders = controls.sampling_sliders("Sampling, the same for both")

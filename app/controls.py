@@ -30,6 +30,15 @@ PRESETS: dict[str, tuple[int, float, float, float]] = {
 }
 
 
+def hand_over_value(choice: gr.Dropdown | gr.Radio) -> None:
+    """Lets the engine refuse what it does not know, in its own sentence.
+
+    Gradio knows only the choices that were there when the page was built, not those of a model
+    that was added since.
+    """
+    choice.preprocess = lambda payload: payload  # type: ignore[method-assign]
+
+
 def sampling_sliders(title: str) -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Slider]:
     """(temperature, top-k, top-p, guidance) in a closed box, as the paper has them at first."""
     top_k, top_p, temperature, guidance = PRESETS["Paper"]

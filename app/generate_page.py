@@ -68,6 +68,9 @@ class GeneratePage:
             info="Tokens made in one step: larger is faster, smaller is more careful.",
         )  # fmt: skip
 
+        for choice in (self.action, self.block):
+            controls.hand_over_value(choice)
+
     def _examples(self, start: Start, title: str) -> gr.HTML:
         paths = [Path(path) for [path] in uploads.examples(self.session, start)]
         items = [thumb(path, path.stem.replace("-", " ")) for path in paths]

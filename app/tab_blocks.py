@@ -41,7 +41,9 @@ _NONE_STORED: Final = (
 class BlocksTab:
     """Builds the tab and wires it; every handler is a method."""
 
-    def __init__(self, session: Session, blocks: gr.Blocks, model: gr.Dropdown) -> None:
+    def __init__(
+        self, session: Session, blocks: gr.Blocks, model: gr.Dropdown, tab: gr.Tab
+    ) -> None:
         self.session = session
         self.model = model
         self.follower = Follower(session.jobs, "speeds", 0.5)
@@ -60,6 +62,8 @@ class BlocksTab:
                 )  # fmt: skip
         self._build_worth()
         self._wire(blocks)
+        kept = [*self.stored.values(), self.stored_words]
+        tab.select(self.show_stored, None, kept, **LIGHT)
 
     def _build_choice(self) -> None:
         self.shape = gr.Radio(
@@ -90,17 +94,14 @@ class BlocksTab:
         with gr.Row(equal_height=False):
             with gr.Column(min_width=340):
                 gr.Markdown("### Measured by this project")
-                kept = stored()
-                if kept:
-                    for key in FIGURES:
-                        if any(key in figures.by_shape for figures in kept):
-                            gr.Plot(
-                                stored_chart(kept, key), show_label=False,
-                                elem_id=f"blocks-stored-{key}", elem_classes="blocks-chart",
-                            )  # fmt: skip
-                    gr.Markdown(_stored_words(kept), elem_classes="quiet")
-                else:
-                    gr.Markdown(_NONE_STORED, elem_id="blocks-none")
+                self.stored = {
+                    key: gr.Plot(
+                        show_label=False, visible=False, elem_id=f"blocks-stored-{key}",
+                        elem_classes="blocks-chart",
+                    )
+                    for key in FIGURES
+                }  # fmt: skip
+                self.stored_words = gr.Markdown(elem_id="blocks-stored", elem_classes="quiet")
                 with gr.Row():
                     self.go = gr.Button("Measure here now", elem_id="blocks-go")
                     self.halt = gr.Button("Stop", elem_id="blocks-stop", interactive=False)
@@ -148,6 +149,16 @@ class BlocksTab:
     def _drawn(self, shape: Size3, given: str) -> tuple[dict[str, Any], str, str]:
         counts = blocks_plan.count(shape)
         return blocks_plan.plan(shape, given == "frame"), blocks_plan.numbers(counts), ""
+
+    def show_stored(self) -> Updates:
+        """The figures kept with the project, as its files are now."""
+        kept = stored(self.session.results) if self.session.results else []
+        updates: Updates = {self.stored_words: _stored_words(kept) if kept else _NONE_STORED}
+        for key, plot in self.stored.items():
+            is_there = any(key in figures.by_shape for figures in kept)
+            chart = stored_chart(kept, key) if is_there else None
+            updates[plot] = gr.Plot(chart, visible=is_there)
+        return updates
 
     def measure(self, model: str) -> Updates:
         """Times every block shape of the chosen model."""

@@ -57,7 +57,7 @@ class CompareTab:
             [page.model.change, page.start.change],
             self.change_choices,
             [page.model, page.start, page.action, page.first, page.second],
-            [page.first, page.second, page.action],
+            [page.note, page.first, page.second, page.action],
             **LIGHT,
         )
         wire_uploads(page)
@@ -136,7 +136,7 @@ class CompareTab:
 
     def change_choices(
         self, model: str, start: Start, action: str, first: str, second: str
-    ) -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]:
+    ) -> tuple[str, gr.Dropdown, gr.Dropdown, gr.Dropdown]:
         """Counts the steps anew and offers what the model can do; keeps what still fits."""
         steps = controls.count_steps(self.session, model, start, CLIP_FRAMES)
         choices = controls.block_choices(steps)
@@ -144,6 +144,7 @@ class CompareTab:
         names = controls.action_names(self.session, model)
         kept = action if action in ("", *names) else controls.favourite(start, names)
         return (
+            compare.why_no_race(self.session, model),
             gr.Dropdown(choices=choices, value=first),
             gr.Dropdown(choices=choices, value=second),
             gr.Dropdown(choices=controls.action_choices(names), value=kept),

@@ -28,7 +28,7 @@ NO_CURVE = (
 class ResultsTab:
     """Layout and wiring; every handler is a method."""
 
-    def __init__(self, session: Session, blocks: gr.Blocks) -> None:
+    def __init__(self, session: Session, tab: gr.Tab) -> None:
         self.session = session
         with gr.Column(elem_classes="results"):
             gr.Markdown(_INTRO)
@@ -51,7 +51,7 @@ class ResultsTab:
             self.table1, self.speed, self.by_block, self.table7, self.curve, self.training,
             self.training_text, self.runs, self.repeat,
         ]  # fmt: skip
-        for event in (blocks.load, self.again.click):
+        for event in (tab.select, self.again.click):
             event(self.read, self.curve, shown, **LIGHT)
         self.curve.input(self.draw, self.curve, [self.training, self.training_text], **LIGHT)
 
@@ -64,7 +64,7 @@ class ResultsTab:
         return {curve.name: curve for curve in found}, faults
 
     def read(self, chosen: str | None) -> Updates:
-        """Reads all files anew; the chosen curve stays chosen while it is there."""
+        """Reads all files that have changed; the chosen curve stays chosen while it is there."""
         results, faults = self._results()
         curves, broken = self._curves()
         names = [

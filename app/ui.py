@@ -58,6 +58,7 @@ def build(session: Session) -> gr.Blocks:
                 [*names, *session.speed_only_names()], value=names[0] if names else None,
                 label="Model", elem_id="model", scale=0, min_width=190, filterable=False,
             )  # fmt: skip
+            controls.hand_over_value(model)
             facts = gr.HTML(_first_facts(session, names), elem_id="model-facts", label="Facts")
             gr.HTML(_ABOUT, elem_id="about", label="About", min_width=120)
         with gr.Tabs():
@@ -70,10 +71,10 @@ def build(session: Session) -> gr.Blocks:
                 AttentionTab(session, attention, model)
             with gr.Tab("Tokenizer"):
                 TokenizerTab(session, blocks, model)
-            with gr.Tab("Blocks"):
-                BlocksTab(session, blocks, model)
-            with gr.Tab("Results"):
-                ResultsTab(session, blocks)
+            with gr.Tab("Blocks") as shapes:
+                BlocksTab(session, blocks, model, shapes)
+            with gr.Tab("Results") as results:
+                ResultsTab(session, results)
             with gr.Tab("Models"):
                 ModelsTab(session, blocks, model)
         blocks.load(None, js=_NAME_EXAMPLES, api_visibility="private")

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -74,10 +75,24 @@ def _read_all(paths: Sequence[Path], read: Callable[[Path], Read]) -> tuple[list
     good, faults = [], []
     for path in paths:
         try:
-            good.append(read(path))
+            good.append(_read_once(read, path, _stamp(path)))
         except ResultError as error:
             faults.append(str(error))
     return good, faults
+
+
+@lru_cache(maxsize=256)
+def _read_once(read: Callable[[Path], Read], path: Path, stamp: tuple[int, int]) -> Read:
+    """What a file says, read again only when it has changed."""
+    return read(path)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0  # reading it says why
+    return stat.st_mtime_ns, stat.st_size
 
 
 def read_result(path: Path) -> ResultFile:

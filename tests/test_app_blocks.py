@@ -31,12 +31,17 @@ def studio(tmp_path: Path) -> Iterator[tuple[Session, FakePipeline]]:
     session.close()
 
 
+def build(session: Session) -> BlocksTab:
+    with gr.Blocks() as blocks:
+        model = gr.Dropdown(["fake"], value="fake")
+        with gr.Tab("Blocks") as tab:
+            return BlocksTab(session, blocks, model, tab)
+
+
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlocksTab]:
     session, _ = fake_session(tmp_path_factory.mktemp("tab") / "models", step_s=0.001)
-    with gr.Blocks() as blocks:
-        tab = BlocksTab(session, blocks, gr.Dropdown(["fake"], value="fake"))
-    yield tab
+    yield build(session)
     session.close()
 
 
@@ -210,14 +215,17 @@ def test_stored_figures_are_those_of_bench_and_of_experiments(tmp_path: Path) ->
     assert stored(tmp_path / "nowhere") == []
 
 
-def test_stored_figures_are_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_results(tmp_path)
-    kept = stored(tmp_path)
-    monkeypatch.setattr("app.tab_blocks.stored", lambda: kept)
-    session, _ = fake_session(tmp_path / "models")
-    with gr.Blocks() as blocks:
-        BlocksTab(session, blocks, gr.Dropdown(["fake"], value="fake"))
-    ids = {block.elem_id for block in blocks.blocks.values()}
+def test_stored_figures_are_read_when_the_tab_is_opened(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    session, _ = fake_session(tmp_path / "models", results=results)
+    tab = build(session)
+    told = tab.show_stored()
+    assert not any(told[plot].visible for plot in tab.stored.values())
+    assert "No measured figures" in told[tab.stored_words]
+    write_results(results)
+    told = tab.show_stored()
+    seen = {key: told[plot].visible for key, plot in tab.stored.items()}
+    assert seen == {"frames_s": True, "fvd": False, "loss": True}
+    assert "weights named" in told[tab.stored_words]
     session.close()
-    assert {"blocks-stored-frames_s", "blocks-stored-loss"} <= ids
-    assert not {"blocks-stored-fvd", "blocks-none"} & ids

@@ -173,6 +173,9 @@ def test_a_model_of_one_block_shape_cannot_race(studio: Studio) -> None:
         tab = CompareTab(session, blocks, gr.Dropdown(["fake"], value="fake"))
     with pytest.raises(gr.Error, match="makes blocks of 1x1x16 only"):
         tab.compare("1x1x16", "1x1x16", **VALUES)
+    note = tab.change_choices("fake", "action", "zoom-in", "1x1x16", "1x1x16")[0]
+    assert "fair only between two block shapes of the same weights" in note
+    assert tab.page.note.value == note
 
 
 def test_the_page_follows_a_race_to_its_result(tab: CompareTab) -> None:
@@ -191,5 +194,6 @@ def test_the_page_follows_a_race_to_its_result(tab: CompareTab) -> None:
 
 
 def test_choices_keep_what_fits(tab: CompareTab) -> None:
-    first, second, action = tab.change_choices("fake", "frame", "zoom-in", "1x1x8", "9x9x9")
+    note, first, second, action = tab.change_choices("fake", "frame", "zoom-in", "1x1x8", "9x9x9")
     assert (first.value, second.value, action.value) == ("1x1x8", "1x16x16", "zoom-in")
+    assert note == ""

@@ -60,8 +60,8 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 @pytest.fixture
 def tab(session: Session) -> ResultsTab:
-    with gr.Blocks() as blocks:
-        return ResultsTab(session, blocks)
+    with gr.Blocks(), gr.Tab("Results") as tab:
+        return ResultsTab(session, tab)
 
 
 def test_a_bench_is_read_with_its_clips(tmp_path: Path) -> None:
@@ -105,6 +105,18 @@ def test_the_others_are_read_beside_a_broken_file(tmp_path: Path) -> None:
     assert [result.name for result in results] == ["a.json"]
     assert faults == ["b.json is not JSON.", "c.json is not text."]
     assert read_results(tmp_path / "none") == ([], [])
+
+
+def test_a_file_is_read_again_only_when_it_has_changed(tmp_path: Path) -> None:
+    write(tmp_path, "a.json", BENCH)
+    [first], _ = read_results(tmp_path)
+    [again], _ = read_results(tmp_path)
+    assert again is first
+    write(tmp_path, "a.json", BENCH | {"title": "Measured once more"})
+    [changed], _ = read_results(tmp_path)
+    assert changed.title == "Measured once more"
+    write(tmp_path, "a.json", "no")
+    assert read_results(tmp_path)[0] == []
 
 
 LOG = (

@@ -20,7 +20,7 @@ from app import ui
 from app.security import check_host, check_tools, default_host, parse_auth
 from app.session import Session
 from nbp_core.video import read_video
-from tests.app_fakes import VALUES, FakePipeline, fake_session, small_clips
+from tests.app_fakes import VALUES, FakePipeline, add_model, fake_session, small_clips
 
 ROOT = Path(__file__).parent.parent
 
@@ -59,6 +59,15 @@ def test_generate_gives_a_clip_and_the_settings_that_repeat_it(
     assert len(read_video(clip)[0]) == 17
     assert (settings["sampling"]["seed"], settings["action"]) == (5, "drawer-close")
     assert Path(clip).read_bytes() == Path(again).read_bytes()
+
+
+def test_a_model_added_meanwhile_is_known_at_once(
+    client: Client, studio: tuple[str, Session, FakePipeline]
+) -> None:
+    with pytest.raises(AppError, match="There is no model 'added' in the folder 'models'"):
+        client.predict(model="added", api_name="/generate")
+    add_model(studio[1].models, "added")
+    assert client.predict(model="added", block="1x16x16", api_name="/generate")[1]["generated"]
 
 
 def test_generate_from_a_picture(client: Client, tmp_path: Path) -> None:
