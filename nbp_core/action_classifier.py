@@ -6,6 +6,7 @@ Shapes: N clips, B batch, C colour, T H W pixels, A actions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -75,13 +76,13 @@ class ActionClassifier(nn.Module):
             found.append(self(clip).argmax(-1).cpu().numpy())
         return np.concatenate(found) if found else np.zeros(0, np.int64)
 
-    def accuracy(self, frames_NTHWC: Frames, actions: list[str]) -> float:
-        """The share of clips taken for the action they are named after.
-
-        Raises ValueError for an action this classifier was not trained on.
-        """
+    def indices(self, actions: Sequence[str]) -> NDArray[np.int64]:
+        """Where actions stand in config.actions. Raises ValueError for one it does not know."""
         unknown = sorted(set(actions) - set(self.config.actions))
         if unknown:
             raise ValueError(f"classifier {self.config.name!r} does not know {unknown[0]!r}")
-        wanted = [self.config.actions.index(action) for action in actions]
-        return float(np.mean(self.classify(frames_NTHWC) == np.array(wanted)))
+        return np.array([self.config.actions.index(action) for action in actions])
+
+    def accuracy(self, frames_NTHWC: Frames, actions: Sequence[str]) -> float:
+        """The share of clips taken for the action they are named after; raises as `indices`."""
+        return float(np.mean(self.classify(frames_NTHWC) == self.indices(actions)))

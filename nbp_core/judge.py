@@ -61,7 +61,12 @@ class Judge:
 
     @classmethod
     def of(cls, real: Clips, count: int, tools: Tools) -> Judge:
-        """A judge of `count` clips or more. Raises ValueError for too few real clips."""
+        """A judge of `count` clips or more.
+
+        Raises ValueError for too few real clips and for actions the classifier does not know.
+        """
+        if tools.classifier is not None:
+            tools.classifier.indices(real.actions)
         held, reference = hold_out(real, count)
         labels = np.array(real.actions)
         still = {

@@ -43,6 +43,8 @@ def generate_many(
     VideoPipeline.generate does.
     """
     sampling = sampling or SamplingConfig()
+    for action in set(actions):  # an unknown one is said before the first batch
+        pipeline.conditions.ids(action, 1, sampling.guidance_scale)
     frames, tokens, sampling_s, detokenize_s = [], [], 0.0, 0.0
     for batch, start in enumerate(range(0, len(actions), batch_size)):
         rows = slice(start, start + batch_size)
