@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +21,8 @@ RESULT_SCALE = 4
 GIF_SCALE = 2
 
 
-class Files(TypedDict):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Files:
     """Where everything lies that a run leaves."""
 
     clip: Path
@@ -48,15 +50,15 @@ def write_files(folder: Path, stem: str, generation: Generation) -> Files:
         last_frame=folder / f"{stem}-last.png",
         last_frames=folder / f"{stem}-last{CARRY_FRAMES}.mp4" if has_five else None,
     )
-    write_video(files["clip"], frames_THWC, CLIP_FPS, RESULT_SCALE, comment=settings)
-    write_gif(files["gif"], frames_THWC, CLIP_FPS, GIF_SCALE, comment=settings)
-    write_strip(files["strip"], frames_THWC, comment=settings)
-    write_strip(files["last_frame"], frames_THWC[-1:], comment=settings)
-    if files["last_frames"]:
+    write_video(files.clip, frames_THWC, CLIP_FPS, RESULT_SCALE, comment=settings)
+    write_gif(files.gif, frames_THWC, CLIP_FPS, GIF_SCALE, comment=settings)
+    write_strip(files.strip, frames_THWC, comment=settings)
+    write_strip(files.last_frame, frames_THWC[-1:], comment=settings)
+    if files.last_frames:
         last_THWC = frames_THWC[-CARRY_FRAMES:]
-        write_video(files["last_frames"], last_THWC, CLIP_FPS, RESULT_SCALE, comment=settings)
-    write_tokens(files["tokens"], generation, settings)
-    files["settings"].write_text(settings + "\n")
+        write_video(files.last_frames, last_THWC, CLIP_FPS, RESULT_SCALE, comment=settings)
+    write_tokens(files.tokens, generation, settings)
+    files.settings.write_text(settings + "\n")
     return files
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from app.exports import write_files
+from app.exports import Files, write_files
 from app.jobs import Job
 from app.request import Request, file_stem, plural
 from nbp_core.config import CLIP_FRAMES, Size3
@@ -48,16 +47,9 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class Outcome(Files):
     """The files of a finished or stopped run, and what was measured."""
 
-    clip: Path
-    gif: Path
-    strip: Path
-    tokens: Path
-    settings: Path
-    last_frame: Path
-    last_frames: Path | None
     manifest: dict[str, Any]
     timings: Timings
     phases: tuple[str, ...]
@@ -140,10 +132,11 @@ def _write(
     phases: tuple[str, ...],
     seconds: float,
 ) -> Outcome:
+    files = write_files(session.new_output(job.id), file_stem(request), generation)
     frames_THWC = generation.frames_THWC
     new_frames = len(frames_THWC) - request.num_context_frames
     return Outcome(
-        **write_files(session.new_output(job.id), file_stem(request), generation),
+        **asdict(files),
         manifest=generation.manifest,
         timings=generation.timings,
         phases=phases,
