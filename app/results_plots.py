@@ -7,12 +7,11 @@ from statistics import median
 
 import plotly.graph_objects as go
 
+from app.plots import chart_layout
 from nbp_core import paper
 from nbp_core.config import format_block_shape, parse_block_shape
 from nbp_core.results import Curve, Value
 
-_NO_FILL = "rgba(0,0,0,0)"
-_GRID = "rgba(128,128,128,0.25)"
 _PAPER, _HERE = "#D55E00", "#0072B2"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
@@ -95,15 +94,11 @@ def _thin(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
 
 
 def _layout(x: str, y: str) -> dict[str, object]:
-    axis = {"gridcolor": _GRID, "zeroline": False}
-    return {
+    layout = chart_layout(x, y)
+    return layout | {
         "height": 360,
         "margin": {"l": 60, "r": 12, "t": 12, "b": 48},
-        "paper_bgcolor": _NO_FILL,
-        "plot_bgcolor": _NO_FILL,
-        "font": {"color": "#777777"},
         "showlegend": True,
         "legend": {"orientation": "h", "y": -0.2, "x": 0},
-        "xaxis": {**axis, "title": {"text": x}},
-        "yaxis": {**axis, "title": {"text": y}},
+        "yaxis": {**layout["yaxis"], "rangemode": "normal"},
     }
