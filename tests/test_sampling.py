@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nbp_core.config import SamplingConfig
-from nbp_core.sampling import draw, filter_top_k, filter_top_p, guide, sample
+from nbp_core.sampling import Urn, filter_top_k, filter_top_p, guide, sample
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -91,7 +91,7 @@ def test_draws_are_those_of_the_sorted_filters(top_k: int, top_p: float) -> None
 def test_a_token_of_no_probability_is_never_drawn() -> None:
     probs = torch.zeros(20_000, 9)
     probs[:, 2], probs[:, 5] = 0.25, 0.75
-    drawn = draw(probs, rng())
+    drawn = Urn(probs).draw(rng())
     shares = torch.bincount(drawn, minlength=9) / len(drawn)
     torch.testing.assert_close(shares, probs[0], atol=0.01, rtol=0)
     assert set(drawn.tolist()) == {2, 5}
