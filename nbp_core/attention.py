@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 QUERY_CHUNK = 256
@@ -96,18 +95,24 @@ def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Mask | Non
     )
 
 
-def rotate(x_BKLE: Tensor, cos_LE: Tensor, sin_LE: Tensor) -> Tensor:
-    """Rotary position embedding in pairs (i, i + E/2)."""
-    first, second = x_BKLE.chunk(2, dim=-1)
-    return x_BKLE * cos_LE + torch.cat([-second, first], dim=-1) * sin_LE
-
-
 @dataclass(frozen=True)
 class Rotation:
-    """Cosines and sines (L, E) of the queries' places and of the keys'."""
+    """Cosines and sines (2, 1, 1, L, E): of the queries' places, then of the keys'.
 
-    query: tuple[Tensor, Tensor]
-    key: tuple[Tensor, Tensor]
+    Rotary position embedding in pairs (i, i + E/2); the first half of the sines is negated.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def cut(self, start: int, stop: int) -> Rotation:
+        """Those of the positions [start, stop)."""
+        return Rotation(self.cos[..., start:stop, :], self.sin[..., start:stop, :])
+
+    def of(self, x_2BKLE: Tensor) -> Tensor:
+        """Queries and keys, turned."""
+        swapped = x_2BKLE.roll(x_2BKLE.shape[-1] // 2, -1)
+        return torch.addcmul(x_2BKLE * self.cos, swapped, self.sin)
 
 
 class Attention(nn.Module):
@@ -121,6 +126,24 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width)
         self.proj = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
+        self.joint: nn.Module | None = None
+
+    def join(self) -> None:
+        """Makes query, key and value one product, for decoding; the three are given up."""
+        three = (self.query, self.key, self.value)
+        joint = nn.Linear(self.query.in_features, 3 * self.query.out_features, device="meta")
+        joint.weight = nn.Parameter(torch.cat([x.weight for x in three]), requires_grad=False)
+        joint.bias = nn.Parameter(torch.cat([x.bias for x in three]), requires_grad=False)
+        self.joint = joint
+        del self.query, self.key, self.value
+
+    def _products(self, x_BLD: Tensor) -> Tensor:
+        """Queries, keys and values: (3, B, K, L, E)."""
+        if self.joint is not None:
+            products: Tensor = self.joint(x_BLD).unflatten(-1, (3, self.num_heads, -1))
+            return products.permute(2, 0, 3, 1, 4)
+        three = torch.stack([self.query(x_BLD), self.key(x_BLD), self.value(x_BLD)])
+        return three.unflatten(-1, (self.num_heads, -1)).transpose(2, 3)
 
     def forward(
         self,
@@ -135,17 +158,14 @@ class Attention(nn.Module):
 
         With a record, queries and keys are left there as they are multiplied.
         """
-        query, key, value = (
-            rearrange(linear(x_BLD), "b l (k e) -> b k l e", k=self.num_heads)
-            for linear in (self.query, self.key, self.value)
-        )
-        if rotation is not None:
-            query, key = rotate(query, *rotation.query), rotate(key, *rotation.key)
+        products = self._products(x_BLD)
+        turned = products[:2] if rotation is None else rotation.of(products[:2])
+        (query, key), value = turned, products[2]
         if cache is not None:
             key, value = cache.append(layer, key, value)
         if record is not None:
             record.queries.append(query)
             record.keys.append(key)
-        out = rearrange(masked_attention(query, key, value, mask), "b k l e -> b l (k e)")
+        out = masked_attention(query, key, value, mask).transpose(1, 2).flatten(2)
         projected: Tensor = self.dropout(self.proj(out))
         return projected

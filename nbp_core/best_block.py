@@ -60,7 +60,8 @@ class BestBlockSampler(Sampler):
         if null_conditions_BP is not None:
             nulls = null_conditions_BP.repeat_interleave(CANDIDATES, 0)
             ids_RL = torch.cat([ids_RL, layout.with_conditions(ids_RL, nulls)])
-        position_of = self._positions(ids_RL.device)
+        position_of = self._positions()
+        inputs = model.position_inputs(layout)
         cache = model.new_cache(ids_RL.shape[0], layout.length)
         num_rows = tokens_Bthw.shape[0] * CANDIDATES
         rows_BK = torch.arange(num_rows, device=ids_RL.device).view(-1, CANDIDATES)
@@ -70,9 +71,8 @@ class BestBlockSampler(Sampler):
             if stop is not None and stop.is_set():
                 return
             began = time.perf_counter()
-            features = model.features(
-                ids_RL[:, step.start : step.stop], layout, start=step.start, cache=cache
-            )
+            new_RL = ids_RL[:, step.start : step.stop]
+            features = model.features(new_RL, layout, start=step.start, cache=cache, inputs=inputs)
             logits = model.video_logits(features[:, -(step.last - step.first) :])
             if null_conditions_BP is not None:
                 with_condition, without = logits.chunk(2)

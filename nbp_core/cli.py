@@ -90,7 +90,9 @@ def _generate(args: argparse.Namespace) -> None:
     if not args.out.parent.is_dir():
         raise ValueError(f"the folder of --out does not exist: {args.out.parent}")
     frames = context_of(args)
-    pipeline = VideoPipeline.from_pretrained(args.model, device=args.device, cosmos=args.cosmos)
+    pipeline = VideoPipeline.from_pretrained(
+        args.model, device=args.device, cosmos=args.cosmos, int8=args.int8
+    )
     run = pipeline.stream(args.action, frames, args.frames, sampling)
     with tqdm(total=None, unit="step", disable=args.json) as bar:
         for step in run:

@@ -43,6 +43,9 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
+        "--int8", action="store_true", help="large matrices in 8 bits: faster, a little less exact"
+    )
+    parser.add_argument(
         "--cosmos", type=Path, metavar="FOLDER",
         help="Cosmos' encoder.jit and decoder.jit, WHICH RUN CODE, for models trained on them",
     )  # fmt: skip

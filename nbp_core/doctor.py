@@ -24,6 +24,7 @@ from nbp_core.checkpoint import (
 )
 from nbp_core.config import CLIP_SIDE, SamplingConfig, TokenizerConfig, TransformerConfig
 from nbp_core.device import check_memory, choose_device, device_name
+from nbp_core.packed import STORED, choose_format, compute_dtype
 from nbp_core.pipeline import VideoPipeline
 from nbp_core.sampler import Sampler, TokenStep
 from nbp_core.sequences import sequence_layout
@@ -167,12 +168,13 @@ def _test_transformer(folder: Path, device: str) -> ModelTest:
     config = load_config(folder, TransformerConfig)
     with torch.device("meta"):
         expected = _num_parameters(BlockTransformer(config))
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    weights = choose_format(device)
     layout = sequence_layout(config)
     cache = 2 * config.num_layers * config.width * layout.length
-    test = _described(folder, expected, dtype.itemsize * (expected + cache), device)
+    num_bytes = STORED[weights].itemsize * expected + compute_dtype(weights).itemsize * cache
+    test = _described(folder, expected, num_bytes, device)
     began = time.perf_counter()
-    model = BlockTransformer.from_pretrained(folder, device=device, dtype=dtype)
+    model = BlockTransformer.for_decoding(folder, device)
     test.load_s = time.perf_counter() - began
     rng = torch.Generator(device).manual_seed(0)
     tokens = torch.zeros((1, *config.grid), dtype=torch.int64, device=device)

@@ -30,8 +30,9 @@ from nbp_core.config import (
     format_block_shape,
 )
 from nbp_core.cosmos import CosmosTokenizer
-from nbp_core.device import check_memory, choose_device, has_fast_bfloat16
+from nbp_core.device import check_memory, choose_device
 from nbp_core.generation import Frames, Generation, Tokens, plan_segments
+from nbp_core.packed import STORED, choose_format
 from nbp_core.pairing import find_tokenizer
 from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.reconstruction import Reconstruction, reconstruct
@@ -81,26 +82,34 @@ class VideoPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, device: str = "auto", cosmos: Path | None = None
+        cls,
+        folder: str | Path,
+        device: str = "auto",
+        cosmos: Path | None = None,
+        int8: bool = False,
     ) -> Self:
         """Loads a transformer's folder and the tokenizer it names.
 
         device: "cpu", "cuda" or "auto". cosmos: folder of the Cosmos tokenizer, whose files run
-        code when loaded, for a model trained on it. Raises CheckpointError (a ValueError) saying
-        what is missing, corrupt or does not belong together.
+        code when loaded, for a model trained on it. int8: the transformer's large matrices in 8
+        bits, faster and a little less exact. Raises CheckpointError (a ValueError) saying what is
+        missing, corrupt or does not belong together.
         """
         folder = Path(folder)
         load_config(folder, TransformerConfig)
         tokenizer_folder, fingerprint = find_tokenizer(folder, cosmos)
         chosen = choose_device(device)
-        dtype = torch.bfloat16 if chosen == "cuda" else torch.float32
-        transformer = BlockTransformer.from_pretrained(folder, device=chosen, dtype=dtype)
+        transformer = BlockTransformer.for_decoding(folder, chosen, int8)
         tokenizer: Tokenizer
         if tokenizer_folder == cosmos:
             tokenizer = CosmosTokenizer.from_folder(tokenizer_folder, device=chosen)
         else:
             tokenizer = VideoTokenizer.from_pretrained(tokenizer_folder, device=chosen)
-        identity = {"sha256": weights_sha256(folder), "tokenizer_sha256": fingerprint}
+        identity = {
+            "sha256": weights_sha256(folder),
+            "tokenizer_sha256": fingerprint,
+            "weight_format": transformer.weight_format,
+        }
         return cls(transformer, tokenizer, identity, folder)
 
     @classmethod
@@ -110,9 +119,10 @@ class VideoPipeline:
         Raises ValueError if the memory it needs is not there.
         """
         chosen = choose_device(device)
-        dtype = torch.bfloat16 if has_fast_bfloat16(torch.device(chosen)) else torch.float32
-        check_memory(preset, num_parameters(PAPER_PRESETS[preset]) * dtype.itemsize, chosen)
-        transformer = random_transformer(preset, chosen, dtype)
+        weights = choose_format(chosen)
+        num_bytes = num_parameters(PAPER_PRESETS[preset]) * STORED[weights].itemsize
+        check_memory(preset, num_bytes, chosen)
+        transformer = random_transformer(preset, chosen, weights)
         inner = VideoTokenizer.from_pretrained(tokenizer_folder, device=chosen)
         return cls(transformer, SpeedOnlyTokenizer(inner), {"weights": RANDOM_WEIGHTS})
 
@@ -122,7 +132,7 @@ class VideoPipeline:
 
     @property
     def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.transformer.parameters())
+        return num_parameters(self.transformer.config)
 
     @property
     def side(self) -> int:

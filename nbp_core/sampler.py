@@ -76,15 +76,15 @@ class Sampler:
         batch, device = ids_BL.shape[0], ids_BL.device
         if null_conditions_BP is not None:
             ids_BL = torch.cat([ids_BL, layout.with_conditions(ids_BL, null_conditions_BP)])
-        position_of = self._positions(device)
+        position_of = self._positions()
+        inputs = model.position_inputs(layout)
         cache = model.new_cache(ids_BL.shape[0], layout.length)
         for step in layout.decode_steps(num_known_tokens):
             if stop is not None and stop.is_set():
                 return
             began = time.perf_counter()
-            features = model.features(
-                ids_BL[:, step.start : step.stop], layout, start=step.start, cache=cache
-            )
+            new_BL = ids_BL[:, step.start : step.stop]
+            features = model.features(new_BL, layout, start=step.start, cache=cache, inputs=inputs)
             logits = model.video_logits(features[:, -(step.last - step.first) :])
             if null_conditions_BP is not None:
                 logits = guide(logits[:batch], logits[batch:], self.sampling.guidance_scale)
@@ -94,23 +94,26 @@ class Sampler:
             seconds = time.perf_counter() - began
             yield TokenStep(step.phase, tokens, step.first, seconds, cache.length, cache.num_bytes)
 
-    def _positions(self, device: torch.device) -> Tensor:
+    def _positions(self) -> list[int]:
         """The input position of each token in block order; NO_TOKEN for the last block's."""
         source = self.layout.source_L
         position_of = torch.full((self.layout.blocks.num_tokens,), NO_TOKEN)
         fed = source != NO_TOKEN
         position_of[source[fed]] = torch.arange(self.layout.length)[fed]
-        return position_of.to(device)
+        return position_of.tolist()
 
     def _places(self, step: DecodeStep) -> Tensor:
         """The grid places of a step's tokens."""
         return self.layout.blocks.places_NS.flatten()[step.first : step.last]
 
     def _feed_back(
-        self, ids_BL: Tensor, tokens_Bn: Tensor, step: DecodeStep, position_of: Tensor
+        self, ids_BL: Tensor, tokens_Bn: Tensor, step: DecodeStep, position_of: list[int]
     ) -> None:
-        """Writes new tokens where later steps will read them as inputs."""
-        positions = position_of[step.first : step.last]
-        fed = positions != NO_TOKEN
-        ids = (tokens_Bn + self.layout.first_video_id)[:, fed]
-        ids_BL[:, positions[fed]] = ids.repeat(ids_BL.shape[0] // ids.shape[0], 1)
+        """Writes new tokens where later steps will read them: the inputs of a step lie together."""
+        start = position_of[step.first]
+        if start == NO_TOKEN:
+            return
+        batch, count = tokens_Bn.shape
+        ids_BL.unflatten(0, (-1, batch))[..., start : start + count] = (
+            tokens_Bn + self.layout.first_video_id
+        )

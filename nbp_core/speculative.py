@@ -101,14 +101,17 @@ class SpeculativeSampler:
         ids, draft_ids = (x.input_ids(tokens_Bthw, conditions_BP) for x in (single, layout))
         state = _State(self, ids, num_known_tokens)
         draft_cache = self.model.new_cache(1, layout.length)
-        position_of = self._draft._positions(ids.device)
+        position_of = self._draft._positions()
+        inputs = self.model.position_inputs(layout)
         for step in layout.decode_steps(num_known_tokens):
             if step.last - step.first == 1:  # of the first block, which nothing can draft
                 yield state.settle(None, None)
             else:
                 state.began = time.perf_counter()
                 fed = draft_ids[:, step.start : step.stop]
-                features = self.model.features(fed, layout, start=step.start, cache=draft_cache)
+                features = self.model.features(
+                    fed, layout, start=step.start, cache=draft_cache, inputs=inputs
+                )
                 logits = self.model.video_logits(features[0, -(step.last - step.first) :])
                 q_SV = filtered_probs(logits, self.sampling)
                 draft_S = sample(q_SV.log(), UNFILTERED, self.rng)
@@ -130,6 +133,7 @@ class _State:
         self.layout = owner._single.layout
         self.ids_BL = ids_BL
         self.cache = owner.model.new_cache(1, self.layout.length)
+        self.inputs = owner.model.position_inputs(self.layout)
         known = ids_BL[0, self.layout.source_L >= 0][:num_known] - self.layout.first_video_id
         total = self.layout.blocks.num_tokens
         self.tokens = torch.cat([known, known.new_zeros(total - num_known)])
@@ -147,7 +151,9 @@ class _State:
         start = self.cache.length
         stop = self.layout.prefix_len + first + max(1, num_draft)
         fed = self.ids_BL[:, start:stop]
-        features = owner.model.features(fed, self.layout, start=start, cache=self.cache)
+        features = owner.model.features(
+            fed, self.layout, start=start, cache=self.cache, inputs=self.inputs
+        )
         p_SV = filtered_probs(
             owner.model.video_logits(features[0, -max(1, num_draft) :]), owner.sampling
         )

@@ -16,21 +16,22 @@ from torch import Tensor
 
 from nbp_core.causal_conv import StreamState
 from nbp_core.config import ForeignTokenizerConfig, TransformerConfig
+from nbp_core.packed import STORED, WeightFormat
 from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS, RELEASED_LEVELS
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.transformer import BlockTransformer
 
 
-def random_transformer(preset: str, device: str, dtype: torch.dtype) -> BlockTransformer:
-    """A model of one of the paper's sizes, of no use but to be timed."""
+def random_transformer(preset: str, device: str, weights: WeightFormat) -> BlockTransformer:
+    """A model of one of the paper's sizes, of no use but to be timed; packed for decoding."""
     config = replace(PAPER_PRESETS[preset], name=f"{preset} ({RANDOM_WEIGHTS})")
     with torch.device("meta"):
         model = BlockTransformer(config)
-    model = model.to(dtype).to_empty(device=device)
+    model = model.to(STORED[weights]).to_empty(device=device)
     rng = torch.Generator(device).manual_seed(0)
     for parameter in model.parameters():
         parameter.requires_grad_(False).uniform_(-0.035, 0.035, generator=rng)
-    return model.eval()
+    return model.eval().pack(weights)
 
 
 @cache

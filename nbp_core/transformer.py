@@ -7,6 +7,7 @@ GPT, exact GELU, learned absolute positions, untied head without bias); the elas
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, cast
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from nbp_core.attention import Attention, KVCache, Mask, Record, Rotation
 from nbp_core.checkpoint import load_model
 from nbp_core.config import Size3, TransformerConfig
+from nbp_core.packed import STORED, WeightFormat, choose_format, compute_dtype, pack_linear
 from nbp_core.sequences import SequenceLayout, sequence_layout
 
 
@@ -118,6 +120,19 @@ def _rotary_table(grid: Size3, head_width: int) -> Tensor:
     return torch.cat([F.pad(half, (0, 0, 0, 1))] * 2, dim=1)
 
 
+@dataclass(frozen=True)
+class PositionInputs:
+    """What is added to a sequence's token embeddings, (L, D), and how its positions are turned."""
+
+    added_LD: Tensor
+    rotation: Rotation | None
+
+    def cut(self, start: int, stop: int) -> PositionInputs:
+        """Those of the positions [start, stop)."""
+        rotation = None if self.rotation is None else self.rotation.cut(start, stop)
+        return PositionInputs(self.added_LD[start:stop], rotation)
+
+
 class BlockTransformer(nn.Module):
     """Decoder-only transformer whose mask, not whose code, knows about blocks."""
 
@@ -136,6 +151,8 @@ class BlockTransformer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         if not config.tied_head:
             self.head = nn.Linear(config.width, config.vocab_size, bias=False)
+        self.video_head: nn.Module | None = None
+        self.weight_format: WeightFormat | None = None
         if config.rope:
             table = _rotary_table(config.grid, config.width // config.num_heads)
             self.register_buffer("rotary", table, persistent=False)
@@ -161,6 +178,36 @@ class BlockTransformer(nn.Module):
         """Loads a model folder. Raises CheckpointError (a ValueError) saying what is wrong."""
         return load_model(Path(folder), TransformerConfig, cls, device=device, dtype=dtype)
 
+    @classmethod
+    def for_decoding(cls, folder: str | Path, device: str = "cpu", int8: bool = False) -> Self:
+        """Loads a model folder and packs it in the format that suits the device.
+
+        Raises CheckpointError as from_pretrained does, ValueError for int8 where there is none.
+        """
+        weights = choose_format(device, int8)
+        return cls.from_pretrained(folder, device, STORED[weights]).pack(weights)
+
+    @torch.no_grad()
+    def pack(self, weights: WeightFormat) -> Self:
+        """Holds the weights as decoding reads them. The model can then not be trained or saved."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.join()
+        for module in list(self.layers.modules()):
+            for name, part in list(module.named_children()):
+                if isinstance(part, nn.Linear):
+                    setattr(module, name, pack_linear(part.weight, part.bias, weights))
+        head, first = self._head_weight, self.config.first_video_id
+        self.special_head = head[:first].clone()
+        self.video_head = pack_linear(head[first:], None, weights)
+        if not self.config.tied_head:
+            del self.head
+        for name, parameter in self.named_parameters():
+            if name != "tok_emb.weight":
+                parameter.data = parameter.data.to(compute_dtype(weights))
+        self.weight_format = weights
+        return self
+
     @property
     def _head_weight(self) -> Tensor:
         return self.tok_emb.weight if self.config.tied_head else self.head.weight
@@ -175,7 +222,11 @@ class BlockTransformer(nn.Module):
         """
         layout = layout or sequence_layout(self.config)
         chosen = None if mask is None else Mask.of(mask.to(ids_BL.device))
-        return F.linear(self.features(ids_BL, layout, chosen), self._head_weight)
+        features = self.features(ids_BL, layout, chosen)
+        if self.video_head is None:
+            return F.linear(features, self._head_weight)
+        special = F.linear(features, self.special_head.to(features.dtype))
+        return torch.cat([special, self.video_head(features)], dim=-1)
 
     def features(
         self,
@@ -185,60 +236,69 @@ class BlockTransformer(nn.Module):
         start: int = 0,
         cache: KVCache | None = None,
         record: Record | None = None,
+        inputs: PositionInputs | None = None,
     ) -> Tensor:
         """Final hidden states (B, L, D) of the positions from `start` on.
 
         With a cache, positions before `start` are taken from it and these are appended. A record
-        gathers the queries and keys of all layers.
+        gathers the queries and keys of all layers. `inputs` are the layout's position_inputs, which
+        a decoding works out once.
         """
         stop = start + ids_BL.shape[1]
         if mask is None:
             mask = self._layout_mask(layout, start, stop, ids_BL.device)
-        x = self.tok_emb(ids_BL)
-        rotation = None
-        if self.config.layout == "elastic":
-            place = layout.place_L[start:stop].to(x.device)
-            target = layout.target_place_L[start:stop].to(x.device)
-            x = x + self.grid_emb(place, target, layout.blocks.block_shape)
-            if self.config.rope:
-                # A query turns with the place it must predict: "the same place one frame earlier"
-                # is then one and the same offset for every block shape.
-                rotation = Rotation(query=self._turn(target, x), key=self._turn(place, x))
-        else:
-            x = x + self.pos_emb[:, start:stop]
-        x = self.dropout(x)
+        here = (inputs or self.position_inputs(layout)).cut(start, stop)
+        x = self.dropout(self.tok_emb(ids_BL).to(here.added_LD.dtype) + here.added_LD)
         for i, layer in enumerate(self.layers):
-            x = layer(x, mask, rotation, cache, i, record)
+            x = layer(x, mask, here.rotation, cache, i, record)
         if cache is not None:
             cache.length = stop
         out: Tensor = self.norm_f(x)
         return out
 
+    def position_inputs(self, layout: SequenceLayout) -> PositionInputs:
+        """What is added to the token embeddings of a layout's positions."""
+        if self.config.layout != "elastic":
+            return PositionInputs(self.pos_emb[0, : layout.length], None)
+        device = self.tok_emb.weight.device
+        place, target = layout.place_L.to(device), layout.target_place_L.to(device)
+        added: Tensor = self.grid_emb(place, target, layout.blocks.block_shape)
+        if not self.config.rope:
+            return PositionInputs(added, None)
+        # A query turns with the place it must predict: "the same place one frame earlier" is then
+        # one and the same offset for every block shape.
+        return PositionInputs(added, self._rotation(torch.stack([target, place]), added.dtype))
+
     def video_logits(self, features: Tensor) -> Tensor:
         """Features (..., D) -> logits (..., codebook) over the video ids: all one may sample."""
-        return F.linear(features, self._head_weight[self.config.first_video_id :])
+        if self.video_head is None:
+            return F.linear(features, self._head_weight[self.config.first_video_id :])
+        logits: Tensor = self.video_head(features)
+        return logits
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for sequences of up to `capacity` positions."""
         config = self.config
         head_width = config.width // config.num_heads
-        like = self.tok_emb.weight
+        like = cast(Tensor, self.norm_f.weight)
         return KVCache.allocate(
             config.num_layers, batch, config.num_heads, capacity, head_width, like
         )
 
-    def _turn(self, place_L: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        angles = self.rotary[place_L.where(place_L >= 0, self.rotary.shape[0] - 1)]
-        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    def _rotation(self, places_2L: Tensor, dtype: torch.dtype) -> Rotation:
+        last = self.rotary.shape[0] - 1
+        angles = self.rotary[places_2L.where(places_2L >= 0, last)][:, None, None]
+        sin = angles.sin()
+        sin[..., : sin.shape[-1] // 2].neg_()
+        return Rotation(angles.cos().to(dtype), sin.to(dtype))
 
     def _layout_mask(
         self, layout: SequenceLayout, start: int, stop: int, device: torch.device
     ) -> Mask | None:
         """The layout's mask for these positions; None where they see all there is."""
-        mask = layout.mask_LL[start:stop, :stop]
-        if bool(mask.all()):
+        if layout.segment_L[start] >= layout.segment_L[stop - 1]:
             return None
         key = (layout, start, stop)
         if key not in self._masks:
-            self._masks[key] = Mask.of(mask.to(device))
+            self._masks[key] = Mask.of(layout.mask_LL[start:stop, :stop].to(device))
         return self._masks[key]

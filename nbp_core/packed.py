@@ -1,0 +1,118 @@
+"""Weights as decoding reads them: packed once for the processor, and the plain copy given up.
+
+Comes in: linear layers as checkpoints have them. Goes out: modules with the same call. A decode
+step reads every weight for one to some dozens of rows, so the time is that of reading them: half
+the bytes are half the time. docs/decisions/0008-packed-weights.md has the figures.
+Shapes: O outputs, I inputs, M rows (any leading dimensions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+import torch
+from torch import Tensor, nn
+
+from nbp_core.device import has_fast_bfloat16
+
+WeightFormat = Literal["float32", "float16", "bfloat16", "int8"]
+
+STORED: Final[dict[WeightFormat, torch.dtype]] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int8": torch.float16,
+}
+"""The type to load weights in before they are packed; embedding tables stay in it."""
+MIN_WEIGHTS = 2**18
+"""A smaller matrix lies in the cache and is multiplied sooner than a packed one is called."""
+PACKED_ROWS = 16
+"""Rows that a layout is chosen for, where it depends on them: a row block's."""
+
+
+def choose_format(device: str, int8: bool = False) -> WeightFormat:
+    """How weights are held on a device. Raises ValueError for int8 where there is none.
+
+    bfloat16 where the hardware multiplies it; else float16, which is computed with in float32 and
+    loses nothing of weights stored so; float32 on processors that PyTorch packs nothing for.
+    """
+    is_packable = device == "cpu" and "fbgemm" in torch.backends.quantized.supported_engines
+    if int8:
+        if not is_packable:
+            raise ValueError("int8 weights are for x86 processors: leave them out on this device")
+        return "int8"
+    if has_fast_bfloat16(torch.device(device)):
+        return "bfloat16"
+    return "float16" if is_packable else "float32"
+
+
+def compute_dtype(weights: WeightFormat) -> torch.dtype:
+    """The type of activations and of the cache."""
+    return torch.bfloat16 if weights == "bfloat16" else torch.float32
+
+
+class PackedLinear(nn.Module):
+    """x -> x W^T + b with packed weights; what is packed is no parameter and cannot be saved."""
+
+    def __init__(self, multiply: Callable[[Tensor], Tensor], num_weights: int, item: int) -> None:
+        super().__init__()
+        self._multiply = multiply
+        self.num_weights = num_weights
+        self.num_bytes = num_weights * item
+
+    def forward(self, x_MI: Tensor) -> Tensor:
+        return self._multiply(x_MI)
+
+
+def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat) -> nn.Module:
+    """The fastest layer with these weights in a format; a plain one where packing gains nothing."""
+    is_small = weight_OI.numel() < MIN_WEIGHTS
+    if is_small or weight_OI.is_cuda or weights == "float32":
+        return _plain(weight_OI, bias_O, compute_dtype(weights))
+    pack = {"float16": _pack_float16, "bfloat16": _pack_bfloat16, "int8": _pack_int8}[weights]
+    item = 1 if weights == "int8" else 2
+    return PackedLinear(pack(weight_OI, bias_O), weight_OI.numel(), item)
+
+
+def _plain(weight_OI: Tensor, bias_O: Tensor | None, dtype: torch.dtype) -> nn.Linear:
+    linear = nn.Linear(*weight_OI.shape[::-1], bias=bias_O is not None, device="meta")
+    linear.weight = nn.Parameter(weight_OI.to(dtype), requires_grad=False)
+    if bias_O is not None:
+        linear.bias = nn.Parameter(bias_O.to(dtype), requires_grad=False)
+    return linear
+
+
+def _pack_float16(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """FBGEMM: read as float16, multiplied in float32."""
+    bias = None if bias_O is None else bias_O.float()
+    packed = torch.ops.quantized.linear_prepack_fp16(weight_OI.float(), bias)
+    product = torch.ops.quantized.linear_dynamic_fp16
+    return lambda x: product(x, packed)
+
+
+def _pack_bfloat16(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """oneDNN: in the blocks its matrix units read, so that no product reorders them again."""
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight_OI.bfloat16(), PACKED_ROWS)
+    bias = None if bias_O is None else bias_O.bfloat16()
+    product = torch.ops.mkldnn._linear_pointwise
+    return lambda x: product(x, packed, bias, "none", [], "")
+
+
+def _pack_int8(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """One scale for each output, and one for each row of activations, which are made int8 too."""
+    scale_O = weight_OI.float().abs().amax(1).clamp_min(1e-8) / 127
+    rounded = (weight_OI / scale_O[:, None]).round().to(torch.int8)
+    zeros = torch.zeros(len(scale_O), dtype=torch.int64)
+    quantized = torch._make_per_channel_quantized_tensor(rounded, scale_O.double(), zeros, 0)
+    packed = torch.ops.quantized.linear_prepack(quantized, None)
+    bias = torch.zeros(()) if bias_O is None else bias_O.float()
+    product = torch.ops.quantized.linear_dynamic
+    # Without VNNI two products are added in 16 bits, which leaves activations 7 of their 8.
+    reduce_range = not torch.cpu._is_vnni_supported()
+
+    def multiply(x_MI: Tensor) -> Tensor:
+        largest_M1 = x_MI.abs().amax(-1, keepdim=True).clamp_min_(1e-8)
+        return torch.addcmul(bias, product(x_MI / largest_M1, packed, reduce_range), largest_M1)
+
+    return multiply
