@@ -140,10 +140,10 @@ class Attention(nn.Module):
     def _products(self, x_BLD: Tensor) -> Tensor:
         """Queries, keys and values: (3, B, K, L, E)."""
         if self.joint is not None:
-            products: Tensor = self.joint(x_BLD).unflatten(-1, (3, self.num_heads, -1))
-            return products.permute(2, 0, 3, 1, 4)
+            products: Tensor = self.joint(x_BLD)
+            return products.view(*x_BLD.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         three = torch.stack([self.query(x_BLD), self.key(x_BLD), self.value(x_BLD)])
-        return three.unflatten(-1, (self.num_heads, -1)).transpose(2, 3)
+        return three.view(*three.shape[:3], self.num_heads, -1).transpose(2, 3)
 
     def forward(
         self,

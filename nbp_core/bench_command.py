@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import sys
@@ -16,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -30,11 +32,14 @@ from nbp_core.config import (
     format_block_shape,
     parse_block_shape,
 )
-from nbp_core.device import check_memory, choose_device, device_name, has_fast_bfloat16
+from nbp_core.device import check_memory, choose_device, device_name
+from nbp_core.format_loss import FormatLoss, format_loss
+from nbp_core.packed import STORED, choose_format, compute_dtype
 from nbp_core.pipeline import VideoPipeline
 from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.speed_only import num_parameters, random_transformer
 from nbp_core.transformer import BlockTransformer
+from nbp_core.video import read_context
 
 TIMED_CLIPS = 3
 WIDTH = 110
@@ -66,6 +71,10 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument("--blocks", nargs="+", help="block shapes; default: the paper's six")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--steps", type=int, default=32, help="decode steps to time, at most")
+    parser.add_argument(
+        "--clips", type=Path, default=Path("assets"), metavar="FOLDER",
+        help="clips on which the loss of int8 weights is measured",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=_bench)
@@ -82,15 +91,22 @@ def _bench(args: argparse.Namespace) -> None:
     )
     steps: list[dict[str, Any]] = []
     clips: list[EndToEnd] = []
+    losses: list[dict[str, Any]] = []
     for source in _sources(args):
-        figures, peak = _apart(_time_model, source, device, machine, shapes, args.steps)
-        steps += [
-            {**asdict(f), "ratio": f.ratio, "total_s": f.total_s, "peak_bytes": peak}
-            for f in figures
-        ]
-        console.print(_table(figures, peak))
+        for int8 in (False, True) if device == "cpu" else (False,):
+            timed = _apart(_time_model, source, device, machine, shapes, args.steps, int8)
+            steps += [
+                {**asdict(f), "ratio": f.ratio, "total_s": f.total_s, **timed.memory_and_load}
+                for f in timed.figures
+            ]
+            console.print(_table(timed))
         if isinstance(source, Path):
             clips += _apart(_time_clips, source, device, shapes)
+            if device == "cpu":
+                loss = _apart(_int8_loss, source, args.clips)
+                if loss is not None:
+                    losses.append({"model": source.name, **asdict(loss)})
+                    console.print(_words(loss))
     if clips:
         console.print(_clip_table(clips))
     console.print(PAPER_ROW)
@@ -101,9 +117,10 @@ def _bench(args: argparse.Namespace) -> None:
         "command": " ".join(["python -m nbp_core", *sys.argv[1:]]),
         "device": machine.name,
         "weights": "named in each row",
-        "machine": asdict(machine),
+        "machine": _finite(asdict(machine)),
         "rows": steps,
         "clips": [asdict(clip) for clip in clips],
+        "losses": losses,
     }
     if args.out is not None:
         args.out.write_text(json.dumps(report, indent=1) + "\n")
@@ -125,33 +142,54 @@ def _apart(work: Any, *arguments: Any) -> Any:
         return pool.submit(work, *arguments).result()
 
 
-def _dtype(device: str) -> torch.dtype:
-    return torch.bfloat16 if has_fast_bfloat16(torch.device(device)) else torch.float32
+def _finite(figures: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: what was not measured is null."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in figures.items()}
 
 
 def _machine(device: str) -> Machine:
-    return measure_machine(torch.device(device), _dtype(device), device_name(device))
+    dtype = compute_dtype(choose_format(device))
+    return measure_machine(torch.device(device), dtype, device_name(device))
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One model in one format, in a process of its own."""
+
+    figures: list[StepFigures]
+    load_s: float
+    """From its files, in memory or not, to packed weights; of random ones, to draw them."""
+    peak_bytes: int
+
+    @property
+    def memory_and_load(self) -> dict[str, float]:
+        return {"peak_bytes": self.peak_bytes, "load_s": self.load_s}
 
 
 def _time_model(
-    source: Path | str, device: str, machine: Machine, shapes: list[Size3], max_steps: int
-) -> tuple[list[StepFigures], int]:
-    """(figures of each protocol and block shape, peak bytes of memory)."""
+    source: Path | str,
+    device: str,
+    machine: Machine,
+    shapes: list[Size3],
+    max_steps: int,
+    int8: bool,
+) -> Timed:
+    began = time.perf_counter()
     if isinstance(source, Path):
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        model = BlockTransformer.from_pretrained(source, device=device, dtype=dtype)
+        model = BlockTransformer.for_decoding(source, device, int8)
         weights = weights_sha256(source)[:8]
     else:
-        size = num_parameters(PAPER_PRESETS[source]) * _dtype(device).itemsize
-        check_memory(source, size, device)
-        model, weights = random_transformer(source, device, _dtype(device)), RANDOM_WEIGHTS
+        held = choose_format(device, int8)
+        check_memory(source, num_parameters(PAPER_PRESETS[source]) * STORED[held].itemsize, device)
+        model, weights = random_transformer(source, device, held), RANDOM_WEIGHTS
+    load_s = time.perf_counter() - began
     figures = []
     for protocol in protocols(model.config):
         for shape in shapes:
             timed = model if model.config.layout == "elastic" else _as_trained_for(model, shape)
             figures.append(time_block_shape(timed, machine, shape, protocol, weights, max_steps))
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else _peak_resident()
-    return figures, peak
+    return Timed(figures, load_s, peak)
 
 
 def _as_trained_for(model: BlockTransformer, shape: Size3) -> BlockTransformer:
@@ -201,10 +239,29 @@ def _time_clip(pipeline: VideoPipeline, shape: Size3, seed: int) -> tuple[float,
     return time.perf_counter() - began, first_frame_s
 
 
-def _table(figures: list[StepFigures], peak: int) -> Table:
-    first = figures[0]
+def _int8_loss(folder: Path, clips: Path) -> FormatLoss | None:
+    """What int8 costs on clips as long as the model's own; None where there are none."""
+    pipeline = VideoPipeline.from_pretrained(folder, device="cpu")
+    known = [read_context(path, max_frames=CLIP_FRAMES) for path in sorted(clips.glob("*.mp4"))]
+    whole = [pipeline.tokenize(frames) for frames in known if len(frames) == CLIP_FRAMES]
+    if not whole:
+        return None
+    return format_loss(folder, torch.from_numpy(np.stack(whole)), "int8")
+
+
+def _words(loss: FormatLoss) -> str:
+    return (
+        f"{loss.weight_format} on {loss.clips} clips: {loss.loss:.4f} nats a token, plain"
+        f" {loss.plain_loss:.4f}; logits differ by {loss.logit_error:.1%}, the likeliest token is"
+        f" the same at {loss.same_best:.1%} of the positions"
+    )
+
+
+def _table(timed: Timed) -> Table:
+    figures, first = timed.figures, timed.figures[0]
     table = Table(
-        title=f"{first.model} (weights {first.weights}), model only, peak {peak / 1e9:.2f} GB"
+        title=f"{first.model} (weights {first.weights}) in {first.weight_format}, model only, "
+        f"peak {timed.peak_bytes / 1e9:.2f} GB, ready after {timed.load_s:.1f} s"
     )
     for name in ("protocol", "block", "steps", "prefill ms", "step ms", "floor ms", "x floor",
                  "bound by", "whole s", "tokens/s"):  # fmt: skip

@@ -7,14 +7,18 @@ printing and files are bench_command's. Shapes: M new positions of a step, L pos
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
+from torch import Tensor
 
 from nbp_core.config import SamplingConfig, Size3, TransformerConfig, format_block_shape
+from nbp_core.packed import held_bytes, matrix_weights
 from nbp_core.sampler import Sampler, synchronize
 from nbp_core.sequences import SequenceLayout, sequence_layout
 from nbp_core.transformer import BlockTransformer
@@ -37,6 +41,8 @@ class Machine:
     matmul_tflop_s: float
     dtype: str
     """Of the matrix products: the one that models are run in here."""
+    int8_tflop_s: float = math.nan
+    """The same of 8-bit integers, where models can be held so."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class StepFigures:
 
     model: str
     weights: str
+    weight_format: str
     block: str
     protocol: str
     num_steps: int
@@ -94,6 +101,11 @@ def measure_machine(device: torch.device, dtype: torch.dtype, name: str) -> Mach
         torch.randn(MATMUL_SIDE, MATMUL_SIDE, device=device, dtype=dtype) for _ in range(2)
     )
     matmul_s = median_seconds(lambda: left @ right, device, REPEATS)
+    int8_s = math.nan
+    if device.type == "cpu":
+        whole = (torch.ones(MATMUL_SIDE, MATMUL_SIDE, dtype=torch.int8) for _ in range(2))
+        left, right = whole
+        int8_s = median_seconds(lambda: torch._int_mm(left, right), device, REPEATS)
     return Machine(
         device=device.type,
         name=name,
@@ -101,23 +113,26 @@ def measure_machine(device: torch.device, dtype: torch.dtype, name: str) -> Mach
         read_gb_s=READ_BYTES / read_s / 1e9,
         matmul_tflop_s=2 * MATMUL_SIDE**3 / matmul_s / 1e12,
         dtype=str(dtype).removeprefix("torch."),
+        int8_tflop_s=2 * MATMUL_SIDE**3 / int8_s / 1e12,
     )
 
 
 def step_bytes(model: BlockTransformer, num_seen: int) -> int:
     """Bytes a decode step must read: every weight but the embedding tables, and the cache."""
     config = model.config
-    matrices = sum(p.numel() * p.element_size() for p in model.layers.parameters())
-    item = model.tok_emb.weight.element_size()
-    head = config.codebook_size * config.width * item
-    return matrices + head + 2 * config.num_layers * config.width * num_seen * item
+    item = cast(Tensor, model.norm_f.weight).element_size()
+    if model.video_head is None:
+        head = config.codebook_size * config.width * model.tok_emb.weight.element_size()
+    else:
+        head = held_bytes(model.video_head)
+    cache = 2 * config.num_layers * config.width * num_seen * item
+    return held_bytes(model.layers) + head + cache
 
 
 def step_operations(model: BlockTransformer, num_new: int, num_seen: int) -> int:
     """Multiplications and additions of a decode step."""
     config = model.config
-    weights = sum(p.numel() for p in model.layers.parameters() if p.ndim > 1)
-    weights += config.codebook_size * config.width
+    weights = matrix_weights(model.layers) + config.codebook_size * config.width
     attention = 2 * config.num_layers * config.width * num_seen
     return 2 * num_new * (weights + attention)
 
@@ -127,7 +142,8 @@ def floor_of(
 ) -> tuple[float, str]:
     """(seconds, what bounds it) of the fastest decode step this machine could make."""
     memory = step_bytes(model, num_seen) / (machine.read_gb_s * 1e9)
-    arithmetic = step_operations(model, num_new, num_seen) / (machine.matmul_tflop_s * 1e12)
+    rate = machine.int8_tflop_s if model.weight_format == "int8" else machine.matmul_tflop_s
+    arithmetic = step_operations(model, num_new, num_seen) / (rate * 1e12)
     return (memory, "memory") if memory >= arithmetic else (arithmetic, "arithmetic")
 
 
@@ -158,6 +174,7 @@ def time_block_shape(
     return StepFigures(
         model=model.config.name,
         weights=weights,
+        weight_format=model.weight_format or "float32",
         block=format_block_shape(shape),
         protocol=protocol,
         num_steps=len(layout.decode_steps(known)),

@@ -8,6 +8,7 @@ Shapes: O outputs, I inputs, M rows (any leading dimensions).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Final, Literal
 
@@ -60,9 +61,22 @@ class PackedLinear(nn.Module):
         self._multiply = multiply
         self.num_weights = num_weights
         self.num_bytes = num_weights * item
+        """Of the matrix alone: its biases and scales are a thousandth of it."""
 
     def forward(self, x_MI: Tensor) -> Tensor:
         return self._multiply(x_MI)
+
+
+def held_bytes(module: nn.Module) -> int:
+    """Bytes of all weights of a module, packed ones included."""
+    plain = sum(p.numel() * p.element_size() for p in module.parameters())
+    return plain + sum(m.num_bytes for m in module.modules() if isinstance(m, PackedLinear))
+
+
+def matrix_weights(module: nn.Module) -> int:
+    """Weights of all matrices of a module, packed ones included."""
+    plain = sum(p.numel() for p in module.parameters() if p.ndim > 1)
+    return plain + sum(m.num_weights for m in module.modules() if isinstance(m, PackedLinear))
 
 
 def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat) -> nn.Module:
@@ -76,7 +90,8 @@ def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat)
 
 
 def _plain(weight_OI: Tensor, bias_O: Tensor | None, dtype: torch.dtype) -> nn.Linear:
-    linear = nn.Linear(*weight_OI.shape[::-1], bias=bias_O is not None, device="meta")
+    linear = nn.Linear(1, 1, bias=bias_O is not None, device="meta")
+    linear.out_features, linear.in_features = weight_OI.shape
     linear.weight = nn.Parameter(weight_OI.to(dtype), requires_grad=False)
     if bias_O is not None:
         linear.bias = nn.Parameter(bias_O.to(dtype), requires_grad=False)
@@ -104,7 +119,11 @@ def _pack_int8(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor], T
     scale_O = weight_OI.float().abs().amax(1).clamp_min(1e-8) / 127
     rounded = (weight_OI / scale_O[:, None]).round().to(torch.int8)
     zeros = torch.zeros(len(scale_O), dtype=torch.int64)
-    quantized = torch._make_per_channel_quantized_tensor(rounded, scale_O.double(), zeros, 0)
+    with warnings.catch_warnings():
+        # PyTorch will drop this tensor type one day; the version is pinned, and nothing else it
+        # ships reaches the packed kernels.
+        warnings.simplefilter("ignore", UserWarning)
+        quantized = torch._make_per_channel_quantized_tensor(rounded, scale_O.double(), zeros, 0)
     packed = torch.ops.quantized.linear_prepack(quantized, None)
     bias = torch.zeros(()) if bias_O is None else bias_O.float()
     product = torch.ops.quantized.linear_dynamic

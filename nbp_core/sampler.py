@@ -114,6 +114,6 @@ class Sampler:
         if start == NO_TOKEN:
             return
         batch, count = tokens_Bn.shape
-        ids_BL.unflatten(0, (-1, batch))[..., start : start + count] = (
+        ids_BL.view(-1, batch, ids_BL.shape[1])[..., start : start + count] = (
             tokens_Bn + self.layout.first_video_id
         )
