@@ -32,12 +32,12 @@ from nbp_core.config import (
     format_block_shape,
     parse_block_shape,
 )
-from nbp_core.device import check_memory, choose_device, device_name
+from nbp_core.device import choose_device, device_name
 from nbp_core.format_loss import FormatLoss, format_loss
-from nbp_core.packed import STORED, choose_format, compute_dtype
+from nbp_core.packed import choose_format, compute_dtype
 from nbp_core.pipeline import VideoPipeline
 from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
-from nbp_core.speed_only import num_parameters, random_transformer
+from nbp_core.speed_only import random_transformer
 from nbp_core.transformer import BlockTransformer
 from nbp_core.video import read_context
 
@@ -179,9 +179,8 @@ def _time_model(
         model = BlockTransformer.for_decoding(source, device, int8)
         weights = weights_sha256(source)[:8]
     else:
-        held = choose_format(device, int8)
-        check_memory(source, num_parameters(PAPER_PRESETS[source]) * STORED[held].itemsize, device)
-        model, weights = random_transformer(source, device, held), RANDOM_WEIGHTS
+        model = random_transformer(source, device, choose_format(device, int8))
+        weights = RANDOM_WEIGHTS
     load_s = time.perf_counter() - began
     figures = []
     for protocol in protocols(model.config):

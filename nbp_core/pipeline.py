@@ -30,19 +30,15 @@ from nbp_core.config import (
     format_block_shape,
 )
 from nbp_core.cosmos import CosmosTokenizer
-from nbp_core.device import check_memory, choose_device
+from nbp_core.device import choose_device
 from nbp_core.generation import Frames, Generation, Tokens, plan_segments
-from nbp_core.packed import STORED, choose_format
+from nbp_core.packed import choose_format
 from nbp_core.pairing import find_tokenizer
-from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
+from nbp_core.presets import RANDOM_WEIGHTS
 from nbp_core.reconstruction import Reconstruction, reconstruct
 from nbp_core.run import GenerationRun, RunRequest, Tokenizer
 from nbp_core.sequences import sequence_layout
-from nbp_core.speed_only import (
-    SpeedOnlyTokenizer,
-    num_parameters,
-    random_transformer,
-)
+from nbp_core.speed_only import SpeedOnlyTokenizer, num_parameters, random_transformer
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.transformer import BlockTransformer
 from nbp_core.video import crop_resize
@@ -105,11 +101,8 @@ class VideoPipeline:
             tokenizer = CosmosTokenizer.from_folder(tokenizer_folder, device=chosen)
         else:
             tokenizer = VideoTokenizer.from_pretrained(tokenizer_folder, device=chosen)
-        identity = {
-            "sha256": weights_sha256(folder),
-            "tokenizer_sha256": fingerprint,
-            "weight_format": transformer.weight_format,
-        }
+        identity = {"sha256": weights_sha256(folder), "tokenizer_sha256": fingerprint}
+        identity |= {"weight_format": str(transformer.weight_format)}
         return cls(transformer, tokenizer, identity, folder)
 
     @classmethod
@@ -119,10 +112,7 @@ class VideoPipeline:
         Raises ValueError if the memory it needs is not there.
         """
         chosen = choose_device(device)
-        weights = choose_format(chosen)
-        num_bytes = num_parameters(PAPER_PRESETS[preset]) * STORED[weights].itemsize
-        check_memory(preset, num_bytes, chosen)
-        transformer = random_transformer(preset, chosen, weights)
+        transformer = random_transformer(preset, chosen, choose_format(chosen))
         inner = VideoTokenizer.from_pretrained(tokenizer_folder, device=chosen)
         return cls(transformer, SpeedOnlyTokenizer(inner), {"weights": RANDOM_WEIGHTS})
 

@@ -7,7 +7,6 @@ GPT, exact GELU, learned absolute positions, untied head without bias); the elas
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, cast
 
@@ -17,8 +16,9 @@ from torch import Tensor, nn
 
 from nbp_core.attention import Attention, KVCache, Mask, Record, Rotation
 from nbp_core.checkpoint import load_model
-from nbp_core.config import Size3, TransformerConfig
+from nbp_core.config import TransformerConfig
 from nbp_core.packed import STORED, WeightFormat, choose_format, compute_dtype, pack_linear
+from nbp_core.positions import GridEmbedding, PositionInputs, rotary_table, rotation_of
 from nbp_core.sequences import SequenceLayout, sequence_layout
 
 
@@ -82,57 +82,6 @@ class Layer(nn.Module):
         return out
 
 
-class GridEmbedding(nn.Module):
-    """What an elastic model adds to its inputs: where a position stands, what place it must
-    predict, and the block shape. The last row of the place tables stands for the prefix."""
-
-    def __init__(self, grid: Size3, width: int) -> None:
-        super().__init__()
-        num_places = math.prod(grid)
-        self.place = nn.Embedding(num_places + 1, width)
-        self.target = nn.Embedding(num_places + 1, width)
-        self.shape = nn.ModuleList([nn.Embedding(side + 1, width) for side in grid])
-
-    def forward(self, place_L: Tensor, target_L: Tensor, block_shape: Size3) -> Tensor:
-        """Places (NO_TOKEN in the prefix) -> (L, D)."""
-        last = self.place.num_embeddings - 1
-        out: Tensor = self.place(place_L.where(place_L >= 0, last))
-        out = out + self.target(target_L.where(target_L >= 0, last))
-        for table, side in zip(self.shape, block_shape, strict=True):
-            out = out + table(torch.tensor(side, device=place_L.device))
-        return out
-
-
-def _rotary_table(grid: Size3, head_width: int) -> Tensor:
-    """Angles (places + 1, head_width) over (t, h, w); the prefix (last row) is not rotated.
-
-    A quarter of the pairs turn with time, three eighths each with height and width.
-    """
-    t, h, w = grid
-    pairs = head_width // 2
-    shares = (pairs // 4, pairs * 3 // 8, pairs * 3 // 8)
-    places = torch.cartesian_prod(torch.arange(t), torch.arange(h), torch.arange(w)).float()
-    angles = [
-        places[:, axis, None] * torch.logspace(math.log2(math.pi / 2), -4, share, base=2.0)
-        for axis, share in enumerate(shares)
-    ]
-    half = torch.cat(angles, dim=1)
-    return torch.cat([F.pad(half, (0, 0, 0, 1))] * 2, dim=1)
-
-
-@dataclass(frozen=True)
-class PositionInputs:
-    """What is added to a sequence's token embeddings, (L, D), and how its positions are turned."""
-
-    added_LD: Tensor
-    rotation: Rotation | None
-
-    def cut(self, start: int, stop: int) -> PositionInputs:
-        """Those of the positions [start, stop)."""
-        rotation = None if self.rotation is None else self.rotation.cut(start, stop)
-        return PositionInputs(self.added_LD[start:stop], rotation)
-
-
 class BlockTransformer(nn.Module):
     """Decoder-only transformer whose mask, not whose code, knows about blocks."""
 
@@ -154,7 +103,7 @@ class BlockTransformer(nn.Module):
         self.video_head: nn.Module | None = None
         self.weight_format: WeightFormat | None = None
         if config.rope:
-            table = _rotary_table(config.grid, config.width // config.num_heads)
+            table = rotary_table(config.grid, config.width // config.num_heads)
             self.register_buffer("rotary", table, persistent=False)
         self._masks: dict[tuple[SequenceLayout, int, int], Mask] = {}
         self.apply(self._init_weights)
@@ -265,9 +214,7 @@ class BlockTransformer(nn.Module):
         added: Tensor = self.grid_emb(place, target, layout.blocks.block_shape)
         if not self.config.rope:
             return PositionInputs(added, None)
-        # A query turns with the place it must predict: "the same place one frame earlier" is then
-        # one and the same offset for every block shape.
-        return PositionInputs(added, self._rotation(torch.stack([target, place]), added.dtype))
+        return PositionInputs(added, rotation_of(self.rotary, target, place, added.dtype))
 
     def video_logits(self, features: Tensor) -> Tensor:
         """Features (..., D) -> logits (..., codebook) over the video ids: all one may sample."""
@@ -284,13 +231,6 @@ class BlockTransformer(nn.Module):
         return KVCache.allocate(
             config.num_layers, batch, config.num_heads, capacity, head_width, like
         )
-
-    def _rotation(self, places_2L: Tensor, dtype: torch.dtype) -> Rotation:
-        last = self.rotary.shape[0] - 1
-        angles = self.rotary[places_2L.where(places_2L >= 0, last)][:, None, None]
-        sin = angles.sin()
-        sin[..., : sin.shape[-1] // 2].neg_()
-        return Rotation(angles.cos().to(dtype), sin.to(dtype))
 
     def _layout_mask(
         self, layout: SequenceLayout, start: int, stop: int, device: torch.device
