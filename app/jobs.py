@@ -251,17 +251,23 @@ class JobQueue:
                 job = self._running = self._waiting.popleft()
                 job.state = JobState.RUNNING
                 job.version += 1
-            state, error = self._work(job)
+            state, error, result = self._work(job)
             with self._changed:
                 self._running = None
+                # At once: a page that sees the result may already ask for the next run.
+                job.result = result
                 job.end(state, error)
 
-    def _work(self, job: Job) -> tuple[JobState, str]:
+    def _work(self, job: Job) -> tuple[JobState, str, Any]:
         try:
-            job.result = job.work(job)
+            result = job.work(job)
         except ValueError as error:
-            return (JobState.STOPPED if job.stop.is_set() else JobState.FAILED), explain(error)
+            return (
+                (JobState.STOPPED if job.stop.is_set() else JobState.FAILED),
+                explain(error),
+                None,
+            )
         except Exception as error:  # whatever one job does, the next one gets its turn
             logger.exception("a job failed")
-            return JobState.FAILED, explain(error)
-        return (JobState.STOPPED if job.stop.is_set() else JobState.DONE), ""
+            return JobState.FAILED, explain(error), None
+        return (JobState.STOPPED if job.stop.is_set() else JobState.DONE), "", result

@@ -89,7 +89,7 @@ def serve(session: Any) -> Iterator[str]:
     session.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fake_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     from tests.app_fakes import fake_session
 
