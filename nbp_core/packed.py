@@ -116,8 +116,9 @@ def _pack_bfloat16(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor
 
 def _pack_int8(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor], Tensor]:
     """One scale for each output, and one for each row of activations, which are made int8 too."""
-    scale_O = weight_OI.float().abs().amax(1).clamp_min(1e-8) / 127
-    rounded = (weight_OI / scale_O[:, None]).round().to(torch.int8)
+    weight = weight_OI.float()
+    scale_O = weight.abs().amax(1).clamp_min(1e-8) / 127
+    rounded = (weight / scale_O[:, None]).round_().to(torch.int8)
     zeros = torch.zeros(len(scale_O), dtype=torch.int64)
     with warnings.catch_warnings():
         # PyTorch will drop this tensor type one day; the version is pinned, and nothing else it

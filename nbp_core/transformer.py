@@ -142,10 +142,12 @@ class BlockTransformer(nn.Module):
         for module in self.modules():
             if isinstance(module, Attention):
                 module.join()
-        for module in list(self.layers.modules()):
-            for name, part in list(module.named_children()):
-                if isinstance(part, nn.Linear):
-                    setattr(module, name, pack_linear(part.weight, part.bias, weights))
+        for layer in self.layers:
+            # Layer by layer: what is listed is not freed, and two copies would not fit everywhere.
+            for module in list(layer.modules()):
+                for name, part in list(module.named_children()):
+                    if isinstance(part, nn.Linear):
+                        setattr(module, name, pack_linear(part.weight, part.bias, weights))
         head, first = self._head_weight, self.config.first_video_id
         self.special_head = head[:first].clone()
         self.video_head = pack_linear(head[first:], None, weights)
