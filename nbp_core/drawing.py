@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nbp_core.config import SamplingConfig
-from nbp_core.sampling import filter_top_k, filter_top_p, sample
+from nbp_core.sampling import Scratch, filter_top_k, filter_top_p, sample
 
 Draw = Callable[[Tensor, Tensor], Tensor]
 
@@ -37,7 +37,8 @@ def drawing(
         case "neighbours":
             return Neighbours(config, rng, levels)
         case _:  # best-block draws its candidates as the paper does
-            return lambda logits, places: sample(logits, config, rng)
+            scratch = Scratch()
+            return lambda logits, places: sample(logits, config, rng, scratch)
 
 
 def filtered_probs(logits: Tensor, config: SamplingConfig) -> Tensor:

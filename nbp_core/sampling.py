@@ -15,7 +15,10 @@ from torch import Tensor
 
 from nbp_core.config import SamplingConfig
 
-MAX_DRAWS = 8
+MAX_TESTS = 8
+"""Tokens of a row that are put to the filters before they are sorted out."""
+DRAWS = 16
+"""Tokens drawn at once for a row whose token was dropped."""
 
 
 def filter_top_k(logits: Tensor, top_k: int) -> Tensor:
@@ -50,9 +53,28 @@ def guide(logits: Tensor, unconditional: Tensor, guidance_scale: float) -> Tenso
     return unconditional + guidance_scale * (logits - unconditional)
 
 
-def sample(logits: Tensor, config: SamplingConfig, rng: torch.Generator) -> Tensor:
+class Scratch:
+    """Memory that one decoding draws in, step after step: fresh megabytes cost more than what is
+    computed in them, since the system clears every page first."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Tensor] = {}
+
+    def rows(self, name: str, num_rows: int, like_RV: Tensor) -> Tensor:
+        """(num_rows, V) float32 of any content, until the same name is asked for again."""
+        held, vocab = self._buffers.get(name), like_RV.shape[1]
+        if held is None or held.shape[1] != vocab or len(held) < num_rows:
+            held = like_RV.new_empty((num_rows, vocab), dtype=torch.float32)
+            self._buffers[name] = held
+        return held[:num_rows]
+
+
+def sample(
+    logits: Tensor, config: SamplingConfig, rng: torch.Generator, scratch: Scratch | None = None
+) -> Tensor:
     """Logits (..., V) -> tokens (...), int64; every position drawn on its own from its filtered
     distribution. Temperature 0 is argmax. The noise comes from `rng`, on the logits' device.
+    `scratch` is for whoever calls again and again.
 
     Sorting a large vocabulary costs more than the model's own step. So a token is drawn from the
     unfiltered distribution and kept if the filters would have kept it, which gives the filtered
@@ -60,54 +82,68 @@ def sample(logits: Tensor, config: SamplingConfig, rng: torch.Generator) -> Tens
     """
     if config.temperature == 0:
         return logits.argmax(dim=-1)
-    scaled_RV = logits.flatten(0, -2).float()
+    scratch = scratch or Scratch()
+    logits_RV = logits.flatten(0, -2)
+    odds_RV = scratch.rows("odds", len(logits_RV), logits_RV).copy_(logits_RV)
+    odds_RV -= odds_RV.amax(-1, keepdim=True)
     if config.temperature != 1:
         # Before the filters: a nucleus is of the distribution that is sampled.
-        scaled_RV = scaled_RV / config.temperature
-    probs_RV = scaled_RV.softmax(dim=-1)
-    urn = Urn(probs_RV)
+        odds_RV /= config.temperature
+    urn = Urn(odds_RV.exp_())
     tokens_R = urn.draw(rng)
     if config.top_p < 1 or config.top_k < urn.vocab:
-        _redraw_what_is_filtered(tokens_R, urn, config, rng)
+        _redraw_what_is_filtered(tokens_R, urn, config, rng, scratch)
     return tokens_R.view(logits.shape[:-1])
 
 
 def _redraw_what_is_filtered(
-    tokens_R: Tensor, urn: Urn, config: SamplingConfig, rng: torch.Generator
+    tokens_R: Tensor, urn: Urn, config: SamplingConfig, rng: torch.Generator, scratch: Scratch
 ) -> None:
     """Draws again, in place, for the rows whose token the filters would have dropped."""
-    probs_RV = urn.probs_RV
-    # One memory for every comparison: fresh megabytes would cost more than the comparing.
-    scratch = torch.empty_like(probs_RV)
-    open_R = torch.arange(len(tokens_R), device=tokens_R.device)
-    for attempt in range(MAX_DRAWS):
-        probs = probs_RV if attempt == 0 else probs_RV[open_R]
-        open_R = open_R[~_is_kept(probs, tokens_R[open_R], config, scratch[: len(open_R)])]
+    odds, open_R = urn.odds_RV, torch.arange(len(tokens_R), device=tokens_R.device)
+    for _ in range(MAX_TESTS):
+        own_R1 = odds.gather(1, tokens_R[open_R, None])
+        is_above = scratch.rows("above", len(open_R), odds)
+        is_dropped = ~_is_kept(odds, own_R1, urn.total_R[open_R], config, is_above)
+        open_R, dropped_R1 = open_R[is_dropped], own_R1[is_dropped]
         if not len(open_R):
             return
-        if attempt < MAX_DRAWS - 1:
-            tokens_R[open_R] = urn.draw(rng, open_R)
-    kept = filter_top_p(filter_top_k(probs_RV[open_R].log(), config.top_k), config.top_p)
+        odds = scratch.rows("open", len(open_R), odds)
+        torch.index_select(urn.odds_RV, 0, open_R, out=odds)
+        tokens_R[open_R] = _likelier(urn, rng, open_R, dropped_R1)
+    kept = filter_top_p(filter_top_k(odds.log(), config.top_k), config.top_p)
     tokens_R[open_R] = Urn(kept.softmax(dim=-1)).draw(rng)
 
 
-class Urn:
-    """Rows of probabilities to draw from again and again: inversion, in two stages for speed."""
+def _likelier(urn: Urn, rng: torch.Generator, rows_R: Tensor, dropped_R1: Tensor) -> Tensor:
+    """The first of some draws for each of the rows that is likelier than the token dropped there.
 
-    def __init__(self, probs_RV: Tensor) -> None:
-        num_rows, self.vocab = probs_RV.shape
-        self.probs_RV = probs_RV
+    What is not would be dropped as well. Where none is likelier, any of them.
+    """
+    drawn_RN = urn.draw(rng, rows_R.repeat_interleave(DRAWS)).view(-1, DRAWS)
+    is_likelier = urn.odds_RV[rows_R[:, None], drawn_RN] > dropped_R1
+    return drawn_RN.gather(1, is_likelier.byte().argmax(1, keepdim=True)).squeeze(1)
+
+
+class Urn:
+    """Rows of odds (probabilities but for a factor a row) to draw from again and again: inversion,
+    in two stages for speed."""
+
+    def __init__(self, odds_RV: Tensor) -> None:
+        num_rows, self.vocab = odds_RV.shape
+        self.odds_RV = odds_RV
         self._chunk = _chunk_width(self.vocab)
         rest = -self.vocab % self._chunk
-        padded = F.pad(probs_RV, (0, rest)) if rest else probs_RV
+        padded = F.pad(odds_RV, (0, rest)) if rest else odds_RV
         self._chunks_RCc = padded.view(num_rows, -1, self._chunk)
         self._sums_RC = self._chunks_RCc.sum(-1)
+        self.total_R = self._sums_RC.sum(-1)
 
     def draw(self, rng: torch.Generator, rows: Tensor | None = None) -> Tensor:
-        """One token (int64) for each row, or for each of `rows`, distributed as its weights."""
-        device = self.probs_RV.device
+        """One token (int64) for each row, or for each of `rows`, distributed as its odds."""
+        device = self.odds_RV.device
         if rows is None:
-            rows = torch.arange(len(self.probs_RV), device=device)
+            rows = torch.arange(len(self.odds_RV), device=device)
         noise = torch.rand(2, len(rows), 1, generator=rng, device=device)
         chunk_R1 = _invert(self._sums_RC[rows], noise[0])
         inside = self._chunks_RCc[rows, chunk_R1.squeeze(1)]
@@ -131,25 +167,24 @@ def _invert(weights_RV: Tensor, noise_R1: Tensor) -> Tensor:
 
 
 def _is_kept(
-    probs_RV: Tensor, tokens_R: Tensor, config: SamplingConfig, scratch_RV: Tensor
+    odds_RV: Tensor, own_R1: Tensor, total_R: Tensor, config: SamplingConfig, scratch_RV: Tensor
 ) -> Tensor:
-    """Whether top-k and then top-p would keep these tokens (R,)."""
-    vocab, top_k, top_p = probs_RV.shape[1], config.top_k, config.top_p
-    own_R1 = probs_RV.gather(1, tokens_R[:, None])
-    is_above = torch.gt(probs_RV, own_R1, out=scratch_RV)
+    """Whether top-k and then top-p would keep a token of each row, given its odds."""
+    vocab, top_k, top_p = odds_RV.shape[1], config.top_k, config.top_p
+    is_above = torch.gt(odds_RV, own_R1, out=scratch_RV)
     rank_R = is_above.sum(-1)
     if top_p >= 1:
         return rank_R < top_k
-    before_R = is_above.mul_(probs_RV).sum(-1)
+    before_R = is_above.mul_(odds_RV).sum(-1)
     if top_k >= vocab:
-        return before_R < top_p
+        return before_R < top_p * total_R
     # The nucleus is of what top-k leaves. Most tokens are settled by bounds of that mass: the rest
     # of the k are at most as likely as this token, and at least as likely as what comes after.
     rest_R = top_k - rank_R
-    most = before_R + torch.minimum(rest_R * own_R1[:, 0], 1 - before_R)
-    least = before_R + rest_R / (vocab - rank_R) * (1 - before_R)
+    most = before_R + torch.minimum(rest_R * own_R1[:, 0], total_R - before_R)
+    least = before_R + rest_R / (vocab - rank_R) * (total_R - before_R)
     is_kept = (rest_R > 0) & (before_R < top_p * most)
     unsure = is_kept & (before_R >= top_p * least)
     if bool(unsure.any()):
-        is_kept[unsure] = before_R[unsure] < top_p * _largest(probs_RV[unsure], top_k).sum(-1)
+        is_kept[unsure] = before_R[unsure] < top_p * _largest(odds_RV[unsure], top_k).sum(-1)
     return is_kept
