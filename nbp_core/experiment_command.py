@@ -15,7 +15,8 @@ from nbp_core.command_options import add_sampling_options, sampling_of
 from nbp_core.config import SamplingConfig
 from nbp_core.device import choose_device, device_name
 from nbp_core.evaluate_command import add_judge_options, real_clips, settings, tools_of
-from nbp_core.experiments import EXPERIMENTS, Bench
+from nbp_core.experiment import Bench
+from nbp_core.experiments import EXPERIMENTS
 from nbp_core.judge import Judge, reconstruct_many
 from nbp_core.media_files import replacing
 from nbp_core.pipeline import VideoPipeline

@@ -7,9 +7,8 @@ unit of work at a time, so that a run can be gone on with. Shapes: N clips, t h 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,49 +18,19 @@ from nbp_core.config import (
     FIGURE6_SHAPES,
     METHODS,
     TABLE3_SHAPES,
-    SamplingConfig,
     Size3,
     format_block_shape,
     parse_block_shape,
 )
-from nbp_core.evaluation import Clips
+from nbp_core.experiment import Bench, Experiment, Rows
 from nbp_core.generation import Tokens
-from nbp_core.judge import Judge
 from nbp_core.many_clips import generate_many
 from nbp_core.pipeline import VideoPipeline
 from nbp_core.sequences import sequence_layout
 from nbp_core.speculative import SpeculativeSampler
 from nbp_core.train.losses import token_loss
 
-Rows = list[dict[str, Any]]
-
 LOSS_BATCH = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """What an experiment is run with."""
-
-    pipeline: VideoPipeline
-    judge: Judge
-    real: Clips
-    """The held-out clips with their tokens, for losses."""
-    count: int
-    context_frames: int
-    batch_size: int
-    sampling: SamplingConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """A figure or table of the results: its units of work, and what makes a unit's rows."""
-
-    title: str
-    kind: str
-    units: Sequence[str]
-    rows: Callable[[Bench, str], Rows]
-    has_baselines: bool = True
-    """Whether its clips are measured, and so stand beside real and reconstructed ones."""
 
 
 @torch.inference_mode()

@@ -13,11 +13,9 @@ from nbp_core import evaluate_command, experiment_command
 from nbp_core.cli import main
 from nbp_core.config import METHODS, SamplingConfig
 from nbp_core.evaluation import Clips
+from nbp_core.experiment import Bench, Experiment, Rows
 from nbp_core.experiments import (
     EXPERIMENTS,
-    Bench,
-    Experiment,
-    Rows,
     by_method,
     by_shape,
     speculative,
