@@ -15,6 +15,7 @@ from nbp_core.config import SamplingConfig
 from nbp_core.drawing import entropy
 from nbp_core.sampler import Sampler, TokenStep, synchronize
 from nbp_core.sampling import guide
+from nbp_core.second_look import SecondLookSampler
 from nbp_core.sequences import DecodeStep, SequenceLayout
 from nbp_core.transformer import BlockTransformer
 
@@ -28,8 +29,19 @@ def sampler_of(
     rng: torch.Generator,
     levels: tuple[int, ...],
 ) -> Sampler:
-    """The sampler that a SamplingConfig's method names."""
-    kind = BestBlockSampler if sampling.method == "best-block" else Sampler
+    """The sampler that a SamplingConfig's method names.
+
+    Raises ValueError for a method that the model was not trained for.
+    """
+    match sampling.method:
+        case "best-block":
+            kind: type[Sampler] = BestBlockSampler
+        case "second-look":
+            if not model.config.second_look:
+                raise ValueError(f"model {model.config.name!r} was not trained for a second look")
+            kind = SecondLookSampler
+        case _:
+            kind = Sampler
     return kind(model, layout, sampling, rng, levels)
 
 
@@ -56,15 +68,16 @@ class BestBlockSampler(Sampler):
     ) -> Iterator[TokenStep]:
         """As Sampler.stream; same number of steps."""
         layout, model = self.layout, self.model
-        ids_RL = layout.input_ids(tokens_Bthw, conditions_BP).repeat_interleave(CANDIDATES, 0)
+        candidates = int(self.sampling.strength or CANDIDATES)
+        ids_RL = layout.input_ids(tokens_Bthw, conditions_BP).repeat_interleave(candidates, 0)
         if null_conditions_BP is not None:
-            nulls = null_conditions_BP.repeat_interleave(CANDIDATES, 0)
+            nulls = null_conditions_BP.repeat_interleave(candidates, 0)
             ids_RL = torch.cat([ids_RL, layout.with_conditions(ids_RL, nulls)])
         position_of = self._positions()
         inputs = model.position_inputs(layout)
         cache = model.new_cache(ids_RL.shape[0], layout.length)
-        num_rows = tokens_Bthw.shape[0] * CANDIDATES
-        rows_BK = torch.arange(num_rows, device=ids_RL.device).view(-1, CANDIDATES)
+        num_rows = tokens_Bthw.shape[0] * candidates
+        rows_BK = torch.arange(num_rows, device=ids_RL.device).view(-1, candidates)
         waiting: tuple[DecodeStep, Tensor, float] | None = None
         steps = layout.decode_steps(num_known_tokens)
         for step in steps:
@@ -86,7 +99,7 @@ class BestBlockSampler(Sampler):
                     told.phase, kept, told.first, seconds, cache.length, cache.num_bytes
                 )
             # All candidates go on from the chosen one: only what this step read differs.
-            source_R = chosen_B.repeat_interleave(CANDIDATES)
+            source_R = chosen_B.repeat_interleave(candidates)
             if null_conditions_BP is not None:
                 source_R = torch.cat([source_R, source_R + rows_BK.numel()])
             ids_RL = ids_RL[source_R]
@@ -94,9 +107,9 @@ class BestBlockSampler(Sampler):
                 fresh = store[:, :, :, step.start : step.stop]
                 fresh.copy_(fresh[:, source_R])
             is_single = step.last - step.first == 1 or step is steps[-1]
-            logits = logits[chosen_B].repeat_interleave(1 if is_single else CANDIDATES, 0)
+            logits = logits[chosen_B].repeat_interleave(1 if is_single else candidates, 0)
             tokens = self._draw(logits, self._places(step))
-            tokens = tokens.repeat_interleave(CANDIDATES if is_single else 1, 0)
+            tokens = tokens.repeat_interleave(candidates if is_single else 1, 0)
             self._feed_back(ids_RL, tokens, step, position_of)
             synchronize(ids_RL.device)
             waiting = (step, tokens, time.perf_counter() - began)

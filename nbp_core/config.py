@@ -24,8 +24,15 @@ CLIP_FRAMES = 17
 CLIP_SIDE = 128
 CLIP_FPS = 8
 
-METHODS = ("paper", "entropy", "shared-noise", "neighbours", "best-block")
-"""Ways to draw the tokens of a block: drawing.py, best_block.py."""
+METHODS = ("paper", "entropy", "shared-noise", "neighbours", "best-block", "second-look")
+"""Ways to draw the tokens of a block: drawing.py, best_block.py, second_look.py."""
+STRENGTHS = {
+    "entropy": (0.0, 10.0, False),
+    "neighbours": (1.0, 16.0, True),
+    "best-block": (1.0, 16.0, True),
+    "second-look": (0.0, 1.0, False),
+}
+"""Of a method whose strength can be chosen: the least, the most, and whether it is whole."""
 
 # The six block shapes of the paper's figures 6 and 7, and the five of its table 3.
 FIGURE6_SHAPES: tuple[Size3, ...] = (
@@ -214,6 +221,8 @@ class TransformerConfig(JsonConfig):
     rms_norm: bool = False
     swiglu: bool = False
     tied_head: bool = False
+    second_look: bool = False
+    """Whether the model was trained to predict masked tokens of a draft too (second_look.py)."""
 
     def __post_init__(self) -> None:
         if self.width % self.num_heads:
@@ -277,10 +286,15 @@ class SamplingConfig(JsonConfig):
     seed: int = 0
     method: str = "paper"
     """How the tokens of a block are drawn, one of METHODS."""
+    strength: float | None = None
+    """Of a method that has one: the scale of `entropy`, levels a cell has of `neighbours`,
+    candidates of `best-block`, share drawn again of `second-look`; None is the method's own."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
+        if self.strength is not None:
+            self._check_strength(self.strength)
         if not 0 <= self.temperature <= 10:
             raise ValueError(f"temperature must be between 0 and 10, not {self.temperature:g}")
         if self.top_k < 1:
@@ -293,3 +307,14 @@ class SamplingConfig(JsonConfig):
             )
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, not {self.seed}")
+
+    def _check_strength(self, strength: float) -> None:
+        if self.method not in STRENGTHS:
+            raise ValueError(f"method {self.method!r} has no strength to choose")
+        least, most, is_whole = STRENGTHS[self.method]
+        if not least <= strength <= most or (is_whole and strength % 1):
+            kind = "a whole number" if is_whole else "a number"
+            raise ValueError(
+                f"the strength of {self.method!r} is {kind} from {least:g} to {most:g}, "
+                f"not {strength:g}"
+            )

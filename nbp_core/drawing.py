@@ -20,6 +20,8 @@ Draw = Callable[[Tensor, Tensor], Tensor]
 ENTROPY_BASE, ENTROPY_SCALE = 0.8, 1.0
 """Temperature falls by the base to the power of (scale / entropy in nats): by a fifth at 1 nat, by
 nine tenths at 0.1."""
+LEAST_SHARE = 1e-3
+"""Of the temperature: by then a token is certain, and less would divide logits by nothing."""
 CELL_SIDE = 2
 UNFILTERED = SamplingConfig(top_k=2**31, top_p=1.0)
 
@@ -55,20 +57,21 @@ def entropy(logits: Tensor) -> Tensor:
     return -(log_probs.exp() * log_probs).sum(-1)
 
 
-def entropy_temperature(logits: Tensor) -> Tensor:
+def entropy_temperature(logits: Tensor, scale: float = ENTROPY_SCALE) -> Tensor:
     """(..., 1), the share of the temperature that a distribution keeps: EDT (arXiv 2403.14541).
 
     The surer the model is, the less it is left to chance; a sure token is never changed.
     """
-    shares: Tensor = ENTROPY_BASE ** (ENTROPY_SCALE / entropy(logits).unsqueeze(-1).clamp(min=1e-3))
-    return shares
+    shares: Tensor = ENTROPY_BASE ** (scale / entropy(logits).unsqueeze(-1).clamp(min=1e-3))
+    return shares.clamp(min=LEAST_SHARE)
 
 
 def _by_entropy(logits: Tensor, config: SamplingConfig, rng: torch.Generator) -> Tensor:
     if config.temperature == 0:
         return logits.argmax(-1)
     scaled = logits.float() / config.temperature
-    return sample(scaled / entropy_temperature(scaled) * config.temperature, config, rng)
+    scale = ENTROPY_SCALE if config.strength is None else config.strength
+    return sample(scaled / entropy_temperature(scaled, scale) * config.temperature, config, rng)
 
 
 class SharedNoise:
@@ -108,7 +111,7 @@ class Neighbours:
     ) -> None:
         self._config = config
         self._rng = rng
-        self.cells_V = cells(levels)
+        self.cells_V = cells(levels, int(config.strength or CELL_SIDE))
 
     def __call__(self, logits_BSV: Tensor, places_S: Tensor) -> Tensor:
         probs = filtered_probs(logits_BSV, self._config).flatten(0, 1)
@@ -119,12 +122,12 @@ class Neighbours:
         return inside.argmax(-1).view(logits_BSV.shape[:2])
 
 
-def cells(levels: tuple[int, ...]) -> Tensor:
-    """(V,) the cell of each code: CELL_SIDE neighbouring levels of every channel."""
+def cells(levels: tuple[int, ...], side: int = CELL_SIDE) -> Tensor:
+    """(V,) the cell of each code: `side` neighbouring levels of every channel."""
     codes = torch.arange(math.prod(levels))
     cell, size, basis = torch.zeros_like(codes), 1, 1
     for count in levels:
-        cell += (codes // basis % count) // CELL_SIDE * size
+        cell += (codes // basis % count) // side * size
         basis *= count
-        size *= math.ceil(count / CELL_SIDE)
+        size *= math.ceil(count / side)
     return cell

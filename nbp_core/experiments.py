@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from nbp_core.attention_study import STUDY_SHAPES, attention
 from nbp_core.config import (
     CLIP_FRAMES,
     FIGURE6_SHAPES,
-    METHODS,
     TABLE3_SHAPES,
     Size3,
     format_block_shape,
@@ -24,6 +24,8 @@ from nbp_core.config import (
 )
 from nbp_core.experiment import Bench, Experiment, Rows
 from nbp_core.generation import Tokens
+from nbp_core.large_blocks import WAYS, by_way
+from nbp_core.longer import CODED_AGAIN, longer
 from nbp_core.many_clips import generate_many
 from nbp_core.pipeline import VideoPipeline
 from nbp_core.sequences import sequence_layout
@@ -78,23 +80,6 @@ def by_shape(bench: Bench, block: str) -> Rows:
     return [row]
 
 
-def by_method(bench: Bench, method: str) -> Rows:
-    """Every figure of clips whose blocks are whole frames, drawn by one method; its time."""
-    shape = (1, *bench.pipeline.grid[1:])
-    sampling = replace(bench.sampling, block_shape=shape, method=method)
-    clips, made = bench.judge.generate(
-        bench.pipeline, bench.count, bench.context_frames, sampling, bench.batch_size
-    )
-    of = f"blocks of {format_block_shape(shape)}, {method}"
-    named = replace(clips, name=of)
-    figures = bench.judge.figures(named, paired=bench.context_frames > 0)
-    speed = {
-        "metric": "sampling time a clip", "of": of, "value": made.sampling_s / len(clips),
-        "clips": len(clips), "unit": f"s, in batches of {bench.batch_size}", "better": "lower",
-    }  # fmt: skip
-    return [*(figure.to_row() for figure in figures), speed]
-
-
 def speculative(bench: Bench, unit: str) -> Rows:
     """Next-token prediction, a clip at a time: by itself, or verified over a block's drafts."""
     count = min(bench.count, len(bench.real))
@@ -145,12 +130,20 @@ EXPERIMENTS = {
     ),
     "large-blocks": Experiment(
         title="Ways to draw a whole frame at once",
-        kind="evaluation", units=METHODS, rows=by_method,
+        kind="evaluation", units=list(WAYS), rows=by_way,
     ),
     "speculative": Experiment(
         title="Next-token prediction, drafted by blocks of the same weights",
         kind="evaluation", units=["next token", "drafts of 1x1x8", "drafts of 1x1x16"],
         rows=speculative, has_baselines=False,
+    ),
+    "attention": Experiment(
+        title="Where the heads look, over many clips (the paper's figures 14 and 15)",
+        kind="attention", units=_named(STUDY_SHAPES), rows=attention, has_baselines=False,
+    ),
+    "longer": Experiment(
+        title="Clips of 129 frames, made by going on, a window of 17 frames at a time",
+        kind="longer", units=["1x1x16", "1x16x16", CODED_AGAIN], rows=longer, has_baselines=False,
     ),
 }  # fmt: skip
 """By name: what the verb `experiment` runs."""

@@ -120,20 +120,22 @@ class Judge:
         found = []
         for network in tools.networks:
             features = network.features(clips.frames_NTHWC)
-            reference = self._features_of_reference(network)
+            reference = self.features_of_reference(network)
             size = len(self.held)
             found.append(distance_figure(network.name, clips.name, features, reference, size))
         if tools.classifier is not None:
             found.append(accuracy_figure(tools.classifier, clips))
-        found += stillness_figures(clips, self._still(clips, paired), self.token_side)
+        found += stillness_figures(clips, self.still(clips, paired), self.token_side)
         return found + variety_figures(clips, tools.train_MD)
 
-    def _features_of_reference(self, network: FeatureNetwork) -> Features:
+    def features_of_reference(self, network: FeatureNetwork) -> Features:
+        """Of the real clips that are not held out; computed once."""
         if network.name not in self._reference_features:
             self._reference_features[network.name] = network.features(self.reference.frames_NTHWC)
         return self._reference_features[network.name]
 
-    def _still(self, clips: Clips, paired: bool) -> list[Mask]:
+    def still(self, clips: Clips, paired: bool) -> list[Mask]:
+        """Where each clip should not move: see `figures`."""
         if paired:
             of_held = [still_places(frames) for frames in self.held.frames_NTHWC]
             return [of_held[i % len(of_held)] for i in range(len(clips))]

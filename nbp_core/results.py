@@ -27,6 +27,8 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "tokenizer": ("tokenizer", "data", "psnr"),
     "training": ("run", "steps", "minutes"),
     "evaluation": ("metric", "of", "value", "clips"),
+    "attention": ("model", "block", "layer", "head"),
+    "longer": ("model", "block", "window"),
 }
 """What each row of a kind must have; it may have more."""
 _HEAD = ("title", "kind", "device", "weights", "date", "command")

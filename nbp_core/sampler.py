@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nbp_core.attention import KVCache
 from nbp_core.config import SamplingConfig
 from nbp_core.drawing import drawing
 from nbp_core.sampling import guide
@@ -78,7 +79,7 @@ class Sampler:
             ids_BL = torch.cat([ids_BL, layout.with_conditions(ids_BL, null_conditions_BP)])
         position_of = self._positions()
         inputs = model.position_inputs(layout)
-        cache = model.new_cache(ids_BL.shape[0], layout.length)
+        cache = model.new_cache(ids_BL.shape[0], self._room())
         for step in layout.decode_steps(num_known_tokens):
             if stop is not None and stop.is_set():
                 return
@@ -88,11 +89,21 @@ class Sampler:
             logits = model.video_logits(features[:, -(step.last - step.first) :])
             if null_conditions_BP is not None:
                 logits = guide(logits[:batch], logits[batch:], self.sampling.guidance_scale)
-            tokens = self._draw(logits, self._places(step))
+            tokens = self._settle(self._draw(logits, self._places(step)), logits, step, cache)
             self._feed_back(ids_BL, tokens, step, position_of)
             synchronize(device)
             seconds = time.perf_counter() - began
             yield TokenStep(step.phase, tokens, step.first, seconds, cache.length, cache.num_bytes)
+
+    def _room(self) -> int:
+        """Positions that the cache must hold at once."""
+        return self.layout.length
+
+    def _settle(
+        self, tokens_BS: Tensor, logits_BSV: Tensor, step: DecodeStep, cache: KVCache
+    ) -> Tensor:
+        """What becomes of a block's tokens once they are drawn; here they stay."""
+        return tokens_BS
 
     def _positions(self) -> list[int]:
         """The input position of each token in block order; NO_TOKEN for the last block's."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -97,7 +99,8 @@ def test_neighbours_draw_the_cell_exactly_and_take_its_likeliest_code() -> None:
 
 @pytest.fixture(scope="module")
 def model() -> BlockTransformer:
-    return build_transformer(transformer_config(grid=(3, 4, 4), block_shape=(1, 4, 4)))
+    config = transformer_config(grid=(3, 4, 4), block_shape=(1, 4, 4))
+    return build_transformer(replace(config, second_look=True))
 
 
 def run(model: BlockTransformer, method: str, guided: bool = False, known: int = 16) -> Tensor:
@@ -163,3 +166,12 @@ def test_a_pipeline_takes_the_method_and_says_so_in_its_manifest() -> None:
     assert made.manifest["sampling"]["method"] == "neighbours"
     paper = pipeline.generate("door-open", frame, 5, SamplingConfig(block_shape=(1, 16, 16)))
     assert (made.tokens_thw[1] != paper.tokens_thw[1]).any()
+
+
+@pytest.mark.parametrize("strength", [None, 0.0, 10.0])
+def test_a_token_that_is_certain_is_drawn_whatever_its_entropy(strength: float | None) -> None:
+    logits = torch.full((1, 3, CODES), -200.0)
+    logits[0, range(3), [7, 0, CODES - 1]] = 200.0
+    config = SamplingConfig(method="entropy", strength=strength)
+    tokens = drawing(config, rng(), LEVELS, 3)(logits, torch.arange(3))
+    assert tokens.tolist() == [[7, 0, CODES - 1]]

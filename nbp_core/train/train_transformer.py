@@ -6,7 +6,7 @@ Shapes: N clips, B batch, t h w grid, L positions.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from nbp_core.checkpoint import load_weights
 from nbp_core.conditions import Conditions
 from nbp_core.config import FIGURE6_SHAPES, JsonConfig, Size3, TransformerConfig, format_block_shape
+from nbp_core.second_look import draft_layout, masked
 from nbp_core.sequences import SequenceLayout, sequence_layout
 from nbp_core.train.compute import step_tflop
 from nbp_core.train.losses import token_loss
@@ -38,6 +39,9 @@ class TransformerRecipe(JsonConfig):
     late_lengths: tuple[float, ...] = (0.1, 0.2, 0.0, 0.0, 0.7)
     """The same at its end; in between the shares move from one to the other."""
     condition_dropout: float = 0.1
+    second_look: float = 0.0
+    """Share of batches whose sequences end in a draft: a block with masked tokens to be predicted
+    from the others of the block too (second_look.py). Without any, a model cannot look again."""
     look_weights: tuple[tuple[str, float], ...] = ()
     """Relative weight of clips by look; a look that is not named weighs 1."""
     num_validation_clips: int = 16
@@ -48,6 +52,8 @@ class TransformerRecipe(JsonConfig):
                 f"{len(self.shapes)} block shapes need as many weights, not "
                 f"{len(self.shape_weights)}"
             )
+        if not 0 <= self.second_look <= 1:
+            raise ValueError(f"second_look is a share from 0 to 1, not {self.second_look:g}")
 
     @property
     def shape_shares(self) -> list[float]:
@@ -107,8 +113,13 @@ class TransformerTask(Task):
         rows = rng.choice(len(self.train), count, p=self.clip_weights)
         dropped = rng.random(count) < recipe.condition_dropout
         layout = sequence_layout(config, shape, length)
+        is_masked = None
+        if rng.random() < recipe.second_look and layout.blocks.num_blocks > 1:
+            layout = draft_layout(layout, int(rng.integers(1, layout.blocks.num_blocks)))
+            size = (count, layout.blocks.block_len)
+            is_masked = (rng.random(size) < rng.random((count, 1)))[part.own]
         loss = self._clip_loss(
-            self.train, self.train_ids, rows[part.own], layout, dropped[part.own]
+            self.train, self.train_ids, rows[part.own], layout, dropped[part.own], is_masked
         )
         return loss * part.weight(count), {
             "block_len": float(np.prod(shape)),
@@ -123,7 +134,10 @@ class TransformerTask(Task):
         rows: np.ndarray,
         layout: SequenceLayout,
         dropped: np.ndarray | None = None,
+        is_masked: np.ndarray | None = None,
     ) -> Tensor:
+        """Of the next block everywhere; of a DraftLayout, which has is_masked (B, S), also of what
+        is masked in the draft."""
         config = self.model.config
         tokens_Nthw = clips.tokens_Nthw[rows, : layout.blocks.grid[0]].astype(np.int64)
         tokens = torch.from_numpy(tokens_Nthw).to(self.device)
@@ -136,8 +150,16 @@ class TransformerTask(Task):
         ids = layout.input_ids(tokens, conditions)
         # Conditions predict nothing; every later position predicts a video token.
         skip = layout.prefix_len
-        features = self.model.features(ids, layout)[:, skip:]
-        return token_loss(self.model.video_logits(features), layout.targets(tokens)[:, skip:])
+        targets = layout.targets(tokens)[:, skip:]
+        if is_masked is None:
+            features = self.model.features(ids, layout)[:, skip:]
+            return token_loss(self.model.video_logits(features), targets)
+        start = layout.length - is_masked.shape[1]
+        chosen = torch.from_numpy(is_masked).to(self.device)
+        ids = torch.cat([ids[:, :start], masked(ids[:, start:], chosen)], 1)
+        is_asked = torch.cat([chosen.new_ones(len(ids), start - skip), chosen], 1)
+        features = self.model.features(ids, layout)[:, skip:][is_asked]
+        return token_loss(self.model.video_logits(features)[None], targets[is_asked][None])
 
     def validate(self) -> dict[str, float]:
         """Loss a token on whole validation clips, for each block shape."""
@@ -149,7 +171,19 @@ class TransformerTask(Task):
                 for rows in np.array_split(self.val_rows, max(1, len(self.val_rows) // 8))
             ]
             figures[format_block_shape(shape)] = float(torch.stack(parts).mean())
+        if self.recipe.second_look:
+            figures["second_look"] = self._second_look_loss()
         return figures
+
+    def _second_look_loss(self) -> float:
+        """Of whole validation clips whose last block is a draft with half its tokens masked, told
+        together with the blocks before."""
+        shape = max(self.recipe.shapes, key=np.prod)
+        layout = sequence_layout(self.model.config, shape)
+        draft = draft_layout(layout, layout.blocks.num_blocks - 1)
+        rows = self.val_rows[:8]
+        is_masked = np.random.default_rng(0).random((len(rows), draft.blocks.block_len)) < 0.5
+        return float(self._clip_loss(self.val, self.val_ids, rows, draft, is_masked=is_masked))
 
 
 def train_transformer(
@@ -172,6 +206,7 @@ def train_transformer(
     """
     accelerator = new_accelerator(device, train_config.accumulate)
     torch.manual_seed(train_config.seed)
+    config = replace(config, second_look=recipe.second_look > 0)
     model = BlockTransformer(config)
     if start_from is not None:
         load_weights(model, start_from)

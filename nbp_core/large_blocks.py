@@ -1,0 +1,67 @@
+"""Sampling in large blocks: whole frames drawn by every method, at several strengths, beside the
+paper's way at lower temperatures, which buys quality with diversity too.
+
+Shapes: N clips.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+
+from nbp_core.clip_metrics import diversity, small
+from nbp_core.config import METHODS, format_block_shape
+from nbp_core.evaluation import GREY, Clips, Figure
+from nbp_core.experiment import Bench, Rows
+
+TEMPERATURES, TOP_PS = (0.9, 0.8), (0.8, 0.6)
+CLIPS_OF_A_START = 2
+"""Where first frames are given: how far these two differ is the diversity."""
+WAYS: Final[dict[str, dict[str, Any]]] = {
+    **{method: {"method": method} for method in METHODS},
+    **{f"paper, temperature {t}": {"temperature": t} for t in TEMPERATURES},
+    **{f"paper, top-p {p}": {"top_p": p} for p in TOP_PS},
+    "entropy, scale 0.3": {"method": "entropy", "strength": 0.3},
+    "entropy, scale 3": {"method": "entropy", "strength": 3.0},
+    "neighbours, cells of 3": {"method": "neighbours", "strength": 3.0},
+    "second-look, share 0.25": {"method": "second-look", "strength": 0.25},
+    "second-look, share 0.75": {"method": "second-look", "strength": 0.75},
+}
+"""By name: what each way changes in the sampling."""
+
+
+def by_way(bench: Bench, way: str) -> Rows:
+    """Every figure of clips whose blocks are whole frames, drawn in one way; its time. No rows for
+    a second look with a model that was not trained for one."""
+    pipeline, is_given = bench.pipeline, bench.context_frames > 0
+    shape = (1, *pipeline.grid[1:])
+    sampling = replace(bench.sampling, block_shape=shape, **WAYS[way])
+    if sampling.method == "second-look" and not pipeline.transformer.config.second_look:
+        return []
+    count = bench.count * CLIPS_OF_A_START if is_given else bench.count
+    clips, made = bench.judge.generate(
+        pipeline, count, bench.context_frames, sampling, bench.batch_size
+    )
+    named = replace(clips, name=f"blocks of {format_block_shape(shape)}, {way}")
+    figures = bench.judge.figures(named, paired=is_given)
+    if is_given:
+        figures.append(_difference_of_a_start(named, len(bench.judge.held)))
+    speed = Figure(
+        metric="sampling time a clip", of=named.name, value=made.sampling_s / len(clips),
+        clips=len(clips), unit=f"s, in batches of {bench.batch_size}", better="lower",
+    )  # fmt: skip
+    return [figure.to_row() for figure in [*figures, speed]]
+
+
+def _difference_of_a_start(clips: Clips, num_starts: int) -> Figure:
+    starts = [str(start) for start in np.arange(len(clips)) % num_starts]
+    return Figure(
+        metric="difference between clips of one start",
+        of=clips.name,
+        value=diversity(small(clips.frames_NTHWC), starts),
+        clips=len(clips),
+        unit=GREY,
+        better="higher",
+    )
