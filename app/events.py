@@ -11,7 +11,12 @@ import gradio as gr
 
 Updates = dict[Any, Any]
 """What has to change on the page, by component."""
-OWN: Final[dict[str, Any]] = {"api_visibility": "private", "show_progress": "hidden"}
+OWN: Final[dict[str, Any]] = {
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    # At every event the browser goes through all components that may show progress.
+    "show_progress_on": [],
+}
 """Of events that may refuse something: only those that take the queue can show a note."""
 LIGHT: Final[dict[str, Any]] = {**OWN, "queue": False}
 """Of events that cannot fail and should wait for nobody."""

@@ -15,12 +15,10 @@ from app.attention_clips import UPLOAD, Clip
 from app.attention_page import OWN_CLIP, AttentionPage
 from app.attention_shown import NO_PLACE, Choice, Shown, block_words, open_choice, open_clip
 from app.attention_views import Views
-from app.events import Updates, refusal
+from app.events import OWN, Updates, refusal
 from app.session import Session
 from nbp_core.config import Size3, format_block_shape, parse_block_shape
 
-_OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
-_QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 NO_CLIP = "No clip yet: make one on the Generate tab, or choose a file of your own."
 
 
@@ -42,17 +40,18 @@ class AttentionTab:
         seen = [page.map, page.look, page.measured, page.place, page.files]
         opened = [page.upload, page.shown, *settings, *seen, page.heads]
         listed = [page.newest, page.shown]
-        tab.select(self.enter, [*source, *listed], [page.clip, page.newest, *opened], **_OWN)
-        page.clip.input(self.open, source, opened, **_OWN)
-        page.upload.upload(self.open, source, opened, **_OWN)
-        page.model.input(self.follow_model, [*source, page.shown], opened, **_OWN)
+        slow = {**OWN, "show_progress": "minimal", "show_progress_on": [page.map]}
+        tab.select(self.enter, [*source, *listed], [page.clip, page.newest, *opened], **slow)
+        page.clip.input(self.open, source, opened, **slow)
+        page.upload.upload(self.open, source, opened, **slow)
+        page.model.input(self.follow_model, [*source, page.shown], opened, **slow)
         changes = [page.beside.input, page.action.input, page.block.input]
-        gr.on(changes, self.show, chosen, [*seen, page.heads], **_OWN)
-        gr.on([page.layer.input, page.head.input], self.show_head, chosen, seen, **_OWN)
-        page.heads.select(self.pick_head, chosen, [page.layer, page.head, *seen], **_QUIET)
+        gr.on(changes, self.show, chosen, [*seen, page.heads], **slow)
+        gr.on([page.layer.input, page.head.input], self.show_head, chosen, seen, **slow)
+        page.heads.select(self.pick_head, chosen, [page.layer, page.head, *seen], **OWN)
         for picture in (page.map, page.look):
-            picture.select(self.pick_query, chosen, [page.look, page.place], **_QUIET)
-        page.export.click(self.make_files, chosen, [page.files, page.png, page.npz], **_OWN)
+            picture.select(self.pick_query, chosen, [page.look, page.place], **OWN)
+        page.export.click(self.make_files, chosen, [page.files, page.png, page.npz], **slow)
 
     def _wire_api(self) -> None:
         with gr.Row(visible=False):

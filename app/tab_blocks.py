@@ -127,7 +127,7 @@ class BlocksTab:
         self.given.input(self.cut, [*self.sides, self.given], [self.shape, *drawn], **LIGHT)
         follower = self.follower
         shown = [self.status, self.plot, self.measured]
-        follower.start(self.draw, shown, go=[self.go], halt=self.halt)
+        follower.start(self.draw, shown, often=[self.status], go=[self.go], halt=self.halt)
         follower.find_again(blocks)
         self.go.click(self.measure, self.model, [follower.job_id, *follower.shown], **OWN)
 

@@ -48,7 +48,8 @@ class GenerateTab:
             *page.downloads.values(), *page.past.parts,
         ]  # fmt: skip
         follower = page.follower
-        follower.start(self.draw, shown, go=[page.go], halt=page.halt)
+        often = [page.preview, page.counters, page.status]
+        follower.start(self.draw, shown, often=often, go=[page.go], halt=page.halt)
         page.blocks.load(self.come_back, follower.asked, follower.shown, **LIGHT)
         followed = [follower.job_id, page.seed, *follower.shown]
         page.go.click(self.begin, self.inputs(), followed, **OWN)

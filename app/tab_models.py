@@ -57,7 +57,10 @@ class ModelsTab:
                     model_list.status(None), elem_id="models-status", label="Status",
                     elem_classes="status-line",
                 )  # fmt: skip
-                self.list = gr.HTML(elem_id="model-list", label="Models")
+                # Here too, not only when a page is opened: counting takes a while the first time.
+                self.list = gr.HTML(
+                    model_list.model_list(session), elem_id="model-list", label="Models"
+                )
         self._wire(blocks)
 
     def _build_add(self) -> None:
@@ -101,7 +104,9 @@ class ModelsTab:
         follower = self.follower
         buttons = [self.hash, self.go]
         shown = [self.status, *listed]
-        follower.start(self.draw, shown, go=buttons, halt=self.halt, also=[self.model])
+        follower.start(
+            self.draw, shown, often=[self.status], go=buttons, halt=self.halt, also=[self.model]
+        )
         follower.find_again(blocks)
         followed = [follower.job_id, *follower.shown]
         self.hash.click(self.compute_fingerprints, self.model, followed, **OWN)

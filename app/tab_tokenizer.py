@@ -33,7 +33,7 @@ class TokenizerTab:
             page.maps, page.curve, page.no_clips, *page.downloads.values(),
         ]  # fmt: skip
         follower = page.follower
-        follower.start(self.draw, shown, go=[page.go])
+        follower.start(self.draw, shown, often=[page.status], go=[page.go])
         follower.find_again(page.blocks)
         inputs = [page.model, page.source, page.picture, page.clip, page.made]
         page.go.click(self.begin, inputs, [follower.job_id, *follower.shown], **OWN)
