@@ -26,31 +26,37 @@ STORED: Final[dict[WeightFormat, torch.dtype]] = {
     "int8": torch.float16,
 }
 """The type to load weights in before they are packed; embedding tables stay in it."""
+CPU = torch.device("cpu")
 MIN_WEIGHTS = 2**18
 """A smaller matrix lies in the cache and is multiplied sooner than a packed one is called."""
+IN_CACHE = 2**25
+"""Weights of a model that lies in the cache whole: float32 is as near there as bfloat16, and its
+small products are called sooner."""
 PACKED_ROWS = 16
 """Rows that a layout is chosen for, where it depends on them: a row block's."""
 
 
-def choose_format(device: str, int8: bool = False) -> WeightFormat:
-    """How weights are held on a device. Raises ValueError for int8 where there is none.
+def choose_format(device: str, int8: bool = False, num_weights: int = IN_CACHE) -> WeightFormat:
+    """How a model's weights are held on a device. Raises ValueError for int8 where there is none.
 
-    bfloat16 where the hardware multiplies it; else float16, which is computed with in float32 and
-    loses nothing of weights stored so; float32 on processors that PyTorch packs nothing for.
+    bfloat16 where the hardware multiplies it and there are many; else float16, which is computed
+    with in float32 and loses nothing of weights stored so; float32 on processors that PyTorch packs
+    nothing for.
     """
     is_packable = device == "cpu" and "fbgemm" in torch.backends.quantized.supported_engines
     if int8:
         if not is_packable:
             raise ValueError("int8 weights are for x86 processors: leave them out on this device")
         return "int8"
-    if has_fast_bfloat16(torch.device(device)):
+    if has_fast_bfloat16(torch.device(device)) and (device == "cuda" or num_weights >= IN_CACHE):
         return "bfloat16"
     return "float16" if is_packable else "float32"
 
 
 def compute_dtype(weights: WeightFormat) -> torch.dtype:
     """The type of activations and of the cache."""
-    return torch.bfloat16 if weights == "bfloat16" else torch.float32
+    is_half = weights == "bfloat16" or (weights == "int8" and has_fast_bfloat16(CPU))
+    return torch.bfloat16 if is_half else torch.float32
 
 
 class PackedLinear(nn.Module):
@@ -118,21 +124,47 @@ def _pack_int8(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor], T
     """One scale for each output, and one for each row of activations, which are made int8 too."""
     weight = weight_OI.float()
     scale_O = weight.abs().amax(1).clamp_min(1e-8) / 127
-    rounded = (weight / scale_O[:, None]).round_().to(torch.int8)
-    zeros = torch.zeros(len(scale_O), dtype=torch.int64)
-    with warnings.catch_warnings():
-        # PyTorch will drop this tensor type one day; the version is pinned, and nothing else it
-        # ships reaches the packed kernels.
-        warnings.simplefilter("ignore", UserWarning)
-        quantized = torch._make_per_channel_quantized_tensor(rounded, scale_O.double(), zeros, 0)
-    packed = torch.ops.quantized.linear_prepack(quantized, None)
-    bias = torch.zeros(()) if bias_O is None else bias_O.float()
-    product = torch.ops.quantized.linear_dynamic
-    # Without VNNI two products are added in 16 bits, which leaves activations 7 of their 8.
-    reduce_range = not torch.cpu._is_vnni_supported()
+    rounded_OI = (weight / scale_O[:, None]).round_().to(torch.int8)
+    pack = _pack_int8_vnni if torch.cpu._is_vnni_supported() else _pack_int8_plain
+    product = pack(rounded_OI, scale_O)
+    bias = None if bias_O is None else bias_O.float()
 
-    def multiply(x_MI: Tensor) -> Tensor:
-        largest_M1 = x_MI.abs().amax(-1, keepdim=True).clamp_min_(1e-8)
-        return torch.addcmul(bias, product(x_MI / largest_M1, packed, reduce_range), largest_M1)
+    def multiply(x: Tensor) -> Tensor:
+        scale = x.abs().amax(-1, keepdim=True).float().clamp_min_(1e-8).div_(127)
+        out = product(x / scale)
+        out = out.mul_(scale) if bias is None else torch.addcmul(bias, out, scale)
+        return out.to(x.dtype)
 
     return multiply
+
+
+def _pack_int8_vnni(rounded_OI: Tensor, scale_O: Tensor) -> Callable[[Tensor], Tensor]:
+    """oneDNN, in matrix units where there are some: activations in [-127, 127] to products."""
+    packed = torch.ops.onednn.qlinear_prepack(rounded_OI, [PACKED_ROWS, rounded_OI.shape[1]])
+    zeros_O = torch.zeros(len(scale_O), dtype=torch.int64)
+    product = torch.ops.onednn.qlinear_pointwise.default
+
+    def multiply(x: Tensor) -> Tensor:
+        # Unsigned around 128, the one kind of activations that has fast kernels everywhere.
+        levels = (x + 128.5).to(torch.uint8)
+        out: Tensor = product(
+            levels, 1.0, 128, packed, scale_O, zeros_O, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return out
+
+    return multiply
+
+
+def _pack_int8_plain(rounded_OI: Tensor, scale_O: Tensor) -> Callable[[Tensor], Tensor]:
+    """FBGEMM, for processors without VNNI."""
+    zeros_O = torch.zeros(len(scale_O), dtype=torch.int64)
+    with warnings.catch_warnings():
+        # PyTorch will drop this tensor type one day; the version is pinned, and nothing else it
+        # ships reaches these kernels.
+        warnings.simplefilter("ignore", UserWarning)
+        quantized = torch._make_per_channel_quantized_tensor(
+            rounded_OI, scale_O.double(), zeros_O, 0
+        )
+    packed = torch.ops.quantized.linear_prepack(quantized, None)
+    # Two products are added in 16 bits, which leaves activations 7 of their 8.
+    return lambda x: torch.ops.quantized.linear_dynamic(x, packed, True)

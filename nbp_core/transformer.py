@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nbp_core.attention import Attention, KVCache, Mask, Record, Rotation
-from nbp_core.checkpoint import load_model
+from nbp_core.checkpoint import load_config, load_model
 from nbp_core.config import TransformerConfig
 from nbp_core.packed import STORED, WeightFormat, choose_format, compute_dtype, pack_linear
 from nbp_core.positions import GridEmbedding, PositionInputs, rotary_table, rotation_of
@@ -129,11 +129,13 @@ class BlockTransformer(nn.Module):
 
     @classmethod
     def for_decoding(cls, folder: str | Path, device: str = "cpu", int8: bool = False) -> Self:
-        """Loads a model folder and packs it in the format that suits the device.
+        """Loads a model folder and packs it in the format that suits the device and its size.
 
         Raises CheckpointError as from_pretrained does, ValueError for int8 where there is none.
         """
-        weights = choose_format(device, int8)
+        with torch.device("meta"):
+            shell = cls(load_config(Path(folder), TransformerConfig))
+        weights = choose_format(device, int8, sum(p.numel() for p in shell.parameters()))
         return cls.from_pretrained(folder, device, STORED[weights]).pack(weights)
 
     @torch.no_grad()

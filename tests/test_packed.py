@@ -10,6 +10,7 @@ from nbp_core.packed import (
     PackedLinear,
     WeightFormat,
     choose_format,
+    compute_dtype,
     held_bytes,
     matrix_weights,
     pack_linear,
@@ -48,6 +49,29 @@ def test_a_packed_product_is_the_plain_one(
 
 
 @needs_packing
+@pytest.mark.parametrize("has_vnni", [True, False])
+def test_both_int8_products_are_the_rounded_one(
+    has_vnni: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if has_vnni and not torch.cpu._is_vnni_supported():
+        pytest.skip("no VNNI")
+    monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: has_vnni)
+    linear, x = nn.Linear(512, 600), torch.randn(2, 16, 512)
+    packed = pack_linear(linear.weight.data, linear.bias.data, "int8")
+    expected = linear(x)
+    assert ((packed(x) - expected).std() / expected.std()) < (0.015 if has_vnni else 0.03)
+    assert packed(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_bfloat16_is_for_models_larger_than_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbp_core.packed.has_fast_bfloat16", lambda device: True)
+    assert choose_format("cpu", num_weights=2**25) == "bfloat16"
+    assert choose_format("cpu", num_weights=2**25 - 1) in ("float16", "float32")
+    assert choose_format("cuda", num_weights=1) == "bfloat16"
+    assert compute_dtype("int8") == torch.bfloat16
+
+
+@needs_packing
 def test_an_int8_row_does_not_depend_on_the_others() -> None:
     linear = nn.Linear(512, 600)
     packed = pack_linear(linear.weight.data, linear.bias.data, "int8")
@@ -64,11 +88,13 @@ def test_weights_stored_in_float16_lose_nothing() -> None:
         torch.testing.assert_close(packed(x), x @ stored.float().T, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("has_amx", [False, True])
 @pytest.mark.parametrize("weights", ["float32", "float16", "bfloat16", "int8"])
 @pytest.mark.parametrize("kind", ["plain", "hybrid", "elastic"])
 def test_a_packed_model_has_the_logits_of_the_plain_one(
-    kind: str, weights: WeightFormat, monkeypatch: pytest.MonkeyPatch
+    kind: str, weights: WeightFormat, has_amx: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("nbp_core.packed.has_fast_bfloat16", lambda device: has_amx)
     if weights != "float32" and choose_format("cpu") == "float32":
         pytest.skip("PyTorch packs nothing for this processor")
     monkeypatch.setattr("nbp_core.packed.MIN_WEIGHTS", 0)
@@ -101,12 +127,12 @@ def test_int8_is_chosen_by_name_and_told(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("nbp_core.packed.MIN_WEIGHTS", 0)
     folder = save_pipeline(tmp_path)
     pipeline = VideoPipeline.from_pretrained(folder, "cpu", int8=True)
-    sampling = SamplingConfig(block_shape=(1, 16, 16))
+    sampling = SamplingConfig(block_shape=(1, 1, 16))
     first, again = (pipeline.generate("pan-left", sampling=sampling) for _ in range(2))
     assert first.manifest["weight_format"] == "int8"
     assert (first.tokens_thw == again.tokens_thw).all()
     usual = VideoPipeline.from_pretrained(folder, "cpu")
-    assert usual.transformer.weight_format == choose_format("cpu")
+    assert usual.transformer.weight_format == choose_format("cpu", num_weights=1)
     assert usual.num_parameters == pipeline.num_parameters
 
 

@@ -106,3 +106,13 @@ def test_chunked_attention_equals_attention_with_the_whole_mask() -> None:
     whole = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     torch.testing.assert_close(chunked, whole, atol=1e-5, rtol=0)
     assert len(Mask.of(mask).spans) > 1
+
+
+@pytest.mark.parametrize("num_queries", [1, 2, 16])
+def test_attention_in_bfloat16_is_that_in_float32(num_queries: int) -> None:
+    query = torch.randn(2, 3, num_queries, 8).bfloat16()
+    key, value = torch.randn(2, 2, 3, 70, 8).bfloat16()
+    got = masked_attention(query, key, value, None)
+    expected = masked_attention(query.float(), key.float(), value.float(), None)
+    assert got.shape == expected.shape
+    torch.testing.assert_close(got.float(), expected, atol=0.02, rtol=0.02)
