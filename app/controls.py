@@ -135,6 +135,11 @@ def grid_of(session: Session, model: str | None) -> Size3:
         return DEFAULT_GRID
 
 
+def loading(model: str) -> str:
+    """What stands in the header until the chosen model is there."""
+    return f"Loading {escape(model)}: a model of the paper's size takes up to a minute."
+
+
 def facts(pipeline: VideoPipeline) -> str:
     """What the chosen model is and where it runs, for the page's header."""
     size = pipeline.num_parameters / 1e6

@@ -74,6 +74,7 @@ class Session:
         self._cosmos = cosmos
         self._load = load or self._load_pipeline
         self._loaded: OrderedDict[str, VideoPipeline] = OrderedDict()
+        self._looking = threading.Lock()
         self._loading = threading.Lock()
 
     def model_names(self) -> list[str]:
@@ -98,24 +99,40 @@ class Session:
                 return other
         raise ValueError(no_model(name, self.models))
 
+    def loaded(self, name: str | None) -> VideoPipeline | None:
+        """The model of that name if it is in memory."""
+        with self._looking:
+            if name is None or name not in self._loaded:
+                return None
+            self._loaded.move_to_end(name)
+            return self._loaded[name]
+
     def pipeline(self, name: str | None) -> VideoPipeline:
-        """The model of that name, loaded when first asked for. Raises ValueError with a reason."""
+        """The model of that name, loaded when first asked for. Raises ValueError with a reason.
+
+        Only who wants a model that is not there waits while one is loaded.
+        """
+        found = self.loaded(name)
+        if found is not None:
+            return found
+        if name is None or name not in [*self.model_names(), *self.speed_only_names()]:
+            raise ValueError(no_model(name, self.models))
         with self._loading:
-            if name is not None and name in self._loaded:
-                self._loaded.move_to_end(name)
-                return self._loaded[name]
-            known = [*self.model_names(), *self.speed_only_names()]
-            if name is None or name not in known:
-                raise ValueError(no_model(name, self.models))
+            return self.loaded(name) or self._load_in_place(name)
+
+    def _load_in_place(self, name: str) -> VideoPipeline:
+        with self._looking:
             while len(self._loaded) >= MAX_LOADED:
                 self._loaded.popitem(last=False)
-            try:
-                self._loaded[name] = self._load(name)
-            except Exception as error:
-                if is_memory_error(error):
-                    raise ValueError(NO_MEMORY) from error
-                raise
-            return self._loaded[name]
+        try:
+            pipeline = self._load(name)
+        except Exception as error:
+            if is_memory_error(error):
+                raise ValueError(NO_MEMORY) from error
+            raise
+        with self._looking:
+            self._loaded[name] = pipeline
+        return pipeline
 
     def _load_pipeline(self, name: str) -> VideoPipeline:
         # Imported when first needed: it takes seconds, and looking for models needs none of it.
@@ -129,7 +146,7 @@ class Session:
 
     def forget_models(self) -> None:
         """Reads every model anew when it is next asked for: its folder may hold others now."""
-        with self._loading:
+        with self._looking:
             self._loaded.clear()
 
     def new_output(self, job_id: str) -> Path:

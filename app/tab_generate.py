@@ -65,6 +65,7 @@ class GenerateTab:
             self.change_blocks, [*start_of, page.block], page.block, **LIGHT,
         )  # fmt: skip
         wire_uploads(page)
+        page.model.input(self.announce, page.model, page.facts, **LIGHT)
         page.model.input(self.change_model, page.model, [page.facts, page.action], **OWN)
         page.start.input(self.suggest_action, [page.model, page.start], page.action, **LIGHT)
         cut = [page.model, page.block, page.follower.job_id]
@@ -176,6 +177,10 @@ class GenerateTab:
             **{button: str(getattr(outcome, kind)) for kind, button in page.downloads.items()},
             **page.past.updates(),
         }
+
+    def announce(self, model: str) -> Any:
+        """Says that the chosen model is being loaded: a large one takes a while."""
+        return gr.skip() if self.session.loaded(model) else controls.loading(model)
 
     def change_model(self, model: str) -> Updates:
         """Loads the chosen model and offers what it can do."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -41,6 +42,32 @@ def test_only_the_latest_models_stay_loaded(tmp_path: Path) -> None:
         assert session.pipeline(name).name == name
     assert MAX_LOADED == 2
     assert "".join(loads) == "abca"
+    session.close()
+
+
+def test_nobody_waits_for_a_model_that_others_load(tmp_path: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def load(name: str) -> Any:
+        if name == "slow":
+            begun.set()
+            assert go_on.wait(10)
+        return cast(Any, FakePipeline(name))
+
+    for name in ("quick", "slow"):
+        add_model(tmp_path, name)
+    session = Session(tmp_path, load=load)
+    session.pipeline("quick")
+    loads = [threading.Thread(target=session.pipeline, args=["slow"]) for _ in range(2)]
+    for thread in loads:
+        thread.start()
+    assert begun.wait(10)
+    assert session.pipeline("quick").name == "quick"
+    assert session.loaded("slow") is None
+    go_on.set()
+    for thread in loads:
+        thread.join(10)
+    assert session.loaded("slow") is session.pipeline("slow"), "loaded once"
     session.close()
 
 
