@@ -85,6 +85,7 @@ def matrix_weights(module: nn.Module) -> int:
     return plain + sum(m.num_weights for m in module.modules() if isinstance(m, PackedLinear))
 
 
+@torch.no_grad()
 def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat) -> nn.Module:
     """The fastest layer with these weights in a format; a plain one where packing gains nothing."""
     is_small = weight_OI.numel() < MIN_WEIGHTS

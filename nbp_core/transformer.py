@@ -7,6 +7,7 @@ GPT, exact GELU, learned absolute positions, untied head without bias); the elas
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self, cast
 
@@ -82,6 +83,19 @@ class Layer(nn.Module):
         return out
 
 
+def _pack_linears(layer: nn.Module, weights: WeightFormat, pool: ThreadPoolExecutor) -> None:
+    """Packing takes one core a matrix, and longer than anything else of loading."""
+    linears = [
+        (module, name, part)
+        for module in layer.modules()
+        for name, part in module.named_children()
+        if isinstance(part, nn.Linear)
+    ]
+    packed = pool.map(lambda found: pack_linear(found[2].weight, found[2].bias, weights), linears)
+    for (module, name, _), part in zip(linears, packed, strict=True):
+        setattr(module, name, part)
+
+
 class BlockTransformer(nn.Module):
     """Decoder-only transformer whose mask, not whose code, knows about blocks."""
 
@@ -144,12 +158,10 @@ class BlockTransformer(nn.Module):
         for module in self.modules():
             if isinstance(module, Attention):
                 module.join()
-        for layer in self.layers:
-            # Layer by layer: what is listed is not freed, and two copies would not fit everywhere.
-            for module in list(layer.modules()):
-                for name, part in list(module.named_children()):
-                    if isinstance(part, nn.Linear):
-                        setattr(module, name, pack_linear(part.weight, part.bias, weights))
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for layer in self.layers:
+                # One after the other: what is listed is not freed, and two copies may not fit.
+                _pack_linears(layer, weights, pool)
         head, first = self._head_weight, self.config.first_video_id
         self.special_head = head[:first].clone()
         self.video_head = pack_linear(head[first:], None, weights)
