@@ -22,10 +22,10 @@ from torch import nn
 from nbp_core.config import (
     FORMAT_VERSION,
     ClassifierConfig,
-    JsonConfig,
     TokenizerConfig,
     TransformerConfig,
 )
+from nbp_core.json_config import JsonConfig
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

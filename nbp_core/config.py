@@ -1,4 +1,4 @@
-"""Frozen configurations and named presets; JSON in and out. Knows nothing of torch.
+"""Frozen configurations of tokenizer, transformer and sampler. Knows nothing of torch.
 
 Shape words: a grid is (t, h, w) tokens, a block shape is (t, h, w) tokens, a kernel or stride is
 (time, height, width).
@@ -6,15 +6,12 @@ Shape words: a grid is (t, h, w) tokens, a block shape is (t, h, w) tokens, a ke
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-import types
-import typing
 from abc import abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal
+
+from nbp_core.json_config import JsonConfig
 
 Size3 = tuple[int, int, int]
 LayoutKind = Literal["plain", "hybrid", "elastic"]
@@ -60,48 +57,6 @@ def parse_block_shape(text: str) -> Size3:
 def format_block_shape(shape: Size3) -> str:
     """(1, 1, 16) -> '1x1x16'."""
     return "x".join(map(str, shape))
-
-
-def _from_json(kind: Any, value: Any) -> Any:
-    """Rebuilds a field of the annotated kind (nested dataclasses, tuples) from JSON values."""
-    origin = typing.get_origin(kind)
-    if dataclasses.is_dataclass(kind):
-        return _build(kind, value)
-    if origin is tuple:
-        args = typing.get_args(kind)
-        kinds = [args[0]] * len(value) if args[1:] == (...,) else args
-        return tuple(_from_json(k, v) for k, v in zip(kinds, value, strict=True))
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _from_json(typing.get_args(kind)[0], value)
-    return value
-
-
-def _build(kind: Any, data: dict[str, Any]) -> Any:
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(set(data) - set(hints))
-    if unknown:
-        raise ValueError(f"unknown setting {unknown[0]!r} in a {kind.__name__}")
-    return kind(**{name: _from_json(hints[name], value) for name, value in data.items()})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JsonConfig:
-    """A frozen dataclass that goes to JSON and comes back equal."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Raises ValueError for unknown, missing or impossible settings."""
-        try:
-            return typing.cast(Self, _build(cls, data))
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"not a complete {cls.__name__}: {error}") from error
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        return cls.from_dict(json.loads(path.read_text()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

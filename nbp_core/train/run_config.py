@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from nbp_core.config import JsonConfig, LayoutKind, Size3, TokenizerConfig, TransformerConfig
+from nbp_core.config import LayoutKind, Size3, TokenizerConfig, TransformerConfig
+from nbp_core.json_config import JsonConfig
 from nbp_core.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
 from nbp_core.train.train_tokenizer import TokenizerRecipe
 from nbp_core.train.train_transformer import TransformerRecipe

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from nbp_core.checkpoint import model_kind, weights_sha256
-from nbp_core.config import JsonConfig, SamplingConfig
+from nbp_core.config import SamplingConfig
+from nbp_core.json_config import JsonConfig
 from nbp_core.media_files import Frames
 from nbp_core.pipeline import VideoPipeline
 from nbp_core.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from nbp_core.causal_conv import ResidualUnit
 from nbp_core.checkpoint import load_weights
-from nbp_core.config import JsonConfig, TokenizerConfig
+from nbp_core.config import TokenizerConfig
+from nbp_core.json_config import JsonConfig
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.train.adversarial import Critic
 from nbp_core.train.crops import Crops, Frames

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from nbp_core.checkpoint import load_weights
 from nbp_core.conditions import Conditions
-from nbp_core.config import FIGURE6_SHAPES, JsonConfig, Size3, TransformerConfig, format_block_shape
+from nbp_core.config import FIGURE6_SHAPES, Size3, TransformerConfig, format_block_shape
+from nbp_core.json_config import JsonConfig
 from nbp_core.second_look import draft_layout, masked
 from nbp_core.sequences import SequenceLayout, sequence_layout
 from nbp_core.train.compute import step_tflop

@@ -25,8 +25,8 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from nbp_core.checkpoint import save_model
-from nbp_core.config import JsonConfig
 from nbp_core.device import choose_device, has_fast_bfloat16
+from nbp_core.json_config import JsonConfig
 from nbp_core.train.optimizers import AveragedWeights, make_optimizers
 from nbp_core.train.run_log import RunLog
 from nbp_core.train.run_state import CHECKPOINT_FILE, load_state, save_state, whole_weights
