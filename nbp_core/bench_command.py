@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,9 +20,18 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 
-from nbp_core.benchmark import Machine, StepFigures, measure_machine, protocols, time_block_shape
+from nbp_core import against
+from nbp_core.bench_tables import (
+    TIMED_CLIPS,
+    EndToEnd,
+    Timed,
+    against_words,
+    clip_table,
+    loss_words,
+    step_table,
+)
+from nbp_core.benchmark import Machine, measure_machine, protocols, time_block_shape
 from nbp_core.checkpoint import describe_models, weights_sha256
 from nbp_core.config import (
     CLIP_FRAMES,
@@ -41,21 +50,10 @@ from nbp_core.speed_only import random_transformer
 from nbp_core.transformer import BlockTransformer
 from nbp_core.video import read_context
 
-TIMED_CLIPS = 3
+ROUNDS = 5
+"""Turns of ours and theirs, against another library."""
 WIDTH = 110
 PAPER_ROW = "paper, one A100: 700M, K600, NTP 0.80 and rows 8.89 frames/s, tokenizer included"
-
-
-@dataclass(frozen=True)
-class EndToEnd:
-    """An action or five frames to a whole clip, tokenizer included; medians of whole runs."""
-
-    model: str
-    weights: str
-    block: str
-    seconds: float
-    first_frame_s: float
-    frames_s: float
 
 
 def add_verb(verbs: Any) -> None:
@@ -75,6 +73,10 @@ def add_verb(verbs: Any) -> None:
         "--clips", type=Path, default=Path("assets"), metavar="FOLDER",
         help="clips on which the loss of int8 weights is measured",
     )  # fmt: skip
+    parser.add_argument(
+        "--against", choices=("transformers",),
+        help="time the same next-token model in Hugging Face transformers too",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=_bench)
@@ -82,6 +84,10 @@ def add_verb(verbs: Any) -> None:
 
 def _bench(args: argparse.Namespace) -> None:
     device = choose_device(args.device)
+    if args.against is not None:
+        if device != "cpu":
+            raise ValueError("--against compares on the processor: add --device cpu")
+        against.check_installed()
     shapes = [parse_block_shape(text) for text in args.blocks or ()] or list(FIGURE6_SHAPES)
     machine = _apart(_machine, device)
     console = Console(stderr=True, width=WIDTH)
@@ -99,16 +105,24 @@ def _bench(args: argparse.Namespace) -> None:
                 {**asdict(f), "ratio": f.ratio, "total_s": f.total_s, **timed.memory_and_load}
                 for f in timed.figures
             ]
-            console.print(_table(timed))
+            console.print(step_table(timed))
         if isinstance(source, Path):
             clips += _apart(_time_clips, source, device, shapes)
             if device == "cpu":
                 loss = _apart(_int8_loss, source, args.clips)
                 if loss is not None:
                     losses.append({"model": source.name, **asdict(loss)})
-                    console.print(_words(loss))
+                    console.print(loss_words(loss))
+    others: list[dict[str, Any]] = []
+    if args.against is not None:
+        weights = choose_format(device)
+        for name in against.SHAPES:
+            for held in dict.fromkeys(("float32", weights)):
+                found = _apart(against.compare, name, held, args.steps, ROUNDS)
+                others.append({**asdict(found), "ratio": found.ratio})
+                console.print(against_words(found))
     if clips:
-        console.print(_clip_table(clips))
+        console.print(clip_table(clips))
     console.print(PAPER_ROW)
     report = {
         "title": "Speed against the hardware's floor",
@@ -121,6 +135,7 @@ def _bench(args: argparse.Namespace) -> None:
         "rows": steps,
         "clips": [asdict(clip) for clip in clips],
         "losses": losses,
+        "against": others,
     }
     if args.out is not None:
         args.out.write_text(json.dumps(report, indent=1) + "\n")
@@ -152,20 +167,6 @@ def _machine(device: str) -> Machine:
     return measure_machine(torch.device(device), dtype, device_name(device))
 
 
-@dataclass(frozen=True)
-class Timed:
-    """One model in one format, in a process of its own."""
-
-    figures: list[StepFigures]
-    load_s: float
-    """From its files, in memory or not, to packed weights; of random ones, to draw them."""
-    peak_bytes: int
-
-    @property
-    def memory_and_load(self) -> dict[str, float]:
-        return {"peak_bytes": self.peak_bytes, "load_s": self.load_s}
-
-
 def _time_model(
     source: Path | str,
     device: str,
@@ -179,7 +180,7 @@ def _time_model(
         model = BlockTransformer.for_decoding(source, device, int8)
         weights = weights_sha256(source)[:8]
     else:
-        model = random_transformer(source, device, choose_format(device, int8))
+        model = random_transformer(PAPER_PRESETS[source], device, choose_format(device, int8))
         weights = RANDOM_WEIGHTS
     load_s = time.perf_counter() - began
     figures = []
@@ -246,41 +247,3 @@ def _int8_loss(folder: Path, clips: Path) -> FormatLoss | None:
     if not whole:
         return None
     return format_loss(folder, torch.from_numpy(np.stack(whole)), "int8")
-
-
-def _words(loss: FormatLoss) -> str:
-    return (
-        f"{loss.weight_format} on {loss.clips} clips: {loss.loss:.4f} nats a token, plain"
-        f" {loss.plain_loss:.4f}; logits differ by {loss.logit_error:.1%}, the likeliest token is"
-        f" the same at {loss.same_best:.1%} of the positions"
-    )
-
-
-def _table(timed: Timed) -> Table:
-    figures, first = timed.figures, timed.figures[0]
-    table = Table(
-        title=f"{first.model} (weights {first.weights}) in {first.weight_format}, model only, "
-        f"peak {timed.peak_bytes / 1e9:.2f} GB, ready after {timed.load_s:.1f} s"
-    )
-    for name in ("protocol", "block", "steps", "prefill ms", "step ms", "floor ms", "x floor",
-                 "bound by", "whole s", "tokens/s"):  # fmt: skip
-        table.add_column(name, justify="right")
-    for f in figures:
-        table.add_row(
-            f.protocol, f.block, f"{f.num_steps:,}", f"{f.prefill_ms:.1f}", f"{f.step_ms:.2f}",
-            f"{f.floor_ms:.2f}", f"{f.ratio:.2f}", f.bound, f"{f.total_s:.2f}",
-            f"{f.tokens_s:,.0f}",
-        )  # fmt: skip
-    return table
-
-
-def _clip_table(clips: list[EndToEnd]) -> Table:
-    table = Table(title=f"Whole clips of an action, with tokenizer (median of {TIMED_CLIPS})")
-    for name in ("model", "block", "clip s", "first frame s", "frames/s"):
-        table.add_column(name, justify="right")
-    for c in clips:
-        table.add_row(
-            f"{c.model} ({c.weights})", c.block, f"{c.seconds:.2f}", f"{c.first_frame_s:.2f}",
-            f"{c.frames_s:.1f}",
-        )  # fmt: skip
-    return table

@@ -163,12 +163,12 @@ def time_block_shape(
     layout = sequence_layout(model.config, shape)
     frame = layout.blocks.num_tokens // layout.blocks.grid[0]
     known = K600_KNOWN_FRAMES * frame if protocol == "k600" else 0
-    prefill = _time_steps(model, layout, known, 1)[0]
+    prefill = time_steps(model, layout, known, 1)[0]
     block_len, num_tokens = layout.blocks.block_len, layout.blocks.num_tokens
     count = min(max_steps, max(1, (num_tokens - known) // block_len - 1))
     middle = (known + num_tokens) // 2 - (count + 1) * block_len // 2
     start = max(block_len, middle - middle % block_len)
-    seconds = _time_steps(model, layout, start, count + 1)[1:]
+    seconds = time_steps(model, layout, start, count + 1)[1:]
     seen = layout.head_len + start + count * block_len // 2 - block_len
     floor_s, bound = floor_of(model, machine, block_len, seen)
     return StepFigures(
@@ -187,7 +187,7 @@ def time_block_shape(
     )
 
 
-def _time_steps(
+def time_steps(
     model: BlockTransformer, layout: SequenceLayout, num_known: int, count: int
 ) -> list[float]:
     """Seconds of the first `count` forward steps, sampling included, after a known context."""

@@ -34,7 +34,7 @@ from nbp_core.device import choose_device
 from nbp_core.generation import Frames, Generation, Tokens, plan_segments
 from nbp_core.packed import choose_format
 from nbp_core.pairing import find_tokenizer
-from nbp_core.presets import RANDOM_WEIGHTS
+from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.reconstruction import Reconstruction, reconstruct
 from nbp_core.run import GenerationRun, RunRequest, Tokenizer
 from nbp_core.sequences import sequence_layout
@@ -112,7 +112,7 @@ class VideoPipeline:
         Raises ValueError if the memory it needs is not there.
         """
         chosen = choose_device(device)
-        transformer = random_transformer(preset, chosen, choose_format(chosen))
+        transformer = random_transformer(PAPER_PRESETS[preset], chosen, choose_format(chosen))
         inner = VideoTokenizer.from_pretrained(tokenizer_folder, device=chosen)
         return cls(transformer, SpeedOnlyTokenizer(inner), {"weights": RANDOM_WEIGHTS})
 

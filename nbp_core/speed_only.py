@@ -18,19 +18,20 @@ from nbp_core.causal_conv import StreamState
 from nbp_core.config import ForeignTokenizerConfig, TransformerConfig
 from nbp_core.device import check_memory
 from nbp_core.packed import STORED, WeightFormat
-from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS, RELEASED_LEVELS
+from nbp_core.presets import RANDOM_WEIGHTS, RELEASED_LEVELS
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.transformer import BlockTransformer
 
 
-def random_transformer(preset: str, device: str, weights: WeightFormat) -> BlockTransformer:
-    """A model of one of the paper's sizes, of no use but to be timed; packed for decoding.
+def random_transformer(
+    shape: TransformerConfig, device: str, weights: WeightFormat
+) -> BlockTransformer:
+    """A model of some shape, of no use but to be timed; packed for decoding.
 
     Raises ValueError if the memory it needs is not there.
     """
-    num_bytes = num_parameters(PAPER_PRESETS[preset]) * STORED[weights].itemsize
-    check_memory(preset, num_bytes, device)
-    config = replace(PAPER_PRESETS[preset], name=f"{preset} ({RANDOM_WEIGHTS})")
+    check_memory(shape.name, num_parameters(shape) * STORED[weights].itemsize, device)
+    config = replace(shape, name=f"{shape.name} ({RANDOM_WEIGHTS})")
     with torch.device("meta"):
         model = BlockTransformer(config)
     model = model.to(STORED[weights]).to_empty(device=device)
