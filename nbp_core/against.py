@@ -19,14 +19,21 @@ import torch
 from nbp_core.benchmark import time_steps
 from nbp_core.config import TransformerConfig
 from nbp_core.packed import WeightFormat, compute_dtype
-from nbp_core.presets import PAPER_PRESETS
+from nbp_core.presets import ELASTIC_SIZES, HEAD_WIDTH, PAPER_PRESETS
 from nbp_core.sequences import sequence_layout
 from nbp_core.speed_only import num_parameters, random_transformer
 
 KNOWN_TOKENS = 512
 _TOKENS = replace(PAPER_PRESETS["XL"], block_shape=(1, 1, 1))
+_SMALL_LAYERS, _SMALL_WIDTH = ELASTIC_SIZES["small"]
 SHAPES = {
-    "small": replace(_TOKENS, name="small", num_layers=8, width=320, num_heads=5),
+    "small": replace(
+        _TOKENS,
+        name="small",
+        num_layers=_SMALL_LAYERS,
+        width=_SMALL_WIDTH,
+        num_heads=_SMALL_WIDTH // HEAD_WIDTH,
+    ),
     "XL, 6 of 24 layers": replace(_TOKENS, name="XL, 6 of 24 layers", num_layers=6),
 }
 """Sizes to compare at; a step's time grows with the layers, so six stand for all."""

@@ -64,7 +64,7 @@ def elastic(
         name=name,
         num_layers=num_layers,
         width=width,
-        num_heads=width // 64,
+        num_heads=width // HEAD_WIDTH,
         layout="elastic",
         codebook_size=codebook_size,
         num_conditions=len(actions) + 1,
@@ -83,5 +83,6 @@ PAPER_PRESETS: dict[str, TransformerConfig] = {
 }
 RANDOM_WEIGHTS = "random weights: speed only"
 """What every clip says that an untrained model of the paper's sizes made."""
-ELASTIC_SIZES: dict[str, tuple[int, int]] = {"tiny": (4, 192), "small": (8, 320)}
+HEAD_WIDTH = 64
+ELASTIC_SIZES: dict[str, tuple[int, int]] = {"tiny": (4, 192), "small": (8, 256)}
 """Layers and width of our own models; their codebook and actions come from what they train on."""

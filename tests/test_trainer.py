@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def run_transformer(
     accumulate: int = 1,
     stop_after: int | None = None,
     second_look: float = 0.0,
+    num_layers: int = 2,
 ) -> None:
     tokenizer = build_tokenizer()
     save_model(folder / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
@@ -57,7 +59,7 @@ def run_transformer(
         num_validation_clips=2, shapes=SHAPES, shape_weights=(0.2,) * 5, second_look=second_look
     )
     clips = token_set(12, grid), token_set(4, grid, seed=1)
-    model = transformer_config(grid=grid)
+    model = replace(transformer_config(grid=grid), num_layers=num_layers)
     reference = {"folder": "../../nano", "sha256": weights_sha256(folder / "nano")}
     run = folder / "run"
     steps_made = train_transformer(
@@ -172,8 +174,12 @@ def test_the_tokenizer_learns(tmp_path: Path) -> None:
     assert steps[-1].metrics["psnr"] > steps[0].metrics["psnr"] + 3
 
 
-def test_training_goes_on_from_another_models_weights(trained: Path, tmp_path: Path) -> None:
-    run_transformer(tmp_path, 1, start_from=trained / "run" / "model")
+@pytest.mark.parametrize("num_layers", [2, 3], ids=["same-size", "grown"])
+def test_training_goes_on_from_another_models_weights(
+    trained: Path, tmp_path: Path, num_layers: int
+) -> None:
+    model = trained / "run" / "model"
+    run_transformer(tmp_path, 1, start_from=model, num_layers=num_layers)
     assert losses(tmp_path)[0] < losses(trained)[0] - 0.5
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from nbp_core.config import LayoutKind, Size3, TokenizerConfig, TransformerConfig
 from nbp_core.json_config import JsonConfig
-from nbp_core.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
+from nbp_core.presets import ELASTIC_SIZES, HEAD_WIDTH, TOKENIZER_PRESETS
 from nbp_core.train.train_tokenizer import TokenizerRecipe
 from nbp_core.train.train_transformer import TransformerRecipe
 from nbp_core.train.trainer import TrainConfig
@@ -23,7 +23,6 @@ RUN_FILE = "run.json"
 BUDGETS = ("minutes", "steps", "tflop")
 MAY_CHANGE = (*BUDGETS, "accumulate", "validate_minutes", "checkpoint_minutes")
 """Settings of `train` that a run may go on with changed: none changes what a step is."""
-HEAD_WIDTH = 64
 PROMPT_LEN, PROMPT_VOCABULARY = 8, 32_000
 """Class prompts of the paper's UCF-101 models."""
 

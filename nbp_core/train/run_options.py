@@ -41,7 +41,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--photos", type=Path, help="folder of pictures for camera moves")
     parser.add_argument("--photo-clips", type=int, help="camera moves besides the clips")
     parser.add_argument(
-        "--start-from", type=Path, help="model folder of the same sizes to start from"
+        "--start-from", type=Path, help="model folder to start from; a smaller transformer is grown"
     )
 
 

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nbp_core.checkpoint import load_weights
+from nbp_core.checkpoint import load_config, load_weights
 from nbp_core.conditions import Conditions
 from nbp_core.config import FIGURE6_SHAPES, Size3, TransformerConfig, format_block_shape
 from nbp_core.json_config import JsonConfig
 from nbp_core.second_look import draft_layout, masked
 from nbp_core.sequences import SequenceLayout, sequence_layout
 from nbp_core.train.compute import step_tflop
+from nbp_core.train.growth import grown
 from nbp_core.train.losses import token_loss
 from nbp_core.train.task import Part, Task, compile_parts, spaced
 from nbp_core.train.tokens import TokenSet
@@ -202,15 +203,14 @@ def train_transformer(
     """Trains, or goes on with, the run in `run_folder`; leaves the averaged model in its model/.
 
     tokenizer: how the model's config.json will name the tokenizer of these tokens.
-    start_from: a model folder of the same sizes whose weights are the first ones; else random.
+    start_from: a model folder whose weights are the first ones, grown if they are of a smaller
+        model (growth.py); else random.
     prompts: folder with the text tokenizer of a model whose conditions are class prompts.
     """
     accelerator = new_accelerator(device, train_config.accumulate)
     torch.manual_seed(train_config.seed)
     config = replace(config, second_look=recipe.second_look > 0)
-    model = BlockTransformer(config)
-    if start_from is not None:
-        load_weights(model, start_from)
+    model = BlockTransformer(config) if start_from is None else _first_weights(config, start_from)
     model = model.to(accelerator.device)
     compile_parts(model, Layer)
     task = TransformerTask(
@@ -225,3 +225,12 @@ def train_transformer(
     trainer = Trainer(task, train_config, run_folder, accelerator)
     yield from trainer.run()
     trainer.save_model("transformer", config, tokenizer=tokenizer)
+
+
+def _first_weights(config: TransformerConfig, folder: Path) -> BlockTransformer:
+    known = load_config(folder, TransformerConfig)
+    if (known.num_layers, known.width) != (config.num_layers, config.width):
+        return grown(BlockTransformer.from_pretrained(folder), config)
+    model = BlockTransformer(config)
+    load_weights(model, folder)
+    return model

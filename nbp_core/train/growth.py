@@ -1,0 +1,79 @@
+"""A larger transformer that computes what a smaller one does, to be trained on from there.
+
+Comes in: a trained BlockTransformer and the config of a wider or deeper one. Goes out: that model,
+with logits equal to rounding. What is new is read but adds nothing yet: new channels are zero, new
+heads and hidden units have zero output weights, and a new layer is a copy of the one below it with
+zero output weights (after Net2Net, arXiv 1511.05641, and LLaMA Pro, arXiv 2401.02415).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from nbp_core.config import TransformerConfig
+from nbp_core.transformer import BlockTransformer
+
+_KEPT = (
+    "layout", "codebook_size", "grid", "num_conditions", "prefix_len", "max_len",
+    "rope", "rms_norm", "swiglu", "tied_head",
+)  # fmt: skip
+# What writes to the residual path, by the ends of names.
+_WRITES = ("attention.proj.weight", "mlp.down.weight", "mlp.2.weight")
+_NEXT_LAYER_ADDS = (*_WRITES, "attention.proj.bias", "mlp.down.bias", "mlp.2.bias")
+
+
+@torch.no_grad()
+def grown(small: BlockTransformer, config: TransformerConfig) -> BlockTransformer:
+    """Raises ValueError if `config` is not that of a larger model of the same tokens and design."""
+    old = small.config
+    for name in _KEPT:
+        if getattr(old, name) != getattr(config, name):
+            raise ValueError(f"{config.name} cannot grow from {old.name}: its {name} is another")
+    if config.num_layers < old.num_layers or config.width < old.width:
+        raise ValueError(f"{config.name} is not larger than {old.name}")
+    if config.width // config.num_heads != old.width // old.num_heads:
+        raise ValueError(f"heads of {config.name} must be as wide as those of {old.name}")
+    if config.width > old.width and not old.rms_norm:
+        raise ValueError("only a model with RMSNorm can grow wider")
+    large = BlockTransformer(config)
+    known = small.state_dict()
+    sources = [layer * old.num_layers // config.num_layers for layer in range(config.num_layers)]
+    for name, target in large.state_dict().items():
+        source, is_new = _source(name, sources)
+        if is_new and name.endswith(_NEXT_LAYER_ADDS):
+            target.zero_()
+        else:
+            _fill(name, target, known[source])
+    return large
+
+
+def _source(name: str, sources: list[int]) -> tuple[str, bool]:
+    """The name in the smaller model, and whether it belongs to a layer that is added."""
+    if not name.startswith("layers."):
+        return name, False
+    _, number, rest = name.split(".", 2)
+    layer = int(number)
+    return f"layers.{sources[layer]}.{rest}", layer > 0 and sources[layer] == sources[layer - 1]
+
+
+def _fill(name: str, target: Tensor, known: Tensor) -> None:
+    """Puts the smaller tensor into the larger one's first places."""
+    if name.endswith("norm_f.weight") or ".norm_" in name:
+        # The mean square over more channels, of which the new ones are zero, is that much less.
+        target.fill_(1.0)
+        target[: len(known)] = known
+        target *= math.sqrt(len(known) / len(target))
+    elif ".gate_up." in name:
+        for half, known_half in zip(target.chunk(2), known.chunk(2), strict=True):
+            _put(half, known_half)
+    else:
+        if "emb" in name or name.endswith(_WRITES) or target.dim() == 1:
+            target.zero_()
+        _put(target, known)
+
+
+def _put(target: Tensor, known: Tensor) -> None:
+    target[tuple(slice(side) for side in known.shape)] = known
