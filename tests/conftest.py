@@ -1,4 +1,4 @@
-"""What all tests share: two threads, as on the smallest machine, and the same random numbers."""
+"""What all tests share: two cores, as on the smallest machine, and the same random numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as app.py does, before torch is imported
 import torch
 
-torch.set_num_threads(2)
+torch.set_num_threads(max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 
 @pytest.fixture(autouse=True)

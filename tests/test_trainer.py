@@ -86,7 +86,7 @@ def test_killed_and_resumed_equals_unbroken(tmp_path: Path, muon_lr: float | Non
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run_transformer(whole, STEPS, muon_lr)
     program = (
-        "import torch; torch.set_num_threads(2); from pathlib import Path;"
+        f"import torch; torch.set_num_threads({torch.get_num_threads()}); from pathlib import Path;"
         "from tests.test_trainer import run_transformer;"
         f"run_transformer(Path({str(broken)!r}), {STEPS}, {muon_lr})"
     )
