@@ -79,6 +79,9 @@ class AttentionPage:
                     elem_id="attention-look", label="Where the query looks",
                 )  # fmt: skip
                 self.measured = gr.Markdown(elem_id="attention-measured")
+        with gr.Accordion("Over many clips", open=False, elem_id="attention-study"):
+            self.study = gr.Plot(show_label=False, visible=False, elem_id="attention-study-plot")
+            self.study_text = gr.HTML(label="Over many clips", elem_id="attention-study-text")
 
     def _build_clip(self) -> None:
         self.clip = gr.Dropdown(

@@ -40,9 +40,12 @@ RESULTS_CSS: Final = """
 .results .fault { color: #b91c1c; font-weight: 700; }
 .dark .results .fault { color: #fca5a5; }
 .results :focus-visible { outline: 2px solid currentColor; }
-#results-speed text, #results-training text { fill: var(--body-text-color) !important;
+#results-speed text, #results-training text, #results-chart text,
+#attention-study-plot text { fill: var(--body-text-color) !important;
   font-family: var(--font) !important; }
-#results-speed .hoverlayer text, #results-training .hoverlayer text { fill: #ffffff !important; }
+#results-speed .hoverlayer text, #results-training .hoverlayer text,
+#results-chart .hoverlayer text,
+#attention-study-plot .hoverlayer text { fill: #ffffff !important; }
 """
 
 

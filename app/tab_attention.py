@@ -10,14 +10,15 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from app import attention_clips, controls
+from app import attention_clips, attention_study_view, controls, experiment_plots
 from app.attention_clips import UPLOAD, Clip
 from app.attention_page import OWN_CLIP, AttentionPage
 from app.attention_shown import NO_PLACE, Choice, Shown, block_words, open_choice, open_clip
 from app.attention_views import Views
-from app.events import OWN, Updates, refusal
+from app.events import LIGHT, OWN, Updates, refusal
 from app.session import Session
 from nbp_core.config import Size3, format_block_shape, parse_block_shape
+from nbp_core.results import read_results
 
 NO_CLIP = "No clip yet: make one on the Generate tab, or choose a file of your own."
 
@@ -42,6 +43,7 @@ class AttentionTab:
         listed = [page.newest, page.shown]
         slow = {**OWN, "show_progress": "minimal", "show_progress_on": [page.map]}
         tab.select(self.enter, [*source, *listed], [page.clip, page.newest, *opened], **slow)
+        tab.select(self.read_study, None, [page.study, page.study_text], **LIGHT)
         page.clip.input(self.open, source, opened, **slow)
         page.upload.upload(self.open, source, opened, **slow)
         page.model.input(self.follow_model, [*source, page.shown], opened, **slow)
@@ -94,6 +96,16 @@ class AttentionTab:
         if attention_clips.shown_with(chosen, model) == tuple(shown):
             return updates
         return {**self.open(chosen, upload, model, beside), **updates}
+
+    def read_study(self) -> Updates:
+        """Where the heads look over many clips, from the file that was measured."""
+        folder, page = self.session.results, self.page
+        study = attention_study_view.study_of(read_results(folder)[0] if folder else [])
+        chart = None if study is None else experiment_plots.attention_chart(study)
+        return {
+            page.study: gr.Plot(chart, visible=chart is not None),
+            page.study_text: attention_study_view.study_text(study),
+        }
 
     def follow_model(
         self,

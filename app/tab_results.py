@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import results_plots, results_view
+from app import experiment_plots, results_plots, results_view
 from app.events import LIGHT, Updates
 from app.session import Session
 from nbp_core.results import Curve, ResultFile, read_curves, read_results
@@ -22,6 +22,11 @@ NO_CURVE = (
     "<p>No training run is kept here yet. Copy a run's metrics.jsonl to"
     " results/training/NAME.jsonl; this makes one:</p><pre>python -m nbp_core train-tokenizer"
     " --clips FOLDER --photos FOLDER --run runs/NAME --minutes 90</pre>"
+)
+
+NO_EXPERIMENT = (
+    "<p>No experiment is kept here yet. One of them:</p><pre>python -m nbp_core experiment"
+    " large-blocks --model weights/tiny --clips FOLDER</pre>"
 )
 
 
@@ -38,6 +43,13 @@ class ResultsTab:
             self.table2 = gr.HTML(results_view.table2(), label="Table 2")
             self.by_block = gr.HTML(label="By block shape")
             self.table7 = gr.HTML(label="Table 7")
+            gr.HTML("<h2>Experiments</h2>", label="Experiments")
+            self.experiment = gr.Dropdown(
+                [], label="Experiment and figure", elem_id="results-experiment", filterable=False,
+                info="docs/experiments.md says what each measures and what came of it.",
+            )  # fmt: skip
+            self.chart = gr.Plot(show_label=False, elem_id="results-chart", visible=False)
+            self.chart_text = gr.HTML(label="About the experiment", elem_id="results-chart-text")
             gr.HTML("<h2>Training</h2>", label="Training")
             self.curve = gr.Dropdown(
                 [], label="Run and figure", elem_id="results-curve", filterable=False,
@@ -48,11 +60,13 @@ class ResultsTab:
             self.runs = gr.HTML(label="Runs of this session", elem_id="results-session")
             self.repeat = gr.HTML(label="How to repeat", elem_id="results-repeat")
         shown = [
-            self.table1, self.speed, self.by_block, self.table7, self.curve, self.training,
-            self.training_text, self.runs, self.repeat,
+            self.table1, self.speed, self.by_block, self.table7, self.experiment, self.chart,
+            self.chart_text, self.curve, self.training, self.training_text, self.runs, self.repeat,
         ]  # fmt: skip
         for event in (tab.select, self.again.click):
-            event(self.read, self.curve, shown, **LIGHT)
+            event(self.read, [self.curve, self.experiment], shown, **LIGHT)
+        drawn = [self.chart, self.chart_text]
+        self.experiment.input(self.draw_experiment, self.experiment, drawn, **LIGHT)
         self.curve.input(self.draw, self.curve, [self.training, self.training_text], **LIGHT)
 
     def _results(self) -> tuple[list[ResultFile], list[str]]:
@@ -63,8 +77,8 @@ class ResultsTab:
         found, faults = read_curves(folder / "training") if folder else ([], [])
         return {curve.name: curve for curve in found}, faults
 
-    def read(self, chosen: str | None) -> Updates:
-        """Reads all files that have changed; the chosen curve stays chosen while it is there."""
+    def read(self, chosen: str | None, experiment: str | None = None) -> Updates:
+        """Reads all files that have changed; what is chosen stays chosen while it is there."""
         results, faults = self._results()
         curves, broken = self._curves()
         names = [
@@ -72,17 +86,33 @@ class ResultsTab:
         ]
         chosen = chosen if chosen in names else next(iter(names), None)
         plot, text = self.draw(chosen)
+        charts = list(experiment_plots.charts(results))
+        experiment = experiment if experiment in charts else next(iter(charts), None)
+        chart, about = self.draw_experiment(experiment)
         return {
             self.table1: results_view.table1(results),
             self.speed: results_plots.speed_chart(results_view.speeds_here(results)),
             self.by_block: results_view.by_block(results),
             self.table7: results_view.table7(results),
+            self.experiment: gr.Dropdown(choices=charts, value=experiment, visible=bool(charts)),
+            self.chart: chart,
+            self.chart_text: about,
             self.curve: gr.Dropdown(choices=names, value=chosen, visible=bool(names)),
             self.training: plot,
             self.training_text: text,
             self.runs: results_view.session_runs(self.session.jobs.finished()),
             self.repeat: results_view.repeat(results, [*faults, *broken]),
         }
+
+    def draw_experiment(self, chosen: str | None) -> tuple[Any, str]:
+        """The chosen figure of an experiment, and what was measured."""
+        results, _ = self._results()
+        chart = experiment_plots.charts(results).get(chosen or "")
+        if chart is None:
+            return gr.Plot(visible=False), NO_EXPERIMENT
+        name = str(chosen).partition(": ")[0]
+        about = results_view.provenance(result for result in results if result.name == name)
+        return gr.Plot(chart(), visible=True), about
 
     def draw(self, chosen: str | None) -> tuple[Any, str]:
         """The chosen figure of a training run, and what the run was."""

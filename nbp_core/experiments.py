@@ -24,7 +24,7 @@ from nbp_core.config import (
 )
 from nbp_core.experiment import Bench, Experiment, Rows
 from nbp_core.generation import Tokens
-from nbp_core.large_blocks import WAYS, by_way
+from nbp_core.large_blocks import LOOKS, WAYS, by_way
 from nbp_core.longer import CODED_AGAIN, longer
 from nbp_core.many_clips import generate_many
 from nbp_core.pipeline import VideoPipeline
@@ -131,6 +131,10 @@ EXPERIMENTS = {
     "large-blocks": Experiment(
         title="Ways to draw a whole frame at once",
         kind="evaluation", units=list(WAYS), rows=by_way,
+    ),
+    "second-look": Experiment(
+        title="A second look at whole frames, by a model trained for it",
+        kind="evaluation", units=list(LOOKS), rows=by_way,
     ),
     "speculative": Experiment(
         title="Next-token prediction, drafted by blocks of the same weights",

@@ -1,0 +1,155 @@
+"""Charts of experiments: how ways of drawing blocks trade quality for diversity, how long clips
+change over time, where heads look. Only what results files say; each chart names its file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+import plotly.graph_objects as go
+
+from app.plots import chart_layout
+from nbp_core.results import ResultFile, Row
+
+_COLOURS: Final = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#F0E442",
+)  # fmt: skip
+_SYMBOLS: Final = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "pentagon")
+_DIVERSITY: Final = (
+    "difference between clips of one start",
+    "difference between clips of an action",
+)
+_AGAINST: Final = ("Frechet", "flicker", "token changes at still places", "action accuracy")
+_NO_FIGURE: Final = {"window", "to_frame", "clips"}
+EVEN: Final = "an even look"
+_NO_SHARE: Final = {
+    "layer",
+    "head",
+    "clips",
+    "own block, deviation",
+    "stripes",
+    "weight on stripes",
+}
+
+Chart = Callable[[], go.Figure]
+
+
+def charts(results: Sequence[ResultFile]) -> dict[str, Chart]:
+    """What can be drawn of the experiments' files, by the words it is chosen by."""
+    found: dict[str, Chart] = {}
+    for result in results:
+        if result.kind == "longer":
+            for metric in _window_metrics(result):
+                found[f"{result.name}: {metric}"] = partial(windows_chart, result, metric)
+        elif result.kind == "evaluation":
+            diversity = next((d for d in _DIVERSITY if len(_by_clips(result, d)) > 2), None)
+            metrics = dict.fromkeys(str(row["metric"]) for row in result.rows)
+            for metric in metrics if diversity else ():
+                if metric.startswith(_AGAINST):
+                    words = f"{result.name}: {metric} against diversity"
+                    found[words] = partial(ways_chart, result, metric, str(diversity))
+    return found
+
+
+def _by_clips(result: ResultFile, metric: str) -> dict[str, float]:
+    """The values of a metric by which clips they are of; baselines are left out."""
+    return {
+        str(row["of"]): row["value"]
+        for row in result.rows
+        if row["metric"] == metric and isinstance(row["value"], (int, float))
+    }
+
+
+def ways_chart(result: ResultFile, metric: str, diversity: str) -> go.Figure:
+    """A mark for each way of drawing: one measure of quality over diversity."""
+    figure = go.Figure()
+    values, spread = _by_clips(result, metric), _by_clips(result, diversity)
+    both = [of for of in values if of in spread]
+    for index, of in enumerate(both):
+        name = of.split(", ", 1)[-1]
+        figure.add_scatter(
+            x=[spread[of]],
+            y=[values[of]],
+            name=name,
+            mode="markers",
+            marker={
+                "size": 12,
+                "color": _COLOURS[index % len(_COLOURS)],
+                "symbol": _SYMBOLS[(index + index // len(_COLOURS)) % len(_SYMBOLS)],
+            },
+            hovertemplate=f"{name}<br>%{{y:.4g}} at diversity %{{x:.4g}}<extra></extra>",
+        )
+    figure.update_layout(**_layout(f"{diversity}, grey levels", metric))
+    return figure
+
+
+def _window_metrics(result: ResultFile) -> list[str]:
+    keys = dict.fromkeys(key for row in result.rows for key in row if key not in _NO_FIGURE)
+    return [key for key in keys if any(isinstance(row.get(key), float) for row in result.rows)]
+
+
+def windows_chart(result: ResultFile, metric: str) -> go.Figure:
+    """A line for each kind of block over the windows of a long clip; real clips as a dashed one."""
+    figure = go.Figure()
+    blocks = list(dict.fromkeys(str(row["block"]) for row in result.rows))
+    for index, block in enumerate(blocks):
+        rows = [row for row in result.rows if row["block"] == block and row.get(metric) is not None]
+        made = [row for row in rows if row.get("of") != "real clips"]
+        if made:
+            figure.add_scatter(
+                x=[row["window"] for row in made],
+                y=[row[metric] for row in made],
+                name=block,
+                mode="lines+markers",
+                line={"color": _COLOURS[index % len(_COLOURS)]},
+                marker={"symbol": _SYMBOLS[index % len(_SYMBOLS)], "size": 8},
+                hovertemplate="window %{x}: %{y:.4g}<extra>" + block + "</extra>",
+            )
+    real = [row[metric] for row in result.rows if row.get("of") == "real clips" and metric in row]
+    if real:
+        last = max(int(str(row["window"])) for row in result.rows)
+        figure.add_scatter(
+            x=[1, last], y=[real[0], real[0]], name="real clips", mode="lines",
+            line={"color": "#999999", "dash": "dash"}, hoverinfo="name+y",
+        )  # fmt: skip
+    words = "window of 17 frames (tokenizer alone: times coded)"
+    figure.update_layout(**_layout(words, metric))
+    return figure
+
+
+def attention_chart(result: ResultFile) -> go.Figure:
+    """A bar of shares for each head, and one of an even look, for each kind of block."""
+    figure = go.Figure()
+    rows = [*reversed(result.rows)]
+    labels = [[str(row["block"]) for row in rows], [_head_words(row) for row in rows]]
+    parts = dict.fromkeys(key for row in result.rows for key in row if isinstance(row[key], float))
+    for index, part in enumerate(part for part in parts if part not in _NO_SHARE):
+        figure.add_bar(
+            y=labels,
+            x=[row.get(part) for row in rows],
+            name=part,
+            orientation="h",
+            marker={"color": _COLOURS[index % len(_COLOURS)], "line": {"width": 0}},
+            hovertemplate="%{x:.1%}<extra>" + part + "</extra>",
+        )
+    layout = _layout("share of a query's attention, mean over clips and queries", "")
+    figure.update_layout(**{**layout, "height": 160 + 22 * len(rows)}, barmode="stack", bargap=0.15)
+    figure.update_xaxes(tickformat=".0%", range=[0, 1])
+    return figure
+
+
+def _head_words(row: Row) -> str:
+    return EVEN if not row["layer"] else f"layer {row['layer']}, head {row['head']}"
+
+
+def _layout(x: str, y: str) -> dict[str, object]:
+    layout = chart_layout(x, y)
+    return layout | {
+        "height": 400,
+        "margin": {"l": 60, "r": 12, "t": 12, "b": 48},
+        "showlegend": True,
+        "legend": {"orientation": "h", "y": -0.2, "x": 0},
+        "yaxis": {**layout["yaxis"], "rangemode": "normal"},
+    }
