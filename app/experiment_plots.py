@@ -1,15 +1,17 @@
-"""Charts of experiments: how ways of drawing blocks trade quality for diversity, how long clips
-change over time, where heads look. Only what results files say; each chart names its file.
+"""Charts of experiments: figures by block shape, how ways of drawing blocks trade quality for
+diversity, how long clips change over time, models trained to be compared, where heads look. Only
+what results files say; each chart names its file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import partial
 from typing import Final
 
 import plotly.graph_objects as go
 
+from app import trained_view
 from app.plots import chart_layout
 from nbp_core.results import ResultFile, Row
 
@@ -23,6 +25,7 @@ _DIVERSITY: Final = (
 )
 _AGAINST: Final = ("Frechet", "flicker", "token changes at still places", "action accuracy")
 _NO_FIGURE: Final = {"window", "to_frame", "clips"}
+_NO_BLOCK_FIGURE: Final = {"steps", "batch", "clips"}
 EVEN: Final = "an even look"
 _NO_SHARE: Final = {
     "layer",
@@ -38,19 +41,44 @@ Chart = Callable[[], go.Figure]
 
 def charts(results: Sequence[ResultFile]) -> dict[str, Chart]:
     """What can be drawn of the experiments' files, by the words it is chosen by."""
-    found: dict[str, Chart] = {}
-    for result in results:
-        if result.kind == "longer":
-            for metric in _window_metrics(result):
-                found[f"{result.name}: {metric}"] = partial(windows_chart, result, metric)
-        elif result.kind == "evaluation":
-            diversity = next((d for d in _DIVERSITY if len(_by_clips(result, d)) > 2), None)
-            metrics = dict.fromkeys(str(row["metric"]) for row in result.rows)
-            for metric in metrics if diversity else ():
-                if metric.startswith(_AGAINST):
-                    words = f"{result.name}: {metric} against diversity"
-                    found[words] = partial(ways_chart, result, metric, str(diversity))
-    return found
+    return {
+        f"{result.name}: {words}": chart
+        for result in results
+        for words, chart in _CHARTS.get(result.kind, _no_charts)(result).items()
+    }
+
+
+def _no_charts(_: ResultFile) -> dict[str, Chart]:
+    return {}
+
+
+def _of_trained(result: ResultFile) -> dict[str, Chart]:
+    return {words: partial(trained_view.chart, result, words) for words in trained_view.CHARTS}
+
+
+def _of_windows(result: ResultFile) -> dict[str, Chart]:
+    return {m: partial(windows_chart, result, m) for m in _figures(result, _NO_FIGURE)}
+
+
+def _of_blocks(result: ResultFile) -> dict[str, Chart]:
+    return {m: partial(blocks_chart, result, m) for m in _figures(result, _NO_BLOCK_FIGURE)}
+
+
+def _of_ways(result: ResultFile) -> dict[str, Chart]:
+    """Against diversity where it was measured; a chart of one kind of clips alone says nothing."""
+    metrics = list(dict.fromkeys(str(row["metric"]) for row in result.rows))
+    diversity = next((d for d in _DIVERSITY if len(_by_clips(result, d)) > 2), None)
+    if diversity is not None:
+        return {
+            f"{metric} against diversity": partial(ways_chart, result, metric, diversity)
+            for metric in metrics
+            if metric.startswith(_AGAINST)
+        }
+    return {
+        metric: partial(bars_chart, result, metric)
+        for metric in metrics
+        if len(_by_clips(result, metric)) > 1
+    }
 
 
 def _by_clips(result: ResultFile, metric: str) -> dict[str, float]:
@@ -85,8 +113,50 @@ def ways_chart(result: ResultFile, metric: str, diversity: str) -> go.Figure:
     return figure
 
 
-def _window_metrics(result: ResultFile) -> list[str]:
-    keys = dict.fromkeys(key for row in result.rows for key in row if key not in _NO_FIGURE)
+def bars_chart(result: ResultFile, metric: str) -> go.Figure:
+    """A bar for each kind of clips."""
+    values = _by_clips(result, metric)
+    figure = go.Figure()
+    figure.add_bar(
+        x=list(values), y=list(values.values()), marker={"color": _COLOURS[0]}, name=metric,
+        hovertemplate="%{x}: %{y:.4g}<extra></extra>",
+    )  # fmt: skip
+    unit = next(
+        (row["unit"] for row in result.rows if row["metric"] == metric and "unit" in row), ""
+    )
+    figure.update_layout(**_layout("", f"{metric}, {unit}" if unit else metric))
+    figure.update_layout(showlegend=False, yaxis={"rangemode": "tozero"})
+    return figure
+
+
+def blocks_chart(result: ResultFile, metric: str) -> go.Figure:
+    """A mark for each block shape, in the file's order; a hollow one was not trained."""
+    figure = go.Figure()
+    rows = [row for row in result.rows if isinstance(row.get(metric), int | float)]
+    for is_trained, name in ((True, "trained in these blocks"), (False, "never trained in these")):
+        mine = [row for row in rows if bool(row.get("shape_was_trained", True)) is is_trained]
+        if mine:
+            figure.add_scatter(
+                x=[row["block"] for row in mine],
+                y=[row[metric] for row in mine],
+                name=name,
+                mode="markers",
+                marker={
+                    "color": _COLOURS[0],
+                    "size": 12,
+                    "symbol": "circle" if is_trained else "circle-open",
+                },
+                hovertemplate="%{x}: %{y:.4g}<extra></extra>",
+            )
+    figure.update_layout(**_layout("block shape", metric))
+    figure.update_xaxes(
+        type="category", categoryorder="array", categoryarray=[row["block"] for row in rows]
+    )
+    return figure
+
+
+def _figures(result: ResultFile, but: Set[str]) -> list[str]:
+    keys = dict.fromkeys(key for row in result.rows for key in row if key not in but)
     return [key for key in keys if any(isinstance(row.get(key), float) for row in result.rows)]
 
 
@@ -138,6 +208,15 @@ def attention_chart(result: ResultFile) -> go.Figure:
     figure.update_layout(**{**layout, "height": 160 + 22 * len(rows)}, barmode="stack", bargap=0.15)
     figure.update_xaxes(tickformat=".0%", range=[0, 1])
     return figure
+
+
+_CHARTS: Final[dict[str, Callable[[ResultFile], dict[str, Chart]]]] = {
+    "longer": _of_windows,
+    "trained": _of_trained,
+    "blocks": _of_blocks,
+    "evaluation": _of_ways,
+}
+"""By the kind of a file. Where heads look is on the Attention tab."""
 
 
 def _head_words(row: Row) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import experiment_plots, results_plots, results_view
+from app import experiment_plots, results_plots, results_view, trained_view
 from app.events import LIGHT, Updates
 from app.session import Session
 from nbp_core.results import Curve, ResultFile, read_curves, read_results
@@ -111,7 +111,9 @@ class ResultsTab:
         if chart is None:
             return gr.Plot(visible=False), NO_EXPERIMENT
         name = str(chosen).partition(": ")[0]
-        about = results_view.provenance(result for result in results if result.name == name)
+        file = next(result for result in results if result.name == name)
+        is_trained = file.kind == "trained"
+        about = trained_view.view(file) if is_trained else results_view.provenance([file])
         return gr.Plot(chart(), visible=True), about
 
     def draw(self, chosen: str | None) -> tuple[Any, str]:

@@ -47,10 +47,10 @@ def add_verb(verbs: Any) -> None:
     parser.set_defaults(run=_evaluate)
 
 
-def add_judge_options(parser: argparse.ArgumentParser) -> None:
+def add_judge_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """The real clips, how many are made to be compared with them, and what is measured with."""
     parser.add_argument(
-        "--clips", type=Path, required=True, help="folder of real clips: shards or videos"
+        "--clips", type=Path, required=required, help="folder of real clips: shards or videos"
     )
     parser.add_argument("--split", choices=("val", "train"), default="val", help="of --clips")
     parser.add_argument(

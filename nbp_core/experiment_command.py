@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from datetime import date
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from nbp_core import trained_command
 from nbp_core.command_options import add_sampling_options, sampling_of
 from nbp_core.config import SamplingConfig
 from nbp_core.device import choose_device, device_name
@@ -18,32 +18,35 @@ from nbp_core.evaluate_command import add_judge_options, real_clips, settings, t
 from nbp_core.experiment import Bench
 from nbp_core.experiments import EXPERIMENTS
 from nbp_core.judge import Judge, reconstruct_many
-from nbp_core.media_files import replacing
 from nbp_core.pipeline import VideoPipeline
-
-RESULTS = Path("results")
+from nbp_core.resumable import (
+    add_file_options,
+    earlier,
+    keep,
+    remaining,
+    results_file,
+    say,
+)
 
 
 def add_verb(verbs: Any) -> None:
     """Adds the verb to the command line's parser."""
-    parser = verbs.add_parser("experiment", help="repeat one of the paper's experiments, small")
-    parser.add_argument("name", choices=sorted(EXPERIMENTS))
-    parser.add_argument("--model", type=Path, required=True, help="folder of an elastic model")
-    add_judge_options(parser)
-    add_sampling_options(parser)
-    parser.add_argument("--out", type=Path, help="file to write; default: results/NAME.json")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.set_defaults(run=_experiment)
+    verb = verbs.add_parser("experiment", help="repeat one of the paper's experiments, small")
+    names = verb.add_subparsers(title="names", dest="name", required=True, metavar="NAME")
+    for name, experiment in EXPERIMENTS.items():
+        parser = names.add_parser(name, help=experiment.title)
+        parser.add_argument("--model", type=Path, required=True, help="folder of an elastic model")
+        add_judge_options(parser)
+        add_sampling_options(parser)
+        add_file_options(parser)
+        parser.set_defaults(run=_experiment)
+    trained_command.add_names(names)
 
 
 def _experiment(args: argparse.Namespace) -> None:
     experiment = EXPERIMENTS[args.name]
     sampling = sampling_of(args, None)
-    out = args.out or RESULTS / f"{args.name}.json"
-    if args.out is None:
-        RESULTS.mkdir(exist_ok=True)
-    elif not out.parent.is_dir():
-        raise ValueError(f"the folder of {out.name} does not exist: {out.parent}")
+    out = results_file(args)
     device = choose_device(args.device)
     pipeline = VideoPipeline.from_pretrained(args.model, device=device, cosmos=args.cosmos)
     if pipeline.transformer.config.layout != "elastic":
@@ -64,22 +67,16 @@ def _experiment(args: argparse.Namespace) -> None:
         "rows": [],
     }
     del report["block"]  # each row says its own
-    report = _earlier(out, report) or report
-    todo = [unit for unit in experiment.units if unit not in report["done"].split("; ")]
+    report = earlier(out, report) or report
+    todo = remaining(report, experiment.units)
     if todo:
         bench = _bench(args, pipeline, Judge.of(real_clips(args), args.count, tools), sampling)
         if experiment.has_baselines and not report["baselines"]:
             figures = bench.judge.baselines(pipeline.tokenizer, device)
             report["baselines"] = [figure.to_row() for figure in figures]
         for unit in tqdm(todo, desc=args.name, disable=args.json):
-            report["rows"] += experiment.rows(bench, unit)
-            report["done"] = "; ".join(filter(None, [report["done"], unit]))
-            with replacing(out) as partial:
-                partial.write_text(json.dumps(report, indent=1) + "\n")
-    if args.json:
-        print(json.dumps(report))
-    else:
-        print(f"{out}: {len(report['rows'])} rows", file=sys.stderr)
+            keep(out, report, unit, experiment.rows(bench, unit))
+    say(args, out, report)
 
 
 def _bench(
@@ -96,23 +93,3 @@ def _bench(
         batch_size=args.batch_size,
         sampling=sampling,
     )
-
-
-def _earlier(out: Path, report: dict[str, Any]) -> dict[str, Any] | None:
-    """What an earlier run of the same settings has left, if there is any.
-
-    Raises ValueError for a file that is something else: it is not overwritten.
-    """
-    if not out.is_file():
-        return None
-    try:
-        found = json.loads(out.read_text())
-    except ValueError as error:
-        raise ValueError(f"{out.name} is there and is not JSON; move it away first") from error
-    varying = {"date", "command", "done", "baselines", "rows"}
-    for key in report.keys() - varying:
-        if not isinstance(found, dict) or found.get(key) != report[key]:
-            raise ValueError(
-                f"{out.name} is there, of another {key}; move it away or name another with --out"
-            )
-    return dict(found)

@@ -28,31 +28,16 @@ from nbp_core.large_blocks import LOOKS, WAYS, by_way
 from nbp_core.longer import CODED_AGAIN, longer
 from nbp_core.many_clips import generate_many
 from nbp_core.pipeline import VideoPipeline
-from nbp_core.sequences import sequence_layout
 from nbp_core.speculative import SpeculativeSampler
-from nbp_core.train.losses import token_loss
-
-LOSS_BATCH = 4
+from nbp_core.train.held_out import frame_losses
 
 
-@torch.inference_mode()
 def validation_loss(
     pipeline: VideoPipeline, tokens_Nthw: Tokens, actions: Sequence[str], shape: Size3
 ) -> float:
     """Cross-entropy in nats a token, of real clips given their actions, in blocks of a shape."""
-    model = pipeline.transformer
-    layout = sequence_layout(model.config, shape, tokens_Nthw.shape[1])
-    losses = []
-    for start in range(0, len(tokens_Nthw), LOSS_BATCH):
-        rows = slice(start, start + LOSS_BATCH)
-        tokens = torch.from_numpy(tokens_Nthw[rows]).to(pipeline.device)
-        ids = [pipeline.conditions.ids(action, 1, 1.0)[0] for action in actions[rows]]
-        known = [row.to(pipeline.device) for row in ids if row is not None]
-        inputs = layout.input_ids(tokens, torch.cat(known) if known else None)
-        features = model.features(inputs, layout)[:, layout.prefix_len :]
-        targets = layout.targets(tokens)[:, layout.prefix_len :]
-        losses += [float(token_loss(model.video_logits(features), targets))] * len(tokens)
-    return float(np.mean(losses))
+    model, conditions = pipeline.transformer, pipeline.conditions
+    return float(frame_losses(model, conditions, tokens_Nthw, actions, shape).mean())
 
 
 def by_shape(bench: Bench, block: str) -> Rows:

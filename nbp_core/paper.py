@@ -133,6 +133,22 @@ TABLE2: Final = PaperTable(
     facts=("A clip of UCF-101 takes 95 steps: 16 of one token, then 79 of a row.",),
 )
 
+FIGURE5: Final[PaperTable[BlockRow]] = PaperTable(
+    title="Validation loss by size of model",
+    source=f"{PAPER}, figure 5",
+    setting="models of 700M, 1.2B and 3B parameters",
+    rows=(),
+    facts=("Validation loss falls as models grow.",),
+)
+
+CONTINUED: Final[PaperTable[BlockRow]] = PaperTable(
+    title="Next-block prediction from a next-token model",
+    source=PAPER,
+    setting="said of the method, without a figure",
+    rows=(),
+    facts=("A model trained for next tokens adapts to next blocks without a break.",),
+)
+
 FIGURE_6_7: Final = PaperTable(
     title="Validation loss, quality and speed by block shape",
     source=f"{PAPER}, figures 6 and 7",

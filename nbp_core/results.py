@@ -29,6 +29,7 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "evaluation": ("metric", "of", "value", "clips"),
     "attention": ("model", "block", "layer", "head"),
     "longer": ("model", "block", "window"),
+    "trained": ("arm", "seed", "block", "steps", "loss", "loss_later"),
 }
 """What each row of a kind must have; it may have more."""
 _HEAD = ("title", "kind", "device", "weights", "date", "command")

@@ -81,6 +81,34 @@ def test_ways_are_drawn_against_their_diversity(tmp_path: Path) -> None:
     assert marks == {"paper": (17, 700), "neighbours": (18, 650), "entropy": (9, 690)}
 
 
+def test_without_diversity_kinds_of_clips_are_bars(tmp_path: Path) -> None:
+    rows = [
+        figure("tokens a forward step", "next token", 1.0),
+        figure("tokens a forward step", "drafts", 2.5) | {"unit": "tokens"},
+        figure("drafted tokens kept", "drafts", 0.75),
+    ]
+    charts = experiment_plots.charts([write(tmp_path, "spec.json", WAYS | {"rows": rows})])
+    assert list(charts) == ["spec.json: tokens a forward step"]
+    chart = charts["spec.json: tokens a forward step"]()
+    assert (chart.data[0].x, chart.data[0].y) == (("next token", "drafts"), (1.0, 2.5))
+    assert chart.layout.yaxis.title.text == "tokens a forward step, tokens"
+
+
+def test_a_block_shape_that_was_never_trained_is_hollow(tmp_path: Path) -> None:
+    row = {"model": "tiny", "block": "1x1x16", "steps": 95, "loss": 3.5}
+    rows = [
+        row | {"shape_was_trained": True},
+        row | {"block": "2x2x2", "loss": 4.5, "shape_was_trained": False},
+    ]
+    blocks = HEAD | {"kind": "blocks", "rows": rows}
+    charts = experiment_plots.charts([write(tmp_path, "block-sizes.json", blocks)])
+    assert list(charts) == ["block-sizes.json: loss"]
+    traces = charts["block-sizes.json: loss"]().data
+    assert [(t.x, t.y, t.marker.symbol) for t in traces] == [
+        (("1x1x16",), (3.5,), "circle"), (("2x2x2",), (4.5,), "circle-open"),
+    ]  # fmt: skip
+
+
 def test_an_evaluation_of_one_model_is_no_experiment(tmp_path: Path) -> None:
     one = WAYS | {"rows": WAYS["rows"][:2]}
     assert experiment_plots.charts([write(tmp_path, "one.json", one)]) == {}

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nbp_core import evaluate_command, experiment_command
+from nbp_core import evaluate_command, resumable
 from nbp_core import longer as longer_module
 from nbp_core.attention_study import PARTS, attention
 from nbp_core.cli import main
@@ -213,5 +213,5 @@ class NoFeatures:
 
 
 def test_the_default_file_lies_in_results() -> None:
-    assert Path("results") == experiment_command.RESULTS
+    assert Path("results") == resumable.RESULTS
     assert all(replace(e).kind in COLUMNS for e in EXPERIMENTS.values())

@@ -21,7 +21,7 @@ from nbp_core.train.trainer import TrainConfig
 
 RUN_FILE = "run.json"
 BUDGETS = ("minutes", "steps", "tflop")
-MAY_CHANGE = (*BUDGETS, "accumulate", "validate_minutes", "checkpoint_minutes")
+MAY_CHANGE = (*BUDGETS, "accumulate", "validate_minutes", "validate_steps", "checkpoint_minutes")
 """Settings of `train` that a run may go on with changed: none changes what a step is."""
 PROMPT_LEN, PROMPT_VOCABULARY = 8, 32_000
 """Class prompts of the paper's UCF-101 models."""

@@ -58,6 +58,8 @@ class TrainConfig(JsonConfig):
     ema_decay: float = 0.999
     seed: int = 0
     validate_minutes: float = 5.0
+    validate_steps: int | None = None
+    """Validates after every so many steps too."""
     checkpoint_minutes: float = 2.0
 
     def __post_init__(self) -> None:
@@ -187,7 +189,9 @@ class Trainer:
             metrics = self._train_step()
             self.elapsed = self._agreed(time.monotonic() - start)
             ended = self.progress >= 1
-            if ended or self.elapsed >= next_validation:
+            every = self.config.validate_steps
+            is_due = every is not None and self.step % every == 0
+            if ended or is_due or self.elapsed >= next_validation:
                 metrics |= {f"val_{k}": v for k, v in self._validate().items()}
                 next_validation = self._agreed(time.monotonic() - start)
                 next_validation += 60 * self.config.validate_minutes
