@@ -134,9 +134,10 @@ def keep_run(run: RunT, run_folder: Path) -> None:
     """Writes the run's file. Raises ValueError if the folder holds a run with other settings; the
     budget may change, so that a run can be made longer."""
     path = run_folder / RUN_FILE
-    settings = json.loads(json.dumps(run.to_dict()))
+    settings = _plain(run)
     if path.is_file():
-        known = json.loads(path.read_text())
+        # A run kept before a setting was there was made as that setting's default does.
+        known = _plain(type(run).from_dict(json.loads(path.read_text())))
         for name in _differing(known, settings):
             if name.removeprefix("train.") not in MAY_CHANGE:
                 raise ValueError(
@@ -145,6 +146,12 @@ def keep_run(run: RunT, run_folder: Path) -> None:
                 )
     run_folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _plain(run: TokenizerRun | TransformerRun) -> dict[str, Any]:
+    """A run as its file says it."""
+    settings: dict[str, Any] = json.loads(json.dumps(run.to_dict()))
+    return settings
 
 
 def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
