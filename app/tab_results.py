@@ -10,6 +10,7 @@ import gradio as gr
 
 from app import experiment_plots, results_plots, results_view, trained_view
 from app.events import LIGHT, Updates
+from app.floor_view import floor_section
 from app.session import Session
 from nbp_core.results import Curve, ResultFile, read_curves, read_results
 
@@ -40,6 +41,7 @@ class ResultsTab:
             self.again = gr.Button("Read the figures again", size="sm", elem_id="read-results")
             self.table1 = gr.HTML(label="Table 1", elem_id="results-table1")
             self.speed = gr.Plot(show_label=False, elem_id="results-speed")
+            self.floor = gr.HTML(label="Steps against the floor", elem_id="results-floor")
             self.table2 = gr.HTML(results_view.table2(), label="Table 2")
             self.by_block = gr.HTML(label="By block shape")
             self.table7 = gr.HTML(label="Table 7")
@@ -60,8 +62,9 @@ class ResultsTab:
             self.runs = gr.HTML(label="Runs of this session", elem_id="results-session")
             self.repeat = gr.HTML(label="How to repeat", elem_id="results-repeat")
         shown = [
-            self.table1, self.speed, self.by_block, self.table7, self.experiment, self.chart,
-            self.chart_text, self.curve, self.training, self.training_text, self.runs, self.repeat,
+            self.table1, self.speed, self.floor, self.by_block, self.table7, self.experiment,
+            self.chart, self.chart_text, self.curve, self.training, self.training_text, self.runs,
+            self.repeat,
         ]  # fmt: skip
         for event in (tab.select, self.again.click):
             event(self.read, [self.curve, self.experiment], shown, **LIGHT)
@@ -92,6 +95,7 @@ class ResultsTab:
         return {
             self.table1: results_view.table1(results),
             self.speed: results_plots.speed_chart(results_view.speeds_here(results)),
+            self.floor: floor_section(results),
             self.by_block: results_view.by_block(results),
             self.table7: results_view.table7(results),
             self.experiment: gr.Dropdown(choices=charts, value=experiment, visible=bool(charts)),

@@ -12,6 +12,7 @@ import gradio as gr
 import pytest
 
 from app import generate, results_plots, results_view
+from app.floor_view import floor_section
 from app.request import make_request
 from app.session import Session
 from app.tab_results import NO_CURVE, ResultsTab
@@ -196,6 +197,24 @@ def test_whole_clips_stand_beside_the_papers_blocks(tmp_path: Path) -> None:
     assert "tiny (abcd1234) on one &lt;core&gt;" in text
     assert '<td class="here">8.25</td>' in text
     assert '<td class="paper">17.1</td>' in text
+
+
+def test_a_bench_shows_floor_memory_int8_and_another_library(tmp_path: Path) -> None:
+    measured = {"weight_format": "float16", "floor_ms": 40.0, "ratio": 2.0, "peak_bytes": 3.4e9}
+    bench = BENCH | {
+        "rows": [row | measured for row in BENCH["rows"]],
+        "losses": [{"model": "tiny", "loss": 2.0471, "plain_loss": 2.0468, "clips": 6}],
+        "against": [{"model": "<small>", "our_ms": 3.0, "their_ms": 9.0, "ratio": 3.0}],
+    }
+    text = floor_section([read_result(write(tmp_path, "bench.json", bench))])
+    row = text[text.index("1x1x16") : text.index("</tr>", text.index("1x1x16"))]
+    assert [cell.split(">")[-1] for cell in row.split("</td>")[1:7]] == [
+        "80", "40", "2", "-", "-", "3.4",
+    ]  # fmt: skip
+    assert "1x1x1<" not in text, "the ucf row stands in the whole table"
+    assert "2.0471" in text
+    assert "&lt;small&gt;" in text
+    assert floor_section([read_result(write(tmp_path, "old.json", BENCH))]) == ""
 
 
 def test_a_table1_file_goes_before_a_bench(tmp_path: Path) -> None:
