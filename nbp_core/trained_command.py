@@ -80,7 +80,10 @@ def add_names(names: Any) -> None:
         parser.add_argument("--width", type=int, default=defaults.width)
         parser.add_argument("--steps", type=int, default=defaults.steps)
         parser.add_argument(
-            "--lr", type=float, default=defaults.lr, help="AdamW's; Muon has its own"
+            "--lr", type=float, default=defaults.lr, help="AdamW's: of vectors and embeddings"
+        )
+        parser.add_argument(
+            "--muon-lr", type=float, default=defaults.muon_lr, help="Muon's: of matrices"
         )
         parser.add_argument("--train-batch", type=int, default=defaults.batch, help="clips a step")
         parser.add_argument(
@@ -146,6 +149,7 @@ def _workshop(args: argparse.Namespace) -> tuple[Workshop, list[str]]:
             steps=args.steps,
             batch=args.train_batch,
             lr=args.lr,
+            muon_lr=args.muon_lr,
         ),
         material=_material(args.tokens, args.tokenizer, args.run_folder),
         num_validation_clips=args.validation_clips,
