@@ -49,13 +49,12 @@ def by_shape(bench: Bench, block: str) -> Rows:
     clips, made = bench.judge.generate(
         pipeline, bench.count, bench.context_frames, sampling, bench.batch_size
     )
-    seconds = made.sampling_s + made.detokenize_s
     row = {
         "model": pipeline.name,
         "block": block,
         "steps": pipeline.num_steps(shape, bench.context_frames),
         "loss": validation_loss(pipeline, real.tokens_Nthw, real.actions, shape),
-        "frames_s": len(clips) * (CLIP_FRAMES - bench.context_frames) / seconds,
+        "frames_s": len(clips) * (CLIP_FRAMES - bench.context_frames) / made.seconds,
         "batch": bench.batch_size,
         "clips": len(clips),
         "shape_was_trained": shape in FIGURE6_SHAPES,

@@ -44,7 +44,8 @@ class BlockStep:
 
 
 class Timings(TypedDict):
-    """Seconds: context to tokens, the first step, the other steps, tokens to pixels."""
+    """Seconds: context to tokens, the first step, the other steps, tokens to pixels. On a processor
+    the last two overlap."""
 
     tokenize_s: float
     prefill_s: float

@@ -19,12 +19,14 @@ from nbp_core.run import GenerationRun, RunRequest
 
 @dataclass(frozen=True)
 class ManyClips:
-    """frames_NTHWC uint8 and tokens_Nthw; seconds are those of the forward steps and of pixels."""
+    """frames_NTHWC uint8 and tokens_Nthw, with their time."""
 
     frames_NTHWC: Frames
     tokens_Nthw: Tokens
     sampling_s: float
-    detokenize_s: float
+    """Seconds of the forward steps."""
+    seconds: float
+    """From asking for each batch to its last frame."""
 
 
 def generate_many(
@@ -45,22 +47,21 @@ def generate_many(
     sampling = sampling or SamplingConfig()
     for action in set(actions):  # an unknown one is said before the first batch
         pipeline.conditions.ids(action, 1, sampling.guidance_scale)
-    frames, tokens, sampling_s, detokenize_s = [], [], 0.0, 0.0
+    frames, tokens, sampling_s, seconds = [], [], 0.0, 0.0
     for batch, start in enumerate(range(0, len(actions), batch_size)):
         rows = slice(start, start + batch_size)
         contexts = None if contexts_NTHWC is None else contexts_NTHWC[rows]
         seeded = replace(sampling, seed=sampling.seed + batch)
         run = _run(pipeline, actions[rows], contexts, num_frames, seeded)
-        for _ in run:
-            continue
+        steps = list(run)
+        sampling_s += sum(step.step_s for step in steps)
+        seconds += steps[-1].elapsed
         made = [run.generation(i) for i in range(len(actions[rows]))]
         frames += [clip.frames_THWC for clip in made]
         tokens += [clip.tokens_thw for clip in made]
-        sampling_s += sum(made[0].timings["per_step_s"])
-        detokenize_s += made[0].timings["detokenize_s"]
         if on_clips is not None:
             on_clips(len(made))
-    return ManyClips(np.stack(frames), np.stack(tokens), sampling_s, detokenize_s)
+    return ManyClips(np.stack(frames), np.stack(tokens), sampling_s, seconds)
 
 
 def _run(

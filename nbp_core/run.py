@@ -1,5 +1,8 @@
 """One generation under way: segments of tokens from the sampler, frames as they are completed.
 
+On a processor the tokenizer decodes in a thread of its own while the sampler goes on. Steps made
+meanwhile are held back, so that a step is always told together with the frames it completed.
+
 Shapes: B samples, frames_BTHWC uint8, tokens_Bthw of the whole video's grid.
 """
 
@@ -7,7 +10,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,6 +57,20 @@ class RunRequest:
     manifest: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Made:
+    """A step that was sampled, and the frames of the latent frames it completed, when decoded."""
+
+    step: TokenStep
+    places: Tensor
+    fresh_Bthw: Tensor
+    decoding: Future[Frames] | None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.decoding is None or self.decoding.done()
+
+
 class GenerationRun:
     """Iterator of BlockStep; generation() is what there is so far."""
 
@@ -73,7 +92,8 @@ class GenerationRun:
         self._latents: list[Tensor] = []
         self._tokenize_s = self._detokenize_s = 0.0
         self._per_step_s: list[float] = []
-        self._steps = self._advance()
+        self._decoder = ThreadPoolExecutor(1, "decoder")
+        self._steps = self._advance_all()
 
     def __iter__(self) -> Iterator[BlockStep]:
         return self
@@ -104,6 +124,16 @@ class GenerationRun:
             is_complete=frames.shape[1] == self._request.num_frames,
         )
 
+    @property
+    def _is_stopped(self) -> bool:
+        return self._stop is not None and self._stop.is_set()
+
+    def _advance_all(self) -> Iterator[BlockStep]:
+        try:
+            yield from self._advance()
+        finally:
+            self._decoder.shutdown(cancel_futures=True)
+
     def _advance(self) -> Iterator[BlockStep]:
         began = time.perf_counter()
         context = self._request.context_BCTHW
@@ -128,13 +158,16 @@ class GenerationRun:
                 self._decode(carried, state)
                 yield from self._advance_segment(segment, carried, state, began)
             known = None
-            if self._stop is not None and self._stop.is_set():
+            if self._is_stopped:
                 return
 
     def _advance_segment(
         self, segment: Segment, known_Bthw: Tensor | None, state: StreamState, began: float
     ) -> Iterator[BlockStep]:
-        """The steps of one segment; frames are decoded as soon as their latent frame is whole."""
+        """The steps of one segment; frames are decoded as soon as their latent frame is whole.
+
+        Stopped, it ends at once: steps that are still held back are dropped.
+        """
         request, config = self._request, self._transformer.config
         layout = sequence_layout(config, request.block_shape, segment.total)
         done_latents = sum(latent.shape[1] for latent in self._latents)
@@ -147,6 +180,7 @@ class GenerationRun:
         progress = _Progress(layout, segment.known, tokens_Bthw)
         levels = self._tokenizer.config.levels
         sampler = sampler_of(self._transformer, layout, request.sampling, self._rng, levels)
+        held: deque[_Made] = deque()
         for step in sampler.stream(
             tokens_Bthw,
             segment.known * config.grid[1] * config.grid[2],
@@ -154,26 +188,42 @@ class GenerationRun:
             request.null_conditions_BP,
             self._stop,
         ):
-            places = progress.add(step)
+            places = progress.add(step) + offset
             fresh = progress.take()
-            if fresh.shape[1]:
-                self._latents.append(fresh)
-                self._frames.append(self._decode(fresh, state))
-            shown, self._shown = self._shown, len(self._frames)
-            frames = [batch[0] for batch in self._frames[shown:]]
-            self._per_step_s.append(step.seconds)
-            yield BlockStep(
-                index=len(self._per_step_s) - 1,
-                num_steps=request.num_steps,
-                phase=step.phase,
-                tokens=step.tokens_Bn[0].cpu().numpy(),
-                places=(places + offset).numpy(),
-                elapsed=time.perf_counter() - began,
-                step_s=step.seconds,
-                cache_length=step.cache_length,
-                cache_bytes=step.cache_bytes,
-                new_frames=np.concatenate(frames) if frames else None,
-            )
+            decoding = self._start_decoding(fresh, state) if fresh.shape[1] else None
+            held.append(_Made(step, places, fresh, decoding))
+            while held and held[0].is_ready and not self._is_stopped:
+                yield self._told(held.popleft(), began)
+        while held and not self._is_stopped:
+            yield self._told(held.popleft(), began)
+
+    def _told(self, made: _Made, began: float) -> BlockStep:
+        """A step with its frames, which are waited for; from now on they belong to the clip."""
+        step = made.step
+        if made.decoding is not None:
+            self._frames.append(made.decoding.result())
+            self._latents.append(made.fresh_Bthw)
+        shown, self._shown = self._shown, len(self._frames)
+        frames = [batch[0] for batch in self._frames[shown:]]
+        self._per_step_s.append(step.seconds)
+        return BlockStep(
+            index=len(self._per_step_s) - 1,
+            num_steps=self._request.num_steps,
+            phase=step.phase,
+            tokens=step.tokens_Bn[0].cpu().numpy(),
+            places=made.places.numpy(),
+            elapsed=time.perf_counter() - began,
+            step_s=step.seconds,
+            cache_length=step.cache_length,
+            cache_bytes=step.cache_bytes,
+            new_frames=np.concatenate(frames) if frames else None,
+        )
+
+    def _start_decoding(self, tokens_Bthw: Tensor, state: StreamState) -> Future[Frames]:
+        decoding = self._decoder.submit(self._decode, tokens_Bthw, state)
+        if self._device.type == "cuda":
+            wait([decoding])  # both would queue on one stream, and steps could not be timed
+        return decoding
 
     def _last_frames(self) -> Tensor:
         """The last five frames so far, as a clip."""

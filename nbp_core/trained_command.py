@@ -234,7 +234,7 @@ def _clip_figures(workshop: Workshop, unit: Unit, pipeline: VideoPipeline) -> di
     num_frames = len(made.frames_NTHWC) * CLIP_FRAMES
     if workshop.device == "cpu":
         figures["frames_cpu_s"] = num_frames / (time.process_time() - began)
-    figures["frames_s"] = num_frames / (made.sampling_s + made.detokenize_s)
+    figures["frames_s"] = num_frames / made.seconds
     if judge is not None:
         figures |= {figure.metric: figure.value for figure in judge.figures(clips, paired=False)}
     return figures

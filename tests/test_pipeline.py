@@ -1,5 +1,6 @@
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,6 +81,51 @@ def test_streamed_frames_are_the_whole_clip_and_its_decoded_tokens(pipeline: Vid
     whole = pipeline.tokenizer.decode(torch.from_numpy(result.tokens_thw)[None])[0]
     decoded = (whole * 255).round().permute(1, 2, 3, 0).numpy()
     assert np.abs(decoded - result.frames_THWC).max() <= 1
+
+
+def test_sampling_goes_on_while_a_frame_is_decoded(
+    pipeline: VideoPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoding waits for a later step, which would never come if sampling waited for it."""
+    later = threading.Event()
+    decode, features = pipeline.tokenizer.decode, pipeline.transformer.features
+    sampled = 0
+
+    def slow_decode(*arguments: Any) -> torch.Tensor:
+        assert later.wait(60)
+        return decode(*arguments)
+
+    def counted(*arguments: Any, **named: Any) -> torch.Tensor:
+        nonlocal sampled
+        sampled += 1
+        if sampled > 32:
+            later.set()
+        return features(*arguments, **named)
+
+    monkeypatch.setattr(pipeline.tokenizer, "decode", slow_decode)
+    monkeypatch.setattr(pipeline.transformer, "features", counted)
+    steps = list(pipeline.stream("door-open"))
+    first = next(step for step in steps if step.new_frames is not None)
+    assert first.index == 30, "a frame is told with the step that completed it"
+
+
+def test_a_stop_drops_what_was_sampled_while_a_frame_was_decoded(
+    pipeline: VideoPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+    decode = pipeline.tokenizer.decode
+
+    def stopped_decode(*arguments: Any) -> torch.Tensor:
+        stop.set()
+        return decode(*arguments)
+
+    monkeypatch.setattr(pipeline.tokenizer, "decode", stopped_decode)
+    run = pipeline.stream("door-open", stop=stop)
+    steps = list(run)
+    result = run.generation()
+    assert result.steps == len(steps)
+    assert len(result.frames_THWC) == max(0, 4 * len(result.tokens_thw) - 3)
+    assert not result.is_complete
 
 
 def test_steps_tell_every_token_and_its_place(pipeline: VideoPipeline) -> None:

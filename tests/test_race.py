@@ -69,8 +69,8 @@ def expect_times(runner: Runner, known: int, new: int) -> None:
     made = np.concatenate(runner.places)
     assert sorted(made) == list(range(1280 - len(made), 1280))
     timings = runner.generation.timings
-    parts = runner.sampling_s + timings["tokenize_s"] + timings["detokenize_s"]
-    assert runner.sampling_s < parts <= runner.end_to_end_s
+    assert 0 < runner.sampling_s + timings["tokenize_s"] < runner.end_to_end_s
+    assert timings["detokenize_s"] < runner.end_to_end_s
 
 
 def test_every_step_and_frame_has_its_time(pipeline: VideoPipeline, watched: Watched) -> None:
