@@ -27,6 +27,7 @@ PRESETS: dict[str, tuple[int, float, float, float]] = {
     "Fast": (2_000, 0.9, 1.0, 1.0),
     "Balanced": (2_000, 0.9, 0.9, 1.5),
     "Paper": (16_000, 0.9, 1.0, 1.0),
+    "Photograph": (16_000, 0.9, 0.4, 1.0),
 }
 
 
@@ -67,6 +68,14 @@ def favourite(start: Start, names: tuple[str, ...]) -> str:
     """The action a start suggests: a robot's for none, a camera move for a picture."""
     wanted = _FAVOURITES[start]
     return wanted if wanted in names else names[0] if names and start == "action" else ""
+
+
+def suited_temperature(start: Start, now: float) -> float:
+    """A picture keeps its shape longer at a low temperature; one that somebody chose stays."""
+    paper, picture = PRESETS["Paper"][2], PRESETS["Photograph"][2]
+    if now not in (paper, picture):
+        return now
+    return picture if start == "frame" else paper
 
 
 def action_choices(names: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -51,7 +51,11 @@ class GeneratePage:
             self.picture = uploads.picture_upload(
                 "First frame", "picture", "The first frame you chose"
             )
-            gr.Markdown("Its middle square is used, at 128 px.", elem_classes="quiet")
+            gr.Markdown(
+                "Its middle square is used, at 128 px. The temperature is lowered, under Sampling:"
+                " pictures keep their shape longer so.",
+                elem_classes="quiet",
+            )
             self.pictures = self._examples("frame", "Photographs to try")
         with gr.Column(visible=False) as self.clip_box:
             self.clip = uploads.clip_upload("Clip to continue", "clip")

@@ -67,7 +67,10 @@ class GenerateTab:
         wire_uploads(page)
         page.model.input(self.announce, page.model, page.facts, **LIGHT)
         page.model.input(self.change_model, page.model, [page.facts, page.action], **OWN)
-        page.start.input(self.suggest_action, [page.model, page.start], page.action, **LIGHT)
+        page.start.input(
+            self.suggest, [page.model, page.start, page.temperature],
+            [page.action, page.temperature], **LIGHT,
+        )  # fmt: skip
         cut = [page.model, page.block, page.follower.job_id]
         page.block.change(self.show_cut, cut, page.preview, **LIGHT)
         for name, button in page.presets.items():
@@ -202,9 +205,10 @@ class GenerateTab:
             return gr.Radio(choices=choices)
         return gr.Radio(choices=choices, value=controls.preset_block("Paper", steps))
 
-    def suggest_action(self, model: str, start: Start) -> str:
-        """An action that suits the start."""
-        return controls.favourite(start, controls.action_names(self.session, model))
+    def suggest(self, model: str, start: Start, temperature: float) -> tuple[str, float]:
+        """Action and temperature that suit the start."""
+        action = controls.favourite(start, controls.action_names(self.session, model))
+        return action, controls.suited_temperature(start, temperature)
 
     def show_cut(self, model: str, block: str, job_id: str) -> Any:
         """The empty grid, cut by the chosen block; left alone while a run is shown there."""

@@ -166,6 +166,12 @@ def test_choices_say_steps_and_saving(studio: tuple[Session, FakePipeline]) -> N
     assert controls.favourite("frame", ACTIONS) == "pan-left"
 
 
+def test_a_picture_lowers_the_temperature_unless_somebody_chose_one() -> None:
+    assert controls.suited_temperature("frame", 1.0) == 0.4
+    assert controls.suited_temperature("action", 0.4) == 1.0
+    assert controls.suited_temperature("frame", 0.75) == 0.75
+
+
 def test_video_grid() -> None:
     assert [video_grid((5, 16, 16), n)[0] for n in (17, 33, 65)] == [5, 9, 17]
 
