@@ -18,7 +18,7 @@ _VARYING = {"date", "command", "done", "baselines", "rows", "curves"}
 
 
 def earlier(out: Path, report: Report) -> Report | None:
-    """What an earlier run of the same settings has left, if there is any.
+    """What an earlier run of the same settings has left, if there is any, with this run's command.
 
     Raises ValueError for a file that is something else: it is not overwritten.
     """
@@ -33,7 +33,7 @@ def earlier(out: Path, report: Report) -> Report | None:
             raise ValueError(
                 f"{out.name} is there, of another {key}; move it away or name another with --out"
             )
-    return dict(found)
+    return {**found, "command": report["command"]}
 
 
 def remaining(report: Report, units: Iterable[str]) -> list[str]:

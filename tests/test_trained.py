@@ -117,8 +117,10 @@ def test_arms_are_trained_once_and_seeds_are_added(
     assert [row["step"] for row in curves if row["arm"] == goes_on["arm"]] == [6, 8]
     assert [row["step"] for row in curves if row["arm"] == alone["arm"]] == [2, 4, 6, 8]
 
+    monkeypatch.setattr("sys.argv", ["nbp_core", *command, "--seeds", "2"])
     assert main([*command, "--seeds", "2"]) == 0
     assert len(trained) == 8
+    assert read_result(out).command.endswith("--seeds 2")
     assert read_result(out).rows[:3] == first.rows
     assert [row["seed"] for row in read_result(out).rows] == [0, 0, 0, 1, 1, 1]
     out.unlink()
