@@ -33,8 +33,9 @@ RESULTS_CSS: Final = """
 .results .here { color: #1d4ed8; font-weight: 700; }
 .dark .results .paper { color: #fdba74; }
 .dark .results .here { color: #93c5fd; }
-.results pre { overflow-x: auto; font-family: var(--font-mono); font-size: .85rem; margin: .2rem 0;
-  padding: .4rem .6rem; background: var(--background-fill-secondary); }
+.results pre { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--font-mono);
+  font-size: .85rem; margin: .2rem 0; padding: .4rem .6rem;
+  background: var(--background-fill-secondary); }
 .results code { font-family: var(--font-mono); font-size: .9em; overflow-wrap: anywhere; }
 .results summary { cursor: pointer; }
 .results .fault { color: #b91c1c; font-weight: 700; }

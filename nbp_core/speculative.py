@@ -108,9 +108,11 @@ class SpeculativeSampler:
                 yield state.settle(None, None)
             else:
                 state.began = time.perf_counter()
-                fed = draft_ids[:, step.start : step.stop]
+                # The first draft reads all there is so far: no step before it was its model's.
+                start = draft_cache.length
+                fed = draft_ids[:, start : step.stop]
                 features = self.model.features(
-                    fed, layout, start=step.start, cache=draft_cache, inputs=inputs
+                    fed, layout, start=start, cache=draft_cache, inputs=inputs
                 )
                 logits = self.model.video_logits(features[0, -(step.last - step.first) :])
                 q_SV = filtered_probs(logits, self.sampling)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from scipy.stats import chisquare
 
+from nbp_core.attention import KVCache
 from nbp_core.config import SamplingConfig, Size3
 from nbp_core.drawing import filtered_probs
 from nbp_core.sequences import sequence_layout
@@ -112,6 +114,28 @@ def test_greedy_decoding_is_that_of_next_token_prediction(known: int) -> None:
     assert tally.drafted == 8 * tally.drafts
     assert 0 <= tally.acceptance <= 1
     assert tally.verifications <= tally.tokens
+
+
+def test_nothing_is_read_that_was_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_transformer(transformer_config(grid=(2, 4, 4), block_shape=(1, 1, 4)))
+    tokens = torch.zeros(1, 2, 4, 4, dtype=torch.int64)
+    conditions = torch.full((1, 1), model.config.first_condition_id)
+
+    def clip() -> list[int]:
+        sampler = SpeculativeSampler(model, (1, 1, 4), 2, SAMPLING, rng())
+        steps = sampler.stream(tokens.clone(), 0, conditions)
+        return torch.cat([step.tokens_Bn[0] for step in steps]).tolist()
+
+    expected, allocate = clip(), KVCache.allocate
+
+    def unwritten(*shape: Any) -> KVCache:
+        cache = allocate(*shape)
+        cache.keys.fill_(torch.nan)
+        cache.values.fill_(torch.nan)
+        return cache
+
+    monkeypatch.setattr(KVCache, "allocate", unwritten)
+    assert clip() == expected
 
 
 def test_only_an_elastic_model_and_stretches_of_rows_can_draft(model: BlockTransformer) -> None:

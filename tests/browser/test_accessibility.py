@@ -20,7 +20,7 @@ READY = {
     "Compare": "#race-go",
     "Attention": "#attention-measured :text('Measured here')",
     "Tokenizer": "#tokenize",
-    "Blocks": "#blocks-paper-chart .legend",
+    "Blocks": "#blocks-stored-loss .legend",
     "Results": "#results-speed .legend",
     "Models": "#model-list article",
 }
