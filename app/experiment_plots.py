@@ -12,13 +12,10 @@ from typing import Final
 import plotly.graph_objects as go
 
 from app import trained_view
-from app.plots import chart_layout
+from app.plots import COLOURS, SYMBOLS, legend_below
 from nbp_core.results import ResultFile, Row
 
-_COLOURS: Final = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#F0E442",
-)  # fmt: skip
-_SYMBOLS: Final = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "pentagon")
+HEIGHT: Final = 400
 _DIVERSITY: Final = (
     "difference between clips of one start",
     "difference between clips of an action",
@@ -104,12 +101,12 @@ def ways_chart(result: ResultFile, metric: str, diversity: str) -> go.Figure:
             mode="markers",
             marker={
                 "size": 12,
-                "color": _COLOURS[index % len(_COLOURS)],
-                "symbol": _SYMBOLS[(index + index // len(_COLOURS)) % len(_SYMBOLS)],
+                "color": COLOURS[index % len(COLOURS)],
+                "symbol": SYMBOLS[(index + index // len(COLOURS)) % len(SYMBOLS)],
             },
             hovertemplate=f"{name}<br>%{{y:.4g}} at diversity %{{x:.4g}}<extra></extra>",
         )
-    figure.update_layout(**_layout(f"{diversity}, grey levels", metric))
+    figure.update_layout(**legend_below(f"{diversity}, grey levels", metric, HEIGHT))
     return figure
 
 
@@ -118,13 +115,13 @@ def bars_chart(result: ResultFile, metric: str) -> go.Figure:
     values = _by_clips(result, metric)
     figure = go.Figure()
     figure.add_bar(
-        x=list(values), y=list(values.values()), marker={"color": _COLOURS[0]}, name=metric,
+        x=list(values), y=list(values.values()), marker={"color": COLOURS[0]}, name=metric,
         hovertemplate="%{x}: %{y:.4g}<extra></extra>",
     )  # fmt: skip
     unit = next(
         (row["unit"] for row in result.rows if row["metric"] == metric and "unit" in row), ""
     )
-    figure.update_layout(**_layout("", f"{metric}, {unit}" if unit else metric))
+    figure.update_layout(**legend_below("", f"{metric}, {unit}" if unit else metric, HEIGHT))
     figure.update_layout(showlegend=False, yaxis={"rangemode": "tozero"})
     return figure
 
@@ -142,13 +139,13 @@ def blocks_chart(result: ResultFile, metric: str) -> go.Figure:
                 name=name,
                 mode="markers",
                 marker={
-                    "color": _COLOURS[0],
+                    "color": COLOURS[0],
                     "size": 12,
                     "symbol": "circle" if is_trained else "circle-open",
                 },
                 hovertemplate="%{x}: %{y:.4g}<extra></extra>",
             )
-    figure.update_layout(**_layout("block shape", metric))
+    figure.update_layout(**legend_below("block shape", metric, HEIGHT))
     figure.update_xaxes(
         type="category", categoryorder="array", categoryarray=[row["block"] for row in rows]
     )
@@ -173,8 +170,8 @@ def windows_chart(result: ResultFile, metric: str) -> go.Figure:
                 y=[row[metric] for row in made],
                 name=block,
                 mode="lines+markers",
-                line={"color": _COLOURS[index % len(_COLOURS)]},
-                marker={"symbol": _SYMBOLS[index % len(_SYMBOLS)], "size": 8},
+                line={"color": COLOURS[index % len(COLOURS)]},
+                marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
                 hovertemplate="window %{x}: %{y:.4g}<extra>" + block + "</extra>",
             )
     real = [row[metric] for row in result.rows if row.get("of") == "real clips" and metric in row]
@@ -185,7 +182,7 @@ def windows_chart(result: ResultFile, metric: str) -> go.Figure:
             line={"color": "#999999", "dash": "dash"}, hoverinfo="name+y",
         )  # fmt: skip
     words = "window of 17 frames (tokenizer alone: times coded)"
-    figure.update_layout(**_layout(words, metric))
+    figure.update_layout(**legend_below(words, metric, HEIGHT))
     return figure
 
 
@@ -201,11 +198,12 @@ def attention_chart(result: ResultFile) -> go.Figure:
             x=[row.get(part) for row in rows],
             name=part,
             orientation="h",
-            marker={"color": _COLOURS[index % len(_COLOURS)], "line": {"width": 0}},
+            marker={"color": COLOURS[index % len(COLOURS)], "line": {"width": 0}},
             hovertemplate="%{x:.1%}<extra>" + part + "</extra>",
         )
-    layout = _layout("share of a query's attention, mean over clips and queries", "")
-    figure.update_layout(**{**layout, "height": 160 + 22 * len(rows)}, barmode="stack", bargap=0.15)
+    words = "share of a query's attention, mean over clips and queries"
+    layout = legend_below(words, "", 160 + 22 * len(rows))
+    figure.update_layout(**layout, barmode="stack", bargap=0.15)
     figure.update_xaxes(tickformat=".0%", range=[0, 1])
     return figure
 
@@ -221,14 +219,3 @@ _CHARTS: Final[dict[str, Callable[[ResultFile], dict[str, Chart]]]] = {
 
 def _head_words(row: Row) -> str:
     return EVEN if not row["layer"] else f"layer {row['layer']}, head {row['head']}"
-
-
-def _layout(x: str, y: str) -> dict[str, object]:
-    layout = chart_layout(x, y)
-    return layout | {
-        "height": 400,
-        "margin": {"l": 60, "r": 12, "t": 12, "b": 48},
-        "showlegend": True,
-        "legend": {"orientation": "h", "y": -0.2, "x": 0},
-        "yaxis": {**layout["yaxis"], "rangemode": "normal"},
-    }

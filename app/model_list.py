@@ -105,7 +105,7 @@ def _untrained(session: Session) -> str:
     from nbp_core.catalogue import transformer_bytes
     from nbp_core.device import choose_device, free_bytes
     from nbp_core.presets import PAPER_PRESETS
-    from nbp_core.speed_only import num_parameters
+    from nbp_core.speed_only import preset_parameters
 
     offered = session.speed_only_names()
     if not offered:
@@ -114,9 +114,9 @@ def _untrained(session: Session) -> str:
     free, item = free_bytes(device), 2 if device == "cuda" else 4
     rows = []
     for name in offered:
-        config = PAPER_PRESETS[SPEED_ONLY[name]]
-        count = num_parameters(config)
-        need = transformer_bytes(config, count, item)
+        preset = SPEED_ONLY[name]
+        count = preset_parameters(preset)
+        need = transformer_bytes(PAPER_PRESETS[preset], count, item)
         fits = "fits" if need < free else "does not fit"
         rows.append(
             f"<dt>{escape(name)}</dt><dd>{count / 1e6:,.0f} million parameters in the paper's"

@@ -11,6 +11,10 @@ import plotly.graph_objects as go
 # Okabe and Ito's colours, told apart by colour-blind readers.
 _PHASE_COLOURS = {"prefill": "#D55E00", "token": "#56B4E9", "block": "#0072B2"}
 _PHASE_NAMES = {"prefill": "prefill", "token": "token by token", "block": "block by block"}
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#F0E442",
+)  # fmt: skip
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "pentagon")
 _NO_FILL = "rgba(0,0,0,0)"
 _GRID = "rgba(128,128,128,0.25)"
 
@@ -61,4 +65,16 @@ def chart_layout(x_title: str, y_title: str) -> dict[str, Any]:
         "legend": {"orientation": "h", "y": 1.14, "x": 0},
         "xaxis": {**axis, "title": {"text": x_title}},
         "yaxis": {**axis, "title": {"text": y_title}, "rangemode": "tozero"},
+    }
+
+
+def legend_below(x_title: str, y_title: str, height: int) -> dict[str, Any]:
+    """A chart of the Results tab: many names below it, the second axis from the least value."""
+    layout = chart_layout(x_title, y_title)
+    return layout | {
+        "height": height,
+        "margin": {"l": 60, "r": 12, "t": 12, "b": 48},
+        "showlegend": True,
+        "legend": {"orientation": "h", "y": -0.2, "x": 0},
+        "yaxis": {**layout["yaxis"], "rangemode": "normal"},
     }

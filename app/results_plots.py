@@ -7,14 +7,13 @@ from statistics import median
 
 import plotly.graph_objects as go
 
-from app.plots import chart_layout
+from app.plots import COLOURS, SYMBOLS, legend_below
 from nbp_core import paper
 from nbp_core.config import format_block_shape, parse_block_shape
 from nbp_core.results import Curve, Value
 
 _PAPER, _HERE = "#D55E00", "#0072B2"
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
-_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
+HEIGHT = 360
 MAX_POINTS = 300
 """Points of a noisy curve: each is the median of as many steps as that takes."""
 
@@ -42,7 +41,9 @@ def speed_chart(here: Mapping[tuple[str, str], tuple[float, Value]]) -> go.Figur
                     marker={"color": colour, "pattern": {"shape": pattern}},
                     hovertemplate="%{x}: %{y:.3g} frames/s<extra>" + name + "</extra>",
                 )
-    figure.update_layout(**_layout("model size", "frames a second"), barmode="group", bargap=0.25)
+    figure.update_layout(
+        **legend_below("model size", "frames a second", HEIGHT), barmode="group", bargap=0.25
+    )
     figure.update_yaxes(type="log", dtick=1)
     return figure
 
@@ -79,11 +80,11 @@ def training_chart(curve: Curve, group: str) -> go.Figure:
             y=values,
             name=name,
             mode="lines+markers" if is_validation else "lines",
-            line={"color": _COLOURS[index % len(_COLOURS)], "width": 2 if is_validation else 1},
-            marker={"symbol": _SYMBOLS[index % len(_SYMBOLS)], "size": 8},
+            line={"color": COLOURS[index % len(COLOURS)], "width": 2 if is_validation else 1},
+            marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
             hovertemplate="step %{x}: %{y:.4g}<extra>" + name + "</extra>",
         )
-    figure.update_layout(**_layout("step", group))
+    figure.update_layout(**legend_below("step", group, HEIGHT))
     return figure
 
 
@@ -91,14 +92,3 @@ def _thin(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     size = -(-len(points) // MAX_POINTS)
     parts = [points[start : start + size] for start in range(0, len(points), size)]
     return [(part[-1][0], median(value for _, value in part)) for part in parts]
-
-
-def _layout(x: str, y: str) -> dict[str, object]:
-    layout = chart_layout(x, y)
-    return layout | {
-        "height": 360,
-        "margin": {"l": 60, "r": 12, "t": 12, "b": 48},
-        "showlegend": True,
-        "legend": {"orientation": "h", "y": -0.2, "x": 0},
-        "yaxis": {**layout["yaxis"], "rangemode": "normal"},
-    }

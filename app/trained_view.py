@@ -14,7 +14,7 @@ from typing import Final
 
 import plotly.graph_objects as go
 
-from app.plots import chart_layout
+from app.plots import legend_below
 from app.results_view import HERE_MARK, PAPER_MARK, number, provenance, source, table
 from nbp_core import paper
 from nbp_core.config import format_block_shape
@@ -28,6 +28,7 @@ _PAPERS: Final[dict[str, paper.PaperTable[paper.BlockRow]]] = {
     "pretrained": paper.CONTINUED,
 }
 _COLOURS: Final = ("#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#999999", "#000000")
+HEIGHT: Final = 380
 _DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
 
 
@@ -64,14 +65,12 @@ def chart(file: ResultFile, which: str) -> go.Figure:
     figure = go.Figure()
     if which == CHARTS[0]:
         _ends(figure, file)
-        layout = chart_layout("model, blocks it is measured in", "nats a token, after frame 1")
+        titles = "model, blocks it is measured in", "nats a token, after frame 1"
     else:
         _curves(figure, file)
-        layout = chart_layout("step", "validation loss, nats a token")
-    layout |= {"height": 380, "margin": {"l": 60, "r": 12, "t": 12, "b": 96}, "showlegend": True}
-    layout["legend"] = {"orientation": "h", "y": -0.35, "x": 0}
-    layout["yaxis"] = {**layout["yaxis"], "rangemode": "normal"}
-    figure.update_layout(**layout)
+        titles = "step", "validation loss, nats a token"
+    figure.update_layout(**legend_below(*titles, HEIGHT))
+    figure.update_layout(margin={"b": 96}, legend={"y": -0.35})
     return figure
 
 

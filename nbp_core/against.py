@@ -21,7 +21,8 @@ from nbp_core.config import TransformerConfig
 from nbp_core.packed import WeightFormat, compute_dtype
 from nbp_core.presets import ELASTIC_SIZES, HEAD_WIDTH, PAPER_PRESETS
 from nbp_core.sequences import sequence_layout
-from nbp_core.speed_only import num_parameters, random_transformer
+from nbp_core.speed_only import random_transformer
+from nbp_core.transformer import num_parameters
 
 KNOWN_TOKENS = 512
 _TOKENS = replace(PAPER_PRESETS["XL"], block_shape=(1, 1, 1))

@@ -19,8 +19,6 @@ from nbp_core.second_look import SecondLookSampler
 from nbp_core.sequences import DecodeStep, SequenceLayout
 from nbp_core.transformer import BlockTransformer
 
-CANDIDATES = 4
-
 
 def sampler_of(
     model: BlockTransformer,
@@ -68,7 +66,7 @@ class BestBlockSampler(Sampler):
     ) -> Iterator[TokenStep]:
         """As Sampler.stream; same number of steps."""
         layout, model = self.layout, self.model
-        candidates = int(self.sampling.strength or CANDIDATES)
+        candidates = int(self.sampling.method_strength)
         ids_RL = layout.input_ids(tokens_Bthw, conditions_BP).repeat_interleave(candidates, 0)
         if null_conditions_BP is not None:
             nulls = null_conditions_BP.repeat_interleave(candidates, 0)

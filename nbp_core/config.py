@@ -24,12 +24,12 @@ CLIP_FPS = 8
 METHODS = ("paper", "entropy", "shared-noise", "neighbours", "best-block", "second-look")
 """Ways to draw the tokens of a block: drawing.py, best_block.py, second_look.py."""
 STRENGTHS = {
-    "entropy": (0.0, 10.0, False),
-    "neighbours": (1.0, 16.0, True),
-    "best-block": (1.0, 16.0, True),
-    "second-look": (0.0, 1.0, False),
+    "entropy": (0.0, 10.0, 1.0, False),
+    "neighbours": (1.0, 16.0, 2.0, True),
+    "best-block": (1.0, 16.0, 4.0, True),
+    "second-look": (0.0, 1.0, 0.5, False),
 }
-"""Of a method whose strength can be chosen: the least, the most, and whether it is whole."""
+"""Of a method whose strength can be chosen: the least, the most, its own, whether it is whole."""
 
 # The six block shapes of the paper's figures 6 and 7, and the five of its table 3.
 FIGURE6_SHAPES: tuple[Size3, ...] = (
@@ -245,6 +245,11 @@ class SamplingConfig(JsonConfig):
     """Of a method that has one: the scale of `entropy`, levels a cell has of `neighbours`,
     candidates of `best-block`, share drawn again of `second-look`; None is the method's own."""
 
+    @property
+    def method_strength(self) -> float:
+        """The strength chosen, else the method's own; of a method that has one."""
+        return STRENGTHS[self.method][2] if self.strength is None else self.strength
+
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
@@ -266,7 +271,7 @@ class SamplingConfig(JsonConfig):
     def _check_strength(self, strength: float) -> None:
         if self.method not in STRENGTHS:
             raise ValueError(f"method {self.method!r} has no strength to choose")
-        least, most, is_whole = STRENGTHS[self.method]
+        least, most, _, is_whole = STRENGTHS[self.method]
         if not least <= strength <= most or (is_whole and strength % 1):
             kind = "a whole number" if is_whole else "a number"
             raise ValueError(

@@ -29,7 +29,7 @@ from nbp_core.pipeline import VideoPipeline
 from nbp_core.sampler import Sampler, TokenStep
 from nbp_core.sequences import sequence_layout
 from nbp_core.tokenizer import VideoTokenizer
-from nbp_core.transformer import BlockTransformer
+from nbp_core.transformer import BlockTransformer, num_parameters
 from nbp_core.video import write_video
 
 PACKAGES = ("torch", "gradio", "numpy", "opencv-python-headless", "imageio-ffmpeg", "safetensors")
@@ -140,15 +140,11 @@ def _described(folder: Path, expected: int, num_bytes: int, device: str) -> Mode
     )
 
 
-def _num_parameters(model: torch.nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
 def _test_tokenizer(folder: Path, device: str) -> ModelTest:
     """One frame to tokens and back."""
     config = load_config(folder, TokenizerConfig)
     with torch.device("meta"):
-        expected = _num_parameters(VideoTokenizer(config))
+        expected = sum(p.numel() for p in VideoTokenizer(config).parameters())
     test = _described(folder, expected, 4 * expected, device)
     began = time.perf_counter()
     model = VideoTokenizer.from_pretrained(folder, device=device)
@@ -166,8 +162,7 @@ def _test_tokenizer(folder: Path, device: str) -> ModelTest:
 def _test_transformer(folder: Path, device: str) -> ModelTest:
     """A few decode steps after one latent frame of arbitrary tokens."""
     config = load_config(folder, TransformerConfig)
-    with torch.device("meta"):
-        expected = _num_parameters(BlockTransformer(config))
+    expected = num_parameters(config)
     weights = choose_format(device)
     layout = sequence_layout(config)
     cache = 2 * config.num_layers * config.width * layout.length

@@ -17,12 +17,11 @@ from nbp_core.sampling import Scratch, filter_top_k, filter_top_p, sample
 
 Draw = Callable[[Tensor, Tensor], Tensor]
 
-ENTROPY_BASE, ENTROPY_SCALE = 0.8, 1.0
-"""Temperature falls by the base to the power of (scale / entropy in nats): by a fifth at 1 nat, by
-nine tenths at 0.1."""
+ENTROPY_BASE = 0.8
+"""Temperature falls by the base to the power of (scale / entropy in nats): at scale 1 by a fifth at
+1 nat, by nine tenths at 0.1."""
 LEAST_SHARE = 1e-3
 """Of the temperature: by then a token is certain, and less would divide logits by nothing."""
-CELL_SIDE = 2
 UNFILTERED = SamplingConfig(top_k=2**31, top_p=1.0)
 
 
@@ -57,7 +56,7 @@ def entropy(logits: Tensor) -> Tensor:
     return -(log_probs.exp() * log_probs).sum(-1)
 
 
-def entropy_temperature(logits: Tensor, scale: float = ENTROPY_SCALE) -> Tensor:
+def entropy_temperature(logits: Tensor, scale: float) -> Tensor:
     """(..., 1), the share of the temperature that a distribution keeps: EDT (arXiv 2403.14541).
 
     The surer the model is, the less it is left to chance; a sure token is never changed.
@@ -70,8 +69,8 @@ def _by_entropy(logits: Tensor, config: SamplingConfig, rng: torch.Generator) ->
     if config.temperature == 0:
         return logits.argmax(-1)
     scaled = logits.float() / config.temperature
-    scale = ENTROPY_SCALE if config.strength is None else config.strength
-    return sample(scaled / entropy_temperature(scaled, scale) * config.temperature, config, rng)
+    shares = entropy_temperature(scaled, config.method_strength)
+    return sample(scaled / shares * config.temperature, config, rng)
 
 
 class SharedNoise:
@@ -111,7 +110,7 @@ class Neighbours:
     ) -> None:
         self._config = config
         self._rng = rng
-        self.cells_V = cells(levels, int(config.strength or CELL_SIDE))
+        self.cells_V = cells(levels, int(config.method_strength))
 
     def __call__(self, logits_BSV: Tensor, places_S: Tensor) -> Tensor:
         probs = filtered_probs(logits_BSV, self._config).flatten(0, 1)
@@ -122,7 +121,7 @@ class Neighbours:
         return inside.argmax(-1).view(logits_BSV.shape[:2])
 
 
-def cells(levels: tuple[int, ...], side: int = CELL_SIDE) -> Tensor:
+def cells(levels: tuple[int, ...], side: int) -> Tensor:
     """(V,) the cell of each code: `side` neighbouring levels of every channel."""
     codes = torch.arange(math.prod(levels))
     cell, size, basis = torch.zeros_like(codes), 1, 1

@@ -38,9 +38,9 @@ from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.reconstruction import Reconstruction, reconstruct
 from nbp_core.run import GenerationRun, RunRequest, Tokenizer
 from nbp_core.sequences import sequence_layout
-from nbp_core.speed_only import SpeedOnlyTokenizer, num_parameters, random_transformer
+from nbp_core.speed_only import SpeedOnlyTokenizer, random_transformer
 from nbp_core.tokenizer import VideoTokenizer
-from nbp_core.transformer import BlockTransformer
+from nbp_core.transformer import BlockTransformer, num_parameters
 from nbp_core.video import crop_resize
 
 MANIFEST_FORMAT = 1

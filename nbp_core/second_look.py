@@ -18,9 +18,6 @@ from nbp_core.sampler import Sampler
 from nbp_core.sampling import guide
 from nbp_core.sequences import DecodeStep, SequenceLayout
 
-SHARE = 0.5
-"""Of a block's tokens, how many are drawn again unless the sampling says otherwise."""
-
 
 @dataclass(frozen=True)
 class DraftLayout(SequenceLayout):
@@ -70,18 +67,13 @@ class SecondLookSampler(Sampler):
     first block's single tokens are seen once.
     """
 
-    @property
-    def _share(self) -> float:
-        strength = self.sampling.strength
-        return SHARE if strength is None else strength
-
     def _room(self) -> int:
         return self.layout.length + self.layout.blocks.block_len
 
     def _settle(
         self, tokens_BS: Tensor, logits_BSV: Tensor, step: DecodeStep, cache: KVCache
     ) -> Tensor:
-        is_masked = least_likely(logits_BSV, tokens_BS, self._share)
+        is_masked = least_likely(logits_BSV, tokens_BS, self.sampling.method_strength)
         if step.last - step.first == 1 or not is_masked.any():
             return tokens_BS
         size = self.layout.blocks.block_len

@@ -6,7 +6,6 @@ Pixels come from a small bundled tokenizer, since noise needs no good one, and e
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
 import cv2
 import numpy as np
@@ -18,9 +17,14 @@ from nbp_core.causal_conv import StreamState
 from nbp_core.config import ForeignTokenizerConfig, TransformerConfig
 from nbp_core.device import check_memory
 from nbp_core.packed import STORED, WeightFormat
-from nbp_core.presets import RANDOM_WEIGHTS, RELEASED_LEVELS
+from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS, RELEASED_LEVELS
 from nbp_core.tokenizer import VideoTokenizer
-from nbp_core.transformer import BlockTransformer
+from nbp_core.transformer import BlockTransformer, num_parameters
+
+
+def preset_parameters(preset: str) -> int:
+    """Parameters of one of the paper's sizes, counted without building it."""
+    return num_parameters(PAPER_PRESETS[preset])
 
 
 def random_transformer(
@@ -39,13 +43,6 @@ def random_transformer(
     for parameter in model.parameters():
         parameter.requires_grad_(False).uniform_(-0.035, 0.035, generator=rng)
     return model.eval().pack(weights)
-
-
-@cache
-def num_parameters(config: TransformerConfig) -> int:
-    """Parameters of a transformer, counted without building it."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in BlockTransformer(config).parameters())
 
 
 class SpeedOnlyTokenizer(torch.nn.Module):

@@ -212,7 +212,7 @@ def _row(workshop: Workshop, unit: Unit, seed: int) -> dict[str, Any]:
         row |= arm_figures.difference_figures(losses(unit), losses(unit.against))
     folder = arm_model(run_folder, unit.arm, scale, seed)
     pipeline = VideoPipeline.from_pretrained(folder, device=workshop.device)
-    row["parameters"] = sum(p.numel() for p in pipeline.transformer.parameters())
+    row["parameters"] = pipeline.num_parameters
     return row | _clip_figures(workshop, unit, pipeline)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Self, cast
 
@@ -147,9 +148,8 @@ class BlockTransformer(nn.Module):
 
         Raises CheckpointError as from_pretrained does, ValueError for int8 where there is none.
         """
-        with torch.device("meta"):
-            shell = cls(load_config(Path(folder), TransformerConfig))
-        weights = choose_format(device, int8, sum(p.numel() for p in shell.parameters()))
+        count = num_parameters(load_config(Path(folder), TransformerConfig))
+        weights = choose_format(device, int8, count)
         return cls.from_pretrained(folder, device, STORED[weights]).pack(weights)
 
     @torch.no_grad()
@@ -258,3 +258,10 @@ class BlockTransformer(nn.Module):
         if key not in self._masks:
             self._masks[key] = Mask.of(layout.mask_LL[start:stop, :stop].to(device))
         return self._masks[key]
+
+
+@cache
+def num_parameters(config: TransformerConfig) -> int:
+    """Parameters of a transformer, counted without building it."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in BlockTransformer(config).parameters())

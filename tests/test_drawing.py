@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nbp_core.best_block import CANDIDATES, BestBlockSampler, confidence, sampler_of
+from nbp_core.best_block import BestBlockSampler, confidence, sampler_of
 from nbp_core.config import METHODS, SamplingConfig
 from nbp_core.drawing import SharedNoise, cells, drawing, entropy_temperature, filtered_probs
 from nbp_core.quantizer import FSQ
@@ -42,7 +42,7 @@ def test_the_filtered_distribution_is_what_the_paper_draws_from() -> None:
 
 def test_entropy_lowers_the_temperature_of_what_is_sure() -> None:
     sure, unsure = torch.tensor([8.0, 0, 0, 0]), torch.zeros(4)
-    keeps = entropy_temperature(torch.stack([sure, unsure])).squeeze(-1)
+    keeps = entropy_temperature(torch.stack([sure, unsure]), 1.0).squeeze(-1)
     assert keeps[1] == pytest.approx(0.8 ** (1 / torch.log(torch.tensor(4.0)).item()))
     assert keeps[0] < 0.01
     logits = torch.stack([sure, unsure]).expand(1, 5000, 2, 4).flatten(1, 2)
@@ -73,7 +73,7 @@ def test_shared_noise_repeats_over_time_and_differs_over_space() -> None:
 
 
 def test_cells_hold_neighbours_on_every_channel() -> None:
-    cells_V = cells(LEVELS)
+    cells_V = cells(LEVELS, 2)
     assert len(cells_V) == CODES
     assert int(cells_V.max()) + 1 == 3 * 2 * 2
     fsq = FSQ(LEVELS)
@@ -88,7 +88,7 @@ def test_neighbours_draw_the_cell_exactly_and_take_its_likeliest_code() -> None:
     tokens = drawing(config, rng(), LEVELS, 1)(
         logits.expand(1, 40_000, CODES), torch.zeros(40_000, dtype=torch.int64)
     )
-    cells_V, probs = cells(LEVELS), filtered_probs(logits, config)
+    cells_V, probs = cells(LEVELS, 2), filtered_probs(logits, config)
     expected = torch.zeros(12).index_add(0, cells_V, probs)
     torch.testing.assert_close(shares(cells_V[tokens], 12), expected, atol=0.01, rtol=0)
     for cell in set(cells_V[tokens].flatten().tolist()):
@@ -146,13 +146,14 @@ def test_the_best_block_is_the_one_after_which_the_model_is_surest(
 
     monkeypatch.setattr(BestBlockSampler, "_feed_back", spy)
     made = run(model, "best-block").view(2, 3, 16)
-    candidates = drawn[0].view(2, CANDIDATES, 16)
+    count = 4  # unless a strength is chosen
+    candidates = drawn[0].view(2, count, 16)
     layout = sequence_layout(model.config)
     for sample in range(2):
-        whole = made[sample].expand(CANDIDATES, -1, -1).clone()
+        whole = made[sample].expand(count, -1, -1).clone()
         whole[:, 1] = candidates[sample]
         first = model.config.first_condition_id + sample
-        ids = layout.input_ids(whole.view(-1, 3, 4, 4), torch.full((CANDIDATES, 1), first))
+        ids = layout.input_ids(whole.view(-1, 3, 4, 4), torch.full((count, 1), first))
         sure = confidence(model.video_logits(model.features(ids, layout)[:, -16:]))
         assert torch.equal(made[sample, 1], candidates[sample, sure.argmax()])
         assert sure.max() > sure.min()
