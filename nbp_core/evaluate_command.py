@@ -25,7 +25,7 @@ from nbp_core.device import choose_device, device_name
 from nbp_core.evaluation import Clips, Figure, fidelity_figures
 from nbp_core.judge import GENERATED, REAL, Judge, Tools, reconstruct_many
 from nbp_core.pipeline import VideoPipeline
-from nbp_core.train.camera_moves import PhotoClips
+from nbp_core.train.camera_moves import MAX_PACE, PhotoClips
 from nbp_core.train.data import load_clips, open_clips
 
 PHOTO_CLIPS = 40
@@ -183,7 +183,7 @@ def _given_clips(folder: Path) -> Clips:
 
 
 def _photo_figures(pipeline: VideoPipeline, folder: Path) -> list[Figure]:
-    moves = list(PhotoClips(folder, seed=1).draw_many(PHOTO_CLIPS))
+    moves = list(PhotoClips(folder, seed=1, max_pace=MAX_PACE).draw_many(PHOTO_CLIPS))
     photos = Clips(
         name="photographs",
         frames_NTHWC=np.stack([frames for frames, _ in moves]),

@@ -49,6 +49,14 @@ def test_the_camera_moves_so_the_picture_goes_the_other_way(
     assert abs(motion[1 - axis]) < 0.5
 
 
+def test_a_pan_goes_on_by_a_token_from_latent_frame_to_latent_frame(picture: np.ndarray) -> None:
+    frames = camera_move(picture, "pan-right", np.random.default_rng(2)).astype(int)
+    beside = np.abs(frames[4:, :, :-8] - frames[:-4, :, 8:])
+    assert beside.max() <= 2
+    faster = camera_move(picture, "pan-right", np.random.default_rng(2), pace=2).astype(int)
+    assert np.abs(faster[4:, :, :-16] - faster[:-4, :, 16:]).max() <= 2
+
+
 @pytest.mark.parametrize(("move", "sign"), [("zoom-in", 1), ("zoom-out", -1)])
 def test_a_zoom_goes_outwards_or_inwards(picture: np.ndarray, move: str, sign: int) -> None:
     motion = flow(camera_move(picture, move, np.random.default_rng(3)))
@@ -76,5 +84,8 @@ def test_photo_clips_are_drawn_from_the_rng_alone(picture: np.ndarray, tmp_path:
     first, second = (photos.draw(np.random.default_rng(7)) for _ in range(2))
     assert first[1] == second[1]
     assert np.array_equal(first[0], second[0])
+    paced = PhotoClips(tmp_path, max_pace=3).draw(np.random.default_rng(7))
+    assert paced[1] == first[1]
+    assert not np.array_equal(first[0], paced[0])
     moves = {photos.draw(np.random.default_rng(seed))[1] for seed in range(40)}
     assert moves == set(CAMERA_MOVES)

@@ -33,12 +33,15 @@ CAMERA_MOVES = (
     "turn-right",
 )
 
-PAN_TRAVEL = (0.25, 0.75)
-"""Way of a pan over the whole clip, in sides of the view."""
-ZOOM_RATIO = (1.3, 2.0)
+# At pace 1, over the whole clip. A pan then goes on by one token from latent frame to latent frame
+# (8 pixels in 4 frames): what it shows is tokens moved by a place, which a model can copy.
+PAN_TRAVEL = 0.25
+"""Way of a pan, in sides of the view."""
+ZOOM_RATIO = 1.3
 """Largest over smallest view of a zoom."""
-TURN_DEGREES = (15.0, 45.0)
-VIEW_SHARE = (0.6, 1.0)
+TURN_DEGREES = 15.0
+MAX_PACE = 3.0
+VIEW_SHARE = (0.4, 1.0)
 """Side of the view over the largest that fits the move into the picture."""
 
 _PICTURE_SIDE = 384
@@ -63,15 +66,16 @@ def camera_move(
     rng: np.random.Generator,
     num_frames: int = CLIP_FRAMES,
     side: int = CLIP_SIDE,
+    pace: float = 1.0,
 ) -> Frames:
-    """frames_THWC of one move at a random place and speed; never shows what is off the picture.
+    """frames_THWC of one move at a random place; never shows what is off the picture.
 
     Raises ValueError for a move that is not in CAMERA_MOVES.
     """
     if move not in CAMERA_MOVES:
         raise ValueError(f"camera move {move!r} is not one of {', '.join(CAMERA_MOVES)}")
     height, width = picture_HWC.shape[:2]
-    views = _plan(move, width, height, rng, num_frames)
+    views = _plan(move, width, height, rng, num_frames, pace)
     # Shrunk by area to about one pixel a sample, as warpAffine looks at a few pixels only.
     shrink = min(view.side for view in views) / side
     if shrink > 1:
@@ -82,7 +86,7 @@ def camera_move(
 
 
 def _plan(
-    move: str, width: int, height: int, rng: np.random.Generator, num_frames: int
+    move: str, width: int, height: int, rng: np.random.Generator, num_frames: int, pace: float
 ) -> list[_View]:
     """The view of each frame, at even speed from the first to the last."""
     kind, way = move.split("-")
@@ -90,7 +94,7 @@ def _plan(
     progress = np.linspace(0, 1, num_frames).tolist()
     if kind == "pan":
         dx, dy = _DIRECTIONS[way]
-        travel = rng.uniform(*PAN_TRAVEL)
+        travel = pace * PAN_TRAVEL
         side = share * min(width / (1 + travel * abs(dx)), height / (1 + travel * abs(dy)))
         x, y = _place(
             width, height, side * (1 + travel * abs(dx)), side * (1 + travel * abs(dy)), rng
@@ -100,12 +104,12 @@ def _plan(
             for p in progress
         ]
     if kind == "zoom":
-        ratio = rng.uniform(*ZOOM_RATIO)
+        ratio = ZOOM_RATIO**pace
         side = share * min(width, height)
         x, y = _place(width, height, side, side, rng)
         # A zoom looks even when each frame is the same ratio to the one before.
         return [_View(x, y, side * ratio ** -(p if way == "in" else 1 - p)) for p in progress]
-    roll = math.radians(rng.uniform(*TURN_DEGREES))
+    roll = math.radians(pace * TURN_DEGREES)
     reach = math.cos(roll) + math.sin(roll)
     side = share * min(width, height) / reach
     x, y = _place(width, height, side * reach, side * reach, rng)
@@ -149,16 +153,19 @@ def _shoot(picture_HWC: Frames, view: _View, scale_x: float, scale_y: float, sid
 class PhotoClips:
     """Draws clips of random camera moves over the pictures of a folder, kept small in memory.
 
+    A transformer learns one pace, since nothing in an action's name or a first frame could tell it
+    another; a tokenizer is shown all paces from 1 to `max_pace`.
     Raises MediaError when the folder has no picture or one that cannot be read.
     """
 
-    def __init__(self, folder: str | Path, seed: int = 0) -> None:
+    def __init__(self, folder: str | Path, seed: int = 0, max_pace: float = 1.0) -> None:
         folder = Path(folder)
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PICTURE_SUFFIXES)
         if not paths:
             raise MediaError(f"{folder.name} has no pictures (JPEG, PNG, WebP).")
         self.pictures = [_shrink(read_image(path)) for path in paths]
         self.seed = seed
+        self.max_pace = max_pace
         self.rng = np.random.default_rng(seed)
 
     def __len__(self) -> int:
@@ -175,13 +182,23 @@ class PhotoClips:
             yield from pool.map(lambda seed: self.draw(np.random.default_rng(seed)), seeds)
 
     def draw(self, rng: np.random.Generator | None = None) -> tuple[Frames, str]:
-        """(frames_THWC, name of the move) of a random picture, half of them mirrored first."""
+        """(frames_THWC, name of the move) of a random picture, made another one first."""
         rng = self.rng if rng is None else rng
-        picture_HWC = self.pictures[rng.integers(len(self.pictures))]
-        if rng.random() < 0.5:
-            picture_HWC = np.ascontiguousarray(picture_HWC[:, ::-1])
+        picture_HWC = _varied(self.pictures[rng.integers(len(self.pictures))], rng)
         move = CAMERA_MOVES[rng.integers(len(CAMERA_MOVES))]
-        return camera_move(picture_HWC, move, rng), move
+        pace = rng.uniform(1, self.max_pace)
+        return camera_move(picture_HWC, move, rng, pace=pace), move
+
+
+def _varied(picture_HWC: Frames, rng: np.random.Generator) -> Frames:
+    """Mirrored, on its side or with other colours: few pictures have to stand for many."""
+    if rng.random() < 0.5:
+        picture_HWC = picture_HWC[:, ::-1]
+    if rng.random() < 0.25:
+        picture_HWC = picture_HWC.swapaxes(0, 1)
+    if rng.random() < 0.5:
+        picture_HWC = picture_HWC[..., rng.permutation(3)]
+    return np.ascontiguousarray(picture_HWC)
 
 
 def _shrink(picture_HWC: Frames) -> Frames:

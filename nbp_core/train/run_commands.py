@@ -23,7 +23,7 @@ from nbp_core.cosmos import CosmosTokenizer, cosmos_sha256, is_cosmos
 from nbp_core.media_files import Frames
 from nbp_core.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
 from nbp_core.tokenizer import VideoTokenizer
-from nbp_core.train.camera_moves import CAMERA_MOVES, PhotoClips
+from nbp_core.train.camera_moves import CAMERA_MOVES, MAX_PACE, PhotoClips
 from nbp_core.train.data import Split, load_clips, open_clips
 from nbp_core.train.run_config import (
     TokenizerRun,
@@ -91,7 +91,11 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
         keep_run(run, args.run_folder)
         cache = args.run_folder / "frames"
         train, val = (load_clips(args.clips, split, cache).frames_NTHWC for split in SPLITS)
-    photos = None if args.photos is None else PhotoClips(args.photos).render(run.photo_clips)
+    photos = (
+        None
+        if args.photos is None
+        else PhotoClips(args.photos, max_pace=MAX_PACE).render(run.photo_clips)
+    )
     _show(
         train_tokenizer(
             run.model,

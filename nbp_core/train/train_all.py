@@ -24,7 +24,7 @@ from nbp_core.media_files import Frames
 from nbp_core.pipeline import VideoPipeline
 from nbp_core.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
 from nbp_core.tokenizer import VideoTokenizer
-from nbp_core.train.camera_moves import CAMERA_MOVES, PhotoClips
+from nbp_core.train.camera_moves import CAMERA_MOVES, MAX_PACE, PhotoClips
 from nbp_core.train.data import Split, load_clips, open_clips
 from nbp_core.train.tokens import PHOTO_LOOK, TokenSet, encode_clips
 from nbp_core.train.train_tokenizer import TokenizerRecipe, psnr, to_clip, train_tokenizer
@@ -123,7 +123,7 @@ def _tokenizer(
 ) -> Iterator[TrainStep]:
     photos = None
     if sources.photos is not None:
-        photos = PhotoClips(sources.photos).render(plan.tokenizer_photos)
+        photos = PhotoClips(sources.photos, max_pace=MAX_PACE).render(plan.tokenizer_photos)
     yield from train_tokenizer(
         TOKENIZER_PRESETS["nano"],
         plan.tokenizer_recipe,
