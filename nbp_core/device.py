@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 import torch
@@ -27,6 +29,20 @@ def device_name(device: str) -> str:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 faster than float32."""
     return device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+
+
+@contextmanager
+def one_thread(is_wanted: bool) -> Iterator[None]:
+    """Computes with one thread meanwhile, if that is wanted; other threads keep theirs."""
+    before = torch.get_num_threads()
+    if not is_wanted or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def free_bytes(device: str) -> int:

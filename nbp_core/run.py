@@ -92,7 +92,8 @@ class GenerationRun:
         self._latents: list[Tensor] = []
         self._tokenize_s = self._detokenize_s = 0.0
         self._per_step_s: list[float] = []
-        self._decoder = ThreadPoolExecutor(1, "decoder")
+        threads = torch.get_num_threads()
+        self._decoder = ThreadPoolExecutor(1, "decoder", torch.set_num_threads, (threads,))
         self._steps = self._advance_all()
 
     def __iter__(self) -> Iterator[BlockStep]:

@@ -16,10 +16,15 @@ from torch import Tensor
 
 from nbp_core.attention import KVCache
 from nbp_core.config import SamplingConfig
+from nbp_core.device import one_thread
 from nbp_core.drawing import drawing
+from nbp_core.packed import matrix_weights
 from nbp_core.sampling import guide
 from nbp_core.sequences import NO_TOKEN, DecodeStep, SequenceLayout
 from nbp_core.transformer import BlockTransformer
+
+FEW_PRODUCTS = 1.5e8
+"""Multiplications of a step that gains nothing from a second thread (docs/decisions/0009)."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Sampler:
         self.layout = layout
         self.sampling = sampling
         self._draw = drawing(sampling, rng, levels, math.prod(layout.blocks.grid[1:]))
+        self._num_weights = matrix_weights(model.layers)
 
     @torch.inference_mode()
     def stream(
@@ -85,15 +91,25 @@ class Sampler:
                 return
             began = time.perf_counter()
             new_BL = ids_BL[:, step.start : step.stop]
-            features = model.features(new_BL, layout, start=step.start, cache=cache, inputs=inputs)
-            logits = model.video_logits(features[:, -(step.last - step.first) :])
-            if null_conditions_BP is not None:
-                logits = guide(logits[:batch], logits[batch:], self.sampling.guidance_scale)
-            tokens = self._settle(self._draw(logits, self._places(step)), logits, step, cache)
+            with one_thread(self._is_small(new_BL)):
+                features = model.features(
+                    new_BL, layout, start=step.start, cache=cache, inputs=inputs
+                )
+                logits = model.video_logits(features[:, -(step.last - step.first) :])
+                if null_conditions_BP is not None:
+                    logits = guide(logits[:batch], logits[batch:], self.sampling.guidance_scale)
+                tokens = self._settle(self._draw(logits, self._places(step)), logits, step, cache)
             self._feed_back(ids_BL, tokens, step, position_of)
             synchronize(device)
             seconds = time.perf_counter() - began
             yield TokenStep(step.phase, tokens, step.first, seconds, cache.length, cache.num_bytes)
+
+    def _is_small(self, new_BL: Tensor) -> bool:
+        """Whether one thread computes a step as fast as all, and leaves the rest to the tokenizer.
+
+        A single row is bound by reading, which two threads do sooner.
+        """
+        return not new_BL.is_cuda and 1 < new_BL.numel() < FEW_PRODUCTS / self._num_weights
 
     def _room(self) -> int:
         """Positions that the cache must hold at once."""

@@ -1,0 +1,56 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from nbp_core import sampler
+from nbp_core.attention import KVCache
+from nbp_core.config import SamplingConfig, Size3
+from nbp_core.sampler import Sampler
+from nbp_core.sequences import DecodeStep, sequence_layout
+from nbp_core.transformer import BlockTransformer
+from tests.small_models import build_transformer, transformer_config
+
+
+class Watched(Sampler):
+    """Notes how many threads each step was computed with."""
+
+    threads: dict[int, set[int]]
+
+    def _settle(
+        self, tokens_BS: Tensor, logits_BSV: Tensor, step: DecodeStep, cache: KVCache
+    ) -> Tensor:
+        self.threads.setdefault(tokens_BS.shape[1], set()).add(torch.get_num_threads())
+        return tokens_BS
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def threads_by_block(model: BlockTransformer, shape: Size3) -> dict[int, set[int]]:
+    layout = sequence_layout(model.config, shape)
+    watched = Watched(model, layout, SamplingConfig(), torch.Generator())
+    watched.threads = {}
+    conditions = torch.full((1, model.config.prefix_len), model.config.first_condition_id)
+    tokens = torch.zeros((1, *layout.blocks.grid), dtype=torch.int64)
+    for _ in watched.stream(tokens, 0, conditions):
+        assert torch.get_num_threads() == 2
+    return watched.threads
+
+
+def test_small_blocks_take_one_thread_and_single_tokens_and_large_blocks_all(
+    two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build_transformer(transformer_config(grid=(2, 4, 4), block_shape=(1, 1, 4)))
+    weights = sum(p.numel() for p in model.layers.parameters() if p.ndim > 1)
+    monkeypatch.setattr(sampler, "FEW_PRODUCTS", 5 * weights)
+    rows, pairs = (threads_by_block(model, shape) for shape in ((1, 1, 4), (1, 2, 4)))
+    assert 2 in rows[1]
+    assert 2 in pairs[1]
+    assert (rows[4], pairs[8]) == ({1}, {2})
