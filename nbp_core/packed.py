@@ -147,7 +147,7 @@ def _pack_int8_vnni(rounded_OI: Tensor, scale_O: Tensor) -> Callable[[Tensor], T
 
     def multiply(x: Tensor) -> Tensor:
         # Unsigned around 128, the one kind of activations that has fast kernels everywhere.
-        levels = (x + 128.5).to(torch.uint8)
+        levels = x.add_(128.5).to(torch.uint8)
         out: Tensor = product(
             levels, 1.0, 128, packed, scale_O, zeros_O, None, 1.0, 0, torch.float32, "none", [], ""
         )
