@@ -6,9 +6,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from nbp_core.checkpoint import save_model
+from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.train import perceptual
 from nbp_core.train.adversarial import Critic
-from nbp_core.train.losses import stillness_loss
+from nbp_core.train.losses import flicker_loss, stillness_loss
 from nbp_core.train.train_tokenizer import TokenizerRecipe, train_tokenizer
 from tests.small_models import tokenizer_config
 from tests.test_trainer import train_config
@@ -32,6 +34,17 @@ def test_a_clip_all_in_motion_and_an_image_cost_nothing() -> None:
     bounded = torch.randn(1, 2, 2, 2, 5, generator=rng)
     assert stillness_loss(bounded, clip_BCTHW) == 0
     assert stillness_loss(bounded[:, :1], clip_BCTHW[:, :, :1]) == 0
+
+
+def test_flicker_counts_where_the_clip_stays_and_only_there() -> None:
+    clip_BCTHW = torch.full((1, 3, 5, 16, 16), 0.5)
+    clip_BCTHW[:, :, 2:, :8] = 0.9  # the upper half moves
+    output = clip_BCTHW.clone()
+    assert flicker_loss(output, clip_BCTHW) == 0
+    output[:, :, 2, 8:] += 0.1  # there and back: two of four changes
+    assert flicker_loss(output, clip_BCTHW) == pytest.approx(0.05)
+    output[:, :, 3, :8] += 0.5
+    assert flicker_loss(output, clip_BCTHW) == pytest.approx(0.05)
 
 
 def pictures(seed: int = 0) -> torch.Tensor:
@@ -103,3 +116,23 @@ def test_the_critic_starts_late_and_is_part_of_the_checkpoint(tmp_path: Path) ->
     for first, second in zip(whole, broken, strict=True):
         assert first["loss"] == second["loss"]
         assert first.get("critic") == second.get("critic")
+
+
+def test_a_decoder_alone_can_be_trained_and_tokens_stay(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 5, 32, 32, 3), dtype=np.uint8)
+    torch.manual_seed(0)
+    first = VideoTokenizer(tokenizer_config())
+    save_model(tmp_path / "first", "tokenizer", first.config, first.state_dict())
+    recipe = TokenizerRecipe(
+        num_validation_clips=1, crop=32, num_frames=5, flicker_weight=0.1, decoder_only=True
+    )
+    run = train_tokenizer(
+        first.config, recipe, train_config(2), tmp_path / "run", frames, frames, None,
+        start_from=tmp_path / "first",
+    )  # fmt: skip
+    assert len(list(run)) == 2
+    trained = VideoTokenizer.from_pretrained(tmp_path / "run" / "model").state_dict()
+    for name, value in first.state_dict().items():
+        same = torch.allclose(trained[name], value, rtol=1e-3, atol=1e-3)
+        assert same or name.startswith("decoder_layers"), name
+    assert any(not torch.equal(trained[n], v) for n, v in first.state_dict().items())

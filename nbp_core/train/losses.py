@@ -43,6 +43,16 @@ def spread_loss(latent_BthwD: Tensor) -> Tensor:
 STILL_RANGE = STILL_LEVELS / 255
 
 
+def flicker_loss(output_BCTHW: Tensor, clip_BCTHW: Tensor) -> Tensor:
+    """How far reconstructed pixels move from a frame to the next where the clip's stay; 0 if none
+    stays."""
+    moves_B1HW = (clip_BCTHW - clip_BCTHW[:, :, :1]).abs().amax((1, 2)).unsqueeze(1)
+    still_B11HW = (moves_B1HW <= STILL_RANGE).unsqueeze(2)
+    change = output_BCTHW.float().diff(dim=2).abs() * still_B11HW
+    count = still_B11HW.sum() * change.shape[1] * change.shape[2]
+    return change.sum() / count.clamp(min=1)
+
+
 def stillness_loss(bounded_BthwD: Tensor, clip_BCTHW: Tensor) -> Tensor:
     """How far, in FSQ levels, latents move from one latent frame to the next where no pixel moves.
 

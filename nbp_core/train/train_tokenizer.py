@@ -23,7 +23,7 @@ from nbp_core.json_config import JsonConfig
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.train.adversarial import Critic
 from nbp_core.train.crops import Crops, Frames
-from nbp_core.train.losses import reconstruction_loss, spread_loss, stillness_loss
+from nbp_core.train.losses import flicker_loss, reconstruction_loss, spread_loss, stillness_loss
 from nbp_core.train.perceptual import PerceptualLoss
 from nbp_core.train.task import Part, Task, compile_parts, spaced
 from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
@@ -47,6 +47,10 @@ class TokenizerRecipe(JsonConfig):
     still_weight: float = 0.1
     """Keeps the latents of what does not move from moving: without it a quarter of the tokens of
     still places changed from one latent frame to the next."""
+    flicker_weight: float = 0.0
+    """Keeps reconstructed pixels from moving where the clip's stay; 0 is off."""
+    decoder_only: bool = False
+    """Leaves the encoder, and so the tokens of every clip, as they are."""
     perceptual_weight: float = 0.0
     """Of the distance between MobileNetV2's features; 0 is off."""
     adversarial_weight: float = 0.0
@@ -88,6 +92,7 @@ class TokenizerTask(Task):
         self.model = model
         self.recipe = recipe
         self.device = next(model.parameters()).device
+        model.encoder_layers.requires_grad_(not recipe.decoder_only)
         self.crops = Crops(
             train_NTHWC,
             photos_NTHWC,
@@ -115,6 +120,7 @@ class TokenizerTask(Task):
         loss, mse = reconstruction_loss(output, clip, recipe.l1_weight)
         figures = {"psnr": -10 * torch.log10(mse)}
         terms = {
+            "flicker": (recipe.flicker_weight, flicker_loss(output, clip)),
             "spread": (recipe.spread_weight, spread_loss(latent)),
             "still": (
                 recipe.still_weight,
@@ -142,19 +148,23 @@ class TokenizerTask(Task):
             self.critic.load_state(state["critic"])
 
     def validate(self) -> dict[str, float]:
-        """PSNR (mean over clips), movement of still latents, and codes in use."""
+        """PSNR (mean over clips), movement of still latents and pixels, and codes in use."""
         model = self.model
-        values, still, used = [], [], torch.zeros(model.config.codebook_size, dtype=torch.bool)
+        values, still, flicker = [], [], []
+        used = torch.zeros(model.config.codebook_size, dtype=torch.bool)
         for frames in self.val_NTHWC:
             clip = to_clip(frames[None], self.device)
             latent = model.to_latent(clip)
             code = model.quantizer(latent)
             still.append(stillness_loss(model.quantizer.bound(latent), clip))
             used[model.quantizer.code_to_token(code).flatten().cpu()] = True
-            values.append(psnr(model.from_code(code).float(), clip))
+            output = model.from_code(code).float()
+            flicker.append(flicker_loss(output, clip))
+            values.append(psnr(output, clip))
         return {
             "psnr": float(torch.cat(values).mean()),
             "still": float(torch.stack(still).mean()),
+            "flicker": float(torch.stack(flicker).mean()),
             "codes_used": float(used.sum()),
         }
 
