@@ -12,6 +12,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nbp_core.checkpoint import load_config, load_weights
@@ -24,7 +25,7 @@ from nbp_core.train.compute import step_tflop
 from nbp_core.train.growth import grown
 from nbp_core.train.losses import token_loss
 from nbp_core.train.task import Part, Task, compile_parts, spaced
-from nbp_core.train.tokens import TokenSet
+from nbp_core.train.tokens import PHOTO_LOOK, TokenSet
 from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
 from nbp_core.transformer import BlockTransformer, Layer
 
@@ -46,6 +47,8 @@ class TransformerRecipe(JsonConfig):
     from the others of the block too (second_look.py). Without any, a model cannot look again."""
     look_weights: tuple[tuple[str, float], ...] = ()
     """Relative weight of clips by look; a look that is not named weighs 1."""
+    given_looks: tuple[str, ...] = (PHOTO_LOOK,)
+    """Looks of clips that nothing but a first frame starts: it is not learned to be made up."""
     num_validation_clips: int = 16
 
     def __post_init__(self) -> None:
@@ -97,6 +100,13 @@ class TransformerTask(Task):
         weights = dict(recipe.look_weights)
         of_clips = np.array([weights.get(look, 1.0) for look in train.looks])
         self.clip_weights = of_clips / of_clips.sum()
+        # Of single frames, those that are given teach nothing.
+        of_frames = of_clips * ~self._is_given(train, np.arange(len(train)))
+        self.frame_weights = of_frames / (of_frames.sum() or 1.0)
+
+    def _is_given(self, clips: TokenSet, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(B,), whether a clip's first frame is one that a generation is given."""
+        return np.isin([clips.looks[row] for row in rows], self.recipe.given_looks)
 
     def _condition_ids(self, tokens: TokenSet) -> Tensor | None:
         """Ids (N, P) of each clip's action, or None for a model without conditions."""
@@ -110,9 +120,12 @@ class TransformerTask(Task):
         shape = recipe.shapes[int(rng.choice(len(recipe.shapes), p=recipe.shape_shares))]
         early, late = np.array(recipe.early_lengths), np.array(recipe.late_lengths)
         lengths = early + progress * (late - early)
+        if not self.frame_weights.any():
+            lengths[0] = 0.0
         length = 1 + int(rng.choice(len(lengths), p=lengths / lengths.sum()))
         count = round(self.batch_size * config.grid[0] / length)
-        rows = rng.choice(len(self.train), count, p=self.clip_weights)
+        weights = self.clip_weights if length > 1 else self.frame_weights
+        rows = rng.choice(len(self.train), count, p=weights)
         dropped = rng.random(count) < recipe.condition_dropout
         layout = sequence_layout(config, shape, length)
         is_masked = None
@@ -123,23 +136,28 @@ class TransformerTask(Task):
         loss = self._clip_loss(
             self.train, self.train_ids, rows[part.own], layout, dropped[part.own], is_masked
         )
-        return loss * part.weight(count), {
+        return loss * self._weight(part, rows, layout), {
             "block_len": float(np.prod(shape)),
             "latent_frames": float(length),
             "tflop": step_tflop(self.model, layout, count),
         }
 
+    def _weight(self, part: Part, rows: NDArray[np.int64], layout: SequenceLayout) -> float:
+        """What turns a part's mean into its share of the mean over all tokens of the batch."""
+        rest = 1 - self._is_given(self.train, rows) / layout.blocks.grid[0]
+        return float(rest[part.own].sum() * part.count / rest.sum())
+
     def _clip_loss(
         self,
         clips: TokenSet,
         ids_NP: Tensor | None,
-        rows: np.ndarray,
+        rows: NDArray[np.int64],
         layout: SequenceLayout,
         dropped: np.ndarray | None = None,
         is_masked: np.ndarray | None = None,
     ) -> Tensor:
-        """Of the next block everywhere; of a DraftLayout, which has is_masked (B, S), also of what
-        is masked in the draft."""
+        """Of the next block everywhere, but for first frames that are given; of a DraftLayout,
+        which has is_masked (B, S), also of what is masked in the draft."""
         config = self.model.config
         tokens_Nthw = clips.tokens_Nthw[rows, : layout.blocks.grid[0]].astype(np.int64)
         tokens = torch.from_numpy(tokens_Nthw).to(self.device)
@@ -153,13 +171,14 @@ class TransformerTask(Task):
         # Conditions predict nothing; every later position predicts a video token.
         skip = layout.prefix_len
         targets = layout.targets(tokens)[:, skip:]
-        if is_masked is None:
-            features = self.model.features(ids, layout)[:, skip:]
-            return token_loss(self.model.video_logits(features), targets)
-        start = layout.length - is_masked.shape[1]
-        chosen = torch.from_numpy(is_masked).to(self.device)
-        ids = torch.cat([ids[:, :start], masked(ids[:, start:], chosen)], 1)
-        is_asked = torch.cat([chosen.new_ones(len(ids), start - skip), chosen], 1)
+        is_first_L = layout.target_L[skip:] < layout.blocks.num_tokens // layout.blocks.grid[0]
+        is_given_B = torch.from_numpy(self._is_given(clips, rows))
+        is_asked = ~(is_given_B[:, None] & is_first_L).to(self.device)
+        if is_masked is not None:
+            start = layout.length - is_masked.shape[1]
+            chosen = torch.from_numpy(is_masked).to(self.device)
+            ids = torch.cat([ids[:, :start], masked(ids[:, start:], chosen)], 1)
+            is_asked[:, start - skip :] &= chosen
         features = self.model.features(ids, layout)[:, skip:][is_asked]
         return token_loss(self.model.video_logits(features)[None], targets[is_asked][None])
 
