@@ -21,6 +21,8 @@ class KVCache:
     keys: Tensor
     values: Tensor
     length: int = 0
+    condition_B: Tensor | None = None
+    """What each sequence is conditioned on, for models whose every step depends on it."""
 
     @classmethod
     def allocate(

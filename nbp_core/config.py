@@ -176,6 +176,8 @@ class TransformerConfig(JsonConfig):
     rms_norm: bool = False
     swiglu: bool = False
     tied_head: bool = False
+    aimed: bool = False
+    """Whether queries look from a place moved as their condition says (positions.Aim)."""
     second_look: bool = False
     """Whether the model was trained to predict masked tokens of a draft too (second_look.py)."""
 
@@ -188,6 +190,8 @@ class TransformerConfig(JsonConfig):
             raise ValueError("RoPE over (t, h, w) needs the elastic layout's grid places")
         if self.rope and (self.width // self.num_heads) % 16:
             raise ValueError("RoPE over (t, h, w) needs a head width that is a multiple of 16")
+        if self.aimed and not (self.rope and self.prefix_len == 1):
+            raise ValueError("aimed queries need RoPE and one condition token")
 
     @property
     def num_special(self) -> int:

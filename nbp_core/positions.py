@@ -16,6 +16,18 @@ from torch import Tensor, nn
 from nbp_core.attention import Rotation
 from nbp_core.config import Size3
 
+AIM_SCALE = 30.0
+"""Places for a weight of one: what an optimiser moves in a step is little beside a place."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The places that positions must predict: their rotary angles (L, E), and where in the frame
+    they lie: (y, x, 1) from -1 to 1 around its middle, zeros in the prefix (L, 3)."""
+
+    angles_LE: Tensor
+    where_L3: Tensor
+
 
 @dataclass(frozen=True)
 class PositionInputs:
@@ -23,11 +35,15 @@ class PositionInputs:
 
     added_LD: Tensor
     rotation: Rotation | None
+    targets: Targets | None = None
 
     def cut(self, start: int, stop: int) -> PositionInputs:
         """Those of the positions [start, stop)."""
         rotation = None if self.rotation is None else self.rotation.cut(start, stop)
-        return PositionInputs(self.added_LD[start:stop], rotation)
+        targets = None
+        if self.targets is not None:
+            targets = Targets(self.targets.angles_LE[start:stop], self.targets.where_L3[start:stop])
+        return PositionInputs(self.added_LD[start:stop], rotation, targets)
 
 
 class GridEmbedding(nn.Module):
@@ -58,21 +74,74 @@ def rotary_table(grid: Size3, head_width: int) -> Tensor:
     """
     t, h, w = grid
     pairs = head_width // 2
-    shares = (pairs // 4, pairs * 3 // 8, pairs * 3 // 8)
     places = torch.cartesian_prod(torch.arange(t), torch.arange(h), torch.arange(w)).float()
     angles = [
-        places[:, axis, None] * torch.logspace(math.log2(math.pi / 2), -4, share, base=2.0)
-        for axis, share in enumerate(shares)
+        places[:, axis, None] * _frequencies(share) for axis, share in enumerate(_shares(pairs))
     ]
     half = torch.cat(angles, dim=1)
     return torch.cat([F.pad(half, (0, 0, 0, 1))] * 2, dim=1)
 
 
+def _shares(pairs: int) -> tuple[int, int, int]:
+    """Rotary pairs that turn with time, height and width."""
+    return pairs // 4, pairs * 3 // 8, pairs * 3 // 8
+
+
+def _frequencies(count: int) -> Tensor:
+    return torch.logspace(math.log2(math.pi / 2), -4, count, base=2.0)
+
+
 def rotation_of(table: Tensor, target_L: Tensor, place_L: Tensor, dtype: torch.dtype) -> Rotation:
     """Queries turn with the place they must predict, keys with their own: "the same place one frame
     earlier" is then one and the same offset for every block shape."""
-    places_2L = torch.stack([target_L, place_L])
-    angles = table[places_2L.where(places_2L >= 0, len(table) - 1)][:, None, None]
+    angles = table[_rows(torch.stack([target_L, place_L]), table)][:, None, None]
+    return _rotation(angles, dtype)
+
+
+def _rows(place_L: Tensor, table: Tensor) -> Tensor:
+    """Where the places stand in a rotary table; the prefix has the last row."""
+    return place_L.where(place_L >= 0, len(table) - 1)
+
+
+def _rotation(angles: Tensor, dtype: torch.dtype) -> Rotation:
     sin = angles.sin()
     sin[..., : sin.shape[-1] // 2].neg_()
     return Rotation(angles.cos().to(dtype), sin.to(dtype))
+
+
+def targets_of(table: Tensor, target_L: Tensor, grid: Size3) -> Targets:
+    """What Aim needs to know about a sequence."""
+    _, h, w = grid
+    place_L = target_L.clamp(min=0) % (h * w)
+    middle_y, middle_x = (h - 1) / 2, (w - 1) / 2
+    y_L, x_L = (place_L // w - middle_y) / (h / 2), (place_L % w - middle_x) / (w / 2)
+    where_L3 = torch.stack([y_L, x_L, torch.ones_like(x_L)], -1) * (target_L >= 0).unsqueeze(-1)
+    return Targets(table[_rows(target_L, table)], where_L3)
+
+
+class Aim(nn.Module):
+    """Lets the queries of a layer look from a place that is moved as their condition says.
+
+    When the camera moves, what comes to a place was beside it one frame earlier: an affine map of
+    the picture, which is learned for each condition and head. Without one, looking a place aside
+    for some actions and straight on for others takes far longer to learn.
+    """
+
+    def __init__(self, num_conditions: int, num_heads: int) -> None:
+        super().__init__()
+        self.maps = nn.Parameter(torch.zeros(num_conditions, num_heads, 2, 3))
+
+    def forward(self, targets: Targets, rotation: Rotation, condition_B: Tensor) -> Rotation:
+        """The layer's own rotation (2, B, K, L, E): queries aimed, keys as they are."""
+        maps_BK23 = self.maps[condition_B].float()
+        moved_BKL2 = AIM_SCALE * torch.einsum("bkij,lj->bkli", maps_BK23, targets.where_L3)
+        time, height, width = _shares(targets.angles_LE.shape[1] // 2)
+        y, x = moved_BKL2[..., :1], moved_BKL2[..., 1:]
+        turned = [y.new_zeros(*y.shape[:-1], time)]
+        turned += [y * _frequencies(height).to(y.device), x * _frequencies(width).to(y.device)]
+        aimed = _rotation(targets.angles_LE + torch.cat(turned * 2, -1), rotation.cos.dtype)
+        cos, sin = (
+            torch.stack([query, both[1].expand_as(query)])
+            for query, both in ((aimed.cos, rotation.cos), (aimed.sin, rotation.sin))
+        )
+        return Rotation(cos, sin)

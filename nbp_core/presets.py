@@ -73,6 +73,7 @@ def elastic(
         rope=True,
         rms_norm=True,
         swiglu=True,
+        aimed=True,
     )
 
 

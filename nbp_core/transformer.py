@@ -16,11 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nbp_core.attention import Attention, KVCache, Mask, Record, Rotation
+from nbp_core.attention import Attention, KVCache, Mask, Record
 from nbp_core.checkpoint import load_config, load_model
 from nbp_core.config import TransformerConfig
 from nbp_core.packed import STORED, WeightFormat, choose_format, compute_dtype, pack_linear
-from nbp_core.positions import GridEmbedding, PositionInputs, rotary_table, rotation_of
+from nbp_core.positions import (
+    Aim,
+    GridEmbedding,
+    PositionInputs,
+    rotary_table,
+    rotation_of,
+    targets_of,
+)
 from nbp_core.sequences import SequenceLayout, sequence_layout
 
 
@@ -59,6 +66,7 @@ class Layer(nn.Module):
         super().__init__()
         self.norm_1 = _norm(config)
         self.attention = Attention(config.width, config.num_heads, config.dropout)
+        self.aim = Aim(config.num_conditions, config.num_heads) if config.aimed else None
         self.norm_2 = _norm(config)
         self.mlp = _mlp(config)
         self.dropout = nn.Dropout(config.dropout)
@@ -73,11 +81,15 @@ class Layer(nn.Module):
         self,
         x_BLD: Tensor,
         mask: Mask | None,
-        rotation: Rotation | None,
+        at: PositionInputs,
+        condition_B: Tensor | None,
         cache: KVCache | None,
         layer: int,
         record: Record | None = None,
     ) -> Tensor:
+        rotation = at.rotation
+        if self.aim is not None and at.targets is not None and condition_B is not None:
+            rotation = self.aim(at.targets, rotation, condition_B)
         seen_BLD = self.attention(self.norm_1(x_BLD), mask, rotation, cache, layer, record)
         x_BLD = x_BLD + seen_BLD
         out: Tensor = x_BLD + self.dropout(self.mlp(self.norm_2(x_BLD)))
@@ -214,8 +226,9 @@ class BlockTransformer(nn.Module):
             mask = self._layout_mask(layout, start, stop, ids_BL.device)
         here = (inputs or self.position_inputs(layout)).cut(start, stop)
         x = self.dropout(self.tok_emb(ids_BL).to(here.added_LD.dtype) + here.added_LD)
+        condition_B = self._condition(ids_BL, start, cache) if self.config.aimed else None
         for i, layer in enumerate(self.layers):
-            x = layer(x, mask, here.rotation, cache, i, record)
+            x = layer(x, mask, here, condition_B, cache, i, record)
         if cache is not None:
             cache.length = stop
         out: Tensor = self.norm_f(x)
@@ -230,7 +243,26 @@ class BlockTransformer(nn.Module):
         added: Tensor = self.grid_emb(place, target, layout.blocks.block_shape)
         if not self.config.rope:
             return PositionInputs(added, None)
-        return PositionInputs(added, rotation_of(self.rotary, target, place, added.dtype))
+        rotation = rotation_of(self.rotary, target, place, added.dtype)
+        targets = targets_of(self.rotary, target, self.config.grid) if self.config.aimed else None
+        return PositionInputs(added, rotation, targets)
+
+    def _condition(self, ids_BL: Tensor, start: int, cache: KVCache | None) -> Tensor:
+        """Index of each sequence's condition: its first token, which the cache keeps for later.
+
+        A token that is none counts as "no condition".
+        """
+        if start > 0:
+            assert cache is not None
+            assert cache.condition_B is not None
+            return cache.condition_B
+        count = self.config.num_conditions
+        condition_B = ids_BL[:, 0] - self.config.first_condition_id
+        is_known = (condition_B >= 0) & (condition_B < count)
+        condition_B = condition_B.where(is_known, count - 1)
+        if cache is not None:
+            cache.condition_B = condition_B
+        return condition_B
 
     def video_logits(self, features: Tensor) -> Tensor:
         """Features (..., D) -> logits (..., codebook) over the video ids: all one may sample."""

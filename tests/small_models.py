@@ -54,6 +54,7 @@ def transformer_config(
         rope=elastic and modern,
         rms_norm=modern,
         swiglu=modern,
+        aimed=elastic and modern,
     )
 
 
@@ -72,10 +73,12 @@ def build_transformer(config: TransformerConfig, seed: int = 0) -> BlockTransfor
 
 
 def _make_lively(model: nn.Module, scale: float) -> None:
-    """Scales matrices up and moves biases off zero, so that no path of the network is idle."""
+    """Scales matrices up, moves biases and aims off zero: no path of the network is idle."""
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
+        for name, parameter in model.named_parameters():
+            if name.endswith("aim.maps"):
+                parameter.normal_(std=0.05)
+            elif parameter.ndim > 1:
                 parameter.mul_(scale)
             else:
                 parameter.add_(0.1 * torch.randn_like(parameter))

@@ -36,8 +36,9 @@ def ids_of(config: TransformerConfig) -> torch.Tensor:
     [LARGE, replace(LARGE, width=64, num_heads=1), replace(LARGE, num_layers=2)],
     ids=["both", "deeper", "wider"],
 )
-def test_a_grown_model_computes_the_same(large: TransformerConfig) -> None:
-    small = trained(SMALL)
+@pytest.mark.parametrize("is_aimed", [False, True])
+def test_a_grown_model_computes_the_same(large: TransformerConfig, is_aimed: bool) -> None:
+    small = trained(replace(SMALL, aimed=is_aimed))
     ids = ids_of(SMALL)
     torch.testing.assert_close(grown(small, large)(ids), small(ids), rtol=1e-3, atol=1e-3)
 
@@ -73,6 +74,7 @@ def test_every_new_row_and_column_has_a_gradient_after_two_steps() -> None:
         ({"num_layers": 1}, "not larger"),
         ({"num_heads": 6}, "must be as wide"),
         ({"rms_norm": False}, "its rms_norm is another"),
+        ({"aimed": False}, "queries are aimed"),
     ],
 )
 def test_what_cannot_grow_is_told(change: dict[str, Any], why: str) -> None:

@@ -36,6 +36,8 @@ def grown(small: BlockTransformer, config: TransformerConfig) -> BlockTransforme
         raise ValueError(f"{config.name} is not larger than {old.name}")
     if config.width // config.num_heads != old.width // old.num_heads:
         raise ValueError(f"heads of {config.name} must be as wide as those of {old.name}")
+    if old.aimed and not config.aimed:
+        raise ValueError(f"{config.name} cannot grow from {old.name}, whose queries are aimed")
     if config.width > old.width and not old.rms_norm:
         raise ValueError("only a model with RMSNorm can grow wider")
     large = BlockTransformer(config)
@@ -43,6 +45,8 @@ def grown(small: BlockTransformer, config: TransformerConfig) -> BlockTransforme
     sources = [layer * old.num_layers // config.num_layers for layer in range(config.num_layers)]
     for name, target in large.state_dict().items():
         source, is_new = _source(name, sources)
+        if ".aim." in name and not old.aimed:
+            continue  # aims nowhere at first
         if is_new and name.endswith(_NEXT_LAYER_ADDS):
             target.zero_()
         else:

@@ -248,7 +248,8 @@ def train_transformer(
 
 def _first_weights(config: TransformerConfig, folder: Path) -> BlockTransformer:
     known = load_config(folder, TransformerConfig)
-    if (known.num_layers, known.width) != (config.num_layers, config.width):
+    sizes = (known.num_layers, known.width, known.aimed)
+    if sizes != (config.num_layers, config.width, config.aimed):
         return grown(BlockTransformer.from_pretrained(folder), config)
     model = BlockTransformer(config)
     load_weights(model, folder)
