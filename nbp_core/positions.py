@@ -23,10 +23,16 @@ AIM_SCALE = 30.0
 @dataclass(frozen=True)
 class Targets:
     """The places that positions must predict: their rotary angles (L, E), and where in the frame
-    they lie: (y, x, 1) from -1 to 1 around its middle, zeros in the prefix (L, 3)."""
+    they lie: (y, x, 1) from -1 to 1 around its middle, zeros in the prefix (L, 3). `steps_2P` are
+    the angles, for each rotary pair, of AIM_SCALE places down and to the right."""
 
     angles_LE: Tensor
     where_L3: Tensor
+    steps_2P: Tensor
+
+    def cut(self, start: int, stop: int) -> Targets:
+        """Those of the positions [start, stop)."""
+        return Targets(self.angles_LE[start:stop], self.where_L3[start:stop], self.steps_2P)
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,7 @@ class PositionInputs:
     def cut(self, start: int, stop: int) -> PositionInputs:
         """Those of the positions [start, stop)."""
         rotation = None if self.rotation is None else self.rotation.cut(start, stop)
-        targets = None
-        if self.targets is not None:
-            targets = Targets(self.targets.angles_LE[start:stop], self.targets.where_L3[start:stop])
+        targets = None if self.targets is None else self.targets.cut(start, stop)
         return PositionInputs(self.added_LD[start:stop], rotation, targets)
 
 
@@ -116,7 +120,11 @@ def targets_of(table: Tensor, target_L: Tensor, grid: Size3) -> Targets:
     middle_y, middle_x = (h - 1) / 2, (w - 1) / 2
     y_L, x_L = (place_L // w - middle_y) / (h / 2), (place_L % w - middle_x) / (w / 2)
     where_L3 = torch.stack([y_L, x_L, torch.ones_like(x_L)], -1) * (target_L >= 0).unsqueeze(-1)
-    return Targets(table[_rows(target_L, table)], where_L3)
+    time, height, width = _shares(table.shape[1] // 2)
+    down = F.pad(_frequencies(height), (time, width))
+    right = F.pad(_frequencies(width), (time + height, 0))
+    steps_2P = AIM_SCALE * torch.stack([down, right]).to(table.device)
+    return Targets(table[_rows(target_L, table)], where_L3, steps_2P)
 
 
 class Aim(nn.Module):
@@ -134,12 +142,10 @@ class Aim(nn.Module):
     def forward(self, targets: Targets, rotation: Rotation, condition_B: Tensor) -> Rotation:
         """The layer's own rotation (2, B, K, L, E): queries aimed, keys as they are."""
         maps_BK23 = self.maps[condition_B].float()
-        moved_BKL2 = AIM_SCALE * torch.einsum("bkij,lj->bkli", maps_BK23, targets.where_L3)
-        time, height, width = _shares(targets.angles_LE.shape[1] // 2)
-        y, x = moved_BKL2[..., :1], moved_BKL2[..., 1:]
-        turned = [y.new_zeros(*y.shape[:-1], time)]
-        turned += [y * _frequencies(height).to(y.device), x * _frequencies(width).to(y.device)]
-        aimed = _rotation(targets.angles_LE + torch.cat(turned * 2, -1), rotation.cos.dtype)
+        moved_BKL2 = torch.einsum("bkij,lj->bkli", maps_BK23, targets.where_L3)
+        turned_BKLP = moved_BKL2 @ targets.steps_2P
+        angles_BKLE = targets.angles_LE + torch.cat([turned_BKLP, turned_BKLP], -1)
+        aimed = _rotation(angles_BKLE, rotation.cos.dtype)
         cos, sin = (
             torch.stack([query, both[1].expand_as(query)])
             for query, both in ((aimed.cos, rotation.cos), (aimed.sin, rotation.sin))
