@@ -144,7 +144,7 @@ def _run(arm: Arm, scale: Scale, seed: int, material: Material) -> TransformerRu
     model = TransformerSizes(
         name=arm.name, num_layers=layers, width=width, num_heads=max(1, width // HEAD_WIDTH),
         layout=arm.layout, block_shape=arm.shape, grid=material.grid,
-        max_len=1 + math.prod(material.grid), rope=ours, rms_norm=ours, swiglu=ours,
+        max_len=1 + math.prod(material.grid), rope=ours, rms_norm=ours, swiglu=ours, aimed=False,
     )  # fmt: skip
     steps = round(scale.steps * arm.share)
     return TransformerRun(

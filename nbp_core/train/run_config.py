@@ -67,6 +67,7 @@ class TransformerSizes(JsonConfig):
     rope: bool = True
     rms_norm: bool = True
     swiglu: bool = True
+    aimed: bool = True
     tied_head: bool = False
 
     @classmethod
