@@ -43,11 +43,15 @@ def spread_loss(latent_BthwD: Tensor) -> Tensor:
 STILL_RANGE = STILL_LEVELS / 255
 
 
+def _moves(frames_BCTHW: Tensor) -> Tensor:
+    """(B, H, W), how far each pixel gets from its first value."""
+    return (frames_BCTHW - frames_BCTHW[:, :, :1]).abs().amax((1, 2))
+
+
 def flicker_loss(output_BCTHW: Tensor, clip_BCTHW: Tensor) -> Tensor:
     """How far reconstructed pixels move from a frame to the next where the clip's stay; 0 if none
     stays."""
-    moves_B1HW = (clip_BCTHW - clip_BCTHW[:, :, :1]).abs().amax((1, 2)).unsqueeze(1)
-    still_B11HW = (moves_B1HW <= STILL_RANGE).unsqueeze(2)
+    still_B11HW = (_moves(clip_BCTHW) <= STILL_RANGE)[:, None, None]
     change = output_BCTHW.float().diff(dim=2).abs() * still_B11HW
     count = still_B11HW.sum() * change.shape[1] * change.shape[2]
     return change.sum() / count.clamp(min=1)
@@ -67,8 +71,7 @@ def stillness_loss(bounded_BthwD: Tensor, clip_BCTHW: Tensor) -> Tensor:
     moves = []
     for index in range(1, num_latent):
         frames = clip_BCTHW[:, :, max(0, stride * (index - 2) + 1) : stride * index + 1]
-        spread = (frames - frames[:, :, :1]).abs().amax((1, 2))
-        moves.append(F.max_pool2d(spread, side))
+        moves.append(F.max_pool2d(_moves(frames), side))
     still = (torch.stack(moves, 1) <= STILL_RANGE).unsqueeze(-1)
     change = bounded_BthwD.diff(dim=1).abs() * still
     return change.sum() / (still.sum() * bounded_BthwD.shape[-1]).clamp(min=1)

@@ -91,11 +91,9 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
         keep_run(run, args.run_folder)
         cache = args.run_folder / "frames"
         train, val = (load_clips(args.clips, split, cache).frames_NTHWC for split in SPLITS)
-    photos = (
-        None
-        if args.photos is None
-        else PhotoClips(args.photos, max_pace=MAX_PACE).render(run.photo_clips)
-    )
+    photos = None
+    if args.photos is not None:
+        photos = PhotoClips(args.photos, max_pace=MAX_PACE).render(run.photo_clips)
     _show(
         train_tokenizer(
             run.model,
