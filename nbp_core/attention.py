@@ -21,8 +21,8 @@ class KVCache:
     keys: Tensor
     values: Tensor
     length: int = 0
-    condition_B: Tensor | None = None
-    """What each sequence is conditioned on, for models whose every step depends on it."""
+    turns_NBK3E: Tensor | None = None
+    """How each sequence's condition aims its queries (positions.aimed), which every step reads."""
 
     @classmethod
     def allocate(

@@ -99,7 +99,10 @@ def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat)
 def _plain(weight_OI: Tensor, bias_O: Tensor | None, dtype: torch.dtype) -> nn.Linear:
     linear = nn.Linear(1, 1, bias=bias_O is not None, device="meta")
     linear.out_features, linear.in_features = weight_OI.shape
-    linear.weight = nn.Parameter(weight_OI.to(dtype), requires_grad=False)
+    # Each input's weights side by side: MKL multiplies some dozens of rows by those half as soon
+    # again as by each output's.
+    by_input_IO = weight_OI.to(dtype).T.contiguous()
+    linear.weight = nn.Parameter(by_input_IO.T, requires_grad=False)
     if bias_O is not None:
         linear.bias = nn.Parameter(bias_O.to(dtype), requires_grad=False)
     return linear

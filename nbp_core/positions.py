@@ -7,6 +7,7 @@ the token embeddings and how queries and keys are turned. Shapes: L positions, D
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,16 +24,16 @@ AIM_SCALE = 30.0
 @dataclass(frozen=True)
 class Targets:
     """The places that positions must predict: their rotary angles (L, E), and where in the frame
-    they lie: (y, x, 1) from -1 to 1 around its middle, zeros in the prefix (L, 3). `steps_2P` are
-    the angles, for each rotary pair, of AIM_SCALE places down and to the right."""
+    they lie: (y, x, 1) from -1 to 1 around its middle, zeros in the prefix (L, 3). `steps_2E` are
+    the angles of AIM_SCALE places down and to the right."""
 
     angles_LE: Tensor
     where_L3: Tensor
-    steps_2P: Tensor
+    steps_2E: Tensor
 
     def cut(self, start: int, stop: int) -> Targets:
         """Those of the positions [start, stop)."""
-        return Targets(self.angles_LE[start:stop], self.where_L3[start:stop], self.steps_2P)
+        return Targets(self.angles_LE[start:stop], self.where_L3[start:stop], self.steps_2E)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class GridEmbedding(nn.Module):
 def rotary_table(grid: Size3, head_width: int) -> Tensor:
     """Angles (places + 1, head_width) over (t, h, w); the prefix (last row) is not rotated.
 
-    A quarter of the pairs turn with time, three eighths each with height and width.
+    A quarter of the pairs turn with time, three eighths each with height and width. Angles of the
+    first half of the channels are negative, as Rotation wants their sines.
     """
     t, h, w = grid
     pairs = head_width // 2
@@ -83,7 +85,12 @@ def rotary_table(grid: Size3, head_width: int) -> Tensor:
         places[:, axis, None] * _frequencies(share) for axis, share in enumerate(_shares(pairs))
     ]
     half = torch.cat(angles, dim=1)
-    return torch.cat([F.pad(half, (0, 0, 0, 1))] * 2, dim=1)
+    return _both_halves(F.pad(half, (0, 0, 0, 1)))
+
+
+def _both_halves(angles_XP: Tensor) -> Tensor:
+    """Angles of the rotary pairs -> (X, E), of their two channels."""
+    return torch.cat([-angles_XP, angles_XP], dim=1)
 
 
 def _shares(pairs: int) -> tuple[int, int, int]:
@@ -108,9 +115,7 @@ def _rows(place_L: Tensor, table: Tensor) -> Tensor:
 
 
 def _rotation(angles: Tensor, dtype: torch.dtype) -> Rotation:
-    sin = angles.sin()
-    sin[..., : sin.shape[-1] // 2].neg_()
-    return Rotation(angles.cos().to(dtype), sin.to(dtype))
+    return Rotation(angles.cos().to(dtype), angles.sin().to(dtype))
 
 
 def targets_of(table: Tensor, target_L: Tensor, grid: Size3) -> Targets:
@@ -123,8 +128,8 @@ def targets_of(table: Tensor, target_L: Tensor, grid: Size3) -> Targets:
     time, height, width = _shares(table.shape[1] // 2)
     down = F.pad(_frequencies(height), (time, width))
     right = F.pad(_frequencies(width), (time + height, 0))
-    steps_2P = AIM_SCALE * torch.stack([down, right]).to(table.device)
-    return Targets(table[_rows(target_L, table)], where_L3, steps_2P)
+    steps_2E = AIM_SCALE * _both_halves(torch.stack([down, right])).to(table.device)
+    return Targets(table[_rows(target_L, table)], where_L3, steps_2E)
 
 
 class Aim(nn.Module):
@@ -139,15 +144,23 @@ class Aim(nn.Module):
         super().__init__()
         self.maps = nn.Parameter(torch.zeros(num_conditions, num_heads, 2, 3))
 
-    def forward(self, targets: Targets, rotation: Rotation, condition_B: Tensor) -> Rotation:
-        """The layer's own rotation (2, B, K, L, E): queries aimed, keys as they are."""
-        maps_BK23 = self.maps[condition_B].float()
-        moved_BKL2 = torch.einsum("bkij,lj->bkli", maps_BK23, targets.where_L3)
-        turned_BKLP = moved_BKL2 @ targets.steps_2P
-        angles_BKLE = targets.angles_LE + torch.cat([turned_BKLP, turned_BKLP], -1)
-        aimed = _rotation(angles_BKLE, rotation.cos.dtype)
-        cos, sin = (
-            torch.stack([query, both[1].expand_as(query)])
-            for query, both in ((aimed.cos, rotation.cos), (aimed.sin, rotation.sin))
-        )
-        return Rotation(cos, sin)
+
+def turns_of(aims: Sequence[Aim], targets: Targets, condition_B: Tensor) -> Tensor:
+    """How far the queries of N layers are turned by their aims: angles (N, B, K, 3, E) for each of
+    the three numbers that say where in the frame a place lies."""
+    maps_NBK23 = torch.stack([aim.maps[condition_B] for aim in aims]).float()
+    return maps_NBK23.transpose(-1, -2) @ targets.steps_2E
+
+
+def aimed(turns_NBK3E: Tensor, targets: Targets, rotation: Rotation) -> list[Rotation]:
+    """The rotation (2, B, K, L, E) of each layer: queries aimed, keys as they are.
+
+    Of all layers at once: a decode step's tensors are so small that calling takes the time.
+    """
+    angles_NBKLE = targets.angles_LE + targets.where_L3 @ turns_NBK3E
+    queries = _rotation(angles_NBKLE, rotation.cos.dtype)
+    cos, sin = (
+        torch.stack([query, both[1].expand_as(query)], dim=1).unbind()
+        for query, both in ((queries.cos, rotation.cos), (queries.sin, rotation.sin))
+    )
+    return [Rotation(*pair) for pair in zip(cos, sin, strict=True)]

@@ -7,6 +7,7 @@ GPT, exact GELU, learned absolute positions, untied head without bias); the elas
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -16,84 +17,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nbp_core.attention import Attention, KVCache, Mask, Record
+from nbp_core.attention import Attention, KVCache, Mask, Record, Rotation
 from nbp_core.checkpoint import load_config, load_model
 from nbp_core.config import TransformerConfig
+from nbp_core.layer import Layer, norm_of
 from nbp_core.packed import STORED, WeightFormat, choose_format, compute_dtype, pack_linear
 from nbp_core.positions import (
     Aim,
     GridEmbedding,
     PositionInputs,
+    Targets,
+    aimed,
     rotary_table,
     rotation_of,
     targets_of,
+    turns_of,
 )
 from nbp_core.sequences import SequenceLayout, sequence_layout
-
-
-def _norm(config: TransformerConfig) -> nn.Module:
-    return nn.RMSNorm(config.width, eps=1e-5) if config.rms_norm else nn.LayerNorm(config.width)
-
-
-class SwiGLU(nn.Module):
-    """(silu(gate x) * up x) down, with two thirds of the hidden width for equal cost."""
-
-    def __init__(self, width: int, ratio: float) -> None:
-        super().__init__()
-        hidden = 32 * round(ratio * width * 2 / 3 / 32)
-        self.gate_up = nn.Linear(width, 2 * hidden)
-        self.down = nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        out: Tensor = self.down(F.silu(gate) * up)
-        return out
-
-
-def _mlp(config: TransformerConfig) -> nn.Module:
-    if config.swiglu:
-        return SwiGLU(config.width, config.mlp_ratio)
-    hidden = int(config.mlp_ratio * config.width)
-    return nn.Sequential(
-        nn.Linear(config.width, hidden), nn.GELU(), nn.Linear(hidden, config.width)
-    )
-
-
-class Layer(nn.Module):
-    """Pre-norm attention and MLP, each beside a residual path."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.norm_1 = _norm(config)
-        self.attention = Attention(config.width, config.num_heads, config.dropout)
-        self.aim = Aim(config.num_conditions, config.num_heads) if config.aimed else None
-        self.norm_2 = _norm(config)
-        self.mlp = _mlp(config)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def scale_down(self, factor: float) -> None:
-        """Shrinks what this layer adds to the residual path, for the start of training."""
-        last = self.mlp.down if isinstance(self.mlp, SwiGLU) else cast(nn.Sequential, self.mlp)[-1]
-        for linear in (self.attention.proj, cast(nn.Linear, last)):
-            nn.init.normal_(linear.weight, std=0.02 * factor)
-
-    def forward(
-        self,
-        x_BLD: Tensor,
-        mask: Mask | None,
-        at: PositionInputs,
-        condition_B: Tensor | None,
-        cache: KVCache | None,
-        layer: int,
-        record: Record | None = None,
-    ) -> Tensor:
-        rotation = at.rotation
-        if self.aim is not None and at.targets is not None and condition_B is not None:
-            rotation = self.aim(at.targets, rotation, condition_B)
-        seen_BLD = self.attention(self.norm_1(x_BLD), mask, rotation, cache, layer, record)
-        x_BLD = x_BLD + seen_BLD
-        out: Tensor = x_BLD + self.dropout(self.mlp(self.norm_2(x_BLD)))
-        return out
 
 
 def _pack_linears(layer: nn.Module, weights: WeightFormat, pool: ThreadPoolExecutor) -> None:
@@ -123,7 +63,7 @@ class BlockTransformer(nn.Module):
         else:
             self.pos_emb = nn.Parameter(torch.zeros(1, config.max_len, config.width))
         self.layers = nn.ModuleList([Layer(config) for _ in range(config.num_layers)])
-        self.norm_f = _norm(config)
+        self.norm_f = norm_of(config)
         self.dropout = nn.Dropout(config.dropout)
         if not config.tied_head:
             self.head = nn.Linear(config.width, config.vocab_size, bias=False)
@@ -226,9 +166,12 @@ class BlockTransformer(nn.Module):
             mask = self._layout_mask(layout, start, stop, ids_BL.device)
         here = (inputs or self.position_inputs(layout)).cut(start, stop)
         x = self.dropout(self.tok_emb(ids_BL).to(here.added_LD.dtype) + here.added_LD)
-        condition_B = self._condition(ids_BL, start, cache) if self.config.aimed else None
+        rotations: Sequence[Rotation | None] = [here.rotation] * len(self.layers)
+        if here.targets is not None and here.rotation is not None:
+            turns = self._turns(ids_BL, here.targets, start, cache)
+            rotations = aimed(turns, here.targets, here.rotation)
         for i, layer in enumerate(self.layers):
-            x = layer(x, mask, here, condition_B, cache, i, record)
+            x = layer(x, mask, rotations[i], cache, i, record)
         if cache is not None:
             cache.length = stop
         out: Tensor = self.norm_f(x)
@@ -247,22 +190,23 @@ class BlockTransformer(nn.Module):
         targets = targets_of(self.rotary, target, self.config.grid) if self.config.aimed else None
         return PositionInputs(added, rotation, targets)
 
-    def _condition(self, ids_BL: Tensor, start: int, cache: KVCache | None) -> Tensor:
-        """Index of each sequence's condition: its first token, which the cache keeps for later.
+    def _turns(self, ids_BL: Tensor, targets: Targets, start: int, cache: KVCache | None) -> Tensor:
+        """How the condition of each sequence, its first token, aims its queries; kept in the cache.
 
         A token that is none counts as "no condition".
         """
         if start > 0:
             assert cache is not None
-            assert cache.condition_B is not None
-            return cache.condition_B
+            assert cache.turns_NBK3E is not None
+            return cache.turns_NBK3E
         count = self.config.num_conditions
         condition_B = ids_BL[:, 0] - self.config.first_condition_id
         is_known = (condition_B >= 0) & (condition_B < count)
-        condition_B = condition_B.where(is_known, count - 1)
+        aims = [cast(Aim, layer.aim) for layer in self.layers]
+        turns_NBK3E = turns_of(aims, targets, condition_B.where(is_known, count - 1))
         if cache is not None:
-            cache.condition_B = condition_B
-        return condition_B
+            cache.turns_NBK3E = turns_NBK3E
+        return turns_NBK3E
 
     def video_logits(self, features: Tensor) -> Tensor:
         """Features (..., D) -> logits (..., codebook) over the video ids: all one may sample."""

@@ -15,8 +15,9 @@ from nbp_core.attention_maps import AttentionView, look_into
 from nbp_core.attention_pictures import WRITERS, Head, colours, levels, picture
 from nbp_core.cli import main
 from nbp_core.config import LayoutKind, Size3
+from nbp_core.layer import Layer
 from nbp_core.sequences import NO_TOKEN, SequenceLayout, sequence_layout
-from nbp_core.transformer import BlockTransformer, Layer
+from nbp_core.transformer import BlockTransformer
 from nbp_core.video import read_comment, read_image, write_video
 from tests.small_models import (
     CODES,

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from nbp_core.positions import AIM_SCALE, Aim, rotary_table, rotation_of, targets_of
+from nbp_core.positions import (
+    AIM_SCALE,
+    Aim,
+    aimed,
+    rotary_table,
+    rotation_of,
+    targets_of,
+    turns_of,
+)
 
 GRID = (2, 4, 6)
 TABLE = rotary_table(GRID, 32)
@@ -12,12 +20,15 @@ PLACES = torch.tensor([-1, *range(48)])
 KEYS = rotation_of(TABLE, PLACES, PLACES, torch.float32)
 
 
-def aimed(map_23: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines of queries and keys under condition 1 of 2, for the second of two heads."""
-    aim = Aim(num_conditions=2, num_heads=2)
+def looks_from(map_23: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines of queries under condition 1 of 2, for the second of two heads."""
+    still, aim = (Aim(num_conditions=2, num_heads=2) for _ in range(2))
     with torch.no_grad():
         aim.maps[1, 1] = torch.tensor(map_23) / AIM_SCALE
-    rotation = aim(targets_of(TABLE, PLACES, GRID), KEYS, torch.tensor([0, 1]))
+    targets = targets_of(TABLE, PLACES, GRID)
+    turns = turns_of([still, aim], targets, torch.tensor([0, 1]))
+    unmoved, rotation = aimed(turns, targets, KEYS)
+    torch.testing.assert_close(unmoved.cos, KEYS.cos.expand_as(unmoved.cos))
     for batch, head in ((0, 0), (0, 1), (1, 0)):
         torch.testing.assert_close(rotation.cos[0, batch, head], KEYS.cos[0, 0, 0])
     torch.testing.assert_close(rotation.sin[1], KEYS.sin[1].expand(2, 2, -1, -1))
@@ -25,7 +36,7 @@ def aimed(map_23: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_a_pan_looks_from_the_place_beside() -> None:
-    cos, sin = aimed([[0, 0, 0], [0, 0, 1]])
+    cos, sin = looks_from([[0, 0, 0], [0, 0, 1]])
     places = torch.tensor([p for p in range(48) if p % 6 < 5])
     torch.testing.assert_close(cos[1 + places], KEYS.cos[0, 0, 0, 2 + places])
     torch.testing.assert_close(sin[1 + places], KEYS.sin[0, 0, 0, 2 + places])
@@ -34,7 +45,7 @@ def test_a_pan_looks_from_the_place_beside() -> None:
 
 def test_a_zoom_looks_from_nearer_the_middle() -> None:
     """Twice as far from the middle: one and a half places are added to one and a half."""
-    cos, _ = aimed([[2, 0, 0], [0, 3, 0]])
+    cos, _ = looks_from([[2, 0, 0], [0, 3, 0]])
     at = {(y, x): 1 + y * 6 + x for y in range(4) for x in range(6)}
     half = TABLE.shape[1] // 2
     frequency = torch.logspace(torch.log2(torch.tensor(torch.pi / 2)).item(), -4, 6, base=2.0)

@@ -1,7 +1,9 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
-from nbp_core.causal_conv import StreamState
+from nbp_core.causal_conv import CausalConv3d, StreamState
+from nbp_core.config import Size3
 from nbp_core.presets import TOKENIZER_PRESETS
 from nbp_core.tokenizer import VideoTokenizer
 from tests.small_models import build_tokenizer
@@ -90,3 +92,18 @@ def test_a_still_clip_has_still_tokens() -> None:
     clip = torch.rand(1, 3, 1, 32, 32).expand(-1, -1, 17, -1, -1)
     latent = tokenizer.to_latent(clip)
     torch.testing.assert_close(latent, latent[:, :1].expand_as(latent), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("stride", [(1, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3), (3, 1, 1), (1, 1, 1)])
+def test_a_causal_convolution_is_one_in_three_dimensions(kernel: Size3, stride: Size3) -> None:
+    """Whatever shortcut its kernel allows, for any layout in memory."""
+    torch.manual_seed(0)
+    layer = CausalConv3d(4, 6, kernel, stride)
+    x = torch.randn(2, 4, 5, 6, 8)
+    kt, kh, kw = kernel
+    edges = (kw // 2, kw // 2, kh // 2, kh // 2, kt - 1, 0)
+    expected = layer.conv(F.pad(x, edges, mode="replicate"))
+    for memory_format in (torch.contiguous_format, torch.channels_last_3d):
+        found = layer(x.contiguous(memory_format=memory_format))
+        torch.testing.assert_close(found, expected)

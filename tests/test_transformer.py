@@ -3,6 +3,7 @@ import torch
 
 from nbp_core.attention import Mask, masked_attention
 from nbp_core.config import FIGURE6_SHAPES, TABLE3_SHAPES, LayoutKind, Size3
+from nbp_core.layer import RMSNorm
 from nbp_core.presets import PAPER_PRESETS
 from nbp_core.sequences import sequence_layout
 from nbp_core.transformer import BlockTransformer
@@ -116,3 +117,15 @@ def test_attention_in_bfloat16_is_that_in_float32(num_queries: int) -> None:
     expected = masked_attention(query.float(), key.float(), value.float(), None)
     assert got.shape == expected.shape
     torch.testing.assert_close(got.float(), expected, atol=0.02, rtol=0.02)
+
+
+def test_the_norm_of_decoding_is_that_of_training() -> None:
+    torch.manual_seed(0)
+    norm = RMSNorm(48, eps=1e-5)
+    torch.nn.init.normal_(norm.weight)
+    x = torch.randn(2, 3, 48) * torch.tensor([1e-3, 1, 1e3])[:, None]
+    x[0, 0] = 0
+    expected = torch.nn.functional.rms_norm(x, (48,), norm.weight, eps=1e-5)
+    torch.testing.assert_close(norm(x), expected)
+    with torch.inference_mode():
+        torch.testing.assert_close(norm(x), expected)

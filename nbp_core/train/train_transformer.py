@@ -19,6 +19,7 @@ from nbp_core.checkpoint import load_config, load_weights
 from nbp_core.conditions import Conditions
 from nbp_core.config import FIGURE6_SHAPES, Size3, TransformerConfig, format_block_shape
 from nbp_core.json_config import JsonConfig
+from nbp_core.layer import Layer
 from nbp_core.second_look import draft_layout, masked
 from nbp_core.sequences import SequenceLayout, sequence_layout
 from nbp_core.train.compute import step_tflop
@@ -27,7 +28,7 @@ from nbp_core.train.losses import token_loss
 from nbp_core.train.task import Part, Task, compile_parts, spaced
 from nbp_core.train.tokens import PHOTO_LOOK, TokenSet
 from nbp_core.train.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
-from nbp_core.transformer import BlockTransformer, Layer
+from nbp_core.transformer import BlockTransformer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
