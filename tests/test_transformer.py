@@ -121,7 +121,7 @@ def test_attention_in_bfloat16_is_that_in_float32(num_queries: int) -> None:
 
 def test_the_norm_of_decoding_is_that_of_training() -> None:
     torch.manual_seed(0)
-    norm = RMSNorm(48, eps=1e-5)
+    norm = RMSNorm(48, 1e-5)
     torch.nn.init.normal_(norm.weight)
     x = torch.randn(2, 3, 48) * torch.tensor([1e-3, 1, 1e3])[:, None]
     x[0, 0] = 0
