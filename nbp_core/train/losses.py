@@ -22,10 +22,14 @@ def reconstruction_loss(
 
 
 def token_loss(logits_BMV: Tensor, targets_BM: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy a token, in nats, over the video ids alone."""
-    return F.cross_entropy(
-        logits_BMV.flatten(0, 1).float(), targets_BM.flatten(), label_smoothing=label_smoothing
+    """Cross-entropy a token, in nats, over the video ids alone; 0 where none is asked."""
+    total = F.cross_entropy(
+        logits_BMV.flatten(0, 1).float(),
+        targets_BM.flatten(),
+        label_smoothing=label_smoothing,
+        reduction="sum",
     )
+    return total / max(1, targets_BM.numel())
 
 
 def spread_loss(latent_BthwD: Tensor) -> Tensor:
