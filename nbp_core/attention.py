@@ -21,8 +21,8 @@ class KVCache:
     keys: Tensor
     values: Tensor
     length: int = 0
-    turns_NBK3E: Tensor | None = None
-    """How each sequence's condition aims its queries (positions.aimed), which every step reads."""
+    condition_B: Tensor | None = None
+    """What each sequence is conditioned on, for models whose every step depends on it."""
 
     @classmethod
     def allocate(

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nbp_core.attention import Attention, KVCache, Mask, Record, Rotation
+from nbp_core.attention import Attention, KVCache, Mask, Record
 from nbp_core.config import TransformerConfig
-from nbp_core.positions import Aim
+from nbp_core.positions import Aim, PositionInputs
 
 
 class RMSNorm(nn.RMSNorm):
@@ -88,11 +88,15 @@ class Layer(nn.Module):
         self,
         x_BLD: Tensor,
         mask: Mask | None,
-        rotation: Rotation | None,
+        at: PositionInputs,
+        condition_B: Tensor | None,
         cache: KVCache | None,
         layer: int,
         record: Record | None = None,
     ) -> Tensor:
+        rotation = at.rotation
+        if self.aim is not None and at.targets is not None and condition_B is not None:
+            rotation = self.aim(at.targets, rotation, condition_B)
         seen_BLD = self.attention(self.norm_1(x_BLD), mask, rotation, cache, layer, record)
         x_BLD = x_BLD + seen_BLD
         out: Tensor = x_BLD + self.dropout(self.mlp(self.norm_2(x_BLD)))

@@ -81,7 +81,7 @@ def held_bytes(module: nn.Module) -> int:
 
 def matrix_weights(module: nn.Module) -> int:
     """Weights of all matrices of a module, packed ones included."""
-    plain = sum(p.numel() for p in module.parameters() if p.ndim > 1)
+    plain = sum(p.numel() for p in module.parameters() if p.ndim == 2)
     return plain + sum(m.num_weights for m in module.modules() if isinstance(m, PackedLinear))
 
 

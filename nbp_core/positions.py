@@ -7,7 +7,6 @@ the token embeddings and how queries and keys are turned. Shapes: L positions, D
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -144,19 +143,20 @@ class Aim(nn.Module):
         super().__init__()
         self.maps = nn.Parameter(torch.zeros(num_conditions, num_heads, 2, 3))
 
-
-def turns_of(aims: Sequence[Aim], targets: Targets, condition_B: Tensor) -> Tensor:
-    """How far the queries of N layers are turned by their aims: angles (N, B, K, 3, E) for each of
-    the three numbers that say where in the frame a place lies."""
-    maps_NBK23 = torch.stack([aim.maps[condition_B] for aim in aims]).float()
-    return maps_NBK23.transpose(-1, -2) @ targets.steps_2E
+    def forward(self, targets: Targets, rotation: Rotation, condition_B: Tensor) -> Rotation:
+        """The layer's own rotation (2, B, K, L, E): queries aimed, keys as they are."""
+        return aimed(self.maps[None], targets, rotation, condition_B)[0]
 
 
-def aimed(turns_NBK3E: Tensor, targets: Targets, rotation: Rotation) -> list[Rotation]:
-    """The rotation (2, B, K, L, E) of each layer: queries aimed, keys as they are.
+def aimed(
+    maps_NCK23: Tensor, targets: Targets, rotation: Rotation, condition_B: Tensor
+) -> list[Rotation]:
+    """The rotations of N layers with these maps, as of Aim, in one go.
 
-    Of all layers at once: a decode step's tensors are so small that calling takes the time.
+    A decode step's tensors are so small that calling takes the time.
     """
+    # Angles for each of the three numbers that say where in the frame a place lies.
+    turns_NBK3E = maps_NCK23[:, condition_B].float().transpose(-1, -2) @ targets.steps_2E
     angles_NBKLE = targets.angles_LE + targets.where_L3 @ turns_NBK3E
     queries = _rotation(angles_NBKLE, rotation.cos.dtype)
     cos, sin = (

@@ -7,7 +7,6 @@ GPT, exact GELU, learned absolute positions, untied head without bias); the elas
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -31,7 +30,6 @@ from nbp_core.positions import (
     rotary_table,
     rotation_of,
     targets_of,
-    turns_of,
 )
 from nbp_core.sequences import SequenceLayout, sequence_layout
 
@@ -69,6 +67,7 @@ class BlockTransformer(nn.Module):
             self.head = nn.Linear(config.width, config.vocab_size, bias=False)
         self.video_head: nn.Module | None = None
         self.weight_format: WeightFormat | None = None
+        self.aims_NCK23: Tensor | None = None
         if config.rope:
             table = rotary_table(config.grid, config.width // config.num_heads)
             self.register_buffer("rotary", table, persistent=False)
@@ -114,6 +113,11 @@ class BlockTransformer(nn.Module):
             for layer in self.layers:
                 # One after the other: what is listed is not freed, and two copies may not fit.
                 _pack_linears(layer, weights, pool)
+        if self.config.aimed:
+            layers = [cast(Layer, layer) for layer in self.layers]
+            self.aims_NCK23 = torch.stack([cast(Aim, layer.aim).maps for layer in layers])
+            for layer in layers:
+                layer.aim = None
         head, first = self._head_weight, self.config.first_video_id
         self.special_head = head[:first].clone()
         self.video_head = pack_linear(head[first:], None, weights)
@@ -166,12 +170,9 @@ class BlockTransformer(nn.Module):
             mask = self._layout_mask(layout, start, stop, ids_BL.device)
         here = (inputs or self.position_inputs(layout)).cut(start, stop)
         x = self.dropout(self.tok_emb(ids_BL).to(here.added_LD.dtype) + here.added_LD)
-        rotations: Sequence[Rotation | None] = [here.rotation] * len(self.layers)
-        if here.targets is not None and here.rotation is not None:
-            turns = self._turns(ids_BL, here.targets, start, cache)
-            rotations = aimed(turns, here.targets, here.rotation)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, mask, rotations[i], cache, i, record)
+        condition_B = self._condition(ids_BL, start, cache) if self.config.aimed else None
+        for i, (layer, at) in enumerate(zip(self.layers, self._at(here, condition_B), strict=True)):
+            x = layer(x, mask, at, condition_B, cache, i, record)
         if cache is not None:
             cache.length = stop
         out: Tensor = self.norm_f(x)
@@ -190,23 +191,30 @@ class BlockTransformer(nn.Module):
         targets = targets_of(self.rotary, target, self.config.grid) if self.config.aimed else None
         return PositionInputs(added, rotation, targets)
 
-    def _turns(self, ids_BL: Tensor, targets: Targets, start: int, cache: KVCache | None) -> Tensor:
-        """How the condition of each sequence, its first token, aims its queries; kept in the cache.
+    def _at(self, here: PositionInputs, condition_B: Tensor | None) -> list[PositionInputs]:
+        """What each layer is told about positions: packed, the layers are aimed together."""
+        if self.aims_NCK23 is None or condition_B is None:
+            return [here] * len(self.layers)
+        targets, rotation = cast(Targets, here.targets), cast(Rotation, here.rotation)
+        rotations = aimed(self.aims_NCK23, targets, rotation, condition_B)
+        return [PositionInputs(here.added_LD, rotation) for rotation in rotations]
+
+    def _condition(self, ids_BL: Tensor, start: int, cache: KVCache | None) -> Tensor:
+        """Index of each sequence's condition: its first token, which the cache keeps for later.
 
         A token that is none counts as "no condition".
         """
         if start > 0:
             assert cache is not None
-            assert cache.turns_NBK3E is not None
-            return cache.turns_NBK3E
+            assert cache.condition_B is not None
+            return cache.condition_B
         count = self.config.num_conditions
         condition_B = ids_BL[:, 0] - self.config.first_condition_id
         is_known = (condition_B >= 0) & (condition_B < count)
-        aims = [cast(Aim, layer.aim) for layer in self.layers]
-        turns_NBK3E = turns_of(aims, targets, condition_B.where(is_known, count - 1))
+        condition_B = condition_B.where(is_known, count - 1)
         if cache is not None:
-            cache.turns_NBK3E = turns_NBK3E
-        return turns_NBK3E
+            cache.condition_B = condition_B
+        return condition_B
 
     def video_logits(self, features: Tensor) -> Tensor:
         """Features (..., D) -> logits (..., codebook) over the video ids: all one may sample."""

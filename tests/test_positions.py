@@ -11,7 +11,6 @@ from nbp_core.positions import (
     rotary_table,
     rotation_of,
     targets_of,
-    turns_of,
 )
 
 GRID = (2, 4, 6)
@@ -26,8 +25,9 @@ def looks_from(map_23: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
     with torch.no_grad():
         aim.maps[1, 1] = torch.tensor(map_23) / AIM_SCALE
     targets = targets_of(TABLE, PLACES, GRID)
-    turns = turns_of([still, aim], targets, torch.tensor([0, 1]))
-    unmoved, rotation = aimed(turns, targets, KEYS)
+    maps, conditions = torch.stack([still.maps, aim.maps]), torch.tensor([0, 1])
+    unmoved, rotation = aimed(maps, targets, KEYS, conditions)
+    torch.testing.assert_close(rotation.cos, aim(targets, KEYS, conditions).cos)
     torch.testing.assert_close(unmoved.cos, KEYS.cos.expand_as(unmoved.cos))
     for batch, head in ((0, 0), (0, 1), (1, 0)):
         torch.testing.assert_close(rotation.cos[0, batch, head], KEYS.cos[0, 0, 0])
