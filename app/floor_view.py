@@ -41,7 +41,7 @@ def _steps(result: ResultFile) -> str:
         for row in result.rows
         if row["block"] in SHOWN_BLOCKS and row["protocol"] == "k600"
     ]  # fmt: skip
-    return table(f"Steps against the floor on {result.device}", head, rows)
+    return table(f"Steps against the floor in {result.name}", head, rows)
 
 
 def _gigabytes(row: Row) -> str:
@@ -60,7 +60,7 @@ def _int8(result: ResultFile) -> str:
     head = ("model", "weights as", "clips", "loss before, nats a token", "loss then")
     if not rows:
         return ""
-    return f"<p>What smaller weights cost:</p>{table('What int8 costs', head, rows)}"
+    return f"<p>What smaller weights cost:</p>{table(f'What int8 costs in {result.name}', head, rows)}"
 
 
 def _exact(value: Value) -> str:
@@ -79,7 +79,7 @@ def _against(result: ResultFile) -> str:
     head = ("model", "ours in", "ours, ms", "theirs in", "theirs, ms", "times as fast")
     if not rows:
         return ""
-    caption = "Steps of next-token prediction here and in Hugging Face transformers"
+    caption = f"Steps here and in Hugging Face transformers in {result.name}"
     return (
         "<p>The same next-token model, random weights, here and in Hugging Face transformers, in"
         f" turn:</p>{table(caption, head, rows)}"

@@ -46,7 +46,7 @@ def test_a_clip_goes_to_tokens_and_back(page: Page, studio: Studio, clip: Path) 
     expect(page.locator("#pair img").first).not_to_have_attribute("src", first or "")
     page.get_by_role("tab", name="Clips", exact=True).click()
     for name in ("#original-clip", "#back-clip"):
-        page.wait_for_function(f"document.querySelector('{name} video').readyState >= 2")
+        page.wait_for_function(f"document.querySelector('{name} video')?.readyState >= 2")
         assert page.locator(f"{name} video").evaluate("v => [v.loop, v.videoWidth]") == [True, 512]
     page.get_by_role("tab", name="Tokens").click()
     expect(page.get_by_alt_text("Token map of latent frame 5")).to_be_visible()

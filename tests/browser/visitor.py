@@ -39,5 +39,5 @@ def expect_clip(page: Page) -> None:
     expect(page.locator("#status")).to_contain_text("Done.")
     video = page.locator("#video video")
     expect(video).to_be_visible()
-    page.wait_for_function("document.querySelector('#video video').readyState >= 2")
+    page.wait_for_function("document.querySelector('#video video')?.readyState >= 2")
     assert video.evaluate("video => [video.loop, video.videoWidth]") == [True, 512]
