@@ -60,7 +60,8 @@ def _int8(result: ResultFile) -> str:
     head = ("model", "weights as", "clips", "loss before, nats a token", "loss then")
     if not rows:
         return ""
-    return f"<p>What smaller weights cost:</p>{table(f'What int8 costs in {result.name}', head, rows)}"
+    caption = f"What int8 costs in {result.name}"
+    return f"<p>What smaller weights cost:</p>{table(caption, head, rows)}"
 
 
 def _exact(value: Value) -> str:
