@@ -1,4 +1,4 @@
-"""The list of models on the Models tab, as HTML. Everything a card or a folder says is escaped."""
+"""The list of models on the Models tab, as HTML. Everything a folder says is escaped."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from app.conversion import Converted, WorkProgress, known_fingerprints
 from app.jobs import JobState, JobView
 from app.live import status as queue_status
+from app.model_card import card_html, line_html
 from app.session import SPEED_ONLY, Session
 from nbp_core.config import format_block_shape
 
@@ -24,7 +25,14 @@ MODELS_CSS: Final = """
 #model-list dd { margin: 0; }
 #model-list p { margin: .25rem 0; max-width: 80ch; }
 #model-list summary { cursor: pointer; }
-#model-list pre { white-space: pre-wrap; font-family: var(--font-mono); font-size: .85rem; }
+#model-list details :is(h3, h4) { margin: .9rem 0 .25rem; font-size: 1rem; }
+#model-list details :is(ul, ol) { margin: .25rem 0; padding-left: 1.2rem; list-style: disc; }
+#model-list details li { max-width: 80ch; }
+#model-list table { margin: .5rem 0; border-collapse: collapse; }
+#model-list :is(th, td) { padding: .2rem .5rem; text-align: left; overflow-wrap: break-word;
+  border: 1px solid var(--border-color-primary); }
+#model-list :is(code, pre) { white-space: pre-wrap; font-family: var(--font-mono);
+  font-size: .85rem; }
 #model-list .fault { color: #b91c1c; font-weight: 700; }
 .dark #model-list .fault { color: #fca5a5; }
 #model-list summary:focus-visible { outline: 2px solid currentColor; }
@@ -60,9 +68,9 @@ def _article(entry: ModelEntry, fingerprint: str | None) -> str:
     facts = _facts(entry, fingerprint)
     rows = "".join(f"<dt>{key}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())
     card = entry.card
-    excerpt = f"<p>{escape(card.excerpt)}</p>" if card.excerpt else "<p>It has no card.</p>"
+    excerpt = f"<p>{line_html(card.excerpt)}</p>" if card.excerpt else "<p>It has no card.</p>"
     whole = (
-        f"<details><summary>The whole card</summary><pre>{escape(card.text)}</pre></details>"
+        f"<details><summary>The whole card</summary>{card_html(card.text)}</details>"
         if card.text
         else ""
     )

@@ -109,11 +109,19 @@ def test_a_card_names_its_licence_in_front_or_in_a_section(tmp_path: Path) -> No
     assert read_card(tmp_path).text == ""
 
 
-def test_a_card_is_shown_as_text(session: Session) -> None:
-    (session.models / "tiny" / "README.md").write_text("# t\n\n<script>alert(1)</script> hello\n")
+def test_a_card_is_shown_as_written_and_loads_nothing(session: Session) -> None:
+    (session.models / "tiny" / "README.md").write_text(
+        "# t\n\nIt is `small`. <script>alert(1)</script>\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n"
+        "![Twenty <clips>](https://example.org/x.png) [go](javascript:alert) <img src=y.png>\n"
+    )
     (session.models / "a<b").mkdir()
     shown = model_list.model_list(session)
-    assert "<script" not in shown
+    assert "<h3>t</h3>" in shown
+    assert "<p>It is <code>small</code>. &lt;script&gt;" in shown
+    assert "<td>1</td>" in shown
+    assert "<em>Twenty &lt;clips&gt; (https://example.org/x.png)</em>" in shown
+    for risky in ("<script", "<img", 'src="', 'href="javascript'):
+        assert risky not in shown
     assert "&lt;script&gt;alert(1)" in shown
     assert "a&lt;b" in shown
     assert "its card names none" in shown

@@ -18,12 +18,17 @@ from torch import Tensor
 from nbp_core.train.task import Part
 
 Frames = NDArray[np.uint8]
+Cut = tuple[slice | int, ...]
 READERS = 8
 """Threads that read from the disk: they wait more than they work."""
 
 
 class Crops:
-    """Crops of side x side pixels of clips and of photographs' camera moves."""
+    """Crops of side x side pixels of clips and of photographs' camera moves.
+
+    Of `tries` places in a clip the one is taken where most moves: most of a clip stands still, and
+    is soon learned.
+    """
 
     def __init__(
         self,
@@ -32,6 +37,7 @@ class Crops:
         *,
         side: int,
         photo_share: float,
+        tries: int,
         batch_size: int,
         seed: int,
         device: torch.device,
@@ -43,6 +49,7 @@ class Crops:
             self.sources.append(torch.from_numpy(photos_NTHWC).to(place))
         self.side = side
         self.photo_share = photo_share
+        self.tries = tries
         self.batch_size = batch_size
         self.seed = seed
         self.device = device
@@ -73,23 +80,30 @@ class Crops:
             for place in self._places(step, num_frames, part)
         ]
 
-    def _places(
-        self, step: int, num_frames: int, part: Part
-    ) -> list[tuple[Tensor, tuple[slice | int, ...]]]:
+    def _places(self, step: int, num_frames: int, part: Part) -> list[tuple[Tensor, list[Cut]]]:
         """Which clip, and where in it, for each crop: from (seed, step) alone."""
         rng = np.random.default_rng([self.seed, step])
-        extent = (1, num_frames, self.side, self.side)
-        places: list[tuple[Tensor, tuple[slice | int, ...]]] = []
+        extent = (num_frames, self.side, self.side)
+        places: list[tuple[Tensor, list[Cut]]] = []
         for _ in range(self.batch_size):
             clips_NTHWC = self.sources[0]
             if len(self.sources) > 1 and rng.random() < self.photo_share:
                 clips_NTHWC = self.sources[1]
-            sizes = zip(clips_NTHWC.shape, extent, strict=False)
-            n, *starts = (int(rng.integers(size - length + 1)) for size, length in sizes)
-            cuts = zip(starts, extent[1:], strict=True)
-            places.append((clips_NTHWC, (n, *(slice(a, a + length) for a, length in cuts))))
+            num_clips, *sizes = clips_NTHWC.shape[:4]
+            clip = int(rng.integers(num_clips))
+            cuts: list[Cut] = []
+            for _ in range(self.tries):
+                starts = [int(rng.integers(a - b + 1)) for a, b in zip(sizes, extent, strict=True)]
+                cuts.append((clip, *(slice(a, a + b) for a, b in zip(starts, extent, strict=True))))
+            places.append((clips_NTHWC, cuts))
         return places[part.own]
 
     @staticmethod
-    def _cut(clips_NTHWC: Tensor, place: tuple[slice | int, ...]) -> Tensor:
-        return clips_NTHWC[place]
+    def _cut(clips_NTHWC: Tensor, cuts: list[Cut]) -> Tensor:
+        crops = [clips_NTHWC[cut] for cut in cuts]
+        return max(crops, key=_movement) if len(crops) > 1 else crops[0]
+
+
+def _movement(crop_THWC: Tensor) -> float:
+    """How far pixels are from the first frame to the last, in all."""
+    return float((crop_THWC[-1].float() - crop_THWC[0].float()).abs().sum())

@@ -39,6 +39,8 @@ class TokenizerRecipe(JsonConfig):
     early_frames: int = 5
     """Frames of a crop in the first half of the run: more and cheaper steps."""
     photo_share: float = 0.15
+    crop_tries: int = 1
+    """Places drawn for each crop, of which the one is taken where most moves."""
     clips_in_memory: bool = True
     """All in the device's memory; else read from the disk as they are needed."""
     l1_weight: float = 0.2
@@ -98,6 +100,7 @@ class TokenizerTask(Task):
             photos_NTHWC,
             side=recipe.crop,
             photo_share=recipe.photo_share,
+            tries=recipe.crop_tries,
             batch_size=batch_size,
             seed=seed,
             device=self.device,

@@ -56,7 +56,7 @@ def test_a_race_is_replayed_against_one_clock(page: Page, studio: Studio) -> Non
     expect(replay.locator(".state").first).to_have_text("step 0 of 1,280, 0 of 17 frames")
     seek(page, 500)
     by_token, by_row = painted(cells)
-    assert 0 < by_token < by_row == 1280, "the row is done long before the token"
+    assert 0 < by_token < by_row, "the row is ahead"
     seek(page, 1000)
     assert painted(cells) == [1280, 1280]
     assert painted(frames) == [128 * 128] * 2
