@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import psutil
 import torch
@@ -29,6 +30,13 @@ def device_name(device: str) -> str:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 faster than float32."""
     return device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+
+
+@cache
+def has_tiles() -> bool:
+    """Whether this processor multiplies tiles of bfloat16 and int8 (AMX), and the system lets this
+    process: nbp_core.tile_math is for those."""
+    return bool(torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx())
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 
-from nbp_core.device import has_fast_bfloat16
+from nbp_core.device import has_fast_bfloat16, has_tiles
 
 WeightFormat = Literal["float32", "float16", "bfloat16", "int8"]
 
@@ -73,6 +73,25 @@ class PackedLinear(nn.Module):
         return self._multiply(x_MI)
 
 
+class TileLinear(PackedLinear):
+    """One in matrix tiles: it may apply GELU while it writes, and its threads are its own."""
+
+    def __init__(
+        self, weight_OI: Tensor, bias_O: Tensor | None, scale_O: Tensor | None = None
+    ) -> None:
+        # Only here: it brings a compiler along.
+        from nbp_core.tile_math import TileProduct
+
+        product = TileProduct(weight_OI, bias_O, scale_O)
+        super().__init__(product, weight_OI.numel(), weight_OI.element_size())
+        self.product = product
+
+    @staticmethod
+    def fits(weight_OI: Tensor) -> bool:
+        """Whether this processor has tiles and the matrix can be cut into them."""
+        return has_tiles() and not any(size % 64 for size in weight_OI.shape)
+
+
 def held_bytes(module: nn.Module) -> int:
     """Bytes of all weights of a module, packed ones included."""
     plain = sum(p.numel() * p.element_size() for p in module.parameters())
@@ -91,6 +110,11 @@ def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat)
     is_small = weight_OI.numel() < MIN_WEIGHTS
     if is_small or weight_OI.is_cuda or weights == "float32":
         return _plain(weight_OI, bias_O, compute_dtype(weights))
+    if weights == "bfloat16" and TileLinear.fits(weight_OI):
+        return TileLinear(weight_OI.bfloat16(), bias_O)
+    if weights == "int8" and TileLinear.fits(weight_OI):
+        rounded_OI, scale_O = _rounded(weight_OI)
+        return TileLinear(rounded_OI, bias_O, scale_O)
     pack = {"float16": _pack_float16, "bfloat16": _pack_bfloat16, "int8": _pack_int8}[weights]
     item = 1 if weights == "int8" else 2
     return PackedLinear(pack(weight_OI, bias_O), weight_OI.numel(), item)
@@ -124,11 +148,16 @@ def _pack_bfloat16(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor
     return lambda x: product(x, packed, bias, "none", [], "")
 
 
-def _pack_int8(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """One scale for each output, and one for each row of activations, which are made int8 too."""
+def _rounded(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights as int8, and a scale for each output."""
     weight = weight_OI.float()
     scale_O = weight.abs().amax(1).clamp_min(1e-8) / 127
-    rounded_OI = (weight / scale_O[:, None]).round_().to(torch.int8)
+    return (weight / scale_O[:, None]).round_().to(torch.int8), scale_O
+
+
+def _pack_int8(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """One scale for each output, and one for each row of activations, which are made int8 too."""
+    rounded_OI, scale_O = _rounded(weight_OI)
     pack = _pack_int8_vnni if torch.cpu._is_vnni_supported() else _pack_int8_plain
     product = pack(rounded_OI, scale_O)
     bias = None if bias_O is None else bias_O.float()
@@ -143,7 +172,7 @@ def _pack_int8(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor], T
 
 
 def _pack_int8_vnni(rounded_OI: Tensor, scale_O: Tensor) -> Callable[[Tensor], Tensor]:
-    """oneDNN, in matrix units where there are some: activations in [-127, 127] to products."""
+    """oneDNN: activations in [-127, 127] to products."""
     packed = torch.ops.onednn.qlinear_prepack(rounded_OI, [PACKED_ROWS, rounded_OI.shape[1]])
     zeros_O = torch.zeros(len(scale_O), dtype=torch.int64)
     product = torch.ops.onednn.qlinear_pointwise.default

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nbp_core.attention import KVCache
+from nbp_core.attention import TILE_QUERIES, KVCache
 from nbp_core.config import SamplingConfig
 from nbp_core.device import one_thread
 from nbp_core.drawing import drawing
@@ -91,7 +91,7 @@ class Sampler:
                 return
             began = time.perf_counter()
             new_BL = ids_BL[:, step.start : step.stop]
-            with one_thread(self._is_small(new_BL)):
+            with one_thread(self._is_small(new_BL) or self._is_in_tiles(new_BL)):
                 features = model.features(
                     new_BL, layout, start=step.start, cache=cache, inputs=inputs
                 )
@@ -110,6 +110,10 @@ class Sampler:
         A single row is bound by reading, which two threads do sooner.
         """
         return not new_BL.is_cuda and 1 < new_BL.numel() < FEW_PRODUCTS / self._num_weights
+
+    def _is_in_tiles(self, new_BL: Tensor) -> bool:
+        """Whether a step's work has threads of its own, from which PyTorch's would take time."""
+        return self.model.is_in_tiles and new_BL.shape[1] <= TILE_QUERIES
 
     def _room(self) -> int:
         """Positions that the cache must hold at once."""

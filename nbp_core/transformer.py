@@ -20,7 +20,14 @@ from nbp_core.attention import Attention, KVCache, Mask, Record, Rotation
 from nbp_core.checkpoint import load_config, load_model
 from nbp_core.config import TransformerConfig
 from nbp_core.layer import Layer, norm_of
-from nbp_core.packed import STORED, WeightFormat, choose_format, compute_dtype, pack_linear
+from nbp_core.packed import (
+    STORED,
+    TileLinear,
+    WeightFormat,
+    choose_format,
+    compute_dtype,
+    pack_linear,
+)
 from nbp_core.positions import (
     Aim,
     GridEmbedding,
@@ -45,6 +52,10 @@ def _pack_linears(layer: nn.Module, weights: WeightFormat, pool: ThreadPoolExecu
     packed = pool.map(lambda found: pack_linear(found[2].weight, found[2].bias, weights), linears)
     for (module, name, _), part in zip(linears, packed, strict=True):
         setattr(module, name, part)
+    for part in layer.modules():
+        if isinstance(part, nn.Sequential) and isinstance(part[0], TileLinear):
+            part[0].product.is_gelu_next = True
+            part[1] = nn.Identity()
 
 
 class BlockTransformer(nn.Module):
@@ -128,6 +139,11 @@ class BlockTransformer(nn.Module):
                 parameter.data = parameter.data.to(compute_dtype(weights))
         self.weight_format = weights
         return self
+
+    @property
+    def is_in_tiles(self) -> bool:
+        """Whether its products are made in matrix tiles, by threads of their own."""
+        return isinstance(self.video_head, TileLinear)
 
     @property
     def _head_weight(self) -> Tensor:

@@ -1,0 +1,51 @@
+"""Arithmetic of single numbers for compiled loops, written so that LLVM makes vectors of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import float32, int32, njit, uint16, uint32
+
+from nbp_core.tile_jobs import COMPILED
+from nbp_core.tiles import bits_of_float, float_of_bits
+
+
+@njit(**COMPILED)
+def single(bits):
+    """The bits of a bfloat16 -> float32."""
+    return float_of_bits(int32(uint32(bits) << uint32(16)))
+
+
+@njit(**COMPILED)
+def half(value):
+    """float32 -> the bits of the nearest bfloat16, the even one of two."""
+    bits = uint32(bits_of_float(value))
+    return uint16((bits + uint32(0x7FFF) + ((bits >> uint32(16)) & uint32(1))) >> uint32(16))
+
+
+@njit(**COMPILED)
+def exp(x):
+    """exp of what is not above 80, to float32's precision but for a bit: a power of two, times a
+    polynomial for what is left of it."""
+    x = max(x, float32(-87.0))
+    whole = np.floor(x * float32(1.44269504) + float32(0.5))
+    rest = x - whole * float32(0.693359375) + whole * float32(2.12194440e-4)
+    series = float32(1.9875691500e-4) * rest + float32(1.3981999507e-3)
+    series = series * rest + float32(8.3334519073e-3)
+    series = series * rest + float32(4.1665795894e-2)
+    series = series * rest + float32(1.6666665459e-1)
+    series = series * rest + float32(0.5)
+    series = series * rest * rest + rest + float32(1.0)
+    return series * float_of_bits((int32(whole) + int32(127)) << int32(23))
+
+
+@njit(**COMPILED)
+def gelu(x):
+    """x times the normal distribution's integral; erf as in Abramowitz and Stegun, 7.1.26."""
+    z = abs(x) * float32(0.70710678)
+    t = float32(1.0) / (float32(1.0) + float32(0.3275911) * z)
+    series = float32(1.061405429) * t + float32(-1.453152027)
+    series = series * t + float32(1.421413741)
+    series = series * t + float32(-0.284496736)
+    series = series * t + float32(0.254829592)
+    tail = float32(0.5) * series * t * exp(-z * z)
+    return x * (float32(1.0) - tail if x > float32(0.0) else tail)
