@@ -41,6 +41,7 @@ def line_html(text: str) -> str:
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.add_render_rule("image", _named_picture)
+    parser.add_render_rule("link_open", _link_apart)
     return parser
 
 
@@ -49,3 +50,13 @@ def _named_picture(
 ) -> str:
     token = tokens[index]
     return f"<em>{escape(token.content)} ({escape(str(token.attrs.get('src', '')))})</em>"
+
+
+def _link_apart(
+    renderer: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any
+) -> str:
+    """A link that leaves the studio open, and does not say where it was."""
+    tokens[index].attrSet("target", "_blank")
+    tokens[index].attrSet("rel", "noreferrer")
+    html: str = renderer.renderToken(tokens, index, options, env)
+    return html

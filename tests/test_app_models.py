@@ -113,6 +113,7 @@ def test_a_card_is_shown_as_written_and_loads_nothing(session: Session) -> None:
     (session.models / "tiny" / "README.md").write_text(
         "# t\n\nIt is `small`. <script>alert(1)</script>\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n"
         "![Twenty <clips>](https://example.org/x.png) [go](javascript:alert) <img src=y.png>\n"
+        "\n[there](https://example.org/)\n"
     )
     (session.models / "a<b").mkdir()
     shown = model_list.model_list(session)
@@ -120,6 +121,7 @@ def test_a_card_is_shown_as_written_and_loads_nothing(session: Session) -> None:
     assert "<p>It is <code>small</code>. &lt;script&gt;" in shown
     assert "<td>1</td>" in shown
     assert "<em>Twenty &lt;clips&gt; (https://example.org/x.png)</em>" in shown
+    assert '<a href="https://example.org/" target="_blank" rel="noreferrer">there</a>' in shown
     for risky in ("<script", "<img", 'src="', 'href="javascript'):
         assert risky not in shown
     assert "&lt;script&gt;alert(1)" in shown
