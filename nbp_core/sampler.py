@@ -105,11 +105,8 @@ class Sampler:
             yield TokenStep(step.phase, tokens, step.first, seconds, cache.length, cache.num_bytes)
 
     def _is_small(self, new_BL: Tensor) -> bool:
-        """Whether one thread computes a step as fast as all, and leaves the rest to the tokenizer.
-
-        A single row is bound by reading, which two threads do sooner.
-        """
-        return not new_BL.is_cuda and 1 < new_BL.numel() < FEW_PRODUCTS / self._num_weights
+        """Whether one thread is as fast for a step as all, and leaves the rest to the tokenizer."""
+        return not new_BL.is_cuda and new_BL.numel() < FEW_PRODUCTS / self._num_weights
 
     def _is_in_tiles(self, new_BL: Tensor) -> bool:
         """Whether a step's work has threads of its own, from which PyTorch's would take time."""

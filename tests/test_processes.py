@@ -13,7 +13,7 @@ from accelerate import Accelerator, FullyShardedDataParallelPlugin
 from accelerate.utils import DistributedType
 
 from nbp_core import BlockTransformer
-from nbp_core.train import train_transformer
+from nbp_core.train import optimizers, train_transformer, trainer
 from nbp_core.train.trainer import new_accelerator
 from tests.test_trainer import losses, run_transformer
 
@@ -44,8 +44,15 @@ def run_processes(call: str, count: int = 2) -> None:
     assert [process.wait(timeout=100) for process in processes] == [0] * count
 
 
-def train(folder: Path, muon_lr: float) -> None:
-    run_transformer(folder, STEPS, muon_lr)
+def compute_in_float32() -> None:
+    """Parts of a batch sum to the whole as nearly as float32 has it, not as bfloat16."""
+    for module in (optimizers, trainer):
+        module.__dict__["has_fast_bfloat16"] = lambda device: False
+
+
+def train(folder: Path, accumulate: int = 1) -> None:
+    compute_in_float32()
+    run_transformer(folder, STEPS, 0.01, accumulate=accumulate)
 
 
 def train_sharded(folder: Path, stop_after: int | None) -> None:
@@ -62,6 +69,7 @@ def train_sharded(folder: Path, stop_after: int | None) -> None:
         )
         return accelerator
 
+    compute_in_float32()
     train_transformer.__dict__["new_accelerator"] = sharding
     run_transformer(folder, STEPS, 0.01, stop_after=stop_after)
 
@@ -73,7 +81,7 @@ def model_of(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
-    train(folder, 0.01)
+    run_processes(f"train(Path({str(folder)!r}))", count=1)
     return folder
 
 
@@ -84,7 +92,7 @@ def same_run(first: Path, second: Path) -> None:
 
 
 def test_two_processes_equal_one_with_the_whole_batch(alone: Path, tmp_path: Path) -> None:
-    run_processes(f"train(Path({str(tmp_path)!r}), 0.01)")
+    run_processes(f"train(Path({str(tmp_path)!r}))")
     same_run(alone, tmp_path)
 
 
@@ -98,14 +106,14 @@ def test_sharded_weights_make_the_same_run_and_one_process_can_go_on_with_it(
     begun = tmp_path / "begun"
     run_processes(f"train_sharded(Path({str(begun)!r}), 3)")
     assert len(losses(begun)) == 3
-    train(begun, 0.01)
+    run_processes(f"train(Path({str(begun)!r}))", count=1)
     same_run(alone, begun)
 
 
 def test_parts_computed_one_after_the_other_equal_the_whole_batch(
     alone: Path, tmp_path: Path
 ) -> None:
-    run_transformer(tmp_path, STEPS, 0.01, accumulate=2)
+    run_processes(f"train(Path({str(tmp_path)!r}), accumulate=2)", count=1)
     same_run(alone, tmp_path)
 
 
