@@ -83,8 +83,9 @@ def _compiled(sources: int) -> tuple[Any, Any]:
         add_atomically(shared + GATE, 1 if sources else 0)
         _take_pieces(shared, 0)
         add_atomically(shared + GATE, -1)
-        while add_atomically(shared + INSIDE, 0):
-            pass
+        inside = 1
+        while inside:
+            inside = add_atomically(shared + INSIDE, 0)
 
     return help_out, bring
 
