@@ -32,7 +32,9 @@ from nbp_core.tile_jobs import (
     VALUE,
     WEIGHTS,
     WHOLE,
+    clear_sums,
     scores_at,
+    store_sums,
 )
 from nbp_core.tile_vectors import exp, half
 from nbp_core.tiles import (
@@ -46,7 +48,6 @@ from nbp_core.tiles import (
     prefetch,
     store_tile,
     transpose_words,
-    zero_tile,
 )
 
 
@@ -121,10 +122,7 @@ def _score(key, num_keys, width, scratch):
         b = _keys_of(key, ROWS * (tile + stream), ROWS, num_keys, width, scratch, 1)
         c = _keys_of(key, ROWS * (tile + 2 * stream), ROWS, num_keys, width, scratch, 2)
         d = _keys_of(key, ROWS * (tile + 3 * stream), ROWS, num_keys, width, scratch, 3)
-        zero_tile(0)
-        zero_tile(1)
-        zero_tile(2)
-        zero_tile(3)
+        clear_sums()
         for part in range(0, 2 * width, ROW_BYTES):
             for line in range(size + ROWS * part, size + ROWS * (part + ROW_BYTES), ROW_BYTES):
                 prefetch(a + line)
@@ -185,10 +183,7 @@ def _weigh(value, num_keys, width, scratch):
 def _gather(value, num_keys, width, start, scratch):
     """Sums of values by weight, of up to 64 numbers of the head from `start` on."""
     count = min(PIECE, width - start)
-    zero_tile(0)
-    zero_tile(1)
-    zero_tile(2)
-    zero_tile(3)
+    clear_sums()
     for first in range(0, num_keys, 32):
         at = _keys_of(value, first, 32, num_keys, width, scratch, 0)
         for pair in range(16):
@@ -207,7 +202,4 @@ def _gather(value, num_keys, width, start, scratch):
             multiply_bfloat16(2, 4, 7)
             load_tile(5, scratch + TURNED + 3 * ROW_BYTES, 4 * PIECE)
             multiply_bfloat16(3, 4, 5)
-    store_tile(0, scratch, 4 * PIECE)
-    store_tile(1, scratch + ROW_BYTES, 4 * PIECE)
-    store_tile(2, scratch + 2 * ROW_BYTES, 4 * PIECE)
-    store_tile(3, scratch + 3 * ROW_BYTES, 4 * PIECE)
+    store_sums(scratch)

@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nbp_core.tiles import ROWS, TILE_BYTES, tile_config
+from nbp_core.tiles import ROW_BYTES, ROWS, TILE_BYTES, store_tile, tile_config, zero_tile
 
 PRODUCT, PRODUCT_INT8, QUANTIZE, ATTENTION = range(4)
 """Kinds of work."""
@@ -62,6 +62,24 @@ def tile_order(weight_OI: Tensor) -> Tensor:
     num_outputs, num_inputs = weight_OI.shape
     tiles = weight_OI.view(num_outputs // ROWS, ROWS, num_inputs // (16 * inputs), 16, inputs)
     return tiles.permute(0, 2, 3, 1, 4).contiguous()
+
+
+@njit(**COMPILED)
+def clear_sums():
+    """Tiles 0 to 3."""
+    zero_tile(0)
+    zero_tile(1)
+    zero_tile(2)
+    zero_tile(3)
+
+
+@njit(**COMPILED)
+def store_sums(scratch):
+    """Tiles 0 to 3 side by side, to the start of a thread's scratch."""
+    store_tile(0, scratch, 4 * PIECE)
+    store_tile(1, scratch + ROW_BYTES, 4 * PIECE)
+    store_tile(2, scratch + 2 * ROW_BYTES, 4 * PIECE)
+    store_tile(3, scratch + 3 * ROW_BYTES, 4 * PIECE)
 
 
 @njit(**COMPILED)

@@ -26,6 +26,8 @@ from nbp_core.tile_jobs import (
     ROW_SIZE,
     SCALE,
     WEIGHT,
+    clear_sums,
+    store_sums,
 )
 from nbp_core.tile_vectors import gelu, half, single
 from nbp_core.tiles import (
@@ -39,8 +41,6 @@ from nbp_core.tiles import (
     multiply_int8,
     pointer,
     prefetch,
-    store_tile,
-    zero_tile,
 )
 
 
@@ -54,10 +54,7 @@ def multiply(job, scratch, piece):
     for first in range(0, num_rows, ROWS):
         rows = min(ROWS, num_rows - first)
         configure(CONFIGS.ctypes.data + 64 * (rows - 1))
-        zero_tile(0)
-        zero_tile(1)
-        zero_tile(2)
-        zero_tile(3)
+        clear_sums()
         a, b = job[INPUT] + first * row_bytes, job[WEIGHT] + piece * 4 * stream
         for _ in range(num_steps):
             if first == 0:
@@ -85,10 +82,7 @@ def multiply(job, scratch, piece):
                 multiply_bfloat16(3, 4, 5)
             a += ROW_BYTES
             b += TILE_BYTES
-        store_tile(0, scratch, 4 * PIECE)
-        store_tile(1, scratch + ROW_BYTES, 4 * PIECE)
-        store_tile(2, scratch + 2 * ROW_BYTES, 4 * PIECE)
-        store_tile(3, scratch + 3 * ROW_BYTES, 4 * PIECE)
+        store_sums(scratch)
         _shift(job, scratch, first, rows, piece)
         if job[IS_GELU_NEXT]:
             _activate(scratch, rows * PIECE)
