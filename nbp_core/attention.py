@@ -11,11 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nbp_core.device import has_tiles
-
 QUERY_CHUNK = 256
-TILE_QUERIES = 32
-"""Queries up to which attention in matrix tiles is faster than PyTorch's."""
 
 
 @dataclass
@@ -84,28 +80,9 @@ class Mask:
         return cls(mask_LM, spans)
 
 
-def _fits_tiles(query: Tensor, key: Tensor) -> bool:
-    """Few rows of bfloat16 that nothing learns from, and keys that lie one after the other."""
-    return (
-        query.dtype == torch.bfloat16
-        and not query.is_cuda
-        and query.shape[2] <= TILE_QUERIES
-        and query.shape[3] in (32, 64, 96, 128)
-        and query.stride(3) == 1
-        and key.stride()[2:] == (key.shape[3], 1)
-        and not torch.is_grad_enabled()
-        and has_tiles()
-    )
-
-
 def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Mask | None) -> Tensor:
     """softmax(q k^T / sqrt(E)) v over the keys the mask allows; all of (B, K, L or M, E)."""
     if mask is None:
-        if _fits_tiles(query, key):
-            # Only here: it brings a compiler along.
-            from nbp_core.tile_math import attend
-
-            return attend(query, key, value)
         return F.scaled_dot_product_attention(query, key, value)
     if query.is_cuda or len(mask.spans) == 1:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask.mask_LM)

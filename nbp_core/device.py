@@ -35,7 +35,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 @cache
 def has_tiles() -> bool:
     """Whether this processor multiplies tiles of bfloat16 and int8 (AMX), and the system lets this
-    process: nbp_core.tile_math is for those."""
+    process: what is named tile_ is for those."""
     return bool(torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx())
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nbp_core.config import SamplingConfig
+from nbp_core.device import has_tiles
 from nbp_core.sampling import Scratch, filter_top_k, filter_top_p, sample
 
 Draw = Callable[[Tensor, Tensor], Tensor]
@@ -38,8 +39,22 @@ def drawing(
         case "neighbours":
             return Neighbours(config, rng, levels)
         case _:  # best-block draws its candidates as the paper does
-            scratch = Scratch()
-            return lambda logits, places: sample(logits, config, rng, scratch)
+            return _as_the_paper(config, rng)
+
+
+def _as_the_paper(config: SamplingConfig, rng: torch.Generator) -> Draw:
+    scratch = Scratch()
+
+    def draw(logits_BSV: Tensor, places_S: Tensor) -> Tensor:
+        is_half = logits_BSV.dtype == torch.bfloat16 and logits_BSV.device.type == "cpu"
+        if not (is_half and has_tiles() and config.temperature):
+            return sample(logits_BSV, config, rng, scratch)
+        # Only here: it brings a compiler along.
+        from nbp_core.tile_math import draw
+
+        return draw(logits_BSV.flatten(0, 1), config, rng).view(logits_BSV.shape[:2])
+
+    return draw
 
 
 def filtered_probs(logits: Tensor, config: SamplingConfig) -> Tensor:

@@ -86,11 +86,6 @@ class TileLinear(PackedLinear):
         super().__init__(product, weight_OI.numel(), weight_OI.element_size())
         self.product = product
 
-    @staticmethod
-    def fits(weight_OI: Tensor) -> bool:
-        """Whether this processor has tiles and the matrix can be cut into them."""
-        return has_tiles() and not any(size % 64 for size in weight_OI.shape)
-
 
 def held_bytes(module: nn.Module) -> int:
     """Bytes of all weights of a module, packed ones included."""
@@ -107,14 +102,15 @@ def matrix_weights(module: nn.Module) -> int:
 @torch.no_grad()
 def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat) -> nn.Module:
     """The fastest layer with these weights in a format; a plain one where packing gains nothing."""
-    is_small = weight_OI.numel() < MIN_WEIGHTS
-    if is_small or weight_OI.is_cuda or weights == "float32":
+    if weight_OI.is_cuda or weights == "float32":
         return _plain(weight_OI, bias_O, compute_dtype(weights))
-    if weights == "bfloat16" and TileLinear.fits(weight_OI):
+    if weights == "bfloat16" and has_tiles():
         return TileLinear(weight_OI.bfloat16(), bias_O)
-    if weights == "int8" and TileLinear.fits(weight_OI):
+    if weights == "int8" and has_tiles():
         rounded_OI, scale_O = _rounded(weight_OI)
         return TileLinear(rounded_OI, bias_O, scale_O)
+    if weight_OI.numel() < MIN_WEIGHTS:
+        return _plain(weight_OI, bias_O, compute_dtype(weights))
     pack = {"float16": _pack_float16, "bfloat16": _pack_bfloat16, "int8": _pack_int8}[weights]
     item = 1 if weights == "int8" else 2
     return PackedLinear(pack(weight_OI, bias_O), weight_OI.numel(), item)

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nbp_core.attention import TILE_QUERIES, KVCache
+from nbp_core.attention import KVCache
 from nbp_core.config import SamplingConfig
 from nbp_core.device import one_thread
 from nbp_core.drawing import drawing
 from nbp_core.packed import matrix_weights
 from nbp_core.sampling import guide
 from nbp_core.sequences import NO_TOKEN, DecodeStep, SequenceLayout
-from nbp_core.transformer import BlockTransformer
+from nbp_core.transformer import TILE_QUERIES, BlockTransformer
 
 FEW_PRODUCTS = 1.5e8
 """Multiplications of a step that gains nothing from a second thread (docs/decisions/0009)."""

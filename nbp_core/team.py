@@ -1,8 +1,8 @@
-"""Threads that share the pieces of small jobs, one job after the other, without sleeping between.
+"""Threads that share the pieces of small jobs, one list of them after the other, without sleeping.
 
 A decode step is some hundred jobs of a fraction of a millisecond. Waking a thread takes a good part
 of that, so between jobs it looks for the next one for a while, and only then sleeps. Whoever brings
-a job works on it too and never waits for a sleeper: pieces are taken as threads come.
+jobs works on them too and never waits for a sleeper: pieces are taken as threads come.
 """
 
 from __future__ import annotations
@@ -14,29 +14,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nbp_core.tile_jobs import (
-    NUM_PIECES,
-    PRODUCT,
+from nbp_core.tile_jobs import JOB_SIZE
+from nbp_core.tile_work import (
+    JOBS,
+    NUM_JOBS,
     SCRATCH,
     SCRATCH_SIZE,
-    new_job,
-    scratch_bytes,
+    SHARED_SIZE,
+    bring,
+    help_out,
 )
-from nbp_core.tile_work import SHARED_BYTES, bring, help_out
 from nbp_core.tiles import ROW_BYTES
 
 
+def aligned(num_bytes: int) -> NDArray[np.uint8]:
+    """Zeros from the start of a line of the cache on: what lies across two takes twice as long."""
+    memory = np.zeros(num_bytes + ROW_BYTES, np.uint8)
+    start = -memory.ctypes.data % ROW_BYTES
+    return memory[start : start + num_bytes]
+
+
 class Team:
-    """The calling thread and some helpers; one job at a time, other callers wait."""
+    """The calling thread and some helpers; one list of jobs at a time, other callers wait."""
 
     def __init__(self, num_threads: int) -> None:
-        self._shared = np.zeros(SHARED_BYTES, np.uint8)
+        self._shared = aligned(8 * SHARED_SIZE).view(np.int64)
         self._place = self._shared.ctypes.data
         self._turn = threading.Lock()
-        self._scratch = np.zeros(0, np.uint8)
+        self._scratch = aligned(0)
         # Compiled, or read from the disk, by one thread: it takes seconds, or tenths of one.
         help_out(self._place, 0)
-        bring(self._place, new_job(PRODUCT))
+        bring(self._place, 0)
         self._wakers = [threading.Event() for _ in range(num_threads - 1)]
         for number, waker in enumerate(self._wakers, 1):
             threading.Thread(target=self._serve, args=(number, waker), daemon=True).start()
@@ -44,25 +52,25 @@ class Team:
     def _serve(self, number: int, waker: threading.Event) -> None:
         while True:
             waker.wait()
-            help_out(self._place, number)
             waker.clear()
+            help_out(self._place, number)
 
-    def do(self, job: NDArray[np.int64], num_keys: int = 0) -> None:
-        """Has a job done (tile_jobs names its places), which may attend to so many keys."""
-        size = scratch_bytes(num_keys)
-        needed = size * (1 + len(self._wakers)) + ROW_BYTES
+    def do(self, jobs: NDArray[np.int64], scratch_size: int, alone: bool = False) -> None:
+        """Has jobs done in turn, (number, JOB_SIZE) with places as named in tile_jobs, each
+        thread with so many bytes of memory of its own; `alone` in this thread."""
+        size = -(-scratch_size // ROW_BYTES) * ROW_BYTES
+        needed = size * (1 + len(self._wakers))
         with self._turn:
             if len(self._scratch) < needed:
-                self._scratch = np.zeros(needed, np.uint8)
-            # A row of a tile that lies across two lines of a cache takes twice as long.
-            start = self._scratch.ctypes.data
-            job[SCRATCH] = start + -start % ROW_BYTES
-            job[SCRATCH_SIZE] = size
-            if job[NUM_PIECES] > 1:
+                self._scratch = aligned(needed)
+            shared = self._shared
+            shared[JOBS], shared[NUM_JOBS] = jobs.ctypes.data, jobs.size // JOB_SIZE
+            shared[SCRATCH], shared[SCRATCH_SIZE] = self._scratch.ctypes.data, size
+            if not alone:
                 for waker in self._wakers:
                     if not waker.is_set():
                         waker.set()
-            bring(self._place, job)
+            bring(self._place, int(not alone))
 
 
 _starting = threading.Lock()

@@ -1,33 +1,36 @@
-"""Attention of a few queries to a long cache in matrix tiles, compiled by numba.
+"""Attention of a few new positions to a cache in matrix tiles, compiled by numba.
 
-A piece is one head of one sequence, 16 queries at a time. Keys, then values, are read once, in four
-streams of addresses each. E head width, L keys.
+A piece is one head of one sequence: its keys and values are appended to the cache, which is then
+read once for 16 queries, in four streams of addresses. E head width, L keys.
 """
 
 from __future__ import annotations
 
 import math
 
-from numba import carray, float32, int32, njit, uint16, uint32
+from numba import carray, float32, int32, njit, uint16
 
 from nbp_core.tile_jobs import (
     COMPILED,
+    COSINE,
     HEAD_WIDTH,
     INPUT,
     KEY,
     KEY_OF_BATCH,
     KEY_OF_HEAD,
     NUM_HEADS,
-    NUM_KEYS,
+    NUM_PAST,
     NUM_ROWS,
     OUTPUT,
     PIECE,
     QUERIES,
-    QUERY_OF_BATCH,
-    QUERY_OF_HEAD,
-    QUERY_OF_ROW,
+    ROTATED,
+    SINE,
     STAGE,
     SUMS,
+    TURN_OF_BATCH,
+    TURN_OF_HEAD,
+    TURN_OF_KEYS,
     TURNED,
     VALUE,
     WEIGHTS,
@@ -36,7 +39,8 @@ from nbp_core.tile_jobs import (
     scores_at,
     store_sums,
 )
-from nbp_core.tile_vectors import exp, half
+from nbp_core.tile_lanes import LANES, keep_larger, side_by_side, weigh_two
+from nbp_core.tile_vectors import half, single
 from nbp_core.tiles import (
     ROW_BYTES,
     ROWS,
@@ -53,17 +57,22 @@ from nbp_core.tiles import (
 
 @njit(**COMPILED)
 def attend_head(job, scratch, task):
-    """All rows of one head of one sequence: softmax(q k^T / sqrt(E)) v over the first L keys."""
+    """All new positions of one head of one sequence: softmax(q k^T / sqrt(E)) v over all L keys.
+
+    Queries, keys and values of a position lie one after the other.
+    """
     num_heads, num_rows = job[NUM_HEADS], job[NUM_ROWS]
-    width, num_keys = job[HEAD_WIDTH], job[NUM_KEYS]
+    width, num_keys = job[HEAD_WIDTH], job[NUM_PAST] + num_rows
     batch, head = task // num_heads, task % num_heads
     of_head = batch * job[KEY_OF_BATCH] + head * job[KEY_OF_HEAD]
-    query = job[INPUT] + batch * job[QUERY_OF_BATCH] + head * job[QUERY_OF_HEAD]
+    step = 6 * num_heads * width
+    query = job[INPUT] + batch * num_rows * step + 2 * head * width
+    of_turn = batch * job[TURN_OF_BATCH] + head * job[TURN_OF_HEAD]
+    _append(job, query, of_turn, of_head)
     configure(WHOLE.ctypes.data)
     for first in range(0, num_rows, ROWS):
         rows = min(ROWS, num_rows - first)
-        step = job[QUERY_OF_ROW]
-        _turn_queries(query + first * step, step, rows, width, scratch)
+        _arrange_queries(job, query + first * step, of_turn + 2 * first * width, rows, scratch)
         _score(job[KEY] + of_head, num_keys, width, scratch)
         _weigh(job[VALUE] + of_head, num_keys, width, scratch)
         for start in range(0, width, PIECE):
@@ -71,6 +80,39 @@ def attend_head(job, scratch, task):
             count = min(PIECE, width - start)
             place = ((batch * num_rows + first) * num_heads + head) * width + start
             _divide(job[OUTPUT] + 2 * place, 2 * num_heads * width, rows, count, scratch)
+
+
+@njit(**COMPILED)
+def _append(job, query, of_turn, of_head):
+    """New keys, turned, and new values, to the end of the cache."""
+    num_rows, width = job[NUM_ROWS], job[HEAD_WIDTH]
+    of_kind = 2 * job[NUM_HEADS] * width
+    for row in range(num_rows):
+        key, place = query + (3 * row + 1) * of_kind, of_head + 2 * (job[NUM_PAST] + row) * width
+        _turn(job, key, job[KEY] + place, job[TURN_OF_KEYS] + of_turn + 2 * row * width)
+        value = carray(pointer(key + of_kind), width, uint16)
+        kept = carray(pointer(job[VALUE] + place), width, uint16)
+        for i in range(width):
+            kept[i] = value[i]
+
+
+@njit(**COMPILED)
+def _turn(job, source, target, of_turn):
+    """One query or key at one address, turned to its place, to another (attention.Rotation)."""
+    width = job[HEAD_WIDTH]
+    pairs = width // 2
+    x = carray(pointer(source), width, uint16)
+    out = carray(pointer(target), width, uint16)
+    if job[COSINE] == 0:
+        for i in range(width):
+            out[i] = x[i]
+        return
+    cos = carray(pointer(job[COSINE] + of_turn), width, uint16)
+    sin = carray(pointer(job[SINE] + of_turn), width, uint16)
+    for i in range(pairs):
+        out[i] = half(single(x[i]) * single(cos[i]) + single(x[pairs + i]) * single(sin[i]))
+    for i in range(pairs, width):
+        out[i] = half(single(x[i]) * single(cos[i]) + single(x[i - pairs]) * single(sin[i]))
 
 
 @njit(**COMPILED)
@@ -86,12 +128,18 @@ def _divide(out, step, rows, count, scratch):
 
 
 @njit(**COMPILED)
-def _turn_queries(query, step, rows, width, scratch):
-    """Queries with inputs as rows, in pairs, a tile for each 32 inputs; missing rows are zero."""
+def _arrange_queries(job, query, of_turn, rows, scratch):
+    """Queries turned to their places, then with inputs as rows, in pairs, a tile for each 32
+    inputs; missing rows are zero."""
+    width = job[HEAD_WIDTH]
+    for row in range(rows):
+        source = query + 6 * job[NUM_HEADS] * width * row
+        _turn(job, source, scratch + ROTATED + 2 * width * row, of_turn + 2 * width * row)
     words = carray(pointer(scratch + STAGE), (ROWS, 16), int32)
     for part in range(width // 32):
         for row in range(ROWS):
-            source = carray(pointer(query + row * step + ROW_BYTES * part), 16, int32)
+            place = scratch + ROTATED + 2 * width * row + ROW_BYTES * part
+            source = carray(pointer(place), 16, int32)
             for i in range(16):
                 words[row, i] = source[i] if row < rows else int32(0)
         transpose_words(scratch + STAGE, scratch + QUERIES + TILE_BYTES * part)
@@ -151,30 +199,23 @@ def _weigh(value, num_keys, width, scratch):
     for each 32 keys; and their sums. Values are asked for meanwhile: nothing else is read."""
     padded = (num_keys + 31) // 32 * 32
     scores = scratch + scores_at(num_keys)
+    past = carray(pointer(scores + ROW_BYTES * num_keys), (padded - num_keys) * ROWS, float32)
+    for i in range((padded - num_keys) * ROWS):
+        past[i] = float32(-1e30)
     largest = carray(pointer(scratch), ROWS, float32)
     sums = carray(pointer(scratch + SUMS), ROWS, float32)
-    scale = float32(1.0 / math.sqrt(width))
     for row in range(ROWS):
         largest[row] = float32(-1e30)
         sums[row] = float32(0.0)
-    for key in range(padded):
-        score = carray(pointer(scores + ROW_BYTES * key), ROWS, float32)
-        for row in range(ROWS):
-            if key >= num_keys:
-                score[row] = float32(-1e30)
-            largest[row] = max(largest[row], score[row])
+    for key in range(num_keys):
+        keep_larger(scores + ROW_BYTES * key, scratch)
+    sharpness = float32(1.0 / math.sqrt(width))
     for pair in range(padded // 2):
-        one = carray(pointer(scores + 2 * ROW_BYTES * pair), ROWS, float32)
-        two = carray(pointer(scores + 2 * ROW_BYTES * pair + ROW_BYTES), ROWS, float32)
-        words = carray(pointer(scratch + STAGE + ROW_BYTES * (pair % 16)), ROWS, uint32)
         for line in range(width * pair, width * (pair + 1), ROW_BYTES):
             for stream in range(4):
                 prefetch(value + stream * padded // 2 * width + line)
-        for row in range(ROWS):
-            first = exp((one[row] - largest[row]) * scale)
-            second = exp((two[row] - largest[row]) * scale)
-            sums[row] += first + second
-            words[row] = uint32(half(first)) | (uint32(half(second)) << uint32(16))
+        words = scratch + STAGE + ROW_BYTES * (pair % 16)
+        weigh_two(scores + 2 * ROW_BYTES * pair, scratch, sharpness, scratch + SUMS, words)
         if pair % 16 == 15:
             transpose_words(scratch + STAGE, scratch + WEIGHTS + TILE_BYTES * (pair // 16))
 
@@ -187,11 +228,9 @@ def _gather(value, num_keys, width, start, scratch):
     for first in range(0, num_keys, 32):
         at = _keys_of(value, first, 32, num_keys, width, scratch, 0)
         for pair in range(16):
-            one = carray(pointer(at + 2 * (2 * pair * width + start)), PIECE, uint16)
-            two = carray(pointer(at + 2 * ((2 * pair + 1) * width + start)), PIECE, uint16)
-            words = carray(pointer(scratch + TURNED + 4 * PIECE * pair), PIECE, uint32)
-            for i in range(count):
-                words[i] = uint32(one[i]) | (uint32(two[i]) << uint32(16))
+            one, words = at + 2 * (2 * pair * width + start), scratch + TURNED + 4 * PIECE * pair
+            for lane in range(0, count, LANES):
+                side_by_side(one + 2 * lane, one + 2 * (width + lane), words + 4 * lane)
         load_tile(4, scratch + WEIGHTS + TILE_BYTES * (first // 32), ROW_BYTES)
         load_tile(5, scratch + TURNED, 4 * PIECE)
         multiply_bfloat16(0, 4, 5)

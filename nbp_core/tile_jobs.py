@@ -1,6 +1,7 @@
 """Jobs that are done in matrix tiles: what they say and where, and a thread's memory for them.
 
-A job is a list of int64, addresses and sizes in the places named here.
+A job is a row of int64, addresses and sizes in the places named here. Rows of inputs and outputs
+have a multiple of 64 numbers; what is past their own size is zero.
 """
 
 from __future__ import annotations
@@ -14,14 +15,24 @@ from torch import Tensor
 
 from nbp_core.tiles import ROW_BYTES, ROWS, TILE_BYTES, store_tile, tile_config, zero_tile
 
-PRODUCT, PRODUCT_INT8, QUANTIZE, ATTENTION = range(4)
+PRODUCT, PRODUCT_INT8, QUANTIZE, LAYER_NORM, RMS_NORM, GATE, ATTENTION, DRAW = range(8)
 """Kinds of work."""
-KIND, INPUT, OUTPUT, NUM_ROWS = range(4)
-"""Places in a job, and after them those of products and of attention."""
-ROW_SIZE, WEIGHT, BIAS, NUM_OUTPUTS, IS_GELU_NEXT, INPUT_SCALE, SCALE = range(4, 11)
-NUM_HEADS, HEAD_WIDTH, NUM_KEYS, KEY, VALUE = range(4, 9)
-KEY_OF_BATCH, KEY_OF_HEAD, QUERY_OF_BATCH, QUERY_OF_HEAD, QUERY_OF_ROW = range(9, 14)
-SCRATCH, SCRATCH_SIZE, NUM_PIECES, JOB_SIZE = range(14, 18)
+KIND, NUM_PIECES, INPUT, OUTPUT, NUM_ROWS = range(5)
+"""Places in a job. After them those of products and of work on single rows, of attention:"""
+ROW_SIZE, WEIGHT, BIAS, INPUT_SCALE, SCALE, NUM_OUTPUTS, THEN = range(5, 12)
+"""ROW_SIZE is the numbers of a row of inputs,"""
+OUTPUT_SIZE: Final = NUM_OUTPUTS
+"""and this is those from one row of outputs to the next;"""
+NUM_HEADS, HEAD_WIDTH, NUM_PAST, KEY, VALUE, KEY_OF_BATCH, KEY_OF_HEAD = range(5, 12)
+COSINE, SINE, TURN_OF_KEYS, TURN_OF_BATCH, TURN_OF_HEAD = range(12, 17)
+"""COSINE is 0 where nothing is turned;"""
+INPUT_STEP, SEEDS, SETTINGS, TOP_K = range(6, 10)
+"""of drawing, where ROW_SIZE is the tokens there are and SETTINGS 1 / temperature and top-p."""
+NEXT, DONE, JOB_SIZE = 24, 32, 40
+"""Pieces that were taken and done: each in a line of the cache for itself."""
+ROUND, ACTIVATE, ADD = range(3)
+"""What THEN becomes of a product's sums: bfloat16; GELU of them; or float32, added to what is
+there."""
 PIECE: Final = 4 * ROWS
 """Outputs of a piece of a product."""
 AHEAD: Final = TILE_BYTES
@@ -38,7 +49,9 @@ TURNED: Final = QUERIES + 4 * TILE_BYTES
 """turned values,"""
 STAGE: Final = TURNED + 4 * TILE_BYTES
 """words to be turned or keys past the end,"""
-WEIGHTS: Final = STAGE + 16 * TILE_BYTES
+ROTATED: Final = STAGE + 16 * TILE_BYTES
+"""queries turned to their places,"""
+WEIGHTS: Final = ROTATED + 4 * TILE_BYTES
 """weights, and after them scores."""
 COMPILED: Final[dict[str, Any]] = {
     "nogil": True,
@@ -53,6 +66,11 @@ def new_job(kind: int) -> NDArray[np.int64]:
     job = np.zeros(JOB_SIZE, np.int64)
     job[KIND] = kind
     return job
+
+
+def padded(size: int) -> int:
+    """The next size that can be cut into pieces."""
+    return -(-size // PIECE) * PIECE
 
 
 def tile_order(weight_OI: Tensor) -> Tensor:

@@ -1,18 +1,26 @@
-"""Linear layers and attention in matrix tiles, as calls on tensors; the work is tile_products' and
-tile_attention's.
+"""Linear layers in matrix tiles, as calls on tensors; the work is tile_products'.
 
 For processors with tiles (device.has_tiles), and imported there alone: numba takes half a second.
-bfloat16 in and out. Shapes: I inputs, O outputs, M rows; B batch, K heads, L queries, M keys, E
-head width.
+bfloat16 in and out. Shapes: I inputs, O outputs, M rows.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nbp_core import tile_jobs as jobs
+from nbp_core.config import SamplingConfig
 from nbp_core.team import the_team
+from nbp_core.tile_draws import draw_bytes
+
+FEW_WEIGHTS = 2**24
+"""What a thread reads in a millisecond or two: a second one gains little, and is left to others."""
+FEW_ROWS = 32
+FEW_LOGITS = 2**18
 
 
 class TileProduct:
@@ -23,60 +31,68 @@ class TileProduct:
         self, weight_OI: Tensor, bias_O: Tensor | None, scale_O: Tensor | None = None
     ) -> None:
         self.num_outputs, self.num_inputs = weight_OI.shape
-        self.weight = jobs.tile_order(weight_OI)
-        self.bias_O = torch.zeros(self.num_outputs) if bias_O is None else bias_O.float()
-        self.scale_O = scale_O
+        self.output_size, self.input_size = map(jobs.padded, weight_OI.shape)
+        more = self.output_size - self.num_outputs
+        weight = F.pad(weight_OI, (0, self.input_size - self.num_inputs, 0, more))
+        self.weight = jobs.tile_order(weight)
+        bias = torch.zeros(self.num_outputs) if bias_O is None else bias_O.float()
+        self._bias_O = F.pad(bias, (0, more))
+        self._scale_O = None if scale_O is None else F.pad(scale_O, (0, more))
         self.is_gelu_next = False
-        job = jobs.new_job(jobs.PRODUCT if scale_O is None else jobs.PRODUCT_INT8)
-        job[jobs.ROW_SIZE] = self.num_inputs * weight_OI.element_size()
-        job[jobs.WEIGHT] = self.weight.data_ptr()
-        job[jobs.BIAS] = self.bias_O.data_ptr()
-        job[jobs.NUM_OUTPUTS] = self.num_outputs
-        job[jobs.SCALE] = 0 if scale_O is None else scale_O.data_ptr()
-        job[jobs.NUM_PIECES] = self.num_outputs // jobs.PIECE
-        self._job = job
-        self._team = the_team()
 
     def __call__(self, x: Tensor) -> Tensor:
-        inputs = x.bfloat16().contiguous()
-        num_rows = inputs.numel() // self.num_inputs
-        out = inputs.new_empty((*x.shape[:-1], self.num_outputs))
-        job = self._job.copy()
+        inputs = F.pad(x.bfloat16(), (0, self.input_size - self.num_inputs)).contiguous()
+        num_rows = inputs.numel() // self.input_size
+        out = inputs.new_empty((*x.shape[:-1], self.output_size))
+        levels = Levels(num_rows, self.input_size)
+        work = self.jobs(inputs, num_rows, levels)
+        work[-1, jobs.OUTPUT] = out.data_ptr()
+        is_little = num_rows <= FEW_ROWS and self.weight.numel() < FEW_WEIGHTS
+        the_team().do(work, jobs.scratch_bytes(0), is_little)
+        return out[..., : self.num_outputs].to(x.dtype)
+
+    def jobs(self, inputs_MI: Tensor, num_rows: int, levels: Levels) -> NDArray[np.int64]:
+        """What is to be done with rows of `input_size` bfloat16, the last of it the product, whose
+        OUTPUT is to be said. `levels` holds the rows as int8 meanwhile."""
+        job = jobs.new_job(jobs.PRODUCT if self._scale_O is None else jobs.PRODUCT_INT8)
+        job[jobs.NUM_PIECES] = self.output_size // jobs.PIECE
+        job[jobs.INPUT] = inputs_MI.data_ptr()
         job[jobs.NUM_ROWS] = num_rows
-        job[jobs.OUTPUT] = out.data_ptr()
-        job[jobs.IS_GELU_NEXT] = self.is_gelu_next
-        if self.scale_O is not None:
-            inputs, scale_M = self._whole(inputs, num_rows)
-            job[jobs.INPUT_SCALE] = scale_M.data_ptr()
-        job[jobs.INPUT] = inputs.data_ptr()
-        self._team.do(job)
-        return out.to(x.dtype)
-
-    def _whole(self, x: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
-        """Rows as int8, and their scales."""
-        levels, scale_M = torch.empty(x.shape, dtype=torch.int8), torch.empty(num_rows)
-        job = jobs.new_job(jobs.QUANTIZE)
-        job[jobs.INPUT] = x.data_ptr()
-        job[jobs.OUTPUT] = levels.data_ptr()
-        job[jobs.ROW_SIZE] = self.num_inputs
-        job[jobs.INPUT_SCALE] = scale_M.data_ptr()
-        job[jobs.NUM_PIECES] = num_rows
-        self._team.do(job)
-        return levels, scale_M
+        job[jobs.ROW_SIZE] = self.input_size
+        job[jobs.WEIGHT] = self.weight.data_ptr()
+        job[jobs.BIAS] = self._bias_O.data_ptr()
+        job[jobs.NUM_OUTPUTS] = self.output_size
+        job[jobs.THEN] = jobs.ACTIVATE if self.is_gelu_next else jobs.ROUND
+        if self._scale_O is None:
+            return job[None]
+        rounding = jobs.new_job(jobs.QUANTIZE)
+        rounding[jobs.NUM_PIECES] = num_rows
+        rounding[jobs.INPUT] = inputs_MI.data_ptr()
+        rounding[jobs.ROW_SIZE] = self.input_size
+        rounding[jobs.OUTPUT] = job[jobs.INPUT] = levels.numbers.data_ptr()
+        rounding[jobs.INPUT_SCALE] = job[jobs.INPUT_SCALE] = levels.scale_M.data_ptr()
+        job[jobs.SCALE] = self._scale_O.data_ptr()
+        return np.stack([rounding, job])
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(E)) v over all keys; (B, K, L or M, E), values laid out as keys are."""
-    batch, num_heads, num_rows, width = query.shape
-    out = query.new_empty(batch, num_rows, num_heads, width)
-    of_batch, of_head, of_row, _ = query.stride()
-    key_of_batch, key_of_head, _, _ = key.stride()
-    job = jobs.new_job(jobs.ATTENTION)
-    job[jobs.INPUT : jobs.QUERY_OF_ROW + 1] = (
-        query.data_ptr(), out.data_ptr(), num_rows, num_heads, width, key.shape[2],
-        key.data_ptr(), value.data_ptr(), 2 * key_of_batch, 2 * key_of_head,
-        2 * of_batch, 2 * of_head, 2 * of_row,
-    )  # fmt: skip
-    job[jobs.NUM_PIECES] = batch * num_heads
-    the_team().do(job, key.shape[2])
-    return out.transpose(1, 2)
+class Levels:
+    """Room for rows as int8, and their scales."""
+
+    def __init__(self, num_rows: int, row_size: int) -> None:
+        self.numbers = torch.empty(num_rows * row_size, dtype=torch.int8)
+        self.scale_M = torch.empty(num_rows)
+
+
+def draw(logits_RV: Tensor, config: SamplingConfig, rng: torch.Generator) -> Tensor:
+    """bfloat16 logits -> tokens (R,), int64, as sampling.sample draws them, from other noise."""
+    num_rows, vocab = logits_RV.shape
+    tokens_R = torch.empty(num_rows, dtype=torch.int64)
+    seeds_R = torch.randint(2**62, (num_rows,), generator=rng)
+    settings = np.array([1 / config.temperature, config.top_p])
+    job = jobs.new_job(jobs.DRAW)
+    job[jobs.NUM_PIECES], job[jobs.ROW_SIZE] = num_rows, vocab
+    job[jobs.INPUT], job[jobs.INPUT_STEP] = logits_RV.data_ptr(), logits_RV.stride(0)
+    job[jobs.OUTPUT], job[jobs.SEEDS] = tokens_R.data_ptr(), seeds_R.data_ptr()
+    job[jobs.SETTINGS], job[jobs.TOP_K] = settings.ctypes.data, config.top_k
+    the_team().do(job[None], draw_bytes(vocab), num_rows * vocab < FEW_LOGITS)
+    return tokens_R

@@ -7,16 +7,17 @@ ahead for one stream of addresses is less than memory can give, so four are read
 
 from __future__ import annotations
 
-from numba import carray, float32, int8, int32, njit, uint16
+from numba import carray, float32, njit
 
 from nbp_core.tile_jobs import (
+    ACTIVATE,
+    ADD,
     AHEAD,
     BIAS,
     COMPILED,
     CONFIGS,
     INPUT,
     INPUT_SCALE,
-    IS_GELU_NEXT,
     KIND,
     NUM_OUTPUTS,
     NUM_ROWS,
@@ -25,16 +26,17 @@ from nbp_core.tile_jobs import (
     PRODUCT_INT8,
     ROW_SIZE,
     SCALE,
+    THEN,
     WEIGHT,
     clear_sums,
     store_sums,
 )
-from nbp_core.tile_vectors import gelu, half, single
+from nbp_core.tile_lanes import LANES, add_lanes, round_lanes, scale_lanes
+from nbp_core.tile_vectors import gelu
 from nbp_core.tiles import (
     ROW_BYTES,
     ROWS,
     TILE_BYTES,
-    bits_of_float,
     configure,
     load_tile,
     multiply_bfloat16,
@@ -48,7 +50,7 @@ from nbp_core.tiles import (
 def multiply(job, scratch, piece):
     """64 outputs of a product, for all rows."""
     is_int8 = job[KIND] == PRODUCT_INT8
-    num_rows, row_bytes = job[NUM_ROWS], job[ROW_SIZE]
+    num_rows, row_bytes = job[NUM_ROWS], job[ROW_SIZE] * (1 if is_int8 else 2)
     num_steps = row_bytes // ROW_BYTES
     stream = num_steps * TILE_BYTES
     for first in range(0, num_rows, ROWS):
@@ -84,7 +86,7 @@ def multiply(job, scratch, piece):
             b += TILE_BYTES
         store_sums(scratch)
         _shift(job, scratch, first, rows, piece)
-        if job[IS_GELU_NEXT]:
+        if job[THEN] == ACTIVATE:
             _activate(scratch, rows * PIECE)
         _write(job, scratch, first, rows, piece)
 
@@ -92,17 +94,15 @@ def multiply(job, scratch, piece):
 @njit(**COMPILED)
 def _shift(job, scratch, first, rows, piece):
     """Sums of whole numbers become what they stand for, and biases are added."""
-    bias = carray(pointer(job[BIAS] + piece * PIECE * 4), PIECE, float32)
+    bias, scales = job[BIAS] + 4 * PIECE * piece, job[SCALE] + 4 * PIECE * piece
     for row in range(rows):
-        sums = carray(pointer(scratch + row * PIECE * 4), PIECE, float32)
+        sums = scratch + 4 * PIECE * row
         if job[KIND] == PRODUCT_INT8:
-            whole = carray(pointer(scratch + row * PIECE * 4), PIECE, int32)
-            scale = carray(pointer(job[SCALE] + piece * PIECE * 4), PIECE, float32)
             of_row = carray(pointer(job[INPUT_SCALE] + 4 * (first + row)), 1, float32)[0]
-            for i in range(PIECE):
-                sums[i] = float32(whole[i]) * (of_row * scale[i])
-        for i in range(PIECE):
-            sums[i] += bias[i]
+            for place in range(0, 4 * PIECE, ROW_BYTES):
+                scale_lanes(sums + place, scales + place, of_row)
+        for place in range(0, 4 * PIECE, ROW_BYTES):
+            add_lanes(bias + place, sums + place)
 
 
 @njit(**COMPILED)
@@ -117,26 +117,9 @@ def _activate(scratch, count):
 def _write(job, scratch, first, rows, piece):
     """Sums -> outputs."""
     for row in range(rows):
-        sums = carray(pointer(scratch + row * PIECE * 4), PIECE, float32)
-        place = 2 * ((first + row) * job[NUM_OUTPUTS] + piece * PIECE)
-        out = carray(pointer(job[OUTPUT] + place), PIECE, uint16)
-        for i in range(PIECE):
-            out[i] = half(sums[i])
-
-
-@njit(**COMPILED)
-def quantize(job, row):
-    """One row of bfloat16 -> int8 in [-127, 127] and its scale."""
-    count = job[ROW_SIZE]
-    x = carray(pointer(job[INPUT] + 2 * row * count), count, uint16)
-    out = carray(pointer(job[OUTPUT] + row * count), count, int8)
-    peak = uint16(0)
-    for i in range(count):
-        # Without its sign, a larger number has larger bits.
-        peak = max(peak, uint16(x[i] & uint16(0x7FFF)))
-    largest = max(single(peak), float32(1e-8))
-    carray(pointer(job[INPUT_SCALE] + 4 * row), 1, float32)[0] = largest / float32(127.0)
-    factor = float32(127.0) / largest
-    for i in range(count):
-        # So large a number leaves no bits for fractions: whole numbers are its last ones.
-        out[i] = int8(bits_of_float(single(x[i]) * factor + float32(12582912.0)))
+        sums, place = scratch + 4 * PIECE * row, (first + row) * job[NUM_OUTPUTS] + piece * PIECE
+        for lane in range(0, PIECE, LANES):
+            if job[THEN] == ADD:
+                add_lanes(sums + 4 * lane, job[OUTPUT] + 4 * (place + lane))
+            else:
+                round_lanes(sums + 4 * lane, job[OUTPUT] + 2 * (place + lane))

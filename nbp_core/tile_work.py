@@ -1,7 +1,7 @@
-"""What a thread does with jobs in matrix tiles: brings one, or helps with those that others bring.
+"""What a thread does with lists of jobs: brings one, or helps with those that others bring.
 
-What all threads share is memory at one address: whether a job is open, how many are at it, its next
-piece, the job itself.
+What all threads share is memory at one address: whether a list is open, how many are at it, where
+the jobs and the threads' own memories are.
 """
 
 from __future__ import annotations
@@ -13,24 +13,29 @@ from typing import Any, Final
 from numba import carray, int64, njit
 
 from nbp_core.tile_attention import attend_head
+from nbp_core.tile_draws import draw
 from nbp_core.tile_jobs import (
     ATTENTION,
     COMPILED,
+    DONE,
+    DRAW,
+    GATE,
     JOB_SIZE,
     KIND,
+    LAYER_NORM,
+    NEXT,
     NUM_PIECES,
     QUANTIZE,
-    SCRATCH,
-    SCRATCH_SIZE,
+    RMS_NORM,
 )
-from nbp_core.tile_products import multiply, quantize
-from nbp_core.tiles import add_atomically, pointer
+from nbp_core.tile_products import multiply
+from nbp_core.tile_rows import gate, normalize, quantize
+from nbp_core.tiles import add_atomically, load_atomically, pointer
 
-GATE, INSIDE, NEXT, JOB = 0, 64, 128, 192
-"""Places in what threads share, in bytes."""
-SHARED_BYTES: Final = JOB + 8 * JOB_SIZE
-LOOKS: Final = 40_000
-"""Of a thread for the next job before it sleeps: about half a millisecond."""
+OPEN, INSIDE, JOBS, NUM_JOBS, SCRATCH, SCRATCH_SIZE, SHARED_SIZE = 0, 8, 16, 17, 18, 19, 24
+"""Places in what threads share: int64, the first two in lines of the cache for themselves."""
+LOOKS: Final = 400_000
+"""Of a thread for the next jobs before it sleeps: about half a millisecond."""
 
 
 @njit(**COMPILED)
@@ -41,18 +46,33 @@ def _work_on(job, scratch, piece):
         attend_head(job, scratch, piece)
     elif kind == QUANTIZE:
         quantize(job, piece)
+    elif kind == DRAW:
+        draw(job, scratch, piece)
+    elif kind == GATE:
+        gate(job, piece)
+    elif kind in (LAYER_NORM, RMS_NORM):
+        normalize(job, piece)
     else:
         multiply(job, scratch, piece)
 
 
 @njit(**COMPILED)
-def _take_pieces(shared, number):
-    job = carray(pointer(shared + JOB), JOB_SIZE, int64)
-    scratch = job[SCRATCH] + number * job[SCRATCH_SIZE]
-    piece = add_atomically(shared + NEXT, 1)
-    while piece < job[NUM_PIECES]:
-        _work_on(job, scratch, piece)
-        piece = add_atomically(shared + NEXT, 1)
+def _work_through(shared, number):
+    """Takes pieces of one job after the other, each of which needs what the ones before made."""
+    told = carray(pointer(shared), SHARED_SIZE, int64)
+    scratch = told[SCRATCH] + number * told[SCRATCH_SIZE]
+    for index in range(told[NUM_JOBS]):
+        place = told[JOBS] + index * 8 * JOB_SIZE
+        job = carray(pointer(place), JOB_SIZE, int64)
+        num_pieces = job[NUM_PIECES]
+        piece = add_atomically(place + 8 * NEXT, 1)
+        while piece < num_pieces:
+            _work_on(job, scratch, piece)
+            add_atomically(place + 8 * DONE, 1)
+            piece = add_atomically(place + 8 * NEXT, 1)
+        done = load_atomically(place + 8 * DONE)
+        while done < num_pieces:
+            done = load_atomically(place + 8 * DONE)
 
 
 def _compiled(sources: int) -> tuple[Any, Any]:
@@ -61,31 +81,32 @@ def _compiled(sources: int) -> tuple[Any, Any]:
 
     @njit(**COMPILED, cache=True)
     def help_out(shared, number):
-        """Takes pieces of every job that is brought, until none is for a while."""
+        """Takes pieces of all jobs that are brought, until none are for a while."""
         looks = 0
         while looks < LOOKS and sources:
-            if add_atomically(shared + GATE, 0):
-                # Only who is inside while the gate is open may look at the job.
-                add_atomically(shared + INSIDE, 1)
-                if add_atomically(shared + GATE, 0):
-                    _take_pieces(shared, number)
+            if load_atomically(shared + 8 * OPEN):
+                # Only who is inside while the gate is open may look at the jobs.
+                add_atomically(shared + 8 * INSIDE, 1)
+                if add_atomically(shared + 8 * OPEN, 0):
+                    _work_through(shared, number)
                     looks = 0
-                add_atomically(shared + INSIDE, -1)
+                add_atomically(shared + 8 * INSIDE, -1)
             looks += 1
 
     @njit(**COMPILED, cache=True)
-    def bring(shared, job):
-        """Opens a job and returns when all its pieces are done."""
-        place = carray(pointer(shared + JOB), JOB_SIZE, int64)
-        for i in range(JOB_SIZE):
-            place[i] = job[i]
-        carray(pointer(shared + NEXT), 1, int64)[0] = 0
-        add_atomically(shared + GATE, 1 if sources else 0)
-        _take_pieces(shared, 0)
-        add_atomically(shared + GATE, -1)
-        inside = 1
+    def bring(shared, is_open):
+        """Does the jobs that are told of, with whoever helps if the gate is open."""
+        told = carray(pointer(shared), SHARED_SIZE, int64)
+        for index in range(told[NUM_JOBS]):
+            job = carray(pointer(told[JOBS] + index * 8 * JOB_SIZE), JOB_SIZE, int64)
+            job[NEXT] = 0
+            job[DONE] = 0
+        add_atomically(shared + 8 * OPEN, is_open if sources else 0)
+        _work_through(shared, 0)
+        add_atomically(shared + 8 * OPEN, -is_open)
+        inside = load_atomically(shared + 8 * INSIDE)
         while inside:
-            inside = add_atomically(shared + INSIDE, 0)
+            inside = load_atomically(shared + 8 * INSIDE)
 
     return help_out, bring
 

@@ -122,6 +122,17 @@ def add_atomically(context: Any, address: Any, amount: Any) -> Any:
 
 
 @intrinsic
+def load_atomically(context: Any, address: Any) -> Any:
+    """An int64 that other threads change, and all that they wrote before it."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        place = builder.inttoptr(values[0], ir.PointerType(_LONG))
+        return builder.load_atomic(place, "acquire", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
 def float_of_bits(context: Any, bits: Any) -> Any:
     """int32 -> the float32 with the same bits."""
 

@@ -10,7 +10,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,12 @@ from nbp_core.positions import (
     targets_of,
 )
 from nbp_core.sequences import SequenceLayout, sequence_layout
+
+if TYPE_CHECKING:
+    from nbp_core.tile_steps import TileSteps
+
+TILE_QUERIES = 32
+"""New positions up to which attention in matrix tiles is faster than PyTorch's."""
 
 
 def _pack_linears(layer: nn.Module, weights: WeightFormat, pool: ThreadPoolExecutor) -> None:
@@ -79,6 +85,7 @@ class BlockTransformer(nn.Module):
         self.video_head: nn.Module | None = None
         self.weight_format: WeightFormat | None = None
         self.aims_NCK23: Tensor | None = None
+        self._tile_steps: TileSteps | None = None
         if config.rope:
             table = rotary_table(config.grid, config.width // config.num_heads)
             self.register_buffer("rotary", table, persistent=False)
@@ -132,6 +139,7 @@ class BlockTransformer(nn.Module):
         head, first = self._head_weight, self.config.first_video_id
         self.special_head = head[:first].clone()
         self.video_head = pack_linear(head[first:], None, weights)
+        self._tile_steps = self._steps_in_tiles()
         if not self.config.tied_head:
             del self.head
         for name, parameter in self.named_parameters():
@@ -187,12 +195,27 @@ class BlockTransformer(nn.Module):
         here = (inputs or self.position_inputs(layout)).cut(start, stop)
         x = self.dropout(self.tok_emb(ids_BL).to(here.added_LD.dtype) + here.added_LD)
         condition_B = self._condition(ids_BL, start, cache) if self.config.aimed else None
-        for i, (layer, at) in enumerate(zip(self.layers, self._at(here, condition_B), strict=True)):
-            x = layer(x, mask, at, condition_B, cache, i, record)
+        at = self._at(here, condition_B)
+        is_step = mask is None and record is None and x.shape[1] <= TILE_QUERIES
+        if is_step and cache is not None and self._tile_steps is not None:
+            out = self._tile_steps(x, cache, [told.rotation for told in at])
+        else:
+            for i, (layer, told) in enumerate(zip(self.layers, at, strict=True)):
+                x = layer(x, mask, told, condition_B, cache, i, record)
+            out = self.norm_f(x)
         if cache is not None:
             cache.length = stop
-        out: Tensor = self.norm_f(x)
         return out
+
+    def _steps_in_tiles(self) -> TileSteps | None:
+        if not self.is_in_tiles:
+            return None
+        # Only here: it brings a compiler along.
+        from nbp_core.tile_steps import TileSteps, fits
+
+        layers = [cast(Layer, layer) for layer in self.layers]
+        is_fit = fits(self.config.width, self.config.num_heads)
+        return TileSteps(layers, self.norm_f) if is_fit else None
 
     def position_inputs(self, layout: SequenceLayout) -> PositionInputs:
         """What is added to the token embeddings of a layout's positions."""

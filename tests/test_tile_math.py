@@ -1,6 +1,8 @@
 """Products and attention in matrix tiles against PyTorch's, where the processor has tiles."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -8,12 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nbp_core.attention import masked_attention
-from nbp_core.config import LayoutKind
+from nbp_core.config import LayoutKind, SamplingConfig, Size3
 from nbp_core.device import has_tiles
+from nbp_core.drawing import filtered_probs
 from nbp_core.packed import TileLinear, WeightFormat, pack_linear
 from nbp_core.sequences import sequence_layout
 from tests.small_models import CODES, build_transformer, transformer_config
+
+if has_tiles():
+    from nbp_core.tile_math import draw
 
 pytestmark = pytest.mark.skipif(not has_tiles(), reason="this processor has no matrix tiles")
 
@@ -66,22 +71,43 @@ def test_an_int8_product_is_that_of_the_rounded_numbers(rows: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch", "heads", "queries", "keys", "width"),
-    [(1, 16, 16, 300, 96), (2, 3, 1, 5, 64), (1, 2, 16, 64, 32), (2, 2, 32, 131, 128)],
+    ("kind", "block_shape", "head_width", "grid"),
+    [
+        ("plain", (1, 1, 16), 96, (5, 8, 16)),
+        ("plain", (1, 1, 1), 128, (3, 3, 3)),
+        ("elastic", (1, 1, 16), 64, (5, 8, 16)),
+        ("elastic", (1, 2, 16), 32, (3, 4, 16)),
+        ("elastic", (1, 1, 5), 64, (3, 4, 5)),
+    ],
 )
-def test_attention_is_the_float32_one_rounded(
-    batch: int, heads: int, queries: int, keys: int, width: int
+def test_steps_are_those_of_the_layers_rounded(
+    kind: LayoutKind, block_shape: Size3, head_width: int, grid: Size3
 ) -> None:
-    # As in a decoding: queries beside keys and values in memory, a cache with room that is unset.
-    query = torch.randn(batch, queries, 3, heads, width).bfloat16()[:, :, 0].transpose(1, 2)
-    cache = torch.full((2, batch, heads, keys + 9, width), torch.nan).bfloat16()
-    cache[..., :keys, :] = torch.randn(2, batch, heads, keys, width)
-    key, value = cache[..., :keys, :]
+    small = transformer_config(kind, block_shape, grid, modern=kind == "elastic")
+    config = replace(small, width=384, num_heads=384 // head_width)
+    exact = build_transformer(config)
+    with torch.no_grad():
+        for parameter in exact.parameters():
+            parameter.copy_(parameter.bfloat16())
+    packed = deepcopy(exact).pack("bfloat16")
+    layout = sequence_layout(config)
+    conditions = torch.tensor([[config.first_condition_id], [config.first_condition_id + 1]])
+    known = config.prefix_len + 1 + math.prod(block_shape)
+    ids = layout.input_ids(
+        torch.randint(0, CODES, (2, *grid)), conditions.expand(2, config.prefix_len)
+    )
     with torch.inference_mode():
-        got = masked_attention(query, key, value, None)
-    expected = F.scaled_dot_product_attention(query.float(), key.float(), value.float())
-    assert got.shape == expected.shape
-    torch.testing.assert_close(got.float(), expected, rtol=2**-6, atol=2**-7)
+        expected = exact.features(ids, layout)
+        cache = packed.new_cache(2, layout.length + 3)
+        cache.keys.fill_(torch.nan)
+        cache.values.fill_(torch.nan)
+        got = [
+            packed.features(ids[:, step.start : step.stop], layout, start=step.start, cache=cache)
+            for step in layout.decode_steps(0 if kind == "elastic" else math.prod(grid[1:]))
+        ]
+    assert torch.cat(got, 1).dtype == torch.bfloat16
+    difference = torch.cat(got, 1).float() - expected
+    assert difference[:, known:].std() / expected.std() < 0.03
 
 
 def test_callers_at_once_do_not_disturb_each_other() -> None:
@@ -119,3 +145,40 @@ def test_a_model_decodes_in_tiles_as_it_does_masked(
     cached = model.video_logits(torch.cat(parts, 1)).float()
     assert ((whole.float() - expected).std() / expected.std()) < 0.1
     assert ((cached - expected[..., config.first_video_id :]).std() / expected.std()) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "temperature"),
+    [(1000, 1.0, 1.0), (40, 1.0, 1.0), (1000, 0.8, 1.3), (30, 0.9, 0.7), (1, 0.5, 1.0)],
+)
+def test_draws_follow_the_filtered_distribution(
+    top_k: int, top_p: float, temperature: float
+) -> None:
+    count, rng = 100_000, torch.Generator().manual_seed(0)
+    config = SamplingConfig(top_k=top_k, top_p=top_p, temperature=temperature)
+    logits = (2 * torch.randn(1000)).bfloat16()
+    tokens = draw(logits.expand(count, 1000), config, rng)
+    expected = count * filtered_probs(logits, config)
+    found = tokens.bincount(minlength=1000)
+    assert not found[expected == 0].any()
+    often = expected > 10
+    surplus = ((found - expected).square() / expected)[often].sum()
+    assert surplus < often.sum() + 5 * (2 * often.sum()).sqrt()
+
+
+def test_drawing_goes_by_rows_wherever_they_lie() -> None:
+    logits = torch.full((3, 700), -1e4).bfloat16()
+    logits[0, 5], logits[1, 255], logits[2, 699] = 0, 0, 0
+    wide = torch.full((3, 900), 1e4).bfloat16()
+    wide[:, :700] = logits
+    config = SamplingConfig(top_k=20, top_p=0.9)
+    assert draw(wide[:, :700], config, torch.Generator()).tolist() == [5, 255, 699]
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    logits, config = torch.randn(16, 5000).bfloat16(), SamplingConfig(top_k=2000, top_p=0.9)
+    first, again, other = (
+        draw(logits, config, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

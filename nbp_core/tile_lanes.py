@@ -1,0 +1,165 @@
+"""Sixteen numbers at once, for compiled loops of which LLVM makes no vectors: those over a row of a
+tile, inside of others. Numbers lie at addresses, in float32 unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES: Final = 16
+_WORD, _LONG = ir.IntType(32), ir.IntType(64)
+_HALVES, _WORDS = ir.VectorType(ir.IntType(16), LANES), ir.VectorType(_WORD, LANES)
+_FLOATS = ir.VectorType(ir.FloatType(), LANES)
+_SERIES = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
+"""Of exp, as in tile_vectors."""
+
+
+class _Lanes:
+    """Writes what is done with vectors."""
+
+    def __init__(self, builder: ir.IRBuilder) -> None:
+        self._builder = builder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._builder, name)
+
+    def place(self, address: Any, kind: ir.VectorType, offset: int) -> Any:
+        return self.inttoptr(self.add(address, _LONG(offset)), ir.PointerType(kind))
+
+    def get(self, address: Any, kind: ir.VectorType = _FLOATS, offset: int = 0) -> Any:
+        return self.load(self.place(address, kind, offset), align=2)
+
+    def put(self, value: Any, address: Any, offset: int = 0) -> None:
+        self.store(value, self.place(address, value.type, offset), align=2)
+
+    def all(self, value: Any) -> Any:
+        """One number in every lane."""
+        first = self.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, _WORD(0))
+        return self.shuffle_vector(first, first, _each(_WORDS, 0))
+
+    def larger(self, a: Any, b: Any) -> Any:
+        return self.select(self.fcmp_ordered(">", a, b), a, b)
+
+    def called(self, name: str, *values: Any) -> Any:
+        """An operation of LLVM on vectors of one kind."""
+        kind = ir.FunctionType(_FLOATS, [_FLOATS] * len(values))
+        return self.call(cgutils.get_or_insert_function(self.module, kind, name), values)
+
+    def fused(self, a: Any, b: Any, c: Any) -> Any:
+        """a * b + c."""
+        return self.called("llvm.fma.v16f32", a, b, c)
+
+    def exp(self, x: Any) -> Any:
+        """As tile_vectors.exp."""
+        x = self.larger(x, _each(_FLOATS, -87.0))
+        turns = self.fused(x, _each(_FLOATS, 1.44269504), _each(_FLOATS, 0.5))
+        whole = self.called("llvm.floor.v16f32", turns)
+        rest = self.fused(whole, _each(_FLOATS, -0.693359375), x)
+        rest = self.fused(whole, _each(_FLOATS, 2.12194440e-4), rest)
+        series = _each(_FLOATS, _SERIES[0])
+        for factor in _SERIES[1:]:
+            series = self.fused(series, rest, _each(_FLOATS, factor))
+        series = self.fused(self.fmul(series, rest), rest, rest)
+        series = self.fadd(series, _each(_FLOATS, 1.0))
+        power = self.add(self.fptosi(whole, _WORDS), _each(_WORDS, 127))
+        return self.fmul(series, self.bitcast(self.shl(power, _each(_WORDS, 23)), _FLOATS))
+
+    def half(self, value: Any) -> Any:
+        """Words with the bits of the nearest bfloat16, the even one of two."""
+        bits = self.bitcast(value, _WORDS)
+        odd = self.and_(self.lshr(bits, _each(_WORDS, 16)), _each(_WORDS, 1))
+        rounded = self.add(self.add(bits, _each(_WORDS, 0x7FFF)), odd)
+        return self.lshr(rounded, _each(_WORDS, 16))
+
+
+def _each(kind: ir.VectorType, value: float) -> ir.Constant:
+    return ir.Constant(kind, [value] * LANES)
+
+
+def _written(write: Callable[..., None], *operands: Any) -> Any:
+    """Typing of a function of such operands, and what writes it: (lanes, *values)."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        write(_Lanes(builder), *values)
+        return context.get_dummy_value()
+
+    return types.void(*operands), generate
+
+
+@intrinsic
+def keep_larger(context: Any, numbers: Any, largest: Any) -> Any:
+    """The larger of each two, to `largest`."""
+
+    def write(lanes: _Lanes, numbers: Any, largest: Any) -> None:
+        lanes.put(lanes.larger(lanes.get(numbers), lanes.get(largest)), largest)
+
+    return _written(write, types.int64, types.int64)
+
+
+@intrinsic
+def weigh_two(
+    context: Any, scores: Any, largest: Any, sharpness: Any, sums: Any, words: Any
+) -> Any:
+    """exp of (scores - largest) * sharpness for two rows of scores: added to the sums, and side by
+    side as bfloat16, the first row's in the lower half of each word."""
+
+    def write(lanes: _Lanes, scores: Any, largest: Any, factor: Any, sums: Any, words: Any) -> None:
+        most, factors = lanes.get(largest), lanes.all(factor)
+        first, second = (
+            lanes.exp(lanes.fmul(lanes.fsub(lanes.get(scores, offset=offset), most), factors))
+            for offset in (0, 4 * LANES)
+        )
+        lanes.put(lanes.fadd(lanes.get(sums), lanes.fadd(first, second)), sums)
+        upper = lanes.shl(lanes.half(second), _each(_WORDS, 16))
+        lanes.put(lanes.or_(lanes.half(first), upper), words)
+
+    return _written(write, types.int64, types.int64, types.float32, types.int64, types.int64)
+
+
+@intrinsic
+def side_by_side(context: Any, lower: Any, upper: Any, words: Any) -> Any:
+    """Words with bfloat16 of two rows in their halves."""
+
+    def write(lanes: _Lanes, lower: Any, upper: Any, words: Any) -> None:
+        low, high = (lanes.zext(lanes.get(at, _HALVES), _WORDS) for at in (lower, upper))
+        lanes.put(lanes.or_(low, lanes.shl(high, _each(_WORDS, 16))), words)
+
+    return _written(write, types.int64, types.int64, types.int64)
+
+
+@intrinsic
+def add_lanes(context: Any, numbers: Any, target: Any) -> Any:
+    """numbers + target, to target."""
+
+    def write(lanes: _Lanes, numbers: Any, target: Any) -> None:
+        lanes.put(lanes.fadd(lanes.get(numbers), lanes.get(target)), target)
+
+    return _written(write, types.int64, types.int64)
+
+
+@intrinsic
+def scale_lanes(context: Any, whole: Any, scales: Any, factor: Any) -> Any:
+    """Whole numbers (int32) * scales * factor, in their place."""
+
+    def write(lanes: _Lanes, whole: Any, scales: Any, factor: Any) -> None:
+        numbers = lanes.sitofp(lanes.get(whole, _WORDS), _FLOATS)
+        sizes = lanes.fmul(lanes.get(scales), lanes.all(factor))
+        lanes.put(lanes.fmul(numbers, sizes), whole)
+
+    return _written(write, types.int64, types.int64, types.float32)
+
+
+@intrinsic
+def round_lanes(context: Any, numbers: Any, target: Any) -> Any:
+    """As bfloat16, to target."""
+
+    def write(lanes: _Lanes, numbers: Any, target: Any) -> None:
+        lanes.put(lanes.trunc(lanes.half(lanes.get(numbers)), _HALVES), target)
+
+    return _written(write, types.int64, types.int64)

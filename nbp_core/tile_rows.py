@@ -1,0 +1,78 @@
+"""Work on single rows between products, compiled by numba: norms, gates, rounding to int8.
+
+A piece is one row.
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import carray, float32, int8, njit, uint16
+
+from nbp_core.tile_jobs import (
+    BIAS,
+    COMPILED,
+    INPUT,
+    INPUT_SCALE,
+    KIND,
+    LAYER_NORM,
+    OUTPUT,
+    OUTPUT_SIZE,
+    ROW_SIZE,
+    WEIGHT,
+)
+from nbp_core.tile_vectors import exp, half, single
+from nbp_core.tiles import bits_of_float, pointer
+
+EPSILON = 1e-5
+"""Of all norms."""
+
+
+@njit(**COMPILED)
+def normalize(job, row):
+    """float32 -> bfloat16: LayerNorm, or RMSNorm, which takes the mean to be 0."""
+    count = job[ROW_SIZE]
+    x = carray(pointer(job[INPUT] + 4 * row * count), count, float32)
+    out = carray(pointer(job[OUTPUT] + 2 * row * job[OUTPUT_SIZE]), count, uint16)
+    weight = carray(pointer(job[WEIGHT]), count, float32)
+    bias = carray(pointer(job[BIAS]), count, float32)
+    mean, square = float32(0.0), float32(0.0)
+    if job[KIND] == LAYER_NORM:
+        for i in range(count):
+            mean += x[i]
+        mean /= float32(count)
+    for i in range(count):
+        square += (x[i] - mean) * (x[i] - mean)
+    factor = float32(1.0) / math.sqrt(square / float32(count) + float32(EPSILON))
+    for i in range(count):
+        out[i] = half((x[i] - mean) * factor * weight[i] + bias[i])
+
+
+@njit(**COMPILED)
+def gate(job, row):
+    """silu(first half) * second half, of bfloat16."""
+    count = job[ROW_SIZE] // 2
+    x = carray(pointer(job[INPUT] + 2 * row * 2 * count), 2 * count, uint16)
+    out = carray(pointer(job[OUTPUT] + 2 * row * job[OUTPUT_SIZE]), count, uint16)
+    for i in range(count):
+        opened = single(x[i])
+        opened /= float32(1.0) + exp(min(-opened, float32(80.0)))
+        out[i] = half(opened * single(x[count + i]))
+
+
+@njit(**COMPILED)
+def quantize(job, row):
+    """bfloat16 -> int8 in [-127, 127] and the row's scale."""
+    count = job[ROW_SIZE]
+    x = carray(pointer(job[INPUT] + 2 * row * count), count, uint16)
+    out = carray(pointer(job[OUTPUT] + row * count), count, int8)
+    peak = uint16(0)
+    for i in range(count):
+        # Without its sign, a larger number has larger bits.
+        peak = max(peak, uint16(x[i] & uint16(0x7FFF)))
+    largest = max(single(peak), float32(1e-8))
+    carray(pointer(job[INPUT_SCALE] + 4 * row), 1, float32)[0] = largest / float32(127.0)
+    factor = float32(127.0) / largest
+    for i in range(count):
+        # So large a number leaves no bits for fractions: whole numbers are its last ones.
+        out[i] = int8(bits_of_float(single(x[i]) * factor + float32(12582912.0)))

@@ -1,0 +1,186 @@
+"""Decode steps of a packed model as one list of jobs each: all layers without a call in between.
+
+For processors with tiles, and imported there alone. Shapes: B sequences, L new positions, M = B L
+rows, D width, E head width, H hidden width.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nbp_core import tile_jobs as jobs
+from nbp_core.attention import KVCache, Rotation
+from nbp_core.layer import Layer, SwiGLU
+from nbp_core.packed import TileLinear, matrix_weights
+from nbp_core.team import the_team
+from nbp_core.tile_math import FEW_WEIGHTS, Levels, TileProduct
+
+HEAD_WIDTHS = (32, 64, 96, 128)
+KEPT_PLANS = 4
+"""Sizes of steps whose lists of jobs are kept: a generation has one or two."""
+
+
+def fits(width: int, num_heads: int) -> bool:
+    """Whether steps of models of this size can be done so."""
+    return width % jobs.PIECE == 0 and width // num_heads in HEAD_WIDTHS
+
+
+class TileSteps:
+    """Runs the layers of a model for a few new positions that see all there is."""
+
+    def __init__(self, layers: Sequence[Layer], norm_f: nn.Module) -> None:
+        self._layers = layers
+        self._norms = [(Norm(layer.norm_1), Norm(layer.norm_2)) for layer in layers]
+        self._norm_f = Norm(norm_f)
+        self._plans: dict[tuple[int, int], Plan] = {}
+        self._turn = threading.Lock()
+
+    def __call__(
+        self, x_BLD: Tensor, cache: KVCache, rotations: Sequence[Rotation | None]
+    ) -> Tensor:
+        """Embeddings -> final hidden states (B, L, D), bfloat16. Keys and values are appended to
+        the cache, whose length stays as it is. `rotations` are the layers'."""
+        size = x_BLD.shape[0], x_BLD.shape[1]
+        with self._turn:
+            if size not in self._plans:
+                if len(self._plans) == KEPT_PLANS:
+                    self._plans.clear()
+                self._plans[size] = Plan(self._layers, self._norms, self._norm_f, *size)
+            return self._plans[size].run(x_BLD, cache, rotations)
+
+
+class Norm:
+    """A norm's weights, and the job of applying it."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        self._kind = jobs.LAYER_NORM if isinstance(norm, nn.LayerNorm) else jobs.RMS_NORM
+        self._weight_D = cast(Tensor, norm.weight).detach().float().clone()
+        self._bias_D = torch.zeros_like(self._weight_D)
+        if isinstance(norm, nn.LayerNorm):
+            self._bias_D += norm.bias.detach()
+
+    def job(self, x_MD: Tensor, out_MD: Tensor) -> NDArray[np.int64]:
+        """float32 -> bfloat16."""
+        job = jobs.new_job(self._kind)
+        job[jobs.NUM_PIECES], job[jobs.ROW_SIZE] = x_MD.shape
+        job[jobs.OUTPUT_SIZE] = out_MD.shape[1]
+        job[jobs.INPUT], job[jobs.OUTPUT] = x_MD.data_ptr(), out_MD.data_ptr()
+        job[jobs.WEIGHT], job[jobs.BIAS] = self._weight_D.data_ptr(), self._bias_D.data_ptr()
+        return job[None]
+
+
+def _product(module: nn.Module | None) -> TileProduct:
+    return cast(TileLinear, module).product
+
+
+def _mlp_products(layer: Layer) -> tuple[TileProduct, TileProduct]:
+    """The first and the last."""
+    if isinstance(layer.mlp, SwiGLU):
+        return _product(layer.mlp.gate_up), _product(layer.mlp.down)
+    mlp = cast(nn.Sequential, layer.mlp)
+    return _product(mlp[0]), _product(mlp[-1])
+
+
+class Plan:
+    """The jobs of a step of one size, and the memory between them."""
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        norms: list[tuple[Norm, Norm]],
+        norm_f: Norm,
+        batch: int,
+        length: int,
+    ) -> None:
+        self._length, self._num_rows = length, batch * length
+        self._num_heads = layers[0].attention.num_heads
+        width = _product(layers[0].attention.proj).num_inputs
+        first, last = _mlp_products(layers[0])
+        self._x_MD = torch.zeros(self._num_rows, width)
+        # A position's query, key and value lie one after the other.
+        self._normed_MD, self._joint, self._seen_MD, self._mlp_in, self._hidden_MH, self._out_MD = (
+            torch.zeros(self._num_rows, size, dtype=torch.bfloat16)
+            for size in (width, 3 * width, width, first.output_size, last.input_size, width)
+        )
+        self._levels = Levels(self._num_rows, max(width, last.input_size))
+        todo: list[NDArray[np.int64]] = []
+        for layer, (norm_1, norm_2) in zip(layers, norms, strict=True):
+            todo += [norm_1.job(self._x_MD, self._normed_MD), *self._attention(layer)]
+            todo += [norm_2.job(self._x_MD, self._normed_MD), *self._mlp(layer)]
+        todo.append(norm_f.job(self._x_MD, self._out_MD))
+        self._jobs = np.concatenate(todo)
+        self._is_little = matrix_weights(nn.ModuleList(layers)) < FEW_WEIGHTS
+        self._is_attention = self._jobs[:, jobs.KIND] == jobs.ATTENTION
+
+    def _product(self, product: TileProduct, x: Tensor, out: Tensor) -> NDArray[np.int64]:
+        """To float32 it is added."""
+        todo = product.jobs(x, self._num_rows, self._levels)
+        todo[-1, jobs.OUTPUT] = out.data_ptr()
+        if out.dtype == torch.float32:
+            todo[-1, jobs.THEN] = jobs.ADD
+        return todo
+
+    def _attention(self, layer: Layer) -> list[NDArray[np.int64]]:
+        attend = jobs.new_job(jobs.ATTENTION)
+        attend[jobs.NUM_PIECES] = self._num_rows // self._length * self._num_heads
+        attend[jobs.INPUT], attend[jobs.OUTPUT] = self._joint.data_ptr(), self._seen_MD.data_ptr()
+        attend[jobs.NUM_ROWS], attend[jobs.NUM_HEADS] = self._length, self._num_heads
+        attend[jobs.HEAD_WIDTH] = self._seen_MD.shape[1] // self._num_heads
+        return [
+            self._product(_product(layer.attention.joint), self._normed_MD, self._joint),
+            attend[None],
+            self._product(_product(layer.attention.proj), self._seen_MD, self._x_MD),
+        ]
+
+    def _mlp(self, layer: Layer) -> list[NDArray[np.int64]]:
+        first, last = _mlp_products(layer)
+        if not isinstance(layer.mlp, SwiGLU):
+            return [
+                self._product(first, self._normed_MD, self._hidden_MH),
+                self._product(last, self._hidden_MH, self._x_MD),
+            ]
+        gate = jobs.new_job(jobs.GATE)
+        gate[jobs.NUM_PIECES], gate[jobs.ROW_SIZE] = self._num_rows, first.num_outputs
+        gate[jobs.INPUT], gate[jobs.OUTPUT] = self._mlp_in.data_ptr(), self._hidden_MH.data_ptr()
+        gate[jobs.OUTPUT_SIZE] = last.input_size
+        return [
+            self._product(first, self._normed_MD, self._mlp_in),
+            gate[None],
+            self._product(last, self._hidden_MH, self._x_MD),
+        ]
+
+    def run(self, x_BLD: Tensor, cache: KVCache, rotations: Sequence[Rotation | None]) -> Tensor:
+        """As TileSteps; not by two threads at once."""
+        self._x_MD.copy_(x_BLD.flatten(0, 1))
+        self._tell_attention(cache, rotations)
+        scratch_size = jobs.scratch_bytes(cache.length + self._length)
+        the_team().do(self._jobs, scratch_size, self._is_little)
+        return self._out_MD.view(x_BLD.shape).clone()
+
+    def _tell_attention(self, cache: KVCache, rotations: Sequence[Rotation | None]) -> None:
+        """Where the cache is and how positions are turned."""
+        attending = self._jobs[self._is_attention]
+        of_layer, of_batch, of_head = (
+            stride * cache.keys.element_size() for stride in cache.keys.stride()[:3]
+        )
+        layers = np.arange(len(attending)) * of_layer
+        attending[:, jobs.NUM_PAST] = cache.length
+        attending[:, jobs.KEY] = cache.keys.data_ptr() + layers
+        attending[:, jobs.VALUE] = cache.values.data_ptr() + layers
+        attending[:, jobs.KEY_OF_BATCH], attending[:, jobs.KEY_OF_HEAD] = of_batch, of_head
+        for job, rotation in zip(attending, rotations, strict=True):
+            if rotation is not None:
+                cos = rotation.cos
+                job[jobs.COSINE], job[jobs.SINE] = cos.data_ptr(), rotation.sin.data_ptr()
+                job[jobs.TURN_OF_KEYS : jobs.TURN_OF_HEAD + 1] = [
+                    2 * stride if size > 1 else 0
+                    for size, stride in zip(cos.shape[:3], cos.stride()[:3], strict=True)
+                ]
+        self._jobs[self._is_attention] = attending
