@@ -29,7 +29,7 @@ def device_name(device: str) -> str:
 
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 faster than float32."""
-    return device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    return device.type == "cuda" or has_tiles()
 
 
 @cache

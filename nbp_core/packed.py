@@ -15,7 +15,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 
-from nbp_core.device import has_fast_bfloat16, has_tiles
+from nbp_core.device import has_fast_bfloat16
 
 WeightFormat = Literal["float32", "float16", "bfloat16", "int8"]
 
@@ -29,26 +29,22 @@ STORED: Final[dict[WeightFormat, torch.dtype]] = {
 CPU = torch.device("cpu")
 MIN_WEIGHTS = 2**18
 """A smaller matrix lies in the cache and is multiplied sooner than a packed one is called."""
-IN_CACHE = 2**25
-"""Weights of a model that lies in the cache whole: float32 is as near there as bfloat16, and its
-small products are called sooner."""
 PACKED_ROWS = 16
 """Rows that a layout is chosen for, where it depends on them: a row block's."""
 
 
-def choose_format(device: str, int8: bool = False, num_weights: int = IN_CACHE) -> WeightFormat:
+def choose_format(device: str, int8: bool = False) -> WeightFormat:
     """How a model's weights are held on a device. Raises ValueError for int8 where there is none.
 
-    bfloat16 where the hardware multiplies it and there are many; else float16, which is computed
-    with in float32 and loses nothing of weights stored so; float32 on processors that PyTorch packs
-    nothing for.
+    bfloat16 where the hardware multiplies it; else float16, which is computed with in float32 and
+    loses nothing of weights stored so; float32 on processors that PyTorch packs nothing for.
     """
     is_packable = device == "cpu" and "fbgemm" in torch.backends.quantized.supported_engines
     if int8:
         if not is_packable:
             raise ValueError("int8 weights are for x86 processors: leave them out on this device")
         return "int8"
-    if has_fast_bfloat16(torch.device(device)) and (device == "cuda" or num_weights >= IN_CACHE):
+    if has_fast_bfloat16(torch.device(device)):
         return "bfloat16"
     return "float16" if is_packable else "float32"
 
@@ -102,18 +98,16 @@ def matrix_weights(module: nn.Module) -> int:
 @torch.no_grad()
 def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat) -> nn.Module:
     """The fastest layer with these weights in a format; a plain one where packing gains nothing."""
-    if weight_OI.is_cuda or weights == "float32":
-        return _plain(weight_OI, bias_O, compute_dtype(weights))
-    if weights == "bfloat16" and has_tiles():
+    is_on_cpu = not weight_OI.is_cuda
+    if weights == "bfloat16" and is_on_cpu and has_fast_bfloat16(CPU):
         return TileLinear(weight_OI.bfloat16(), bias_O)
-    if weights == "int8" and has_tiles():
+    if weights == "int8" and has_fast_bfloat16(CPU):
         rounded_OI, scale_O = _rounded(weight_OI)
         return TileLinear(rounded_OI, bias_O, scale_O)
-    if weight_OI.numel() < MIN_WEIGHTS:
-        return _plain(weight_OI, bias_O, compute_dtype(weights))
-    pack = {"float16": _pack_float16, "bfloat16": _pack_bfloat16, "int8": _pack_int8}[weights]
-    item = 1 if weights == "int8" else 2
-    return PackedLinear(pack(weight_OI, bias_O), weight_OI.numel(), item)
+    if weights in ("float16", "int8") and is_on_cpu and weight_OI.numel() >= MIN_WEIGHTS:
+        pack, item = (_pack_float16, 2) if weights == "float16" else (_pack_int8, 1)
+        return PackedLinear(pack(weight_OI, bias_O), weight_OI.numel(), item)
+    return _plain(weight_OI, bias_O, compute_dtype(weights))
 
 
 def _plain(weight_OI: Tensor, bias_O: Tensor | None, dtype: torch.dtype) -> nn.Linear:
@@ -134,14 +128,6 @@ def _pack_float16(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor]
     packed = torch.ops.quantized.linear_prepack_fp16(weight_OI.float(), bias)
     product = torch.ops.quantized.linear_dynamic_fp16
     return lambda x: product(x, packed)
-
-
-def _pack_bfloat16(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """oneDNN: in the blocks its matrix units read, so that no product reorders them again."""
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight_OI.bfloat16(), PACKED_ROWS)
-    bias = None if bias_O is None else bias_O.bfloat16()
-    product = torch.ops.mkldnn._linear_pointwise
-    return lambda x: product(x, packed, bias, "none", [], "")
 
 
 def _rounded(weight_OI: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,6 @@ jobs works on them too and never waits for a sleeper: pieces are taken as thread
 from __future__ import annotations
 
 import threading
-from functools import cache
 
 import numpy as np
 import torch
@@ -21,8 +20,7 @@ from nbp_core.tile_work import (
     SCRATCH,
     SCRATCH_SIZE,
     SHARED_SIZE,
-    bring,
-    help_out,
+    take_part,
 )
 from nbp_core.tiles import ROW_BYTES
 
@@ -43,8 +41,7 @@ class Team:
         self._turn = threading.Lock()
         self._scratch = aligned(0)
         # Compiled, or read from the disk, by one thread: it takes seconds, or tenths of one.
-        help_out(self._place, 0)
-        bring(self._place, 0)
+        take_part(self._place, 0, 0)
         self._wakers = [threading.Event() for _ in range(num_threads - 1)]
         for number, waker in enumerate(self._wakers, 1):
             threading.Thread(target=self._serve, args=(number, waker), daemon=True).start()
@@ -53,7 +50,7 @@ class Team:
         while True:
             waker.wait()
             waker.clear()
-            help_out(self._place, number)
+            take_part(self._place, number, 0)
 
     def do(self, jobs: NDArray[np.int64], scratch_size: int, alone: bool = False) -> None:
         """Has jobs done in turn, (number, JOB_SIZE) with places as named in tile_jobs, each
@@ -70,19 +67,22 @@ class Team:
                 for waker in self._wakers:
                     if not waker.is_set():
                         waker.set()
-            bring(self._place, int(not alone))
+            take_part(self._place, 0, int(not alone))
 
 
 _starting = threading.Lock()
+_teams: list[Team] = []
 
 
-def the_team() -> Team:
+def the_team(num_threads: int | None = None) -> Team:
     """One for all models of this process, of as many threads as PyTorch has when it is first
     needed."""
     with _starting:
-        return _team_of_this_process()
+        if not _teams:
+            _teams.append(Team(num_threads or torch.get_num_threads()))
+        return _teams[0]
 
 
-@cache
-def _team_of_this_process() -> Team:
-    return Team(torch.get_num_threads())
+def gather_team() -> None:
+    """Has the team made in a thread of its own: what it compiles the first time takes seconds."""
+    threading.Thread(target=the_team, args=(torch.get_num_threads(),), daemon=True).start()

@@ -19,7 +19,7 @@ from nbp_core import tile_jobs as jobs
 from nbp_core.attention import KVCache, Rotation
 from nbp_core.layer import Layer, SwiGLU
 from nbp_core.packed import TileLinear, matrix_weights
-from nbp_core.team import the_team
+from nbp_core.team import gather_team, the_team
 from nbp_core.tile_math import FEW_WEIGHTS, Levels, TileProduct
 
 HEAD_WIDTHS = (32, 64, 96, 128)
@@ -41,6 +41,7 @@ class TileSteps:
         self._norm_f = Norm(norm_f)
         self._plans: dict[tuple[int, int], Plan] = {}
         self._turn = threading.Lock()
+        gather_team()
 
     def __call__(
         self, x_BLD: Tensor, cache: KVCache, rotations: Sequence[Rotation | None]

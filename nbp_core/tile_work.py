@@ -39,24 +39,6 @@ LOOKS: Final = 400_000
 
 
 @njit(**COMPILED)
-def _work_on(job, scratch, piece):
-    """Does one piece of a job, with a thread's own memory at `scratch`."""
-    kind = job[KIND]
-    if kind == ATTENTION:
-        attend_head(job, scratch, piece)
-    elif kind == QUANTIZE:
-        quantize(job, piece)
-    elif kind == DRAW:
-        draw(job, scratch, piece)
-    elif kind == GATE:
-        gate(job, piece)
-    elif kind in (LAYER_NORM, RMS_NORM):
-        normalize(job, piece)
-    else:
-        multiply(job, scratch, piece)
-
-
-@njit(**COMPILED)
 def _work_through(shared, number):
     """Takes pieces of one job after the other, each of which needs what the ones before made."""
     told = carray(pointer(shared), SHARED_SIZE, int64)
@@ -64,10 +46,21 @@ def _work_through(shared, number):
     for index in range(told[NUM_JOBS]):
         place = told[JOBS] + index * 8 * JOB_SIZE
         job = carray(pointer(place), JOB_SIZE, int64)
-        num_pieces = job[NUM_PIECES]
+        kind, num_pieces = job[KIND], job[NUM_PIECES]
         piece = add_atomically(place + 8 * NEXT, 1)
         while piece < num_pieces:
-            _work_on(job, scratch, piece)
+            if kind == ATTENTION:
+                attend_head(job, scratch, piece)
+            elif kind == DRAW:
+                draw(job, scratch, piece)
+            elif kind == QUANTIZE:
+                quantize(job, piece)
+            elif kind == GATE:
+                gate(job, piece)
+            elif kind in (LAYER_NORM, RMS_NORM):
+                normalize(job, piece)
+            else:
+                multiply(job, scratch, piece)
             add_atomically(place + 8 * DONE, 1)
             piece = add_atomically(place + 8 * NEXT, 1)
         done = load_atomically(place + 8 * DONE)
@@ -75,40 +68,59 @@ def _work_through(shared, number):
             done = load_atomically(place + 8 * DONE)
 
 
-def _compiled(sources: int) -> tuple[Any, Any]:
-    """(help_out, bring). numba keeps what it compiled, and looks whether this file or what a
-    function closes over has changed; `sources` stands for the other files."""
+@njit(**COMPILED)
+def _open(shared, is_open):
+    told = carray(pointer(shared), SHARED_SIZE, int64)
+    for index in range(told[NUM_JOBS]):
+        job = carray(pointer(told[JOBS] + index * 8 * JOB_SIZE), JOB_SIZE, int64)
+        job[NEXT] = 0
+        job[DONE] = 0
+    add_atomically(shared + 8 * OPEN, is_open)
+
+
+@njit(**COMPILED)
+def _close(shared, is_open):
+    """Returns when nobody looks at the jobs any more."""
+    add_atomically(shared + 8 * OPEN, -is_open)
+    inside = load_atomically(shared + 8 * INSIDE)
+    while inside:
+        inside = load_atomically(shared + 8 * INSIDE)
+
+
+@njit(**COMPILED)
+def _enter(shared):
+    """Whether there are jobs: only who is inside while the gate is open may look at them."""
+    if not load_atomically(shared + 8 * OPEN):
+        return False
+    add_atomically(shared + 8 * INSIDE, 1)
+    if add_atomically(shared + 8 * OPEN, 0):
+        return True
+    add_atomically(shared + 8 * INSIDE, -1)
+    return False
+
+
+def _compiled(sources: int) -> Any:
+    """numba keeps what it compiled, and looks whether this file or what a function closes over has
+    changed; `sources` stands for the other files. One function, since each would hold all of it."""
 
     @njit(**COMPILED, cache=True)
-    def help_out(shared, number):
-        """Takes pieces of all jobs that are brought, until none are for a while."""
+    def take_part(shared, number, is_open):
+        """Thread 0 has the jobs done that are told of, by whoever helps if the gate is to be open;
+        the others take pieces of all that are brought, until none are for a while."""
+        if number == 0:
+            _open(shared, is_open)
         looks = 0
         while looks < LOOKS and sources:
-            if load_atomically(shared + 8 * OPEN):
-                # Only who is inside while the gate is open may look at the jobs.
-                add_atomically(shared + 8 * INSIDE, 1)
-                if add_atomically(shared + 8 * OPEN, 0):
-                    _work_through(shared, number)
-                    looks = 0
+            if number == 0 or _enter(shared):
+                _work_through(shared, number)
+                if number == 0:
+                    _close(shared, is_open)
+                    return
                 add_atomically(shared + 8 * INSIDE, -1)
+                looks = 0
             looks += 1
 
-    @njit(**COMPILED, cache=True)
-    def bring(shared, is_open):
-        """Does the jobs that are told of, with whoever helps if the gate is open."""
-        told = carray(pointer(shared), SHARED_SIZE, int64)
-        for index in range(told[NUM_JOBS]):
-            job = carray(pointer(told[JOBS] + index * 8 * JOB_SIZE), JOB_SIZE, int64)
-            job[NEXT] = 0
-            job[DONE] = 0
-        add_atomically(shared + 8 * OPEN, is_open if sources else 0)
-        _work_through(shared, 0)
-        add_atomically(shared + 8 * OPEN, -is_open)
-        inside = load_atomically(shared + 8 * INSIDE)
-        while inside:
-            inside = load_atomically(shared + 8 * INSIDE)
-
-    return help_out, bring
+    return take_part
 
 
 def _digest() -> int:
@@ -118,4 +130,4 @@ def _digest() -> int:
     return int(hashlib.sha256(text).hexdigest()[:15], 16) | 1
 
 
-help_out, bring = _compiled(_digest())
+take_part = _compiled(_digest())

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nbp_core.attention import Attention, KVCache, Mask, Record, Rotation
-from nbp_core.checkpoint import load_config, load_model
+from nbp_core.checkpoint import load_model
 from nbp_core.config import TransformerConfig
 from nbp_core.layer import Layer, norm_of
 from nbp_core.packed import (
@@ -113,12 +113,11 @@ class BlockTransformer(nn.Module):
 
     @classmethod
     def for_decoding(cls, folder: str | Path, device: str = "cpu", int8: bool = False) -> Self:
-        """Loads a model folder and packs it in the format that suits the device and its size.
+        """Loads a model folder and packs it in the format that suits the device.
 
         Raises CheckpointError as from_pretrained does, ValueError for int8 where there is none.
         """
-        count = num_parameters(load_config(Path(folder), TransformerConfig))
-        weights = choose_format(device, int8, count)
+        weights = choose_format(device, int8)
         return cls.from_pretrained(folder, device, STORED[weights]).pack(weights)
 
     @torch.no_grad()

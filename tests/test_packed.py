@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from nbp_core import BlockTransformer, SamplingConfig, VideoPipeline
+from nbp_core.device import has_tiles
 from nbp_core.format_loss import format_loss
 from nbp_core.packed import (
     PackedLinear,
@@ -39,7 +40,8 @@ def test_a_packed_product_is_the_plain_one(
     torch.manual_seed(0)
     linear = nn.Linear(512, 600, bias=bias)
     packed = pack_linear(linear.weight.data, linear.bias.data if bias else None, weights)
-    assert isinstance(packed, PackedLinear) == (weights != "float32")
+    is_packed = weights in ("float16", "int8") or (weights == "bfloat16" and has_tiles())
+    assert isinstance(packed, PackedLinear) == is_packed
     # Rows of very different size: each must keep its own precision.
     x = torch.randn(1, rows, 512) * torch.logspace(-2, 2, rows)[:, None]
     got = packed(x.bfloat16() if weights == "bfloat16" else x).float()
@@ -53,6 +55,7 @@ def test_a_packed_product_is_the_plain_one(
 def test_both_int8_products_are_the_rounded_one(
     has_vnni: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("nbp_core.packed.has_fast_bfloat16", lambda device: False)
     if has_vnni and not torch.cpu._is_vnni_supported():
         pytest.skip("no VNNI")
     monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: has_vnni)
@@ -63,12 +66,12 @@ def test_both_int8_products_are_the_rounded_one(
     assert packed(x.bfloat16()).dtype == torch.bfloat16
 
 
-def test_bfloat16_is_for_models_larger_than_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nbp_core.packed.has_fast_bfloat16", lambda device: True)
-    assert choose_format("cpu", num_weights=2**25) == "bfloat16"
-    assert choose_format("cpu", num_weights=2**25 - 1) in ("float16", "float32")
-    assert choose_format("cuda", num_weights=1) == "bfloat16"
-    assert compute_dtype("int8") == torch.bfloat16
+def test_bfloat16_is_for_hardware_that_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_format("cuda") == "bfloat16"
+    for has_it in (True, False):
+        monkeypatch.setattr("nbp_core.packed.has_fast_bfloat16", lambda device, it=has_it: it)
+        assert (choose_format("cpu") == "bfloat16") == has_it
+        assert (compute_dtype("int8") == torch.bfloat16) == has_it
 
 
 @needs_packing
@@ -88,13 +91,15 @@ def test_weights_stored_in_float16_lose_nothing() -> None:
         torch.testing.assert_close(packed(x), x @ stored.float().T, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("has_amx", [False, True])
+@pytest.mark.parametrize("in_tiles", [False, True])
 @pytest.mark.parametrize("weights", ["float32", "float16", "bfloat16", "int8"])
 @pytest.mark.parametrize("kind", ["plain", "hybrid", "elastic"])
 def test_a_packed_model_has_the_logits_of_the_plain_one(
-    kind: str, weights: WeightFormat, has_amx: bool, monkeypatch: pytest.MonkeyPatch
+    kind: str, weights: WeightFormat, in_tiles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbp_core.packed.has_fast_bfloat16", lambda device: has_amx)
+    if in_tiles and not has_tiles():
+        pytest.skip("this processor has no matrix tiles")
+    monkeypatch.setattr("nbp_core.packed.has_fast_bfloat16", lambda device: in_tiles)
     if weights != "float32" and choose_format("cpu") == "float32":
         pytest.skip("PyTorch packs nothing for this processor")
     monkeypatch.setattr("nbp_core.packed.MIN_WEIGHTS", 0)
@@ -132,7 +137,7 @@ def test_int8_is_chosen_by_name_and_told(tmp_path: Path, monkeypatch: pytest.Mon
     assert first.manifest["weight_format"] == "int8"
     assert (first.tokens_thw == again.tokens_thw).all()
     usual = VideoPipeline.from_pretrained(folder, "cpu")
-    assert usual.transformer.weight_format == choose_format("cpu", num_weights=1)
+    assert usual.transformer.weight_format == choose_format("cpu")
     assert usual.num_parameters == pipeline.num_parameters
 
 
