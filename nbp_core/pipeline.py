@@ -100,7 +100,7 @@ class VideoPipeline:
         if tokenizer_folder == cosmos:
             tokenizer = CosmosTokenizer.from_folder(tokenizer_folder, device=chosen)
         else:
-            tokenizer = VideoTokenizer.from_pretrained(tokenizer_folder, device=chosen)
+            tokenizer = VideoTokenizer.for_decoding(tokenizer_folder, chosen)
         identity = {"sha256": weights_sha256(folder), "tokenizer_sha256": fingerprint}
         identity |= {"weight_format": str(transformer.weight_format)}
         return cls(transformer, tokenizer, identity, folder)
@@ -113,7 +113,7 @@ class VideoPipeline:
         """
         chosen = choose_device(device)
         transformer = random_transformer(PAPER_PRESETS[preset], chosen, choose_format(chosen))
-        inner = VideoTokenizer.from_pretrained(tokenizer_folder, device=chosen)
+        inner = VideoTokenizer.for_decoding(tokenizer_folder, chosen)
         return cls(transformer, SpeedOnlyTokenizer(inner), {"weights": RANDOM_WEIGHTS})
 
     @property

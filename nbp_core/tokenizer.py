@@ -25,6 +25,7 @@ from nbp_core.causal_conv import (
 )
 from nbp_core.checkpoint import load_model
 from nbp_core.config import TokenizerConfig
+from nbp_core.device import has_fast_bfloat16
 from nbp_core.quantizer import FSQ
 
 
@@ -64,6 +65,10 @@ def _decoder_layers(config: TokenizerConfig) -> nn.ModuleList:
     return nn.ModuleList(layers)
 
 
+def _dtype(layers: nn.ModuleList) -> torch.dtype:
+    return next(layers.parameters()).dtype
+
+
 class VideoTokenizer(nn.Module):
     """Causal 3D CNN with FSQ. An image is a clip of one frame."""
 
@@ -85,6 +90,18 @@ class VideoTokenizer(nn.Module):
         model = load_model(Path(folder), TokenizerConfig, cls, device=device, dtype=dtype)
         return model.channels_last()
 
+    @classmethod
+    def for_decoding(cls, folder: str | Path, device: str = "cpu") -> Self:
+        """Loads a model folder, with a decoder in bfloat16 where the hardware multiplies it.
+
+        The encoder stays in float32: between two levels a rounded number could go the other way.
+        Raises CheckpointError as from_pretrained does.
+        """
+        model = cls.from_pretrained(folder, device)
+        if has_fast_bfloat16(torch.device(device)):
+            model.decoder_layers.bfloat16()
+        return model
+
     def channels_last(self) -> Self:
         """This model with its kernels in the layout of its activations.
 
@@ -93,23 +110,19 @@ class VideoTokenizer(nn.Module):
         model: Self = self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         return model
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
-
     def to_latent(self, clip_BCTHW: Tensor) -> Tensor:
         """Clip in [0, 1] -> latent (B, t, h, w, D), before FSQ; float32."""
         patch = self.config.patch
         x = rearrange(clip_BCTHW, "b c t (h p) (w q) -> b (p q c) t h w", p=patch, q=patch)
-        x = x.to(self._dtype).contiguous(memory_format=torch.channels_last_3d)
+        x = x.to(_dtype(self.encoder_layers)).contiguous(memory_format=torch.channels_last_3d)
         latent = run_layers(self.encoder_layers, x, None)
         return rearrange(latent, "b d t h w -> b t h w d").float()
 
     def from_code(self, code_BthwD: Tensor, state: StreamState | None = None) -> Tensor:
         """Code (B, t, h, w, D) in [-1, 1] -> clip, not clamped; with a state, its next frames."""
         patch = self.config.patch
-        code = rearrange(code_BthwD, "b t h w d -> b d t h w").to(self._dtype)
-        x = run_layers(self.decoder_layers, code, state)
+        code = rearrange(code_BthwD, "b t h w d -> b d t h w")
+        x = run_layers(self.decoder_layers, code.to(_dtype(self.decoder_layers)), state)
         return rearrange(x, "b (p q c) t h w -> b c t (h p) (w q)", p=patch, q=patch)
 
     def forward(self, clip_BCTHW: Tensor) -> Tensor:

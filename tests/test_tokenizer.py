@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -6,7 +8,7 @@ from nbp_core.causal_conv import CausalConv3d, StreamState
 from nbp_core.config import Size3
 from nbp_core.presets import TOKENIZER_PRESETS
 from nbp_core.tokenizer import VideoTokenizer
-from tests.small_models import build_tokenizer
+from tests.small_models import build_tokenizer, save_pipeline
 
 
 def count(model: torch.nn.Module) -> int:
@@ -107,3 +109,17 @@ def test_a_causal_convolution_is_one_in_three_dimensions(kernel: Size3, stride: 
     for memory_format in (torch.contiguous_format, torch.channels_last_3d):
         found = layer(x.contiguous(memory_format=memory_format))
         torch.testing.assert_close(found, expected)
+
+
+def test_decoding_in_bfloat16_looks_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_pipeline(tmp_path).parent / "nano"
+    monkeypatch.setattr("nbp_core.tokenizer.has_fast_bfloat16", lambda device: True)
+    exact, fast = VideoTokenizer.from_pretrained(folder), VideoTokenizer.for_decoding(folder)
+    assert {x.dtype for x in fast.decoder_layers.parameters()} == {torch.bfloat16}
+    clip = torch.rand(1, 3, 9, 32, 32)
+    tokens = exact.encode(clip)
+    assert torch.equal(fast.encode(clip), tokens)
+    error = F.mse_loss(fast.decode(tokens), exact.decode(tokens))
+    assert 0 < error < 1e-4
