@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,8 +36,14 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 @cache
 def has_tiles() -> bool:
     """Whether this processor multiplies tiles of bfloat16 and int8 (AMX), and the system lets this
-    process: what is named tile_ is for those."""
-    return bool(torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx())
+    process. NBP_TILES=0 in the environment leaves them out."""
+    is_wanted = os.environ.get("NBP_TILES") != "0"
+    return bool(is_wanted and torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx())
+
+
+def has_vectors() -> bool:
+    """Whether this processor has vectors of float32 and reads float16 into them (AVX2, AVX-512)."""
+    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nbp_core.config import SamplingConfig
-from nbp_core.device import has_tiles
+from nbp_core.device import has_tiles, has_vectors
 from nbp_core.sampling import Scratch, filter_top_k, filter_top_p, sample
 
 Draw = Callable[[Tensor, Tensor], Tensor]
@@ -46,11 +46,14 @@ def _as_the_paper(config: SamplingConfig, rng: torch.Generator) -> Draw:
     scratch = Scratch()
 
     def draw(logits_BSV: Tensor, places_S: Tensor) -> Tensor:
-        is_half = logits_BSV.dtype == torch.bfloat16 and logits_BSV.device.type == "cpu"
-        if not (is_half and has_tiles() and config.temperature):
+        dtype = torch.bfloat16 if has_tiles() else torch.float32
+        is_compiled = (
+            has_vectors() and logits_BSV.device.type == "cpu" and logits_BSV.dtype == dtype
+        )
+        if not is_compiled or config.temperature == 0:
             return sample(logits_BSV, config, rng, scratch)
         # Only here: it brings a compiler along.
-        from nbp_core.tile_math import draw
+        from nbp_core.compiled_math import draw
 
         return draw(logits_BSV.flatten(0, 1), config, rng).view(logits_BSV.shape[:2])
 

@@ -15,7 +15,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 
-from nbp_core.device import has_fast_bfloat16
+from nbp_core.device import has_fast_bfloat16, has_vectors
 
 WeightFormat = Literal["float32", "float16", "bfloat16", "int8"]
 
@@ -37,9 +37,9 @@ def choose_format(device: str, int8: bool = False) -> WeightFormat:
     """How a model's weights are held on a device. Raises ValueError for int8 where there is none.
 
     bfloat16 where the hardware multiplies it; else float16, which is computed with in float32 and
-    loses nothing of weights stored so; float32 on processors that PyTorch packs nothing for.
+    loses nothing of weights stored so; float32 on processors without AVX2.
     """
-    is_packable = device == "cpu" and "fbgemm" in torch.backends.quantized.supported_engines
+    is_packable = device == "cpu" and has_vectors()
     if int8:
         if not is_packable:
             raise ValueError("int8 weights are for x86 processors: leave them out on this device")
@@ -69,16 +69,16 @@ class PackedLinear(nn.Module):
         return self._multiply(x_MI)
 
 
-class TileLinear(PackedLinear):
-    """One in matrix tiles: it may apply GELU while it writes, and its threads are its own."""
+class CompiledLinear(PackedLinear):
+    """One of our own: it may apply GELU while it writes, and its threads are its own."""
 
     def __init__(
         self, weight_OI: Tensor, bias_O: Tensor | None, scale_O: Tensor | None = None
     ) -> None:
         # Only here: it brings a compiler along.
-        from nbp_core.tile_math import TileProduct
+        from nbp_core.compiled_math import Product
 
-        product = TileProduct(weight_OI, bias_O, scale_O)
+        product = Product(weight_OI, bias_O, scale_O)
         super().__init__(product, weight_OI.numel(), weight_OI.element_size())
         self.product = product
 
@@ -98,15 +98,15 @@ def matrix_weights(module: nn.Module) -> int:
 @torch.no_grad()
 def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat) -> nn.Module:
     """The fastest layer with these weights in a format; a plain one where packing gains nothing."""
-    is_on_cpu = not weight_OI.is_cuda
-    if weights == "bfloat16" and is_on_cpu and has_fast_bfloat16(CPU):
-        return TileLinear(weight_OI.bfloat16(), bias_O)
+    if weight_OI.is_cuda or weights == "float32":
+        return _plain(weight_OI, bias_O, compute_dtype(weights))
+    if weights == ("bfloat16" if has_fast_bfloat16(CPU) else "float16") and has_vectors():
+        return CompiledLinear(weight_OI.to(STORED[weights]), bias_O)
     if weights == "int8" and has_fast_bfloat16(CPU):
         rounded_OI, scale_O = _rounded(weight_OI)
-        return TileLinear(rounded_OI, bias_O, scale_O)
-    if weights in ("float16", "int8") and is_on_cpu and weight_OI.numel() >= MIN_WEIGHTS:
-        pack, item = (_pack_float16, 2) if weights == "float16" else (_pack_int8, 1)
-        return PackedLinear(pack(weight_OI, bias_O), weight_OI.numel(), item)
+        return CompiledLinear(rounded_OI, bias_O, scale_O)
+    if weights == "int8" and weight_OI.numel() >= MIN_WEIGHTS:
+        return PackedLinear(_pack_int8(weight_OI, bias_O), weight_OI.numel(), 1)
     return _plain(weight_OI, bias_O, compute_dtype(weights))
 
 
@@ -120,14 +120,6 @@ def _plain(weight_OI: Tensor, bias_O: Tensor | None, dtype: torch.dtype) -> nn.L
     if bias_O is not None:
         linear.bias = nn.Parameter(bias_O.to(dtype), requires_grad=False)
     return linear
-
-
-def _pack_float16(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """FBGEMM: read as float16, multiplied in float32."""
-    bias = None if bias_O is None else bias_O.float()
-    packed = torch.ops.quantized.linear_prepack_fp16(weight_OI.float(), bias)
-    product = torch.ops.quantized.linear_dynamic_fp16
-    return lambda x: product(x, packed)
 
 
 def _rounded(weight_OI: Tensor) -> tuple[Tensor, Tensor]:

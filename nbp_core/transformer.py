@@ -22,7 +22,7 @@ from nbp_core.config import TransformerConfig
 from nbp_core.layer import Layer, norm_of
 from nbp_core.packed import (
     STORED,
-    TileLinear,
+    CompiledLinear,
     WeightFormat,
     choose_format,
     compute_dtype,
@@ -41,10 +41,10 @@ from nbp_core.positions import (
 from nbp_core.sequences import SequenceLayout, sequence_layout
 
 if TYPE_CHECKING:
-    from nbp_core.tile_steps import TileSteps
+    from nbp_core.compiled_steps import CompiledSteps
 
-TILE_QUERIES = 32
-"""New positions up to which attention in matrix tiles is faster than PyTorch's."""
+STEP_POSITIONS = 32
+"""New positions up to which a compiled step is faster than PyTorch's calls."""
 
 
 def _pack_linears(layer: nn.Module, weights: WeightFormat, pool: ThreadPoolExecutor) -> None:
@@ -59,7 +59,7 @@ def _pack_linears(layer: nn.Module, weights: WeightFormat, pool: ThreadPoolExecu
     for (module, name, _), part in zip(linears, packed, strict=True):
         setattr(module, name, part)
     for part in layer.modules():
-        if isinstance(part, nn.Sequential) and isinstance(part[0], TileLinear):
+        if isinstance(part, nn.Sequential) and isinstance(part[0], CompiledLinear):
             part[0].product.is_gelu_next = True
             part[1] = nn.Identity()
 
@@ -85,7 +85,7 @@ class BlockTransformer(nn.Module):
         self.video_head: nn.Module | None = None
         self.weight_format: WeightFormat | None = None
         self.aims_NCK23: Tensor | None = None
-        self._tile_steps: TileSteps | None = None
+        self._compiled_steps: CompiledSteps | None = None
         if config.rope:
             table = rotary_table(config.grid, config.width // config.num_heads)
             self.register_buffer("rotary", table, persistent=False)
@@ -138,7 +138,7 @@ class BlockTransformer(nn.Module):
         head, first = self._head_weight, self.config.first_video_id
         self.special_head = head[:first].clone()
         self.video_head = pack_linear(head[first:], None, weights)
-        self._tile_steps = self._steps_in_tiles()
+        self._compiled_steps = self._make_steps()
         if not self.config.tied_head:
             del self.head
         for name, parameter in self.named_parameters():
@@ -148,9 +148,9 @@ class BlockTransformer(nn.Module):
         return self
 
     @property
-    def is_in_tiles(self) -> bool:
-        """Whether its products are made in matrix tiles, by threads of their own."""
-        return isinstance(self.video_head, TileLinear)
+    def is_compiled(self) -> bool:
+        """Whether its products are compiled ones, by threads of their own."""
+        return isinstance(self.video_head, CompiledLinear)
 
     @property
     def _head_weight(self) -> Tensor:
@@ -195,9 +195,9 @@ class BlockTransformer(nn.Module):
         x = self.dropout(self.tok_emb(ids_BL).to(here.added_LD.dtype) + here.added_LD)
         condition_B = self._condition(ids_BL, start, cache) if self.config.aimed else None
         at = self._at(here, condition_B)
-        is_step = mask is None and record is None and x.shape[1] <= TILE_QUERIES
-        if is_step and cache is not None and self._tile_steps is not None:
-            out = self._tile_steps(x, cache, [told.rotation for told in at])
+        is_step = mask is None and record is None and x.shape[1] <= STEP_POSITIONS
+        if is_step and cache is not None and self._compiled_steps is not None:
+            out = self._compiled_steps(x, cache, [told.rotation for told in at])
         else:
             for i, (layer, told) in enumerate(zip(self.layers, at, strict=True)):
                 x = layer(x, mask, told, condition_B, cache, i, record)
@@ -206,15 +206,15 @@ class BlockTransformer(nn.Module):
             cache.length = stop
         return out
 
-    def _steps_in_tiles(self) -> TileSteps | None:
-        if not self.is_in_tiles:
+    def _make_steps(self) -> CompiledSteps | None:
+        if not self.is_compiled:
             return None
         # Only here: it brings a compiler along.
-        from nbp_core.tile_steps import TileSteps, fits
+        from nbp_core.compiled_steps import CompiledSteps, fits
 
         layers = [cast(Layer, layer) for layer in self.layers]
         is_fit = fits(self.config.width, self.config.num_heads)
-        return TileSteps(layers, self.norm_f) if is_fit else None
+        return CompiledSteps(layers, self.norm_f) if is_fit else None
 
     def position_inputs(self, layout: SequenceLayout) -> PositionInputs:
         """What is added to the token embeddings of a layout's positions."""

@@ -16,10 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-ROWS = 16
-"""Of a tile."""
-ROW_BYTES = 64
-TILE_BYTES = ROWS * ROW_BYTES
+from nbp_core.compiled.jobs import LINE, ROWS
 
 _BYTE, _WORD, _LONG, _FLOAT = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 _POINTER = ir.PointerType(_BYTE)
@@ -30,7 +27,7 @@ def tile_config(rows: list[int]) -> NDArray[np.uint8]:
     """What `configure` reads: how many rows each tile has."""
     config = np.zeros(64, np.uint8)
     config[0] = 1
-    config[16:48].view(np.uint16)[: len(rows)] = ROW_BYTES
+    config[16:48].view(np.uint16)[: len(rows)] = LINE
     config[48 : 48 + len(rows)] = rows
     return config
 
@@ -171,7 +168,7 @@ def transpose_words(context: Any, source: Any, target: Any) -> Any:
         kind = ir.PointerType(vector)
 
         def row(base: Any, index: int) -> Any:
-            return builder.inttoptr(builder.add(base, _LONG(index * ROW_BYTES)), kind)
+            return builder.inttoptr(builder.add(base, _LONG(index * LINE)), kind)
 
         rows = [builder.load(row(values[0], i), align=4) for i in range(ROWS)]
         # Four rounds of exchanging off-diagonal quarters, halves of them, and so on.

@@ -1,33 +1,38 @@
-"""Sixteen numbers at once, for compiled loops of which LLVM makes no vectors: those over a row of a
-tile, inside of others. Numbers lie at addresses, in float32 unless it says otherwise.
+"""Sixteen numbers at once, for compiled loops of which LLVM makes no vectors: short ones inside of
+others. Numbers lie at addresses, in float32 unless it says otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, Final
 
+import torch
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES: Final = 16
+AT_ONCE, COLUMNS = (8, 32) if torch.backends.cpu.get_cpu_capability() == "AVX512" else (4, 16)
+"""Rows and columns of a product whose sums fit the registers."""
 _WORD, _LONG = ir.IntType(32), ir.IntType(64)
 _HALVES, _WORDS = ir.VectorType(ir.IntType(16), LANES), ir.VectorType(_WORD, LANES)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
+_HALF_FLOATS = ir.VectorType(ir.HalfType(), LANES)
 _SERIES = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
-"""Of exp, as in tile_vectors."""
+"""Of exp, as in numbers."""
 
 
 class _Lanes:
     """Writes what is done with vectors."""
 
     def __init__(self, builder: ir.IRBuilder) -> None:
-        self._builder = builder
+        self.builder = builder
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._builder, name)
+        return getattr(self.builder, name)
 
     def place(self, address: Any, kind: ir.VectorType, offset: int) -> Any:
         return self.inttoptr(self.add(address, _LONG(offset)), ir.PointerType(kind))
@@ -43,6 +48,10 @@ class _Lanes:
         first = self.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, _WORD(0))
         return self.shuffle_vector(first, first, _each(_WORDS, 0))
 
+    def number(self, address: Any) -> Any:
+        """That at an address, in every lane."""
+        return self.all(self.load(self.inttoptr(address, ir.PointerType(ir.FloatType())), align=4))
+
     def larger(self, a: Any, b: Any) -> Any:
         return self.select(self.fcmp_ordered(">", a, b), a, b)
 
@@ -56,7 +65,7 @@ class _Lanes:
         return self.called("llvm.fma.v16f32", a, b, c)
 
     def exp(self, x: Any) -> Any:
-        """As tile_vectors.exp."""
+        """As numbers.exp."""
         x = self.larger(x, _each(_FLOATS, -87.0))
         turns = self.fused(x, _each(_FLOATS, 1.44269504), _each(_FLOATS, 0.5))
         whole = self.called("llvm.floor.v16f32", turns)
@@ -123,6 +132,19 @@ def weigh_two(
 
 
 @intrinsic
+def weigh(context: Any, scores: Any, largest: Any, sharpness: Any, sums: Any) -> Any:
+    """exp of (scores - largest) * sharpness, in their place, and added to the sums."""
+
+    def write(lanes: _Lanes, scores: Any, largest: Any, factor: Any, sums: Any) -> None:
+        below = lanes.fsub(lanes.get(scores), lanes.get(largest))
+        weights = lanes.exp(lanes.fmul(below, lanes.all(factor)))
+        lanes.put(weights, scores)
+        lanes.put(lanes.fadd(lanes.get(sums), weights), sums)
+
+    return _written(write, types.int64, types.int64, types.float32, types.int64)
+
+
+@intrinsic
 def side_by_side(context: Any, lower: Any, upper: Any, words: Any) -> Any:
     """Words with bfloat16 of two rows in their halves."""
 
@@ -156,6 +178,16 @@ def scale_lanes(context: Any, whole: Any, scales: Any, factor: Any) -> Any:
 
 
 @intrinsic
+def copy_lanes(context: Any, numbers: Any, target: Any) -> Any:
+    """As they are, to target."""
+
+    def write(lanes: _Lanes, numbers: Any, target: Any) -> None:
+        lanes.put(lanes.get(numbers), target)
+
+    return _written(write, types.int64, types.int64)
+
+
+@intrinsic
 def round_lanes(context: Any, numbers: Any, target: Any) -> Any:
     """As bfloat16, to target."""
 
@@ -163,3 +195,53 @@ def round_lanes(context: Any, numbers: Any, target: Any) -> Any:
         lanes.put(lanes.trunc(lanes.half(lanes.get(numbers)), _HALVES), target)
 
     return _written(write, types.int64, types.int64)
+
+
+def _sums_of(num_rows: int, num_columns: int, is_half: bool) -> Any:
+    """A function that sums up products of some rows with some columns side by side:
+    sums[r, c] = sum of x[r, k] * weights[k, c] over `count` k. Steps are in bytes; weights are
+    float16 or float32."""
+    kind = _HALF_FLOATS if is_half else _FLOATS
+    item = 2 if is_half else 4
+
+    @intrinsic
+    def sums_of(
+        context: Any, x: Any, x_row: Any, x_k: Any, weights: Any, weights_k: Any, count: Any,
+        sums: Any, sums_row: Any,
+    ) -> Any:  # fmt: skip
+        def write(lanes: _Lanes, x: Any, x_row: Any, x_k: Any, weights: Any, weights_k: Any,
+                  count: Any, sums: Any, sums_row: Any) -> None:  # fmt: skip
+            held = [
+                [cgutils.alloca_once(lanes.builder, _FLOATS) for _ in range(0, num_columns, LANES)]
+                for _ in range(num_rows)
+            ]
+            for place in chain.from_iterable(held):
+                lanes.store(_each(_FLOATS, 0.0), place)
+            with cgutils.for_range(lanes.builder, count) as loop:
+                at = lanes.add(weights, lanes.mul(loop.index, weights_k))
+                columns = [
+                    lanes.get(at, kind, item * column) for column in range(0, num_columns, LANES)
+                ]
+                if is_half:
+                    columns = [lanes.fpext(column, _FLOATS) for column in columns]
+                at = lanes.add(x, lanes.mul(loop.index, x_k))
+                for row, places in enumerate(held):
+                    number = lanes.number(lanes.add(at, lanes.mul(x_row, _LONG(row))))
+                    for column, place in zip(columns, places, strict=True):
+                        lanes.store(lanes.fused(number, column, lanes.load(place)), place)
+            for row, places in enumerate(held):
+                at = lanes.add(sums, lanes.mul(sums_row, _LONG(row)))
+                for column, place in enumerate(places):
+                    lanes.put(lanes.load(place), at, 4 * LANES * column)
+
+        return _written(write, *[types.int64] * 8)
+
+    return sums_of
+
+
+sum_rows, sum_row = _sums_of(AT_ONCE, COLUMNS, True), _sums_of(1, COLUMNS, True)
+"""Of rows with weights: AT_ONCE of them, or one."""
+score_rows, score_row = _sums_of(AT_ONCE, LANES, False), _sums_of(1, LANES, False)
+"""Of keys with 16 queries."""
+gather_rows, gather_row = _sums_of(AT_ONCE, COLUMNS, False), _sums_of(1, COLUMNS, False)
+"""Of queries' weights with values."""

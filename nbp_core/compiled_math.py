@@ -1,7 +1,7 @@
-"""Linear layers in matrix tiles, as calls on tensors; the work is tile_products'.
+"""Compiled work as calls on tensors: linear layers, and drawing.
 
-For processors with tiles (device.has_tiles), and imported there alone: numba takes half a second.
-bfloat16 in and out. Shapes: I inputs, O outputs, M rows.
+Imported only when a model is packed: numba takes half a second. Activations are bfloat16 on
+processors with matrix tiles, else float32. Shapes: I inputs, O outputs, M rows, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nbp_core import tile_jobs as jobs
+from nbp_core.compiled import jobs
+from nbp_core.compiled.draws import draw_bytes
+from nbp_core.compiled.numbers import NUMBERS
+from nbp_core.compiled.products import arranged, product_bytes
+from nbp_core.compiled.team import the_team
 from nbp_core.config import SamplingConfig
-from nbp_core.team import the_team
-from nbp_core.tile_draws import draw_bytes
 
 FEW_WEIGHTS = 2**24
 """What a thread reads in a millisecond or two: a second one gains little, and is left to others."""
@@ -23,9 +25,10 @@ FEW_ROWS = 32
 FEW_LOGITS = 2**18
 
 
-class TileProduct:
-    """x -> x W^T + b, and GELU of it if `is_gelu_next`. Weights are bfloat16, or int8 with a scale
-    for each output; rows of x then become int8 too, with a scale each."""
+class Product:
+    """x -> x W^T + b, and GELU of it if `is_gelu_next`. With tiles, weights are bfloat16,
+    or int8 with a scale for each output: rows of x then become int8 too, with a scale each. Without
+    tiles they are float16."""
 
     def __init__(
         self, weight_OI: Tensor, bias_O: Tensor | None, scale_O: Tensor | None = None
@@ -34,25 +37,25 @@ class TileProduct:
         self.output_size, self.input_size = map(jobs.padded, weight_OI.shape)
         more = self.output_size - self.num_outputs
         weight = F.pad(weight_OI, (0, self.input_size - self.num_inputs, 0, more))
-        self.weight = jobs.tile_order(weight)
+        self.weight = arranged(weight)
         bias = torch.zeros(self.num_outputs) if bias_O is None else bias_O.float()
         self._bias_O = F.pad(bias, (0, more))
         self._scale_O = None if scale_O is None else F.pad(scale_O, (0, more))
         self.is_gelu_next = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        inputs = F.pad(x.bfloat16(), (0, self.input_size - self.num_inputs)).contiguous()
+        inputs = F.pad(x.to(NUMBERS), (0, self.input_size - self.num_inputs)).contiguous()
         num_rows = inputs.numel() // self.input_size
         out = inputs.new_empty((*x.shape[:-1], self.output_size))
         levels = Levels(num_rows, self.input_size)
         work = self.jobs(inputs, num_rows, levels)
         work[-1, jobs.OUTPUT] = out.data_ptr()
         is_little = num_rows <= FEW_ROWS and self.weight.numel() < FEW_WEIGHTS
-        the_team().do(work, jobs.scratch_bytes(0), is_little)
+        the_team().do(work, product_bytes(), is_little)
         return out[..., : self.num_outputs].to(x.dtype)
 
     def jobs(self, inputs_MI: Tensor, num_rows: int, levels: Levels) -> NDArray[np.int64]:
-        """What is to be done with rows of `input_size` bfloat16, the last of it the product, whose
+        """What is to be done with rows of `input_size` numbers, the last of it the product, whose
         OUTPUT is to be said. `levels` holds the rows as int8 meanwhile."""
         job = jobs.new_job(jobs.PRODUCT if self._scale_O is None else jobs.PRODUCT_INT8)
         job[jobs.NUM_PIECES] = self.output_size // jobs.PIECE
@@ -84,7 +87,7 @@ class Levels:
 
 
 def draw(logits_RV: Tensor, config: SamplingConfig, rng: torch.Generator) -> Tensor:
-    """bfloat16 logits -> tokens (R,), int64, as sampling.sample draws them, from other noise."""
+    """Logits -> tokens (R,), int64, as sampling.sample draws them, from other noise."""
     num_rows, vocab = logits_RV.shape
     tokens_R = torch.empty(num_rows, dtype=torch.int64)
     seeds_R = torch.randint(2**62, (num_rows,), generator=rng)

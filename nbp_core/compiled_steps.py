@@ -1,7 +1,7 @@
 """Decode steps of a packed model as one list of jobs each: all layers without a call in between.
 
-For processors with tiles, and imported there alone. Shapes: B sequences, L new positions, M = B L
-rows, D width, E head width, H hidden width.
+Imported only when a model is packed: numba takes half a second. Shapes: B sequences, L new
+positions, M = B L rows, D width, E head width, H hidden width.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nbp_core import tile_jobs as jobs
 from nbp_core.attention import KVCache, Rotation
+from nbp_core.compiled import jobs
+from nbp_core.compiled.attention import HEAD_WIDTHS, attention_bytes
+from nbp_core.compiled.numbers import NUMBERS
+from nbp_core.compiled.products import product_bytes
+from nbp_core.compiled.team import gather_team, the_team
+from nbp_core.compiled_math import FEW_WEIGHTS, Levels, Product
 from nbp_core.layer import Layer, SwiGLU
-from nbp_core.packed import TileLinear, matrix_weights
-from nbp_core.team import gather_team, the_team
-from nbp_core.tile_math import FEW_WEIGHTS, Levels, TileProduct
+from nbp_core.packed import CompiledLinear, matrix_weights
 
-HEAD_WIDTHS = (32, 64, 96, 128)
 KEPT_PLANS = 4
 """Sizes of steps whose lists of jobs are kept: a generation has one or two."""
 
@@ -32,7 +34,7 @@ def fits(width: int, num_heads: int) -> bool:
     return width % jobs.PIECE == 0 and width // num_heads in HEAD_WIDTHS
 
 
-class TileSteps:
+class CompiledSteps:
     """Runs the layers of a model for a few new positions that see all there is."""
 
     def __init__(self, layers: Sequence[Layer], norm_f: nn.Module) -> None:
@@ -46,7 +48,7 @@ class TileSteps:
     def __call__(
         self, x_BLD: Tensor, cache: KVCache, rotations: Sequence[Rotation | None]
     ) -> Tensor:
-        """Embeddings -> final hidden states (B, L, D), bfloat16. Keys and values are appended to
+        """Embeddings -> final hidden states (B, L, D). Keys and values are appended to
         the cache, whose length stays as it is. `rotations` are the layers'."""
         size = x_BLD.shape[0], x_BLD.shape[1]
         with self._turn:
@@ -68,7 +70,7 @@ class Norm:
             self._bias_D += norm.bias.detach()
 
     def job(self, x_MD: Tensor, out_MD: Tensor) -> NDArray[np.int64]:
-        """float32 -> bfloat16."""
+        """float32 -> numbers."""
         job = jobs.new_job(self._kind)
         job[jobs.NUM_PIECES], job[jobs.ROW_SIZE] = x_MD.shape
         job[jobs.OUTPUT_SIZE] = out_MD.shape[1]
@@ -77,11 +79,11 @@ class Norm:
         return job[None]
 
 
-def _product(module: nn.Module | None) -> TileProduct:
-    return cast(TileLinear, module).product
+def _product(module: nn.Module | None) -> Product:
+    return cast(CompiledLinear, module).product
 
 
-def _mlp_products(layer: Layer) -> tuple[TileProduct, TileProduct]:
+def _mlp_products(layer: Layer) -> tuple[Product, Product]:
     """The first and the last."""
     if isinstance(layer.mlp, SwiGLU):
         return _product(layer.mlp.gate_up), _product(layer.mlp.down)
@@ -107,7 +109,7 @@ class Plan:
         self._x_MD = torch.zeros(self._num_rows, width)
         # A position's query, key and value lie one after the other.
         self._normed_MD, self._joint, self._seen_MD, self._mlp_in, self._hidden_MH, self._out_MD = (
-            torch.zeros(self._num_rows, size, dtype=torch.bfloat16)
+            torch.zeros(self._num_rows, size, dtype=NUMBERS)
             for size in (width, 3 * width, width, first.output_size, last.input_size, width)
         )
         self._levels = Levels(self._num_rows, max(width, last.input_size))
@@ -120,11 +122,11 @@ class Plan:
         self._is_little = matrix_weights(nn.ModuleList(layers)) < FEW_WEIGHTS
         self._is_attention = self._jobs[:, jobs.KIND] == jobs.ATTENTION
 
-    def _product(self, product: TileProduct, x: Tensor, out: Tensor) -> NDArray[np.int64]:
-        """To float32 it is added."""
+    def _product(self, product: Product, x: Tensor, out: Tensor) -> NDArray[np.int64]:
+        """To what goes from layer to layer it is added."""
         todo = product.jobs(x, self._num_rows, self._levels)
         todo[-1, jobs.OUTPUT] = out.data_ptr()
-        if out.dtype == torch.float32:
+        if out is self._x_MD:
             todo[-1, jobs.THEN] = jobs.ADD
         return todo
 
@@ -158,10 +160,11 @@ class Plan:
         ]
 
     def run(self, x_BLD: Tensor, cache: KVCache, rotations: Sequence[Rotation | None]) -> Tensor:
-        """As TileSteps; not by two threads at once."""
+        """As CompiledSteps; not by two threads at once."""
         self._x_MD.copy_(x_BLD.flatten(0, 1))
         self._tell_attention(cache, rotations)
-        scratch_size = jobs.scratch_bytes(cache.length + self._length)
+        num_keys = cache.length + self._length
+        scratch_size = max(attention_bytes(num_keys), product_bytes())
         the_team().do(self._jobs, scratch_size, self._is_little)
         return self._out_MD.view(x_BLD.shape).clone()
 
@@ -181,7 +184,7 @@ class Plan:
                 cos = rotation.cos
                 job[jobs.COSINE], job[jobs.SINE] = cos.data_ptr(), rotation.sin.data_ptr()
                 job[jobs.TURN_OF_KEYS : jobs.TURN_OF_HEAD + 1] = [
-                    2 * stride if size > 1 else 0
+                    NUMBERS.itemsize * stride if size > 1 else 0
                     for size, stride in zip(cos.shape[:3], cos.stride()[:3], strict=True)
                 ]
         self._jobs[self._is_attention] = attending

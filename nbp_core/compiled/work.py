@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from numba import carray, int64, njit
 
-from nbp_core.tile_attention import attend_head
-from nbp_core.tile_draws import draw
-from nbp_core.tile_jobs import (
+from nbp_core.compiled.attention import attend_head
+from nbp_core.compiled.draws import draw
+from nbp_core.compiled.instructions import add_atomically, load_atomically, pointer
+from nbp_core.compiled.jobs import (
     ATTENTION,
     COMPILED,
     DONE,
@@ -28,9 +29,10 @@ from nbp_core.tile_jobs import (
     QUANTIZE,
     RMS_NORM,
 )
-from nbp_core.tile_products import multiply
-from nbp_core.tile_rows import gate, normalize, quantize
-from nbp_core.tiles import add_atomically, load_atomically, pointer
+from nbp_core.compiled.lanes import AT_ONCE
+from nbp_core.compiled.numbers import NUMBER_BYTES
+from nbp_core.compiled.products import multiply
+from nbp_core.compiled.rows import gate, normalize, quantize
 
 OPEN, INSIDE, JOBS, NUM_JOBS, SCRATCH, SCRATCH_SIZE, SHARED_SIZE = 0, 8, 16, 17, 18, 19, 24
 """Places in what threads share: int64, the first two in lines of the cache for themselves."""
@@ -103,7 +105,6 @@ def _compiled(sources: int) -> Any:
     """numba keeps what it compiled, and looks whether this file or what a function closes over has
     changed; `sources` stands for the other files. One function, since each would hold all of it."""
 
-    @njit(**COMPILED, cache=True)
     def take_part(shared, number, is_open):
         """Thread 0 has the jobs done that are told of, by whoever helps if the gate is to be open;
         the others take pieces of all that are brought, until none are for a while."""
@@ -120,13 +121,16 @@ def _compiled(sources: int) -> Any:
                 looks = 0
             looks += 1
 
-    return take_part
+    try:
+        return njit(**COMPILED, cache=True)(take_part)
+    except RuntimeError:  # there is no folder to keep it in
+        return njit(**COMPILED)(take_part)
 
 
 def _digest() -> int:
-    """Of the files that hold what is compiled; never 0."""
-    files = sorted(Path(__file__).parent.glob("tile*.py"))
-    text = b"".join(path.read_bytes() for path in files)
+    """Of the files that hold what is compiled and of what they choose by; never 0."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    text = b"".join(path.read_bytes() for path in files) + bytes([NUMBER_BYTES, AT_ONCE])
     return int(hashlib.sha256(text).hexdigest()[:15], 16) | 1
 
 

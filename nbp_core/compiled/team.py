@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nbp_core.tile_jobs import JOB_SIZE
-from nbp_core.tile_work import (
+from nbp_core.compiled.jobs import JOB_SIZE, LINE
+from nbp_core.compiled.work import (
     JOBS,
     NUM_JOBS,
     SCRATCH,
@@ -22,13 +22,12 @@ from nbp_core.tile_work import (
     SHARED_SIZE,
     take_part,
 )
-from nbp_core.tiles import ROW_BYTES
 
 
 def aligned(num_bytes: int) -> NDArray[np.uint8]:
     """Zeros from the start of a line of the cache on: what lies across two takes twice as long."""
-    memory = np.zeros(num_bytes + ROW_BYTES, np.uint8)
-    start = -memory.ctypes.data % ROW_BYTES
+    memory = np.zeros(num_bytes + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
     return memory[start : start + num_bytes]
 
 
@@ -53,9 +52,9 @@ class Team:
             take_part(self._place, number, 0)
 
     def do(self, jobs: NDArray[np.int64], scratch_size: int, alone: bool = False) -> None:
-        """Has jobs done in turn, (number, JOB_SIZE) with places as named in tile_jobs, each
+        """Has jobs done in turn, (number, JOB_SIZE) with places as named in jobs, each
         thread with so many bytes of memory of its own; `alone` in this thread."""
-        size = -(-scratch_size // ROW_BYTES) * ROW_BYTES
+        size = -(-scratch_size // LINE) * LINE
         needed = size * (1 + len(self._wakers))
         with self._turn:
             if len(self._scratch) < needed:

@@ -1,12 +1,20 @@
-"""Arithmetic of single numbers for compiled loops, written so that LLVM makes vectors of it."""
+"""Numbers of activations, and arithmetic of single ones for compiled loops, written so that LLVM
+makes vectors of it.
+
+Activations are bfloat16 on processors with matrix tiles, else float32.
+"""
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
+import torch
 from numba import float32, int32, njit, uint16, uint32
 
-from nbp_core.tile_jobs import COMPILED
-from nbp_core.tiles import bits_of_float, float_of_bits
+from nbp_core.compiled.instructions import bits_of_float, float_of_bits
+from nbp_core.compiled.jobs import COMPILED
+from nbp_core.device import has_tiles
 
 
 @njit(**COMPILED)
@@ -20,6 +28,18 @@ def half(value):
     """float32 -> the bits of the nearest bfloat16, the even one of two."""
     bits = uint32(bits_of_float(value))
     return uint16((bits + uint32(0x7FFF) + ((bits >> uint32(16)) & uint32(1))) >> uint32(16))
+
+
+@njit(**COMPILED)
+def _same(value):
+    return value
+
+
+NUMBERS: Final = torch.bfloat16 if has_tiles() else torch.float32
+NUMBER_BYTES: Final = NUMBERS.itemsize
+NUMBER = uint16 if has_tiles() else float32
+"""The type of a number in memory, what it means in float32, and back."""
+read, written = (single, half) if has_tiles() else (_same, _same)
 
 
 @njit(**COMPILED)

@@ -9,7 +9,8 @@ import math
 
 from numba import carray, float32, int8, njit, uint16
 
-from nbp_core.tile_jobs import (
+from nbp_core.compiled.instructions import bits_of_float, pointer
+from nbp_core.compiled.jobs import (
     BIAS,
     COMPILED,
     INPUT,
@@ -21,8 +22,7 @@ from nbp_core.tile_jobs import (
     ROW_SIZE,
     WEIGHT,
 )
-from nbp_core.tile_vectors import exp, half, single
-from nbp_core.tiles import bits_of_float, pointer
+from nbp_core.compiled.numbers import NUMBER, NUMBER_BYTES, exp, read, single, written
 
 EPSILON = 1e-5
 """Of all norms."""
@@ -30,10 +30,10 @@ EPSILON = 1e-5
 
 @njit(**COMPILED)
 def normalize(job, row):
-    """float32 -> bfloat16: LayerNorm, or RMSNorm, which takes the mean to be 0."""
+    """float32 -> numbers: LayerNorm, or RMSNorm, which takes the mean to be 0."""
     count = job[ROW_SIZE]
     x = carray(pointer(job[INPUT] + 4 * row * count), count, float32)
-    out = carray(pointer(job[OUTPUT] + 2 * row * job[OUTPUT_SIZE]), count, uint16)
+    out = carray(pointer(job[OUTPUT] + NUMBER_BYTES * row * job[OUTPUT_SIZE]), count, NUMBER)
     weight = carray(pointer(job[WEIGHT]), count, float32)
     bias = carray(pointer(job[BIAS]), count, float32)
     mean, square = float32(0.0), float32(0.0)
@@ -45,19 +45,19 @@ def normalize(job, row):
         square += (x[i] - mean) * (x[i] - mean)
     factor = float32(1.0) / math.sqrt(square / float32(count) + float32(EPSILON))
     for i in range(count):
-        out[i] = half((x[i] - mean) * factor * weight[i] + bias[i])
+        out[i] = written((x[i] - mean) * factor * weight[i] + bias[i])
 
 
 @njit(**COMPILED)
 def gate(job, row):
-    """silu(first half) * second half, of bfloat16."""
+    """silu(first half) * second half."""
     count = job[ROW_SIZE] // 2
-    x = carray(pointer(job[INPUT] + 2 * row * 2 * count), 2 * count, uint16)
-    out = carray(pointer(job[OUTPUT] + 2 * row * job[OUTPUT_SIZE]), count, uint16)
+    x = carray(pointer(job[INPUT] + NUMBER_BYTES * row * 2 * count), 2 * count, NUMBER)
+    out = carray(pointer(job[OUTPUT] + NUMBER_BYTES * row * job[OUTPUT_SIZE]), count, NUMBER)
     for i in range(count):
-        opened = single(x[i])
+        opened = read(x[i])
         opened /= float32(1.0) + exp(min(-opened, float32(80.0)))
-        out[i] = half(opened * single(x[count + i]))
+        out[i] = written(opened * read(x[count + i]))
 
 
 @njit(**COMPILED)

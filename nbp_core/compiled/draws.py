@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 from numba import carray, float32, float64, int16, int32, int64, njit, uint16, uint64
 
-from nbp_core.tile_jobs import (
+from nbp_core.compiled.instructions import float_of_bits, pointer
+from nbp_core.compiled.jobs import (
     COMPILED,
     INPUT,
     INPUT_STEP,
@@ -22,14 +23,25 @@ from nbp_core.tile_jobs import (
     SETTINGS,
     TOP_K,
 )
-from nbp_core.tile_vectors import exp, single
-from nbp_core.tiles import float_of_bits, pointer
+from nbp_core.compiled.numbers import NUMBER, NUMBER_BYTES, exp, read, single
 
 CHUNK: Final = 256
 """Tokens whose odds are summed, so that few have to be walked through."""
+BITS = int16 if NUMBER_BYTES == 2 else int32
+SHIFT: Final = 8 * NUMBER_BYTES - 1
+SIGN: Final = -(2**SHIFT)
+"""What has a number's bits; how far its sign is from the end of them."""
 BITS_OF_ONE: Final = 0x3F800000
 GOLDEN, FIRST, SECOND = map(np.uint64, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 """Of SplitMix64 (Steele, Lea and Flood, 2014)."""
+
+
+@njit(**COMPILED)
+def _of_half(bits):
+    return single(uint16(bits))
+
+
+_of_bits = _of_half if NUMBER_BYTES == 2 else float_of_bits
 
 
 @njit(**COMPILED)
@@ -45,13 +57,13 @@ def draw_bytes(vocab: int) -> int:
 
 @njit(**COMPILED)
 def draw(job, scratch, row):
-    """The token of one row of bfloat16 logits."""
+    """The token of one row of logits."""
     vocab, top_k = job[ROW_SIZE], job[TOP_K]
     settings = carray(pointer(job[SETTINGS]), 2, float64)
     sharpness, top_p = float32(settings[0]), settings[1]
     state = uint64(carray(pointer(job[SEEDS] + 8 * row), 1, int64)[0])
     sums, odds = scratch, scratch + sums_bytes(vocab)
-    _spread(job[INPUT] + 2 * row * job[INPUT_STEP], vocab, sharpness, odds)
+    _spread(job[INPUT] + NUMBER_BYTES * row * job[INPUT_STEP], vocab, sharpness, odds)
     limit = float32(-1.0)
     rank, total = _above(odds, sums, vocab, limit)
     mass, largest_mass, token = total, -1.0, 0
@@ -93,15 +105,16 @@ def _uniform(state):
 @njit(**COMPILED)
 def _spread(logits, vocab, sharpness, odds):
     """Logits -> their probabilities but for a factor; the largest is 1."""
-    x = carray(pointer(logits), vocab, int16)
+    x = carray(pointer(logits), vocab, NUMBER)
+    bits = carray(pointer(logits), vocab, BITS)
     out = carray(pointer(odds), vocab, float32)
-    peak = int16(-0x8000)
+    peak = BITS(SIGN)
     for i in range(vocab):
         # Without the sign, bits of larger numbers are larger: of negative ones, they are turned.
-        peak = max(peak, int16(x[i] ^ ((x[i] >> int16(15)) & int16(0x7FFF))))
-    largest = single(uint16(peak ^ ((peak >> int16(15)) & int16(0x7FFF))))
+        peak = max(peak, BITS(bits[i] ^ ((bits[i] >> BITS(SHIFT)) & BITS(~SIGN))))
+    largest = _of_bits(BITS(peak ^ ((peak >> BITS(SHIFT)) & BITS(~SIGN))))
     for i in range(vocab):
-        out[i] = exp((single(uint16(x[i])) - largest) * sharpness)
+        out[i] = exp((read(x[i]) - largest) * sharpness)
 
 
 @njit(**COMPILED)

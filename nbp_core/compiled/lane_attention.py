@@ -1,0 +1,101 @@
+"""Attention to a cache in float32, sixteen queries side by side, for processors without matrix
+tiles. E head width, L keys.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from numba import carray, float32, njit
+
+from nbp_core.compiled.instructions import pointer
+from nbp_core.compiled.jobs import COMPILED, LINE, ROWS
+from nbp_core.compiled.lanes import (
+    AT_ONCE,
+    COLUMNS,
+    gather_row,
+    gather_rows,
+    keep_larger,
+    score_row,
+    score_rows,
+    weigh,
+)
+
+SUMS: Final = LINE
+"""Places in a thread's scratch, after the largest scores: sums of weights,"""
+FOUND: Final = SUMS + LINE
+"""sums of values,"""
+QUERIES: Final = FOUND + 128 * LINE
+"""queries, those of a number of the head side by side,"""
+SCORES: Final = QUERIES + 128 * LINE
+"""scores of each key, which become weights."""
+
+
+def attend_bytes(num_keys: int) -> int:
+    """Memory that a thread needs of its own to attend to so many keys."""
+    return SCORES + LINE * num_keys
+
+
+@njit(**COMPILED)
+def attend(queries, rows, key, value, num_keys, width, scratch, out, step):
+    """Some rows of float32: softmax(q k^T / sqrt(E)) v over the first L keys, to rows that are
+    `step` bytes apart."""
+    _arrange_queries(queries, rows, width, scratch)
+    _score(key, num_keys, width, scratch)
+    largest = carray(pointer(scratch), ROWS, float32)
+    sums = carray(pointer(scratch + SUMS), ROWS, float32)
+    for row in range(ROWS):
+        largest[row] = float32(-1e30)
+        sums[row] = float32(0.0)
+    for place in range(scratch + SCORES, scratch + SCORES + LINE * num_keys, LINE):
+        keep_larger(place, scratch)
+    sharpness = float32(1.0 / math.sqrt(width))
+    for place in range(scratch + SCORES, scratch + SCORES + LINE * num_keys, LINE):
+        weigh(place, scratch, sharpness, scratch + SUMS)
+    _gather(value, rows, num_keys, width, scratch)
+    for row in range(rows):
+        found = carray(pointer(scratch + FOUND + 4 * width * row), width, float32)
+        target = carray(pointer(out + step * row), width, float32)
+        factor = float32(1.0) / sums[row]
+        for i in range(width):
+            target[i] = found[i] * factor
+
+
+@njit(**COMPILED)
+def _arrange_queries(queries, rows, width, scratch):
+    """Missing rows are zero."""
+    turned = carray(pointer(scratch + QUERIES), ROWS * width, float32)
+    for row in range(ROWS):
+        source = carray(pointer(queries + 4 * width * row), width, float32)
+        for i in range(width):
+            turned[ROWS * i + row] = source[i] if row < rows else float32(0.0)
+
+
+@njit(**COMPILED)
+def _score(key, num_keys, width, scratch):
+    """Products of every key with the 16 queries."""
+    at, first = scratch + QUERIES, 0
+    while first < num_keys:
+        keys, scores = key + 4 * width * first, scratch + SCORES + LINE * first
+        if first + AT_ONCE <= num_keys:
+            score_rows(keys, 4 * width, 4, at, LINE, width, scores, LINE)
+            first += AT_ONCE
+        else:
+            score_row(keys, 4 * width, 4, at, LINE, width, scores, LINE)
+            first += 1
+
+
+@njit(**COMPILED)
+def _gather(value, rows, num_keys, width, scratch):
+    """Sums of values by weight. For one row alone, or for all there is room for."""
+    for column in range(0, width, COLUMNS):
+        if rows == 1:
+            found = scratch + FOUND + 4 * column
+            place = value + 4 * column
+            gather_row(scratch + SCORES, 4, LINE, place, 4 * width, num_keys, found, 4 * width)
+            continue
+        for row in range(0, rows, AT_ONCE):
+            found, place = scratch + FOUND + 4 * (width * row + column), value + 4 * column
+            weights = scratch + SCORES + 4 * row
+            gather_rows(weights, 4, LINE, place, 4 * width, num_keys, found, 4 * width)
