@@ -91,15 +91,11 @@ def test_weights_stored_in_float16_lose_nothing() -> None:
         torch.testing.assert_close(packed(x), x @ stored.float().T, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("in_tiles", [False, True])
 @pytest.mark.parametrize("weights", ["float32", "float16", "bfloat16", "int8"])
 @pytest.mark.parametrize("kind", ["plain", "hybrid", "elastic"])
 def test_a_packed_model_has_the_logits_of_the_plain_one(
-    kind: str, weights: WeightFormat, in_tiles: bool, monkeypatch: pytest.MonkeyPatch
+    kind: str, weights: WeightFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if in_tiles and not has_tiles():
-        pytest.skip("this processor has no matrix tiles")
-    monkeypatch.setattr("nbp_core.packed.has_fast_bfloat16", lambda device: in_tiles)
     if weights != "float32" and choose_format("cpu") == "float32":
         pytest.skip("PyTorch packs nothing for this processor")
     monkeypatch.setattr("nbp_core.packed.MIN_WEIGHTS", 0)
