@@ -21,7 +21,7 @@ from nbp_core.drawing import drawing
 from nbp_core.packed import matrix_weights
 from nbp_core.sampling import guide
 from nbp_core.sequences import NO_TOKEN, DecodeStep, SequenceLayout
-from nbp_core.transformer import STEP_POSITIONS, BlockTransformer
+from nbp_core.transformer import BlockTransformer
 
 FEW_PRODUCTS = 1.5e8
 """Multiplications of a step that gains nothing from a second thread (docs/decisions/0009)."""
@@ -91,7 +91,7 @@ class Sampler:
                 return
             began = time.perf_counter()
             new_BL = ids_BL[:, step.start : step.stop]
-            with one_thread(self._is_small(new_BL) or self._is_compiled(new_BL)):
+            with one_thread(self._takes_one_thread(new_BL)):
                 features = model.features(
                     new_BL, layout, start=step.start, cache=cache, inputs=inputs
                 )
@@ -104,13 +104,11 @@ class Sampler:
             seconds = time.perf_counter() - began
             yield TokenStep(step.phase, tokens, step.first, seconds, cache.length, cache.num_bytes)
 
-    def _is_small(self, new_BL: Tensor) -> bool:
-        """Whether one thread is as fast for a step as all, and leaves the rest to the tokenizer."""
-        return not new_BL.is_cuda and new_BL.numel() < FEW_PRODUCTS / self._num_weights
-
-    def _is_compiled(self, new_BL: Tensor) -> bool:
-        """Whether a step's work has threads of its own, from which PyTorch's would take time."""
-        return self.model.is_compiled and new_BL.shape[1] <= STEP_POSITIONS
+    def _takes_one_thread(self, new_BL: Tensor) -> bool:
+        """Of PyTorch's: compiled work has threads of its own, from which more would take time, and
+        for a small step one is as fast as all, and leaves the rest to the tokenizer."""
+        is_small = new_BL.numel() < FEW_PRODUCTS / self._num_weights
+        return self.model.is_compiled or (is_small and not new_BL.is_cuda)
 
     def _room(self) -> int:
         """Positions that the cache must hold at once."""
