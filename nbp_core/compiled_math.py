@@ -36,8 +36,9 @@ class Product:
         self.num_outputs, self.num_inputs = weight_OI.shape
         self.output_size, self.input_size = map(jobs.padded, weight_OI.shape)
         more = self.output_size - self.num_outputs
-        weight = F.pad(weight_OI, (0, self.input_size - self.num_inputs, 0, more))
-        self.weight = arranged(weight)
+        if weight_OI.shape != (self.output_size, self.input_size):
+            weight_OI = F.pad(weight_OI, (0, self.input_size - self.num_inputs, 0, more))
+        self.weight = arranged(weight_OI)
         bias = torch.zeros(self.num_outputs) if bias_O is None else bias_O.float()
         self._bias_O = F.pad(bias, (0, more))
         self._scale_O = None if scale_O is None else F.pad(scale_O, (0, more))

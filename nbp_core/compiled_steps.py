@@ -21,7 +21,7 @@ from nbp_core.compiled.attention import HEAD_WIDTHS, attention_bytes
 from nbp_core.compiled.numbers import NUMBERS
 from nbp_core.compiled.products import product_bytes
 from nbp_core.compiled.team import gather_team, the_team
-from nbp_core.compiled_math import FEW_WEIGHTS, Levels, Product
+from nbp_core.compiled_math import FEW_ROWS, FEW_WEIGHTS, Levels, Product
 from nbp_core.layer import Layer, SwiGLU
 from nbp_core.packed import CompiledLinear, matrix_weights
 
@@ -119,7 +119,8 @@ class Plan:
             todo += [norm_2.job(self._x_MD, self._normed_MD), *self._mlp(layer)]
         todo.append(norm_f.job(self._x_MD, self._out_MD))
         self._jobs = np.concatenate(todo)
-        self._is_little = matrix_weights(nn.ModuleList(layers)) < FEW_WEIGHTS
+        is_small = matrix_weights(nn.ModuleList(layers)) < FEW_WEIGHTS
+        self._is_little = is_small and self._num_rows <= FEW_ROWS
         self._is_attention = self._jobs[:, jobs.KIND] == jobs.ATTENTION
 
     def _product(self, product: Product, x: Tensor, out: Tensor) -> NDArray[np.int64]:

@@ -43,7 +43,7 @@ from nbp_core.sequences import SequenceLayout, sequence_layout
 if TYPE_CHECKING:
     from nbp_core.compiled_steps import CompiledSteps
 
-STEP_POSITIONS = 32
+STEP_POSITIONS = 256
 """New positions up to which a compiled step is faster than PyTorch's calls."""
 
 

@@ -83,6 +83,7 @@ def test_an_int8_product_is_that_of_the_rounded_numbers(rows: int) -> None:
         ("elastic", (1, 1, 16), 64, (5, 8, 16)),
         ("elastic", (1, 2, 16), 32, (3, 4, 16)),
         ("elastic", (1, 1, 5), 64, (3, 4, 5)),
+        ("elastic", (1, 4, 16), 64, (3, 4, 16)),
     ],
 )
 def test_steps_are_those_of_the_layers_rounded(
