@@ -22,13 +22,15 @@ from nbp_core.config import SamplingConfig
 FEW_WEIGHTS = 2**24
 """What a thread reads in a millisecond or two: a second one gains little, and is left to others."""
 FEW_ROWS = 32
+"""Of as few a product takes little longer than reading its weights."""
 FEW_LOGITS = 2**18
+"""One thread draws from as many in a tenth of a millisecond."""
 
 
 class Product:
-    """x -> x W^T + b, and GELU of it if `is_gelu_next`. With tiles, weights are bfloat16,
-    or int8 with a scale for each output: rows of x then become int8 too, with a scale each. Without
-    tiles they are float16."""
+    """x -> x W^T + b, and GELU of it if `is_gelu_next`. With tiles, weights are bfloat16, or int8 with
+    a scale for each output: rows of x then become int8 too, with a scale each. Without, they are
+    float16."""
 
     def __init__(
         self, weight_OI: Tensor, bias_O: Tensor | None, scale_O: Tensor | None = None

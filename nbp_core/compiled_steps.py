@@ -48,8 +48,8 @@ class CompiledSteps:
     def __call__(
         self, x_BLD: Tensor, cache: KVCache, rotations: Sequence[Rotation | None]
     ) -> Tensor:
-        """Embeddings -> final hidden states (B, L, D). Keys and values are appended to
-        the cache, whose length stays as it is. `rotations` are the layers'."""
+        """Embeddings -> final hidden states (B, L, D). Keys and values are appended to the cache,
+        whose length stays as it is. `rotations` are the layers'."""
         size = x_BLD.shape[0], x_BLD.shape[1]
         with self._turn:
             if size not in self._plans:
