@@ -28,9 +28,11 @@ FEW_LOGITS = 2**18
 
 
 class Product:
-    """x -> x W^T + b, and GELU of it if `is_gelu_next`. With tiles, weights are bfloat16, or int8 with
-    a scale for each output: rows of x then become int8 too, with a scale each. Without, they are
-    float16."""
+    """x -> x W^T + b, and GELU of it if `is_gelu_next`.
+
+    With tiles, weights are bfloat16, or int8 with a scale for each output: rows of x then become
+    int8 too, with a scale each. Without tiles they are float16.
+    """
 
     def __init__(
         self, weight_OI: Tensor, bias_O: Tensor | None, scale_O: Tensor | None = None
