@@ -18,13 +18,9 @@ from nbp_core.attention import KVCache
 from nbp_core.config import SamplingConfig
 from nbp_core.device import one_thread
 from nbp_core.drawing import drawing
-from nbp_core.packed import matrix_weights
 from nbp_core.sampling import guide
 from nbp_core.sequences import NO_TOKEN, DecodeStep, SequenceLayout
 from nbp_core.transformer import BlockTransformer
-
-FEW_PRODUCTS = 1.5e8
-"""Multiplications of a step that gains nothing from a second thread (docs/decisions/0009)."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,6 @@ class Sampler:
         self.layout = layout
         self.sampling = sampling
         self._draw = drawing(sampling, rng, levels, math.prod(layout.blocks.grid[1:]))
-        self._num_weights = matrix_weights(model.layers)
 
     @torch.inference_mode()
     def stream(
@@ -91,7 +86,8 @@ class Sampler:
                 return
             began = time.perf_counter()
             new_BL = ids_BL[:, step.start : step.stop]
-            with one_thread(self._takes_one_thread(new_BL)):
+            # Compiled work has threads of its own, from which PyTorch's would take time.
+            with one_thread(model.is_compiled):
                 features = model.features(
                     new_BL, layout, start=step.start, cache=cache, inputs=inputs
                 )
@@ -103,12 +99,6 @@ class Sampler:
             synchronize(device)
             seconds = time.perf_counter() - began
             yield TokenStep(step.phase, tokens, step.first, seconds, cache.length, cache.num_bytes)
-
-    def _takes_one_thread(self, new_BL: Tensor) -> bool:
-        """Of PyTorch's: compiled work has threads of its own, from which more would take time, and
-        for a small step one is as fast as all, and leaves the rest to the tokenizer."""
-        is_small = new_BL.numel() < FEW_PRODUCTS / self._num_weights
-        return self.model.is_compiled or (is_small and not new_BL.is_cuda)
 
     def _room(self) -> int:
         """Positions that the cache must hold at once."""

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nbp_core import sampler
 from nbp_core.attention import KVCache
 from nbp_core.config import SamplingConfig, Size3
+from nbp_core.packed import choose_format
 from nbp_core.sampler import Sampler
 from nbp_core.sequences import DecodeStep, sequence_layout
 from nbp_core.transformer import BlockTransformer
@@ -44,11 +44,9 @@ def threads_by_block(model: BlockTransformer, shape: Size3) -> dict[int, set[int
     return watched.threads
 
 
-def test_small_steps_take_one_thread_and_large_ones_all(
-    two_threads: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_beside_compiled_work_one_thread_is_enough(two_threads: None) -> None:
     model = build_transformer(transformer_config(grid=(2, 4, 4), block_shape=(1, 1, 4)))
-    weights = sum(p.numel() for p in model.layers.parameters() if p.ndim > 1)
-    monkeypatch.setattr(sampler, "FEW_PRODUCTS", 5 * weights)
-    rows, pairs = (threads_by_block(model, shape) for shape in ((1, 1, 4), (1, 2, 4)))
-    assert (rows[1], rows[4], pairs[8]) == ({1}, {1}, {2})
+    assert threads_by_block(model, (1, 1, 4)) == {1: {2}, 4: {2}}
+    model.pack(choose_format("cpu"))
+    count = 1 if model.is_compiled else 2
+    assert threads_by_block(model, (1, 1, 4)) == {1: {count}, 4: {count}}
