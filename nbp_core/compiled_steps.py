@@ -145,20 +145,19 @@ class Plan:
 
     def _mlp(self, layer: Layer) -> list[NDArray[np.int64]]:
         first, last = _mlp_products(layer)
-        if not isinstance(layer.mlp, SwiGLU):
-            return [
-                self._product(first, self._normed_MD, self._hidden_MH),
-                self._product(last, self._hidden_MH, self._x_MD),
-            ]
+        is_gated = isinstance(layer.mlp, SwiGLU)
+        return [
+            self._product(first, self._normed_MD, self._mlp_in if is_gated else self._hidden_MH),
+            *([self._gate(first, last)] if is_gated else []),
+            self._product(last, self._hidden_MH, self._x_MD),
+        ]
+
+    def _gate(self, first: Product, last: Product) -> NDArray[np.int64]:
         gate = jobs.new_job(jobs.GATE)
         gate[jobs.NUM_PIECES], gate[jobs.ROW_SIZE] = self._num_rows, first.num_outputs
         gate[jobs.INPUT], gate[jobs.OUTPUT] = self._mlp_in.data_ptr(), self._hidden_MH.data_ptr()
         gate[jobs.OUTPUT_SIZE] = last.input_size
-        return [
-            self._product(first, self._normed_MD, self._mlp_in),
-            gate[None],
-            self._product(last, self._hidden_MH, self._x_MD),
-        ]
+        return gate[None]
 
     def run(self, x_BLD: Tensor, cache: KVCache, rotations: Sequence[Rotation | None]) -> Tensor:
         """As CompiledSteps; not by two threads at once."""
