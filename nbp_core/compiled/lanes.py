@@ -14,6 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from nbp_core.compiled.numbers import LEAST, LN_2_HIGH, LN_2_LOW, LOG2_E, SERIES
+
 LANES: Final = 16
 AT_ONCE, COLUMNS = (8, 32) if torch.backends.cpu.get_cpu_capability() == "AVX512" else (4, 16)
 """Rows and columns of a product whose sums fit the registers."""
@@ -21,8 +23,6 @@ _WORD, _LONG = ir.IntType(32), ir.IntType(64)
 _HALVES, _WORDS = ir.VectorType(ir.IntType(16), LANES), ir.VectorType(_WORD, LANES)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _HALF_FLOATS = ir.VectorType(ir.HalfType(), LANES)
-_SERIES = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
-"""Of exp, as in numbers."""
 
 
 class _Lanes:
@@ -66,13 +66,13 @@ class _Lanes:
 
     def exp(self, x: Any) -> Any:
         """As numbers.exp."""
-        x = self.larger(x, _each(_FLOATS, -87.0))
-        turns = self.fused(x, _each(_FLOATS, 1.44269504), _each(_FLOATS, 0.5))
+        x = self.larger(x, _each(_FLOATS, LEAST))
+        turns = self.fused(x, _each(_FLOATS, LOG2_E), _each(_FLOATS, 0.5))
         whole = self.called("llvm.floor.v16f32", turns)
-        rest = self.fused(whole, _each(_FLOATS, -0.693359375), x)
-        rest = self.fused(whole, _each(_FLOATS, 2.12194440e-4), rest)
-        series = _each(_FLOATS, _SERIES[0])
-        for factor in _SERIES[1:]:
+        rest = self.fused(whole, _each(_FLOATS, -LN_2_HIGH), x)
+        rest = self.fused(whole, _each(_FLOATS, -LN_2_LOW), rest)
+        series = _each(_FLOATS, SERIES[0])
+        for factor in SERIES[1:]:
             series = self.fused(series, rest, _each(_FLOATS, factor))
         series = self.fused(self.fmul(series, rest), rest, rest)
         series = self.fadd(series, _each(_FLOATS, 1.0))

@@ -16,6 +16,17 @@ from nbp_core.compiled.instructions import bits_of_float, float_of_bits
 from nbp_core.compiled.jobs import COMPILED
 from nbp_core.device import has_tiles
 
+SERIES: Final = (
+    1.9875691500e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    0.16666665459,
+    0.5,
+)
+LEAST, LOG2_E, LN_2_HIGH, LN_2_LOW = -87.0, 1.44269504, 0.693359375, -2.12194440e-4
+"""Of exp, here and in lanes.py: its polynomial, where it ends, and the logarithms."""
+
 
 @njit(**COMPILED)
 def single(bits):
@@ -46,14 +57,14 @@ read, written = (single, half) if has_tiles() else (_same, _same)
 def exp(x):
     """exp of what is not above 80, to float32's precision but for a bit: a power of two, times a
     polynomial for what is left of it."""
-    x = max(x, float32(-87.0))
-    whole = np.floor(x * float32(1.44269504) + float32(0.5))
-    rest = x - whole * float32(0.693359375) + whole * float32(2.12194440e-4)
-    series = float32(1.9875691500e-4) * rest + float32(1.3981999507e-3)
-    series = series * rest + float32(8.3334519073e-3)
-    series = series * rest + float32(4.1665795894e-2)
-    series = series * rest + float32(1.6666665459e-1)
-    series = series * rest + float32(0.5)
+    x = max(x, float32(LEAST))
+    whole = np.floor(x * float32(LOG2_E) + float32(0.5))
+    rest = x - whole * float32(LN_2_HIGH) - whole * float32(LN_2_LOW)
+    series = float32(SERIES[0]) * rest + float32(SERIES[1])
+    series = series * rest + float32(SERIES[2])
+    series = series * rest + float32(SERIES[3])
+    series = series * rest + float32(SERIES[4])
+    series = series * rest + float32(SERIES[5])
     series = series * rest * rest + rest + float32(1.0)
     return series * float_of_bits((int32(whole) + int32(127)) << int32(23))
 
