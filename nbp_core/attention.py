@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 QUERY_CHUNK = 256
 
+Positions = slice | Tensor
+"""A stretch of a sequence, or indices that lie on the device."""
+
 
 @dataclass
 class KVCache:
@@ -44,11 +47,29 @@ class KVCache:
         return 2 * per_position * self.length
 
     def append(self, layer: int, key_BKLE: Tensor, value_BKLE: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes new positions of one layer; returns views of all positions so far."""
+        """Writes new positions of one layer; returns views of all that they may attend to."""
         stop = self.length + key_BKLE.shape[2]
         self.keys[layer, :, :, self.length : stop] = key_BKLE
         self.values[layer, :, :, self.length : stop] = value_BKLE
         return self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop]
+
+
+@dataclass
+class PlacedCache(KVCache):
+    """The same memory for steps whose place in it is known to the device alone.
+
+    New positions go to `positions_L`, and all there is room for is returned: a mask must hide what
+    is not filled.
+    """
+
+    positions_L: Tensor = field(kw_only=True)
+
+    def append(self, layer: int, key_BKLE: Tensor, value_BKLE: Tensor) -> tuple[Tensor, Tensor]:
+        """As KVCache.append, with views of the whole memory."""
+        keys, values = self.keys[layer], self.values[layer]
+        keys.index_copy_(2, self.positions_L, key_BKLE)
+        values.index_copy_(2, self.positions_L, value_BKLE)
+        return keys, values
 
 
 @dataclass(frozen=True)
@@ -107,9 +128,9 @@ class Rotation:
     cos: Tensor
     sin: Tensor
 
-    def cut(self, start: int, stop: int) -> Rotation:
-        """Those of the positions [start, stop)."""
-        return Rotation(self.cos[..., start:stop, :], self.sin[..., start:stop, :])
+    def at(self, positions: Positions) -> Rotation:
+        """Those of some positions."""
+        return Rotation(self.cos[..., positions, :], self.sin[..., positions, :])
 
     def of(self, x_2BKLE: Tensor) -> Tensor:
         """Queries and keys, turned."""

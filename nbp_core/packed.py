@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal
 
 import torch
@@ -110,13 +111,33 @@ def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat)
     return _plain(weight_OI, bias_O, compute_dtype(weights))
 
 
+def pack_linears(layer: nn.Module, weights: WeightFormat, pool: ThreadPoolExecutor) -> None:
+    """The same for all linear layers of a module, in place: packing takes one core a matrix, and
+    longer than anything else of loading."""
+    linears = [
+        (module, name, part)
+        for module in layer.modules()
+        for name, part in module.named_children()
+        if isinstance(part, nn.Linear)
+    ]
+    packed = pool.map(lambda found: pack_linear(found[2].weight, found[2].bias, weights), linears)
+    for (module, name, _), part in zip(linears, packed, strict=True):
+        setattr(module, name, part)
+    for part in layer.modules():
+        if isinstance(part, nn.Sequential) and isinstance(part[0], CompiledLinear):
+            part[0].product.is_gelu_next = True
+            part[1] = nn.Identity()
+
+
 def _plain(weight_OI: Tensor, bias_O: Tensor | None, dtype: torch.dtype) -> nn.Linear:
     linear = nn.Linear(1, 1, bias=bias_O is not None, device="meta")
     linear.out_features, linear.in_features = weight_OI.shape
-    # Each input's weights side by side: MKL multiplies some dozens of rows by those half as soon
-    # again as by each output's.
-    by_input_IO = weight_OI.to(dtype).T.contiguous()
-    linear.weight = nn.Parameter(by_input_IO.T, requires_grad=False)
+    weight = weight_OI.to(dtype)
+    if not weight.is_cuda:
+        # Each input's weights side by side: MKL multiplies some dozens of rows by those half as
+        # soon again as by each output's.
+        weight = weight.T.contiguous().T
+    linear.weight = nn.Parameter(weight, requires_grad=False)
     if bias_O is not None:
         linear.bias = nn.Parameter(bias_O.to(dtype), requires_grad=False)
     return linear

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nbp_core.attention import Rotation
+from nbp_core.attention import Positions, Rotation
 from nbp_core.config import Size3
 
 AIM_SCALE = 30.0
@@ -30,9 +31,9 @@ class Targets:
     where_L3: Tensor
     steps_2E: Tensor
 
-    def cut(self, start: int, stop: int) -> Targets:
-        """Those of the positions [start, stop)."""
-        return Targets(self.angles_LE[start:stop], self.where_L3[start:stop], self.steps_2E)
+    def at(self, positions: Positions) -> Targets:
+        """Those of some positions."""
+        return Targets(self.angles_LE[positions], self.where_L3[positions], self.steps_2E)
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class PositionInputs:
     rotation: Rotation | None
     targets: Targets | None = None
 
-    def cut(self, start: int, stop: int) -> PositionInputs:
-        """Those of the positions [start, stop)."""
-        rotation = None if self.rotation is None else self.rotation.cut(start, stop)
-        targets = None if self.targets is None else self.targets.cut(start, stop)
-        return PositionInputs(self.added_LD[start:stop], rotation, targets)
+    def at(self, positions: Positions) -> PositionInputs:
+        """Those of some positions."""
+        rotation = None if self.rotation is None else self.rotation.at(positions)
+        targets = None if self.targets is None else self.targets.at(positions)
+        return PositionInputs(self.added_LD[positions], rotation, targets)
 
 
 class GridEmbedding(nn.Module):
@@ -67,7 +68,7 @@ class GridEmbedding(nn.Module):
         out: Tensor = self.place(place_L.where(place_L >= 0, last))
         out = out + self.target(target_L.where(target_L >= 0, last))
         for table, side in zip(self.shape, block_shape, strict=True):
-            out = out + table(torch.tensor(side, device=place_L.device))
+            out = out + cast(nn.Embedding, table).weight[side]
         return out
 
 

@@ -9,15 +9,18 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nbp_core.attention import KVCache
+from nbp_core.captured import CapturedSteps, captured_steps
 from nbp_core.config import SamplingConfig
 from nbp_core.device import one_thread
 from nbp_core.drawing import drawing
+from nbp_core.positions import PositionInputs
 from nbp_core.sampling import guide
 from nbp_core.sequences import NO_TOKEN, DecodeStep, SequenceLayout
 from nbp_core.transformer import BlockTransformer
@@ -56,6 +59,7 @@ class Sampler:
         self.model = model
         self.layout = layout
         self.sampling = sampling
+        self._rng = rng
         self._draw = drawing(sampling, rng, levels, math.prod(layout.blocks.grid[1:]))
 
     @torch.inference_mode()
@@ -79,26 +83,54 @@ class Sampler:
         if null_conditions_BP is not None:
             ids_BL = torch.cat([ids_BL, layout.with_conditions(ids_BL, null_conditions_BP)])
         position_of = self._positions()
-        inputs = model.position_inputs(layout)
-        cache = model.new_cache(ids_BL.shape[0], self._room())
-        for step in layout.decode_steps(num_known_tokens):
-            if stop is not None and stop.is_set():
-                return
-            began = time.perf_counter()
-            new_BL = ids_BL[:, step.start : step.stop]
-            # Compiled work has threads of its own, from which PyTorch's would take time.
-            with one_thread(model.is_compiled):
-                features = model.features(
-                    new_BL, layout, start=step.start, cache=cache, inputs=inputs
+        with self._captured(ids_BL.shape[0], batch) as captured:
+            if captured is None:
+                cache = model.new_cache(ids_BL.shape[0], self._room())
+                inputs = model.position_inputs(layout)
+            else:
+                cache, inputs = captured.cache, captured.inputs
+            for step in layout.decode_steps(num_known_tokens):
+                if stop is not None and stop.is_set():
+                    return
+                began = time.perf_counter()
+                new_BL = ids_BL[:, step.start : step.stop]
+                if captured is not None and captured.does(step):
+                    tokens = captured.draw(model, new_BL, step, self._rng)
+                else:
+                    tokens = self._forward(new_BL, batch, step, cache, inputs)
+                self._feed_back(ids_BL, tokens, step, position_of)
+                synchronize(device)
+                yield TokenStep(
+                    step.phase,
+                    tokens,
+                    step.first,
+                    time.perf_counter() - began,
+                    cache.length,
+                    cache.num_bytes,
                 )
-                logits = model.video_logits(features[:, -(step.last - step.first) :])
-                if null_conditions_BP is not None:
-                    logits = guide(logits[:batch], logits[batch:], self.sampling.guidance_scale)
-                tokens = self._settle(self._draw(logits, self._places(step)), logits, step, cache)
-            self._feed_back(ids_BL, tokens, step, position_of)
-            synchronize(device)
-            seconds = time.perf_counter() - began
-            yield TokenStep(step.phase, tokens, step.first, seconds, cache.length, cache.num_bytes)
+
+    def _forward(
+        self, ids_Rn: Tensor, batch: int, step: DecodeStep, cache: KVCache, inputs: PositionInputs
+    ) -> Tensor:
+        """The tokens of a step, one call after the other."""
+        # Compiled work has threads of its own, from which PyTorch's would take time.
+        with one_thread(self.model.is_compiled):
+            features = self.model.features(
+                ids_Rn, self.layout, start=step.start, cache=cache, inputs=inputs
+            )
+            logits = self.model.video_logits(features[:, -(step.last - step.first) :])
+            if len(ids_Rn) > batch:
+                given, without = logits.chunk(2)
+                logits = guide(given, without, self.sampling.guidance_scale)
+            return self._settle(self._draw(logits, self._places(step)), logits, step, cache)
+
+    def _captured(
+        self, num_rows: int, num_samples: int
+    ) -> AbstractContextManager[CapturedSteps | None]:
+        """Steps in one piece, where there are any: they draw as the paper does."""
+        if self.sampling.method != "paper":
+            return nullcontext()
+        return captured_steps(self.model, self.layout, self.sampling, num_rows, num_samples)
 
     def _room(self) -> int:
         """Positions that the cache must hold at once."""

@@ -78,10 +78,14 @@ def sample(
 
     Sorting a large vocabulary costs more than the model's own step. So a token is drawn from the
     unfiltered distribution and kept if the filters would have kept it, which gives the filtered
-    distribution exactly; what a few draws leave unsettled is filtered by sorting.
+    distribution exactly; what a few draws leave unsettled is filtered by sorting. A GPU sorts at
+    once: asking what is settled would make it wait.
     """
     if config.temperature == 0:
         return logits.argmax(dim=-1)
+    if logits.is_cuda:
+        noise = torch.rand((*logits.shape[:-1], 1), generator=rng, device=logits.device)
+        return sample_by_sorting(logits, config, noise)
     scratch = scratch or Scratch()
     logits_RV = logits.flatten(0, -2)
     odds_RV = scratch.rows("odds", len(logits_RV), logits_RV).copy_(logits_RV)
@@ -94,6 +98,23 @@ def sample(
     if config.top_p < 1 or config.top_k < urn.vocab:
         _redraw_what_is_filtered(tokens_R, urn, config, rng, scratch)
     return tokens_R.view(logits.shape[:-1])
+
+
+def sample_by_sorting(logits: Tensor, config: SamplingConfig, noise: Tensor) -> Tensor:
+    """As `sample`, from noise (..., 1) in [0, 1), in a fixed number of calls that never ask the
+    device for a value: what a CUDA graph can hold."""
+    if config.temperature == 0:
+        return logits.argmax(dim=-1)
+    ordered, order = logits.sort(dim=-1, descending=True)
+    scaled = ordered.float() / config.temperature
+    odds = (scaled - scaled[..., :1]).exp()
+    if config.top_k < logits.shape[-1]:
+        odds = odds.masked_fill(ordered < ordered[..., config.top_k - 1, None], 0)
+    if config.top_p < 1:
+        running = odds.cumsum(dim=-1)
+        odds = odds.masked_fill(running - odds >= config.top_p * running[..., -1:], 0)
+    index = _invert(odds.flatten(0, -2), noise.flatten(0, -2))
+    return order.flatten(0, -2).gather(-1, index).view(logits.shape[:-1])
 
 
 def _redraw_what_is_filtered(

@@ -150,6 +150,10 @@ class SequenceLayout:
         )
         return self.with_conditions(ids, conditions_BP)
 
+    def sees_all(self, start: int, stop: int) -> bool:
+        """Whether each of the positions [start, stop) attends to all of them and all before."""
+        return bool(self.segment_L[start] >= self.segment_L[stop - 1])
+
     def with_conditions(self, ids_BL: Tensor, conditions_BP: Tensor | None) -> Tensor:
         """The same ids with the condition ids written into the prefix."""
         if self.prefix_len == 0:

@@ -10,7 +10,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ from nbp_core.packed import (
     choose_format,
     compute_dtype,
     pack_linear,
+    pack_linears,
 )
 from nbp_core.positions import (
     Aim,
@@ -45,23 +46,6 @@ if TYPE_CHECKING:
 
 STEP_POSITIONS = 256
 """New positions up to which a compiled step is faster than PyTorch's calls."""
-
-
-def _pack_linears(layer: nn.Module, weights: WeightFormat, pool: ThreadPoolExecutor) -> None:
-    """Packing takes one core a matrix, and longer than anything else of loading."""
-    linears = [
-        (module, name, part)
-        for module in layer.modules()
-        for name, part in module.named_children()
-        if isinstance(part, nn.Linear)
-    ]
-    packed = pool.map(lambda found: pack_linear(found[2].weight, found[2].bias, weights), linears)
-    for (module, name, _), part in zip(linears, packed, strict=True):
-        setattr(module, name, part)
-    for part in layer.modules():
-        if isinstance(part, nn.Sequential) and isinstance(part[0], CompiledLinear):
-            part[0].product.is_gelu_next = True
-            part[1] = nn.Identity()
 
 
 class BlockTransformer(nn.Module):
@@ -86,6 +70,7 @@ class BlockTransformer(nn.Module):
         self.weight_format: WeightFormat | None = None
         self.aims_NCK23: Tensor | None = None
         self._compiled_steps: CompiledSteps | None = None
+        self.captured: dict[Any, Any] = {}  # captured.py's, which go with the model
         if config.rope:
             table = rotary_table(config.grid, config.width // config.num_heads)
             self.register_buffer("rotary", table, persistent=False)
@@ -129,7 +114,7 @@ class BlockTransformer(nn.Module):
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             for layer in self.layers:
                 # One after the other: what is listed is not freed, and two copies may not fit.
-                _pack_linears(layer, weights, pool)
+                pack_linears(layer, weights, pool)
         if self.config.aimed:
             layers = [cast(Layer, layer) for layer in self.layers]
             self.aims_NCK23 = torch.stack([cast(Aim, layer.aim).maps for layer in layers])
@@ -191,19 +176,32 @@ class BlockTransformer(nn.Module):
         stop = start + ids_BL.shape[1]
         if mask is None:
             mask = self._layout_mask(layout, start, stop, ids_BL.device)
-        here = (inputs or self.position_inputs(layout)).cut(start, stop)
-        x = self.dropout(self.tok_emb(ids_BL).to(here.added_LD.dtype) + here.added_LD)
+        here = (inputs or self.position_inputs(layout)).at(slice(start, stop))
         condition_B = self._condition(ids_BL, start, cache) if self.config.aimed else None
+        out = self.features_here(ids_BL, here, condition_B, mask, cache, record)
+        if cache is not None:
+            cache.length = stop
+        return out
+
+    def features_here(
+        self,
+        ids_BL: Tensor,
+        here: PositionInputs,
+        condition_B: Tensor | None,
+        mask: Mask | None,
+        cache: KVCache | None,
+        record: Record | None = None,
+    ) -> Tensor:
+        """As `features`, of positions whose inputs and mask are at hand; the cache's length stays
+        as it is. condition_B is what an aimed model's sequences are conditioned on."""
+        x = self.dropout(self.tok_emb(ids_BL).to(here.added_LD.dtype) + here.added_LD)
         at = self._at(here, condition_B)
         is_step = mask is None and record is None and x.shape[1] <= STEP_POSITIONS
         if is_step and cache is not None and self._compiled_steps is not None:
-            out = self._compiled_steps(x, cache, [told.rotation for told in at])
-        else:
-            for i, (layer, told) in enumerate(zip(self.layers, at, strict=True)):
-                x = layer(x, mask, told, condition_B, cache, i, record)
-            out = self.norm_f(x)
-        if cache is not None:
-            cache.length = stop
+            return self._compiled_steps(x, cache, [told.rotation for told in at])
+        for i, (layer, told) in enumerate(zip(self.layers, at, strict=True)):
+            x = layer(x, mask, told, condition_B, cache, i, record)
+        out: Tensor = self.norm_f(x)
         return out
 
     def _make_steps(self) -> CompiledSteps | None:
@@ -274,7 +272,7 @@ class BlockTransformer(nn.Module):
         self, layout: SequenceLayout, start: int, stop: int, device: torch.device
     ) -> Mask | None:
         """The layout's mask for these positions; None where they see all there is."""
-        if layout.segment_L[start] >= layout.segment_L[stop - 1]:
+        if layout.sees_all(start, stop):
             return None
         key = (layout, start, stop)
         if key not in self._masks:

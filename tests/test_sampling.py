@@ -1,8 +1,11 @@
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
 from nbp_core.config import SamplingConfig
-from nbp_core.sampling import Urn, filter_top_k, filter_top_p, guide, sample
+from nbp_core.sampling import Urn, filter_top_k, filter_top_p, guide, sample, sample_by_sorting
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -71,10 +74,17 @@ def test_guidance_of_one_is_the_condition_and_more_goes_beyond() -> None:
     torch.testing.assert_close(pushed, 3 * (conditional - unconditional))
 
 
+def by_sorting(logits: Tensor, config: SamplingConfig, rng: torch.Generator) -> Tensor:
+    return sample_by_sorting(logits, config, torch.rand((*logits.shape[:-1], 1), generator=rng))
+
+
+@pytest.mark.parametrize("sample", [sample, by_sorting])
 @pytest.mark.parametrize("top_k", [3, 10, 40, 100])
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 1.0])
-def test_draws_are_those_of_the_sorted_filters(top_k: int, top_p: float) -> None:
-    """Rejection and, at a small nucleus, sorting give one and the same distribution."""
+def test_draws_are_those_of_the_sorted_filters(
+    sample: Callable[..., Tensor], top_k: int, top_p: float
+) -> None:
+    """Rejection and, at a small nucleus or on a GPU, sorting give one and the same distribution."""
     torch.manual_seed(top_k)
     logits, count = 2 * torch.randn(3, 40), 30_000
     config = SamplingConfig(top_k=top_k, top_p=top_p)
