@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from nbp_core.pipeline import VideoPipeline
 
 NO_TOKEN = -1
+COMPILING = (
+    "Starting: the first run on this machine waits while the engine is compiled for its processor,"
+    " some ten seconds."
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +70,6 @@ class Outcome(Files):
 def run(session: Session, request: Request, job: Job) -> Outcome:
     """Makes the clip in the worker thread. Raises ValueError when nothing came of it."""
     pipeline = session.pipeline(request.model)
-    begun = time.perf_counter()
     tokens = np.full(video_grid(pipeline.grid, request.num_frames), NO_TOKEN, dtype=np.int64)
     shape = request.sampling.block_shape or pipeline.block_shapes[0]
     phases: list[str] = []
@@ -81,6 +84,10 @@ def run(session: Session, request: Request, job: Job) -> Outcome:
         sampling=request.sampling,
         stop=job.stop,
     )
+    if not stream.is_ready:
+        job.tell(COMPILING)
+        stream.wait_until_ready()
+    begun = time.perf_counter()
     for step in stream:
         phases.append(step.phase)
         tokens.flat[step.places] = step.tokens

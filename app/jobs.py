@@ -55,6 +55,8 @@ class JobView:
     ahead: int
     """Jobs that run or wait before this one; 0 once it runs."""
     request: Any
+    note: str
+    """What the job waits for before its first step, if it is something to tell."""
     progress: Any
     result: Any
     error: str
@@ -72,6 +74,7 @@ class Job:
         self.finished = threading.Event()
         self.state = JobState.WAITING
         self.version = 0
+        self.note = ""
         self.progress: Any = None
         self.result: Any = None
         self.error = ""
@@ -87,6 +90,11 @@ class Job:
     def is_paused(self) -> bool:
         """Whether the work waits, or will before its next step."""
         return not self._go.is_set()
+
+    def tell(self, note: str) -> None:
+        """What the work waits for, in a sentence; nothing once it is there."""
+        self.note = note
+        self.version += 1
 
     def report(self, progress: Any) -> None:
         """Replaces the progress that pages see; `progress` must never change afterwards."""
@@ -196,6 +204,7 @@ class JobQueue:
                 version=job.version - ahead if job.state is JobState.WAITING else job.version,
                 ahead=ahead,
                 request=job.request,
+                note=job.note,
                 progress=job.progress,
                 result=job.result,
                 error=job.error,

@@ -168,7 +168,7 @@ def status(view: JobView | None) -> str:
         return _line(f"Waiting in the queue: {others} ahead." if view.ahead else "Starting.")
     if view.state is JobState.RUNNING:
         if view.progress is None:
-            return _line("Starting: the engine is reading the start.")
+            return _line(view.note or "Starting: the engine is reading the start.")
         if view.is_paused:
             done, steps = view.progress.step, view.progress.num_steps
             return _line(

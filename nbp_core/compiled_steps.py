@@ -20,7 +20,7 @@ from nbp_core.compiled import jobs
 from nbp_core.compiled.attention import HEAD_WIDTHS, attention_bytes
 from nbp_core.compiled.numbers import NUMBERS
 from nbp_core.compiled.products import product_bytes
-from nbp_core.compiled.team import gather_team, the_team
+from nbp_core.compiled.team import gather_team, is_gathered, the_team
 from nbp_core.compiled_math import FEW_ROWS, FEW_WEIGHTS, Levels, Product
 from nbp_core.layer import Layer, SwiGLU
 from nbp_core.packed import CompiledLinear, matrix_weights
@@ -44,6 +44,15 @@ class CompiledSteps:
         self._plans: dict[tuple[int, int], Plan] = {}
         self._turn = threading.Lock()
         gather_team()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing has to be compiled any more."""
+        return is_gathered()
+
+    def wait(self) -> None:
+        """Until it is."""
+        the_team()
 
     def __call__(
         self, x_BLD: Tensor, cache: KVCache, rotations: Sequence[Rotation | None]

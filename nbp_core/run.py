@@ -102,6 +102,15 @@ class GenerationRun:
     def __next__(self) -> BlockStep:
         return next(self._steps)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether steps can begin: on a new machine they are first compiled, for some seconds."""
+        return self._transformer.is_ready
+
+    def wait_until_ready(self) -> None:
+        """Until steps can begin; the iterator does so too, before its clock runs."""
+        self._transformer.wait_until_ready()
+
     def generation(self, sample: int = 0) -> Generation:
         """The clip so far of one sample of the batch; whole once the iterator ended unstopped."""
         side = self._transformer.config.grid[1] * self._tokenizer.config.space_factor
@@ -136,6 +145,7 @@ class GenerationRun:
             self._decoder.shutdown(cancel_futures=True)
 
     def _advance(self) -> Iterator[BlockStep]:
+        self.wait_until_ready()
         began = time.perf_counter()
         context = self._request.context_BCTHW
         first = self._request.segments[0]

@@ -138,6 +138,16 @@ class BlockTransformer(nn.Module):
         return isinstance(self.video_head, CompiledLinear)
 
     @property
+    def is_ready(self) -> bool:
+        """Whether steps can begin: on a new machine they are first compiled, for some seconds."""
+        return self._compiled_steps is None or self._compiled_steps.is_ready
+
+    def wait_until_ready(self) -> None:
+        """Until steps can begin."""
+        if self._compiled_steps is not None:
+            self._compiled_steps.wait()
+
+    @property
     def _head_weight(self) -> Tensor:
         return self.tok_emb.weight if self.config.tied_head else self.head.weight
 

@@ -82,6 +82,13 @@ class FakeRun:
                 new_frames=np.concatenate(shown) if shown else None,
             )
 
+    @property
+    def is_ready(self) -> bool:
+        return self.pipeline.ready.is_set()
+
+    def wait_until_ready(self) -> None:
+        assert self.pipeline.ready.wait(60)
+
     def _paint(self, count: int) -> Frames:
         colours = self.rng.integers(0, 255, (count, 8, 8, 3), np.uint8)
         return colours.repeat(16, axis=1).repeat(16, axis=2)
@@ -137,6 +144,8 @@ class FakePipeline:
         self.name = name
         self.identity = {"sha256": "f" * 64}
         self.step_s = step_s
+        self.ready = threading.Event()
+        self.ready.set()
         self.fault_at: int | None = None
         self.fault: Exception = RuntimeError("the engine broke in /secret/folder")
 

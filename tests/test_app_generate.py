@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -227,3 +228,24 @@ def test_a_waiting_page_is_told_its_place(studio: tuple[Session, FakePipeline]) 
     job = session.jobs.submit(lambda job: None)
     assert "1 run is ahead" in live.status(session.jobs.view(job.id))
     gate.set()
+
+
+def test_a_page_is_told_what_the_first_run_waits_for(
+    studio: tuple[Session, FakePipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour here, which is none of the run's own time."""
+    session, pipeline = studio
+    pipeline.ready.clear()
+    clock = time.perf_counter
+    hour = 3600.0
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + hour * pipeline.ready.is_set())
+    request = make_request(**VALUES)
+    job = session.jobs.submit(partial(run, session, request), request)
+    deadline = time.monotonic() + 60
+    while "compiled for its processor" not in live.status(session.jobs.view(job.id)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    pipeline.ready.set()
+    assert job.finished.wait(60)
+    assert job.result.seconds < hour
+    assert live.status(session.jobs.view(job.id)).endswith(">Done.</p>")

@@ -1,6 +1,7 @@
 """Compiled products, steps and draws against PyTorch's."""
 
 import math
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
@@ -186,3 +187,14 @@ def test_the_same_seed_draws_the_same() -> None:
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_a_packed_model_says_when_it_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbp_core.compiled.team._teams", [])
+    gate = threading.Event()
+    monkeypatch.setattr("nbp_core.compiled.team.take_part", lambda *args: gate.wait(60))
+    model = build_transformer(replace(transformer_config(), width=128)).pack(FORMAT)
+    assert not model.is_ready
+    gate.set()
+    model.wait_until_ready()
+    assert model.is_ready

@@ -82,6 +82,11 @@ def the_team(num_threads: int | None = None) -> Team:
         return _teams[0]
 
 
+def is_gathered() -> bool:
+    """Whether there is a team, so that the_team() need not wait."""
+    return bool(_teams)
+
+
 def gather_team() -> None:
     """Has the team made in a thread of its own: what it compiles the first time takes seconds."""
     threading.Thread(target=the_team, args=(torch.get_num_threads(),), daemon=True).start()
