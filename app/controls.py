@@ -20,7 +20,7 @@ DEFAULT_BLOCK: Size3 = (1, 1, 16)
 DEFAULT_GRID: Size3 = (5, 16, 16)
 LENGTHS = (17, 33, 65)
 MAX_TOP_K = 16_000
-_FAVOURITES: dict[Start, str] = {"action": "door-open", "frame": "pan-left", "clip": ""}
+_FAVOURITES: dict[Start, str] = {"action": "drawer-close", "frame": "pan-left", "clip": ""}
 
 # top-k, top-p, temperature, guidance. Fast also takes the block with the fewest steps.
 PRESETS: dict[str, tuple[int, float, float, float]] = {
