@@ -13,6 +13,14 @@ from nbp_core.transformer import BlockTransformer
 
 ACTIONS = ("door-open", "drawer-close", "pan-left")
 CODES = 60
+DECODINGS: tuple[tuple[LayoutKind, Size3, int], ...] = (
+    ("elastic", (1, 1, 16), 0),
+    ("elastic", (1, 1, 1), 512),
+    ("elastic", (1, 4, 4), 256),
+    ("plain", (1, 1, 16), 256),
+    ("hybrid", (1, 1, 16), 0),
+)
+"""Layout, block shape and number of known tokens, of clips of three latent frames."""
 
 
 def tokenizer_config() -> TokenizerConfig:

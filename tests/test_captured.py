@@ -16,7 +16,7 @@ from nbp_core.config import LayoutKind, SamplingConfig, Size3
 from nbp_core.sampler import Sampler
 from nbp_core.sequences import sequence_layout
 from nbp_core.transformer import BlockTransformer
-from tests.small_models import CODES, build_transformer, transformer_config
+from tests.small_models import CODES, DECODINGS, build_transformer, transformer_config
 
 ASKS = ("item", "_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "equal")
 """What waits for a device or hands it something from outside, which a graph cannot hold."""
@@ -96,16 +96,7 @@ def decode(
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
-@pytest.mark.parametrize(
-    ("kind", "shape", "known"),
-    [
-        ("elastic", (1, 1, 16), 0),
-        ("elastic", (1, 1, 1), 512),
-        ("elastic", (1, 4, 4), 256),
-        ("plain", (1, 1, 16), 256),
-        ("hybrid", (1, 1, 16), 0),
-    ],
-)
+@pytest.mark.parametrize(("kind", "shape", "known"), DECODINGS)
 def test_played_back_steps_make_the_same_tokens(
     kind: LayoutKind, shape: Size3, known: int, guidance: float
 ) -> None:

@@ -16,6 +16,7 @@ from nbp_core.sequences import sequence_layout
 from nbp_core.transformer import BlockTransformer
 from tests.small_models import (
     CODES,
+    DECODINGS,
     build_tokenizer,
     build_transformer,
     save_pipeline,
@@ -48,16 +49,7 @@ def decode(
     return torch.cat([step.tokens_Bn for step in stream], dim=1)
 
 
-@pytest.mark.parametrize(
-    ("kind", "shape", "known"),
-    [
-        ("elastic", (1, 1, 16), 0),
-        ("elastic", (1, 1, 1), 512),
-        ("elastic", (1, 4, 4), 256),
-        ("plain", (1, 1, 16), 256),
-        ("hybrid", (1, 1, 16), 0),
-    ],
-)
+@pytest.mark.parametrize(("kind", "shape", "known"), DECODINGS)
 def test_captured_steps_make_the_tokens_of_the_processor(
     kind: LayoutKind, shape: Size3, known: int
 ) -> None:
