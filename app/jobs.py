@@ -92,7 +92,7 @@ class Job:
         return not self._go.is_set()
 
     def tell(self, note: str) -> None:
-        """What the work waits for, in a sentence; nothing once it is there."""
+        """What the work waits for before its first step, in a sentence."""
         self.note = note
         self.version += 1
 

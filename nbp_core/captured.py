@@ -29,7 +29,6 @@ KEY_MULTIPLE = 64
 WARM_UPS = 3
 """Untimed runs before a capture, in which libraries make what they keep."""
 
-
 Work = Callable[[], object]
 
 
@@ -60,11 +59,12 @@ def captured_steps(
     num_rows: int,
     num_samples: int,
 ) -> Iterator[CapturedSteps | None]:
-    """Those of one generation, which has them to itself; None on a processor.
+    """Those of one generation, which has them to itself; None on a processor, and for a method
+    other than the paper's.
 
     They are kept with the model: capturing takes as long as some dozen steps.
     """
-    if model.tok_emb.weight.device.type != "cuda":
+    if model.tok_emb.weight.device.type != "cuda" or sampling.method != "paper":
         yield None
         return
     key = (layout, replace(sampling, seed=0), num_rows, num_samples)
@@ -103,7 +103,7 @@ class CapturedSteps:
         self.inputs = model.position_inputs(layout)
         like = torch.zeros(num_rows, dtype=torch.int64, device=self.cache.keys.device)
         self.condition_R, self.start_1 = like, torch.zeros_like(like[:1])
-        self._capture = capture
+        self.capture = capture
         self._steps: dict[int, _Step] = {}
 
     def begin(self) -> None:
@@ -124,7 +124,7 @@ class CapturedSteps:
         self.start_1.fill_(step.start)
         if self.cache.condition_B is not None:
             self.condition_R.copy_(self.cache.condition_B)
-        tokens = self._steps[size].run(model, ids_Rn, rng, self._capture)
+        tokens = self._steps[size].run(model, ids_Rn, rng)
         self.cache.length = step.stop
         return tokens
 
@@ -140,20 +140,14 @@ class _Step:
         self._tokens_Bn = like.new_zeros(steps.num_samples, size)
         self._work: Work | None = None
 
-    def run(
-        self,
-        model: BlockTransformer,
-        ids_Rn: Tensor,
-        rng: torch.Generator,
-        capture: Callable[[Work], Work],
-    ) -> Tensor:
+    def run(self, model: BlockTransformer, ids_Rn: Tensor, rng: torch.Generator) -> Tensor:
         """As CapturedSteps.draw."""
         self._ids_Rn.copy_(ids_Rn)
         if self._shared.sampling.temperature:
             self._noise_Bn1.uniform_(generator=rng)
         if self._work is None:
             # Only now: a capture's runs write into the cache, where this step will write anyway.
-            self._work = capture(lambda: self._make(model))
+            self._work = self._shared.capture(lambda: self._make(model))
         self._work()
         return self._tokens_Bn.clone()
 

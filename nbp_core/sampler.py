@@ -9,14 +9,13 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nbp_core.attention import KVCache
-from nbp_core.captured import CapturedSteps, captured_steps
+from nbp_core.captured import captured_steps
 from nbp_core.config import SamplingConfig
 from nbp_core.device import one_thread
 from nbp_core.drawing import drawing
@@ -83,7 +82,7 @@ class Sampler:
         if null_conditions_BP is not None:
             ids_BL = torch.cat([ids_BL, layout.with_conditions(ids_BL, null_conditions_BP)])
         position_of = self._positions()
-        with self._captured(ids_BL.shape[0], batch) as captured:
+        with captured_steps(model, layout, self.sampling, ids_BL.shape[0], batch) as captured:
             if captured is None:
                 cache = model.new_cache(ids_BL.shape[0], self._room())
                 inputs = model.position_inputs(layout)
@@ -123,14 +122,6 @@ class Sampler:
                 given, without = logits.chunk(2)
                 logits = guide(given, without, self.sampling.guidance_scale)
             return self._settle(self._draw(logits, self._places(step)), logits, step, cache)
-
-    def _captured(
-        self, num_rows: int, num_samples: int
-    ) -> AbstractContextManager[CapturedSteps | None]:
-        """Steps in one piece, where there are any: they draw as the paper does."""
-        if self.sampling.method != "paper":
-            return nullcontext()
-        return captured_steps(self.model, self.layout, self.sampling, num_rows, num_samples)
 
     def _room(self) -> int:
         """Positions that the cache must hold at once."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from nbp_core.captured import CapturedSteps
 from nbp_core.config import LayoutKind, SamplingConfig, Size3
 from nbp_core.sampler import Sampler
-from nbp_core.sequences import sequence_layout
+from nbp_core.sequences import SequenceLayout, sequence_layout
 from nbp_core.transformer import BlockTransformer
 from tests.small_models import CODES, DECODINGS, build_transformer, transformer_config
 
@@ -73,25 +74,26 @@ def decode(
     steps: CapturedSteps | None = None,
 ) -> Tensor:
     """Two clips of three latent frames, from nothing or from known ones; (B, tokens made)."""
+
+    @contextmanager
+    def played(
+        model: BlockTransformer,
+        layout: SequenceLayout,
+        sampling: SamplingConfig,
+        num_rows: int,
+        num_samples: int,
+    ) -> Iterator[CapturedSteps | None]:
+        kept = steps or CapturedSteps(model, layout, sampling, num_rows, num_samples, taped)
+        kept.begin()
+        yield kept if captured else None
+
     layout, config = sequence_layout(model.config, shape, 3), model.config
-    rng = torch.Generator().manual_seed(1)
-    sampler = Sampler(model, layout, sampling, rng)
     conditions = torch.full((2, config.prefix_len), config.first_condition_id + action)
-    ids, position_of = layout.input_ids(tokens_Bthw, conditions), sampler._positions()
-    if sampling.guidance_scale != 1:
-        ids = torch.cat([ids, layout.with_conditions(ids, torch.full_like(conditions, 1))])
-    steps = steps or CapturedSteps(model, layout, sampling, len(ids), 2, taped)
-    steps.begin()
-    made = []
-    with torch.inference_mode():
-        for step in layout.decode_steps(known):
-            new = ids[:, step.start : step.stop]
-            if captured and steps.does(step):
-                tokens = steps.draw(model, new, step, rng)
-            else:
-                tokens = sampler._forward(new, 2, step, steps.cache, steps.inputs)
-            sampler._feed_back(ids, tokens, step, position_of)
-            made.append(tokens)
+    nulls = torch.full_like(conditions, 1) if sampling.guidance_scale != 1 else None
+    sampler = Sampler(model, layout, sampling, torch.Generator().manual_seed(1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nbp_core.sampler.captured_steps", played)
+        made = [step.tokens_Bn for step in sampler.stream(tokens_Bthw, known, conditions, nulls)]
     return torch.cat(made, dim=1)
 
 
