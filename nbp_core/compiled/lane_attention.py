@@ -9,6 +9,7 @@ from typing import Final
 
 from numba import carray, float32, njit
 
+from nbp_core.compiled.attention_lanes import find_largest, weigh
 from nbp_core.compiled.instructions import pointer
 from nbp_core.compiled.jobs import COMPILED, LINE, ROWS
 from nbp_core.compiled.lanes import (
@@ -16,10 +17,8 @@ from nbp_core.compiled.lanes import (
     COLUMNS,
     gather_row,
     gather_rows,
-    keep_larger,
     score_row,
     score_rows,
-    weigh,
 )
 
 SUMS: Final = LINE
@@ -43,17 +42,10 @@ def attend(queries, rows, key, value, num_keys, width, scratch, out, step):
     `step` bytes apart."""
     _arrange_queries(queries, rows, width, scratch)
     _score(key, num_keys, width, scratch)
-    largest = carray(pointer(scratch), ROWS, float32)
-    sums = carray(pointer(scratch + SUMS), ROWS, float32)
-    for row in range(ROWS):
-        largest[row] = float32(-1e30)
-        sums[row] = float32(0.0)
-    for place in range(scratch + SCORES, scratch + SCORES + LINE * num_keys, LINE):
-        keep_larger(place, scratch)
-    sharpness = float32(1.0 / math.sqrt(width))
-    for place in range(scratch + SCORES, scratch + SCORES + LINE * num_keys, LINE):
-        weigh(place, scratch, sharpness, scratch + SUMS)
+    find_largest(scratch + SCORES, num_keys, scratch)
+    weigh(scratch + SCORES, num_keys, scratch, float32(1.0 / math.sqrt(width)), scratch + SUMS)
     _gather(value, rows, num_keys, width, scratch)
+    sums = carray(pointer(scratch + SUMS), ROWS, float32)
     for row in range(rows):
         found = carray(pointer(scratch + FOUND + 4 * width * row), width, float32)
         target = carray(pointer(out + step * row), width, float32)

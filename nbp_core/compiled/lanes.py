@@ -19,13 +19,17 @@ from nbp_core.compiled.numbers import LEAST, LN_2_HIGH, LN_2_LOW, LOG2_E, SERIES
 LANES: Final = 16
 AT_ONCE, COLUMNS = (8, 32) if torch.backends.cpu.get_cpu_capability() == "AVX512" else (4, 16)
 """Rows and columns of a product whose sums fit the registers."""
-_WORD, _LONG = ir.IntType(32), ir.IntType(64)
-_HALVES, _WORDS = ir.VectorType(ir.IntType(16), LANES), ir.VectorType(_WORD, LANES)
-_FLOATS = ir.VectorType(ir.FloatType(), LANES)
+WORD, LONG = ir.IntType(32), ir.IntType(64)
+HALVES, WORDS = ir.VectorType(ir.IntType(16), LANES), ir.VectorType(WORD, LANES)
+FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _HALF_FLOATS = ir.VectorType(ir.HalfType(), LANES)
+ROW: Final = 4 * LANES
+"""Bytes of sixteen numbers."""
+POWER_SERIES: Final = (0.0551716517, 0.242611140, 0.693260990, 0.999928073)
+"""2 ** x from -0.5 to 0.5, to 7.5e-5 of it."""
 
 
-class _Lanes:
+class Lanes:
     """Writes what is done with vectors."""
 
     def __init__(self, builder: ir.IRBuilder) -> None:
@@ -35,9 +39,9 @@ class _Lanes:
         return getattr(self.builder, name)
 
     def place(self, address: Any, kind: ir.VectorType, offset: int) -> Any:
-        return self.inttoptr(self.add(address, _LONG(offset)), ir.PointerType(kind))
+        return self.inttoptr(self.add(address, LONG(offset)), ir.PointerType(kind))
 
-    def get(self, address: Any, kind: ir.VectorType = _FLOATS, offset: int = 0) -> Any:
+    def get(self, address: Any, kind: ir.VectorType = FLOATS, offset: int = 0) -> Any:
         return self.load(self.place(address, kind, offset), align=2)
 
     def put(self, value: Any, address: Any, offset: int = 0) -> None:
@@ -45,8 +49,8 @@ class _Lanes:
 
     def all(self, value: Any) -> Any:
         """One number in every lane."""
-        first = self.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, _WORD(0))
-        return self.shuffle_vector(first, first, _each(_WORDS, 0))
+        first = self.insert_element(ir.Constant(FLOATS, ir.Undefined), value, WORD(0))
+        return self.shuffle_vector(first, first, each(WORDS, 0))
 
     def number(self, address: Any) -> Any:
         """That at an address, in every lane."""
@@ -57,7 +61,7 @@ class _Lanes:
 
     def called(self, name: str, *values: Any) -> Any:
         """An operation of LLVM on vectors of one kind."""
-        kind = ir.FunctionType(_FLOATS, [_FLOATS] * len(values))
+        kind = ir.FunctionType(FLOATS, [FLOATS] * len(values))
         return self.call(cgutils.get_or_insert_function(self.module, kind, name), values)
 
     def fused(self, a: Any, b: Any, c: Any) -> Any:
@@ -66,142 +70,103 @@ class _Lanes:
 
     def exp(self, x: Any) -> Any:
         """As numbers.exp."""
-        x = self.larger(x, _each(_FLOATS, LEAST))
-        turns = self.fused(x, _each(_FLOATS, LOG2_E), _each(_FLOATS, 0.5))
+        x = self.larger(x, each(FLOATS, LEAST))
+        turns = self.fused(x, each(FLOATS, LOG2_E), each(FLOATS, 0.5))
         whole = self.called("llvm.floor.v16f32", turns)
-        rest = self.fused(whole, _each(_FLOATS, -LN_2_HIGH), x)
-        rest = self.fused(whole, _each(_FLOATS, -LN_2_LOW), rest)
-        series = _each(_FLOATS, SERIES[0])
+        rest = self.fused(whole, each(FLOATS, -LN_2_HIGH), x)
+        rest = self.fused(whole, each(FLOATS, -LN_2_LOW), rest)
+        series = each(FLOATS, SERIES[0])
         for factor in SERIES[1:]:
-            series = self.fused(series, rest, _each(_FLOATS, factor))
+            series = self.fused(series, rest, each(FLOATS, factor))
         series = self.fused(self.fmul(series, rest), rest, rest)
-        series = self.fadd(series, _each(_FLOATS, 1.0))
-        power = self.add(self.fptosi(whole, _WORDS), _each(_WORDS, 127))
-        return self.fmul(series, self.bitcast(self.shl(power, _each(_WORDS, 23)), _FLOATS))
+        series = self.fadd(series, each(FLOATS, 1.0))
+        power = self.add(self.fptosi(whole, WORDS), each(WORDS, 127))
+        return self.fmul(series, self.bitcast(self.shl(power, each(WORDS, 23)), FLOATS))
+
+    def power_of_two(self, x: Any) -> Any:
+        """2 ** x of what is not above 100, to a ten-thousandth: enough for a bfloat16."""
+        x = self.larger(x, each(FLOATS, -126.0))
+        # So large a number leaves no bits for fractions: whole numbers are its last ones. Taken off
+        # as a float again, it would be left out as having no effect.
+        shifted = self.bitcast(self.fadd(x, each(FLOATS, 12582912.0)), WORDS)
+        whole = self.sub(shifted, each(WORDS, 0x4B400000))
+        rest = self.fsub(x, self.sitofp(whole, FLOATS))
+        series = each(FLOATS, POWER_SERIES[0])
+        for factor in POWER_SERIES[1:]:
+            series = self.fused(series, rest, each(FLOATS, factor))
+        power = self.shl(whole, each(WORDS, 23))
+        return self.bitcast(self.add(self.bitcast(series, WORDS), power), FLOATS)
 
     def half(self, value: Any) -> Any:
         """Words with the bits of the nearest bfloat16, the even one of two."""
-        bits = self.bitcast(value, _WORDS)
-        odd = self.and_(self.lshr(bits, _each(_WORDS, 16)), _each(_WORDS, 1))
-        rounded = self.add(self.add(bits, _each(_WORDS, 0x7FFF)), odd)
-        return self.lshr(rounded, _each(_WORDS, 16))
+        bits = self.bitcast(value, WORDS)
+        odd = self.and_(self.lshr(bits, each(WORDS, 16)), each(WORDS, 1))
+        rounded = self.add(self.add(bits, each(WORDS, 0x7FFF)), odd)
+        return self.lshr(rounded, each(WORDS, 16))
 
 
-def _each(kind: ir.VectorType, value: float) -> ir.Constant:
+def each(kind: ir.VectorType, value: float) -> ir.Constant:
+    """A number in every lane."""
     return ir.Constant(kind, [value] * LANES)
 
 
-def _written(write: Callable[..., None], *operands: Any) -> Any:
+def operation(write: Callable[..., None], *operands: Any) -> Any:
     """Typing of a function of such operands, and what writes it: (lanes, *values)."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        write(_Lanes(builder), *values)
+        write(Lanes(builder), *values)
         return context.get_dummy_value()
 
     return types.void(*operands), generate
 
 
 @intrinsic
-def keep_larger(context: Any, numbers: Any, largest: Any) -> Any:
-    """The larger of each two, to `largest`."""
-
-    def write(lanes: _Lanes, numbers: Any, largest: Any) -> None:
-        lanes.put(lanes.larger(lanes.get(numbers), lanes.get(largest)), largest)
-
-    return _written(write, types.int64, types.int64)
-
-
-@intrinsic
-def weigh_two(
-    context: Any, scores: Any, largest: Any, sharpness: Any, sums: Any, words: Any
-) -> Any:
-    """exp of (scores - largest) * sharpness for two rows of scores: added to the sums, and side by
-    side as bfloat16, the first row's in the lower half of each word."""
-
-    def write(lanes: _Lanes, scores: Any, largest: Any, factor: Any, sums: Any, words: Any) -> None:
-        most, factors = lanes.get(largest), lanes.all(factor)
-        first, second = (
-            lanes.exp(lanes.fmul(lanes.fsub(lanes.get(scores, offset=offset), most), factors))
-            for offset in (0, 4 * LANES)
-        )
-        lanes.put(lanes.fadd(lanes.get(sums), lanes.fadd(first, second)), sums)
-        upper = lanes.shl(lanes.half(second), _each(_WORDS, 16))
-        lanes.put(lanes.or_(lanes.half(first), upper), words)
-
-    return _written(write, types.int64, types.int64, types.float32, types.int64, types.int64)
-
-
-@intrinsic
-def weigh(context: Any, scores: Any, largest: Any, sharpness: Any, sums: Any) -> Any:
-    """exp of (scores - largest) * sharpness, in their place, and added to the sums."""
-
-    def write(lanes: _Lanes, scores: Any, largest: Any, factor: Any, sums: Any) -> None:
-        below = lanes.fsub(lanes.get(scores), lanes.get(largest))
-        weights = lanes.exp(lanes.fmul(below, lanes.all(factor)))
-        lanes.put(weights, scores)
-        lanes.put(lanes.fadd(lanes.get(sums), weights), sums)
-
-    return _written(write, types.int64, types.int64, types.float32, types.int64)
-
-
-@intrinsic
-def side_by_side(context: Any, lower: Any, upper: Any, words: Any) -> Any:
-    """Words with bfloat16 of two rows in their halves."""
-
-    def write(lanes: _Lanes, lower: Any, upper: Any, words: Any) -> None:
-        low, high = (lanes.zext(lanes.get(at, _HALVES), _WORDS) for at in (lower, upper))
-        lanes.put(lanes.or_(low, lanes.shl(high, _each(_WORDS, 16))), words)
-
-    return _written(write, types.int64, types.int64, types.int64)
-
-
-@intrinsic
 def add_lanes(context: Any, numbers: Any, target: Any) -> Any:
     """numbers + target, to target."""
 
-    def write(lanes: _Lanes, numbers: Any, target: Any) -> None:
+    def write(lanes: Lanes, numbers: Any, target: Any) -> None:
         lanes.put(lanes.fadd(lanes.get(numbers), lanes.get(target)), target)
 
-    return _written(write, types.int64, types.int64)
+    return operation(write, types.int64, types.int64)
 
 
 @intrinsic
 def scale_lanes(context: Any, whole: Any, scales: Any, factor: Any) -> Any:
     """Whole numbers (int32) * scales * factor, in their place."""
 
-    def write(lanes: _Lanes, whole: Any, scales: Any, factor: Any) -> None:
-        numbers = lanes.sitofp(lanes.get(whole, _WORDS), _FLOATS)
+    def write(lanes: Lanes, whole: Any, scales: Any, factor: Any) -> None:
+        numbers = lanes.sitofp(lanes.get(whole, WORDS), FLOATS)
         sizes = lanes.fmul(lanes.get(scales), lanes.all(factor))
         lanes.put(lanes.fmul(numbers, sizes), whole)
 
-    return _written(write, types.int64, types.int64, types.float32)
+    return operation(write, types.int64, types.int64, types.float32)
 
 
 @intrinsic
 def copy_lanes(context: Any, numbers: Any, target: Any) -> Any:
     """As they are, to target."""
 
-    def write(lanes: _Lanes, numbers: Any, target: Any) -> None:
+    def write(lanes: Lanes, numbers: Any, target: Any) -> None:
         lanes.put(lanes.get(numbers), target)
 
-    return _written(write, types.int64, types.int64)
+    return operation(write, types.int64, types.int64)
 
 
 @intrinsic
 def round_lanes(context: Any, numbers: Any, target: Any) -> Any:
     """As bfloat16, to target."""
 
-    def write(lanes: _Lanes, numbers: Any, target: Any) -> None:
-        lanes.put(lanes.trunc(lanes.half(lanes.get(numbers)), _HALVES), target)
+    def write(lanes: Lanes, numbers: Any, target: Any) -> None:
+        lanes.put(lanes.trunc(lanes.half(lanes.get(numbers)), HALVES), target)
 
-    return _written(write, types.int64, types.int64)
+    return operation(write, types.int64, types.int64)
 
 
 def _sums_of(num_rows: int, num_columns: int, is_half: bool) -> Any:
     """A function that sums up products of some rows with some columns side by side:
     sums[r, c] = sum of x[r, k] * weights[k, c] over `count` k. Steps are in bytes; weights are
     float16 or float32."""
-    kind = _HALF_FLOATS if is_half else _FLOATS
+    kind = _HALF_FLOATS if is_half else FLOATS
     item = 2 if is_half else 4
 
     @intrinsic
@@ -209,32 +174,32 @@ def _sums_of(num_rows: int, num_columns: int, is_half: bool) -> Any:
         context: Any, x: Any, x_row: Any, x_k: Any, weights: Any, weights_k: Any, count: Any,
         sums: Any, sums_row: Any,
     ) -> Any:  # fmt: skip
-        def write(lanes: _Lanes, x: Any, x_row: Any, x_k: Any, weights: Any, weights_k: Any,
+        def write(lanes: Lanes, x: Any, x_row: Any, x_k: Any, weights: Any, weights_k: Any,
                   count: Any, sums: Any, sums_row: Any) -> None:  # fmt: skip
             held = [
-                [cgutils.alloca_once(lanes.builder, _FLOATS) for _ in range(0, num_columns, LANES)]
+                [cgutils.alloca_once(lanes.builder, FLOATS) for _ in range(0, num_columns, LANES)]
                 for _ in range(num_rows)
             ]
             for place in chain.from_iterable(held):
-                lanes.store(_each(_FLOATS, 0.0), place)
+                lanes.store(each(FLOATS, 0.0), place)
             with cgutils.for_range(lanes.builder, count) as loop:
                 at = lanes.add(weights, lanes.mul(loop.index, weights_k))
                 columns = [
                     lanes.get(at, kind, item * column) for column in range(0, num_columns, LANES)
                 ]
                 if is_half:
-                    columns = [lanes.fpext(column, _FLOATS) for column in columns]
+                    columns = [lanes.fpext(column, FLOATS) for column in columns]
                 at = lanes.add(x, lanes.mul(loop.index, x_k))
                 for row, places in enumerate(held):
-                    number = lanes.number(lanes.add(at, lanes.mul(x_row, _LONG(row))))
+                    number = lanes.number(lanes.add(at, lanes.mul(x_row, LONG(row))))
                     for column, place in zip(columns, places, strict=True):
                         lanes.store(lanes.fused(number, column, lanes.load(place)), place)
             for row, places in enumerate(held):
-                at = lanes.add(sums, lanes.mul(sums_row, _LONG(row)))
+                at = lanes.add(sums, lanes.mul(sums_row, LONG(row)))
                 for column, place in enumerate(places):
                     lanes.put(lanes.load(place), at, 4 * LANES * column)
 
-        return _written(write, *[types.int64] * 8)
+        return operation(write, *[types.int64] * 8)
 
     return sums_of
 

@@ -9,6 +9,12 @@ from typing import Final
 
 from numba import carray, float32, int32, njit, uint16
 
+from nbp_core.compiled.attention_lanes import (
+    find_largest,
+    gather_halves,
+    interleave,
+    weigh_eight,
+)
 from nbp_core.compiled.instructions import (
     configure,
     load_tile,
@@ -19,10 +25,12 @@ from nbp_core.compiled.instructions import (
     transpose_words,
 )
 from nbp_core.compiled.jobs import COMPILED, LINE, PIECE, ROWS
-from nbp_core.compiled.lanes import LANES, keep_larger, side_by_side, weigh_two
-from nbp_core.compiled.numbers import half
+from nbp_core.compiled.lanes import LANES
+from nbp_core.compiled.numbers import LOG2_E
 from nbp_core.compiled.tiles import TILE_BYTES, WHOLE, clear_sums, store_sums
 
+PAIR: Final = 2 * LANES
+"""Numbers that are woven together at once."""
 SUMS: Final = 4 * TILE_BYTES
 """Places in a thread's scratch, after the sums in tiles: the sums of weights,"""
 QUERIES: Final = SUMS + TILE_BYTES
@@ -65,11 +73,10 @@ def _divide(out, step, rows, count, scratch):
     """Gathered sums over the sums of the weights, to the outputs' places."""
     sums = carray(pointer(scratch + SUMS), ROWS, float32)
     for row in range(rows):
-        found = carray(pointer(scratch + 4 * PIECE * row), PIECE, float32)
-        target = carray(pointer(out + step * row), PIECE, uint16)
         factor = float32(1.0) / sums[row]
-        for i in range(count):
-            target[i] = half(found[i] * factor)
+        for lane in range(0, count, PAIR):
+            found = scratch + 4 * (PIECE * row + lane)
+            gather_halves(found, factor, out + step * row + 2 * lane)
 
 
 @njit(**COMPILED)
@@ -141,22 +148,19 @@ def _weigh(value, num_keys, width, scratch):
     past = carray(pointer(scores + LINE * num_keys), (padded - num_keys) * ROWS, float32)
     for i in range((padded - num_keys) * ROWS):
         past[i] = float32(-1e30)
-    largest = carray(pointer(scratch), ROWS, float32)
+    find_largest(scores, padded, scratch)
     sums = carray(pointer(scratch + SUMS), ROWS, float32)
     for row in range(ROWS):
-        largest[row] = float32(-1e30)
         sums[row] = float32(0.0)
-    for key in range(num_keys):
-        keep_larger(scores + LINE * key, scratch)
-    sharpness = float32(1.0 / math.sqrt(width))
-    for pair in range(padded // 2):
-        for line in range(width * pair, width * (pair + 1), LINE):
+    sharpness = float32(LOG2_E / math.sqrt(width))
+    for part in range(padded // 8):
+        for line in range(4 * width * part, 4 * width * (part + 1), LINE):
             for stream in range(4):
                 prefetch(value + stream * padded // 2 * width + line)
-        words = scratch + STAGE + LINE * (pair % 16)
-        weigh_two(scores + 2 * LINE * pair, scratch, sharpness, scratch + SUMS, words)
-        if pair % 16 == 15:
-            transpose_words(scratch + STAGE, scratch + WEIGHTS + TILE_BYTES * (pair // 16))
+        words = scratch + STAGE + 4 * LINE * (part % 4)
+        weigh_eight(scores + 8 * LINE * part, scratch, sharpness, scratch + SUMS, words)
+        if part % 4 == 3:
+            transpose_words(scratch + STAGE, scratch + WEIGHTS + TILE_BYTES * (part // 4))
 
 
 @njit(**COMPILED)
@@ -168,8 +172,8 @@ def _gather(value, num_keys, width, start, scratch):
         at = _keys_of(value, first, 32, num_keys, width, scratch, 0)
         for pair in range(16):
             one, words = at + 2 * (2 * pair * width + start), scratch + TURNED + 4 * PIECE * pair
-            for lane in range(0, count, LANES):
-                side_by_side(one + 2 * lane, one + 2 * (width + lane), words + 4 * lane)
+            for lane in range(0, count, PAIR):
+                interleave(one + 2 * lane, one + 2 * (width + lane), words + 4 * lane)
         load_tile(4, scratch + WEIGHTS + TILE_BYTES * (first // 32), LINE)
         load_tile(5, scratch + TURNED, 4 * PIECE)
         multiply_bfloat16(0, 4, 5)
