@@ -91,16 +91,35 @@ class Levels:
         self.scale_M = torch.empty(num_rows)
 
 
+class Drawing:
+    """Tokens drawn from rows of logits that lie in one place, as sampling.sample draws them, from
+    other noise."""
+
+    def __init__(self, logits_RV: Tensor) -> None:
+        """Only the first V numbers of a row need lie together."""
+        num_rows, vocab = logits_RV.shape
+        self._logits_RV = logits_RV  # or its memory would be another's
+        self.scratch_size = draw_bytes(vocab)
+        self.tokens_R = torch.empty(num_rows, dtype=torch.int64)
+        self._seeds_R = torch.empty_like(self.tokens_R)
+        self._settings = np.empty(2)
+        self.job = jobs.new_job(jobs.DRAW)
+        self.job[jobs.NUM_PIECES], self.job[jobs.ROW_SIZE] = num_rows, vocab
+        self.job[jobs.INPUT], self.job[jobs.INPUT_STEP] = logits_RV.data_ptr(), logits_RV.stride(0)
+        self.job[jobs.OUTPUT] = self.tokens_R.data_ptr()
+        self.job[jobs.SEEDS] = self._seeds_R.data_ptr()
+        self.job[jobs.SETTINGS] = self._settings.ctypes.data
+
+    def prepare(self, job: NDArray[np.int64], config: SamplingConfig, rng: torch.Generator) -> None:
+        """New noise, and how to draw from it, told to the job as it stands in its list."""
+        torch.randint(2**62, self._seeds_R.shape, generator=rng, out=self._seeds_R)
+        self._settings[:] = 1 / config.temperature, config.top_p
+        job[jobs.TOP_K] = config.top_k
+
+
 def draw(logits_RV: Tensor, config: SamplingConfig, rng: torch.Generator) -> Tensor:
-    """Logits -> tokens (R,), int64, as sampling.sample draws them, from other noise."""
-    num_rows, vocab = logits_RV.shape
-    tokens_R = torch.empty(num_rows, dtype=torch.int64)
-    seeds_R = torch.randint(2**62, (num_rows,), generator=rng)
-    settings = np.array([1 / config.temperature, config.top_p])
-    job = jobs.new_job(jobs.DRAW)
-    job[jobs.NUM_PIECES], job[jobs.ROW_SIZE] = num_rows, vocab
-    job[jobs.INPUT], job[jobs.INPUT_STEP] = logits_RV.data_ptr(), logits_RV.stride(0)
-    job[jobs.OUTPUT], job[jobs.SEEDS] = tokens_R.data_ptr(), seeds_R.data_ptr()
-    job[jobs.SETTINGS], job[jobs.TOP_K] = settings.ctypes.data, config.top_k
-    the_team().do(job[None], draw_bytes(vocab), num_rows * vocab < FEW_LOGITS)
-    return tokens_R
+    """Logits -> tokens (R,), int64."""
+    drawing = Drawing(logits_RV)
+    drawing.prepare(drawing.job, config, rng)
+    the_team().do(drawing.job[None], drawing.scratch_size, logits_RV.numel() < FEW_LOGITS)
+    return drawing.tokens_R

@@ -1,4 +1,5 @@
-"""Decode steps of a packed model as one list of jobs each: all layers without a call in between.
+"""Decode steps of a packed model as one list of jobs each: all layers without a call in between,
+and if it is asked for, the head and the drawing of tokens as well.
 
 Imported only when a model is packed: numba takes half a second. Shapes: B sequences, L new
 positions, M = B L rows, D width, E head width, H hidden width.
@@ -21,7 +22,8 @@ from nbp_core.compiled.attention import HEAD_WIDTHS, attention_bytes
 from nbp_core.compiled.numbers import NUMBERS
 from nbp_core.compiled.products import product_bytes
 from nbp_core.compiled.team import gather_team, is_gathered, the_team
-from nbp_core.compiled_math import FEW_ROWS, FEW_WEIGHTS, Levels, Product
+from nbp_core.compiled_math import FEW_ROWS, FEW_WEIGHTS, Drawing, Levels, Product
+from nbp_core.config import SamplingConfig
 from nbp_core.layer import Layer, SwiGLU
 from nbp_core.packed import CompiledLinear, matrix_weights
 
@@ -37,11 +39,12 @@ def fits(width: int, num_heads: int) -> bool:
 class CompiledSteps:
     """Runs the layers of a model for a few new positions that see all there is."""
 
-    def __init__(self, layers: Sequence[Layer], norm_f: nn.Module) -> None:
+    def __init__(self, layers: Sequence[Layer], norm_f: nn.Module, head: CompiledLinear) -> None:
         self._layers = layers
         self._norms = [(Norm(layer.norm_1), Norm(layer.norm_2)) for layer in layers]
         self._norm_f = Norm(norm_f)
-        self._plans: dict[tuple[int, int], Plan] = {}
+        self._head = head.product
+        self._plans: dict[tuple[int, int, bool], Plan] = {}
         self._turn = threading.Lock()
         gather_team()
 
@@ -59,13 +62,39 @@ class CompiledSteps:
     ) -> Tensor:
         """Embeddings -> final hidden states (B, L, D). Keys and values are appended to the cache,
         whose length stays as it is. `rotations` are the layers'."""
-        size = x_BLD.shape[0], x_BLD.shape[1]
         with self._turn:
-            if size not in self._plans:
-                if len(self._plans) == KEPT_PLANS:
-                    self._plans.clear()
-                self._plans[size] = Plan(self._layers, self._norms, self._norm_f, *size)
-            return self._plans[size].run(x_BLD, cache, rotations)
+            plan = self._plan(x_BLD, is_drawing=False)
+            plan.run(x_BLD, cache, rotations)
+            return plan.out_MD.view(x_BLD.shape).clone()
+
+    def draw(
+        self,
+        x_BLD: Tensor,
+        cache: KVCache,
+        rotations: Sequence[Rotation | None],
+        first: int,
+        sampling: SamplingConfig,
+        rng: torch.Generator,
+    ) -> Tensor:
+        """The same, and tokens (B, L) drawn from what they predict. `rotations` may be of more
+        positions: the new ones begin at their `first`."""
+        with self._turn:
+            plan = self._plan(x_BLD, is_drawing=True)
+            plan.prepare_drawing(sampling, rng)
+            plan.run(x_BLD, cache, rotations, first)
+            return plan.tokens_R.view(x_BLD.shape[:2]).clone()
+
+    def _plan(self, x_BLD: Tensor, is_drawing: bool) -> Plan:
+        batch, length, _ = x_BLD.shape
+        key = batch, length, is_drawing
+        if key not in self._plans:
+            if len(self._plans) == KEPT_PLANS:
+                self._plans.clear()
+            head = self._head if is_drawing else None
+            layers, norms, norm_f = self._layers, self._norms, self._norm_f
+            with torch.inference_mode(False):  # its memory is written to in any mode
+                self._plans[key] = Plan(layers, norms, norm_f, head, batch, length)
+        return self._plans[key]
 
 
 class Norm:
@@ -108,16 +137,18 @@ class Plan:
         layers: Sequence[Layer],
         norms: list[tuple[Norm, Norm]],
         norm_f: Norm,
+        head: Product | None,
         batch: int,
         length: int,
     ) -> None:
         self._length, self._num_rows = length, batch * length
         self._num_heads = layers[0].attention.num_heads
         width = _product(layers[0].attention.proj).num_inputs
+        self._head_width = width // self._num_heads
         first, last = _mlp_products(layers[0])
         self._x_MD = torch.zeros(self._num_rows, width)
         # A position's query, key and value lie one after the other.
-        self._normed_MD, self._joint, self._seen_MD, self._mlp_in, self._hidden_MH, self._out_MD = (
+        self._normed_MD, self._joint, self._seen_MD, self._mlp_in, self._hidden_MH, self.out_MD = (
             torch.zeros(self._num_rows, size, dtype=NUMBERS)
             for size in (width, 3 * width, width, first.output_size, last.input_size, width)
         )
@@ -126,11 +157,20 @@ class Plan:
         for layer, (norm_1, norm_2) in zip(layers, norms, strict=True):
             todo += [norm_1.job(self._x_MD, self._normed_MD), *self._attention(layer)]
             todo += [norm_2.job(self._x_MD, self._normed_MD), *self._mlp(layer)]
-        todo.append(norm_f.job(self._x_MD, self._out_MD))
+        todo.append(norm_f.job(self._x_MD, self.out_MD))
+        num_weights = matrix_weights(nn.ModuleList(layers))
+        self._scratch_size = product_bytes()
+        if head is not None:
+            logits_MO = torch.zeros(self._num_rows, head.output_size, dtype=NUMBERS)
+            self._drawing = Drawing(logits_MO[:, : head.num_outputs])
+            todo += [self._product(head, self.out_MD, logits_MO), self._drawing.job[None]]
+            num_weights += head.weight.numel()
+            self._scratch_size = max(self._scratch_size, self._drawing.scratch_size)
         self._jobs = np.concatenate(todo)
-        is_small = matrix_weights(nn.ModuleList(layers)) < FEW_WEIGHTS
-        self._is_little = is_small and self._num_rows <= FEW_ROWS
-        self._is_attention = self._jobs[:, jobs.KIND] == jobs.ATTENTION
+        self._is_little = num_weights < FEW_WEIGHTS and self._num_rows <= FEW_ROWS
+        self._attending = np.flatnonzero(self._jobs[:, jobs.KIND] == jobs.ATTENTION)
+        self._rotations: Sequence[Rotation | None] = ()
+        self._turns = np.zeros((len(self._attending), 2), np.int64)
 
     def _product(self, product: Product, x: Tensor, out: Tensor) -> NDArray[np.int64]:
         """To what goes from layer to layer it is added."""
@@ -145,7 +185,7 @@ class Plan:
         attend[jobs.NUM_PIECES] = self._num_rows // self._length * self._num_heads
         attend[jobs.INPUT], attend[jobs.OUTPUT] = self._joint.data_ptr(), self._seen_MD.data_ptr()
         attend[jobs.NUM_ROWS], attend[jobs.NUM_HEADS] = self._length, self._num_heads
-        attend[jobs.HEAD_WIDTH] = self._seen_MD.shape[1] // self._num_heads
+        attend[jobs.HEAD_WIDTH] = self._head_width
         return [
             self._product(_product(layer.attention.joint), self._normed_MD, self._joint),
             attend[None],
@@ -168,18 +208,45 @@ class Plan:
         gate[jobs.OUTPUT_SIZE] = last.input_size
         return gate[None]
 
-    def run(self, x_BLD: Tensor, cache: KVCache, rotations: Sequence[Rotation | None]) -> Tensor:
-        """As CompiledSteps; not by two threads at once."""
-        self._x_MD.copy_(x_BLD.flatten(0, 1))
-        self._tell_attention(cache, rotations)
-        num_keys = cache.length + self._length
-        scratch_size = max(attention_bytes(num_keys), product_bytes())
-        the_team().do(self._jobs, scratch_size, self._is_little)
-        return self._out_MD.view(x_BLD.shape).clone()
+    @property
+    def tokens_R(self) -> Tensor:
+        """What was drawn."""
+        return self._drawing.tokens_R
 
-    def _tell_attention(self, cache: KVCache, rotations: Sequence[Rotation | None]) -> None:
-        """Where the cache is and how positions are turned."""
-        attending = self._jobs[self._is_attention]
+    def prepare_drawing(self, sampling: SamplingConfig, rng: torch.Generator) -> None:
+        """How the next run draws."""
+        self._drawing.prepare(self._jobs[-1], sampling, rng)
+
+    def run(
+        self,
+        x_BLD: Tensor,
+        cache: KVCache,
+        rotations: Sequence[Rotation | None],
+        first: int = 0,
+    ) -> None:
+        """As CompiledSteps, hidden states to `out_MD`; not by two threads at once."""
+        self._x_MD.copy_(x_BLD.flatten(0, 1))
+        if rotations is not self._rotations:
+            self._tell_rotations(rotations)
+        self._tell_attention(cache, first)
+        scratch_size = max(attention_bytes(cache.length + self._length), self._scratch_size)
+        the_team().do(self._jobs, scratch_size, self._is_little)
+
+    def _tell_rotations(self, rotations: Sequence[Rotation | None]) -> None:
+        """Where they are; they are held, or their memory would be another's soon."""
+        self._rotations = rotations
+        for layer, rotation in enumerate(rotations):
+            if rotation is not None:
+                cos = rotation.cos
+                self._turns[layer] = cos.data_ptr(), rotation.sin.data_ptr()
+                self._jobs[self._attending[layer], jobs.TURN_OF_KEYS : jobs.TURN_OF_HEAD + 1] = [
+                    NUMBERS.itemsize * stride if size > 1 else 0
+                    for size, stride in zip(cos.shape[:3], cos.stride()[:3], strict=True)
+                ]
+
+    def _tell_attention(self, cache: KVCache, first: int) -> None:
+        """Where the cache is and how the new positions are turned."""
+        attending = self._jobs[self._attending]
         of_layer, of_batch, of_head = (
             stride * cache.keys.element_size() for stride in cache.keys.stride()[:3]
         )
@@ -188,12 +255,7 @@ class Plan:
         attending[:, jobs.KEY] = cache.keys.data_ptr() + layers
         attending[:, jobs.VALUE] = cache.values.data_ptr() + layers
         attending[:, jobs.KEY_OF_BATCH], attending[:, jobs.KEY_OF_HEAD] = of_batch, of_head
-        for job, rotation in zip(attending, rotations, strict=True):
-            if rotation is not None:
-                cos = rotation.cos
-                job[jobs.COSINE], job[jobs.SINE] = cos.data_ptr(), rotation.sin.data_ptr()
-                job[jobs.TURN_OF_KEYS : jobs.TURN_OF_HEAD + 1] = [
-                    NUMBERS.itemsize * stride if size > 1 else 0
-                    for size, stride in zip(cos.shape[:3], cos.stride()[:3], strict=True)
-                ]
-        self._jobs[self._is_attention] = attending
+        of_position = NUMBERS.itemsize * self._head_width
+        places = np.where(self._turns, self._turns + first * of_position, 0)
+        attending[:, jobs.COSINE : jobs.SINE + 1] = places
+        self._jobs[self._attending] = attending

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from nbp_core.attention import KVCache
-from nbp_core.captured import captured_steps
 from nbp_core.config import SamplingConfig
 from nbp_core.device import one_thread
 from nbp_core.drawing import drawing
@@ -23,6 +22,7 @@ from nbp_core.positions import PositionInputs
 from nbp_core.sampling import guide
 from nbp_core.sequences import NO_TOKEN, DecodeStep, SequenceLayout
 from nbp_core.transformer import BlockTransformer
+from nbp_core.whole_steps import whole_steps
 
 
 @dataclass(frozen=True)
@@ -82,19 +82,19 @@ class Sampler:
         if null_conditions_BP is not None:
             ids_BL = torch.cat([ids_BL, layout.with_conditions(ids_BL, null_conditions_BP)])
         position_of = self._positions()
-        with captured_steps(model, layout, self.sampling, ids_BL.shape[0], batch) as captured:
-            if captured is None:
+        with whole_steps(model, layout, self.sampling, ids_BL.shape[0], batch) as whole:
+            if whole is None:
                 cache = model.new_cache(ids_BL.shape[0], self._room())
                 inputs = model.position_inputs(layout)
             else:
-                cache, inputs = captured.cache, captured.inputs
+                cache, inputs = whole.cache, whole.inputs
             for step in layout.decode_steps(num_known_tokens):
                 if stop is not None and stop.is_set():
                     return
                 began = time.perf_counter()
                 new_BL = ids_BL[:, step.start : step.stop]
-                if captured is not None and captured.does(step):
-                    tokens = captured.draw(model, new_BL, step, self._rng)
+                if whole is not None and whole.does(step):
+                    tokens = whole.draw(model, new_BL, step, self._rng)
                 else:
                     tokens = self._forward(new_BL, batch, step, cache, inputs)
                 self._feed_back(ids_BL, tokens, step, position_of)

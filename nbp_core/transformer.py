@@ -69,7 +69,7 @@ class BlockTransformer(nn.Module):
         self.video_head: nn.Module | None = None
         self.weight_format: WeightFormat | None = None
         self.aims_NCK23: Tensor | None = None
-        self._compiled_steps: CompiledSteps | None = None
+        self.compiled_steps: CompiledSteps | None = None
         self.captured: dict[Any, Any] = {}  # captured.py's, which go with the model
         if config.rope:
             table = rotary_table(config.grid, config.width // config.num_heads)
@@ -123,7 +123,7 @@ class BlockTransformer(nn.Module):
         head, first = self._head_weight, self.config.first_video_id
         self.special_head = head[:first].clone()
         self.video_head = pack_linear(head[first:], None, weights)
-        self._compiled_steps = self._make_steps()
+        self.compiled_steps = self._make_steps()
         if not self.config.tied_head:
             del self.head
         for name, parameter in self.named_parameters():
@@ -140,12 +140,12 @@ class BlockTransformer(nn.Module):
     @property
     def is_ready(self) -> bool:
         """Whether steps can begin: on a new machine they are first compiled, for some seconds."""
-        return self._compiled_steps is None or self._compiled_steps.is_ready
+        return self.compiled_steps is None or self.compiled_steps.is_ready
 
     def wait_until_ready(self) -> None:
         """Until steps can begin."""
-        if self._compiled_steps is not None:
-            self._compiled_steps.wait()
+        if self.compiled_steps is not None:
+            self.compiled_steps.wait()
 
     @property
     def _head_weight(self) -> Tensor:
@@ -204,25 +204,28 @@ class BlockTransformer(nn.Module):
     ) -> Tensor:
         """As `features`, of positions whose inputs and mask are at hand; the cache's length stays
         as it is. condition_B is what an aimed model's sequences are conditioned on."""
-        x = self.dropout(self.tok_emb(ids_BL).to(here.added_LD.dtype) + here.added_LD)
-        at = self._at(here, condition_B)
+        x = self.embed(ids_BL, here.added_LD)
+        at = self.by_layer(here, condition_B)
         is_step = mask is None and record is None and x.shape[1] <= STEP_POSITIONS
-        if is_step and cache is not None and self._compiled_steps is not None:
-            return self._compiled_steps(x, cache, [told.rotation for told in at])
+        if is_step and cache is not None and self.compiled_steps is not None:
+            return self.compiled_steps(x, cache, [told.rotation for told in at])
         for i, (layer, told) in enumerate(zip(self.layers, at, strict=True)):
             x = layer(x, mask, told, condition_B, cache, i, record)
-        out: Tensor = self.norm_f(x)
-        return out
+        return cast(Tensor, self.norm_f(x))
+
+    def embed(self, ids_BL: Tensor, added_LD: Tensor) -> Tensor:
+        """What the layers begin with, (B, L, D)."""
+        return cast(Tensor, self.dropout(self.tok_emb(ids_BL).to(added_LD.dtype) + added_LD))
 
     def _make_steps(self) -> CompiledSteps | None:
-        if not self.is_compiled:
+        if not isinstance(self.video_head, CompiledLinear):
             return None
         # Only here: it brings a compiler along.
         from nbp_core.compiled_steps import CompiledSteps, fits
 
         layers = [cast(Layer, layer) for layer in self.layers]
         is_fit = fits(self.config.width, self.config.num_heads)
-        return CompiledSteps(layers, self.norm_f) if is_fit else None
+        return CompiledSteps(layers, self.norm_f, self.video_head) if is_fit else None
 
     def position_inputs(self, layout: SequenceLayout) -> PositionInputs:
         """What is added to the token embeddings of a layout's positions."""
@@ -237,7 +240,7 @@ class BlockTransformer(nn.Module):
         targets = targets_of(self.rotary, target, self.config.grid) if self.config.aimed else None
         return PositionInputs(added, rotation, targets)
 
-    def _at(self, here: PositionInputs, condition_B: Tensor | None) -> list[PositionInputs]:
+    def by_layer(self, here: PositionInputs, condition_B: Tensor | None) -> list[PositionInputs]:
         """What each layer is told about positions: packed, the layers are aimed together."""
         if self.aims_NCK23 is None or condition_B is None:
             return [here] * len(self.layers)

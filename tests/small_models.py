@@ -3,11 +3,20 @@
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nbp_core.checkpoint import save_model, weights_sha256
-from nbp_core.config import LayoutKind, Size3, StageConfig, TokenizerConfig, TransformerConfig
+from nbp_core.config import (
+    LayoutKind,
+    SamplingConfig,
+    Size3,
+    StageConfig,
+    TokenizerConfig,
+    TransformerConfig,
+)
 from nbp_core.pipeline import VideoPipeline
+from nbp_core.sampler import Sampler
+from nbp_core.sequences import sequence_layout
 from nbp_core.tokenizer import VideoTokenizer
 from nbp_core.transformer import BlockTransformer
 
@@ -91,6 +100,25 @@ def _make_lively(model: nn.Module, scale: float) -> None:
             else:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     model.eval().requires_grad_(False)
+
+
+def decode_tokens(
+    model: BlockTransformer,
+    shape: Size3,
+    sampling: SamplingConfig,
+    known: int,
+    tokens_Bthw: Tensor,
+    action: int = 0,
+) -> Tensor:
+    """Clips of three latent frames, from nothing or from known tokens, with guidance where the
+    sampling asks for it: (B, tokens made)."""
+    layout, config = sequence_layout(model.config, shape, 3), model.config
+    size = len(tokens_Bthw), config.prefix_len
+    conditions = torch.full(size, config.first_condition_id + action).to(tokens_Bthw.device)
+    nulls = torch.full_like(conditions, 1) if sampling.guidance_scale != 1 else None
+    rng = torch.Generator(tokens_Bthw.device).manual_seed(sampling.seed)
+    stream = Sampler(model, layout, sampling, rng).stream(tokens_Bthw, known, conditions, nulls)
+    return torch.cat([step.tokens_Bn for step in stream], dim=1)
 
 
 def build_pipeline(layout: LayoutKind = "elastic") -> VideoPipeline:

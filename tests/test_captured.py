@@ -14,10 +14,15 @@ from torch.utils._pytree import tree_leaves
 
 from nbp_core.captured import CapturedSteps
 from nbp_core.config import LayoutKind, SamplingConfig, Size3
-from nbp_core.sampler import Sampler
 from nbp_core.sequences import SequenceLayout, sequence_layout
 from nbp_core.transformer import BlockTransformer
-from tests.small_models import CODES, DECODINGS, build_transformer, transformer_config
+from tests.small_models import (
+    CODES,
+    DECODINGS,
+    build_transformer,
+    decode_tokens,
+    transformer_config,
+)
 
 ASKS = ("item", "_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "equal")
 """What waits for a device or hands it something from outside, which a graph cannot hold."""
@@ -73,7 +78,7 @@ def decode(
     action: int = 0,
     steps: CapturedSteps | None = None,
 ) -> Tensor:
-    """Two clips of three latent frames, from nothing or from known ones; (B, tokens made)."""
+    """As decode_tokens."""
 
     @contextmanager
     def played(
@@ -87,14 +92,9 @@ def decode(
         kept.begin()
         yield kept if captured else None
 
-    layout, config = sequence_layout(model.config, shape, 3), model.config
-    conditions = torch.full((2, config.prefix_len), config.first_condition_id + action)
-    nulls = torch.full_like(conditions, 1) if sampling.guidance_scale != 1 else None
-    sampler = Sampler(model, layout, sampling, torch.Generator().manual_seed(1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nbp_core.sampler.captured_steps", played)
-        made = [step.tokens_Bn for step in sampler.stream(tokens_Bthw, known, conditions, nulls)]
-    return torch.cat(made, dim=1)
+        patch.setattr("nbp_core.sampler.whole_steps", played)
+        return decode_tokens(model, shape, sampling, known, tokens_Bthw, action)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])

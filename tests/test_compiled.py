@@ -3,8 +3,10 @@
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +17,15 @@ from nbp_core.config import LayoutKind, SamplingConfig, Size3
 from nbp_core.device import has_tiles, has_vectors
 from nbp_core.drawing import filtered_probs
 from nbp_core.packed import CompiledLinear, WeightFormat, pack_linear
-from nbp_core.sequences import sequence_layout
-from tests.small_models import CODES, build_transformer, transformer_config
+from nbp_core.sampler import Sampler
+from nbp_core.sequences import DecodeStep, sequence_layout
+from tests.small_models import (
+    CODES,
+    DECODINGS,
+    build_transformer,
+    decode_tokens,
+    transformer_config,
+)
 
 if has_vectors():
     from nbp_core.compiled_math import draw
@@ -150,6 +159,40 @@ def test_a_packed_model_decodes_as_it_does_masked(kind: LayoutKind, weights: Wei
     cached = model.video_logits(torch.cat(parts, 1)).float()
     assert ((whole.float() - expected).std() / expected.std()) < 0.1
     assert ((cached - expected[..., config.first_video_id :]).std() / expected.std()) < 0.1
+
+
+@pytest.mark.parametrize("weights", [FORMAT, "int8"])
+@pytest.mark.parametrize(("kind", "shape", "known"), DECODINGS)
+def test_steps_to_tokens_make_those_of_steps_call_by_call(
+    kind: LayoutKind,
+    shape: Size3,
+    known: int,
+    weights: WeightFormat,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = replace(transformer_config(kind, shape), width=128, num_heads=2)
+    model = build_transformer(config).pack(weights)
+    by_calls: list[str] = []
+    forward = Sampler._forward
+
+    def counted(sampler: Sampler, ids: Tensor, batch: int, step: DecodeStep, *rest: Any) -> Tensor:
+        by_calls.append(step.phase)
+        return forward(sampler, ids, batch, step, *rest)
+
+    monkeypatch.setattr(Sampler, "_forward", counted)
+    tokens = torch.randint(0, CODES, (2, 3, 16, 16))
+    sampling = SamplingConfig(top_k=30, top_p=0.9, temperature=1.2)
+    # The second clip finds the plans of the first, with another action and other noise.
+    clips = [
+        decode_tokens(model, shape, replace(sampling, seed=seed), known, tokens, seed)
+        for seed in (0, 1)
+    ]
+    assert (set(by_calls) == {"prefill"}) == model.is_compiled
+    monkeypatch.setattr("nbp_core.sampler.whole_steps", lambda *_: nullcontext())
+    for seed, clip in enumerate(clips):
+        calls = decode_tokens(model, shape, replace(sampling, seed=seed), known, tokens, seed)
+        assert torch.equal(clip, calls)
+    assert not torch.equal(*clips)
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,13 @@ import torch
 from nbp_core.causal_conv import StreamState
 from nbp_core.config import LayoutKind, SamplingConfig, Size3
 from nbp_core.pipeline import VideoPipeline
-from nbp_core.sampler import Sampler
 from nbp_core.sequences import sequence_layout
-from nbp_core.transformer import BlockTransformer
 from tests.small_models import (
     CODES,
     DECODINGS,
     build_tokenizer,
     build_transformer,
+    decode_tokens,
     save_pipeline,
     transformer_config,
 )
@@ -36,17 +35,10 @@ def exact() -> Iterator[None]:
         yield
 
 
-def decode(
-    model: BlockTransformer, shape: Size3, sampling: SamplingConfig, known: int
-) -> torch.Tensor:
-    """Two clips of three latent frames: (B, tokens made)."""
-    layout, config = sequence_layout(model.config, shape, 3), model.config
+def known_tokens() -> torch.Tensor:
+    """Those of two clips of three latent frames."""
     generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, CODES, (2, 3, 16, 16), generator=generator).cuda()
-    conditions = torch.full((2, config.prefix_len), config.first_condition_id).cuda()
-    rng = torch.Generator("cuda").manual_seed(sampling.seed)
-    stream = Sampler(model, layout, sampling, rng).stream(tokens, known, conditions)
-    return torch.cat([step.tokens_Bn for step in stream], dim=1)
+    return torch.randint(0, CODES, (2, 3, 16, 16), generator=generator)
 
 
 @pytest.mark.parametrize(("kind", "shape", "known"), DECODINGS)
@@ -54,11 +46,10 @@ def test_captured_steps_make_the_tokens_of_the_processor(
     kind: LayoutKind, shape: Size3, known: int
 ) -> None:
     model = build_transformer(transformer_config(kind, shape)).cuda()
-    made = decode(model, shape, SamplingConfig(temperature=0), known)
+    tokens = known_tokens()
+    made = decode_tokens(model, shape, SamplingConfig(temperature=0), known, tokens.cuda())
     assert model.captured, "nothing was captured"
     layout = sequence_layout(model.config, shape, 3)
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, CODES, (2, 3, 16, 16), generator=generator)
     blocks = layout.blocks.to_blocks(tokens).flatten(1)
     blocks[:, known:] = made.cpu()
     whole = layout.blocks.to_grid(blocks.view(2, layout.blocks.num_blocks, -1))
@@ -76,7 +67,8 @@ def test_captured_steps_make_the_tokens_of_the_processor(
 def test_the_same_seed_makes_the_same_tokens_from_kept_graphs() -> None:
     model = build_transformer(transformer_config()).cuda()
     first, again, other = (
-        decode(model, (1, 1, 16), SamplingConfig(seed=seed), 256) for seed in (0, 0, 1)
+        decode_tokens(model, (1, 1, 16), SamplingConfig(seed=seed), 256, known_tokens().cuda())
+        for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
