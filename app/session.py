@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_LOADED = 2
 """Models held in memory at once."""
 
+QUICK_BYTES = 32 * 2**20
+"""Of weights: with as many, a laptop's processor makes a clip in about a second."""
+
 Loader = Callable[[str], "VideoPipeline"]
 
 
@@ -37,9 +40,12 @@ def find_models(folder: Path, kind: str = "transformer") -> dict[str, Path]:
         except (OSError, ValueError, KeyError, TypeError):
             continue  # not a model of ours; the loader explains those that look like one
         if found_kind == kind:
-            size = sum(path.stat().st_size for path in config.parent.glob("*.safetensors"))
-            found.append((size, config.parent.name, config.parent))
+            found.append((_weights_size(config.parent), config.parent.name, config.parent))
     return {name: path for _, name, path in sorted(found)}
+
+
+def _weights_size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
 class Session:
@@ -80,6 +86,12 @@ class Session:
     def model_names(self) -> list[str]:
         """The models there are at this moment, the smallest first."""
         return list(find_models(self.models))
+
+    def first_model(self) -> str | None:
+        """What the page begins with: the best that is quick, by size, or the smallest there is."""
+        found = find_models(self.models)
+        quick = [name for name, folder in found.items() if _weights_size(folder) <= QUICK_BYTES]
+        return quick[-1] if quick else next(iter(found), None)
 
     def speed_only_names(self) -> list[str]:
         """The untrained models that can be timed: they borrow a tokenizer that is there."""

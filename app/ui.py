@@ -51,15 +51,15 @@ def build(session: Session) -> gr.Blocks:
         title="NBP Studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, _DAY)
     )
     with blocks:
-        names = session.model_names()
+        names, first = session.model_names(), session.first_model()
         with gr.Row(elem_id="header"):
             gr.HTML("<h1>NBP Studio</h1>", elem_id="title", label="Title", min_width=150)
             model = gr.Dropdown(
-                [*names, *session.speed_only_names()], value=names[0] if names else None,
+                [*names, *session.speed_only_names()], value=first,
                 label="Model", elem_id="model", scale=0, min_width=190, filterable=False,
             )  # fmt: skip
             controls.hand_over_value(model)
-            facts = gr.HTML(_first_facts(session, names), elem_id="model-facts", label="Facts")
+            facts = gr.HTML(_first_facts(session, first), elem_id="model-facts", label="Facts")
             gr.HTML(_ABOUT, elem_id="about", label="About", min_width=120)
         with gr.Tabs():
             with gr.Tab("Generate"):
@@ -82,11 +82,11 @@ def build(session: Session) -> gr.Blocks:
     return blocks
 
 
-def _first_facts(session: Session, names: list[str]) -> str:
-    if not names:
+def _first_facts(session: Session, name: str | None) -> str:
+    if name is None:
         return escape(no_model(None, session.models))
     try:
-        return controls.facts(session.pipeline(names[0]))
+        return controls.facts(session.pipeline(name))
     except ValueError as error:
         return escape(str(error))
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from app.folders import trim
-from app.session import MAX_LOADED, Session, find_models
+from app.session import MAX_LOADED, QUICK_BYTES, Session, find_models
 from tests.app_fakes import FakePipeline, add_model, fake_session
 from tests.small_models import save_pipeline
 
@@ -26,6 +26,24 @@ def test_find_models_takes_transformers_the_smallest_first(tmp_path: Path) -> No
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(text)
     assert list(find_models(tmp_path)) == ["little", "big"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "first"),
+    [
+        ({}, None),
+        ({"big": QUICK_BYTES + 1, "bigger": QUICK_BYTES + 2}, "big"),
+        ({"little": 10, "middle": QUICK_BYTES, "big": QUICK_BYTES + 1}, "middle"),
+    ],
+)
+def test_the_page_begins_with_the_largest_model_that_is_quick(
+    sizes: dict[str, int], first: str | None, tmp_path: Path
+) -> None:
+    for name, size in sizes.items():
+        add_model(tmp_path, name, size)
+    session = Session(tmp_path)
+    assert session.first_model() == first
+    session.close()
 
 
 def test_only_the_latest_models_stay_loaded(tmp_path: Path) -> None:
