@@ -93,33 +93,35 @@ class Levels:
 
 class Drawing:
     """Tokens drawn from rows of logits that lie in one place, as sampling.sample draws them, from
-    other noise."""
+    other noise. With guidance, as many rows without the condition come after those with it."""
 
-    def __init__(self, logits_RV: Tensor) -> None:
-        """Only the first V numbers of a row need lie together."""
-        num_rows, vocab = logits_RV.shape
+    def __init__(self, logits_RV: Tensor, is_guided: bool = False) -> None:
+        """Only the V numbers of a row need lie together."""
+        num_rows, vocab = len(logits_RV) // (1 + is_guided), logits_RV.shape[1]
         self._logits_RV = logits_RV  # or its memory would be another's
         self.scratch_size = draw_bytes(vocab)
         self.tokens_R = torch.empty(num_rows, dtype=torch.int64)
         self._seeds_R = torch.empty_like(self.tokens_R)
-        self._settings = np.empty(2)
-        self.job = jobs.new_job(jobs.DRAW)
-        self.job[jobs.NUM_PIECES], self.job[jobs.ROW_SIZE] = num_rows, vocab
-        self.job[jobs.INPUT], self.job[jobs.INPUT_STEP] = logits_RV.data_ptr(), logits_RV.stride(0)
-        self.job[jobs.OUTPUT] = self.tokens_R.data_ptr()
-        self.job[jobs.SEEDS] = self._seeds_R.data_ptr()
-        self.job[jobs.SETTINGS] = self._settings.ctypes.data
+        self._settings = np.empty(3)
+        kinds = [jobs.GUIDE, jobs.DRAW] if is_guided else [jobs.DRAW]
+        self.jobs = np.stack([jobs.new_job(kind) for kind in kinds])
+        self.jobs[:, jobs.NUM_PIECES], self.jobs[:, jobs.ROW_SIZE] = num_rows, vocab
+        self.jobs[:, jobs.INPUT] = logits_RV.data_ptr()
+        self.jobs[:, jobs.INPUT_STEP] = logits_RV.stride(0)
+        self.jobs[:, jobs.SETTINGS] = self._settings.ctypes.data
+        self.jobs[-1, jobs.OUTPUT] = self.tokens_R.data_ptr()
+        self.jobs[-1, jobs.SEEDS] = self._seeds_R.data_ptr()
 
     def prepare(self, job: NDArray[np.int64], config: SamplingConfig, rng: torch.Generator) -> None:
-        """New noise, and how to draw from it, told to the job as it stands in its list."""
+        """New noise, and how to draw from it, told to the last job as it stands in its list."""
         torch.randint(2**62, self._seeds_R.shape, generator=rng, out=self._seeds_R)
-        self._settings[:] = 1 / config.temperature, config.top_p
+        self._settings[:] = 1 / config.temperature, config.top_p, config.guidance_scale
         job[jobs.TOP_K] = config.top_k
 
 
 def draw(logits_RV: Tensor, config: SamplingConfig, rng: torch.Generator) -> Tensor:
     """Logits -> tokens (R,), int64."""
     drawing = Drawing(logits_RV)
-    drawing.prepare(drawing.job, config, rng)
-    the_team().do(drawing.job[None], drawing.scratch_size, logits_RV.numel() < FEW_LOGITS)
+    drawing.prepare(drawing.jobs[-1], config, rng)
+    the_team().do(drawing.jobs, drawing.scratch_size, logits_RV.numel() < FEW_LOGITS)
     return drawing.tokens_R

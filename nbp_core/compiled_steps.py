@@ -44,7 +44,7 @@ class CompiledSteps:
         self._norms = [(Norm(layer.norm_1), Norm(layer.norm_2)) for layer in layers]
         self._norm_f = Norm(norm_f)
         self._head = head.product
-        self._plans: dict[tuple[int, int, bool], Plan] = {}
+        self._plans: dict[tuple[int, int, int], Plan] = {}
         self._turn = threading.Lock()
         gather_team()
 
@@ -63,7 +63,7 @@ class CompiledSteps:
         """Embeddings -> final hidden states (B, L, D). Keys and values are appended to the cache,
         whose length stays as it is. `rotations` are the layers'."""
         with self._turn:
-            plan = self._plan(x_BLD, is_drawing=False)
+            plan = self._plan(x_BLD)
             plan.run(x_BLD, cache, rotations)
             return plan.out_MD.view(x_BLD.shape).clone()
 
@@ -73,27 +73,29 @@ class CompiledSteps:
         cache: KVCache,
         rotations: Sequence[Rotation | None],
         first: int,
+        num_samples: int,
         sampling: SamplingConfig,
         rng: torch.Generator,
     ) -> Tensor:
-        """The same, and tokens (B, L) drawn from what they predict. `rotations` may be of more
+        """The same, and tokens (samples, L) drawn from what they predict: half as many as there are
+        sequences, if the second half is without the condition. `rotations` may be of more
         positions: the new ones begin at their `first`."""
         with self._turn:
-            plan = self._plan(x_BLD, is_drawing=True)
+            plan = self._plan(x_BLD, num_samples)
             plan.prepare_drawing(sampling, rng)
             plan.run(x_BLD, cache, rotations, first)
-            return plan.tokens_R.view(x_BLD.shape[:2]).clone()
+            return plan.tokens_R.view(num_samples, -1).clone()
 
-    def _plan(self, x_BLD: Tensor, is_drawing: bool) -> Plan:
+    def _plan(self, x_BLD: Tensor, num_samples: int = 0) -> Plan:
+        """Without samples, one that does not draw."""
         batch, length, _ = x_BLD.shape
-        key = batch, length, is_drawing
+        key = batch, length, num_samples
         if key not in self._plans:
             if len(self._plans) == KEPT_PLANS:
                 self._plans.clear()
-            head = self._head if is_drawing else None
             layers, norms, norm_f = self._layers, self._norms, self._norm_f
             with torch.inference_mode(False):  # its memory is written to in any mode
-                self._plans[key] = Plan(layers, norms, norm_f, head, batch, length)
+                self._plans[key] = Plan(layers, norms, norm_f, self._head, *key)
         return self._plans[key]
 
 
@@ -137,9 +139,10 @@ class Plan:
         layers: Sequence[Layer],
         norms: list[tuple[Norm, Norm]],
         norm_f: Norm,
-        head: Product | None,
+        head: Product,
         batch: int,
         length: int,
+        num_samples: int,
     ) -> None:
         self._length, self._num_rows = length, batch * length
         self._num_heads = layers[0].attention.num_heads
@@ -160,10 +163,11 @@ class Plan:
         todo.append(norm_f.job(self._x_MD, self.out_MD))
         num_weights = matrix_weights(nn.ModuleList(layers))
         self._scratch_size = product_bytes()
-        if head is not None:
+        if num_samples:
             logits_MO = torch.zeros(self._num_rows, head.output_size, dtype=NUMBERS)
-            self._drawing = Drawing(logits_MO[:, : head.num_outputs])
-            todo += [self._product(head, self.out_MD, logits_MO), self._drawing.job[None]]
+            is_guided = batch > num_samples
+            self._drawing = Drawing(logits_MO[:, : head.num_outputs], is_guided)
+            todo += [self._product(head, self.out_MD, logits_MO), self._drawing.jobs]
             num_weights += head.weight.numel()
             self._scratch_size = max(self._scratch_size, self._drawing.scratch_size)
         self._jobs = np.concatenate(todo)

@@ -49,10 +49,9 @@ def whole_steps(
         return nullcontext()
     if model.tok_emb.weight.device.type == "cuda":
         return captured_steps(model, layout, sampling, num_rows, num_samples)
-    is_guided = num_rows > num_samples
-    if model.compiled_steps is None or is_guided or not sampling.temperature:
+    if model.compiled_steps is None or not sampling.temperature:
         return nullcontext()
-    return nullcontext(ListedSteps(model, layout, sampling, num_rows))
+    return nullcontext(ListedSteps(model, layout, sampling, num_rows, num_samples))
 
 
 class ListedSteps:
@@ -64,11 +63,13 @@ class ListedSteps:
         layout: SequenceLayout,
         sampling: SamplingConfig,
         num_rows: int,
+        num_samples: int,
     ) -> None:
         self.cache = model.new_cache(num_rows, layout.length)
         self.inputs = model.position_inputs(layout)
         self._layout = layout
         self._sampling = sampling
+        self._num_samples = num_samples
         self._turned = range(0)
         self._rotations: list[Rotation | None] = []
 
@@ -89,7 +90,7 @@ class ListedSteps:
         x_RnD = model.embed(ids_Rn, self.inputs.added_LD[step.start : step.stop])
         first = step.start - self._turned.start
         tokens_Rn = model.compiled_steps.draw(
-            x_RnD, self.cache, self._rotations, first, self._sampling, rng
+            x_RnD, self.cache, self._rotations, first, self._num_samples, self._sampling, rng
         )
         self.cache.length = step.stop
         return tokens_Rn

@@ -161,6 +161,7 @@ def test_a_packed_model_decodes_as_it_does_masked(kind: LayoutKind, weights: Wei
     assert ((cached - expected[..., config.first_video_id :]).std() / expected.std()) < 0.1
 
 
+@pytest.mark.parametrize("guidance", [1.0, 1.7])
 @pytest.mark.parametrize("weights", [FORMAT, "int8"])
 @pytest.mark.parametrize(("kind", "shape", "known"), DECODINGS)
 def test_steps_to_tokens_make_those_of_steps_call_by_call(
@@ -168,8 +169,11 @@ def test_steps_to_tokens_make_those_of_steps_call_by_call(
     shape: Size3,
     known: int,
     weights: WeightFormat,
+    guidance: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if kind == "plain" and guidance != 1:
+        pytest.skip("nothing to guide by")
     config = replace(transformer_config(kind, shape), width=128, num_heads=2)
     model = build_transformer(config).pack(weights)
     by_calls: list[str] = []
@@ -181,7 +185,7 @@ def test_steps_to_tokens_make_those_of_steps_call_by_call(
 
     monkeypatch.setattr(Sampler, "_forward", counted)
     tokens = torch.randint(0, CODES, (2, 3, 16, 16))
-    sampling = SamplingConfig(top_k=30, top_p=0.9, temperature=1.2)
+    sampling = SamplingConfig(top_k=30, top_p=0.9, temperature=1.2, guidance_scale=guidance)
     # The second clip finds the plans of the first, with another action and other noise.
     clips = [
         decode_tokens(model, shape, replace(sampling, seed=seed), known, tokens, seed)

@@ -1,4 +1,4 @@
-"""Drawing tokens from logits, compiled by numba. A piece is one row of logits.
+"""Guiding logits and drawing tokens from them, compiled by numba. A piece is one row of logits.
 
 A token is drawn from the odds of all. If the filters would have dropped it, they would have dropped
 all that are no likelier as well, so the next one is drawn from the likelier ones. That gives the
@@ -17,13 +17,14 @@ from nbp_core.compiled.jobs import (
     COMPILED,
     INPUT,
     INPUT_STEP,
+    NUM_PIECES,
     OUTPUT,
     ROW_SIZE,
     SEEDS,
     SETTINGS,
     TOP_K,
 )
-from nbp_core.compiled.numbers import NUMBER, NUMBER_BYTES, exp, read, single
+from nbp_core.compiled.numbers import NUMBER, NUMBER_BYTES, exp, read, single, written
 
 CHUNK: Final = 256
 """Tokens whose odds are summed, so that few have to be walked through."""
@@ -56,10 +57,24 @@ def draw_bytes(vocab: int) -> int:
 
 
 @njit(**COMPILED)
+def guide(job, row):
+    """Logits with a condition are led away from those without, which come after all of them, as
+    sampling.guide does: in numbers, each step of it rounded."""
+    vocab, step = job[ROW_SIZE], NUMBER_BYTES * job[INPUT_STEP]
+    place = job[INPUT] + row * step
+    given = carray(pointer(place), vocab, NUMBER)
+    without = carray(pointer(place + job[NUM_PIECES] * step), vocab, NUMBER)
+    strength = float32(carray(pointer(job[SETTINGS]), 3, float64)[2])
+    for i in range(vocab):
+        apart = read(written(read(given[i]) - read(without[i])))
+        given[i] = written(read(without[i]) + read(written(strength * apart)))
+
+
+@njit(**COMPILED)
 def draw(job, scratch, row):
     """The token of one row of logits."""
     vocab, top_k = job[ROW_SIZE], job[TOP_K]
-    settings = carray(pointer(job[SETTINGS]), 2, float64)
+    settings = carray(pointer(job[SETTINGS]), 3, float64)
     sharpness, top_p = float32(settings[0]), settings[1]
     state = uint64(carray(pointer(job[SEEDS] + 8 * row), 1, int64)[0])
     sums, odds = scratch, scratch + sums_bytes(vocab)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-PRODUCT, PRODUCT_INT8, QUANTIZE, LAYER_NORM, RMS_NORM, GATE, ATTENTION, DRAW = range(8)
+PRODUCT, PRODUCT_INT8, QUANTIZE, LAYER_NORM, RMS_NORM, GATE, ATTENTION, GUIDE, DRAW = range(9)
 """Kinds of work."""
 KIND, NUM_PIECES, INPUT, OUTPUT, NUM_ROWS = range(5)
 """Places in a job. After them those of products and of work on single rows, of attention:"""
@@ -24,7 +24,8 @@ NUM_HEADS, HEAD_WIDTH, NUM_PAST, KEY, VALUE, KEY_OF_BATCH, KEY_OF_HEAD = range(5
 COSINE, SINE, TURN_OF_KEYS, TURN_OF_BATCH, TURN_OF_HEAD = range(12, 17)
 """COSINE is 0 where nothing is turned;"""
 INPUT_STEP, SEEDS, SETTINGS, TOP_K = range(6, 10)
-"""of drawing, where ROW_SIZE is the tokens there are and SETTINGS 1 / temperature and top-p."""
+"""of guidance and drawing, where ROW_SIZE is the tokens there are and SETTINGS 1 / temperature,
+top-p and the strength of guidance."""
 NEXT, DONE, JOB_SIZE = 24, 32, 40
 """Pieces that were taken and done: each in a line of the cache for itself."""
 ROUND, ACTIVATE, ADD = range(3)

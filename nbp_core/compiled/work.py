@@ -13,7 +13,7 @@ from typing import Any, Final
 from numba import carray, int64, njit
 
 from nbp_core.compiled.attention import attend_head
-from nbp_core.compiled.draws import draw
+from nbp_core.compiled.draws import draw, guide
 from nbp_core.compiled.instructions import add_atomically, load_atomically, pointer
 from nbp_core.compiled.jobs import (
     ATTENTION,
@@ -21,6 +21,7 @@ from nbp_core.compiled.jobs import (
     DONE,
     DRAW,
     GATE,
+    GUIDE,
     JOB_SIZE,
     KIND,
     LAYER_NORM,
@@ -59,6 +60,8 @@ def _work_through(shared, number):
                 quantize(job, piece)
             elif kind == GATE:
                 gate(job, piece)
+            elif kind == GUIDE:
+                guide(job, piece)
             elif kind in (LAYER_NORM, RMS_NORM):
                 normalize(job, piece)
             else:
