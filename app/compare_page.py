@@ -89,7 +89,7 @@ class ComparePage:
             controls.hand_over_value(choice)
 
     def _build_settings(self) -> None:
-        sliders = controls.sampling_sliders("Sampling, the same for both")
+        sliders = controls.sampling_sliders("Sampling, the same for both", "Paper")
         self.temperature, self.top_k, self.top_p, self.guidance = sliders
         self.seed = gr.Number(
             42, label="Seed", precision=0, minimum=0, elem_id="race-seed",

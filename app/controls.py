@@ -22,10 +22,11 @@ LENGTHS = (17, 33, 65)
 MAX_TOP_K = 16_000
 _FAVOURITES: dict[Start, str] = {"action": "drawer-close", "frame": "pan-left", "clip": ""}
 
-# top-k, top-p, temperature, guidance. Fast also takes the block with the fewest steps.
+# top-k, top-p, temperature, guidance. Fast also takes the block with the fewest steps. What lower
+# temperatures are worth: docs/experiments.md, "Temperature and guidance".
 PRESETS: dict[str, tuple[int, float, float, float]] = {
-    "Fast": (2_000, 0.9, 1.0, 1.0),
-    "Balanced": (2_000, 0.9, 0.9, 1.5),
+    "Fast": (16_000, 0.9, 0.7, 1.0),
+    "Balanced": (16_000, 0.9, 0.7, 1.0),
     "Paper": (16_000, 0.9, 1.0, 1.0),
     "Photograph": (16_000, 0.9, 0.4, 1.0),
 }
@@ -40,9 +41,9 @@ def hand_over_value(choice: gr.Dropdown | gr.Radio) -> None:
     choice.preprocess = lambda payload: payload  # type: ignore[method-assign]
 
 
-def sampling_sliders(title: str) -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Slider]:
-    """(temperature, top-k, top-p, guidance) in a closed box, as the paper has them at first."""
-    top_k, top_p, temperature, guidance = PRESETS["Paper"]
+def sampling_sliders(title: str, preset: str) -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Slider]:
+    """(temperature, top-k, top-p, guidance) in a closed box, at first as a preset has them."""
+    top_k, top_p, temperature, guidance = PRESETS[preset]
     with gr.Accordion(title, open=False):
         return (
             gr.Slider(
@@ -72,10 +73,10 @@ def favourite(start: Start, names: tuple[str, ...]) -> str:
 
 def suited_temperature(start: Start, now: float) -> float:
     """A picture keeps its shape longer at a low temperature; one that somebody chose stays."""
-    paper, picture = PRESETS["Paper"][2], PRESETS["Photograph"][2]
-    if now not in (paper, picture):
+    first, picture = PRESETS["Balanced"][2], PRESETS["Photograph"][2]
+    if now not in (first, picture):
         return now
-    return picture if start == "frame" else paper
+    return picture if start == "frame" else first
 
 
 def action_choices(names: tuple[str, ...]) -> list[tuple[str, str]]:

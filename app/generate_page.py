@@ -67,7 +67,7 @@ class GeneratePage:
             info="What happens in the clip: a robot arm's task, or a camera move over a picture.",
         )  # fmt: skip
         self.block = gr.Radio(
-            controls.block_choices(steps), value=controls.preset_block("Paper", steps),
+            controls.block_choices(steps), value=controls.preset_block("Balanced", steps),
             label="Block", elem_id="block",
             info="Tokens made in one step: larger is faster, smaller is more careful.",
         )  # fmt: skip
@@ -84,7 +84,7 @@ class GeneratePage:
         gr.Markdown("Presets fill the settings below.", elem_classes="quiet")
         with gr.Row(elem_id="presets"):
             self.presets = {name: gr.Button(name, size="sm") for name in controls.PRESETS}
-        sliders = controls.sampling_sliders("Sampling")
+        sliders = controls.sampling_sliders("Sampling", "Balanced")
         self.temperature, self.top_k, self.top_p, self.guidance = sliders
         self.num_frames = gr.Radio(
             controls.length_choices(), value=17, label="Length", elem_id="length",

@@ -203,7 +203,7 @@ class GenerateTab:
         if block in (value for _, value in choices):
             # Not sent back: the page may have been given another block in the meantime.
             return gr.Radio(choices=choices)
-        return gr.Radio(choices=choices, value=controls.preset_block("Paper", steps))
+        return gr.Radio(choices=choices, value=controls.preset_block("Balanced", steps))
 
     def suggest(self, model: str, start: Start, temperature: float) -> tuple[str, float]:
         """Action and temperature that suit the start."""

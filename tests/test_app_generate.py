@@ -168,8 +168,8 @@ def test_choices_say_steps_and_saving(studio: tuple[Session, FakePipeline]) -> N
 
 
 def test_a_picture_lowers_the_temperature_unless_somebody_chose_one() -> None:
-    assert controls.suited_temperature("frame", 1.0) == 0.4
-    assert controls.suited_temperature("action", 0.4) == 1.0
+    assert controls.suited_temperature("frame", 0.7) == 0.4
+    assert controls.suited_temperature("action", 0.4) == 0.7
     assert controls.suited_temperature("frame", 0.75) == 0.75
 
 
