@@ -44,7 +44,7 @@ ATTENTION_CSS: Final = """
 #attention-look canvas { width: 100%; display: block; cursor: crosshair; }
 #attention-look figcaption { font-size: .8rem; font-variant-numeric: tabular-nums; }
 #attention-look .text { margin: .3rem 0 1rem; font-size: .9rem; }
-#attention-heads { max-height: 420px; overflow: auto; }
+#attention-heads .html-container { max-height: 420px; overflow: auto; }
 #attention-heads .heads { display: grid; gap: 4px; align-items: center; }
 #attention-heads .layer { font-size: .85rem; padding-right: .3rem; }
 #attention-heads .head { padding: 0; border: 2px solid transparent; line-height: 0;

@@ -83,6 +83,17 @@ def test_a_small_map_chooses_its_head(page: Page, url: str) -> None:
     expect(page.get_by_label("Heads", exact=True)).to_have_value("head 1")
 
 
+def test_many_layers_scroll_in_their_place(page: Page, url: str) -> None:
+    open_attention(page, url)
+    page.locator("#attention-heads .heads").evaluate(
+        """grid => { const row = [...grid.children];
+        for (let i = 0; i < 40; i++) grid.append(...row.map(part => part.cloneNode(true))); }"""
+    )
+    box = page.locator("#attention-heads .html-container")
+    shown, whole = box.evaluate("box => [box.clientHeight, box.scrollHeight]")
+    assert 0 < shown <= 420 < whole
+
+
 def test_a_click_shows_where_a_query_looks(page: Page, url: str) -> None:
     open_attention(page, url)
     text = page.locator("#attention-look .text")
