@@ -204,6 +204,10 @@ def test_timing_chart_colours_phases_and_draws_the_median() -> None:
     ]
     assert names == ["prefill", "token by token", "block by block", "median 20.0 ms"]
     assert not timing_chart([], []).data
+    # A phase that comes back now and then has bars no wider than a step.
+    phases = ["prefill" if step % 50 == 0 else "block" for step in range(250)]
+    prefill, blocks, _ = timing_chart([0.01] * 250, phases).data
+    assert prefill.width == blocks.width == 1
 
 
 def test_the_real_engine_fits(tmp_path: Path) -> None:
