@@ -106,10 +106,6 @@ class CapturedSteps:
         """Forgets the clip before: from now on the cache is empty."""
         self.cache.length = 0
 
-    def does(self, step: DecodeStep) -> bool:
-        """Whether a step is one of these; the prefill fills the cache for them."""
-        return step.phase != "prefill" and self.layout.sees_all(step.start, step.stop)
-
     def draw(
         self, model: BlockTransformer, ids_Rn: Tensor, step: DecodeStep, rng: torch.Generator
     ) -> Tensor:

@@ -93,7 +93,8 @@ class Sampler:
                     return
                 began = time.perf_counter()
                 new_BL = ids_BL[:, step.start : step.stop]
-                if whole is not None and whole.does(step):
+                sees_all = layout.sees_all(step.start, step.stop)
+                if whole is not None and step.phase != "prefill" and sees_all:
                     tokens = whole.draw(model, new_BL, step, self._rng)
                 else:
                     tokens = self._forward(new_BL, batch, step, cache, inputs)

@@ -22,13 +22,11 @@ from nbp_core.transformer import STEP_POSITIONS, BlockTransformer
 
 
 class WholeSteps(Protocol):
-    """Those of one generation."""
+    """Those of one generation whose new positions see all there is; the others, as the prefill,
+    fill the same cache, call by call."""
 
     cache: KVCache
     inputs: PositionInputs
-
-    def does(self, step: DecodeStep) -> bool:
-        """Whether a step is one of these; the others fill the same cache, call by call."""
 
     def draw(
         self, model: BlockTransformer, ids_Rn: Tensor, step: DecodeStep, rng: torch.Generator
@@ -49,7 +47,8 @@ def whole_steps(
         return nullcontext()
     if model.tok_emb.weight.device.type == "cuda":
         return captured_steps(model, layout, sampling, num_rows, num_samples)
-    if model.compiled_steps is None or not sampling.temperature:
+    is_long = layout.blocks.block_len > STEP_POSITIONS
+    if model.compiled_steps is None or is_long or not sampling.temperature:
         return nullcontext()
     return nullcontext(ListedSteps(model, layout, sampling, num_rows, num_samples))
 
@@ -72,13 +71,6 @@ class ListedSteps:
         self._num_samples = num_samples
         self._turned = range(0)
         self._rotations: list[Rotation | None] = []
-
-    def does(self, step: DecodeStep) -> bool:
-        """As WholeSteps."""
-        is_long = step.stop - step.start > STEP_POSITIONS
-        return (
-            step.phase != "prefill" and not is_long and self._layout.sees_all(step.start, step.stop)
-        )
 
     def draw(
         self, model: BlockTransformer, ids_Rn: Tensor, step: DecodeStep, rng: torch.Generator
