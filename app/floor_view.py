@@ -1,4 +1,4 @@
-"""A bench on the Results tab: steps against the machine's floor, memory, int8, another library."""
+"""A bench on the Results tab: steps against the floor, memory, smaller weights, another library."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def floor_section(results: Sequence[ResultFile]) -> str:
         return ""
     text = f"<h2>Steps against the machine's floor</h2>{_EXPLAINED}"
     for result in benches:
-        text += f"{_steps(result)}{_int8(result)}{_against(result)}{provenance([result])}"
+        text += f"{_steps(result)}{_losses(result)}{_against(result)}{provenance([result])}"
     return text
 
 
@@ -49,7 +49,7 @@ def _gigabytes(row: Row) -> str:
     return number(peak / 1e9 if isinstance(peak, int | float) else None)
 
 
-def _int8(result: ResultFile) -> str:
+def _losses(result: ResultFile) -> str:
     rows = [
         (
             number(row.get("model")), number(row.get("weight_format")), number(row.get("clips")),
@@ -60,7 +60,7 @@ def _int8(result: ResultFile) -> str:
     head = ("model", "weights as", "clips", "loss before, nats a token", "loss then")
     if not rows:
         return ""
-    caption = f"What int8 costs in {result.name}"
+    caption = f"What smaller weights cost in {result.name}"
     return f"<p>What smaller weights cost:</p>{table(caption, head, rows)}"
 
 

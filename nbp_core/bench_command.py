@@ -43,7 +43,7 @@ from nbp_core.config import (
 )
 from nbp_core.device import choose_device, device_name
 from nbp_core.format_loss import FormatLoss, format_loss
-from nbp_core.packed import choose_format, compute_dtype
+from nbp_core.packed import WeightFormat, choose_format, compute_dtype, formats_on
 from nbp_core.pipeline import VideoPipeline
 from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.speed_only import random_transformer
@@ -71,7 +71,7 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument("--steps", type=int, default=32, help="decode steps to time, at most")
     parser.add_argument(
         "--clips", type=Path, default=Path("assets"), metavar="FOLDER",
-        help="clips on which the loss of int8 weights is measured",
+        help="clips on which the loss of smaller weights is measured",
     )  # fmt: skip
     parser.add_argument(
         "--against", choices=("transformers",),
@@ -99,8 +99,8 @@ def _bench(args: argparse.Namespace) -> None:
     clips: list[EndToEnd] = []
     losses: list[dict[str, Any]] = []
     for source in _sources(args):
-        for int8 in (False, True) if device == "cpu" else (False,):
-            timed = _apart(_time_model, source, device, machine, shapes, args.steps, int8)
+        for held in formats_on(device):
+            timed = _apart(_time_model, source, device, machine, shapes, args.steps, held)
             steps += [
                 {**asdict(f), "ratio": f.ratio, "total_s": f.total_s, **timed.memory_and_load}
                 for f in timed.figures
@@ -108,8 +108,8 @@ def _bench(args: argparse.Namespace) -> None:
             console.print(step_table(timed))
         if isinstance(source, Path):
             clips += _apart(_time_clips, source, device, shapes)
-            if device == "cpu":
-                loss = _apart(_int8_loss, source, args.clips)
+            for held in formats_on(device)[1:]:
+                loss = _apart(_loss, source, args.clips, held)
                 if loss is not None:
                     losses.append({"model": source.name, **asdict(loss)})
                     console.print(loss_words(loss))
@@ -173,14 +173,14 @@ def _time_model(
     machine: Machine,
     shapes: list[Size3],
     max_steps: int,
-    int8: bool,
+    held: WeightFormat,
 ) -> Timed:
     began = time.perf_counter()
     if isinstance(source, Path):
-        model = BlockTransformer.for_decoding(source, device, int8)
+        model = BlockTransformer.for_decoding(source, device, held == "int8", held == "int4")
         weights = weights_sha256(source)[:8]
     else:
-        model = random_transformer(PAPER_PRESETS[source], device, choose_format(device, int8))
+        model = random_transformer(PAPER_PRESETS[source], device, held)
         weights = RANDOM_WEIGHTS
     load_s = time.perf_counter() - began
     figures = []
@@ -239,11 +239,11 @@ def _time_clip(pipeline: VideoPipeline, shape: Size3, seed: int) -> tuple[float,
     return time.perf_counter() - began, first_frame_s
 
 
-def _int8_loss(folder: Path, clips: Path) -> FormatLoss | None:
-    """What int8 costs on clips as long as the model's own; None where there are none."""
+def _loss(folder: Path, clips: Path, held: WeightFormat) -> FormatLoss | None:
+    """What a format costs on clips as long as the model's own; None where there are none."""
     pipeline = VideoPipeline.from_pretrained(folder, device="cpu")
     known = [read_context(path, max_frames=CLIP_FRAMES) for path in sorted(clips.glob("*.mp4"))]
     whole = [pipeline.tokenize(frames) for frames in known if len(frames) == CLIP_FRAMES]
     if not whole:
         return None
-    return format_loss(folder, torch.from_numpy(np.stack(whole)), "int8")
+    return format_loss(folder, torch.from_numpy(np.stack(whole)), held)

@@ -142,7 +142,8 @@ def floor_of(
 ) -> tuple[float, str]:
     """(seconds, what bounds it) of the fastest decode step this machine could make."""
     memory = step_bytes(model, num_seen) / (machine.read_gb_s * 1e9)
-    rate = machine.int8_tflop_s if model.weight_format == "int8" else machine.matmul_tflop_s
+    is_whole = model.weight_format in ("int8", "int4")
+    rate = machine.int8_tflop_s if is_whole else machine.matmul_tflop_s
     arithmetic = step_operations(model, num_new, num_seen) / (rate * 1e12)
     return (memory, "memory") if memory >= arithmetic else (arithmetic, "arithmetic")
 

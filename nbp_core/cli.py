@@ -91,7 +91,7 @@ def _generate(args: argparse.Namespace) -> None:
         raise ValueError(f"the folder of --out does not exist: {args.out.parent}")
     frames = context_of(args)
     pipeline = VideoPipeline.from_pretrained(
-        args.model, device=args.device, cosmos=args.cosmos, int8=args.int8
+        args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
     )
     run = pipeline.stream(args.action, frames, args.frames, sampling)
     with tqdm(total=None, unit="step", disable=args.json) as bar:

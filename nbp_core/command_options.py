@@ -45,8 +45,12 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument(
+    smaller = parser.add_mutually_exclusive_group()
+    smaller.add_argument(
         "--int8", action="store_true", help="large matrices in 8 bits: faster, a little less exact"
+    )
+    smaller.add_argument(
+        "--int4", action="store_true", help="in 4 bits, with matrix tiles (AMX): faster, less exact"
     )
     parser.add_argument(
         "--cosmos", type=Path, metavar="FOLDER",

@@ -46,7 +46,7 @@ def _compare(args: argparse.Namespace) -> None:
     if args.out_dir.exists() and not args.out_dir.is_dir():
         raise ValueError(f"--out-dir is not a folder: {args.out_dir}")
     pipeline = VideoPipeline.from_pretrained(
-        args.model, device=args.device, cosmos=args.cosmos, int8=args.int8
+        args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
     )
     with tqdm(unit="step", disable=args.json) as bar:
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from nbp_core.compiled import jobs
 from nbp_core.compiled.draws import draw_bytes
 from nbp_core.compiled.numbers import NUMBERS
-from nbp_core.compiled.products import arranged, product_bytes
+from nbp_core.compiled.products import arranged, sums_bytes
 from nbp_core.compiled.team import the_team
 from nbp_core.config import SamplingConfig
 
@@ -23,6 +23,13 @@ FEW_WEIGHTS = 2**24
 """What a thread reads in a millisecond or two: a second one gains little, and is left to others."""
 FEW_ROWS = 32
 """Of as few a product takes little longer than reading its weights."""
+KINDS = {
+    torch.bfloat16: jobs.PRODUCT,
+    torch.float16: jobs.PRODUCT,
+    torch.int8: jobs.PRODUCT_INT8,
+    torch.uint8: jobs.PRODUCT_INT4,
+}
+"""Of products, by what their weights are."""
 FEW_LOGITS = 2**18
 """One thread draws from as many in a tenth of a millisecond."""
 
@@ -30,8 +37,8 @@ FEW_LOGITS = 2**18
 class Product:
     """x -> x W^T + b, and GELU of it if `is_gelu_next`.
 
-    With tiles, weights are bfloat16, or int8 with a scale for each output: rows of x then become
-    int8 too, with a scale each. Without tiles they are float16.
+    With tiles, weights are bfloat16, or int8 or (as uint8) places in jobs.LEVELS with a scale for
+    each output: rows of x then become int8 too, with a scale each. Without tiles they are float16.
     """
 
     def __init__(
@@ -42,6 +49,8 @@ class Product:
         more = self.output_size - self.num_outputs
         if weight_OI.shape != (self.output_size, self.input_size):
             weight_OI = F.pad(weight_OI, (0, self.input_size - self.num_inputs, 0, more))
+        self.num_weights = weight_OI.numel()
+        """With those that fill it up."""
         self.weight = arranged(weight_OI)
         bias = torch.zeros(self.num_outputs) if bias_O is None else bias_O.float()
         self._bias_O = F.pad(bias, (0, more))
@@ -55,14 +64,19 @@ class Product:
         levels = Levels(num_rows, self.input_size)
         work = self.jobs(inputs, num_rows, levels)
         work[-1, jobs.OUTPUT] = out.data_ptr()
-        is_little = num_rows <= FEW_ROWS and self.weight.numel() < FEW_WEIGHTS
-        the_team().do(work, product_bytes(), is_little)
+        is_little = num_rows <= FEW_ROWS and self.num_weights < FEW_WEIGHTS
+        the_team().do(work, self.scratch_size, is_little)
         return out[..., : self.num_outputs].to(x.dtype)
+
+    @property
+    def scratch_size(self) -> int:
+        """Bytes of its own that each thread needs."""
+        return sums_bytes(self.input_size)
 
     def jobs(self, inputs_MI: Tensor, num_rows: int, levels: Levels) -> NDArray[np.int64]:
         """What is to be done with rows of `input_size` numbers, the last of it the product, whose
         OUTPUT is to be said. `levels` holds the rows as int8 meanwhile."""
-        job = jobs.new_job(jobs.PRODUCT if self._scale_O is None else jobs.PRODUCT_INT8)
+        job = jobs.new_job(KINDS[self.weight.dtype])
         job[jobs.NUM_PIECES] = self.output_size // jobs.PIECE
         job[jobs.INPUT] = inputs_MI.data_ptr()
         job[jobs.NUM_ROWS] = num_rows

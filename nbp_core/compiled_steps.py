@@ -20,7 +20,6 @@ from nbp_core.attention import KVCache, Rotation
 from nbp_core.compiled import jobs
 from nbp_core.compiled.attention import HEAD_WIDTHS, attention_bytes
 from nbp_core.compiled.numbers import NUMBERS
-from nbp_core.compiled.products import product_bytes
 from nbp_core.compiled.team import gather_team, is_gathered, the_team
 from nbp_core.compiled_math import FEW_ROWS, FEW_WEIGHTS, Drawing, Levels, Product
 from nbp_core.config import SamplingConfig
@@ -162,13 +161,13 @@ class Plan:
             todo += [norm_2.job(self._x_MD, self._normed_MD), *self._mlp(layer)]
         todo.append(norm_f.job(self._x_MD, self.out_MD))
         num_weights = matrix_weights(nn.ModuleList(layers))
-        self._scratch_size = product_bytes()
+        self._scratch_size = max(first.scratch_size, last.scratch_size)
         if num_samples:
             logits_MO = torch.zeros(self._num_rows, head.output_size, dtype=NUMBERS)
             is_guided = batch > num_samples
             self._drawing = Drawing(logits_MO[:, : head.num_outputs], is_guided)
             todo += [self._product(head, self.out_MD, logits_MO), self._drawing.jobs]
-            num_weights += head.weight.numel()
+            num_weights += head.num_weights
             self._scratch_size = max(self._scratch_size, self._drawing.scratch_size)
         self._jobs = np.concatenate(todo)
         self._is_little = num_weights < FEW_WEIGHTS and self._num_rows <= FEW_ROWS

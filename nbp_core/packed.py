@@ -13,18 +13,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nbp_core.compiled.jobs import LEVELS
 from nbp_core.device import has_fast_bfloat16, has_vectors
 
-WeightFormat = Literal["float32", "float16", "bfloat16", "int8"]
+WeightFormat = Literal["float32", "float16", "bfloat16", "int8", "int4"]
 
 STORED: Final[dict[WeightFormat, torch.dtype]] = {
     "float32": torch.float32,
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
     "int8": torch.float16,
+    "int4": torch.float16,
 }
 """The type to load weights in before they are packed; embedding tables stay in it."""
 CPU = torch.device("cpu")
@@ -32,38 +36,59 @@ MIN_WEIGHTS = 2**18
 """A smaller matrix lies in the cache and is multiplied sooner than a packed one is called."""
 PACKED_ROWS = 16
 """Rows that a layout is chosen for, where it depends on them: a row block's."""
+SHARES: Final = (0.6, 0.7, 0.8, 0.9, 1.0)
+"""Of an output's largest weight, tried as the largest level of four bits: of many weights, to cut
+off a few costs less than coarser levels for all."""
+TRIED_WEIGHTS = 128
+"""Of an output, on which shares are tried."""
 
 
-def choose_format(device: str, int8: bool = False) -> WeightFormat:
-    """How a model's weights are held on a device. Raises ValueError for int8 where there is none.
+def formats_on(device: str) -> tuple[WeightFormat, ...]:
+    """The formats a device has; the first is that of weights nobody asked to be smaller.
 
     bfloat16 where the hardware multiplies it; else float16, which is computed with in float32 and
-    loses nothing of weights stored so; float32 on processors without AVX2.
+    loses nothing of weights stored so; float32 on processors without AVX2. int8 on x86 processors,
+    int4 on those with matrix tiles.
     """
+    is_fast = has_fast_bfloat16(torch.device(device))
     is_packable = device == "cpu" and has_vectors()
-    if int8:
-        if not is_packable:
-            raise ValueError("int8 weights are for x86 processors: leave them out on this device")
-        return "int8"
-    if has_fast_bfloat16(torch.device(device)):
-        return "bfloat16"
-    return "float16" if is_packable else "float32"
+    usual: WeightFormat = "bfloat16" if is_fast else "float16" if is_packable else "float32"
+    if not is_packable:
+        return (usual,)
+    return (usual, "int8", "int4") if is_fast else (usual, "int8")
+
+
+def choose_format(device: str, int8: bool = False, int4: bool = False) -> WeightFormat:
+    """How a model's weights are held on a device: as `formats_on` has it, if neither is asked for.
+    Raises ValueError for what it does not have, and for both."""
+    if int8 and int4:
+        raise ValueError("weights are either int8 or int4: leave one of them out")
+    found = formats_on(device)
+    if int8 and "int8" not in found:
+        raise ValueError("int8 weights are for x86 processors: leave them out on this device")
+    if int4 and "int4" not in found:
+        raise ValueError(
+            "int4 weights are for processors with matrix tiles (AMX): leave them out on this device"
+        )
+    return "int8" if int8 else "int4" if int4 else found[0]
 
 
 def compute_dtype(weights: WeightFormat) -> torch.dtype:
     """The type of activations and of the cache."""
-    is_half = weights == "bfloat16" or (weights == "int8" and has_fast_bfloat16(CPU))
+    is_half = weights == "bfloat16" or (weights in ("int8", "int4") and has_fast_bfloat16(CPU))
     return torch.bfloat16 if is_half else torch.float32
 
 
 class PackedLinear(nn.Module):
     """x -> x W^T + b with packed weights; what is packed is no parameter and cannot be saved."""
 
-    def __init__(self, multiply: Callable[[Tensor], Tensor], num_weights: int, item: int) -> None:
+    def __init__(
+        self, multiply: Callable[[Tensor], Tensor], num_weights: int, num_bytes: int
+    ) -> None:
         super().__init__()
         self._multiply = multiply
         self.num_weights = num_weights
-        self.num_bytes = num_weights * item
+        self.num_bytes = num_bytes
         """Of the matrix alone: its biases and scales are a thousandth of it."""
 
     def forward(self, x_MI: Tensor) -> Tensor:
@@ -80,7 +105,7 @@ class CompiledLinear(PackedLinear):
         from nbp_core.compiled_math import Product
 
         product = Product(weight_OI, bias_O, scale_O)
-        super().__init__(product, weight_OI.numel(), weight_OI.element_size())
+        super().__init__(product, weight_OI.numel(), product.weight.nbytes)
         self.product = product
 
 
@@ -106,8 +131,11 @@ def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat)
     if weights == "int8" and has_fast_bfloat16(CPU):
         rounded_OI, scale_O = _rounded(weight_OI)
         return CompiledLinear(rounded_OI, bias_O, scale_O)
+    if weights == "int4" and has_fast_bfloat16(CPU):
+        places_OI, scale_O = _levelled(weight_OI)
+        return CompiledLinear(places_OI, bias_O, scale_O)
     if weights == "int8" and weight_OI.numel() >= MIN_WEIGHTS:
-        return PackedLinear(_pack_int8(weight_OI, bias_O), weight_OI.numel(), 1)
+        return PackedLinear(_pack_int8(weight_OI, bias_O), weight_OI.numel(), weight_OI.numel())
     return _plain(weight_OI, bias_O, compute_dtype(weights))
 
 
@@ -148,6 +176,29 @@ def _rounded(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
     weight = weight_OI.float()
     scale_O = weight.abs().amax(1).clamp_min(1e-8) / 127
     return (weight / scale_O[:, None]).round_().to(torch.int8), scale_O
+
+
+def _levelled(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights as places (uint8) of the nearest of LEVELS, and a scale for each output: the one of a
+    few that loses least."""
+    weight, levels = weight_OI.float(), np.array(LEVELS, np.float32)
+    nearest = np.abs(np.arange(-127, 128)[:, None] - levels).argmin(1).astype(np.uint8)
+
+    def places(scaled: Tensor) -> NDArray[np.uint8]:
+        # A table of whole numbers takes a quarter of the time of comparing with sixteen levels.
+        whole = (scaled.round().clamp_(-127, 127) + 127).byte()
+        found: NDArray[np.uint8] = nearest[whole.numpy()]
+        return found
+
+    tried = weight[:, :: -(-weight.shape[1] // TRIED_WEIGHTS)]
+    largest_O1 = weight.abs().amax(1, keepdim=True).clamp_min(1e-8) / LEVELS[-1]
+    losses = []
+    for share in SHARES:
+        scaled = tried / (share * largest_O1)
+        lost = torch.from_numpy(levels[places(scaled)]) - scaled
+        losses.append(share**2 * lost.square().sum(1))
+    scale_O = largest_O1[:, 0] * torch.tensor(SHARES)[torch.stack(losses).argmin(0)]
+    return torch.from_numpy(places(weight / scale_O[:, None])), scale_O
 
 
 def _pack_int8(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor], Tensor]:

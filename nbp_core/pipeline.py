@@ -83,19 +83,20 @@ class VideoPipeline:
         device: str = "auto",
         cosmos: Path | None = None,
         int8: bool = False,
+        int4: bool = False,
     ) -> Self:
         """Loads a transformer's folder and the tokenizer it names.
 
         device: "cpu", "cuda" or "auto". cosmos: folder of the Cosmos tokenizer, whose files run
-        code when loaded, for a model trained on it. int8: the transformer's large matrices in 8
-        bits, faster and a little less exact. Raises CheckpointError (a ValueError) saying what is
+        code when loaded, for a model trained on it. int8, int4: the transformer's large matrices in
+        8 or 4 bits, faster and less exact. Raises CheckpointError (a ValueError) saying what is
         missing, corrupt or does not belong together.
         """
         folder = Path(folder)
         load_config(folder, TransformerConfig)
         tokenizer_folder, fingerprint = find_tokenizer(folder, cosmos)
         chosen = choose_device(device)
-        transformer = BlockTransformer.for_decoding(folder, chosen, int8)
+        transformer = BlockTransformer.for_decoding(folder, chosen, int8, int4)
         tokenizer: Tokenizer
         if tokenizer_folder == cosmos:
             tokenizer = CosmosTokenizer.from_folder(tokenizer_folder, device=chosen)

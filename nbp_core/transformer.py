@@ -97,12 +97,11 @@ class BlockTransformer(nn.Module):
         return load_model(Path(folder), TransformerConfig, cls, device=device, dtype=dtype)
 
     @classmethod
-    def for_decoding(cls, folder: str | Path, device: str = "cpu", int8: bool = False) -> Self:
-        """Loads a model folder and packs it in the format that suits the device.
-
-        Raises CheckpointError as from_pretrained does, ValueError for int8 where there is none.
-        """
-        weights = choose_format(device, int8)
+    def for_decoding(
+        cls, folder: str | Path, device: str = "cpu", int8: bool = False, int4: bool = False
+    ) -> Self:
+        """Loads a model folder, packed as choose_format has it. Raises what that and loading do."""
+        weights = choose_format(device, int8, int4)
         return cls.from_pretrained(folder, device, STORED[weights]).pack(weights)
 
     @torch.no_grad()

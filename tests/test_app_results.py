@@ -199,7 +199,7 @@ def test_whole_clips_stand_beside_the_papers_blocks(tmp_path: Path) -> None:
     assert '<td class="paper">17.1</td>' in text
 
 
-def test_a_bench_shows_floor_memory_int8_and_another_library(tmp_path: Path) -> None:
+def test_a_bench_shows_floor_memory_smaller_weights_and_another_library(tmp_path: Path) -> None:
     measured = {"weight_format": "float16", "floor_ms": 40.0, "ratio": 2.0, "peak_bytes": 3.4e9}
     bench = BENCH | {
         "rows": [row | measured for row in BENCH["rows"]],

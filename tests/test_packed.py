@@ -12,6 +12,7 @@ from nbp_core.packed import (
     WeightFormat,
     choose_format,
     compute_dtype,
+    formats_on,
     held_bytes,
     matrix_weights,
     pack_linear,
@@ -24,7 +25,9 @@ FORMATS: list[tuple[WeightFormat, float]] = [
     ("float16", 1e-3),
     ("bfloat16", 1e-2),
     ("int8", 2e-2),
+    ("int4", 2e-1),
 ]
+SMALLER = [held for held in ("int8", "int4") if held in formats_on("cpu")]
 needs_packing = pytest.mark.skipif(
     choose_format("cpu") == "float32", reason="PyTorch packs nothing for this processor"
 )
@@ -40,7 +43,7 @@ def test_a_packed_product_is_the_plain_one(
     torch.manual_seed(0)
     linear = nn.Linear(512, 600, bias=bias)
     packed = pack_linear(linear.weight.data, linear.bias.data if bias else None, weights)
-    is_packed = weights in ("int8", "bfloat16" if has_tiles() else "float16")
+    is_packed = weights in (*SMALLER, "bfloat16" if has_tiles() else "float16")
     assert isinstance(packed, PackedLinear) == is_packed
     # Rows of very different size: each must keep its own precision.
     x = torch.randn(1, rows, 512) * torch.logspace(-2, 2, rows)[:, None]
@@ -72,12 +75,13 @@ def test_bfloat16_is_for_hardware_that_multiplies_it(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr("nbp_core.packed.has_fast_bfloat16", lambda device, it=has_it: it)
         assert (choose_format("cpu") == "bfloat16") == has_it
         assert (compute_dtype("int8") == torch.bfloat16) == has_it
+        assert ("int4" in formats_on("cpu")) <= has_it
 
 
-@needs_packing
-def test_an_int8_row_does_not_depend_on_the_others() -> None:
+@pytest.mark.parametrize("weights", SMALLER)
+def test_a_row_does_not_depend_on_the_others(weights: WeightFormat) -> None:
     linear = nn.Linear(512, 600)
-    packed = pack_linear(linear.weight.data, linear.bias.data, "int8")
+    packed = pack_linear(linear.weight.data, linear.bias.data, weights)
     x = torch.randn(16, 512)
     others = torch.cat([x[:1], 1000 * x[1:]])
     torch.testing.assert_close(packed(others)[0], packed(x)[0], rtol=1e-6, atol=1e-6)
@@ -91,7 +95,7 @@ def test_weights_stored_in_float16_lose_nothing() -> None:
         torch.testing.assert_close(packed(x), x @ stored.float().T, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("weights", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("weights", ["float32", "float16", "bfloat16", "int8", "int4"])
 @pytest.mark.parametrize("kind", ["plain", "hybrid", "elastic"])
 def test_a_packed_model_has_the_logits_of_the_plain_one(
     kind: str, weights: WeightFormat, monkeypatch: pytest.MonkeyPatch
@@ -109,7 +113,7 @@ def test_a_packed_model_has_the_logits_of_the_plain_one(
     got = model(ids)
     assert matrix_weights(model.layers) == num_weights
     assert got.shape == expected.shape
-    tolerance = {"float32": 1e-5, "float16": 2e-2, "bfloat16": 0.2, "int8": 0.2}[weights]
+    tolerance = {"float32": 1e-5, "float16": 2e-2, "int4": 0.4}.get(weights, 0.2)
     assert ((got.float() - expected).std() / expected.std()) < tolerance
     video = model.video_logits(model.features(ids, layout))
     assert torch.equal(got[..., config.first_video_id :], video)
@@ -120,34 +124,46 @@ def test_packing_halves_the_bytes() -> None:
     if choose_format("cpu") == "float32":
         pytest.skip("PyTorch packs nothing for this processor")
     assert held_bytes(pack_linear(weight, None, choose_format("cpu"))) == weight.nbytes // 2
-    assert held_bytes(pack_linear(weight, None, "int8")) == weight.nbytes // 4
+    for held in SMALLER:
+        bits = int(held.removeprefix("int"))
+        assert held_bytes(pack_linear(weight, None, held)) == weight.numel() * bits // 8
 
 
-@needs_packing
-def test_int8_is_chosen_by_name_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("weights", SMALLER)
+def test_smaller_weights_are_chosen_by_name_and_told(
+    weights: WeightFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("nbp_core.packed.MIN_WEIGHTS", 0)
     folder = save_pipeline(tmp_path)
-    pipeline = VideoPipeline.from_pretrained(folder, "cpu", int8=True)
+    pipeline = VideoPipeline.from_pretrained(
+        folder, "cpu", int8=weights == "int8", int4=weights == "int4"
+    )
     sampling = SamplingConfig(block_shape=(1, 1, 16))
     first, again = (pipeline.generate("pan-left", sampling=sampling) for _ in range(2))
-    assert first.manifest["weight_format"] == "int8"
+    assert first.manifest["weight_format"] == weights
     assert (first.tokens_thw == again.tokens_thw).all()
     usual = VideoPipeline.from_pretrained(folder, "cpu")
     assert usual.transformer.weight_format == choose_format("cpu")
     assert usual.num_parameters == pipeline.num_parameters
 
 
-def test_int8_where_there_is_none_is_one_sentence() -> None:
+def test_smaller_weights_where_there_are_none_are_one_sentence() -> None:
     with pytest.raises(ValueError, match="int8 weights are for x86 processors"):
         choose_format("cuda", int8=True)
+    with pytest.raises(ValueError, match="int4 weights are for processors with matrix tiles"):
+        choose_format("cuda", int4=True)
+    with pytest.raises(ValueError, match="either int8 or int4"):
+        choose_format("cpu", int8=True, int4=True)
 
 
-@needs_packing
-def test_the_loss_of_a_format_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("weights", SMALLER)
+def test_the_loss_of_a_format_is_measured(
+    weights: WeightFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("nbp_core.packed.MIN_WEIGHTS", 0)
     folder = save_pipeline(tmp_path)
     config = BlockTransformer.from_pretrained(folder).config
-    found = format_loss(folder, torch.randint(0, CODES, (1, *config.grid)), "int8")
+    found = format_loss(folder, torch.randint(0, CODES, (1, *config.grid)), weights)
     assert 0 < found.logit_error < 0.3
     assert found.loss == pytest.approx(found.plain_loss, abs=0.3)
     assert found.same_best > 0.5

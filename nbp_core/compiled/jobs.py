@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-PRODUCT, PRODUCT_INT8, QUANTIZE, LAYER_NORM, RMS_NORM, GATE, ATTENTION, GUIDE, DRAW = range(9)
+PRODUCT, PRODUCT_INT8, PRODUCT_INT4, QUANTIZE, LAYER_NORM, RMS_NORM, GATE = range(7)
+ATTENTION, GUIDE, DRAW = range(7, 10)
 """Kinds of work."""
 KIND, NUM_PIECES, INPUT, OUTPUT, NUM_ROWS = range(5)
 """Places in a job. After them those of products and of work on single rows, of attention:"""
@@ -34,6 +35,9 @@ ROWS: Final = 16
 """Rows that are worked on at once."""
 PIECE: Final = 64
 """Outputs of a piece of a product."""
+LEVELS: Final = (-127, -96, -75, -58, -44, -31, -18, -6, 6, 18, 31, 44, 58, 75, 96, 127)
+"""What four bits of a weight stand for, as int8: Lloyd's and Max's levels, which lose least of
+numbers that are spread normally."""
 LINE: Final = 64
 """Bytes of a line of the cache."""
 COMPILED: Final[dict[str, Any]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from numba import njit
 from torch import Tensor
 
-from nbp_core.compiled.jobs import COMPILED, INPUT, PIECE, ROW_SIZE, WEIGHT
+from nbp_core.compiled.jobs import COMPILED, INPUT, PIECE, ROW_SIZE, ROWS, WEIGHT
 from nbp_core.compiled.lanes import AT_ONCE, COLUMNS, sum_row, sum_rows
 
 
@@ -17,6 +17,11 @@ def arranged(weight_OI: Tensor) -> Tensor:
     num_outputs, num_inputs = weight_OI.shape
     groups = weight_OI.view(num_outputs // COLUMNS, COLUMNS, num_inputs)
     return groups.transpose(1, 2).contiguous()
+
+
+def sums_bytes(row_size: int) -> int:
+    """Memory that a thread needs of its own, for rows of any size."""
+    return 4 * ROWS * PIECE
 
 
 @njit(**COMPILED)

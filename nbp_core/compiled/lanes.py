@@ -14,6 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from nbp_core.compiled.jobs import LEVELS, LINE
 from nbp_core.compiled.numbers import LEAST, LN_2_HIGH, LN_2_LOW, LOG2_E, SERIES
 
 LANES: Final = 16
@@ -22,6 +23,7 @@ AT_ONCE, COLUMNS = (8, 32) if torch.backends.cpu.get_cpu_capability() == "AVX512
 WORD, LONG = ir.IntType(32), ir.IntType(64)
 HALVES, WORDS = ir.VectorType(ir.IntType(16), LANES), ir.VectorType(WORD, LANES)
 FLOATS = ir.VectorType(ir.FloatType(), LANES)
+_LINE, _PAIRS = ir.VectorType(ir.IntType(8), LINE), ir.VectorType(ir.IntType(16), LINE // 2)
 _HALF_FLOATS = ir.VectorType(ir.HalfType(), LANES)
 ROW: Final = 4 * LANES
 """Bytes of sixteen numbers."""
@@ -160,6 +162,28 @@ def round_lanes(context: Any, numbers: Any, target: Any) -> Any:
         lanes.put(lanes.trunc(lanes.half(lanes.get(numbers)), HALVES), target)
 
     return operation(write, types.int64, types.int64)
+
+
+@intrinsic
+def unpack(context: Any, packed: Any, count: Any, target: Any) -> Any:
+    """`count` lines of nibbles -> twice as many of int8, by `LEVELS`: of each line first what its
+    bytes have in their lower halves."""
+
+    def write(lanes: Lanes, packed: Any, count: Any, target: Any) -> None:
+        levels = ir.Constant(_LINE, [level & 0xFF for level in LEVELS] * (LINE // len(LEVELS)))
+        lower, four = ir.Constant(_LINE, [0x0F] * LINE), ir.Constant(_PAIRS, [4] * (LINE // 2))
+        kind = ir.FunctionType(_LINE, [_LINE, _LINE])
+        name = "llvm.x86.avx512.pshuf.b.512"
+        look_up = cgutils.get_or_insert_function(lanes.module, kind, name)
+        with cgutils.for_range(lanes.builder, count) as loop:
+            at = lanes.mul(loop.index, LONG(LINE))
+            both = lanes.get(lanes.add(packed, at), _LINE)
+            shifted = lanes.bitcast(lanes.lshr(lanes.bitcast(both, _PAIRS), four), _LINE)
+            into = lanes.add(target, lanes.add(at, at))
+            for offset, half in ((0, both), (LINE, shifted)):
+                lanes.put(lanes.call(look_up, [levels, lanes.and_(half, lower)]), into, offset)
+
+    return operation(write, types.int64, types.int64, types.int64)
 
 
 def _sums_of(num_rows: int, num_columns: int, is_half: bool) -> Any:

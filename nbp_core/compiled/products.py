@@ -20,7 +20,7 @@ from nbp_core.compiled.jobs import (
     NUM_ROWS,
     OUTPUT,
     PIECE,
-    PRODUCT_INT8,
+    PRODUCT,
     ROWS,
     SCALE,
     THEN,
@@ -30,16 +30,11 @@ from nbp_core.compiled.numbers import NUMBER_BYTES, gelu
 from nbp_core.device import has_tiles
 
 if has_tiles():
-    from nbp_core.compiled.tile_products import arranged, sum_up
+    from nbp_core.compiled.tile_products import arranged, sum_up, sums_bytes
 else:
-    from nbp_core.compiled.lane_products import arranged, sum_up
+    from nbp_core.compiled.lane_products import arranged, sum_up, sums_bytes
 
-__all__ = ["arranged", "multiply", "product_bytes"]
-
-
-def product_bytes() -> int:
-    """Memory that a thread needs of its own for any product."""
-    return 4 * ROWS * PIECE
+__all__ = ["arranged", "multiply", "sums_bytes"]
 
 
 @njit(**COMPILED)
@@ -60,7 +55,7 @@ def _shift(job, scratch, first, rows, piece):
     bias, scales = job[BIAS] + 4 * PIECE * piece, job[SCALE] + 4 * PIECE * piece
     for row in range(rows):
         sums = scratch + 4 * PIECE * row
-        if job[KIND] == PRODUCT_INT8:
+        if job[KIND] != PRODUCT:
             of_row = carray(pointer(job[INPUT_SCALE] + 4 * (first + row)), 1, float32)[0]
             for place in range(0, 4 * PIECE, LINE):
                 scale_lanes(sums + place, scales + place, of_row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import torch
 from numba import njit
 from torch import Tensor
 
@@ -19,11 +20,18 @@ WHOLE: Final = tile_config([ROWS] * 8)
 
 def tile_order(weight_OI: Tensor) -> Tensor:
     """A matrix as products read it: tiles of 16 outputs and 64 bytes of inputs, those of the same
-    outputs one after the other, and in a tile 4 bytes of inputs of each output side by side."""
+    outputs one after the other, and in a tile 4 bytes of inputs of each output side by side.
+
+    uint8 are places in `jobs.LEVELS`, of which two share a byte: those of a tile's rows by twos.
+    """
     inputs = 4 // weight_OI.element_size()
     num_outputs, num_inputs = weight_OI.shape
     tiles = weight_OI.view(num_outputs // ROWS, ROWS, num_inputs // (16 * inputs), 16, inputs)
-    return tiles.permute(0, 2, 3, 1, 4).contiguous()
+    ordered = tiles.permute(0, 2, 3, 1, 4).contiguous()
+    if weight_OI.dtype != torch.uint8:
+        return ordered
+    lower, upper = ordered.view(-1, 2, LINE).unbind(1)
+    return lower | upper << 4
 
 
 @njit(**COMPILED)
