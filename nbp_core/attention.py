@@ -89,16 +89,19 @@ class Mask:
 
     mask_LM: Tensor
     spans: list[tuple[int, int, int]] = field(default_factory=list)
+    reach_L: Tensor | None = None
+    """How many keys each query sees, if it is the first ones and no fewer than the query before."""
 
     @classmethod
     def of(cls, mask_LM: Tensor) -> Mask:
         reach_L = (mask_LM * torch.arange(1, mask_LM.shape[1] + 1, device=mask_LM.device)).amax(1)
+        is_first = (mask_LM.sum(1) == reach_L).all() and (reach_L.diff() >= 0).all()
         starts = range(0, mask_LM.shape[0], QUERY_CHUNK)
         spans = [
             (a, min(a + QUERY_CHUNK, mask_LM.shape[0]), int(reach_L[a : a + QUERY_CHUNK].max()))
             for a in starts
         ]
-        return cls(mask_LM, spans)
+        return cls(mask_LM, spans, reach_L if is_first else None)
 
 
 def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Mask | None) -> Tensor:

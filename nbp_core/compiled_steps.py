@@ -36,7 +36,7 @@ def fits(width: int, num_heads: int) -> bool:
 
 
 class CompiledSteps:
-    """Runs the layers of a model for a few new positions that see all there is."""
+    """Runs the layers of a model for new positions that see all there is, or all up to a place."""
 
     def __init__(self, layers: Sequence[Layer], norm_f: nn.Module, head: CompiledLinear) -> None:
         self._layers = layers
@@ -57,13 +57,17 @@ class CompiledSteps:
         the_team()
 
     def __call__(
-        self, x_BLD: Tensor, cache: KVCache, rotations: Sequence[Rotation | None]
+        self,
+        x_BLD: Tensor,
+        cache: KVCache,
+        rotations: Sequence[Rotation | None],
+        reach_L: Tensor | None = None,
     ) -> Tensor:
         """Embeddings -> final hidden states (B, L, D). Keys and values are appended to the cache,
-        whose length stays as it is. `rotations` are the layers'."""
+        whose length stays as it is. `rotations` are the layers'; `reach_L` is Mask's."""
         with self._turn:
             plan = self._plan(x_BLD)
-            plan.run(x_BLD, cache, rotations)
+            plan.run(x_BLD, cache, rotations, reach_L=reach_L)
             return plan.out_MD.view(x_BLD.shape).clone()
 
     def draw(
@@ -226,8 +230,10 @@ class Plan:
         cache: KVCache,
         rotations: Sequence[Rotation | None],
         first: int = 0,
+        reach_L: Tensor | None = None,
     ) -> None:
         """As CompiledSteps, hidden states to `out_MD`; not by two threads at once."""
+        self._jobs[self._attending, jobs.REACH] = 0 if reach_L is None else reach_L.data_ptr()
         self._x_MD.copy_(x_BLD.flatten(0, 1))
         if rotations is not self._rotations:
             self._tell_rotations(rotations)

@@ -44,9 +44,6 @@ from nbp_core.sequences import SequenceLayout, sequence_layout
 if TYPE_CHECKING:
     from nbp_core.compiled_steps import CompiledSteps
 
-STEP_POSITIONS = 256
-"""New positions up to which a compiled step is faster than PyTorch's calls."""
-
 
 class BlockTransformer(nn.Module):
     """Decoder-only transformer whose mask, not whose code, knows about blocks."""
@@ -205,9 +202,10 @@ class BlockTransformer(nn.Module):
         as it is. condition_B is what an aimed model's sequences are conditioned on."""
         x = self.embed(ids_BL, here.added_LD)
         at = self.by_layer(here, condition_B)
-        is_step = mask is None and record is None and x.shape[1] <= STEP_POSITIONS
-        if is_step and cache is not None and self.compiled_steps is not None:
-            return self.compiled_steps(x, cache, [told.rotation for told in at])
+        reach_L = None if mask is None else mask.reach_L
+        is_ahead = (mask is None or reach_L is not None) and record is None
+        if is_ahead and cache is not None and self.compiled_steps is not None:
+            return self.compiled_steps(x, cache, [told.rotation for told in at], reach_L)
         for i, (layer, told) in enumerate(zip(self.layers, at, strict=True)):
             x = layer(x, mask, told, condition_B, cache, i, record)
         return cast(Tensor, self.norm_f(x))

@@ -18,7 +18,10 @@ from nbp_core.config import SamplingConfig
 from nbp_core.device import one_thread
 from nbp_core.positions import PositionInputs
 from nbp_core.sequences import DecodeStep, SequenceLayout
-from nbp_core.transformer import STEP_POSITIONS, BlockTransformer
+from nbp_core.transformer import BlockTransformer
+
+TURNED_AT_ONCE = 256
+"""Positions; for those of a single step, calls take longer than work."""
 
 
 class WholeSteps(Protocol):
@@ -47,8 +50,7 @@ def whole_steps(
         return nullcontext()
     if model.tok_emb.weight.device.type == "cuda":
         return captured_steps(model, layout, sampling, num_rows, num_samples)
-    is_long = layout.blocks.block_len > STEP_POSITIONS
-    if model.compiled_steps is None or is_long or not sampling.temperature:
+    if model.compiled_steps is None or not sampling.temperature:
         return nullcontext()
     return nullcontext(ListedSteps(model, layout, sampling, num_rows, num_samples))
 
@@ -78,7 +80,7 @@ class ListedSteps:
         """As WholeSteps."""
         assert model.compiled_steps is not None
         if step.start not in self._turned or step.stop - 1 not in self._turned:
-            self._turn(model, step.start)
+            self._turn(model, step)
         x_RnD = model.embed(ids_Rn, self.inputs.added_LD[step.start : step.stop])
         first = step.start - self._turned.start
         tokens_Rn = model.compiled_steps.draw(
@@ -87,11 +89,11 @@ class ListedSteps:
         self.cache.length = step.stop
         return tokens_Rn
 
-    def _turn(self, model: BlockTransformer, start: int) -> None:
-        """Works out how positions from `start` on are turned: many steps' at once, since for a
-        single one calls take longer than work."""
-        self._turned = range(start, min(start + STEP_POSITIONS, self._layout.length))
-        here = self.inputs.at(slice(start, self._turned.stop))
+    def _turn(self, model: BlockTransformer, step: DecodeStep) -> None:
+        """Works out how the positions of a step and of some after it are turned."""
+        ahead = min(step.start + TURNED_AT_ONCE, self._layout.length)
+        self._turned = range(step.start, max(step.stop, ahead))
+        here = self.inputs.at(slice(step.start, self._turned.stop))
         with one_thread(is_wanted=True):
             told = model.by_layer(here, self.cache.condition_B)
         self._rotations = [inputs.rotation for inputs in told]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from numba import carray, njit
+from numba import carray, int64, njit
 
 from nbp_core.compiled.instructions import pointer
 from nbp_core.compiled.jobs import (
@@ -23,6 +23,7 @@ from nbp_core.compiled.jobs import (
     NUM_PAST,
     NUM_ROWS,
     OUTPUT,
+    REACH,
     ROWS,
     SINE,
     TURN_OF_BATCH,
@@ -50,7 +51,8 @@ def attention_bytes(num_keys: int) -> int:
 
 @njit(**COMPILED)
 def attend_head(job, scratch, task):
-    """All new positions of one head of one sequence: softmax(q k^T / sqrt(E)) v over all L keys.
+    """All new positions of one head of one sequence: softmax(q k^T / sqrt(E)) v over all L keys, or
+    as many as each may see.
 
     Queries, keys and values of a position lie one after the other.
     """
@@ -70,7 +72,11 @@ def attend_head(job, scratch, task):
             _turn(job, query + 3 * of_row * place, turned, of_turn + NUMBER_BYTES * width * place)
         out = job[OUTPUT] + (batch * num_rows + first) * of_row + NUMBER_BYTES * head * width
         key, value, room = job[KEY] + of_head, job[VALUE] + of_head, scratch + QUERIES_BYTES
-        attend(scratch, rows, key, value, num_keys, width, room, out, of_row)
+        num_seen, reach = num_keys, job[REACH]
+        if reach:
+            reach += 8 * first
+            num_seen = carray(pointer(reach), rows, int64)[rows - 1]
+        attend(scratch, rows, key, value, num_seen, reach, width, room, out, of_row)
 
 
 @njit(**COMPILED)

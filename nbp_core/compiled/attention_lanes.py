@@ -9,10 +9,12 @@ from itertools import chain
 from typing import Any, Final
 
 from llvmlite import ir
-from numba import types
+from numba import carray, float32, int64, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from nbp_core.compiled.instructions import pointer
+from nbp_core.compiled.jobs import COMPILED
 from nbp_core.compiled.lanes import (
     FLOATS,
     HALVES,
@@ -30,6 +32,19 @@ _PAIR_OF_HALVES = ir.VectorType(ir.IntType(16), 2 * LANES)
 SPREAD: Final = [8 * (i // 4) + i % 4 + half for half in (0, 4) for i in range(LANES)]
 """Which of 32 numbers two vectors hold once rows of halves were woven into each other: that is
 cheapest if it stays within sixteen bytes."""
+
+
+@njit(**COMPILED)
+def hide(scores, rows, num_keys, reach):
+    """Leaves out keys, which are rows of scores, that queries do not see: `reach` is the address of
+    how many each sees, or 0."""
+    if reach:
+        reaches = carray(pointer(reach), rows, int64)
+        for key in range(reaches[0], num_keys):
+            of_key = carray(pointer(scores + ROW * key), LANES, float32)
+            for row in range(rows):
+                if key >= reaches[row]:
+                    of_key[row] = float32(-1e30)
 
 
 @intrinsic

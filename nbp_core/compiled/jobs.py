@@ -22,8 +22,9 @@ ROW_SIZE, WEIGHT, BIAS, INPUT_SCALE, SCALE, NUM_OUTPUTS, THEN = range(5, 12)
 OUTPUT_SIZE: Final = NUM_OUTPUTS
 """and this is those from one row of outputs to the next;"""
 NUM_HEADS, HEAD_WIDTH, NUM_PAST, KEY, VALUE, KEY_OF_BATCH, KEY_OF_HEAD = range(5, 12)
-COSINE, SINE, TURN_OF_KEYS, TURN_OF_BATCH, TURN_OF_HEAD = range(12, 17)
-"""COSINE is 0 where nothing is turned;"""
+COSINE, SINE, TURN_OF_KEYS, TURN_OF_BATCH, TURN_OF_HEAD, REACH = range(12, 18)
+"""COSINE is 0 where nothing is turned, REACH where new positions see all there is; else it says how
+many keys each of them sees, none fewer than the one before it;"""
 INPUT_STEP, SEEDS, SETTINGS, TOP_K = range(6, 10)
 """of guidance and drawing, where ROW_SIZE is the tokens there are and SETTINGS 1 / temperature,
 top-p and the strength of guidance."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from numba import carray, float32, njit
 
-from nbp_core.compiled.attention_lanes import find_largest, weigh
+from nbp_core.compiled.attention_lanes import find_largest, hide, weigh
 from nbp_core.compiled.instructions import pointer
 from nbp_core.compiled.jobs import COMPILED, LINE, ROWS
 from nbp_core.compiled.lanes import (
@@ -37,11 +37,12 @@ def attend_bytes(num_keys: int) -> int:
 
 
 @njit(**COMPILED)
-def attend(queries, rows, key, value, num_keys, width, scratch, out, step):
-    """Some rows of float32: softmax(q k^T / sqrt(E)) v over the first L keys, to rows that are
-    `step` bytes apart."""
+def attend(queries, rows, key, value, num_keys, reach, width, scratch, out, step):
+    """Some rows of float32: softmax(q k^T / sqrt(E)) v over the first L keys, or those within a
+    row's reach, to rows that are `step` bytes apart."""
     _arrange_queries(queries, rows, width, scratch)
     _score(key, num_keys, width, scratch)
+    hide(scratch + SCORES, rows, num_keys, reach)
     find_largest(scratch + SCORES, num_keys, scratch)
     weigh(scratch + SCORES, num_keys, scratch, float32(1.0 / math.sqrt(width)), scratch + SUMS)
     _gather(value, rows, num_keys, width, scratch)

@@ -12,6 +12,7 @@ from numba import carray, float32, int32, njit, uint16
 from nbp_core.compiled.attention_lanes import (
     find_largest,
     gather_halves,
+    hide,
     interleave,
     weigh_eight,
 )
@@ -56,12 +57,13 @@ def _scores_at(num_keys):
 
 
 @njit(**COMPILED)
-def attend(queries, rows, key, value, num_keys, width, scratch, out, step):
-    """Some rows of bfloat16: softmax(q k^T / sqrt(E)) v over the first L keys, to rows that are
-    `step` bytes apart."""
+def attend(queries, rows, key, value, num_keys, reach, width, scratch, out, step):
+    """Some rows of bfloat16: softmax(q k^T / sqrt(E)) v over the first L keys, or those within a
+    row's reach, to rows that are `step` bytes apart."""
     configure(WHOLE.ctypes.data)
     _arrange_queries(queries, rows, width, scratch)
     _score(key, num_keys, width, scratch)
+    hide(scratch + _scores_at(num_keys), rows, num_keys, reach)
     _weigh(value, num_keys, width, scratch)
     for start in range(0, width, PIECE):
         _gather(value, num_keys, width, start, scratch)
