@@ -1,11 +1,16 @@
 """Compiled products, steps and draws against PyTorch's."""
 
+import hashlib
 import math
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -267,6 +272,42 @@ def test_the_same_seed_draws_the_same() -> None:
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def print_what_is_computed() -> None:
+    """Hidden states of both kinds of layer, and tokens, in full."""
+    digest = hashlib.sha256()
+    kinds: tuple[LayoutKind, ...] = ("plain", "elastic")
+    for kind in kinds:
+        config = transformer_config(kind, modern=kind == "elastic")
+        model = build_transformer(replace(config, width=384, num_heads=6)).pack(FORMAT)
+        layout = sequence_layout(model.config, (1, 1, 16))
+        tokens = torch.randint(0, CODES, (1, *config.grid))
+        ids = layout.input_ids(tokens, torch.ones(1, config.prefix_len, dtype=torch.int64))
+        with torch.inference_mode():
+            features = model.features(ids, layout, cache=model.new_cache(1, layout.length))
+        digest.update(features.float().numpy().tobytes())
+    sampling = SamplingConfig(top_k=3000, top_p=0.9)
+    drawn = draw(torch.randn(64, 5000).to(NUMBERS), sampling, torch.Generator().manual_seed(0))
+    digest.update(drawn.numpy().tobytes())
+    print(digest.hexdigest())
+
+
+def test_what_was_compiled_before_computes_the_same(tmp_path: Path) -> None:
+    """numba links what it compiles anew otherwise than what it kept: both round alike."""
+    program = "import torch; torch.manual_seed(0); from tests import test_compiled as t; "
+    digests = [
+        subprocess.run(
+            [sys.executable, "-c", program + "t.print_what_is_computed()"],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=120,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert list(tmp_path.rglob("*.nbc"))
+    assert digests[0] == digests[1]
 
 
 def test_a_packed_model_says_when_it_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

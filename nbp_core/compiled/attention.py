@@ -10,7 +10,7 @@ from typing import Final
 
 from numba import carray, int64, njit
 
-from nbp_core.compiled.instructions import pointer
+from nbp_core.compiled.instructions import fused, pointer
 from nbp_core.compiled.jobs import (
     COMPILED,
     COSINE,
@@ -108,6 +108,6 @@ def _turn(job, source, target, of_turn):
     cos = carray(pointer(job[COSINE] + of_turn), width, NUMBER)
     sin = carray(pointer(job[SINE] + of_turn), width, NUMBER)
     for i in range(pairs):
-        out[i] = written(read(x[i]) * read(cos[i]) + read(x[pairs + i]) * read(sin[i]))
+        out[i] = written(fused(read(x[i]), read(cos[i]), read(x[pairs + i]) * read(sin[i])))
     for i in range(pairs, width):
-        out[i] = written(read(x[i]) * read(cos[i]) + read(x[i - pairs]) * read(sin[i]))
+        out[i] = written(fused(read(x[i]), read(cos[i]), read(x[i - pairs]) * read(sin[i])))

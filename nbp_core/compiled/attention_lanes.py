@@ -10,13 +10,11 @@ from typing import Any, Final
 
 from llvmlite import ir
 from numba import carray, float32, int64, njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nbp_core.compiled.instructions import pointer
 from nbp_core.compiled.jobs import COMPILED
 from nbp_core.compiled.lanes import (
-    FLOATS,
     HALVES,
     LANES,
     LONG,
@@ -52,21 +50,15 @@ def find_largest(context: Any, numbers: Any, count: Any, largest: Any) -> Any:
     """The largest of `count` rows of numbers, lane by lane, to `largest`."""
 
     def write(lanes: Lanes, numbers: Any, count: Any, largest: Any) -> None:
-        # Four of them at a time: one after the other, each would wait for the one before it.
-        held = [cgutils.alloca_once(lanes.builder, FLOATS) for _ in range(4)]
-        for place in held:
-            lanes.store(each(FLOATS, -1e30), place)
-        quarter = lanes.udiv(count, LONG(4))
-        with cgutils.for_range(lanes.builder, quarter) as loop:
-            at = lanes.add(numbers, lanes.mul(loop.index, LONG(4 * ROW)))
-            for index, place in enumerate(held):
-                row = lanes.get(at, offset=ROW * index)
-                lanes.store(lanes.larger(row, lanes.load(place)), place)
-        with cgutils.for_range(lanes.builder, count, lanes.mul(quarter, LONG(4))) as loop:
-            row = lanes.get(lanes.add(numbers, lanes.mul(loop.index, LONG(ROW))))
-            lanes.store(lanes.larger(row, lanes.load(held[0])), held[0])
-        first, second, third, fourth = (lanes.load(place) for place in held)
-        lanes.put(lanes.larger(lanes.larger(first, second), lanes.larger(third, fourth)), largest)
+        # One after the other, each would wait for the one before it.
+        held = lanes.places(4, -1e30)
+
+        def compare(index: Any, turn: int) -> None:
+            row = lanes.get(lanes.add(numbers, lanes.mul(index, LONG(ROW))))
+            lanes.store(lanes.larger(row, lanes.load(held[turn])), held[turn])
+
+        lanes.by_turns(count, len(held), compare)
+        lanes.put(lanes.joined([lanes.load(place) for place in held], lanes.larger), largest)
 
     return operation(write, types.int64, types.int64, types.int64)
 
@@ -93,9 +85,7 @@ def weigh_eight(
             )
             upper = lanes.and_(high, each(WORDS, 0xFFFF0000))
             lanes.put(lanes.or_(lanes.lshr(low, each(WORDS, 16)), upper), words, ROW * pair)
-        while len(weights) > 1:
-            weights = [lanes.fadd(a, b) for a, b in zip(weights[::2], weights[1::2], strict=True)]
-        lanes.put(lanes.fadd(lanes.get(sums), weights[0]), sums)
+        lanes.put(lanes.fadd(lanes.get(sums), lanes.joined(weights, lanes.fadd)), sums)
 
     return operation(write, types.int64, types.int64, types.float32, types.int64, types.int64)
 
@@ -106,15 +96,17 @@ def weigh(context: Any, scores: Any, count: Any, largest: Any, sharpness: Any, s
     sums."""
 
     def write(lanes: Lanes, scores: Any, count: Any, largest: Any, factor: Any, sums: Any) -> None:
-        total = cgutils.alloca_once(lanes.builder, FLOATS)
-        lanes.store(each(FLOATS, 0.0), total)
+        held = lanes.places(4, 0.0)
         most, factors = lanes.get(largest), lanes.all(factor)
-        with cgutils.for_range(lanes.builder, count) as loop:
-            at = lanes.add(scores, lanes.mul(loop.index, LONG(ROW)))
+
+        def weigh_row(index: Any, turn: int) -> None:
+            at = lanes.add(scores, lanes.mul(index, LONG(ROW)))
             weights = lanes.exp(lanes.fmul(lanes.fsub(lanes.get(at), most), factors))
             lanes.put(weights, at)
-            lanes.store(lanes.fadd(lanes.load(total), weights), total)
-        lanes.put(lanes.load(total), sums)
+            lanes.store(lanes.fadd(lanes.load(held[turn]), weights), held[turn])
+
+        lanes.by_turns(count, len(held), weigh_row)
+        lanes.put(lanes.joined([lanes.load(place) for place in held], lanes.fadd), sums)
 
     return operation(write, types.int64, types.int64, types.int64, types.float32, types.int64)
 

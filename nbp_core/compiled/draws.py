@@ -24,7 +24,9 @@ from nbp_core.compiled.jobs import (
     SETTINGS,
     TOP_K,
 )
+from nbp_core.compiled.lanes import LANES
 from nbp_core.compiled.numbers import NUMBER, NUMBER_BYTES, exp, read, single, written
+from nbp_core.compiled.sums import sum_above
 
 CHUNK: Final = 256
 """Tokens whose odds are summed, so that few have to be walked through."""
@@ -51,9 +53,14 @@ def sums_bytes(vocab):
     return (vocab // CHUNK + 16) // 16 * 64
 
 
+@njit(**COMPILED)
+def _whole_rows(count):
+    return (count + LANES - 1) // LANES * LANES
+
+
 def draw_bytes(vocab: int) -> int:
     """Memory that a thread needs of its own to draw from so many tokens."""
-    return int(sums_bytes.py_func(vocab)) + (vocab + 15) // 16 * 64
+    return int(sums_bytes.py_func(vocab) + 4 * _whole_rows.py_func(vocab))
 
 
 @njit(**COMPILED)
@@ -119,7 +126,8 @@ def _uniform(state):
 
 @njit(**COMPILED)
 def _spread(logits, vocab, sharpness, odds):
-    """Logits -> their probabilities but for a factor; the largest is 1."""
+    """Logits -> their probabilities but for a factor; the largest is 1. What follows them up to a
+    whole row is above no limit."""
     x = carray(pointer(logits), vocab, NUMBER)
     bits = carray(pointer(logits), vocab, BITS)
     out = carray(pointer(odds), vocab, float32)
@@ -130,6 +138,17 @@ def _spread(logits, vocab, sharpness, odds):
     largest = _of_bits(BITS(peak ^ ((peak >> BITS(SHIFT)) & BITS(~SIGN))))
     for i in range(vocab):
         out[i] = exp((read(x[i]) - largest) * sharpness)
+    past = carray(pointer(odds + 4 * vocab), _whole_rows(vocab) - vocab, float32)
+    for i in range(_whole_rows(vocab) - vocab):
+        past[i] = float32(-1.0)
+
+
+@njit(**COMPILED)
+def _count_above(x, limit):
+    found = int32(0)
+    for i in range(len(x)):
+        found += int32(x[i] > limit)
+    return found
 
 
 @njit(**COMPILED)
@@ -140,13 +159,9 @@ def _above(odds, sums, vocab, limit):
     for start in range(0, vocab, CHUNK):
         count = min(CHUNK, vocab - start)
         x = carray(pointer(odds + 4 * start), count, float32)
-        found, total = float32(0.0), float32(0.0)
-        for i in range(count):
-            is_above = float32(x[i] > limit)
-            found += is_above
-            total += is_above * x[i]
+        total = sum_above(odds + 4 * start, _whole_rows(count), limit)
         of_chunk[start // CHUNK] = total
-        rank += int64(found)
+        rank += _count_above(x, limit)
         mass += total
     return rank, mass
 
@@ -185,17 +200,10 @@ def _mass_of_largest(odds, vocab, count):
     while low < high:
         middle = (low + high) // 2
         limit = float_of_bits(int32(middle))
-        found = float32(0.0)
-        for i in range(vocab):
-            found += float32(x[i] > limit)
-        if found < float32(count):
+        if _count_above(x, limit) < count:
             high = middle
         else:
             low = middle + 1
     limit = float_of_bits(int32(low))
-    found, mass = float32(0.0), float32(0.0)
-    for i in range(vocab):
-        is_above = float32(x[i] > limit)
-        found += is_above
-        mass += is_above * x[i]
-    return mass + (float32(count) - found) * limit
+    mass = sum_above(odds, _whole_rows(vocab), limit)
+    return mass + (count - _count_above(x, limit)) * limit

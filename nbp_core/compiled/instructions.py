@@ -150,6 +150,18 @@ def bits_of_float(context: Any, value: Any) -> Any:
 
 
 @intrinsic
+def fused(context: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c in float32, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = ir.FunctionType(_FLOAT, [_FLOAT] * 3)
+        name = "llvm.fma.f32"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
+
+    return types.float32(types.float32, types.float32, types.float32), generate
+
+
+@intrinsic
 def pointer(context: Any, address: Any) -> Any:
     """An address as what numba.carray takes."""
 

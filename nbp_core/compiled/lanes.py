@@ -5,7 +5,6 @@ others. Numbers lie at addresses, in float32 unless it says otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
 from typing import Any, Final
 
 import torch
@@ -61,6 +60,35 @@ class Lanes:
     def larger(self, a: Any, b: Any) -> Any:
         return self.select(self.fcmp_ordered(">", a, b), a, b)
 
+    def by_turns(self, count: Any, num_turns: int, write: Callable[[Any, int], None]) -> None:
+        """A loop that writes what is done with each index below a count, and whose turn it is: what
+        the turns do waits for nothing of each other."""
+        if num_turns == 1:
+            with cgutils.for_range(self.builder, count) as loop:
+                write(loop.index, 0)
+            return
+        rounds = self.udiv(count, LONG(num_turns))
+        with cgutils.for_range(self.builder, rounds) as loop:
+            first = self.mul(loop.index, LONG(num_turns))
+            for turn in range(num_turns):
+                write(self.add(first, LONG(turn)), turn)
+        done = self.mul(rounds, LONG(num_turns))
+        with cgutils.for_range(self.builder, count, done) as loop:
+            write(loop.index, 0)
+
+    def places(self, count: int, value: float) -> list[Any]:
+        """Of so many vectors, with that in every lane."""
+        found = [cgutils.alloca_once(self.builder, FLOATS) for _ in range(count)]
+        for place in found:
+            self.store(each(FLOATS, value), place)
+        return found
+
+    def joined(self, values: list[Any], join: Callable[[Any, Any], Any]) -> Any:
+        """What 2, 4, 8, ... of them make by twos."""
+        while len(values) > 1:
+            values = [join(a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
+        return values[0]
+
     def called(self, name: str, *values: Any) -> Any:
         """An operation of LLVM on vectors of one kind."""
         kind = ir.FunctionType(FLOATS, [FLOATS] * len(values))
@@ -88,8 +116,7 @@ class Lanes:
     def power_of_two(self, x: Any) -> Any:
         """2 ** x of what is not above 100, to a ten-thousandth: enough for a bfloat16."""
         x = self.larger(x, each(FLOATS, -126.0))
-        # So large a number leaves no bits for fractions: whole numbers are its last ones. Taken off
-        # as a float again, it would be left out as having no effect.
+        # So large a number leaves no bits for fractions: whole numbers are its last ones.
         shifted = self.bitcast(self.fadd(x, each(FLOATS, 12582912.0)), WORDS)
         whole = self.sub(shifted, each(WORDS, 0x4B400000))
         rest = self.fsub(x, self.sitofp(whole, FLOATS))
@@ -200,28 +227,33 @@ def _sums_of(num_rows: int, num_columns: int, is_half: bool) -> Any:
     ) -> Any:  # fmt: skip
         def write(lanes: Lanes, x: Any, x_row: Any, x_k: Any, weights: Any, weights_k: Any,
                   count: Any, sums: Any, sums_row: Any) -> None:  # fmt: skip
+            # Of one row alone, each addition would wait for the one before it.
+            num_turns = 1 if num_rows > 1 else 2
             held = [
-                [cgutils.alloca_once(lanes.builder, FLOATS) for _ in range(0, num_columns, LANES)]
+                [lanes.places(num_turns, 0.0) for _ in range(0, num_columns, LANES)]
                 for _ in range(num_rows)
             ]
-            for place in chain.from_iterable(held):
-                lanes.store(each(FLOATS, 0.0), place)
-            with cgutils.for_range(lanes.builder, count) as loop:
-                at = lanes.add(weights, lanes.mul(loop.index, weights_k))
+
+            def add(index: Any, turn: int) -> None:
+                at = lanes.add(weights, lanes.mul(index, weights_k))
                 columns = [
                     lanes.get(at, kind, item * column) for column in range(0, num_columns, LANES)
                 ]
                 if is_half:
                     columns = [lanes.fpext(column, FLOATS) for column in columns]
-                at = lanes.add(x, lanes.mul(loop.index, x_k))
-                for row, places in enumerate(held):
+                at = lanes.add(x, lanes.mul(index, x_k))
+                for row, of_row in enumerate(held):
                     number = lanes.number(lanes.add(at, lanes.mul(x_row, LONG(row))))
-                    for column, place in zip(columns, places, strict=True):
-                        lanes.store(lanes.fused(number, column, lanes.load(place)), place)
-            for row, places in enumerate(held):
+                    for column, places in zip(columns, of_row, strict=True):
+                        total = lanes.load(places[turn])
+                        lanes.store(lanes.fused(number, column, total), places[turn])
+
+            lanes.by_turns(count, num_turns, add)
+            for row, of_row in enumerate(held):
                 at = lanes.add(sums, lanes.mul(sums_row, LONG(row)))
-                for column, place in enumerate(places):
-                    lanes.put(lanes.load(place), at, 4 * LANES * column)
+                for column, places in enumerate(of_row):
+                    total = lanes.joined([lanes.load(place) for place in places], lanes.fadd)
+                    lanes.put(total, at, 4 * LANES * column)
 
         return operation(write, *[types.int64] * 8)
 

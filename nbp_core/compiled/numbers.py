@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numba import float32, int32, njit, uint16, uint32
 
-from nbp_core.compiled.instructions import bits_of_float, float_of_bits
+from nbp_core.compiled.instructions import bits_of_float, float_of_bits, fused
 from nbp_core.compiled.jobs import COMPILED
 from nbp_core.device import has_tiles
 
@@ -58,14 +58,14 @@ def exp(x):
     """exp of what is not above 80, to float32's precision but for a bit: a power of two, times a
     polynomial for what is left of it."""
     x = max(x, float32(LEAST))
-    whole = np.floor(x * float32(LOG2_E) + float32(0.5))
-    rest = x - whole * float32(LN_2_HIGH) - whole * float32(LN_2_LOW)
-    series = float32(SERIES[0]) * rest + float32(SERIES[1])
-    series = series * rest + float32(SERIES[2])
-    series = series * rest + float32(SERIES[3])
-    series = series * rest + float32(SERIES[4])
-    series = series * rest + float32(SERIES[5])
-    series = series * rest * rest + rest + float32(1.0)
+    whole = np.floor(fused(x, float32(LOG2_E), float32(0.5)))
+    rest = fused(whole, float32(-LN_2_LOW), fused(whole, float32(-LN_2_HIGH), x))
+    series = fused(float32(SERIES[0]), rest, float32(SERIES[1]))
+    series = fused(series, rest, float32(SERIES[2]))
+    series = fused(series, rest, float32(SERIES[3]))
+    series = fused(series, rest, float32(SERIES[4]))
+    series = fused(series, rest, float32(SERIES[5]))
+    series = fused(series * rest, rest, rest) + float32(1.0)
     return series * float_of_bits((int32(whole) + int32(127)) << int32(23))
 
 
@@ -73,10 +73,10 @@ def exp(x):
 def gelu(x):
     """x times the normal distribution's integral; erf as in Abramowitz and Stegun, 7.1.26."""
     z = abs(x) * float32(0.70710678)
-    t = float32(1.0) / (float32(1.0) + float32(0.3275911) * z)
-    series = float32(1.061405429) * t + float32(-1.453152027)
-    series = series * t + float32(1.421413741)
-    series = series * t + float32(-0.284496736)
-    series = series * t + float32(0.254829592)
+    t = float32(1.0) / fused(float32(0.3275911), z, float32(1.0))
+    series = fused(float32(1.061405429), t, float32(-1.453152027))
+    series = fused(series, t, float32(1.421413741))
+    series = fused(series, t, float32(-0.284496736))
+    series = fused(series, t, float32(0.254829592))
     tail = float32(0.5) * series * t * exp(-z * z)
     return x * (float32(1.0) - tail if x > float32(0.0) else tail)

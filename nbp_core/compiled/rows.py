@@ -9,7 +9,7 @@ import math
 
 from numba import carray, float32, int8, njit, uint16
 
-from nbp_core.compiled.instructions import bits_of_float, pointer
+from nbp_core.compiled.instructions import bits_of_float, fused, pointer
 from nbp_core.compiled.jobs import (
     BIAS,
     COMPILED,
@@ -23,6 +23,7 @@ from nbp_core.compiled.jobs import (
     WEIGHT,
 )
 from nbp_core.compiled.numbers import NUMBER, NUMBER_BYTES, exp, read, single, written
+from nbp_core.compiled.sums import sum_apart, sum_squares
 
 EPSILON = 1e-5
 """Of all norms."""
@@ -32,20 +33,18 @@ EPSILON = 1e-5
 def normalize(job, row):
     """float32 -> numbers: LayerNorm, or RMSNorm, which takes the mean to be 0."""
     count = job[ROW_SIZE]
-    x = carray(pointer(job[INPUT] + 4 * row * count), count, float32)
+    place = job[INPUT] + 4 * row * count
+    x = carray(pointer(place), count, float32)
     out = carray(pointer(job[OUTPUT] + NUMBER_BYTES * row * job[OUTPUT_SIZE]), count, NUMBER)
     weight = carray(pointer(job[WEIGHT]), count, float32)
     bias = carray(pointer(job[BIAS]), count, float32)
-    mean, square = float32(0.0), float32(0.0)
+    mean = float32(0.0)
     if job[KIND] == LAYER_NORM:
-        for i in range(count):
-            mean += x[i]
-        mean /= float32(count)
+        mean = sum_apart(place, count, mean) / float32(count)
+    square = sum_squares(place, count, mean) / float32(count)
+    factor = float32(1.0) / math.sqrt(square + float32(EPSILON))
     for i in range(count):
-        square += (x[i] - mean) * (x[i] - mean)
-    factor = float32(1.0) / math.sqrt(square / float32(count) + float32(EPSILON))
-    for i in range(count):
-        out[i] = written((x[i] - mean) * factor * weight[i] + bias[i])
+        out[i] = written(fused((x[i] - mean) * factor, weight[i], bias[i]))
 
 
 @njit(**COMPILED)
@@ -75,4 +74,4 @@ def quantize(job, row):
     factor = float32(127.0) / largest
     for i in range(count):
         # So large a number leaves no bits for fractions: whole numbers are its last ones.
-        out[i] = int8(bits_of_float(single(x[i]) * factor + float32(12582912.0)))
+        out[i] = int8(bits_of_float(fused(single(x[i]), factor, float32(12582912.0))))
