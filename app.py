@@ -21,6 +21,13 @@ def main() -> None:
     parser.add_argument(
         "--cosmos", type=Path, help="folder of Cosmos' TorchScript files, whose code is run"
     )
+    smaller = parser.add_mutually_exclusive_group()
+    smaller.add_argument(
+        "--int8", action="store_true", help="models' large matrices in 8 bits: faster, less exact"
+    )
+    smaller.add_argument(
+        "--int4", action="store_true", help="in 4 bits, on processors with matrix tiles (AMX)"
+    )
     parser.add_argument("--auth", metavar="USER:PASS", help="ask visitors for a password")
     parser.add_argument("--mcp", action="store_true", help="offer the studio to agents as tools")
     options = parser.parse_args()
@@ -37,14 +44,19 @@ def main() -> None:
     from app import ui
     from app.session import Session
 
-    session = Session(
-        options.models,
-        options.device,
-        assets=HERE / "assets",
-        results=HERE / "results",
-        is_local=options.host in security.LOCAL_HOSTS,
-        cosmos=options.cosmos,
-    )
+    try:
+        session = Session(
+            options.models,
+            options.device,
+            assets=HERE / "assets",
+            results=HERE / "results",
+            is_local=options.host in security.LOCAL_HOSTS,
+            cosmos=options.cosmos,
+            int8=options.int8,
+            int4=options.int4,
+        )
+    except ValueError as error:
+        parser.error(str(error))
     try:
         page = ui.build(session)
         ui.launch(page, options.host, options.port, auth, mcp_server=options.mcp)

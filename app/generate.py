@@ -171,10 +171,12 @@ def _measured(
 
 
 def device_words(pipeline: VideoPipeline) -> str:
-    """'CPU, 2 cores', for people."""
+    """'CPU, 2 cores', and how weights are held if they are made smaller than need be."""
     if pipeline.device != "cpu":
         return pipeline.device.upper()
-    return f"CPU, {plural(_num_cores(), 'core')}"
+    words = f"CPU, {plural(_num_cores(), 'core')}"
+    weights = pipeline.identity.get("weight_format")
+    return f"{words}, {weights}" if weights in ("int8", "int4") else words
 
 
 def _num_cores() -> int:

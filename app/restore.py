@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app import controls
 from app.request import CONTEXT_FRAMES, Start
@@ -20,6 +20,9 @@ from nbp_core.config import SamplingConfig, parse_block_shape
 from nbp_core.media_files import is_video
 from nbp_core.presets import RANDOM_WEIGHTS
 from nbp_core.video import read_comment
+
+if TYPE_CHECKING:
+    from nbp_core.pipeline import VideoPipeline
 
 MAX_SETTINGS_BYTES = 1_000_000
 _WHOLE_IN_A_BROWSER = 2**53
@@ -74,7 +77,7 @@ def restore(session: Session, path: str | Path) -> Restored:
             "guidance": sampling.guidance_scale,
             "seed": sampling.seed,
         },
-        note=_note(manifest, pipeline.identity.get("sha256"), pipeline.device, start, source),
+        note=_note(manifest, pipeline, start, source),
     )
 
 
@@ -144,16 +147,19 @@ def _source(session: Session, context: dict[str, Any] | None) -> str | None:
 
 
 def _note(
-    manifest: dict[str, Any], weights: str | None, device: str, start: Start, source: str | None
+    manifest: dict[str, Any], pipeline: VideoPipeline, start: Start, source: str | None
 ) -> str:
     notes = ["All settings are restored."]
     if start != "action" and source is None:
         what = "first frame is" if start == "frame" else "first five frames are"
         notes.append(f"The {what} not in the file: choose the same {_NAMES[start]} again.")
-    if manifest.get("sha256") != weights:
+    weights = pipeline.identity.get("weight_format")
+    if manifest.get("sha256") != pipeline.identity.get("sha256"):
         notes.append("The model's weights have changed since, so the frames will differ.")
-    elif manifest.get("device", device) != device:
+    elif manifest.get("device", pipeline.device) != pipeline.device:
         notes.append("It was made on another kind of device, so the frames may differ.")
+    elif manifest.get("weight_format", weights) != weights:
+        notes.append("Its weights were held in another format, so the frames may differ.")
     return " ".join(notes)
 
 

@@ -62,11 +62,19 @@ class Session:
         max_clips: int = 50,
         max_bytes: int = 1_000_000_000,
         cosmos: Path | None = None,
+        int8: bool = False,
+        int4: bool = False,
         load: Loader | None = None,
     ) -> None:
         """`cosmos` is the folder of the Cosmos tokenizer, for models trained on it; `results` that
-        of measured figures; `is_local` whether the studio is served to this machine alone.
+        of measured figures; `is_local` whether the studio is served to this machine alone; `int8`
+        and `int4`, how models hold their large matrices. Raises ValueError where they cannot.
         """
+        if int8 or int4:
+            from nbp_core.device import choose_device
+            from nbp_core.packed import choose_format
+
+            choose_format(choose_device(device), int8, int4)
         self.models = models
         self.device = device
         self.assets = assets
@@ -78,6 +86,7 @@ class Session:
         self.max_clips = max_clips
         self.max_bytes = max_bytes
         self._cosmos = cosmos
+        self._bits = {"int8": int8, "int4": int4}
         self._load = load or self._load_pipeline
         self._loaded: OrderedDict[str, VideoPipeline] = OrderedDict()
         self._looking = threading.Lock()
@@ -152,9 +161,11 @@ class Session:
 
         if name in SPEED_ONLY:
             tokenizer = next(iter(find_models(self.models, "tokenizer").values()))
-            return VideoPipeline.speed_only(SPEED_ONLY[name], tokenizer, self.device)
+            return VideoPipeline.speed_only(SPEED_ONLY[name], tokenizer, self.device, **self._bits)
         folder = find_models(self.models)[name]
-        return VideoPipeline.from_pretrained(folder, device=self.device, cosmos=self._cosmos)
+        return VideoPipeline.from_pretrained(
+            folder, device=self.device, cosmos=self._cosmos, **self._bits
+        )
 
     def forget_models(self) -> None:
         """Reads every model anew when it is next asked for: its folder may hold others now."""

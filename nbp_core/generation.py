@@ -5,13 +5,14 @@ Shapes: frames_THWC uint8; tokens_thw int64; n tokens of a step. Numpy only.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nbp_core.config import TokenGridConfig
+from nbp_core.config import SamplingConfig, Size3, TokenGridConfig, format_block_shape
 
 Frames = NDArray[np.uint8]
 Tokens = NDArray[np.int64]
@@ -109,3 +110,26 @@ def plan_segments(
         segments.append(Segment(known, total))
         missing -= total - known
     return segments
+
+
+def settings_of(
+    action: str | None,
+    frames_THWC: Frames | None,
+    num_context_frames: int,
+    num_frames: int,
+    block_shape: Size3,
+    sampling: SamplingConfig,
+) -> dict[str, Any]:
+    """What a manifest says of a request: all that is needed to repeat it, nothing that differs
+    between repetitions."""
+    context = None
+    if frames_THWC is not None:
+        digest = hashlib.sha256(np.ascontiguousarray(frames_THWC).tobytes()).hexdigest()
+        context = {"num_frames": num_context_frames, "sha256": digest}
+    return {
+        "action": action,
+        "context": context,
+        "num_frames": num_frames,
+        "block_shape": format_block_shape(block_shape),
+        "sampling": {k: v for k, v in sampling.to_dict().items() if k != "block_shape"},
+    }

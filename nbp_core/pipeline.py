@@ -6,7 +6,6 @@ B samples of a batch.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 from pathlib import Path
@@ -27,11 +26,10 @@ from nbp_core.config import (
     SamplingConfig,
     Size3,
     TransformerConfig,
-    format_block_shape,
 )
 from nbp_core.cosmos import CosmosTokenizer
 from nbp_core.device import choose_device
-from nbp_core.generation import Frames, Generation, Tokens, plan_segments
+from nbp_core.generation import Frames, Generation, Tokens, plan_segments, settings_of
 from nbp_core.packed import choose_format
 from nbp_core.pairing import find_tokenizer
 from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
@@ -107,15 +105,25 @@ class VideoPipeline:
         return cls(transformer, tokenizer, identity, folder)
 
     @classmethod
-    def speed_only(cls, preset: str, tokenizer_folder: Path, device: str = "auto") -> Self:
+    def speed_only(
+        cls,
+        preset: str,
+        tokenizer_folder: Path,
+        device: str = "auto",
+        int8: bool = False,
+        int4: bool = False,
+    ) -> Self:
         """One of the paper's sizes with random weights; its frames say that they are noise.
 
-        Raises ValueError if the memory it needs is not there.
+        int8, int4: as from_pretrained has them. Raises ValueError if the memory it needs is not
+        there.
         """
         chosen = choose_device(device)
-        transformer = random_transformer(PAPER_PRESETS[preset], chosen, choose_format(chosen))
+        weight_format = choose_format(chosen, int8, int4)
+        transformer = random_transformer(PAPER_PRESETS[preset], chosen, weight_format)
         inner = VideoTokenizer.for_decoding(tokenizer_folder, chosen)
-        return cls(transformer, SpeedOnlyTokenizer(inner), {"weights": RANDOM_WEIGHTS})
+        identity = {"weights": RANDOM_WEIGHTS, "weight_format": weight_format}
+        return cls(transformer, SpeedOnlyTokenizer(inner), identity)
 
     @property
     def device(self) -> str:
@@ -253,7 +261,17 @@ class VideoPipeline:
             num_frames=num_frames,
             block_shape=shape,
             sampling=sampling,
-            manifest=self._manifest(action, frames_THWC, num_context, num_frames, shape, sampling),
+            manifest={
+                "format": MANIFEST_FORMAT,
+                "generated": True,
+                "software": "NBP Studio",
+                "model": self.name,
+                "tokenizer": self.tokenizer_name,
+                **self.identity,
+                **settings_of(action, frames_THWC, num_context, num_frames, shape, sampling),
+                "device": self.device,
+                "torch": torch.__version__,
+            },
         )
         return GenerationRun(self.transformer, self.tokenizer, request, stop)
 
@@ -267,33 +285,3 @@ class VideoPipeline:
         self.tokenizer.config.grid(len(frames_THWC), side, side)
         frames = torch.from_numpy(frames_THWC.copy()).to(self.device)
         return rearrange(frames, "t h w c -> 1 c t h w").float() / 255
-
-    def _manifest(
-        self,
-        action: str | None,
-        frames_THWC: Frames | None,
-        num_context: int,
-        num_frames: int,
-        shape: Size3,
-        sampling: SamplingConfig,
-    ) -> dict[str, Any]:
-        """All that is needed to repeat a generation, nothing that differs between repetitions."""
-        context = None
-        if frames_THWC is not None:
-            digest = hashlib.sha256(np.ascontiguousarray(frames_THWC).tobytes()).hexdigest()
-            context = {"num_frames": num_context, "sha256": digest}
-        return {
-            "format": MANIFEST_FORMAT,
-            "generated": True,
-            "software": "NBP Studio",
-            "model": self.name,
-            "tokenizer": self.tokenizer_name,
-            **self.identity,
-            "action": action,
-            "context": context,
-            "num_frames": num_frames,
-            "block_shape": format_block_shape(shape),
-            "sampling": {k: v for k, v in sampling.to_dict().items() if k != "block_shape"},
-            "device": self.device,
-            "torch": torch.__version__,
-        }

@@ -112,6 +112,15 @@ def test_other_weights_are_told(
     assert "weights have changed since" in restore(session, made.clip).note
 
 
+def test_weights_held_otherwise_are_told(
+    session: Session, first: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert restore(session, first.clip).note == "All settings are restored."
+    identity = {**session.pipeline("tiny").identity, "weight_format": "int4"}
+    monkeypatch.setattr(session.pipeline("tiny"), "identity", identity)
+    assert "weights were held in another format" in restore(session, first.clip).note
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

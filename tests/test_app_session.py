@@ -6,15 +6,23 @@ import os
 import stat
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from app.folders import trim
+from app.generate import device_words
 from app.session import MAX_LOADED, QUICK_BYTES, Session, find_models
+from nbp_core.packed import formats_on
+from nbp_core.presets import PAPER_PRESETS
 from tests.app_fakes import FakePipeline, add_model, fake_session
-from tests.small_models import save_pipeline
+from tests.small_models import save_pipeline, transformer_config
+
+PICTURE = np.zeros((1, 128, 128, 3), np.uint8)
+SHAPE = replace(transformer_config("plain", modern=False), codebook_size=64_000)
 
 
 def test_find_models_takes_transformers_the_smallest_first(tmp_path: Path) -> None:
@@ -98,6 +106,33 @@ def test_untrained_models_are_offered_and_say_so(tmp_path: Path) -> None:
     without = Session(tmp_path / "none", "cpu")
     assert without.speed_only_names() == []
     without.close()
+
+
+@pytest.mark.skipif("int8" not in formats_on("cpu"), reason="no smaller weights on this device")
+def test_models_hold_their_weights_as_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_pipeline(tmp_path)
+    monkeypatch.setitem(PAPER_PRESETS, "XL", SHAPE)
+    session = Session(tmp_path, "cpu", int8=True)
+    for name in ("tiny", "XL (random weights: speed only)"):
+        pipeline = session.pipeline(name)
+        assert pipeline.generate(frames_THWC=PICTURE).manifest["weight_format"] == "int8"
+        assert device_words(pipeline).endswith(", int8")
+    session.close()
+    usual = Session(tmp_path, "cpu")
+    assert device_words(usual.pipeline("tiny")).endswith((" core", " cores"))
+    usual.close()
+
+
+def test_weights_that_this_device_cannot_hold_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="either int8 or int4"):
+        Session(tmp_path, "cpu", int8=True, int4=True)
+    monkeypatch.setattr("nbp_core.packed.has_vectors", lambda: False)
+    with pytest.raises(ValueError, match="int4 weights are for processors with matrix tiles"):
+        Session(tmp_path, "cpu", int4=True)
 
 
 def test_unknown_model_and_empty_folder_are_explained(tmp_path: Path) -> None:
