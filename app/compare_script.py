@@ -175,7 +175,7 @@ COMPARE_CSS: Final = """
 #race-replay :focus-visible { outline: 2px solid currentColor; outline-offset: 1px; }
 #race-headline p { font-size: 1.15rem; margin: 0; }
 #race-figures { overflow-x: auto; }
-#race-figures table { border: 0; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+#race-figures table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 #race-figures th, #race-figures td { padding: .2rem .9rem .2rem 0; text-align: right; border: 0;
   border-bottom: 1px solid var(--border-color-primary); }
 #race-figures th:first-child { text-align: left; font-weight: 400; }

@@ -26,7 +26,6 @@ RESULTS_CSS: Final = """
 .results .source { color: var(--body-text-color-subdued); font-size: .9rem; }
 .results .scroll { overflow-x: auto; }
 .results table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .25rem 0; }
-.results table, .results tr { border: 0 !important; }
 .results th, .results td { padding: .2rem .8rem .2rem 0; text-align: left; border: 0;
   border-bottom: 1px solid var(--border-color-primary); white-space: nowrap; }
 .results .paper { color: #9a3412; }

@@ -16,6 +16,7 @@ from nbp_core.config import FIGURE6_SHAPES, TABLE3_SHAPES
 
 _CSS = """
 .gradio-container { overflow: clip !important; }
+.prose :is(table, tr) { border: 0 !important; }
 footer { margin-top: 1rem !important; }
 footer img { display: none !important; } /* their names repeat the words beside them */
 html:not(.dark) body:not(.dark) button[role="tab"][aria-selected="true"] {
