@@ -63,10 +63,6 @@ class Lanes:
     def by_turns(self, count: Any, num_turns: int, write: Callable[[Any, int], None]) -> None:
         """A loop that writes what is done with each index below a count, and whose turn it is: what
         the turns do waits for nothing of each other."""
-        if num_turns == 1:
-            with cgutils.for_range(self.builder, count) as loop:
-                write(loop.index, 0)
-            return
         rounds = self.udiv(count, LONG(num_turns))
         with cgutils.for_range(self.builder, rounds) as loop:
             first = self.mul(loop.index, LONG(num_turns))
