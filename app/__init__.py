@@ -1,1 +1,1 @@
-"""The studio's skin: no torch, no maths; it talks to nbp_core.pipeline."""
+"""The studio's skin: no torch, no maths; it talks to nbp_core.generation.pipeline."""

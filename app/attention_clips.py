@@ -12,12 +12,12 @@ from app.generate import NO_TOKEN, Outcome
 from app.jobs import JobView
 from app.media import block_name
 from app.request import Request
-from nbp_core.config import CLIP_FRAMES, Size3, format_block_shape, parse_block_shape
-from nbp_core.video import Frames, crop_resize, read_comment, read_context
+from nbp_core.config.shapes import CLIP_FRAMES, Size3, format_block_shape, parse_block_shape
+from nbp_core.media.video import Frames, crop_resize, read_comment, read_context
 
 if TYPE_CHECKING:
     from app.session import Session
-    from nbp_core.generation import Tokens
+    from nbp_core.generation.records import Tokens
 
 UPLOAD = "upload"
 _MADE, _BUNDLED = "made:", "bundled:"

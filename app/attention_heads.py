@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from app.attention_map import base64_of
-from nbp_core.attention_pictures import Levels, colours
+from nbp_core.attention_maps.pictures import Levels, colours
 
 
 def heads_view(small: Levels) -> dict[str, Any]:

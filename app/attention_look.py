@@ -9,11 +9,11 @@ import numpy as np
 
 from app.attention_map import base64_of
 from app.media import png_uri
-from nbp_core.attention_pictures import Head, colours
-from nbp_core.video import Frames
+from nbp_core.attention_maps.pictures import Head, colours
+from nbp_core.media.video import Frames
 
 if TYPE_CHECKING:
-    from nbp_core.attention_maps import AttentionView, Look
+    from nbp_core.attention_maps.view import AttentionView, Look
 
 Place = tuple[int, int, int]
 

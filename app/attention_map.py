@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbp_core.attention_pictures import DECADES, Head, Levels, Weights, colours, levels
+from nbp_core.attention_maps.pictures import DECADES, Head, Levels, Weights, colours, levels
 
 if TYPE_CHECKING:
-    from nbp_core.attention_maps import AttentionView
+    from nbp_core.attention_maps.view import AttentionView
 
 PREFIX_DIVISOR = 5
 """The paper's figure 14 divides the attention to text by five, so as not to outshine the rest."""

@@ -20,8 +20,8 @@ from app.attention_views import Opened, Views
 from app.controls import DEFAULT_BLOCK
 from app.media import block_name
 from app.session import Session
-from nbp_core.attention_pictures import WRITERS, Head, parse_head
-from nbp_core.config import Size3, format_block_shape, parse_block_shape
+from nbp_core.attention_maps.pictures import WRITERS, Head, parse_head
+from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
 
 TOKEN: Size3 = (1, 1, 1)
 NO_PLACE = -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app import results_view
-from nbp_core.results import ResultFile
+from nbp_core.results.files import ResultFile
 
 COMMAND = "python -m nbp_core experiment attention --model weights/tiny --clips FOLDER --count 50"
 _PARTS = (

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from app.attention_clips import Clip
 from app.generate import device_words
 from app.jobs import Job
-from nbp_core.attention_pictures import Levels
-from nbp_core.config import Size3
+from nbp_core.attention_maps.pictures import Levels
+from nbp_core.config.shapes import Size3
 
 if TYPE_CHECKING:
     from app.session import Session
-    from nbp_core.attention_maps import AttentionView
+    from nbp_core.attention_maps.view import AttentionView
 
 MAX_OPENED = 4
 """Queries and keys of four clips: 8 MB each for the tiny model, 500 MB for the paper's largest."""

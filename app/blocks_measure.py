@@ -12,11 +12,12 @@ import numpy as np
 
 from app.generate import device_words
 from app.jobs import Job
-from nbp_core.config import CLIP_SIDE, SamplingConfig, Size3, format_block_shape
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import CLIP_SIDE, Size3, format_block_shape
 
 if TYPE_CHECKING:
     from app.session import Session
-    from nbp_core.pipeline import VideoPipeline
+    from nbp_core.generation.pipeline import VideoPipeline
 
 TIMED_STEPS = 24
 _MIN_STEPS = 6

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from app.controls import DEFAULT_GRID
 from app.media import block_name
-from nbp_core.config import (
+from nbp_core.config.shapes import (
     FIGURE6_SHAPES,
     TABLE3_SHAPES,
     Size3,
@@ -23,7 +23,7 @@ from nbp_core.config import (
 )
 
 if TYPE_CHECKING:
-    from nbp_core.sequences import SequenceLayout
+    from nbp_core.blocks.sequences import SequenceLayout
 
 SHAPES: Final = tuple(sorted(dict.fromkeys(FIGURE6_SHAPES + TABLE3_SHAPES), key=math.prod))
 """The paper's six of figure 6 and five of table 3, two of them the same, by length."""
@@ -138,8 +138,8 @@ def _steps(steps: int, by_token: int) -> str:
 
 def _layout(shape: Size3) -> SequenceLayout:
     # Imported when first needed: both bring in the engine, which takes seconds.
-    from nbp_core.blocks import BlockLayout
-    from nbp_core.sequences import SequenceLayout
+    from nbp_core.blocks.grid import BlockLayout
+    from nbp_core.blocks.sequences import SequenceLayout
 
     blocks = BlockLayout(DEFAULT_GRID, shape)
     return SequenceLayout("hybrid", blocks, prefix_len=1, first_video_id=0)

@@ -11,8 +11,8 @@ from app.blocks_measure import ShapeSpeed
 from app.blocks_plan import SHAPES
 from app.blocks_results import FIGURES, StoredFigures
 from app.plots import chart_layout
-from nbp_core.config import Size3, format_block_shape
-from nbp_core.paper import FIGURE_6_7, TABLE1, TABLE3
+from nbp_core.config.shapes import Size3, format_block_shape
+from nbp_core.results.paper import FIGURE_6_7, TABLE1, TABLE3
 
 _PAPER_SPEED: Final = "#999999"
 _PAPER_QUALITY: Final = "#CC79A7"

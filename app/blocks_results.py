@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nbp_core.config import Size3, parse_block_shape
-from nbp_core.results import ResultFile, Row, read_results
+from nbp_core.config.shapes import Size3, parse_block_shape
+from nbp_core.results.files import ResultFile, Row, read_results
 
 FIGURES: Final = {
     "frames_s": "frames a second, tokenizer included",

@@ -12,14 +12,14 @@ from app.exports import RESULT_SCALE
 from app.generate import device_words
 from app.jobs import Job
 from app.request import Request, file_stem, plural
-from nbp_core.config import CLIP_FPS, Size3, format_block_shape
-from nbp_core.paper import TABLE1
-from nbp_core.race import Lap, Race, RaceRequest, race
-from nbp_core.video import write_video
+from nbp_core.config.shapes import CLIP_FPS, Size3, format_block_shape
+from nbp_core.generation.race import Lap, Race, RaceRequest, race
+from nbp_core.media.video import write_video
+from nbp_core.results.paper import TABLE1
 
 if TYPE_CHECKING:
     from app.session import Session
-    from nbp_core.pipeline import VideoPipeline
+    from nbp_core.generation.pipeline import VideoPipeline
 
 Pair = tuple[Size3, Size3]
 

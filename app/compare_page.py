@@ -11,7 +11,7 @@ from app.compare import paper_words, why_no_race
 from app.compare_script import REPLAY_JS, REPLAY_TEMPLATE
 from app.follow import Follower
 from app.session import Session
-from nbp_core.config import CLIP_FRAMES
+from nbp_core.config.shapes import CLIP_FRAMES
 
 FIRST, SECOND = "1x1x1", "1x1x16"
 """The blocks that race unless others are chosen: the paper's baseline and its method."""

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from app.compare_view import runner_name
 from app.plots import chart_layout
-from nbp_core.race import Race
+from nbp_core.generation.race import Race
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the lines differ in dash as well.
 _COLOURS: Final = ("#D55E00", "#0072B2")

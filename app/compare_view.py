@@ -10,8 +10,8 @@ import numpy as np
 from app.compare import RaceProgress, RaceResult
 from app.jobs import JobState, JobView
 from app.media import SHEET_COLUMNS, block_name, png_uri, sheet, token_colours
-from nbp_core.config import CLIP_FPS, Size3, format_block_shape
-from nbp_core.race import WARM_UP, Runner
+from nbp_core.config.shapes import CLIP_FPS, Size3, format_block_shape
+from nbp_core.generation.race import WARM_UP, Runner
 
 FAIR: Final = (
     "**Fair because:** both runners have the same weights, the same start, the same seed and the"

@@ -11,10 +11,10 @@ from app.generate import device_words
 from app.media import block_name
 from app.request import CONTEXT_FRAMES, Start
 from app.session import Session
-from nbp_core.config import CLIP_FPS, FIGURE6_SHAPES, Size3, format_block_shape
+from nbp_core.config.shapes import CLIP_FPS, FIGURE6_SHAPES, Size3, format_block_shape
 
 if TYPE_CHECKING:
-    from nbp_core.pipeline import VideoPipeline
+    from nbp_core.generation.pipeline import VideoPipeline
 
 DEFAULT_BLOCK: Size3 = (1, 1, 16)
 DEFAULT_GRID: Size3 = (5, 16, 16)

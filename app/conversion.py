@@ -15,8 +15,8 @@ from app.jobs import Job
 from app.session import Session
 
 if TYPE_CHECKING:
-    from nbp_core.catalogue import ModelEntry
-    from nbp_core.released_models import Released
+    from nbp_core.models.catalogue import ModelEntry
+    from nbp_core.models.released.networks import Released
 
 Precision = Literal["keep", "float16", "bfloat16"]
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
@@ -73,8 +73,8 @@ def conversion_request(
 
 def convert(request: ConversionRequest, job: Job) -> Converted:
     """Converts in the worker thread; nothing is left behind when it is stopped or fails."""
-    from nbp_core import official
-    from nbp_core.convert_command import DTYPES
+    from nbp_core.models.released import convert
+    from nbp_core.models.released.convert import DTYPES
 
     def start(model: Released) -> Callable[[int], None]:
         done = 0
@@ -90,13 +90,13 @@ def convert(request: ConversionRequest, job: Job) -> Converted:
 
         return advance
 
-    official.convert(request.file, request.folder, dtype=DTYPES[request.precision], on_start=start)
+    convert.convert(request.file, request.folder, dtype=DTYPES[request.precision], on_start=start)
     return Converted(request.folder.name)
 
 
 def fingerprint_all(session: Session, entries: list[ModelEntry], job: Job) -> Fingerprints:
     """Reads the weights of all models, and says which do not go with their tokenizer."""
-    from nbp_core.catalogue import fingerprint
+    from nbp_core.models.catalogue import fingerprint
 
     found = {}
     done, total = 0, sum(entry.num_bytes for entry in entries)

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from app import trained_view
 from app.plots import COLOURS, SYMBOLS, legend_below
-from nbp_core.results import ResultFile, Row
+from nbp_core.results.files import ResultFile, Row
 
 HEIGHT: Final = 400
 _DIVERSITY: Final = (

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nbp_core.config import CLIP_FPS, parse_block_shape
-from nbp_core.generation import CARRY_FRAMES
-from nbp_core.media_files import replacing
-from nbp_core.video import write_gif, write_strip, write_video
+from nbp_core.config.shapes import CLIP_FPS, parse_block_shape
+from nbp_core.generation.segments import CARRY_FRAMES
+from nbp_core.media.files import replacing
+from nbp_core.media.video import write_gif, write_strip, write_video
 
 if TYPE_CHECKING:
-    from nbp_core.generation import Generation
+    from nbp_core.generation.records import Generation
 
 RESULT_SCALE = 4
 GIF_SCALE = 2

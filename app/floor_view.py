@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.results_view import HERE_MARK, number, provenance, table
-from nbp_core.results import ResultFile, Row, Value
+from nbp_core.results.files import ResultFile, Row, Value
 
 SHOWN_BLOCKS = ("1x1x1", "1x1x16", "1x16x16")
 """The whole table stands under 'How each figure is repeated'."""

@@ -13,12 +13,13 @@ import numpy.typing as npt
 from app.exports import Files, write_files
 from app.jobs import Job
 from app.request import Request, file_stem, plural
-from nbp_core.config import CLIP_FRAMES, Size3
+from nbp_core.config.shapes import CLIP_FRAMES, Size3
 
 if TYPE_CHECKING:
     from app.session import Session
-    from nbp_core.generation import Frames, Generation, Timings
-    from nbp_core.pipeline import VideoPipeline
+    from nbp_core.generation.pipeline import VideoPipeline
+    from nbp_core.generation.records import Generation, Timings
+    from nbp_core.media.files import Frames
 
 NO_TOKEN = -1
 COMPILING = (

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from app.generate import NO_TOKEN, Progress
 from app.jobs import JobState, JobView
 from app.media import block_name, png_uri, sheet, token_colours, walls_path
-from nbp_core.config import Size3, format_block_shape
+from nbp_core.config.shapes import Size3, format_block_shape
 
 _GIVEN_COLOUR = (148, 148, 148, 255)
 _EMPTY_COLOUR = (128, 128, 128, 48)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.generate import NO_TOKEN
-from nbp_core.config import Size3, format_block_shape
+from nbp_core.config.shapes import Size3, format_block_shape
 
 Picture = npt.NDArray[np.uint8]
 SHEET_COLUMNS = 9

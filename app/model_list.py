@@ -10,10 +10,10 @@ from app.jobs import JobState, JobView
 from app.live import status as queue_status
 from app.model_card import card_html, line_html
 from app.session import SPEED_ONLY, Session
-from nbp_core.config import format_block_shape
+from nbp_core.config.shapes import format_block_shape
 
 if TYPE_CHECKING:
-    from nbp_core.catalogue import ModelEntry
+    from nbp_core.models.catalogue import ModelEntry
 
 MODELS_CSS: Final = """
 #model-list h2 { margin: 0; font-size: 1.05rem; }
@@ -55,8 +55,8 @@ def model_list(session: Session) -> str:
 def read_catalogue(session: Session) -> list[ModelEntry]:
     """Every folder of the session's models."""
     # Imported when first needed: it brings torch along.
-    from nbp_core.catalogue import catalogue
     from nbp_core.device import choose_device
+    from nbp_core.models.catalogue import catalogue
 
     return catalogue(session.models, choose_device(session.device))
 
@@ -110,10 +110,10 @@ def megabytes(num_bytes: int) -> str:
 
 def _untrained(session: Session) -> str:
     """The paper's sizes with random weights: what they are and whether they fit here."""
-    from nbp_core.catalogue import transformer_bytes
+    from nbp_core.config.presets import PAPER_PRESETS
     from nbp_core.device import choose_device, free_bytes
-    from nbp_core.presets import PAPER_PRESETS
-    from nbp_core.speed_only import preset_parameters
+    from nbp_core.models.catalogue import transformer_bytes
+    from nbp_core.models.speed_only import preset_parameters
 
     offered = session.speed_only_names()
     if not offered:

@@ -11,7 +11,7 @@ from app.jobs import JobView
 from app.media import block_name
 from app.session import Session
 from app.thumbs import thumb, thumbs
-from nbp_core.config import parse_block_shape
+from nbp_core.config.shapes import parse_block_shape
 
 
 class PastClips:

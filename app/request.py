@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from nbp_core.config import SamplingConfig, format_block_shape, parse_block_shape
-from nbp_core.video import Frames, crop_resize, read_context, read_image
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import format_block_shape, parse_block_shape
+from nbp_core.media.video import Frames, crop_resize, read_context, read_image
 
 Start = Literal["action", "frame", "clip"]
 CONTEXT_FRAMES: dict[Start, int] = {"action": 0, "frame": 1, "clip": 5}

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 from app import controls
 from app.request import CONTEXT_FRAMES, Start
 from app.session import Session
-from nbp_core.config import SamplingConfig, parse_block_shape
-from nbp_core.media_files import is_video
-from nbp_core.presets import RANDOM_WEIGHTS
-from nbp_core.video import read_comment
+from nbp_core.config.presets import RANDOM_WEIGHTS
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import parse_block_shape
+from nbp_core.media.files import is_video
+from nbp_core.media.video import read_comment
 
 if TYPE_CHECKING:
-    from nbp_core.pipeline import VideoPipeline
+    from nbp_core.generation.pipeline import VideoPipeline
 
 MAX_SETTINGS_BYTES = 1_000_000
 _WHOLE_IN_A_BROWSER = 2**53

@@ -8,9 +8,9 @@ from statistics import median
 import plotly.graph_objects as go
 
 from app.plots import COLOURS, SYMBOLS, legend_below
-from nbp_core import paper
-from nbp_core.config import format_block_shape, parse_block_shape
-from nbp_core.results import Curve, Value
+from nbp_core.config.shapes import format_block_shape, parse_block_shape
+from nbp_core.results import paper
+from nbp_core.results.files import Curve, Value
 
 _PAPER, _HERE = "#D55E00", "#0072B2"
 HEIGHT = 360

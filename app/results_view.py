@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from app.generate import Outcome
 from app.jobs import JobView
-from nbp_core import paper
-from nbp_core.config import FIGURE6_SHAPES, TABLE3_SHAPES, format_block_shape
-from nbp_core.results import ResultFile, Value
+from nbp_core.config.shapes import FIGURE6_SHAPES, TABLE3_SHAPES, format_block_shape
+from nbp_core.results import paper
+from nbp_core.results.files import ResultFile, Value
 
 PREDICTED_FRAMES = 12
 """Of the paper's K600 task: five frames are given, twelve predicted."""

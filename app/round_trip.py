@@ -17,14 +17,14 @@ import numpy.typing as npt
 from app.generate import Outcome, device_words
 from app.jobs import Job, JobView
 from app.request import plural
-from nbp_core.config import CLIP_FRAMES
-from nbp_core.video import Frames, read_context, read_image, write_strip, write_video
+from nbp_core.config.shapes import CLIP_FRAMES
+from nbp_core.media.video import Frames, read_context, read_image, write_strip, write_video
 
 if TYPE_CHECKING:
     from app.session import Session
-    from nbp_core.metrics import Fidelity
-    from nbp_core.pipeline import VideoPipeline
-    from nbp_core.reconstruction import Reconstruction
+    from nbp_core.generation.pipeline import VideoPipeline
+    from nbp_core.generation.reconstruction import Reconstruction
+    from nbp_core.media.fidelity import Fidelity
 
 Source = Literal["picture", "clip", "made"]
 SHOWN_SIDE = 512

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from app.folders import UPLOADS, num_bytes, private_folder, trim
 from app.jobs import NO_MEMORY, JobQueue, is_memory_error
-from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
+from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 
 if TYPE_CHECKING:
-    from nbp_core.pipeline import VideoPipeline
+    from nbp_core.generation.pipeline import VideoPipeline
 
 MAX_LOADED = 2
 """Models held in memory at once."""
@@ -72,7 +72,7 @@ class Session:
         """
         if int8 or int4:
             from nbp_core.device import choose_device
-            from nbp_core.packed import choose_format
+            from nbp_core.packed.formats import choose_format
 
             choose_format(choose_device(device), int8, int4)
         self.models = models
@@ -157,7 +157,7 @@ class Session:
 
     def _load_pipeline(self, name: str) -> VideoPipeline:
         # Imported when first needed: it takes seconds, and looking for models needs none of it.
-        from nbp_core.pipeline import VideoPipeline
+        from nbp_core.generation.pipeline import VideoPipeline
 
         if name in SPEED_ONLY:
             tokenizer = next(iter(find_models(self.models, "tokenizer").values()))

@@ -17,8 +17,8 @@ from app.attention_shown import NO_PLACE, Choice, Shown, block_words, open_choic
 from app.attention_views import Views
 from app.events import LIGHT, OWN, Updates, refusal
 from app.session import Session
-from nbp_core.config import Size3, format_block_shape, parse_block_shape
-from nbp_core.results import read_results
+from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
+from nbp_core.results.files import read_results
 
 NO_CLIP = "No clip yet: make one on the Generate tab, or choose a file of your own."
 

@@ -18,8 +18,8 @@ from app.events import LIGHT, OWN, Updates, refusals
 from app.follow import Follower
 from app.jobs import JobState, JobView
 from app.session import Session
-from nbp_core.config import Size3, format_block_shape, parse_block_shape
-from nbp_core.paper import FIGURE_6_7, PAPER, TABLE1, TABLE3
+from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
+from nbp_core.results.paper import FIGURE_6_7, PAPER, TABLE1, TABLE3
 
 _ROW: Final[Size3] = (1, 1, 16)
 _GIVENS = [("an action alone", "action"), ("the first frame", "frame")]

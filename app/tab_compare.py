@@ -17,7 +17,7 @@ from app.jobs import Job, JobView
 from app.request import Start, make_request
 from app.session import Session
 from app.uploads import wire_uploads
-from nbp_core.config import CLIP_FRAMES, parse_block_shape
+from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
 
 _INPUTS = (
     "model", "start", "action", "picture", "clip", "temperature", "top_k", "top_p", "guidance",

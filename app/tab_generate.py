@@ -21,7 +21,7 @@ from app.reuse import Reuse
 from app.session import Session
 from app.thumbs import chosen_index
 from app.uploads import examples, wire_uploads
-from nbp_core.config import parse_block_shape
+from nbp_core.config.shapes import parse_block_shape
 
 _INPUTS = (
     "model", "start", "action", "picture", "clip", "block", "num_frames",

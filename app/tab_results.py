@@ -12,7 +12,7 @@ from app import experiment_plots, results_plots, results_view, trained_view
 from app.events import LIGHT, Updates
 from app.floor_view import floor_section
 from app.session import Session
-from nbp_core.results import Curve, ResultFile, read_curves, read_results
+from nbp_core.results.files import Curve, ResultFile, read_curves, read_results
 
 _INTRO = (
     f"Figures marked {results_view.PAPER_MARK} are what the authors report, on their machine and"

@@ -12,7 +12,7 @@ from app.model_list import MODELS_CSS
 from app.results_view import RESULTS_CSS
 from app.thumbs import THUMBS_CSS
 from app.tokens_view import TOKENIZER_CSS
-from nbp_core.config import FIGURE6_SHAPES, TABLE3_SHAPES
+from nbp_core.config.shapes import FIGURE6_SHAPES, TABLE3_SHAPES
 
 _CSS = """
 .gradio-container { overflow: clip !important; }

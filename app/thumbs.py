@@ -11,7 +11,7 @@ from typing import Final
 import gradio as gr
 
 from app.media import jpeg_uri
-from nbp_core.video import crop_resize, read_context
+from nbp_core.media.video import crop_resize, read_context
 
 THUMB_SIDE = 96
 

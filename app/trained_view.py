@@ -16,9 +16,9 @@ import plotly.graph_objects as go
 
 from app.plots import legend_below
 from app.results_view import HERE_MARK, PAPER_MARK, number, provenance, source, table
-from nbp_core import paper
-from nbp_core.config import format_block_shape
-from nbp_core.results import ResultFile, Row
+from nbp_core.config.shapes import format_block_shape
+from nbp_core.results import paper
+from nbp_core.results.files import ResultFile, Row
 
 CHARTS: Final = ("loss at the end", "loss over the steps")
 _PAPERS: Final[dict[str, paper.PaperTable[paper.BlockRow]]] = {

@@ -28,7 +28,7 @@ class StartPage(Protocol):
 
 
 def hand_over_path(upload: gr.Image | gr.Video | gr.File) -> None:
-    """Makes an upload arrive as a path, unopened: nbp_core.video refuses bad files, not Gradio."""
+    """Makes an upload arrive as a path, unopened: the engine refuses bad files, not Gradio."""
     # A subclass would be the usual way, but Gradio writes a stub beside the source of each.
     path_of = lambda payload: payload.path if payload else None  # noqa: E731
     upload.preprocess = path_of  # type: ignore[method-assign]

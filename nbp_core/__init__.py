@@ -1,9 +1,9 @@
 """NBP Studio's engine: pixels -> tokens -> blocks -> transformer -> sampler -> pixels."""
 
-from nbp_core.blocks import BlockLayout
-from nbp_core.config import SamplingConfig
-from nbp_core.pipeline import VideoPipeline
-from nbp_core.tokenizer import VideoTokenizer
-from nbp_core.transformer import BlockTransformer
+from nbp_core.blocks.grid import BlockLayout
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.tokenizer.model import VideoTokenizer
+from nbp_core.transformer.model import BlockTransformer
 
 __all__ = ["BlockLayout", "BlockTransformer", "SamplingConfig", "VideoPipeline", "VideoTokenizer"]

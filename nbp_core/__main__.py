@@ -2,6 +2,6 @@
 
 import sys
 
-from nbp_core.cli import main
+from nbp_core.cli.main import main
 
 sys.exit(main())

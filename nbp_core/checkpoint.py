@@ -19,13 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nbp_core.config import (
-    FORMAT_VERSION,
-    ClassifierConfig,
-    TokenizerConfig,
-    TransformerConfig,
-)
-from nbp_core.json_config import JsonConfig
+from nbp_core.config.json import JsonConfig
+from nbp_core.config.models import ClassifierConfig, TokenizerConfig, TransformerConfig
+from nbp_core.config.shapes import FORMAT_VERSION
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

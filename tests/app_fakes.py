@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 
 from app.session import Session
-from nbp_core.config import CLIP_FRAMES, FIGURE6_SHAPES, SamplingConfig, Size3, format_block_shape
-from nbp_core.generation import BlockStep, Frames, Generation, Timings
-from nbp_core.metrics import fidelity
-from nbp_core.pipeline import VideoPipeline
-from nbp_core.reconstruction import Reconstruction
-from nbp_core.video import crop_resize
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3, format_block_shape
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.generation.reconstruction import Reconstruction
+from nbp_core.generation.records import BlockStep, Generation, Timings
+from nbp_core.media.fidelity import fidelity
+from nbp_core.media.files import Frames
+from nbp_core.media.video import crop_resize
 
 ACTIONS = ("door-open", "drawer-close", "pan-left", "zoom-in")
 GRID = (5, 16, 16)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbp_core.media_files import Frames
+from nbp_core.media.files import Frames
 
 WAYS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
 

@@ -5,20 +5,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.checkpoint import save_model, weights_sha256
-from nbp_core.config import (
-    LayoutKind,
-    SamplingConfig,
-    Size3,
-    StageConfig,
-    TokenizerConfig,
-    TransformerConfig,
-)
-from nbp_core.pipeline import VideoPipeline
-from nbp_core.sampler import Sampler
-from nbp_core.sequences import sequence_layout
-from nbp_core.tokenizer import VideoTokenizer
-from nbp_core.transformer import BlockTransformer
+from nbp_core.config.models import StageConfig, TokenizerConfig, TransformerConfig
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import LayoutKind, Size3
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.sampling.sampler import Sampler
+from nbp_core.tokenizer.model import VideoTokenizer
+from nbp_core.transformer.model import BlockTransformer
 
 ACTIONS = ("door-open", "drawer-close", "pan-left")
 CODES = 60

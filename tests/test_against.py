@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from nbp_core import against
-from nbp_core.cli import main
+from nbp_core.bench import against
+from nbp_core.cli.main import main
 
 
 def test_without_transformers_one_sentence_says_what_to_do(

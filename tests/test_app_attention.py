@@ -23,8 +23,8 @@ from app.jobs import Job
 from app.request import make_request
 from app.session import Session
 from app.tab_attention import NO_CLIP, AttentionTab
-from nbp_core.attention_pictures import levels
-from nbp_core.video import write_video
+from nbp_core.attention_maps.pictures import levels
+from nbp_core.media.video import write_video
 from tests.app_fakes import VALUES
 from tests.small_models import save_pipeline
 

@@ -16,9 +16,9 @@ from app.blocks_results import stored
 from app.jobs import JobState
 from app.session import Session
 from app.tab_blocks import BlocksTab
-from nbp_core.blocks import BlockLayout
-from nbp_core.config import FIGURE6_SHAPES, TABLE3_SHAPES, Size3
-from nbp_core.sequences import SequenceLayout
+from nbp_core.blocks.grid import BlockLayout
+from nbp_core.blocks.sequences import SequenceLayout
+from nbp_core.config.shapes import FIGURE6_SHAPES, TABLE3_SHAPES, Size3
 from tests.app_fakes import FakePipeline, fake_session
 
 GRID = (5, 16, 16)

@@ -19,8 +19,8 @@ from app.jobs import JobState, JobView
 from app.request import make_request
 from app.session import Session
 from app.tab_compare import CompareTab
-from nbp_core.config import Size3
-from nbp_core.video import read_comment, read_video
+from nbp_core.config.shapes import Size3
+from nbp_core.media.video import read_comment, read_video
 from tests.app_fakes import FakePipeline, fake_session
 
 VALUES: dict[str, Any] = {

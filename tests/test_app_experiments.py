@@ -15,9 +15,9 @@ from app.attention_study_view import COMMAND, study_of, study_text
 from app.session import Session
 from app.tab_attention import AttentionTab
 from app.tab_results import NO_EXPERIMENT, ResultsTab
-from nbp_core.attention_study import PARTS
-from nbp_core.cli import build_parser
-from nbp_core.results import ResultFile, read_result
+from nbp_core.cli.main import build_parser
+from nbp_core.experiments.attention_study import PARTS
+from nbp_core.results.files import ResultFile, read_result
 from tests.app_fakes import fake_session
 
 HEAD = {

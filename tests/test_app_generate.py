@@ -21,7 +21,7 @@ from app.media import token_colours, walls_path
 from app.plots import timing_chart
 from app.request import make_request, read_start
 from app.session import Session
-from nbp_core.video import read_comment, read_video, write_video
+from nbp_core.media.video import read_comment, read_video, write_video
 from tests.app_fakes import ACTIONS, VALUES, FakePipeline, fake_session
 from tests.small_models import save_pipeline
 

@@ -13,9 +13,15 @@ import pytest
 from app import conversion, model_list
 from app.session import Session
 from app.tab_models import ModelsTab, commands
-from nbp_core.catalogue import ModelEntry, catalogue, fingerprint, read_card, transformer_bytes
 from nbp_core.checkpoint import weights_sha256
-from nbp_core.cli import build_parser
+from nbp_core.cli.main import build_parser
+from nbp_core.models.catalogue import (
+    ModelEntry,
+    catalogue,
+    fingerprint,
+    read_card,
+    transformer_bytes,
+)
 from tests.released_reference import save_tokenizer
 from tests.small_models import ACTIONS, CODES, save_pipeline, transformer_config
 from tests.test_official import reference_tokenizer

@@ -18,7 +18,7 @@ from app.generate import Outcome, run
 from app.request import make_request
 from app.restore import read_manifest, restore
 from app.session import Session
-from nbp_core.video import write_video
+from nbp_core.media.video import write_video
 from tests.app_fakes import FakePipeline, fake_session, small_clips
 from tests.small_models import save_pipeline
 

@@ -16,11 +16,11 @@ from app.floor_view import floor_section
 from app.request import make_request
 from app.session import Session
 from app.tab_results import NO_CURVE, ResultsTab
-from nbp_core import paper
-from nbp_core.cli import build_parser
-from nbp_core.config import FIGURE6_SHAPES, TABLE3_SHAPES
-from nbp_core.presets import PAPER_PRESETS
-from nbp_core.results import ResultError, read_curve, read_curves, read_result, read_results
+from nbp_core.cli.main import build_parser
+from nbp_core.config.presets import PAPER_PRESETS
+from nbp_core.config.shapes import FIGURE6_SHAPES, TABLE3_SHAPES
+from nbp_core.results import paper
+from nbp_core.results.files import ResultError, read_curve, read_curves, read_result, read_results
 from tests.app_fakes import fake_session
 
 BENCH: dict[str, Any] = {

@@ -16,7 +16,7 @@ from app.jobs import Job, JobState
 from app.past_clips import past_clips
 from app.request import read_start
 from app.tab_generate import GenerateTab
-from nbp_core.video import write_gif
+from nbp_core.media.video import write_gif
 from tests.app_fakes import VALUES, FakePipeline, fake_session, small_clips
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from app import ui
 from app.security import check_host, check_tools, default_host, parse_auth
 from app.session import Session
-from nbp_core.video import read_video
+from nbp_core.media.video import read_video
 from tests.app_fakes import VALUES, FakePipeline, add_model, fake_session, small_clips
 
 ROOT = Path(__file__).parent.parent

@@ -16,8 +16,8 @@ import pytest
 from app.folders import trim
 from app.generate import device_words
 from app.session import MAX_LOADED, QUICK_BYTES, Session, find_models
-from nbp_core.packed import formats_on
-from nbp_core.presets import PAPER_PRESETS
+from nbp_core.config.presets import PAPER_PRESETS
+from nbp_core.packed.formats import formats_on
 from tests.app_fakes import FakePipeline, add_model, fake_session
 from tests.small_models import save_pipeline, transformer_config
 
@@ -130,7 +130,7 @@ def test_weights_that_this_device_cannot_hold_are_refused_at_once(
 ) -> None:
     with pytest.raises(ValueError, match="either int8 or int4"):
         Session(tmp_path, "cpu", int8=True, int4=True)
-    monkeypatch.setattr("nbp_core.packed.has_vectors", lambda: False)
+    monkeypatch.setattr("nbp_core.packed.formats.has_vectors", lambda: False)
     with pytest.raises(ValueError, match="int4 weights are for processors with matrix tiles"):
         Session(tmp_path, "cpu", int4=True)
 

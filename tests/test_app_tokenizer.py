@@ -29,10 +29,10 @@ from app.round_trip import (
 from app.session import Session
 from app.tab_tokenizer import TokenizerTab
 from nbp_core.checkpoint import weights_sha256
-from nbp_core.metrics import psnr
-from nbp_core.speed_only import SpeedOnlyTokenizer
-from nbp_core.tokenizer import VideoTokenizer
-from nbp_core.video import read_video, write_video
+from nbp_core.media.fidelity import psnr
+from nbp_core.media.video import read_video, write_video
+from nbp_core.models.speed_only import SpeedOnlyTokenizer
+from nbp_core.tokenizer.model import VideoTokenizer
 from tests.app_fakes import fake_session
 from tests.small_models import CODES, build_pipeline, save_pipeline
 

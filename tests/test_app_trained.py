@@ -13,8 +13,8 @@ import pytest
 from app import trained_view
 from app.session import Session
 from app.tab_results import NO_EXPERIMENT, ResultsTab
-from nbp_core.results import ResultError, ResultFile, read_result
-from nbp_core.train.comparisons import COMPARISONS
+from nbp_core.experiments.comparisons import COMPARISONS
+from nbp_core.results.files import ResultError, ResultFile, read_result
 from tests.app_fakes import fake_session
 
 

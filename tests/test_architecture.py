@@ -17,10 +17,10 @@ UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
 # Released checkpoints are converted, a run reads back its own state, a package's file is pinned by
 # its hash; weights_only=True in all.
 MAY_LOAD = {
-    "nbp_core/clip_features.py",
-    "nbp_core/released_file.py",
-    "nbp_core/train/perceptual.py",
-    "nbp_core/train/run_state.py",
+    "nbp_core/evaluation/features.py",
+    "nbp_core/models/released/file.py",
+    "nbp_core/train/losses/perceptual.py",
+    "nbp_core/train/loop/checkpoint.py",
 }
 
 BLOCK_GRADIO = """

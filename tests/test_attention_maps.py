@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from nbp_core.attention_maps import AttentionView, look_into
-from nbp_core.attention_pictures import WRITERS, Head, colours, levels, picture
-from nbp_core.cli import main
-from nbp_core.config import LayoutKind, Size3
-from nbp_core.layer import Layer
-from nbp_core.sequences import NO_TOKEN, SequenceLayout, sequence_layout
-from nbp_core.transformer import BlockTransformer
-from nbp_core.video import read_comment, read_image, write_video
+from nbp_core.attention_maps.pictures import WRITERS, Head, colours, levels, picture
+from nbp_core.attention_maps.view import AttentionView, look_into
+from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
+from nbp_core.cli.main import main
+from nbp_core.config.shapes import NO_TOKEN, LayoutKind, Size3
+from nbp_core.media.video import read_comment, read_image, write_video
+from nbp_core.transformer.layer import Layer
+from nbp_core.transformer.model import BlockTransformer
 from tests.small_models import (
     CODES,
     build_pipeline,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from nbp_core.attention_maps import look_into
-from nbp_core.attention_study import PARTS, STRIPE_LENGTH, Study, study_clip
-from nbp_core.config import LayoutKind, Size3
-from nbp_core.sequences import SequenceLayout, sequence_layout
+from nbp_core.attention_maps.view import look_into
+from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
+from nbp_core.config.shapes import LayoutKind, Size3
+from nbp_core.experiments.attention_study import PARTS, STRIPE_LENGTH, Study, study_clip
 from tests.small_models import CODES, build_transformer, transformer_config
 
 

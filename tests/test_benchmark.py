@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nbp_core.benchmark import (
+from nbp_core.bench.floor import (
     Machine,
     floor_of,
     measure_machine,
@@ -12,8 +12,8 @@ from nbp_core.benchmark import (
     step_operations,
     time_block_shape,
 )
-from nbp_core.cli import main
-from nbp_core.config import Size3
+from nbp_core.cli.main import main
+from nbp_core.config.shapes import Size3
 from tests.small_models import build_transformer, save_pipeline, transformer_config
 
 MACHINE = Machine("cpu", "test", 1, read_gb_s=10.0, matmul_tflop_s=0.1, dtype="float32")

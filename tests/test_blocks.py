@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from nbp_core.blocks import BlockLayout
-from nbp_core.config import FIGURE6_SHAPES, TABLE3_SHAPES, Size3
-from nbp_core.sequences import NO_TOKEN, SequenceLayout, sequence_layout
+from nbp_core.blocks.grid import BlockLayout
+from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
+from nbp_core.config.shapes import FIGURE6_SHAPES, NO_TOKEN, TABLE3_SHAPES, Size3
 from tests.small_models import transformer_config
 
 GRID = (5, 16, 16)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nbp_core.media_files import MediaError
-from nbp_core.train.camera_moves import CAMERA_MOVES, PhotoClips, camera_move
+from nbp_core.data.camera_moves import CAMERA_MOVES, PhotoClips, camera_move
+from nbp_core.media.files import MediaError
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nbp_core.captured import CapturedSteps
-from nbp_core.config import LayoutKind, SamplingConfig, Size3
-from nbp_core.sequences import SequenceLayout, sequence_layout
-from nbp_core.transformer import BlockTransformer
+from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import LayoutKind, Size3
+from nbp_core.sampling.cuda_graph import CapturedSteps
+from nbp_core.transformer.model import BlockTransformer
 from tests.small_models import (
     CODES,
     DECODINGS,
@@ -93,7 +94,7 @@ def decode(
         yield kept if captured else None
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nbp_core.sampler.whole_steps", played)
+        patch.setattr("nbp_core.sampling.sampler.whole_steps", played)
         return decode_tokens(model, shape, sampling, known, tokens_Bthw, action)
 
 

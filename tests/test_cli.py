@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nbp_core.cli import main
-from nbp_core.video import read_comment, read_video, write_video
+from nbp_core.cli.main import main
+from nbp_core.media.video import read_comment, read_video, write_video
 from tests.small_models import save_pipeline
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from nbp_core.clip_metrics import (
+from nbp_core.evaluation.metrics import (
     STILL_LEVELS,
     diversity,
     flicker,

@@ -18,12 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nbp_core.config import LayoutKind, SamplingConfig, Size3
+from nbp_core.blocks.sequences import DecodeStep, sequence_layout
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import LayoutKind, Size3
 from nbp_core.device import has_tiles, has_vectors
-from nbp_core.drawing import filtered_probs
-from nbp_core.packed import CompiledLinear, WeightFormat, formats_on, pack_linear
-from nbp_core.sampler import Sampler
-from nbp_core.sequences import DecodeStep, sequence_layout
+from nbp_core.packed.formats import WeightFormat, formats_on
+from nbp_core.packed.linear import CompiledLinear, pack_linear
+from nbp_core.sampling.sampler import Sampler
+from nbp_core.sampling.shared_noise import filtered_probs
 from tests.small_models import (
     CODES,
     DECODINGS,
@@ -33,8 +35,8 @@ from tests.small_models import (
 )
 
 if has_vectors():
-    from nbp_core.compiled.jobs import LEVELS
-    from nbp_core.compiled_math import draw
+    from nbp_core.packed.calls import draw
+    from nbp_core.packed.kernels.jobs import LEVELS
 
 pytestmark = pytest.mark.skipif(not has_vectors(), reason="nothing is compiled here")
 needs_tiles = pytest.mark.skipif(not has_tiles(), reason="this processor has no matrix tiles")
@@ -230,7 +232,7 @@ def test_steps_to_tokens_make_those_of_steps_call_by_call(
         for seed in (0, 1)
     ]
     assert (set(by_calls) == {"prefill"}) == model.is_compiled
-    monkeypatch.setattr("nbp_core.sampler.whole_steps", lambda *_: nullcontext())
+    monkeypatch.setattr("nbp_core.sampling.sampler.whole_steps", lambda *_: nullcontext())
     for seed, clip in enumerate(clips):
         calls = decode_tokens(model, shape, replace(sampling, seed=seed), known, tokens, seed)
         assert torch.equal(clip, calls)
@@ -311,9 +313,9 @@ def test_what_was_compiled_before_computes_the_same(tmp_path: Path) -> None:
 
 
 def test_a_packed_model_says_when_it_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nbp_core.compiled.team._teams", [])
+    monkeypatch.setattr("nbp_core.packed.kernels.team._teams", [])
     gate = threading.Event()
-    monkeypatch.setattr("nbp_core.compiled.team.take_part", lambda *args: gate.wait(60))
+    monkeypatch.setattr("nbp_core.packed.kernels.team.take_part", lambda *args: gate.wait(60))
     model = build_transformer(replace(transformer_config(), width=128)).pack(FORMAT)
     assert not model.is_ready
     gate.set()

@@ -4,9 +4,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from nbp_core.conditions import Conditions
-from nbp_core.config import TransformerConfig
-from nbp_core.prompts import UCF101_CLASSES, prompt_ids, prompt_text
+from nbp_core.config.models import TransformerConfig
+from nbp_core.transformer.conditions import Conditions
+from nbp_core.transformer.prompts import UCF101_CLASSES, prompt_ids, prompt_text
 from tests.small_models import ACTIONS, build_pipeline, transformer_config
 
 WORDS = ["<unk>", "<s>", "</s>", "apply", "eye", "makeup", "yo", "front", "crawl"]

@@ -2,14 +2,10 @@ import json
 
 import pytest
 
-from nbp_core.config import (
-    SamplingConfig,
-    TokenizerConfig,
-    TransformerConfig,
-    format_block_shape,
-    parse_block_shape,
-)
-from nbp_core.presets import PAPER_PRESETS, TOKENIZER_PRESETS, elastic
+from nbp_core.config.models import TokenizerConfig, TransformerConfig
+from nbp_core.config.presets import PAPER_PRESETS, TOKENIZER_PRESETS, elastic
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import format_block_shape, parse_block_shape
 
 
 @pytest.mark.parametrize(

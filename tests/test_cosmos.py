@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from nbp_core import VideoPipeline
 from nbp_core.checkpoint import CheckpointError, save_model
-from nbp_core.config import TransformerConfig
-from nbp_core.cosmos import CosmosTokenizer, cosmos_sha256
+from nbp_core.config.models import TransformerConfig
+from nbp_core.tokenizer.cosmos import CosmosTokenizer, cosmos_sha256
 from tests.small_models import build_transformer
 
 

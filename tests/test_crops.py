@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from nbp_core.train.crops import Crops, Frames
-from nbp_core.train.task import Part
+from nbp_core.train.loop.task import Part
 
 CPU = torch.device("cpu")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nbp_core.media_files import MediaError
-from nbp_core.train.data import load_clips, open_clips, validation_keys
-from nbp_core.train.metaworld import METAWORLD_ACTIONS, add_clip, render
-from nbp_core.video import write_video
+from nbp_core.data.clips import load_clips, open_clips, validation_keys
+from nbp_core.data.metaworld import METAWORLD_ACTIONS, add_clip, render
+from nbp_core.media.files import MediaError
+from nbp_core.media.video import write_video
 
 
 def moving(shade: int, count: int = 17) -> np.ndarray:

@@ -8,13 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from nbp_core.best_block import BestBlockSampler, confidence, sampler_of
-from nbp_core.config import METHODS, SamplingConfig
-from nbp_core.drawing import SharedNoise, cells, drawing, entropy_temperature, filtered_probs
-from nbp_core.quantizer import FSQ
-from nbp_core.sampler import Sampler
-from nbp_core.sequences import sequence_layout
-from nbp_core.transformer import BlockTransformer
+from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.config.sampling import METHODS, SamplingConfig
+from nbp_core.sampling.best_block import BestBlockSampler, confidence, sampler_of
+from nbp_core.sampling.sampler import Sampler
+from nbp_core.sampling.shared_noise import (
+    SharedNoise,
+    cells,
+    drawing,
+    entropy_temperature,
+    filtered_probs,
+)
+from nbp_core.tokenizer.fsq import FSQ
+from nbp_core.transformer.model import BlockTransformer
 from tests.small_models import CODES, build_pipeline, build_transformer, transformer_config
 
 LEVELS = (5, 4, 3)

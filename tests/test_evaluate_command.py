@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nbp_core import evaluate_command
-from nbp_core.cli import main
-from nbp_core.clip_features import Features
-from nbp_core.media_files import Frames
-from nbp_core.results import read_result
-from nbp_core.video import read_comment, read_image, write_video
+from nbp_core.cli import evaluate as verb
+from nbp_core.cli.main import main
+from nbp_core.evaluation.features import Features
+from nbp_core.media.files import Frames
+from nbp_core.media.video import read_comment, read_image, write_video
+from nbp_core.results.files import read_result
 from tests.small_clips import moving_square
 from tests.small_models import ACTIONS, save_pipeline
 
@@ -32,7 +32,7 @@ class MeanColour:
 
 @pytest.fixture
 def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(evaluate_command, "Lite0Features", MeanColour)
+    monkeypatch.setattr(verb, "Lite0Features", MeanColour)
     rng = np.random.default_rng(0)
     for action, way in zip(ACTIONS, ("left", "right", "up"), strict=True):
         (tmp_path / "clips" / action).mkdir(parents=True)
@@ -110,7 +110,7 @@ def test_without_its_packages_lite0_is_left_out_and_said_so(
     def missing(device: str) -> None:
         raise ValueError("Lite0 features need two more packages")
 
-    monkeypatch.setattr(evaluate_command, "Lite0Features", missing)
+    monkeypatch.setattr(verb, "Lite0Features", missing)
     assert evaluate(clips, "--generated", str(clips)) == 0
     printed = capsys.readouterr().err
     assert "Lite0 features need two more packages" in printed

@@ -10,25 +10,25 @@ import cv2
 import numpy as np
 import pytest
 
-from nbp_core import evaluate_command, resumable
-from nbp_core import longer as longer_module
-from nbp_core.attention_study import PARTS, attention
-from nbp_core.cli import main
-from nbp_core.config import SamplingConfig
-from nbp_core.evaluation import Clips
-from nbp_core.experiment import Bench, Experiment, Rows
-from nbp_core.experiments import (
+from nbp_core.cli import evaluate, options
+from nbp_core.cli.main import main
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.evaluation.figures import Clips
+from nbp_core.evaluation.judge import REAL, Judge, Tools, reconstruct_many
+from nbp_core.experiments import longer as longer_module
+from nbp_core.experiments.attention_study import PARTS, attention
+from nbp_core.experiments.experiment import Bench, Experiment, Rows
+from nbp_core.experiments.large_blocks import LOOKS, WAYS, by_way
+from nbp_core.experiments.longer import CODED_AGAIN, colour_drift, longer, sharpness
+from nbp_core.experiments.registry import (
     EXPERIMENTS,
     by_shape,
     speculative,
     validation_loss,
 )
-from nbp_core.judge import REAL, Judge, Tools, reconstruct_many
-from nbp_core.large_blocks import LOOKS, WAYS, by_way
-from nbp_core.longer import CODED_AGAIN, colour_drift, longer, sharpness
-from nbp_core.pipeline import VideoPipeline
-from nbp_core.results import COLUMNS, read_result
-from nbp_core.video import write_video
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.media.video import write_video
+from nbp_core.results.files import COLUMNS, read_result
 from tests.small_clips import moving_square, square_clips
 from tests.small_models import (
     ACTIONS,
@@ -179,7 +179,7 @@ def test_a_run_goes_on_where_it_ended_and_never_overwrites_another(
 
     fake = Experiment(title="Two", kind="blocks", units=["1x1x16", "1x1x8"], rows=rows)
     monkeypatch.setitem(EXPERIMENTS, "block-sizes", fake)
-    monkeypatch.setattr(evaluate_command, "Lite0Features", lambda device: NoFeatures())
+    monkeypatch.setattr(evaluate, "Lite0Features", lambda device: NoFeatures())
     folder = clips.parent
     out = folder / "sizes.json"
     command = ["experiment", "block-sizes", "--model", str(save_pipeline(folder / "weights"))]
@@ -213,5 +213,5 @@ class NoFeatures:
 
 
 def test_the_default_file_lies_in_results() -> None:
-    assert Path("results") == resumable.RESULTS
+    assert Path("results") == options.RESULTS
     assert all(replace(e).kind in COLUMNS for e in EXPERIMENTS.values())

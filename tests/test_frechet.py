@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from nbp_core.frechet import Features, frechet_distance
+from nbp_core.evaluation.frechet import Features, frechet_distance
 
 
 def features(count: int, width: int, seed: int) -> Features:

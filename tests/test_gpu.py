@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from nbp_core.causal_conv import StreamState
-from nbp_core.config import LayoutKind, SamplingConfig, Size3
-from nbp_core.pipeline import VideoPipeline
-from nbp_core.sequences import sequence_layout
+from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import LayoutKind, Size3
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.tokenizer.conv import StreamState
 from tests.small_models import (
     CODES,
     DECODINGS,

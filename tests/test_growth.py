@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from nbp_core.config import TransformerConfig
-from nbp_core.presets import elastic
-from nbp_core.sequences import sequence_layout
+from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.config.models import TransformerConfig
+from nbp_core.config.presets import elastic
 from nbp_core.train.growth import grown
-from nbp_core.transformer import BlockTransformer
+from nbp_core.transformer.model import BlockTransformer
 
 SMALL = elastic("small", 2, 64, 50, ("push", "pull"))
 SMALL = replace(SMALL, grid=(2, 4, 4), block_shape=(1, 1, 4))

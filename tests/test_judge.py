@@ -7,18 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nbp_core.action_classifier import ActionClassifier
 from nbp_core.checkpoint import describe_models
-from nbp_core.clip_features import I3D_GIT_BLOB, Features, I3DFeatures, Lite0Features, git_blob
-from nbp_core.clip_metrics import small
-from nbp_core.config import ClassifierConfig, SamplingConfig
-from nbp_core.contact_sheet import contact_sheet
-from nbp_core.evaluation import Clips, Figure, hold_out
-from nbp_core.judge import GENERATED, REAL, Judge, Tools
-from nbp_core.media_files import Frames
-from nbp_core.train.data import ClipSet
-from nbp_core.train.train_classifier import train_classifier
-from nbp_core.train.trainer import TrainConfig
+from nbp_core.config.models import ClassifierConfig
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.data.clips import ClipSet
+from nbp_core.evaluation.classifier import ActionClassifier
+from nbp_core.evaluation.contact_sheet import contact_sheet
+from nbp_core.evaluation.features import (
+    I3D_GIT_BLOB,
+    Features,
+    I3DFeatures,
+    Lite0Features,
+    git_blob,
+)
+from nbp_core.evaluation.figures import Clips, Figure, hold_out
+from nbp_core.evaluation.judge import GENERATED, REAL, Judge, Tools
+from nbp_core.evaluation.metrics import small
+from nbp_core.media.files import Frames
+from nbp_core.train.classifier import train_classifier
+from nbp_core.train.loop.trainer import TrainConfig
 from tests.small_clips import WAYS, square_clips
 from tests.small_models import ACTIONS, build_pipeline
 

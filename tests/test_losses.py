@@ -7,11 +7,11 @@ import torch
 from accelerate import Accelerator
 
 from nbp_core.checkpoint import save_model
-from nbp_core.tokenizer import VideoTokenizer
-from nbp_core.train import perceptual
-from nbp_core.train.adversarial import Critic
-from nbp_core.train.losses import flicker_loss, stillness_loss
-from nbp_core.train.train_tokenizer import TokenizerRecipe, train_tokenizer
+from nbp_core.tokenizer.model import VideoTokenizer
+from nbp_core.train.losses import perceptual
+from nbp_core.train.losses.adversarial import Critic
+from nbp_core.train.losses.losses import flicker_loss, stillness_loss
+from nbp_core.train.tokenizer import TokenizerRecipe, train_tokenizer
 from tests.small_models import tokenizer_config
 from tests.test_trainer import train_config
 

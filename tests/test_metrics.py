@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from nbp_core.metrics import Frames, fidelity, psnr, ssim
-from nbp_core.pipeline import VideoPipeline
-from nbp_core.reconstruction import reconstruct
-from nbp_core.speed_only import SpeedOnlyTokenizer
-from nbp_core.tokenizer import VideoTokenizer
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.generation.reconstruction import reconstruct
+from nbp_core.media.fidelity import Frames, fidelity, psnr, ssim
+from nbp_core.models.speed_only import SpeedOnlyTokenizer
+from nbp_core.tokenizer.model import VideoTokenizer
 from tests.small_models import CODES, build_pipeline
 
 

@@ -13,14 +13,15 @@ import torch
 from safetensors.torch import save_file
 
 from nbp_core import BlockTransformer, VideoPipeline, VideoTokenizer
-from nbp_core.causal_conv import StreamState
+from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.checkpoint import CheckpointError
-from nbp_core.config import Size3, TokenizerConfig, TransformerConfig
-from nbp_core.official import convert, understand
-from nbp_core.pairing import find_tokenizer
-from nbp_core.presets import TOKENIZER_PRESETS
-from nbp_core.released_file import ReleasedFileError
-from nbp_core.sequences import sequence_layout
+from nbp_core.config.models import TokenizerConfig, TransformerConfig
+from nbp_core.config.presets import TOKENIZER_PRESETS
+from nbp_core.config.shapes import Size3
+from nbp_core.models.pairing import find_tokenizer
+from nbp_core.models.released.convert import convert, understand
+from nbp_core.models.released.file import ReleasedFileError
+from nbp_core.tokenizer.conv import StreamState
 from tests.released_reference import (
     ReferenceTokenizer,
     ReferenceTransformer,

@@ -5,19 +5,11 @@ import torch
 from torch import nn
 
 from nbp_core import BlockTransformer, SamplingConfig, VideoPipeline
+from nbp_core.bench.format_loss import format_loss
+from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.device import has_tiles
-from nbp_core.format_loss import format_loss
-from nbp_core.packed import (
-    PackedLinear,
-    WeightFormat,
-    choose_format,
-    compute_dtype,
-    formats_on,
-    held_bytes,
-    matrix_weights,
-    pack_linear,
-)
-from nbp_core.sequences import sequence_layout
+from nbp_core.packed.formats import WeightFormat, choose_format, compute_dtype, formats_on
+from nbp_core.packed.linear import PackedLinear, held_bytes, matrix_weights, pack_linear
 from tests.small_models import CODES, build_transformer, save_pipeline, transformer_config
 
 FORMATS: list[tuple[WeightFormat, float]] = [
@@ -58,7 +50,7 @@ def test_a_packed_product_is_the_plain_one(
 def test_both_int8_products_are_the_rounded_one(
     has_vnni: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbp_core.packed.has_fast_bfloat16", lambda device: False)
+    monkeypatch.setattr("nbp_core.packed.linear.has_fast_bfloat16", lambda device: False)
     if has_vnni and not torch.cpu._is_vnni_supported():
         pytest.skip("no VNNI")
     monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: has_vnni)
@@ -72,7 +64,9 @@ def test_both_int8_products_are_the_rounded_one(
 def test_bfloat16_is_for_hardware_that_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_format("cuda") == "bfloat16"
     for has_it in (True, False):
-        monkeypatch.setattr("nbp_core.packed.has_fast_bfloat16", lambda device, it=has_it: it)
+        monkeypatch.setattr(
+            "nbp_core.packed.formats.has_fast_bfloat16", lambda device, it=has_it: it
+        )
         assert (choose_format("cpu") == "bfloat16") == has_it
         assert (compute_dtype("int8") == torch.bfloat16) == has_it
         assert ("int4" in formats_on("cpu")) <= has_it
@@ -102,7 +96,7 @@ def test_a_packed_model_has_the_logits_of_the_plain_one(
 ) -> None:
     if weights != "float32" and choose_format("cpu") == "float32":
         pytest.skip("PyTorch packs nothing for this processor")
-    monkeypatch.setattr("nbp_core.packed.MIN_WEIGHTS", 0)
+    monkeypatch.setattr("nbp_core.packed.linear.MIN_WEIGHTS", 0)
     config = transformer_config(kind, grid=(5, 4, 16))  # type: ignore[arg-type]
     model = build_transformer(config)
     layout = sequence_layout(config)
@@ -133,7 +127,7 @@ def test_packing_halves_the_bytes() -> None:
 def test_smaller_weights_are_chosen_by_name_and_told(
     weights: WeightFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbp_core.packed.MIN_WEIGHTS", 0)
+    monkeypatch.setattr("nbp_core.packed.linear.MIN_WEIGHTS", 0)
     folder = save_pipeline(tmp_path)
     pipeline = VideoPipeline.from_pretrained(
         folder, "cpu", int8=weights == "int8", int4=weights == "int4"
@@ -160,7 +154,7 @@ def test_smaller_weights_where_there_are_none_are_one_sentence() -> None:
 def test_the_loss_of_a_format_is_measured(
     weights: WeightFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbp_core.packed.MIN_WEIGHTS", 0)
+    monkeypatch.setattr("nbp_core.packed.linear.MIN_WEIGHTS", 0)
     folder = save_pipeline(tmp_path)
     config = BlockTransformer.from_pretrained(folder).config
     found = format_loss(folder, torch.randint(0, CODES, (1, *config.grid)), weights)

@@ -8,7 +8,7 @@ import torch
 
 from nbp_core import SamplingConfig, VideoPipeline
 from nbp_core.checkpoint import CheckpointError
-from nbp_core.config import FIGURE6_SHAPES, Size3
+from nbp_core.config.shapes import FIGURE6_SHAPES, Size3
 from tests.small_models import build_pipeline, save_pipeline
 
 

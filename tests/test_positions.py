@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nbp_core.positions import (
+from nbp_core.transformer.positions import (
     AIM_SCALE,
     Aim,
     aimed,

@@ -13,8 +13,9 @@ from accelerate import Accelerator, FullyShardedDataParallelPlugin
 from accelerate.utils import DistributedType
 
 from nbp_core import BlockTransformer
-from nbp_core.train import optimizers, train_transformer, trainer
-from nbp_core.train.trainer import new_accelerator
+from nbp_core.train import transformer
+from nbp_core.train.loop import optimizers, trainer
+from nbp_core.train.loop.trainer import new_accelerator
 from tests.test_trainer import losses, run_transformer
 
 STEPS = 6
@@ -70,7 +71,7 @@ def train_sharded(folder: Path, stop_after: int | None) -> None:
         return accelerator
 
     compute_in_float32()
-    train_transformer.__dict__["new_accelerator"] = sharding
+    transformer.__dict__["new_accelerator"] = sharding
     run_transformer(folder, STEPS, 0.01, stop_after=stop_after)
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from nbp_core.quantizer import FSQ
+from nbp_core.tokenizer.fsq import FSQ
 
 
 @pytest.mark.parametrize("levels", [(8, 8, 8, 5, 5, 5), (7, 5, 5, 5, 5), (8, 5, 5, 5), (2, 3)])

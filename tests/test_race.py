@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nbp_core.cli import main
-from nbp_core.config import SamplingConfig, Size3
-from nbp_core.pipeline import VideoPipeline
-from nbp_core.race import Lap, Race, RaceRequest, Runner, race
-from nbp_core.video import read_comment, read_video
+from nbp_core.cli.main import main
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import Size3
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.generation.race import Lap, Race, RaceRequest, Runner, race
+from nbp_core.media.video import read_comment, read_video
 from tests.small_models import build_pipeline, save_pipeline
 
 SHAPES: tuple[Size3, Size3] = ((1, 4, 16), (1, 16, 16))

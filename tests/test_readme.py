@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nbp_core.cli import build_parser
+from nbp_core.cli.main import build_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

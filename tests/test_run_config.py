@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from nbp_core.checkpoint import save_model
-from nbp_core.cli import main
-from nbp_core.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
+from nbp_core.cli.main import main
+from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
+from nbp_core.media.video import write_video
 from nbp_core.train.run_config import (
     RUN_FILE,
     TokenizerRun,
@@ -16,7 +17,6 @@ from nbp_core.train.run_config import (
     keep_run,
     read_run,
 )
-from nbp_core.video import write_video
 from tests.small_models import ACTIONS, CODES, build_tokenizer
 
 SMALL_RUN: dict[str, Any] = {

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from nbp_core.attention import KVCache
-from nbp_core.config import SamplingConfig, Size3
-from nbp_core.packed import choose_format
-from nbp_core.sampler import Sampler
-from nbp_core.sequences import DecodeStep, sequence_layout
-from nbp_core.transformer import BlockTransformer
+from nbp_core.blocks.sequences import DecodeStep, sequence_layout
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import Size3
+from nbp_core.packed.formats import choose_format
+from nbp_core.sampling.sampler import Sampler
+from nbp_core.transformer.attention import KVCache
+from nbp_core.transformer.model import BlockTransformer
 from tests.small_models import build_transformer, transformer_config
 
 

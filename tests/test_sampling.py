@@ -4,8 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from nbp_core.config import SamplingConfig
-from nbp_core.sampling import Urn, filter_top_k, filter_top_p, guide, sample, sample_by_sorting
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.sampling.filters import (
+    Urn,
+    filter_top_k,
+    filter_top_p,
+    guide,
+    sample,
+    sample_by_sorting,
+)
 
 
 def rng(seed: int = 0) -> torch.Generator:

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from nbp_core.best_block import sampler_of
-from nbp_core.config import SamplingConfig, Size3
-from nbp_core.sampler import Sampler
-from nbp_core.second_look import SecondLookSampler, draft_layout, least_likely, masked
-from nbp_core.sequences import NO_TOKEN, SequenceLayout, sequence_layout
-from nbp_core.transformer import BlockTransformer
+from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import NO_TOKEN, Size3
+from nbp_core.sampling.best_block import sampler_of
+from nbp_core.sampling.sampler import Sampler
+from nbp_core.sampling.second_look import SecondLookSampler, draft_layout, least_likely, masked
+from nbp_core.transformer.model import BlockTransformer
 from tests.small_models import CODES, build_transformer, transformer_config
 
 LEVELS = (5, 4, 3)

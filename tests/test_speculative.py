@@ -10,12 +10,13 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from nbp_core.attention import KVCache
-from nbp_core.config import SamplingConfig, Size3
-from nbp_core.drawing import filtered_probs
-from nbp_core.sequences import sequence_layout
-from nbp_core.speculative import SpeculativeSampler, verify
-from nbp_core.transformer import BlockTransformer
+from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import Size3
+from nbp_core.sampling.shared_noise import filtered_probs
+from nbp_core.sampling.speculative import SpeculativeSampler, verify
+from nbp_core.transformer.attention import KVCache
+from nbp_core.transformer.model import BlockTransformer
 from tests.small_models import build_transformer, transformer_config
 
 SAMPLING = SamplingConfig(temperature=0.9, top_p=0.99)

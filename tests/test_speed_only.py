@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from nbp_core import SamplingConfig, VideoPipeline
-from nbp_core.config import TransformerConfig
-from nbp_core.presets import PAPER_PRESETS, RANDOM_WEIGHTS
-from nbp_core.speed_only import SpeedOnlyTokenizer
-from nbp_core.transformer import num_parameters
+from nbp_core.config.models import TransformerConfig
+from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
+from nbp_core.models.speed_only import SpeedOnlyTokenizer
+from nbp_core.transformer.model import num_parameters
 from tests.small_models import build_tokenizer, save_pipeline
 
 SMALL = TransformerConfig(

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nbp_core.causal_conv import CausalConv3d, StreamState
-from nbp_core.config import Size3
-from nbp_core.presets import TOKENIZER_PRESETS
-from nbp_core.tokenizer import VideoTokenizer
+from nbp_core.config.presets import TOKENIZER_PRESETS
+from nbp_core.config.shapes import Size3
+from nbp_core.tokenizer.conv import CausalConv3d, StreamState
+from nbp_core.tokenizer.model import VideoTokenizer
 from tests.small_models import build_tokenizer, save_pipeline
 
 
@@ -115,7 +115,7 @@ def test_decoding_in_bfloat16_looks_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = save_pipeline(tmp_path).parent / "nano"
-    monkeypatch.setattr("nbp_core.tokenizer.has_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr("nbp_core.tokenizer.model.has_fast_bfloat16", lambda device: True)
     exact, fast = VideoTokenizer.from_pretrained(folder), VideoTokenizer.for_decoding(folder)
     assert {x.dtype for x in fast.decoder_layers.parameters()} == {torch.bfloat16}
     clip = torch.rand(1, 3, 9, 32, 32)

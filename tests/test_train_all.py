@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from nbp_core import VideoPipeline
-from nbp_core.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
-from nbp_core.train.train_all import Plan, Sources, train_all
-from nbp_core.train.train_tokenizer import TokenizerRecipe
-from nbp_core.train.train_transformer import TransformerRecipe
-from nbp_core.video import write_video
+from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
+from nbp_core.media.video import write_video
+from nbp_core.train.everything import Plan, Sources, train_all
+from nbp_core.train.tokenizer import TokenizerRecipe
+from nbp_core.train.transformer import TransformerRecipe
 from tests.small_models import tokenizer_config
 
 PLAN = Plan(

@@ -3,10 +3,10 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from nbp_core.sequences import sequence_layout
-from nbp_core.train.task import Part
-from nbp_core.train.tokens import PHOTO_LOOK, TokenSet
-from nbp_core.train.train_transformer import TransformerRecipe, TransformerTask
+from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.data.tokens import PHOTO_LOOK, TokenSet
+from nbp_core.train.loop.task import Part
+from nbp_core.train.transformer import TransformerRecipe, TransformerTask
 from tests.small_models import build_transformer, transformer_config
 from tests.test_trainer import token_set
 

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from nbp_core import BlockTransformer
-from nbp_core.blocks import tiles
+from nbp_core.blocks.grid import tiles
 from nbp_core.checkpoint import save_model, weights_sha256
-from nbp_core.cli import main
-from nbp_core.conditions import Conditions
-from nbp_core.config import Size3
-from nbp_core.results import read_result
-from nbp_core.train import arms
-from nbp_core.train.arms import Arm, Scale
-from nbp_core.train.comparisons import COMPARISONS, Comparison, Unit
-from nbp_core.train.held_out import frame_losses
-from nbp_core.train.tokens import TokenSet
-from nbp_core.train.train_transformer import train_transformer
+from nbp_core.cli.main import main
+from nbp_core.config.shapes import Size3
+from nbp_core.data.tokens import TokenSet
+from nbp_core.evaluation.held_out import frame_losses
+from nbp_core.experiments import arms
+from nbp_core.experiments.arms import Arm, Scale
+from nbp_core.experiments.comparisons import COMPARISONS, Comparison, Unit
+from nbp_core.results.files import read_result
+from nbp_core.train.transformer import train_transformer
+from nbp_core.transformer.conditions import Conditions
 from tests.small_models import (
     ACTIONS,
     CODES,

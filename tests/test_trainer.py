@@ -15,12 +15,13 @@ import torch
 
 from nbp_core import BlockTransformer, VideoTokenizer
 from nbp_core.checkpoint import CheckpointError, save_model, weights_sha256
-from nbp_core.config import FIGURE6_SHAPES, SamplingConfig, Size3
-from nbp_core.pipeline import VideoPipeline
-from nbp_core.train.tokens import TokenSet
-from nbp_core.train.train_tokenizer import TokenizerRecipe, train_tokenizer
-from nbp_core.train.train_transformer import TransformerRecipe, train_transformer
-from nbp_core.train.trainer import TrainConfig
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import FIGURE6_SHAPES, Size3
+from nbp_core.data.tokens import TokenSet
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.train.loop.trainer import TrainConfig
+from nbp_core.train.tokenizer import TokenizerRecipe, train_tokenizer
+from nbp_core.train.transformer import TransformerRecipe, train_transformer
 from tests.small_models import ACTIONS, CODES, build_tokenizer, tokenizer_config, transformer_config
 
 STEPS = 12

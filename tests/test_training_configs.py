@@ -7,9 +7,9 @@ import torch
 from accelerate.commands.config import load_config_from_file
 
 from nbp_core import BlockTransformer, VideoTokenizer
-from nbp_core.config import TransformerConfig
-from nbp_core.presets import PAPER_PRESETS, RELEASED_LEVELS, TOKENIZER_PRESETS
-from nbp_core.sequences import sequence_layout
+from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.config.models import TransformerConfig
+from nbp_core.config.presets import PAPER_PRESETS, RELEASED_LEVELS, TOKENIZER_PRESETS
 from nbp_core.train.compute import step_tflop
 from nbp_core.train.run_config import TokenizerRun, TransformerRun, read_run
 from tests.small_models import ACTIONS

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from nbp_core.attention import Mask, masked_attention
-from nbp_core.config import FIGURE6_SHAPES, TABLE3_SHAPES, LayoutKind, Size3
-from nbp_core.layer import RMSNorm
-from nbp_core.presets import PAPER_PRESETS
-from nbp_core.sequences import sequence_layout
-from nbp_core.transformer import BlockTransformer
+from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.config.presets import PAPER_PRESETS
+from nbp_core.config.shapes import FIGURE6_SHAPES, TABLE3_SHAPES, LayoutKind, Size3
+from nbp_core.transformer.attention import Mask, masked_attention
+from nbp_core.transformer.layer import RMSNorm
+from nbp_core.transformer.model import BlockTransformer
 from tests.small_models import CODES, build_transformer, transformer_config
 
 

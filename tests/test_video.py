@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nbp_core.video import (
+from nbp_core.media.video import (
     MediaError,
     crop_resize,
     read_comment,

@@ -10,8 +10,8 @@ from functools import lru_cache
 
 from torch import nn
 
-from nbp_core.sequences import SequenceLayout
-from nbp_core.transformer import BlockTransformer
+from nbp_core.blocks.sequences import SequenceLayout
+from nbp_core.transformer.model import BlockTransformer
 
 FORWARD_AND_BACKWARD = 3
 """The backward pass of a matrix product is two products of its size."""

@@ -15,7 +15,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nbp_core.train.task import Part
+from nbp_core.train.loop.task import Part
 
 Frames = NDArray[np.uint8]
 Cut = tuple[slice | int, ...]

@@ -13,8 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from nbp_core.config import TransformerConfig
-from nbp_core.transformer import BlockTransformer
+from nbp_core.config.models import TransformerConfig
+from nbp_core.transformer.model import BlockTransformer
 
 _KEPT = (
     "layout", "codebook_size", "grid", "num_conditions", "prefix_len", "max_len",

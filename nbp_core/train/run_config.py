@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from nbp_core.config import LayoutKind, Size3, TokenizerConfig, TransformerConfig
-from nbp_core.json_config import JsonConfig
-from nbp_core.presets import ELASTIC_SIZES, HEAD_WIDTH, TOKENIZER_PRESETS
-from nbp_core.train.train_tokenizer import TokenizerRecipe
-from nbp_core.train.train_transformer import TransformerRecipe
-from nbp_core.train.trainer import TrainConfig
+from nbp_core.config.json import JsonConfig
+from nbp_core.config.models import TokenizerConfig, TransformerConfig
+from nbp_core.config.presets import ELASTIC_SIZES, HEAD_WIDTH, TOKENIZER_PRESETS
+from nbp_core.config.shapes import LayoutKind, Size3
+from nbp_core.train.loop.trainer import TrainConfig
+from nbp_core.train.tokenizer import TokenizerRecipe
+from nbp_core.train.transformer import TransformerRecipe
 
 RUN_FILE = "run.json"
 BUDGETS = ("minutes", "steps", "tflop")

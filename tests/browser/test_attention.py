@@ -22,7 +22,7 @@ ROWS_LENGTH = 1 + 1 + 16 + 15 + 30 * 16
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from app.session import Session
-    from nbp_core.video import write_video
+    from nbp_core.media.video import write_video
     from tests.small_models import save_pipeline
 
     folder = tmp_path_factory.mktemp("attention")

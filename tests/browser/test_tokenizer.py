@@ -11,7 +11,7 @@ from PIL import Image
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
-from nbp_core.video import write_video
+from nbp_core.media.video import write_video
 from tests.browser.conftest import Studio
 from tests.browser.visitor import generate, open_studio, open_tab
 

@@ -1,0 +1,77 @@
+"""Attention weights as pictures and files: log levels, colours, PNG, npz. Knows no models.
+
+Shapes: L positions. Weights are float32 in [0, 1]; levels are uint8 on a log scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from nbp_core.media.files import replacing
+from nbp_core.media.video import Frames, write_strip
+
+Weights = NDArray[np.float32]
+Levels = NDArray[np.uint8]
+Positions = dict[str, NDArray[Any]]
+"""What stands where: label_L, place_L3, target_L3 (t, h, w from 0, -1 for none), walls."""
+
+Head = int | Literal["mean", "max"]
+"""One head, counted from 0, or the mean or the greatest weight of all of a layer."""
+
+DECADES = 5
+"""Powers of ten between the greatest weight and the least that has a level of its own."""
+
+
+def parse_head(text: str) -> Head:
+    """'1' is the first head; 'mean' and 'max' stay. Raises ValueError for the rest."""
+    match text:
+        case "mean" | "max":
+            return text
+        case _ if text.isdigit() and int(text) > 0:
+            return int(text) - 1
+    raise ValueError(f"the head must be a number from 1 on, mean or max, not {text!r}")
+
+
+def levels(weights: Weights) -> Levels:
+    """Log levels: 255 is a weight of 1, 1 is one of 10**-DECADES, 0 is anything less."""
+    scale = 254 / DECADES
+    with np.errstate(divide="ignore"):
+        raised = 255 + scale * np.log10(weights)
+    rounded: Levels = raised.round().clip(0, 255).astype(np.uint8)
+    return rounded
+
+
+def colours() -> Levels:
+    """(256, 3) RGB from black to pale yellow, by level or by share of the greatest weight."""
+    ramp = np.arange(256, dtype=np.uint8)[None]
+    table_BGR = cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO)[0]
+    return np.ascontiguousarray(table_BGR[:, ::-1], np.uint8)
+
+
+def picture(weights_LL: Weights) -> Frames:
+    """The map at one pixel a weight, log scale, RGB."""
+    coloured: Frames = colours()[levels(weights_LL)]
+    return coloured
+
+
+def write_png(path: Path, weights_LL: Weights, positions: Positions, report: str) -> None:
+    """Writes the map's picture with the report inside; whole or not at all."""
+    write_strip(path, picture(weights_LL)[None], comment=report)
+
+
+def write_npz(path: Path, weights_LL: Weights, positions: Positions, report: str) -> None:
+    """Writes the exact weights, what stands at each position, and the report."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, weights_LL=weights_LL, report=report, **positions)  # type: ignore[arg-type]
+
+
+WRITERS: dict[str, Callable[[Path, Weights, Positions, str], None]] = {
+    ".png": write_png,
+    ".npz": write_npz,
+}

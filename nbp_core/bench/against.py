@@ -1,0 +1,141 @@
+"""The same next-token model here and in Hugging Face transformers, timed in one run.
+
+Both are GPT-2's shape with random weights: learned positions, exact GELU, a head of its own. What
+comes out are medians of tokens after a known context, ours and theirs in turn, so that a noisy
+machine disturbs both alike. transformers is a development extra.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import time
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from nbp_core.bench.floor import time_steps
+from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.config.models import TransformerConfig
+from nbp_core.config.presets import ELASTIC_SIZES, HEAD_WIDTH, PAPER_PRESETS
+from nbp_core.models.speed_only import random_transformer
+from nbp_core.packed.formats import WeightFormat, compute_dtype
+from nbp_core.transformer.model import num_parameters
+
+KNOWN_TOKENS = 512
+_TOKENS = replace(PAPER_PRESETS["XL"], block_shape=(1, 1, 1))
+_SMALL_LAYERS, _SMALL_WIDTH = ELASTIC_SIZES["small"]
+SHAPES = {
+    "small": replace(
+        _TOKENS,
+        name="small",
+        num_layers=_SMALL_LAYERS,
+        width=_SMALL_WIDTH,
+        num_heads=_SMALL_WIDTH // HEAD_WIDTH,
+    ),
+    "XL, 6 of 24 layers": replace(_TOKENS, name="XL, 6 of 24 layers", num_layers=6),
+}
+"""Sizes to compare at; a step's time grows with the layers, so six stand for all."""
+
+
+@dataclass(frozen=True)
+class Against:
+    """Seconds of a decode step of next-token prediction, medians of runs in turn."""
+
+    model: str
+    our_format: str
+    their_dtype: str
+    threads: int
+    tokens: int
+    our_ms: float
+    their_ms: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster ours is."""
+        return self.their_ms / self.our_ms
+
+
+def check_installed() -> None:
+    """Raises ValueError, with what to do, where transformers is missing."""
+    if importlib.util.find_spec("transformers") is None:
+        raise ValueError(
+            "transformers is not installed: pip install --group against, then run this again"
+        )
+
+
+def compare(name: str, weights: WeightFormat, num_tokens: int, rounds: int) -> Against:
+    """Times one of SHAPES in a weight format; theirs in the type that ours computes in."""
+    config = SHAPES[name]
+    ours = random_transformer(config, "cpu", weights)
+    dtype = compute_dtype(weights)
+    theirs = _their_model(config, dtype)
+    assert sum(p.numel() for p in theirs.parameters()) == num_parameters(config)
+    layout = sequence_layout(config, (1, 1, 1))
+    our_s: list[float] = []
+    their_s: list[float] = []
+    for _ in range(1 + rounds):  # the first of each is not counted
+        our_s.append(statistics.median(time_steps(ours, layout, KNOWN_TOKENS, num_tokens)[1:]))
+        their_s.append(_their_step(theirs, config.codebook_size, num_tokens))
+    return Against(
+        model=name,
+        our_format=weights,
+        their_dtype=str(dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        tokens=num_tokens,
+        our_ms=1e3 * statistics.median(our_s[1:]),
+        their_ms=1e3 * statistics.median(their_s[1:]),
+    )
+
+
+def _their_model(config: TransformerConfig, dtype: torch.dtype) -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    shape = GPT2Config(
+        vocab_size=config.codebook_size,
+        n_positions=config.max_len,
+        n_embd=config.width,
+        n_layer=config.num_layers,
+        n_head=config.num_heads,
+        activation_function="gelu",
+        tie_word_embeddings=False,
+        bos_token_id=0,
+        eos_token_id=None,
+    )
+    model: Any = GPT2LMHeadModel(shape)  # its `to` is decorated in a way that loses its types
+    return model.to(dtype).eval()
+
+
+class _Clock:
+    """A streamer of `generate`: when each token came."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def put(self, tokens: Any) -> None:
+        self.times.append(time.perf_counter())
+
+    def end(self) -> None:
+        """The protocol of streamers wants it."""
+
+
+def _their_step(model: Any, vocab: int, num_tokens: int) -> float:
+    """Median seconds from one token of `generate` to the next, sampled with the same filters."""
+    known = torch.randint(0, vocab, (1, KNOWN_TOKENS))
+    clock = _Clock()
+    model.generate(
+        known,
+        attention_mask=torch.ones_like(known),
+        max_new_tokens=num_tokens,
+        do_sample=True,
+        top_k=16_000,
+        top_p=0.9,
+        use_cache=True,
+        pad_token_id=0,
+        streamer=clock,
+    )
+    # The first is the prompt's, the second ends the prefill.
+    times = clock.times[1:]
+    return statistics.median(b - a for a, b in pairwise(times))

@@ -1,0 +1,208 @@
+"""Speed against the hardware's floor: what one decode step takes, and what it could take at best.
+
+Floor of a step: the larger of (bytes of weights and cache it must read / measured read bandwidth)
+and (operations / measured matrix-product rate). Comes in: a model on its device. Goes out: figures;
+printing and files are bench_command's. Shapes: M new positions of a step, L positions seen.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
+from nbp_core.config.models import TransformerConfig
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import Size3, format_block_shape
+from nbp_core.packed.linear import held_bytes, matrix_weights
+from nbp_core.sampling.sampler import Sampler, synchronize
+from nbp_core.transformer.model import BlockTransformer
+
+K600_KNOWN_FRAMES = 2
+"""Latent frames known in the paper's K600 protocol: 512 tokens, and 768 to make."""
+READ_BYTES = 2**30
+MATMUL_SIDE = 2048
+REPEATS = 7
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the hardware was measured to do."""
+
+    device: str
+    name: str
+    threads: int
+    read_gb_s: float
+    matmul_tflop_s: float
+    dtype: str
+    """Of the matrix products: the one that models are run in here."""
+    int8_tflop_s: float = math.nan
+    """The same of 8-bit integers, where models can be held so."""
+
+
+@dataclass(frozen=True)
+class StepFigures:
+    """One model at one block size, model only, in milliseconds; medians."""
+
+    model: str
+    weights: str
+    weight_format: str
+    block: str
+    protocol: str
+    num_steps: int
+    prefill_ms: float
+    step_ms: float
+    floor_ms: float
+    bound: str
+    """What the floor is made of: 'memory' or 'arithmetic'."""
+    timed_steps: int
+    block_len: int
+
+    @property
+    def tokens_s(self) -> float:
+        """Tokens a second while decoding."""
+        return self.block_len / self.step_ms * 1e3
+
+    @property
+    def ratio(self) -> float:
+        """How many times the floor a step takes."""
+        return self.step_ms / self.floor_ms
+
+    @property
+    def total_s(self) -> float:
+        """Seconds of the whole protocol at this pace."""
+        return (self.prefill_ms + (self.num_steps - 1) * self.step_ms) / 1e3
+
+
+def median_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Median time of `work` after one untimed call."""
+    work()
+    seconds = []
+    for _ in range(repeats):
+        synchronize(device)
+        began = time.perf_counter()
+        work()
+        synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def measure_machine(device: torch.device, dtype: torch.dtype, name: str) -> Machine:
+    """Reads a gigabyte and multiplies two square matrices, several times each."""
+    block = torch.ones(READ_BYTES // 4, device=device)
+    read_s = median_seconds(block.sum, device, REPEATS)
+    del block
+    left, right = (
+        torch.randn(MATMUL_SIDE, MATMUL_SIDE, device=device, dtype=dtype) for _ in range(2)
+    )
+    matmul_s = median_seconds(lambda: left @ right, device, REPEATS)
+    int8_s = math.nan
+    if device.type == "cpu":
+        whole = (torch.ones(MATMUL_SIDE, MATMUL_SIDE, dtype=torch.int8) for _ in range(2))
+        left, right = whole
+        int8_s = median_seconds(lambda: torch._int_mm(left, right), device, REPEATS)
+    return Machine(
+        device=device.type,
+        name=name,
+        threads=torch.get_num_threads(),
+        read_gb_s=READ_BYTES / read_s / 1e9,
+        matmul_tflop_s=2 * MATMUL_SIDE**3 / matmul_s / 1e12,
+        dtype=str(dtype).removeprefix("torch."),
+        int8_tflop_s=2 * MATMUL_SIDE**3 / int8_s / 1e12,
+    )
+
+
+def step_bytes(model: BlockTransformer, num_seen: int) -> int:
+    """Bytes a decode step must read: every weight but the embedding tables, and the cache."""
+    config = model.config
+    item = cast(Tensor, model.norm_f.weight).element_size()
+    if model.video_head is None:
+        head = config.codebook_size * config.width * model.tok_emb.weight.element_size()
+    else:
+        head = held_bytes(model.video_head)
+    cache = 2 * config.num_layers * config.width * num_seen * item
+    return held_bytes(model.layers) + head + cache
+
+
+def step_operations(model: BlockTransformer, num_new: int, num_seen: int) -> int:
+    """Multiplications and additions of a decode step."""
+    config = model.config
+    weights = matrix_weights(model.layers) + config.codebook_size * config.width
+    attention = 2 * config.num_layers * config.width * num_seen
+    return 2 * num_new * (weights + attention)
+
+
+def floor_of(
+    model: BlockTransformer, machine: Machine, num_new: int, num_seen: int
+) -> tuple[float, str]:
+    """(seconds, what bounds it) of the fastest decode step this machine could make."""
+    memory = step_bytes(model, num_seen) / (machine.read_gb_s * 1e9)
+    is_whole = model.weight_format in ("int8", "int4")
+    rate = machine.int8_tflop_s if is_whole else machine.matmul_tflop_s
+    arithmetic = step_operations(model, num_new, num_seen) / (rate * 1e12)
+    return (memory, "memory") if memory >= arithmetic else (arithmetic, "arithmetic")
+
+
+def time_block_shape(
+    model: BlockTransformer,
+    machine: Machine,
+    shape: Size3,
+    protocol: str,
+    weights: str,
+    max_steps: int = 32,
+) -> StepFigures:
+    """Prefill and decode steps of one block shape in a protocol ('k600' or 'ucf').
+
+    Steps are timed around the middle of what the protocol makes, where the cache has its mean
+    length, so that a few of them stand for all.
+    """
+    layout = sequence_layout(model.config, shape)
+    frame = layout.blocks.num_tokens // layout.blocks.grid[0]
+    known = K600_KNOWN_FRAMES * frame if protocol == "k600" else 0
+    # The first one also pays for what a process needs once.
+    _, prefill = (time_steps(model, layout, known, 1)[0] for _ in range(2))
+    block_len, num_tokens = layout.blocks.block_len, layout.blocks.num_tokens
+    count = min(max_steps, max(1, (num_tokens - known) // block_len - 1))
+    middle = (known + num_tokens) // 2 - (count + 1) * block_len // 2
+    start = max(block_len, middle - middle % block_len)
+    seconds = time_steps(model, layout, start, count + 1)[1:]
+    seen = layout.head_len + start + count * block_len // 2 - block_len
+    floor_s, bound = floor_of(model, machine, block_len, seen)
+    return StepFigures(
+        model=model.config.name,
+        weights=weights,
+        weight_format=model.weight_format or "float32",
+        block=format_block_shape(shape),
+        protocol=protocol,
+        num_steps=len(layout.decode_steps(known)),
+        prefill_ms=1e3 * prefill,
+        step_ms=1e3 * statistics.median(seconds or [prefill]),
+        floor_ms=1e3 * floor_s,
+        bound=bound,
+        timed_steps=len(seconds),
+        block_len=block_len,
+    )
+
+
+def time_steps(
+    model: BlockTransformer, layout: SequenceLayout, num_known: int, count: int
+) -> list[float]:
+    """Seconds of the first `count` forward steps, sampling included, after a known context."""
+    config, device = model.config, model.tok_emb.weight.device
+    rng = torch.Generator(device).manual_seed(0)
+    tokens = torch.randint(0, config.codebook_size, (1, *layout.blocks.grid)).to(device)
+    conditions = torch.full((1, config.prefix_len), config.first_condition_id, device=device)
+    stream = Sampler(model, layout, SamplingConfig(), rng).stream(tokens, num_known, conditions)
+    return [step.seconds for step, _ in zip(stream, range(count), strict=False)]
+
+
+def protocols(config: TransformerConfig) -> tuple[str, ...]:
+    """What a model can be timed at: only those with a prefix can begin from nothing."""
+    return ("k600",) if config.layout == "plain" else ("k600", "ucf")

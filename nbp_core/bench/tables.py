@@ -1,0 +1,89 @@
+"""What `bench` prints: figures of steps, of whole clips and of losses, as tables and sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from nbp_core.bench.against import Against
+from nbp_core.bench.floor import StepFigures
+from nbp_core.bench.format_loss import FormatLoss
+
+TIMED_CLIPS = 3
+
+
+@dataclass(frozen=True)
+class EndToEnd:
+    """An action or five frames to a whole clip, tokenizer included; medians of whole runs."""
+
+    model: str
+    weights: str
+    block: str
+    seconds: float
+    first_frame_s: float
+    frames_s: float
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One model in one format, in a process of its own."""
+
+    figures: list[StepFigures]
+    load_s: float
+    """From its files, in memory or not, to packed weights; of random ones, to draw them."""
+    peak_bytes: int
+
+    @property
+    def memory_and_load(self) -> dict[str, float]:
+        return {"peak_bytes": self.peak_bytes, "load_s": self.load_s}
+
+
+def loss_words(loss: FormatLoss) -> str:
+    """What a format costs in quality, in words."""
+    return (
+        f"{loss.weight_format} on {loss.clips} clips: {loss.loss:.4f} nats a token, plain"
+        f" {loss.plain_loss:.4f}; logits differ by {loss.logit_error:.1%}, the likeliest token is"
+        f" the same at {loss.same_best:.1%} of the positions"
+    )
+
+
+def against_words(found: Against) -> str:
+    """A comparison with another library, in words."""
+    return (
+        f"next token, {found.model}: {found.our_ms:.1f} ms here ({found.our_format}),"
+        f" {found.their_ms:.1f} ms in Hugging Face transformers ({found.their_dtype}):"
+        f" {found.ratio:.2f} times as fast"
+    )
+
+
+def step_table(timed: Timed) -> Table:
+    """Steps of one model in one format."""
+    figures, first = timed.figures, timed.figures[0]
+    table = Table(
+        title=f"{first.model} (weights {first.weights}) in {first.weight_format}, model only, "
+        f"peak {timed.peak_bytes / 1e9:.2f} GB, ready after {timed.load_s:.1f} s"
+    )
+    for name in ("protocol", "block", "steps", "prefill ms", "step ms", "floor ms", "x floor",
+                 "bound by", "whole s", "tokens/s"):  # fmt: skip
+        table.add_column(name, justify="right")
+    for f in figures:
+        table.add_row(
+            f.protocol, f.block, f"{f.num_steps:,}", f"{f.prefill_ms:.1f}", f"{f.step_ms:.2f}",
+            f"{f.floor_ms:.2f}", f"{f.ratio:.2f}", f.bound, f"{f.total_s:.2f}",
+            f"{f.tokens_s:,.0f}",
+        )  # fmt: skip
+    return table
+
+
+def clip_table(clips: list[EndToEnd]) -> Table:
+    """Whole clips of every model."""
+    table = Table(title=f"Whole clips of an action, with tokenizer (median of {TIMED_CLIPS})")
+    for name in ("model", "block", "clip s", "first frame s", "frames/s"):
+        table.add_column(name, justify="right")
+    for c in clips:
+        table.add_row(
+            f"{c.model} ({c.weights})", c.block, f"{c.seconds:.2f}", f"{c.first_frame_s:.2f}",
+            f"{c.frames_s:.1f}",
+        )  # fmt: skip
+    return table

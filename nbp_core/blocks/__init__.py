@@ -1,0 +1,1 @@
+"""How a grid of tokens is cut into blocks, and how blocks become one sequence."""

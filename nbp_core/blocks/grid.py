@@ -1,0 +1,111 @@
+"""BLOCKS: how a grid is cut into blocks (sequences.py lays them out as inputs).
+
+Shapes: B batch, t h w grid, N blocks, S tokens in a block. 'Place' is a token's raster index in its
+grid. Source: the paper's section 3.2. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from nbp_core.config.shapes import Size3, format_block_shape
+
+
+def _divides(part: Size3, whole: Size3) -> bool:
+    return all(w % p == 0 for p, w in zip(part, whole, strict=True))
+
+
+def _cut(places_thw: Tensor, shape: Size3) -> Tensor:
+    """(t, h, w) -> (N, S): blocks in raster order, raster inside a block."""
+    t, h, w = shape
+    return rearrange(places_thw, "(a t) (b h) (c w) -> (a b c) (t h w)", t=t, h=h, w=w)
+
+
+@dataclass(frozen=True)
+class BlockLayout:
+    """A grid cut into equal blocks.
+
+    Shapes of one latent frame tile the whole grid. Shapes that span time tile the frames after the
+    first; the first is cut into blocks of the same length within itself. Raises ValueError for a
+    shape that does not tile the grid, naming some that do.
+    """
+
+    grid: Size3
+    block_shape: Size3
+
+    def __post_init__(self) -> None:
+        if not tiles(self.grid, self.block_shape):
+            fitting = [s for s in _candidates() if tiles(self.grid, s)]
+            raise ValueError(
+                f"block shape {format_block_shape(self.block_shape)} does not tile the "
+                f"{format_block_shape(self.grid)} grid; these do: "
+                + ", ".join(map(format_block_shape, fitting))
+            )
+
+    @property
+    def block_len(self) -> int:
+        """S, tokens in a block."""
+        return math.prod(self.block_shape)
+
+    @property
+    def num_tokens(self) -> int:
+        return math.prod(self.grid)
+
+    @property
+    def num_blocks(self) -> int:
+        """N."""
+        return self.num_tokens // self.block_len
+
+    @cached_property
+    def places_NS(self) -> Tensor:
+        """The grid place of each token, int64, (N, S) in block order."""
+        t, h, w = self.grid
+        places_thw = torch.arange(self.num_tokens).reshape(t, h, w)
+        if self.block_shape[0] == 1:
+            return _cut(places_thw, self.block_shape)
+        first = _cut(places_thw[:1], first_frame_shape(self.block_shape))
+        return torch.cat([first, _cut(places_thw[1:], self.block_shape)])
+
+    def to_blocks(self, tokens_Bthw: Tensor) -> Tensor:
+        """Tokens on the grid -> (B, N, S)."""
+        return tokens_Bthw.flatten(1)[:, self.places_NS.to(tokens_Bthw.device)]
+
+    def to_grid(self, tokens_BNS: Tensor) -> Tensor:
+        """Inverse of to_blocks: (B, N, S) -> tokens_Bthw."""
+        t, h, w = self.grid
+        flat = torch.empty_like(tokens_BNS.flatten(1))
+        flat[:, self.places_NS.flatten().to(tokens_BNS.device)] = tokens_BNS.flatten(1)
+        return rearrange(flat, "b (t h w) -> b t h w", t=t, h=h, w=w)
+
+
+def first_frame_shape(shape: Size3) -> Size3:
+    """How a block shape that spans time cuts the first latent frame: same length and width."""
+    return 1, shape[0] * shape[1], shape[2]
+
+
+def tiles(grid: Size3, shape: Size3) -> bool:
+    """Whether blocks of a shape cut a grid without rest, as BlockLayout does it."""
+    if shape[0] == 1:
+        return _divides(shape, grid)
+    first, rest = (1, *grid[1:]), (grid[0] - 1, *grid[1:])
+    return grid[0] > 1 and _divides(first_frame_shape(shape), first) and _divides(shape, rest)
+
+
+def _candidates() -> list[Size3]:
+    return [
+        (1, 1, 1),
+        (1, 1, 8),
+        (1, 1, 16),
+        (1, 2, 16),
+        (1, 4, 4),
+        (1, 4, 16),
+        (1, 16, 16),
+        (2, 1, 8),
+        (2, 2, 2),
+    ]

@@ -1,0 +1,238 @@
+"""BLOCKS as sequences: prefix, first block, rest; ids, targets, places, masks, decoding steps.
+
+Shapes: B batch, t h w grid, S tokens in a block, P condition tokens, L input positions. 'Place'
+is a token's raster index in its grid; 'index' is its rank in block order. Source: the paper's
+section 3.3 and figure 4; the elastic layout is ours. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import torch
+from torch import Tensor
+
+from nbp_core.blocks.grid import BlockLayout
+from nbp_core.config.models import TransformerConfig
+from nbp_core.config.shapes import NO_TOKEN, LayoutKind, Size3, format_block_shape
+
+
+@dataclass(frozen=True)
+class DecodeStep:
+    """One forward step of decoding: feed positions [start, stop), sample tokens [first, last).
+
+    Positions count inputs of the sequence, tokens count in block order; the logits of the last
+    `last - first` positions fed are the ones to sample from.
+    """
+
+    phase: str
+    start: int
+    stop: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class SequenceLayout:
+    """Prefix, first block, rest: the input positions of one clip, and what each must predict.
+
+    plain:  [block 1] ... [block N-1]
+    hybrid: [P conditions][BOV][S tokens of block 1][S-1 middle tokens][block 2] ... [block N-1]
+    elastic: hybrid, for any block shape with one set of weights.
+    """
+
+    kind: LayoutKind
+    blocks: BlockLayout
+    prefix_len: int
+    first_video_id: int
+    """Ids below are special tokens (0 = BOV, 1..S-1 = middle tokens) and conditions."""
+
+    @property
+    def head_len(self) -> int:
+        """Positions before block 2 enters: prefix, BOV, block 1 and its middle tokens."""
+        s = self.blocks.block_len
+        return s if self.kind == "plain" else self.prefix_len + 1 + s + s - 1
+
+    @property
+    def length(self) -> int:
+        """L, positions of a whole clip; the last block is predicted, never fed."""
+        return self.head_len + (self.blocks.num_blocks - 2) * self.blocks.block_len
+
+    @property
+    def _full_length(self) -> int:
+        """Length with the whole head, which a clip of a single block does not feed."""
+        return max(self.length, self.head_len)
+
+    @property
+    def _num_middle(self) -> int:
+        return 0 if self.kind == "plain" else self.blocks.block_len - 1
+
+    @property
+    def _middle(self) -> slice:
+        return slice(self.head_len - self._num_middle, self.head_len)
+
+    @cached_property
+    def source_L(self) -> Tensor:
+        """Index of the video token that stands at each position, or NO_TOKEN."""
+        s = self.blocks.block_len
+        source = torch.full((self._full_length,), NO_TOKEN)
+        first = 0 if self.kind == "plain" else self.prefix_len + 1
+        source[first : first + s] = torch.arange(s)
+        source[self.head_len :] = torch.arange(s, s + self._full_length - self.head_len)
+        return source[: self.length]
+
+    @cached_property
+    def special_L(self) -> Tensor:
+        """Id of the special token at each position (BOV, middle tokens), 0 elsewhere."""
+        special = torch.zeros(self._full_length, dtype=torch.int64)
+        special[self._middle] = torch.arange(1, self.blocks.block_len)[: self._num_middle]
+        return special[: self.length]
+
+    @cached_property
+    def target_L(self) -> Tensor:
+        """Index of the video token each position predicts, or NO_TOKEN (conditions)."""
+        s, p = self.blocks.block_len, self.prefix_len
+        target = torch.full((self.length,), NO_TOKEN)
+        blockwise = 0
+        if self.kind != "plain":
+            target[p : p + s] = torch.arange(s)
+            blockwise = p + s
+        target[blockwise:] = torch.arange(s, s + self.length - blockwise)
+        return target
+
+    @cached_property
+    def place_L(self) -> Tensor:
+        """Grid place of each position, or NO_TOKEN in the prefix and at BOV.
+
+        A middle token sits at the place it stands in for: that of its counterpart in block 1.
+        """
+        index = torch.where(self.special_L > 0, self.special_L, self.source_L)
+        return self._places(index)
+
+    @cached_property
+    def target_place_L(self) -> Tensor:
+        """Grid place of the token each position predicts, or NO_TOKEN."""
+        return self._places(self.target_L)
+
+    def _places(self, index_L: Tensor) -> Tensor:
+        places = self.blocks.places_NS.flatten()[index_L.clamp(min=0)]
+        return torch.where(index_L == NO_TOKEN, NO_TOKEN, places)
+
+    @cached_property
+    def segment_L(self) -> Tensor:
+        """Positions of one segment see each other both ways; later segments see earlier ones.
+
+        Conditions are one segment, token-by-token positions one each, then a segment a block (the
+        first is {token S, middle tokens}). These are the walls of the attention map.
+        """
+        s, p = self.blocks.block_len, self.prefix_len
+        if self.kind == "plain":
+            return torch.arange(self.length) // s
+        one_by_one = torch.arange(1, 1 + s)
+        rest = torch.arange(self.length - p - s) // s + 1 + s
+        return torch.cat([torch.zeros(p, dtype=torch.int64), one_by_one, rest])
+
+    @cached_property
+    def mask_LL(self) -> Tensor:
+        """Bool, True where a query (row) may attend to a key (column): figure 4 of the paper."""
+        return self.segment_L[:, None] >= self.segment_L[None, :]
+
+    def input_ids(self, tokens_Bthw: Tensor, conditions_BP: Tensor | None = None) -> Tensor:
+        """Ids of all positions for known tokens: ids_BL. The layout's grid must be the tokens'."""
+        flat = self.blocks.to_blocks(tokens_Bthw).flatten(1)
+        source = self.source_L.to(flat.device)
+        ids = torch.where(
+            source == NO_TOKEN,
+            self.special_L.to(flat.device),
+            flat[:, source.clamp(min=0)] + self.first_video_id,
+        )
+        return self.with_conditions(ids, conditions_BP)
+
+    def sees_all(self, start: int, stop: int) -> bool:
+        """Whether each of the positions [start, stop) attends to all of them and all before."""
+        return bool(self.segment_L[start] >= self.segment_L[stop - 1])
+
+    def with_conditions(self, ids_BL: Tensor, conditions_BP: Tensor | None) -> Tensor:
+        """The same ids with the condition ids written into the prefix."""
+        if self.prefix_len == 0:
+            return ids_BL
+        if conditions_BP is None:
+            raise ValueError(f"this layout needs {self.prefix_len} condition ids a clip")
+        return torch.cat([conditions_BP, ids_BL[:, self.prefix_len :]], dim=1)
+
+    def targets(self, tokens_Bthw: Tensor) -> Tensor:
+        """Video token (without id offset) each position predicts; NO_TOKEN where none."""
+        flat = self.blocks.to_blocks(tokens_Bthw).flatten(1)
+        target = self.target_L.to(flat.device)
+        return torch.where(target == NO_TOKEN, NO_TOKEN, flat[:, target.clamp(min=0)])
+
+    def known_blocks(self, num_known_tokens: int) -> int:
+        """Blocks that a context of whole latent frames fills.
+
+        Raises ValueError if the context does not end on a block boundary or fills the clip.
+        """
+        known, rest = divmod(num_known_tokens, self.blocks.block_len)
+        # Blocks that span time reach beyond the context unless it ends where they do.
+        reach = int(self.blocks.places_NS[:known].max()) + 1 if known else 0
+        if rest or reach > num_known_tokens:
+            raise ValueError(
+                f"a context of {num_known_tokens} tokens does not end on a boundary of "
+                f"{format_block_shape(self.blocks.block_shape)} blocks"
+            )
+        if known >= self.blocks.num_blocks:
+            raise ValueError("the context is as long as the clip; nothing is left to generate")
+        if known == 0 and self.kind == "plain":
+            raise ValueError("this model has no prefix: it needs at least one known frame")
+        return known
+
+    def decode_steps(self, num_known_tokens: int) -> list[DecodeStep]:
+        """The forward steps from a context to the whole clip; the first is the prefill."""
+        s, p = self.blocks.block_len, self.prefix_len
+        known = self.known_blocks(num_known_tokens)
+        steps: list[DecodeStep] = []
+        if known == 0:
+            steps = [
+                DecodeStep("token", 0 if i == 0 else p + i, p + i + 1, i, i + 1) for i in range(s)
+            ]
+            start, known = p + s, 1
+        else:
+            start = 0
+        for block in range(known, self.blocks.num_blocks):
+            stop = self.head_len + (block - 1) * s
+            steps.append(DecodeStep("block", start, stop, block * s, (block + 1) * s))
+            start = stop
+        first = steps[0]
+        return [DecodeStep("prefill", *_step_range(first)), *steps[1:]]
+
+
+def _step_range(step: DecodeStep) -> tuple[int, int, int, int]:
+    return step.start, step.stop, step.first, step.last
+
+
+@lru_cache(maxsize=64)
+def sequence_layout(
+    config: TransformerConfig,
+    block_shape: Size3 | None = None,
+    num_latent_frames: int | None = None,
+) -> SequenceLayout:
+    """The layout of a model's sequences. Raises ValueError for a block shape the model cannot do.
+
+    num_latent_frames cuts the grid short in time, for clips shorter than the model's.
+    """
+    shape = block_shape or config.block_shape
+    if config.layout != "elastic" and shape != config.block_shape:
+        raise ValueError(
+            f"model {config.name!r} was trained for block shape "
+            f"{format_block_shape(config.block_shape)} only, not {format_block_shape(shape)}"
+        )
+    t, h, w = config.grid
+    grid = (num_latent_frames or t, h, w)
+    if grid[0] > t:
+        raise ValueError(f"model {config.name!r} makes at most {t} latent frames at once")
+    blocks = BlockLayout(grid, shape)
+    if config.layout != "plain" and blocks.block_len > config.num_special:
+        raise ValueError(
+            f"blocks of {blocks.block_len} tokens are more than model {config.name!r} can do"
+        )
+    return SequenceLayout(config.layout, blocks, config.prefix_len, config.first_video_id)

@@ -1,0 +1,82 @@
+"""The verb `attention`: the map of a head, or of a whole layer, as picture or exact weights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from nbp_core.attention_maps.pictures import WRITERS, parse_head
+from nbp_core.attention_maps.view import AttentionView
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import CLIP_FRAMES, format_block_shape, parse_block_shape
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.media.video import read_context
+
+
+def add_verb(verbs: Any) -> None:
+    """Adds the verb to the command line's parser."""
+    parser = verbs.add_parser("attention", help="what the heads look at in a clip")
+    parser.add_argument("--model", type=Path, required=True, help="folder of a transformer")
+    parser.add_argument("--action", help="named action; without --context it makes the clip")
+    parser.add_argument("--context", type=Path, help="clip to look at; default: one is generated")
+    parser.add_argument("--seed", type=int, default=0, help="of a clip that is generated")
+    parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
+    parser.add_argument("--layer", type=int, default=1, help="counted from 1")
+    parser.add_argument("--head", default="mean", help="counted from 1, or mean or max of all")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--out", type=Path, required=True,
+        help=".png: log colours, one pixel a weight; .npz: exact weights and what stands where",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.set_defaults(run=_attention)
+
+
+def _attention(args: argparse.Namespace) -> None:
+    head = parse_head(args.head)
+    write = WRITERS.get(args.out.suffix.lower())
+    if write is None:
+        raise ValueError(f"--out must end in .png or .npz, not {args.out.name!r}")
+    frames_THWC = None if args.context is None else read_context(args.context, CLIP_FRAMES)
+    shape = None if args.block is None else parse_block_shape(args.block)
+    pipeline = VideoPipeline.from_pretrained(args.model, device=args.device)
+    if frames_THWC is None:
+        sampling = SamplingConfig(block_shape=shape, seed=args.seed)
+        tokens_thw = pipeline.generate(args.action, sampling=sampling).tokens_thw
+    else:
+        tokens_thw = pipeline.tokenize(frames_THWC)
+    began = time.perf_counter()
+    view = pipeline.attention(tokens_thw, args.action, shape)
+    weights_LL = view.map(args.layer - 1, head)
+    seconds = time.perf_counter() - began
+    report = {
+        "out": str(args.out),
+        "model": pipeline.name,
+        **pipeline.identity,
+        "tokenizer": pipeline.tokenizer_name,
+        "device": pipeline.device,
+        "clip": f"generated, seed {args.seed}" if args.context is None else args.context.name,
+        "action": args.action,
+        "block": format_block_shape(view.block_shape),
+        "layer": args.layer,
+        "head": args.head,
+        "positions": view.length,
+        "seconds": seconds,
+    }
+    write(args.out, weights_LL, view.positions(), json.dumps(report, sort_keys=True))
+    if args.json:
+        print(json.dumps(report))
+    else:
+        print(_text(report, view), file=sys.stderr)
+
+
+def _text(report: dict[str, Any], view: AttentionView) -> str:
+    return (
+        f"{report['out']}: layer {report['layer']} of {view.num_layers}, head {report['head']}, "
+        f"{view.length:,} positions in blocks of {report['block']}, made in "
+        f"{report['seconds']:.2f} s on {report['device']}"
+    )

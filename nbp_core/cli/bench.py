@@ -1,0 +1,249 @@
+"""The verb `bench`: every model at every block size against this machine's floor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
+from datetime import date
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from nbp_core.bench import against
+from nbp_core.bench.floor import Machine, measure_machine, protocols, time_block_shape
+from nbp_core.bench.format_loss import FormatLoss, format_loss
+from nbp_core.bench.tables import (
+    TIMED_CLIPS,
+    EndToEnd,
+    Timed,
+    against_words,
+    clip_table,
+    loss_words,
+    step_table,
+)
+from nbp_core.checkpoint import describe_models, weights_sha256
+from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import (
+    CLIP_FRAMES,
+    FIGURE6_SHAPES,
+    Size3,
+    format_block_shape,
+    parse_block_shape,
+)
+from nbp_core.device import choose_device, device_name
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.media.video import read_context
+from nbp_core.models.speed_only import random_transformer
+from nbp_core.packed.formats import WeightFormat, choose_format, compute_dtype, formats_on
+from nbp_core.transformer.model import BlockTransformer
+
+ROUNDS = 5
+"""Turns of ours and theirs, against another library."""
+WIDTH = 110
+PAPER_ROW = "paper, one A100: 700M, K600, NTP 0.80 and rows 8.89 frames/s, tokenizer included"
+
+
+def add_verb(verbs: Any) -> None:
+    """Adds the verb to the command line's parser."""
+    parser = verbs.add_parser(
+        "bench", help="speed of every block size against the hardware's floor"
+    )
+    parser.add_argument("--folder", type=Path, default=Path("weights"), help="folder of models")
+    parser.add_argument(
+        "--presets", nargs="*", choices=sorted(PAPER_PRESETS), default=["XL"], metavar="NAME",
+        help="the paper's sizes to time with random weights (XL, XXL, 3B); default: XL",
+    )  # fmt: skip
+    parser.add_argument("--blocks", nargs="+", help="block shapes; default: the paper's six")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--steps", type=int, default=32, help="decode steps to time, at most")
+    parser.add_argument(
+        "--clips", type=Path, default=Path("assets"), metavar="FOLDER",
+        help="clips on which the loss of smaller weights is measured",
+    )  # fmt: skip
+    parser.add_argument(
+        "--against", choices=("transformers",),
+        help="time the same next-token model in Hugging Face transformers too",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.set_defaults(run=_bench)
+
+
+def _bench(args: argparse.Namespace) -> None:
+    device = choose_device(args.device)
+    if args.against is not None:
+        if device != "cpu":
+            raise ValueError("--against compares on the processor: add --device cpu")
+        against.check_installed()
+    shapes = [parse_block_shape(text) for text in args.blocks or ()] or list(FIGURE6_SHAPES)
+    machine = _apart(_machine, device)
+    console = Console(stderr=True, width=WIDTH)
+    console.print(
+        f"{machine.name}, {machine.threads} threads: reads {machine.read_gb_s:.1f} GB/s, multiplies"
+        f" {machine.matmul_tflop_s:.2f} TFLOP/s in {machine.dtype}"
+    )
+    steps: list[dict[str, Any]] = []
+    clips: list[EndToEnd] = []
+    losses: list[dict[str, Any]] = []
+    for source in _sources(args):
+        for held in formats_on(device):
+            timed = _apart(_time_model, source, device, machine, shapes, args.steps, held)
+            steps += [
+                {**asdict(f), "ratio": f.ratio, "total_s": f.total_s, **timed.memory_and_load}
+                for f in timed.figures
+            ]
+            console.print(step_table(timed))
+        if isinstance(source, Path):
+            clips += _apart(_time_clips, source, device, shapes)
+            for held in formats_on(device)[1:]:
+                loss = _apart(_loss, source, args.clips, held)
+                if loss is not None:
+                    losses.append({"model": source.name, **asdict(loss)})
+                    console.print(loss_words(loss))
+    others: list[dict[str, Any]] = []
+    if args.against is not None:
+        weights = choose_format(device)
+        for name in against.SHAPES:
+            for held in dict.fromkeys(("float32", weights)):
+                found = _apart(against.compare, name, held, args.steps, ROUNDS)
+                others.append({**asdict(found), "ratio": found.ratio})
+                console.print(against_words(found))
+    if clips:
+        console.print(clip_table(clips))
+    console.print(PAPER_ROW)
+    report = {
+        "title": "Speed against the hardware's floor",
+        "kind": "bench",
+        "date": date.today().isoformat(),
+        "command": " ".join(["python -m nbp_core", *sys.argv[1:]]),
+        "device": machine.name,
+        "weights": "named in each row",
+        "machine": _finite(asdict(machine)),
+        "rows": steps,
+        "clips": [asdict(clip) for clip in clips],
+        "losses": losses,
+        "against": others,
+    }
+    if args.out is not None:
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
+    if args.json:
+        print(json.dumps(report))
+
+
+def _sources(args: argparse.Namespace) -> Iterator[Path | str]:
+    """Folders of bundled transformers, then names of presets."""
+    for model in describe_models(args.folder):
+        if model.kind == "transformer":
+            yield args.folder / model.name
+    yield from args.presets
+
+
+def _apart(work: Any, *arguments: Any) -> Any:
+    """Runs a function in a process of its own: its memory is then that of one model alone."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def _finite(figures: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: what was not measured is null."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in figures.items()}
+
+
+def _machine(device: str) -> Machine:
+    dtype = compute_dtype(choose_format(device))
+    return measure_machine(torch.device(device), dtype, device_name(device))
+
+
+def _time_model(
+    source: Path | str,
+    device: str,
+    machine: Machine,
+    shapes: list[Size3],
+    max_steps: int,
+    held: WeightFormat,
+) -> Timed:
+    began = time.perf_counter()
+    if isinstance(source, Path):
+        model = BlockTransformer.for_decoding(source, device, held == "int8", held == "int4")
+        weights = weights_sha256(source)[:8]
+    else:
+        model = random_transformer(PAPER_PRESETS[source], device, held)
+        weights = RANDOM_WEIGHTS
+    load_s = time.perf_counter() - began
+    figures = []
+    for protocol in protocols(model.config):
+        for shape in shapes:
+            timed = model if model.config.layout == "elastic" else _as_trained_for(model, shape)
+            figures.append(time_block_shape(timed, machine, shape, protocol, weights, max_steps))
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else _peak_resident()
+    return Timed(figures, load_s, peak)
+
+
+def _as_trained_for(model: BlockTransformer, shape: Size3) -> BlockTransformer:
+    """A random model serves any block shape: its layout is only said otherwise."""
+    model.config = replace(model.config, block_shape=shape)
+    return model
+
+
+def _peak_resident() -> int:
+    """Peak resident memory of this process, in bytes."""
+    import resource
+
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _time_clips(folder: Path, device: str, shapes: list[Size3]) -> list[EndToEnd]:
+    """Whole clips of each block shape, of the model's first action; one untimed before."""
+    pipeline = VideoPipeline.from_pretrained(folder, device=device)
+    clips = []
+    for shape in shapes:
+        runs = [_time_clip(pipeline, shape, seed) for seed in range(1 + TIMED_CLIPS)][1:]
+        seconds, first_frame_s = (statistics.median(times) for times in zip(*runs, strict=True))
+        clips.append(
+            EndToEnd(
+                model=pipeline.name,
+                weights=weights_sha256(folder)[:8],
+                block=format_block_shape(shape),
+                seconds=seconds,
+                first_frame_s=first_frame_s,
+                frames_s=CLIP_FRAMES / seconds,
+            )
+        )
+    return clips
+
+
+def _time_clip(pipeline: VideoPipeline, shape: Size3, seed: int) -> tuple[float, float]:
+    """(seconds to the whole clip, seconds to its first frame)."""
+    first_frame_s = None
+    began = time.perf_counter()
+    for step in pipeline.stream(
+        pipeline.actions[0], sampling=SamplingConfig(block_shape=shape, seed=seed)
+    ):
+        if first_frame_s is None and step.new_frames is not None:
+            first_frame_s = time.perf_counter() - began
+    assert first_frame_s is not None
+    return time.perf_counter() - began, first_frame_s
+
+
+def _loss(folder: Path, clips: Path, held: WeightFormat) -> FormatLoss | None:
+    """What a format costs on clips as long as the model's own; None where there are none."""
+    pipeline = VideoPipeline.from_pretrained(folder, device="cpu")
+    known = [read_context(path, max_frames=CLIP_FRAMES) for path in sorted(clips.glob("*.mp4"))]
+    whole = [pipeline.tokenize(frames) for frames in known if len(frames) == CLIP_FRAMES]
+    if not whole:
+        return None
+    return format_loss(folder, torch.from_numpy(np.stack(whole)), held)

@@ -1,0 +1,93 @@
+"""The verb `compare`: two block shapes race; both clips and all figures go into a folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nbp_core.cli.options import add_generation_options, context_of, sampling_of
+from nbp_core.config.shapes import format_block_shape, parse_block_shape
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.generation.race import Lap, Race, RaceRequest, race
+from nbp_core.media.video import write_video
+
+DEFAULT_BLOCKS = ("1x1x1", "1x1x16")
+FIGURES = "compare.json"
+
+
+def add_verb(verbs: Any) -> None:
+    """Adds the verb to the command line's parser."""
+    parser = verbs.add_parser("compare", help="race two block shapes: same start, same seed")
+    add_generation_options(parser)
+    parser.add_argument(
+        "--blocks", nargs=2, default=DEFAULT_BLOCKS, metavar="BLOCK",
+        help="the two block shapes, the slower first; default: 1x1x1 1x1x16",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out-dir", type=Path, required=True, help=f"folder for both clips and {FIGURES}"
+    )
+    parser.set_defaults(run=_compare)
+
+
+def _compare(args: argparse.Namespace) -> None:
+    first, second = map(parse_block_shape, args.blocks)
+    request = RaceRequest(
+        shapes=(first, second),
+        action=args.action,
+        frames_THWC=context_of(args),
+        num_frames=args.frames,
+        sampling=sampling_of(args, None),
+    )
+    if args.out_dir.exists() and not args.out_dir.is_dir():
+        raise ValueError(f"--out-dir is not a folder: {args.out_dir}")
+    pipeline = VideoPipeline.from_pretrained(
+        args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
+    )
+    with tqdm(unit="step", disable=args.json) as bar:
+
+        def show(lap: Lap) -> None:
+            if lap.phase == "warm-up":
+                bar.reset(lap.num_steps)
+                bar.set_description(format_block_shape(request.shapes[lap.runner]))
+            else:
+                bar.update()
+
+        result = race(pipeline, request, show)
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    report = _write(args.out_dir, result, args.scale)
+    if args.json:
+        print(json.dumps(report))
+    else:
+        print(_text(report, pipeline), file=sys.stderr)
+
+
+def _write(folder: Path, result: Race, scale: int) -> dict[str, Any]:
+    report = {"out_dir": str(folder), **result.report()}
+    for runner, figures in zip(result.runners, report["runners"], strict=True):
+        out = folder / f"{figures['block']}.mp4"
+        comment = json.dumps(figures["manifest"], sort_keys=True)
+        write_video(out, runner.generation.frames_THWC, scale=scale, comment=comment)
+        figures["out"] = str(out)
+    (folder / FIGURES).write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def _text(report: dict[str, Any], pipeline: VideoPipeline) -> str:
+    lines = [
+        f"{figures['out']}: {figures['steps']:,} steps, {figures['sampling_s']:.2f} s of sampling,"
+        f" {figures['end_to_end_s']:.2f} s with the tokenizer"
+        for figures in report["runners"]
+    ]
+    first, second = (figures["block"] for figures in report["runners"])
+    ratio = report["speed_up"]
+    lines.append(
+        f"{second} against {first}: {ratio['sampling']:.1f}x in sampling,"
+        f" {ratio['end_to_end']:.1f}x end to end, {ratio['steps']:.1f}x fewer steps;"
+        f" {pipeline.name} on {pipeline.device}"
+    )
+    return "\n".join(lines)

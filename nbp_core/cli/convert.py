@@ -1,0 +1,76 @@
+"""The verb `convert`: a released checkpoint -> a model folder, with a progress bar."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nbp_core.checkpoint import summarize
+from nbp_core.models.released.convert import DTYPES, FAMILIES, convert
+from nbp_core.models.released.networks import Released
+
+
+def add_verb(verbs: Any) -> None:
+    """Adds the verb to the command line's parser."""
+    parser = verbs.add_parser("convert", help="turn a released checkpoint into a model folder")
+    parser.add_argument("file", type=Path, help="magvit2_*.pt or *_nbp16*.ckpt")
+    parser.add_argument("out", type=Path, help="model folder to make, such as weights/ucf_base")
+    parser.add_argument(
+        "--dtype", choices=sorted(DTYPES), default="keep", help="precision to store"
+    )
+    parser.add_argument("--heads", type=int, help="attention heads, where the file does not say")
+    parser.add_argument("--family", choices=FAMILIES, help="data set, where its name does not say")
+    parser.add_argument(
+        "--tokenizer",
+        metavar="FOLDER",
+        help="folder, relative to the new one, of a transformer's tokenizer "
+        "(default: ../magvit2_ucf or ../magvit2_k600)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.set_defaults(run=_convert)
+
+
+def _convert(args: argparse.Namespace) -> None:
+    with tqdm(unit="B", unit_scale=True, disable=args.json) as bar:
+
+        def start(model: Released) -> Callable[[int], None]:
+            bar.total = model.num_bytes
+            bar.set_description(f"{model.kind} {model.config.name}")
+
+            def advance(num_bytes: int) -> None:
+                bar.update(num_bytes)
+
+            return advance
+
+        model = convert(
+            args.file,
+            args.out,
+            dtype=DTYPES[args.dtype],
+            num_heads=args.heads,
+            family=args.family,
+            tokenizer=args.tokenizer,
+            on_start=start,
+        )
+    found = summarize(args.out)
+    report = {
+        "out": str(args.out),
+        "kind": model.kind,
+        "family": model.family,
+        "parameters": found.num_parameters,
+        "bytes": found.num_bytes,
+        "config": model.config.to_dict(),
+    }
+    if args.json:
+        print(json.dumps(report))
+        return
+    print(
+        f"{args.out}: {model.kind} of {found.num_parameters:,} parameters, "
+        f"{found.num_bytes / 1e9:.2f} GB, data set {model.family or 'unknown'}",
+        file=sys.stderr,
+    )

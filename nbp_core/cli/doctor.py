@@ -1,0 +1,197 @@
+"""What is installed, which weights there are, and whether each model works here, with timings."""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.checkpoint import (
+    describe_models,
+    load_config,
+    model_kind,
+    summarize,
+    weights_sha256,
+)
+from nbp_core.config.models import TokenizerConfig, TransformerConfig
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import CLIP_SIDE
+from nbp_core.device import check_memory, choose_device, device_name
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.media.video import write_video
+from nbp_core.packed.formats import STORED, choose_format, compute_dtype
+from nbp_core.sampling.sampler import Sampler, TokenStep
+from nbp_core.tokenizer.model import VideoTokenizer
+from nbp_core.transformer.model import BlockTransformer, num_parameters
+
+PACKAGES = ("torch", "gradio", "numpy", "opencv-python-headless", "imageio-ffmpeg", "safetensors")
+TIMED_STEPS = 8
+CONTEXT_FRAMES = 5
+
+
+@dataclass
+class ModelTest:
+    """What one model is and how it did. Seconds: to load, of the first step, of a later one."""
+
+    name: str
+    kind: str
+    parameters: int
+    expected_parameters: int
+    memory_bytes: int
+    sha256: str
+    load_s: float = 0.0
+    prefill_s: float = 0.0
+    step_s: float = 0.0
+    clip: str | None = None
+    note: str | None = None
+    """Why there is no clip, where one was wanted."""
+
+    def text(self) -> str:
+        what = "one frame to tokens" if self.kind == "tokenizer" else "first step"
+        then = "back to pixels" if self.kind == "tokenizer" else "then a row"
+        lines = [
+            f"{self.name}: {self.kind}, works",
+            f"  parameters {self.parameters:,} (expected {self.expected_parameters:,}), "
+            f"memory {self.memory_bytes / 1e9:.2f} GB, weights {self.sha256[:16]}",
+            f"  loads in {self.load_s:.2f} s, {what} {self.prefill_s * 1e3:.0f} ms, "
+            f"{then} {self.step_s * 1e3:.1f} ms (median of {TIMED_STEPS})",
+        ]
+        lines += [f"  clip: {self.clip}"] if self.clip else []
+        return "\n".join(lines + ([f"  no clip: {self.note}"] if self.note else []))
+
+
+@dataclass
+class Report:
+    """What `examine` found. `faults` holds a sentence for each model that cannot be used."""
+
+    python: str
+    packages: dict[str, str]
+    device: str
+    threads: int
+    tests: list[ModelTest] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def text(self) -> str:
+        lines = [f"python {self.python}, {self.device}, {self.threads} threads"]
+        lines += [f"  {name} {version}" for name, version in self.packages.items()]
+        return "\n".join([*lines, *(test.text() for test in self.tests), *self.faults])
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def examine(folder: Path, device: str, clip: Path | None = None) -> Report:
+    """Examines the machine and one model folder, or every model in a folder of models.
+
+    `clip` is where a clip goes that a transformer makes with its tokenizer, if that is there.
+    """
+    chosen = choose_device(device)
+    packages = {name: _version(name) for name in PACKAGES}
+    report = Report(
+        platform.python_version(), packages, device_name(chosen), torch.get_num_threads()
+    )
+    for path in _model_folders(folder):
+        try:
+            report.tests.append(_test(path, chosen, clip))
+        except ValueError as error:
+            report.faults.append(str(error))
+    return report
+
+
+def _model_folders(folder: Path) -> list[Path]:
+    if model_kind(folder) is not None:
+        return [folder]
+    return [folder / model.name for model in describe_models(folder)]
+
+
+def _test(folder: Path, device: str, clip: Path | None) -> ModelTest:
+    if model_kind(folder) == "tokenizer":
+        return _test_tokenizer(folder, device)
+    test = _test_transformer(folder, device)
+    if clip is not None:
+        try:
+            _make_clip(folder, device, clip)
+            test.clip = str(clip)
+        except ValueError as error:
+            test.note = str(error)
+    return test
+
+
+def _described(folder: Path, expected: int, num_bytes: int, device: str) -> ModelTest:
+    check_memory(f"model {folder.name!r}", num_bytes, device)
+    found = summarize(folder)
+    return ModelTest(
+        folder.name, found.kind, found.num_parameters, expected, num_bytes, weights_sha256(folder)
+    )
+
+
+def _test_tokenizer(folder: Path, device: str) -> ModelTest:
+    """One frame to tokens and back."""
+    config = load_config(folder, TokenizerConfig)
+    with torch.device("meta"):
+        expected = sum(p.numel() for p in VideoTokenizer(config).parameters())
+    test = _described(folder, expected, 4 * expected, device)
+    began = time.perf_counter()
+    model = VideoTokenizer.from_pretrained(folder, device=device)
+    test.load_s = time.perf_counter() - began
+    picture = torch.rand(1, 3, 1, CLIP_SIDE, CLIP_SIDE, device=device)
+    began = time.perf_counter()
+    tokens = model.encode(picture)
+    test.prefill_s = time.perf_counter() - began
+    began = time.perf_counter()
+    model.decode(tokens).cpu()
+    test.step_s = time.perf_counter() - began
+    return test
+
+
+def _test_transformer(folder: Path, device: str) -> ModelTest:
+    """A few decode steps after one latent frame of arbitrary tokens."""
+    config = load_config(folder, TransformerConfig)
+    expected = num_parameters(config)
+    weights = choose_format(device)
+    layout = sequence_layout(config)
+    cache = 2 * config.num_layers * config.width * layout.length
+    num_bytes = STORED[weights].itemsize * expected + compute_dtype(weights).itemsize * cache
+    test = _described(folder, expected, num_bytes, device)
+    began = time.perf_counter()
+    model = BlockTransformer.for_decoding(folder, device)
+    test.load_s = time.perf_counter() - began
+    rng = torch.Generator(device).manual_seed(0)
+    tokens = torch.zeros((1, *config.grid), dtype=torch.int64, device=device)
+    conditions = torch.full((1, config.prefix_len), config.first_condition_id, device=device)
+    steps: Iterator[TokenStep] = Sampler(model, layout, SamplingConfig(), rng).stream(
+        tokens, math.prod(config.grid[1:]), conditions
+    )
+    seconds = [step.seconds for step in islice(steps, 1 + TIMED_STEPS)]
+    test.prefill_s, later = seconds[0], sorted(seconds[1:])
+    test.step_s = later[len(later) // 2]
+    return test
+
+
+def _make_clip(folder: Path, device: str, out: Path) -> None:
+    pipeline = VideoPipeline.from_pretrained(folder, device=device)
+    if pipeline.actions:
+        result = pipeline.generate(pipeline.actions[0])
+    else:
+        ramp = np.linspace(0, 255, CLIP_SIDE).astype(np.uint8)
+        frame = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], np.uint8(90)), axis=-1)
+        shifted = [np.roll(frame, 3 * i, axis=1) for i in range(CONTEXT_FRAMES)]
+        result = pipeline.generate(frames_THWC=np.stack(shifted))
+    write_video(out, result.frames_THWC, scale=4)

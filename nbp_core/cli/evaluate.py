@@ -1,0 +1,208 @@
+"""The verb `evaluate`: what a model's clips, or any folder of clips, are worth."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from nbp_core.cli.options import add_sampling_options, sampling_of
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import format_block_shape, parse_block_shape
+from nbp_core.data.camera_moves import MAX_PACE, PhotoClips
+from nbp_core.data.clips import load_clips, open_clips
+from nbp_core.device import choose_device, device_name
+from nbp_core.evaluation import metrics
+from nbp_core.evaluation.classifier import ActionClassifier
+from nbp_core.evaluation.contact_sheet import write_contact_sheet
+from nbp_core.evaluation.features import FeatureNetwork, I3DFeatures, Lite0Features
+from nbp_core.evaluation.figures import Clips, Figure, fidelity_figures
+from nbp_core.evaluation.judge import GENERATED, REAL, Judge, Tools, reconstruct_many
+from nbp_core.generation.pipeline import VideoPipeline
+
+PHOTO_CLIPS = 40
+FRAMES_CACHE = Path("runs/frames")
+
+
+def add_verb(verbs: Any) -> None:
+    """Adds the verb to the command line's parser."""
+    parser = verbs.add_parser("evaluate", help="figures of a model's clips against real ones")
+    parser.add_argument("--model", type=Path, help="folder of a transformer")
+    parser.add_argument("--generated", type=Path, help="folder of clips, instead of making them")
+    add_judge_options(parser)
+    parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
+    add_sampling_options(parser)
+    parser.add_argument("--photos", type=Path, help="pictures, for camera moves to reconstruct")
+    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="contact sheet of 20 clips")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.set_defaults(run=_evaluate)
+
+
+def add_judge_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """The real clips, how many are made to be compared with them, and what is measured with."""
+    parser.add_argument(
+        "--clips", type=Path, required=required, help="folder of real clips: shards or videos"
+    )
+    parser.add_argument("--split", choices=("val", "train"), default="val", help="of --clips")
+    parser.add_argument(
+        "--cache", type=Path, default=FRAMES_CACHE, help="where decoded clips are kept"
+    )
+    parser.add_argument("--count", type=int, default=100, help="clips to generate")
+    parser.add_argument(
+        "--context-frames", type=int, default=0, help="frames given of a real clip: 0, 1, 5, ..."
+    )
+    parser.add_argument("--batch-size", type=int, default=16, help="clips sampled at once")
+    parser.add_argument("--classifier", type=Path, help="folder of a trained action classifier")
+    parser.add_argument(
+        "--i3d", type=Path, metavar="FILE",
+        help="your i3d_torchscript.pt, WHICH RUNS CODE, for FVD; only the known file is taken",
+    )  # fmt: skip
+    parser.add_argument("--fvd-side", type=int, help="score FVD at this size (paper, K600: 64)")
+    parser.add_argument(
+        "--memorisation", action="store_true", help="look for the nearest of all training clips"
+    )
+
+
+def tools_of(args: argparse.Namespace, device: str) -> tuple[Tools, list[str]]:
+    """(what the options ask to measure with, a sentence for what is not at hand).
+
+    Raises ValueError for a file or folder that cannot be used.
+    """
+    if args.count < 2:
+        raise ValueError(f"--count must be at least 2, not {args.count}")
+    if args.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, not {args.batch_size}")
+    networks: list[FeatureNetwork] = []
+    notes = []
+    try:
+        networks.append(Lite0Features(device))
+    except ValueError as error:
+        notes.append(str(error))
+    if args.i3d is None:
+        notes.append("FVD is not measured: it needs your own i3d_torchscript.pt (--i3d FILE)")
+    else:
+        networks.append(I3DFeatures(args.i3d, device, args.fvd_side))
+    classifier = None
+    if args.classifier is not None:
+        classifier = ActionClassifier.from_pretrained(args.classifier, device=device)
+    train_MD = None
+    if args.memorisation:
+        train_MD = metrics.small(load_clips(args.clips, "train", args.cache).frames_NTHWC)
+    return Tools(networks=networks, classifier=classifier, train_MD=train_MD), notes
+
+
+def real_clips(args: argparse.Namespace) -> Clips:
+    """The real clips that the options name, decoded."""
+    found = load_clips(args.clips, args.split, args.cache)
+    return Clips(
+        name=REAL, frames_NTHWC=found.frames_NTHWC, actions=found.actions, looks=found.looks
+    )
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    shape = None if args.block is None else parse_block_shape(args.block)
+    sampling = sampling_of(args, shape)
+    if args.model is None and args.generated is None:
+        raise ValueError("give --model to make clips with, or --generated with a folder of clips")
+    for path in (args.out, args.sheet):
+        if path is not None and not path.parent.is_dir():
+            raise ValueError(f"the folder of {path.name} does not exist: {path.parent}")
+    device = choose_device(args.device)
+    pipeline = None
+    if args.model is not None:
+        pipeline = VideoPipeline.from_pretrained(args.model, device=device, cosmos=args.cosmos)
+    tools, notes = tools_of(args, device)
+    given = None if args.generated is None else _given_clips(args.generated)
+    judge = Judge.of(real_clips(args), args.count if given is None else len(given), tools)
+    figures = []
+    with tqdm(desc="reconstructing", unit="clip", disable=args.json) as bar:
+        figures += judge.baselines(pipeline.tokenizer if pipeline else None, device, bar.update)
+    if pipeline is not None and args.photos is not None:
+        figures += _photo_figures(pipeline, args.photos)
+    clips, about = given, {"weights": "none: clips of a folder"}
+    if clips is None:
+        assert pipeline is not None
+        about = settings(args, pipeline, sampling)
+        with tqdm(total=args.count, desc="generating", unit="clip", disable=args.json) as bar:
+            clips, _ = judge.generate(
+                pipeline, args.count, args.context_frames, sampling, args.batch_size, bar.update
+            )
+    figures += judge.figures(clips, paired=given is None and args.context_frames > 0)
+    report = {
+        "title": "Clips against real ones",
+        "kind": "evaluation",
+        "date": date.today().isoformat(),
+        "command": " ".join(["python -m nbp_core", *sys.argv[1:]]),
+        "device": device_name(device),
+        **about,
+        "real": f"{args.split} clips of {args.clips.name}",
+        "notes": "; ".join(notes),
+        "rows": [figure.to_row() for figure in figures],
+    }
+    if args.sheet is not None:
+        write_contact_sheet(args.sheet, clips.frames_NTHWC, clips.actions, json.dumps(about))
+    if args.out is not None:
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
+    if args.json:
+        print(json.dumps(report))
+        return
+    Console(stderr=True).print(figure_table(figures))
+    for note in notes:
+        print(f"{note}.", file=sys.stderr)
+
+
+def settings(
+    args: argparse.Namespace, pipeline: VideoPipeline, sampling: SamplingConfig
+) -> dict[str, Any]:
+    """How the clips are made, for the report."""
+    shape = sampling.block_shape or pipeline.transformer.config.block_shape
+    return {
+        "weights": f"{pipeline.name} {pipeline.identity['sha256'][:8]}",
+        "tokenizer": f"{pipeline.tokenizer_name} {pipeline.identity['tokenizer_sha256'][:8]}",
+        "block": format_block_shape(shape),
+        "context_frames": args.context_frames,
+        "batch_size": args.batch_size,
+        "sampling": {k: v for k, v in sampling.to_dict().items() if k != "block_shape"},
+    }
+
+
+def _given_clips(folder: Path) -> Clips:
+    """All clips of a folder, of either split."""
+    records = [record for split in ("train", "val") for record in open_clips(folder, split)]
+    frames = np.stack([record.frames_THWC for record in records])
+    return Clips(name=GENERATED, frames_NTHWC=frames, actions=[record.action for record in records])
+
+
+def _photo_figures(pipeline: VideoPipeline, folder: Path) -> list[Figure]:
+    moves = list(PhotoClips(folder, seed=1, max_pace=MAX_PACE).draw_many(PHOTO_CLIPS))
+    photos = Clips(
+        name="photographs",
+        frames_NTHWC=np.stack([frames for frames, _ in moves]),
+        actions=[move for _, move in moves],
+    )
+    return fidelity_figures(*reconstruct_many(pipeline.tokenizer, photos, pipeline.device))
+
+
+def figure_table(figures: Sequence[Figure]) -> Table:
+    """The figures for people to read."""
+    table = Table()
+    for name in ("metric", "of", "value", "clips", "against"):
+        table.add_column(name, justify="right" if name in ("value", "clips") else "left")
+    for figure in figures:
+        value = f"{figure.value:.4g}"
+        if figure.deviation is not None:
+            value += f" +- {figure.deviation:.2g}"
+        if figure.unit is not None:
+            value += f" {figure.unit}"
+        table.add_row(figure.metric, figure.of, value, str(figure.clips), figure.against or "")
+    return table

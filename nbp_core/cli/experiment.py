@@ -1,0 +1,94 @@
+"""The verb `experiment`: one of the experiments, gone on with where an earlier run ended."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nbp_core.cli import trained
+from nbp_core.cli.evaluate import add_judge_options, real_clips, settings, tools_of
+from nbp_core.cli.options import (
+    add_file_options,
+    add_sampling_options,
+    results_file,
+    sampling_of,
+    say,
+)
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.device import choose_device, device_name
+from nbp_core.evaluation.judge import Judge, reconstruct_many
+from nbp_core.experiments.experiment import Bench
+from nbp_core.experiments.registry import EXPERIMENTS
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.results.growing import earlier, keep, remaining
+
+
+def add_verb(verbs: Any) -> None:
+    """Adds the verb to the command line's parser."""
+    verb = verbs.add_parser("experiment", help="repeat one of the paper's experiments, small")
+    names = verb.add_subparsers(title="names", dest="name", required=True, metavar="NAME")
+    for name, experiment in EXPERIMENTS.items():
+        parser = names.add_parser(name, help=experiment.title)
+        parser.add_argument("--model", type=Path, required=True, help="folder of an elastic model")
+        add_judge_options(parser)
+        add_sampling_options(parser)
+        add_file_options(parser)
+        parser.set_defaults(run=_experiment)
+    trained.add_names(names)
+
+
+def _experiment(args: argparse.Namespace) -> None:
+    experiment = EXPERIMENTS[args.name]
+    sampling = sampling_of(args, None)
+    out = results_file(args)
+    device = choose_device(args.device)
+    pipeline = VideoPipeline.from_pretrained(args.model, device=device, cosmos=args.cosmos)
+    if pipeline.transformer.config.layout != "elastic":
+        raise ValueError(f"model {pipeline.name!r} knows one block shape; experiments need several")
+    tools, notes = tools_of(args, device)
+    report: dict[str, Any] = {
+        "title": experiment.title,
+        "kind": experiment.kind,
+        "date": date.today().isoformat(),
+        "command": " ".join(["python -m nbp_core", *sys.argv[1:]]),
+        "device": device_name(device),
+        **settings(args, pipeline, sampling),
+        "count": args.count,
+        "real": f"{args.split} clips of {args.clips.name}",
+        "notes": "; ".join(notes),
+        "done": "",
+        "baselines": [],
+        "rows": [],
+    }
+    del report["block"]  # each row says its own
+    report = earlier(out, report) or report
+    todo = remaining(report, experiment.units)
+    if todo:
+        bench = _bench(args, pipeline, Judge.of(real_clips(args), args.count, tools), sampling)
+        if experiment.has_baselines and not report["baselines"]:
+            figures = bench.judge.baselines(pipeline.tokenizer, device)
+            report["baselines"] = [figure.to_row() for figure in figures]
+        for unit in tqdm(todo, desc=args.name, disable=args.json):
+            keep(out, report, unit, experiment.rows(bench, unit))
+    say(args, out, report)
+
+
+def _bench(
+    args: argparse.Namespace, pipeline: VideoPipeline, judge: Judge, sampling: SamplingConfig
+) -> Bench:
+    real, _ = reconstruct_many(pipeline.tokenizer, judge.held, pipeline.device)
+    judge.token_side = pipeline.tokenizer.config.space_factor
+    return Bench(
+        pipeline=pipeline,
+        judge=judge,
+        real=real,
+        count=args.count,
+        context_frames=args.context_frames,
+        batch_size=args.batch_size,
+        sampling=sampling,
+    )

@@ -1,0 +1,158 @@
+"""The command line: verbs, their options, and their errors as one sentence with exit code 2.
+
+With --json a verb prints one JSON object on stdout and nothing else; text for people and progress
+go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from nbp_core.checkpoint import describe_models, model_kind
+from nbp_core.cli import attention, bench, compare, convert, evaluate, experiment
+from nbp_core.cli import train_all as train_commands
+from nbp_core.cli.doctor import examine
+from nbp_core.cli.options import add_generation_options, context_of, sampling_of
+from nbp_core.config.shapes import parse_block_shape
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.media.video import write_gif, write_video
+
+MODELS_FOLDER = Path("weights")
+WRITERS = {".mp4": write_video, ".gif": write_gif}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with its errors as one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} (see {self.prog} --help)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs; the chosen verb's function is in `run`."""
+    parser = _Parser(prog="python -m nbp_core", description="NBP Studio's engine.")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    _add_generate(verbs)
+
+    models = verbs.add_parser("models", help="list the models of a folder")
+    models.add_argument("--folder", type=Path, default=MODELS_FOLDER)
+    models.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    models.set_defaults(run=_models)
+
+    doctor = verbs.add_parser("doctor", help="what is installed, which weights, a timed self-test")
+    doctor.add_argument(
+        "folder", type=Path, nargs="?", default=MODELS_FOLDER,
+        help="one model, or a folder of models",
+    )  # fmt: skip
+    doctor.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    doctor.add_argument("--clip", type=Path, metavar="FILE.mp4", help="where to put a test clip")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    doctor.set_defaults(run=_doctor)
+
+    attention.add_verb(verbs)
+    compare.add_verb(verbs)
+    convert.add_verb(verbs)
+    bench.add_verb(verbs)
+    evaluate.add_verb(verbs)
+    experiment.add_verb(verbs)
+    train_commands.add_verbs(verbs)
+    return parser
+
+
+def _add_generate(verbs: Any) -> None:
+    parser = verbs.add_parser("generate", help="make a clip from an action or from first frames")
+    add_generation_options(parser)
+    parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
+    parser.add_argument("--out", type=Path, required=True, help="clip to write, .mp4 or .gif")
+    parser.set_defaults(run=_generate)
+
+
+def _generate(args: argparse.Namespace) -> None:
+    shape = None if args.block is None else parse_block_shape(args.block)
+    sampling = sampling_of(args, shape)
+    if args.out.suffix.lower() not in WRITERS:
+        raise ValueError(f"--out must end in .mp4 or .gif, not {args.out.name!r}")
+    if not args.out.parent.is_dir():
+        raise ValueError(f"the folder of --out does not exist: {args.out.parent}")
+    frames = context_of(args)
+    pipeline = VideoPipeline.from_pretrained(
+        args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
+    )
+    run = pipeline.stream(args.action, frames, args.frames, sampling)
+    with tqdm(total=None, unit="step", disable=args.json) as bar:
+        for step in run:
+            bar.total = step.num_steps
+            bar.update()
+    result = run.generation()
+    write = WRITERS[args.out.suffix.lower()]
+    comment = json.dumps(result.manifest, sort_keys=True)
+    write(args.out, result.frames_THWC, scale=args.scale, comment=comment)
+    report = {
+        "out": str(args.out),
+        "steps": result.steps,
+        "timings": result.timings,
+        "manifest": result.manifest,
+    }
+    if args.json:
+        print(json.dumps(report))
+        return
+    seconds = sum(result.timings["per_step_s"])
+    print(
+        f"{args.out}: {len(result.frames_THWC)} frames in {result.steps} steps, {seconds:.2f} s of "
+        f"sampling and {result.timings['detokenize_s']:.2f} s of decoding, on {pipeline.device}",
+        file=sys.stderr,
+    )
+
+
+def _models(args: argparse.Namespace) -> None:
+    models = describe_models(args.folder)
+    if args.json:
+        print(json.dumps({"models": [asdict(model) for model in models]}))
+        return
+    for model in models:
+        text = f"{model.name:12} {model.kind:12} {model.num_parameters / 1e6:8.2f} M parameters"
+        text += f" {model.num_bytes / 2**20:8.1f} MiB"
+        if model.actions:
+            text += f"  {len(model.actions)} actions"
+        print(text, file=sys.stderr)
+    if not models:
+        print(f"no models in {args.folder}", file=sys.stderr)
+
+
+def _doctor(args: argparse.Namespace) -> None:
+    clip = args.clip
+    if clip is None and model_kind(args.folder) == "transformer":
+        clip = Path(f"doctor-{args.folder.resolve().name}.mp4")
+    report = examine(args.folder, args.device, clip)
+    if args.json:
+        print(json.dumps(report.to_dict()))
+    else:
+        print(report.text(), file=sys.stderr)
+    if report.faults:
+        raise ValueError(f"{len(report.faults)} of the models cannot be used: {report.faults[0]}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a verb; 0 when it did its work, 2 after one sentence on stderr when it could not."""
+    try:
+        args = build_parser().parse_args(argv)
+        args.run(args)
+    except ValueError as error:
+        print(str(error), file=sys.stderr)
+        return 2
+    except OSError as error:
+        subject = f"{error.filename}: " if error.filename else ""
+        print(f"{subject}{error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0

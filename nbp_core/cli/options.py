@@ -1,0 +1,119 @@
+"""Options that several verbs share: what a clip starts from, and how its tokens are sampled."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from nbp_core.config.sampling import METHODS, SamplingConfig
+from nbp_core.config.shapes import CLIP_FRAMES, Size3
+from nbp_core.media.video import Frames, read_context
+
+CONTEXT_FRAMES = 5
+
+
+def add_generation_options(parser: argparse.ArgumentParser) -> None:
+    """The model, the start, the length, the sampling and the device of a generation."""
+    parser.add_argument("--model", type=Path, required=True, help="folder of a transformer")
+    parser.add_argument("--action", help="named action, such as door-open")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--first-frame", type=Path, help="picture or clip to start from")
+    start.add_argument("--context", type=Path, help="clip whose first frames are given")
+    parser.add_argument(
+        "--context-frames", type=int, default=CONTEXT_FRAMES, help="frames taken of --context"
+    )
+    parser.add_argument("--frames", type=int, default=CLIP_FRAMES, help="length: 17, 33, 65, ...")
+    add_sampling_options(parser)
+    parser.add_argument(
+        "--scale", type=int, choices=range(1, 9), default=4, metavar="1-8",
+        help="enlarges each pixel of the clip",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """How tokens are drawn, on which device, and a foreign tokenizer."""
+    defaults = SamplingConfig()
+    parser.add_argument("--temperature", type=float, default=defaults.temperature)
+    parser.add_argument("--top-k", type=int, default=defaults.top_k)
+    parser.add_argument("--top-p", type=float, default=defaults.top_p)
+    parser.add_argument("--guidance", type=float, default=defaults.guidance_scale)
+    parser.add_argument(
+        "--method", choices=METHODS, default=defaults.method, help="how a block's tokens are drawn"
+    )
+    parser.add_argument(
+        "--strength", type=float, help="of a method that has one; default: the method's own"
+    )
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    smaller = parser.add_mutually_exclusive_group()
+    smaller.add_argument(
+        "--int8", action="store_true", help="large matrices in 8 bits: faster, a little less exact"
+    )
+    smaller.add_argument(
+        "--int4", action="store_true", help="in 4 bits, with matrix tiles (AMX): faster, less exact"
+    )
+    parser.add_argument(
+        "--cosmos", type=Path, metavar="FOLDER",
+        help="Cosmos' encoder.jit and decoder.jit, WHICH RUN CODE, for models trained on them",
+    )  # fmt: skip
+
+
+def sampling_of(args: argparse.Namespace, block_shape: Size3 | None) -> SamplingConfig:
+    """The sampling a command asks for. Raises ValueError for what is out of range."""
+    return SamplingConfig(
+        block_shape=block_shape,
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        guidance_scale=args.guidance,
+        seed=args.seed,
+        method=args.method,
+        strength=args.strength,
+    )
+
+
+def context_of(args: argparse.Namespace) -> Frames | None:
+    """The known frames a command names, or None. Raises MediaError or ValueError."""
+    if args.first_frame is not None:
+        return read_context(args.first_frame, max_frames=1)
+    if args.context is None:
+        return None
+    frames = read_context(args.context, max_frames=args.context_frames)
+    if len(frames) < args.context_frames:
+        raise ValueError(
+            f"{args.context.name} has {len(frames)} frames, too few for a context of "
+            f"{args.context_frames}"
+        )
+    return frames
+
+
+RESULTS = Path("results")
+
+
+def add_file_options(parser: argparse.ArgumentParser) -> None:
+    """Where the report goes."""
+    parser.add_argument("--out", type=Path, help="file to write; default: results/NAME.json")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+
+
+def results_file(args: argparse.Namespace) -> Path:
+    """The file that the options name. Raises ValueError if its folder does not exist."""
+    if args.out is None:
+        RESULTS.mkdir(exist_ok=True)
+        return RESULTS / f"{args.name}.json"
+    out: Path = args.out
+    if not out.parent.is_dir():
+        raise ValueError(f"the folder of {out.name} does not exist: {out.parent}")
+    return out
+
+
+def say(args: argparse.Namespace, out: Path, report: dict[str, Any]) -> None:
+    """The report on stdout, or one line on stderr."""
+    if args.json:
+        print(json.dumps(report))
+    else:
+        print(f"{out}: {len(report['rows'])} rows", file=sys.stderr)

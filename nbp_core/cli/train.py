@@ -1,0 +1,209 @@
+"""The verbs train-tokenizer, train-transformer and train-classifier: one run each.
+
+Started with `accelerate launch -m nbp_core ...`, a run is spread over several processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from tqdm import tqdm
+
+from nbp_core.checkpoint import weights_sha256
+from nbp_core.cli.train_options import (
+    add_run_options,
+    add_train_options,
+    chosen_run,
+    chosen_train,
+)
+from nbp_core.config.models import ClassifierConfig
+from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
+from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PhotoClips
+from nbp_core.data.clips import Split, load_clips, open_clips
+from nbp_core.data.tokens import PHOTO_LOOK, TokenSet, encode_clips
+from nbp_core.media.files import Frames
+from nbp_core.tokenizer.cosmos import CosmosTokenizer, cosmos_sha256, is_cosmos
+from nbp_core.tokenizer.model import VideoTokenizer
+from nbp_core.train.classifier import train_classifier
+from nbp_core.train.loop.trainer import TrainConfig, TrainStep, new_accelerator
+from nbp_core.train.run_config import (
+    TokenizerRun,
+    TransformerRun,
+    TransformerSizes,
+    keep_run,
+)
+from nbp_core.train.tokenizer import train_tokenizer
+from nbp_core.train.transformer import train_transformer
+
+SPLITS: tuple[Split, Split] = ("train", "val")
+CLASSIFIER_TRAIN = TrainConfig(minutes=25, lr=2e-3, batch_size=32, muon_lr=2e-3)
+
+
+def add_verbs(verbs: Any) -> None:
+    """Adds the verbs of a single run to the command line's parser."""
+    tokenizer = verbs.add_parser("train-tokenizer", help="train a tokenizer on clips")
+    add_run_options(tokenizer)
+    tokenizer.add_argument("--preset", choices=sorted(TOKENIZER_PRESETS), help="default: nano")
+    tokenizer.set_defaults(run=_train_tokenizer)
+
+    transformer = verbs.add_parser("train-transformer", help="train a transformer on tokens")
+    add_run_options(transformer)
+    transformer.add_argument(
+        "--tokenizer",
+        type=Path,
+        required=True,
+        help="its model folder, or one with Cosmos' encoder.jit and decoder.jit",
+    )
+    transformer.add_argument("--size", choices=sorted(ELASTIC_SIZES), help="default: tiny")
+    transformer.add_argument(
+        "--prompts",
+        type=Path,
+        help="folder with LLaMA-2's tokenizer.json, for models whose conditions are class prompts",
+    )
+    transformer.add_argument(
+        "--stock-weight", type=float, help="weight of clips with the stock look; others weigh 1"
+    )
+    transformer.add_argument("--limit", type=int, help="clips of each action to encode")
+    transformer.set_defaults(run=_train_transformer)
+
+    classifier = verbs.add_parser(
+        "train-classifier", help="train a judge of which action a clip shows"
+    )
+    add_train_options(classifier)
+    classifier.set_defaults(run=_train_classifier)
+
+
+def _train_tokenizer(args: argparse.Namespace) -> None:
+    default = TokenizerRun()
+    if args.preset is not None:
+        default = replace(default, model=TOKENIZER_PRESETS[args.preset])
+    run = chosen_run(args, default)
+    # One process decodes; the others find it done.
+    with new_accelerator(args.device).main_process_first():
+        keep_run(run, args.run_folder)
+        cache = args.run_folder / "frames"
+        train, val = (load_clips(args.clips, split, cache).frames_NTHWC for split in SPLITS)
+    photos = None
+    if args.photos is not None:
+        photos = PhotoClips(args.photos, max_pace=MAX_PACE).render(run.photo_clips)
+    _show(
+        train_tokenizer(
+            run.model,
+            run.recipe,
+            run.train,
+            args.run_folder,
+            train,
+            val,
+            photos,
+            device=args.device,
+            start_from=None if run.start_from is None else Path(run.start_from),
+        )
+    )
+
+
+def _train_transformer(args: argparse.Namespace) -> None:
+    default = TransformerRun(model=TransformerSizes.named(args.size or "tiny"))
+    run = chosen_run(args, default)
+    if args.limit is not None:
+        run = replace(run, clips_of_an_action=args.limit)
+    if args.stock_weight is not None:
+        looks = (("stock", args.stock_weight),)
+        run = replace(run, recipe=replace(run.recipe, look_weights=looks))
+    accelerator = new_accelerator(args.device)
+    tokenizer: VideoTokenizer | CosmosTokenizer
+    if is_cosmos(args.tokenizer):
+        tokenizer = CosmosTokenizer.from_folder(args.tokenizer, device=args.device)
+        fingerprint = cosmos_sha256(args.tokenizer)
+        reference = {"cosmos": fingerprint}
+    else:
+        tokenizer = VideoTokenizer.from_pretrained(args.tokenizer, device=args.device)
+        fingerprint = weights_sha256(args.tokenizer)
+        place = os.path.relpath(args.tokenizer, args.run_folder / "model")
+        reference = {"folder": place, "sha256": fingerprint}
+    with accelerator.main_process_first():
+        keep_run(run, args.run_folder)
+        train, val = (_token_set(args, run, tokenizer, fingerprint, split) for split in SPLITS)
+    _show(
+        train_transformer(
+            run.model.config(tokenizer.config.codebook_size, _actions(train)),
+            run.recipe,
+            run.train,
+            args.run_folder,
+            train,
+            val,
+            reference,
+            device=args.device,
+            start_from=None if run.start_from is None else Path(run.start_from),
+            prompts=args.prompts,
+        )
+    )
+
+
+def _train_classifier(args: argparse.Namespace) -> None:
+    with new_accelerator(args.device).main_process_first():
+        cache = args.run_folder / "frames"
+        train, val = (load_clips(args.clips, split, cache) for split in SPLITS)
+    config = ClassifierConfig(name=args.run_folder.name, actions=tuple(sorted(set(train.actions))))
+    settings = chosen_train(args, CLASSIFIER_TRAIN)
+    _show(train_classifier(config, settings, args.run_folder, train, val, args.device))
+
+
+def _actions(train: TokenSet) -> tuple[str, ...]:
+    """The named actions, camera moves last."""
+    names = set(train.actions)
+    return (*sorted(names - set(CAMERA_MOVES)), *(m for m in CAMERA_MOVES if m in names))
+
+
+def _token_set(
+    args: argparse.Namespace,
+    run: TransformerRun,
+    tokenizer: VideoTokenizer | CosmosTokenizer,
+    fingerprint: str,
+    split: Split,
+) -> TokenSet:
+    """The clips of a split and camera moves over the photographs, encoded once per run."""
+    folder = args.run_folder / "tokens" / split
+    known = TokenSet.load(folder, fingerprint)
+    if known is not None:
+        return known
+    clips = _labelled(args.clips, split, run.clips_of_an_action)
+    if args.photos is not None:
+        count = run.photo_clips if split == "train" else max(1, run.photo_clips // 50)
+        clips = itertools.chain(clips, _photo_clips(args.photos, split, count))
+    tokens = encode_clips(tokenizer, clips, device=args.device)
+    tokens.save(folder, fingerprint)
+    return tokens
+
+
+def _labelled(folder: Path, split: Split, limit: int | None) -> Iterator[tuple[Frames, str, str]]:
+    """(frames_THWC, action, look) of each clip of a folder of shards or of videos."""
+    for record in open_clips(folder, split, limit):
+        yield record.frames_THWC, record.action, record.look
+
+
+def _photo_clips(folder: Path, split: Split, count: int) -> Iterator[tuple[Frames, str, str]]:
+    # Different moves over the same pictures: pictures kept for tests never come here.
+    photos = PhotoClips(folder, seed=0 if split == "train" else 1)
+    for frames, move in photos.draw_many(count):
+        yield frames, move, PHOTO_LOOK
+
+
+def _show(steps: Iterator[TrainStep]) -> None:
+    """A progress bar over a run, on stderr, with each validation on a line of its own."""
+    style = "{l_bar}{bar}| {elapsed} {postfix}"
+    is_silent = not PartialState().is_main_process
+    with tqdm(total=100, unit="%", bar_format=style, disable=is_silent) as bar:
+        for step in steps:
+            bar.update(100 * step.progress - bar.n)
+            bar.set_postfix(step=step.step, loss=f"{step.metrics['loss']:.4f}", refresh=False)
+            validation = {k: v for k, v in step.metrics.items() if k.startswith("val_")}
+            if validation and not is_silent:
+                bar.write(json.dumps({"step": step.step, **validation}), file=None)

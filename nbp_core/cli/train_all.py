@@ -1,0 +1,60 @@
+"""Training's verbs of the command line: data, train-all, and those of a single run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nbp_core.cli import train
+from nbp_core.data.metaworld import render
+from nbp_core.train.everything import PLANS, Plan, Sources, train_all
+from nbp_core.train.loop.trainer import new_accelerator
+
+
+def add_verbs(verbs: Any) -> None:
+    """Adds the training verbs to the command line's parser."""
+    data = verbs.add_parser("data", help="make training clips")
+    sources = data.add_subparsers(required=True, metavar="SOURCE")
+    metaworld = sources.add_parser("metaworld", help="render 50 robot-arm actions")
+    metaworld.add_argument("out", type=Path, help="folder for the shards")
+    metaworld.add_argument("--split", choices=("train", "val"), default="train")
+    metaworld.add_argument("--clips", type=int, default=160, help="clips of each action")
+    metaworld.add_argument("--seed", type=int, default=0)
+    metaworld.add_argument("--actions", nargs="+", help="only these; default: all fifty")
+    metaworld.set_defaults(run=_metaworld)
+
+    train.add_verbs(verbs)
+
+    everything = verbs.add_parser(
+        "train-all", help="tokenizer, tokens, both transformers and samples, unattended"
+    )
+    everything.add_argument("--clips", type=Path, required=True, help="folder of shards or videos")
+    everything.add_argument("--photos", type=Path, help="folder of pictures for camera moves")
+    everything.add_argument("--run", type=Path, required=True, dest="run_folder", help="run folder")
+    everything.add_argument("--minutes", type=float, required=True, help="time budget of it all")
+    everything.add_argument("--plan", type=Path, help="JSON of settings to change in the plan")
+    everything.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    everything.set_defaults(run=_train_all)
+
+
+def _metaworld(args: argparse.Namespace) -> None:
+    render(args.out, args.split, args.clips, args.seed, args.actions)
+
+
+def _train_all(args: argparse.Namespace) -> None:
+    if new_accelerator(args.device).num_processes > 1:
+        raise ValueError("train-all runs in one process; launch its two trainings one by one")
+    plan = PLANS[args.device]
+    if args.plan is not None:
+        plan = Plan.from_dict({**plan.to_dict(), **json.loads(args.plan.read_text())})
+    sources = Sources(args.clips, args.photos)
+    for name, step in train_all(sources, args.run_folder, args.minutes, plan, args.device):
+        validation = {k: v for k, v in step.metrics.items() if k.startswith("val_")}
+        if validation:
+            report = {"model": name, "step": step.step, **validation}
+            tqdm.write(json.dumps(report), file=sys.stderr)

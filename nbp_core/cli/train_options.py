@@ -1,0 +1,77 @@
+"""Options of a training run on the command line: what they change in its settings."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nbp_core.train.loop.trainer import TrainConfig
+from nbp_core.train.run_config import BUDGETS, RunT, read_run
+
+
+def add_train_options(parser: argparse.ArgumentParser) -> None:
+    """Clips, run folder, budget, optimiser, device."""
+    parser.add_argument("--clips", type=Path, required=True, help="folder of shards or of videos")
+    parser.add_argument("--run", type=Path, required=True, dest="run_folder", help="run folder")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=float, help="time budget")
+    budget.add_argument("--steps", type=int, help="budget in steps")
+    parser.add_argument("--lr", type=float)
+    parser.add_argument(
+        "--muon-lr", type=float, help="rate of Muon, which trains the matrices; 0: AdamW alone"
+    )
+    parser.add_argument("--batch-size", type=int, help="clips a step, over all processes")
+    parser.add_argument(
+        "--accumulate", type=int, help="parts of a process' share, computed one after the other"
+    )
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.set_defaults(config=None)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The same, and what else a config file may say."""
+    add_train_options(parser)
+    parser.add_argument(
+        "--config", type=Path, help="JSON of settings; the other options go over it"
+    )
+    parser.add_argument("--name", help="name of the model")
+    parser.add_argument("--photos", type=Path, help="folder of pictures for camera moves")
+    parser.add_argument("--photo-clips", type=int, help="camera moves besides the clips")
+    parser.add_argument(
+        "--start-from", type=Path, help="model folder to start from; a smaller transformer is grown"
+    )
+
+
+def chosen_train(args: argparse.Namespace, default: TrainConfig) -> TrainConfig:
+    """Budget and optimiser. Raises ValueError where neither options nor a file name a budget."""
+    changes: dict[str, Any] = {
+        name: getattr(args, name)
+        for name in ("lr", "muon_lr", "batch_size", "accumulate", "seed")
+        if getattr(args, name) is not None
+    }
+    if args.muon_lr == 0:
+        changes["muon_lr"] = None
+    if args.minutes is not None or args.steps is not None:
+        budget: dict[str, Any] = dict.fromkeys(BUDGETS) | {
+            "minutes": args.minutes,
+            "steps": args.steps,
+        }
+        return replace(default, **changes, **budget)
+    if args.config is None:
+        raise ValueError("give a budget: --minutes or --steps")
+    return replace(default, **changes)
+
+
+def chosen_run(args: argparse.Namespace, default: RunT) -> RunT:
+    """The run that the config file and the options ask for."""
+    run = default if args.config is None else read_run(args.config, default)
+    return replace(
+        run,
+        train=chosen_train(args, run.train),
+        model=run.model if args.name is None else replace(run.model, name=args.name),
+        photo_clips=run.photo_clips if args.photo_clips is None else args.photo_clips,
+        start_from=run.start_from if args.start_from is None else str(args.start_from),
+    )

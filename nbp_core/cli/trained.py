@@ -1,0 +1,239 @@
+"""The experiments of the verb `experiment` that train their models, and go on where they ended.
+
+An arm is trained once in the run folder, whichever experiments take it. With --clips its clips are
+judged too; without, its loss and its speed are all that is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nbp_core.checkpoint import weights_sha256
+from nbp_core.cli.evaluate import add_judge_options, real_clips, tools_of
+from nbp_core.cli.options import (
+    add_file_options,
+    add_sampling_options,
+    results_file,
+    sampling_of,
+    say,
+)
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import CLIP_FRAMES, format_block_shape
+from nbp_core.data.tokens import TokenSet
+from nbp_core.device import choose_device, device_name
+from nbp_core.evaluation.held_out import Losses
+from nbp_core.evaluation.judge import Judge
+from nbp_core.experiments import arm_figures
+from nbp_core.experiments.arms import Material, Scale, arm_model, train_arm
+from nbp_core.experiments.comparisons import COMPARISONS, Unit
+from nbp_core.generation.batches import generate_many
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.results.growing import Report, earlier, keep, remaining
+from nbp_core.tokenizer.model import VideoTokenizer
+
+SPEED_CLIPS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """What arms are trained and measured with."""
+
+    run_folder: Path
+    scale: Scale
+    material: Material
+    num_validation_clips: int
+    sampling: SamplingConfig
+    device: str
+    judge: Judge | None
+    """Real clips to judge with, if there are some."""
+    count: int
+    batch_size: int
+
+
+def add_names(names: Any) -> None:
+    """Adds the experiments to those that the verb knows."""
+    defaults = Scale()
+    for name, comparison in COMPARISONS.items():
+        parser = names.add_parser(name, help=comparison.title)
+        parser.add_argument(
+            "--tokens", type=Path, required=True, help="folder of encoded clips: train/ and val/"
+        )
+        parser.add_argument(
+            "--tokenizer", type=Path, required=True, help="model folder they are of"
+        )
+        parser.add_argument(
+            "--run", type=Path, required=True, dest="run_folder",
+            help="folder of the models; those that are there are not trained again",
+        )  # fmt: skip
+        parser.add_argument("--seeds", type=int, default=1, help="models of each kind")
+        parser.add_argument("--layers", type=int, default=defaults.layers)
+        parser.add_argument("--width", type=int, default=defaults.width)
+        parser.add_argument("--steps", type=int, default=defaults.steps)
+        parser.add_argument(
+            "--lr", type=float, default=defaults.lr, help="AdamW's: of vectors and embeddings"
+        )
+        parser.add_argument(
+            "--muon-lr", type=float, default=defaults.muon_lr, help="Muon's: of matrices"
+        )
+        parser.add_argument("--train-batch", type=int, default=defaults.batch, help="clips a step")
+        parser.add_argument(
+            "--validation-clips", type=int, default=100, help="held-out clips of the loss"
+        )
+        add_judge_options(parser, required=False)
+        add_sampling_options(parser)
+        add_file_options(parser)
+        parser.set_defaults(run=_compare)
+
+
+def _compare(args: argparse.Namespace) -> None:
+    comparison = COMPARISONS[args.name]
+    if args.seeds < 1 or args.validation_clips < 2:
+        raise ValueError("--seeds must be at least 1 and --validation-clips at least 2")
+    out = results_file(args)
+    workshop, notes = _workshop(args)
+    sampling = {k: v for k, v in workshop.sampling.to_dict().items() if k != "block_shape"}
+    report: Report = {
+        "title": comparison.title,
+        "kind": "trained",
+        "date": date.today().isoformat(),
+        "command": " ".join(["python -m nbp_core", *sys.argv[1:]]),
+        "device": device_name(workshop.device),
+        "weights": "trained for it; each row names its own",
+        "tokenizer": f"{args.tokenizer.name} {workshop.material.tokenizer['sha256'][:8]}",
+        "scale": workshop.scale.to_dict(),
+        "train_clips": len(workshop.material.train),
+        "validation_clips": min(args.validation_clips, len(workshop.material.val)),
+        "sampling": sampling,
+        "count": args.count if workshop.judge else 0,
+        "notes": "; ".join(notes),
+        "done": "",
+        "curves": [],
+        "rows": [],
+    }
+    report = earlier(out, report) or report
+    units = {
+        f"{unit.name}, seed {seed}": (unit, seed)
+        for seed in range(args.seeds)
+        for unit in comparison.units
+    }
+    for name in remaining(report, units):
+        unit, seed = units[name]
+        _train(workshop, unit, seed, args.json)
+        report["curves"] += arm_figures.curve_rows(workshop.run_folder, unit, workshop.scale, seed)
+        keep(out, report, name, [_row(workshop, unit, seed)])
+    say(args, out, report)
+
+
+def _workshop(args: argparse.Namespace) -> tuple[Workshop, list[str]]:
+    """(what the options ask to work with, a sentence for what is not measured)."""
+    device = choose_device(args.device)
+    judge, notes = None, ["no clips were judged: that takes --clips"]
+    if args.clips is not None:
+        tools, notes = tools_of(args, device)
+        judge = Judge.of(real_clips(args), args.count, tools)
+    workshop = Workshop(
+        run_folder=args.run_folder,
+        scale=Scale(
+            layers=args.layers,
+            width=args.width,
+            steps=args.steps,
+            batch=args.train_batch,
+            lr=args.lr,
+            muon_lr=args.muon_lr,
+        ),
+        material=_material(args.tokens, args.tokenizer, args.run_folder),
+        num_validation_clips=args.validation_clips,
+        sampling=sampling_of(args, None),
+        device=device,
+        judge=judge,
+        count=args.count,
+        batch_size=args.batch_size,
+    )
+    return workshop, notes
+
+
+def _material(tokens: Path, tokenizer: Path, run_folder: Path) -> Material:
+    """Raises ValueError for tokens that are not there or are of another tokenizer."""
+    sha256 = weights_sha256(tokenizer)
+    sets = [TokenSet.load(tokens / split, sha256) for split in ("train", "val")]
+    train, val = sets
+    if train is None or val is None:
+        raise ValueError(
+            f"{tokens.name} does not hold train/ and val/ encoded by tokenizer {tokenizer.name!r}; "
+            "train-transformer leaves such a folder, tokens/, in its run folder"
+        )
+    config = VideoTokenizer.from_pretrained(tokenizer).config
+    place = os.path.relpath(tokenizer.resolve(), (run_folder / "arm" / "model").resolve())
+    return Material(
+        train=train,
+        val=val,
+        tokenizer={"folder": place, "sha256": sha256},
+        codebook_size=config.codebook_size,
+    )
+
+
+def _train(workshop: Workshop, unit: Unit, seed: int, is_silent: bool) -> None:
+    """Trains the unit's arm and the one it is compared with, unless they are there."""
+    for of in filter(None, (unit.against, unit)):
+        steps = train_arm(
+            of.arm, workshop.scale, seed, workshop.material, workshop.run_folder, workshop.device
+        )
+        with tqdm(steps, desc=f"{of.arm.name}, seed {seed}", unit="step", disable=is_silent) as bar:
+            for step in bar:
+                bar.set_postfix(loss=f"{step.metrics['loss']:.4f}", refresh=False)
+
+
+def _row(workshop: Workshop, unit: Unit, seed: int) -> dict[str, Any]:
+    run_folder, scale, material = workshop.run_folder, workshop.scale, workshop.material
+
+    def losses(of: Unit) -> Losses:
+        count = workshop.num_validation_clips
+        return arm_figures.held_out_losses(run_folder, of, scale, seed, material, count)
+
+    row = {
+        "arm": unit.name,
+        "seed": seed,
+        "block": format_block_shape(unit.shape),
+        **arm_figures.training_figures(run_folder, unit.arm, scale, seed),
+        **arm_figures.loss_figures(losses(unit)),
+    }
+    if unit.against is not None:
+        row["against"] = unit.against.name
+        row |= arm_figures.difference_figures(losses(unit), losses(unit.against))
+    folder = arm_model(run_folder, unit.arm, scale, seed)
+    pipeline = VideoPipeline.from_pretrained(folder, device=workshop.device)
+    row["parameters"] = pipeline.num_parameters
+    return row | _clip_figures(workshop, unit, pipeline)
+
+
+def _clip_figures(workshop: Workshop, unit: Unit, pipeline: VideoPipeline) -> dict[str, Any]:
+    """Speed of a batch of clips, decoded to pixels, and what the clips are worth.
+
+    On a processor speed is by its own time too, which other work on the machine does not change.
+    """
+    sampling = replace(workshop.sampling, block_shape=unit.shape)
+    judge = workshop.judge
+    figures: dict[str, Any] = {"decode_steps": pipeline.num_steps(unit.shape, 0)}
+    began = time.process_time()
+    if judge is None:
+        actions = (pipeline.actions * SPEED_CLIPS)[:SPEED_CLIPS]
+        made = generate_many(pipeline, actions, sampling=sampling, batch_size=SPEED_CLIPS)
+    else:
+        judge.token_side = pipeline.tokenizer.config.space_factor
+        clips, made = judge.generate(pipeline, workshop.count, 0, sampling, workshop.batch_size)
+    num_frames = len(made.frames_NTHWC) * CLIP_FRAMES
+    if workshop.device == "cpu":
+        figures["frames_cpu_s"] = num_frames / (time.process_time() - began)
+    figures["frames_s"] = num_frames / made.seconds
+    if judge is not None:
+        figures |= {figure.metric: figure.value for figure in judge.figures(clips, paired=False)}
+    return figures

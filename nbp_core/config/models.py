@@ -1,0 +1,178 @@
+"""What a model folder's config.json holds: tokenizers, transformers, classifiers."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from nbp_core.config.json import JsonConfig
+from nbp_core.config.shapes import LayoutKind, Size3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageConfig(JsonConfig):
+    """Residual units of one resolution: the encoder's count and the decoder's may differ."""
+
+    width: int
+    encoder_units: int
+    decoder_units: int
+    kernel: Size3 = (3, 3, 3)
+    second_kernel: Size3 | None = None
+    """Of each unit's second convolution; None is the same. Space in the first and time in the
+    second does the work of one kernel in both at under half the cost."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenGridConfig(JsonConfig):
+    """What the rest of the program knows of a tokenizer: its codes and its grid."""
+
+    name: str
+    levels: tuple[int, ...]
+    """FSQ levels of each latent channel; their product is the codebook size."""
+
+    @property
+    def codebook_size(self) -> int:
+        return math.prod(self.levels)
+
+    @property
+    @abstractmethod
+    def time_factor(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def space_factor(self) -> int: ...
+
+    def grid(self, num_frames: int, height: int, width: int) -> Size3:
+        """(t, h, w) of the tokens of a clip. Raises ValueError for a size that does not fit."""
+        time, space = self.time_factor, self.space_factor
+        if num_frames < 1 or (num_frames - 1) % time:
+            raise ValueError(f"a clip must have 1 + {time}n frames, not {num_frames}")
+        if height % space or width % space or not height or not width:
+            raise ValueError(f"frame sides must be multiples of {space}, not {height} x {width}")
+        return 1 + (num_frames - 1) // time, height // space, width // space
+
+    def num_frames(self, num_latent_frames: int) -> int:
+        return 1 + (num_latent_frames - 1) * self.time_factor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerConfig(TokenGridConfig):
+    """Causal 3D CNN with FSQ. Stages run from the finest to the coarsest resolution."""
+
+    stages: tuple[StageConfig, ...]
+    strides: tuple[Size3, ...]
+    """Downsampling between neighbouring stages, one fewer than stages."""
+    patch: int = 1
+    """Side of the space-to-depth stem: pixels of a patch x patch square become channels."""
+    up_kernel: Size3 = (3, 3, 3)
+    io_kernel: Size3 = (3, 3, 3)
+    """Kernel of the first encoder and the last decoder convolution."""
+    norm_groups: int = 32
+
+    def __post_init__(self) -> None:
+        if len(self.strides) != len(self.stages) - 1:
+            raise ValueError("a tokenizer needs one stride fewer than it has stages")
+        if any(level < 2 for level in self.levels):
+            raise ValueError("every FSQ level must be at least 2")
+        if any(stage.width % self.norm_groups for stage in self.stages):
+            raise ValueError(f"every stage width must be a multiple of {self.norm_groups}")
+
+    @property
+    def time_factor(self) -> int:
+        return math.prod(stride[0] for stride in self.strides)
+
+    @property
+    def space_factor(self) -> int:
+        return self.patch * math.prod(stride[1] for stride in self.strides)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForeignTokenizerConfig(TokenGridConfig):
+    """A tokenizer that is not ours but cuts a clip into the paper's grid."""
+
+    @property
+    def time_factor(self) -> int:
+        return 4
+
+    @property
+    def space_factor(self) -> int:
+        return 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformerConfig(JsonConfig):
+    """Block-attention transformer over one sequence layout (blocks.py says how it is laid out)."""
+
+    name: str
+    num_layers: int
+    width: int
+    num_heads: int
+    layout: LayoutKind
+    codebook_size: int
+    block_shape: Size3 = (1, 1, 16)
+    """Trained block shape; for elastic models only the default one."""
+    grid: Size3 = (5, 16, 16)
+    num_conditions: int = 0
+    """Size of the condition vocabulary; an elastic model's last one means 'no condition'."""
+    prefix_len: int = 0
+    """Condition tokens before BOV."""
+    actions: tuple[str, ...] = ()
+    """Names of the condition ids, in order; empty when prompts are text."""
+    max_len: int = 5120
+    """Learned absolute positions (plain and hybrid)."""
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+    rope: bool = False
+    rms_norm: bool = False
+    swiglu: bool = False
+    tied_head: bool = False
+    aimed: bool = False
+    """Whether queries look from a place moved as their condition says (positions.Aim)."""
+    second_look: bool = False
+    """Whether the model was trained to predict masked tokens of a draft too (second_look.py)."""
+
+    def __post_init__(self) -> None:
+        if self.width % self.num_heads:
+            raise ValueError(f"width {self.width} is not a multiple of {self.num_heads} heads")
+        if self.layout == "plain" and (self.prefix_len or self.num_conditions):
+            raise ValueError("a plain layout has no condition prefix")
+        if self.rope and self.layout != "elastic":
+            raise ValueError("RoPE over (t, h, w) needs the elastic layout's grid places")
+        if self.rope and (self.width // self.num_heads) % 16:
+            raise ValueError("RoPE over (t, h, w) needs a head width that is a multiple of 16")
+        if self.aimed and not (self.rope and self.prefix_len == 1):
+            raise ValueError("aimed queries need RoPE and one condition token")
+
+    @property
+    def num_special(self) -> int:
+        """BOV and the middle tokens: S ids, for the largest S of an elastic model."""
+        if self.layout == "plain":
+            return 0
+        if self.layout == "hybrid":
+            return math.prod(self.block_shape)
+        return self.grid[1] * self.grid[2]
+
+    @property
+    def first_condition_id(self) -> int:
+        return self.num_special
+
+    @property
+    def first_video_id(self) -> int:
+        return self.num_special + self.num_conditions
+
+    @property
+    def vocab_size(self) -> int:
+        return self.first_video_id + self.codebook_size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassifierConfig(JsonConfig):
+    """Convolutions over a small clip, then one score an action."""
+
+    name: str
+    actions: tuple[str, ...]
+    widths: tuple[int, ...] = (24, 48, 96, 192)
+    """Channels of the stages; each halves height and width, the third and later ones time too."""
+    num_frames: int = 9
+    side: int = 64

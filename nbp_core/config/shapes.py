@@ -1,0 +1,55 @@
+"""Shapes that everything shares: grids, block shapes, the size and rate of a clip."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Size3 = tuple[int, int, int]
+
+
+LayoutKind = Literal["plain", "hybrid", "elastic"]
+
+
+FORMAT_VERSION = 1
+
+
+CLIP_FRAMES = 17
+
+
+CLIP_SIDE = 128
+
+
+CLIP_FPS = 8
+
+
+# The six block shapes of the paper's figures 6 and 7, and the five of its table 3.
+FIGURE6_SHAPES: tuple[Size3, ...] = (
+    (1, 1, 1),
+    (1, 1, 8),
+    (1, 1, 16),
+    (1, 2, 16),
+    (1, 4, 16),
+    (1, 16, 16),
+)
+
+
+TABLE3_SHAPES: tuple[Size3, ...] = ((1, 4, 4), (2, 1, 8), (1, 1, 16), (2, 2, 2), (1, 1, 8))
+
+
+def parse_block_shape(text: str) -> Size3:
+    """'1x1x16' -> (1, 1, 16). Raises ValueError on anything that is not three whole numbers."""
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ValueError(
+            f"block shape {text!r} is not three numbers (time x height x width) such as 1x1x16"
+        )
+    t, h, w = map(int, parts)
+    return t, h, w
+
+
+def format_block_shape(shape: Size3) -> str:
+    """(1, 1, 16) -> '1x1x16'."""
+    return "x".join(map(str, shape))
+
+
+NO_TOKEN = -1

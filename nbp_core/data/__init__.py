@@ -1,0 +1,1 @@
+"""Training data: clips, camera moves over photographs, Meta-World, sets of tokens."""

@@ -1,0 +1,210 @@
+"""Clips of camera moves over still pictures, made on the fly: eight more named actions.
+
+The names say what the CAMERA does, so the picture goes the other way: in `pan-left` the camera
+moves left and the things in the picture move right; in `turn-left` the camera rolls anticlockwise
+and the picture turns clockwise. Every clip starts upright. Shape letters: T H W frames, C colour.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+
+from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
+from nbp_core.media.files import Frames, MediaError
+from nbp_core.media.video import read_image
+
+CAMERA_MOVES = (
+    "pan-left",
+    "pan-right",
+    "pan-up",
+    "pan-down",
+    "zoom-in",
+    "zoom-out",
+    "turn-left",
+    "turn-right",
+)
+
+# At pace 1, over the whole clip. A pan then goes on by one token from latent frame to latent frame
+# (8 pixels in 4 frames): what it shows is tokens moved by a place, which a model can copy.
+PAN_TRAVEL = 0.25
+"""Way of a pan, in sides of the view."""
+ZOOM_RATIO = 1.3
+"""Largest over smallest view of a zoom."""
+TURN_DEGREES = 15.0
+MAX_PACE = 3.0
+VIEW_SHARE = (0.4, 1.0)
+"""Side of the view over the largest that fits the move into the picture."""
+
+_PICTURE_SIDE = 384
+_PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+_OVERSAMPLING = 2
+_DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A square cut of the picture: centre and side in its pixels, roll in radians, clockwise."""
+
+    x: float
+    y: float
+    side: float
+    roll: float = 0.0
+
+
+def camera_move(
+    picture_HWC: Frames,
+    move: str,
+    rng: np.random.Generator,
+    num_frames: int = CLIP_FRAMES,
+    side: int = CLIP_SIDE,
+    pace: float = 1.0,
+) -> Frames:
+    """frames_THWC of one move at a random place; never shows what is off the picture.
+
+    Raises ValueError for a move that is not in CAMERA_MOVES.
+    """
+    if move not in CAMERA_MOVES:
+        raise ValueError(f"camera move {move!r} is not one of {', '.join(CAMERA_MOVES)}")
+    height, width = picture_HWC.shape[:2]
+    views = _plan(move, width, height, rng, num_frames, pace)
+    # Shrunk by area to about one pixel a sample, as warpAffine looks at a few pixels only.
+    shrink = min(view.side for view in views) / side
+    if shrink > 1:
+        size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
+        picture_HWC = cast(Frames, cv2.resize(picture_HWC, size, interpolation=cv2.INTER_AREA))
+    scale_x, scale_y = picture_HWC.shape[1] / width, picture_HWC.shape[0] / height
+    return np.stack([_shoot(picture_HWC, view, scale_x, scale_y, side) for view in views])
+
+
+def _plan(
+    move: str, width: int, height: int, rng: np.random.Generator, num_frames: int, pace: float
+) -> list[_View]:
+    """The view of each frame, at even speed from the first to the last."""
+    kind, way = move.split("-")
+    share = rng.uniform(*VIEW_SHARE)
+    progress = np.linspace(0, 1, num_frames).tolist()
+    if kind == "pan":
+        dx, dy = _DIRECTIONS[way]
+        travel = pace * PAN_TRAVEL
+        side = share * min(width / (1 + travel * abs(dx)), height / (1 + travel * abs(dy)))
+        x, y = _place(
+            width, height, side * (1 + travel * abs(dx)), side * (1 + travel * abs(dy)), rng
+        )
+        return [
+            _View(x + dx * travel * side * (p - 0.5), y + dy * travel * side * (p - 0.5), side)
+            for p in progress
+        ]
+    if kind == "zoom":
+        ratio = ZOOM_RATIO**pace
+        side = share * min(width, height)
+        x, y = _place(width, height, side, side, rng)
+        # A zoom looks even when each frame is the same ratio to the one before.
+        return [_View(x, y, side * ratio ** -(p if way == "in" else 1 - p)) for p in progress]
+    roll = math.radians(pace * TURN_DEGREES)
+    reach = math.cos(roll) + math.sin(roll)
+    side = share * min(width, height) / reach
+    x, y = _place(width, height, side * reach, side * reach, rng)
+    sign = -1 if way == "left" else 1
+    return [_View(x, y, side, sign * roll * p) for p in progress]
+
+
+def _place(
+    width: int, height: int, room_x: float, room_y: float, rng: np.random.Generator
+) -> tuple[float, float]:
+    """A random centre for something room_x by room_y wide inside the picture."""
+    x = room_x / 2 + rng.random() * (width - room_x)
+    y = room_y / 2 + rng.random() * (height - room_y)
+    return x, y
+
+
+def _shoot(picture_HWC: Frames, view: _View, scale_x: float, scale_y: float, side: int) -> Frames:
+    samples = side * _OVERSAMPLING
+    step = view.side / samples
+    cos, sin = math.cos(view.roll) * step, math.sin(view.roll) * step
+    middle = (samples - 1) / 2
+    # From a sample to the picture, (0, 0) being the corner of the first pixel, not its centre.
+    matrix = np.array(
+        [
+            [cos, -sin, view.x - (cos - sin) * middle],
+            [sin, cos, view.y - (sin + cos) * middle],
+        ]
+    )
+    matrix *= [[scale_x], [scale_y]]
+    matrix[:, 2] -= 0.5
+    sampled_HWC = cv2.warpAffine(
+        picture_HWC,
+        matrix,
+        (samples, samples),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return cast(Frames, cv2.resize(sampled_HWC, (side, side), interpolation=cv2.INTER_AREA))
+
+
+class PhotoClips:
+    """Draws clips of random camera moves over the pictures of a folder, kept small in memory.
+
+    A transformer learns one pace, since nothing in an action's name or a first frame could tell it
+    another; a tokenizer is shown all paces from 1 to `max_pace`.
+    Raises MediaError when the folder has no picture or one that cannot be read.
+    """
+
+    def __init__(self, folder: str | Path, seed: int = 0, max_pace: float = 1.0) -> None:
+        folder = Path(folder)
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PICTURE_SUFFIXES)
+        if not paths:
+            raise MediaError(f"{folder.name} has no pictures (JPEG, PNG, WebP).")
+        self.pictures = [_shrink(read_image(path)) for path in paths]
+        self.seed = seed
+        self.max_pace = max_pace
+        self.rng = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def render(self, count: int) -> Frames:
+        """frames_NTHWC of so many random moves."""
+        return np.stack([frames for frames, _ in self.draw_many(count)])
+
+    def draw_many(self, count: int) -> Iterator[tuple[Frames, str]]:
+        """So many random moves and their names, always the same ones, drawn by all cores."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            seeds = [[self.seed, index] for index in range(count)]
+            yield from pool.map(lambda seed: self.draw(np.random.default_rng(seed)), seeds)
+
+    def draw(self, rng: np.random.Generator | None = None) -> tuple[Frames, str]:
+        """(frames_THWC, name of the move) of a random picture, made another one first."""
+        rng = self.rng if rng is None else rng
+        picture_HWC = _varied(self.pictures[rng.integers(len(self.pictures))], rng)
+        move = CAMERA_MOVES[rng.integers(len(CAMERA_MOVES))]
+        pace = rng.uniform(1, self.max_pace)
+        return camera_move(picture_HWC, move, rng, pace=pace), move
+
+
+def _varied(picture_HWC: Frames, rng: np.random.Generator) -> Frames:
+    """Mirrored, on its side or with other colours: few pictures have to stand for many."""
+    if rng.random() < 0.5:
+        picture_HWC = picture_HWC[:, ::-1]
+    if rng.random() < 0.25:
+        picture_HWC = picture_HWC.swapaxes(0, 1)
+    if rng.random() < 0.5:
+        picture_HWC = picture_HWC[..., rng.permutation(3)]
+    return np.ascontiguousarray(picture_HWC)
+
+
+def _shrink(picture_HWC: Frames) -> Frames:
+    height, width = picture_HWC.shape[:2]
+    scale = _PICTURE_SIDE / min(height, width)
+    if scale >= 1:
+        return picture_HWC
+    size = (round(width * scale), round(height * scale))
+    return cast(Frames, cv2.resize(picture_HWC, size, interpolation=cv2.INTER_AREA))

@@ -1,0 +1,238 @@
+"""Renders clips of 50 named robot-arm actions: Meta-World (MIT) with its scripted experts.
+
+Out come tar shards in WebDataset's layout, one for each action and split. 40 % of the clips keep
+Meta-World's stock look; the others vary the arm's colour, the materials, the camera and the hand's
+start. Needs the dependency group `data` and the system's libosmesa6.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import importlib
+import io
+import json
+import os
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from nbp_core.config.shapes import CLIP_FPS, CLIP_FRAMES, CLIP_SIDE
+from nbp_core.data.clips import Split
+from nbp_core.media.files import Frames, replacing
+from nbp_core.media.video import write_video
+
+METAWORLD_ACTIONS = (
+    "assembly",
+    "basketball",
+    "bin-picking",
+    "box-close",
+    "button-press-topdown",
+    "button-press-topdown-wall",
+    "button-press",
+    "button-press-wall",
+    "coffee-button",
+    "coffee-pull",
+    "coffee-push",
+    "dial-turn",
+    "disassemble",
+    "door-close",
+    "door-lock",
+    "door-open",
+    "door-unlock",
+    "drawer-close",
+    "drawer-open",
+    "faucet-close",
+    "faucet-open",
+    "hammer",
+    "hand-insert",
+    "handle-press-side",
+    "handle-press",
+    "handle-pull-side",
+    "handle-pull",
+    "lever-pull",
+    "peg-insert-side",
+    "peg-unplug-side",
+    "pick-out-of-hole",
+    "pick-place",
+    "pick-place-wall",
+    "plate-slide-back-side",
+    "plate-slide-back",
+    "plate-slide-side",
+    "plate-slide",
+    "push-back",
+    "push",
+    "push-wall",
+    "reach",
+    "reach-wall",
+    "shelf-place",
+    "soccer",
+    "stick-pull",
+    "stick-push",
+    "sweep-into",
+    "sweep",
+    "window-close",
+    "window-open",
+)
+STOCK_SHARE = 0.4
+RENDER_SIDE = 256
+ACTION_NOISE = 0.1
+STEPS_AFTER_SUCCESS = 8
+MAX_STEPS = 500
+MAX_FAILURES = 20
+AZIMUTH, ELEVATION, DISTANCE, LOOK_AT = 138.0, -28.0, 1.15, (0.02, 0.68, 0.16)
+AZIMUTH_JITTER, ELEVATION_JITTER, DISTANCE_JITTER = (-22.0, 22.0), (-10.0, 6.0), (-0.05, 0.25)
+HAND_JITTER = ((-0.12, 0.12), (-0.1, 0.1), (-0.03, 0.1))
+ARM_VALUES, TINT = (0.5, 0.95), (0.6, 1.25)
+ARM_COLOUR = (0.5, 0.1, 0.1)
+"""Stock colour of the links; pedestal, black ring and fingers have others and keep them."""
+
+
+def render(
+    out_folder: Path,
+    split: Split,
+    clips_per_action: int,
+    seed: int,
+    actions: list[str] | None = None,
+) -> None:
+    """Renders shards {split}-CC.tar into a folder; those that are there already are left alone.
+
+    Raises ValueError for an unknown action or when Meta-World is not installed.
+    """
+    unknown = sorted(set(actions or ()) - set(METAWORLD_ACTIONS))
+    if unknown:
+        raise ValueError(f"unknown action {unknown[0]!r}; see METAWORLD_ACTIONS for the fifty")
+    worlds = _import_metaworld()
+    out_folder.mkdir(parents=True, exist_ok=True)
+    for index, action in enumerate(METAWORLD_ACTIONS):
+        shard = out_folder / f"{split}-{index:02d}.tar"
+        if (actions and action not in actions) or shard.is_file():
+            continue
+        # Seeds of the splits never meet: the split is part of the seed.
+        rng = np.random.default_rng([seed, ("train", "val").index(split), index])
+        with replacing(shard) as partial, tarfile.open(partial, "w") as tar:
+            for number in tqdm(range(clips_per_action), desc=f"{split} {action}", unit="clip"):
+                frames, label = _render_clip(worlds, action, rng)
+                label |= {"class": index, "action": action, "prompt": action.replace("-", " ")}
+                add_clip(tar, f"{action}_{split}_{number:04d}", frames, label)
+
+
+def add_clip(tar: tarfile.TarFile, key: str, frames: Frames, label: dict[str, Any]) -> None:
+    """Adds KEY.mp4 and KEY.json to a shard."""
+    with tempfile.TemporaryDirectory(prefix="nbp-") as folder:
+        path = Path(folder, "clip.mp4")
+        write_video(path, frames, pixel_format="yuv444p")
+        parts = {".mp4": path.read_bytes(), ".json": json.dumps(label).encode()}
+    for suffix, data in parts.items():
+        member = tarfile.TarInfo(key + suffix)
+        member.size = len(data)
+        tar.addfile(member, io.BytesIO(data))
+
+
+def _import_metaworld() -> tuple[Any, Any, Any]:
+    """(metaworld, its policies, mujoco), rendering in software."""
+    os.environ.setdefault("MUJOCO_GL", "osmesa")
+    os.environ.setdefault("LP_NUM_THREADS", "1")
+    try:
+        modules = (
+            importlib.import_module(n) for n in ("metaworld", "metaworld.policies", "mujoco")
+        )
+        metaworld, policies, mujoco = modules
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            "rendering needs Meta-World: pip install metaworld==3.1.1 mujoco==3.3.0, "
+            f"and the system's libosmesa6 ({error})"
+        ) from error
+    return metaworld, policies, mujoco
+
+
+def _render_clip(
+    worlds: tuple[Any, Any, Any], action: str, rng: np.random.Generator
+) -> tuple[Frames, dict[str, Any]]:
+    """One successful rollout as frames_THWC and its label. Rollouts without success are dropped."""
+    for _ in range(MAX_FAILURES):
+        varied = bool(rng.random() >= STOCK_SHARE)
+        env, states = _roll_out(worlds, action, rng, varied)
+        if states:
+            frames = _shoot(worlds[2], env, states, rng, varied)
+            look = "varied" if varied else "stock"
+            return frames, {"look": look, "steps": len(states), "fps": CLIP_FPS}
+    raise RuntimeError(f"the expert failed {MAX_FAILURES} times in a row at {action}")
+
+
+def _roll_out(
+    worlds: tuple[Any, Any, Any], action: str, rng: np.random.Generator, varied: bool
+) -> tuple[Any, list[tuple[Any, ...]]]:
+    """(environment, physics states of a rollout); no states if the action did not succeed."""
+    metaworld, policies, _ = worlds
+    env = metaworld.ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE[f"{action}-v3-goal-observable"](
+        seed=int(rng.integers(2**31))
+    )
+    env._freeze_rand_vec = False
+    env.max_path_length = 10**9
+    if varied:
+        env.hand_init_pos = env.hand_init_pos + [rng.uniform(*span) for span in HAND_JITTER]
+    observation, _ = env.reset()
+    words = "".join(word.capitalize() for word in action.split("-"))
+    policy = getattr(policies, f"Sawyer{_POLICY_NAMES.get(action, words)}V3Policy")()
+    states, after_success = [_state(env)], 0
+    for _ in range(MAX_STEPS):
+        move = policy.get_action(observation)
+        move = np.clip(move + rng.normal(0, ACTION_NOISE, move.shape), -1, 1)
+        observation, _, _, _, info = env.step(move.astype(np.float32))
+        states.append(_state(env))
+        after_success += bool(after_success or info["success"])
+        if after_success > STEPS_AFTER_SUCCESS:
+            return env, states
+    return env, []
+
+
+_POLICY_NAMES = {"peg-insert-side": "PegInsertionSide"}
+
+
+def _state(env: Any) -> tuple[Any, ...]:
+    data = env.data
+    return tuple(part.copy() for part in (data.qpos, data.qvel, data.mocap_pos, data.mocap_quat))
+
+
+def _shoot(
+    mujoco: Any, env: Any, states: list[tuple[Any, ...]], rng: np.random.Generator, varied: bool
+) -> Frames:
+    """CLIP_FRAMES evenly spaced states, seen by a free camera."""
+    model, data = env.model, env.data
+    model.light_castshadow[:] = 0
+    model.mat_reflectance[:] = 0
+    model.vis.quality.offsamples = 0
+    model.vis.quality.shadowsize = 512
+    camera, options = mujoco.MjvCamera(), mujoco.MjvOption()
+    options.sitegroup[:] = 0  # else green goal markers show
+    camera.azimuth, camera.elevation, camera.distance = AZIMUTH, ELEVATION, DISTANCE
+    camera.lookat[:] = LOOK_AT
+    if varied:
+        _vary(model, camera, rng)
+    renderer = mujoco.Renderer(model, RENDER_SIDE, RENDER_SIDE)
+    frames = []
+    for index in np.linspace(0, len(states) - 1, CLIP_FRAMES).round().astype(int):
+        data.qpos[:], data.qvel[:], data.mocap_pos[:], data.mocap_quat[:] = states[index]
+        mujoco.mj_forward(model, data)
+        renderer.update_scene(data, camera, options)
+        picture = renderer.render()
+        frames.append(cv2.resize(picture, (CLIP_SIDE, CLIP_SIDE), interpolation=cv2.INTER_AREA))
+    renderer.close()
+    return np.stack(frames).astype(np.uint8)
+
+
+def _vary(model: Any, camera: Any, rng: np.random.Generator) -> None:
+    """Another arm colour, tinted materials, a moved camera."""
+    camera.azimuth += rng.uniform(*AZIMUTH_JITTER)
+    camera.elevation += rng.uniform(*ELEVATION_JITTER)
+    camera.distance += rng.uniform(*DISTANCE_JITTER)
+    tint = rng.uniform(*TINT, (model.nmat, 3))
+    model.mat_rgba[:, :3] = np.clip(model.mat_rgba[:, :3] * tint, 0, 1)
+    colour = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*ARM_VALUES), rng.uniform(*ARM_VALUES))
+    links = np.isclose(model.geom_rgba[:, :3], ARM_COLOUR).all(axis=1)
+    model.geom_rgba[links, :3] = colour

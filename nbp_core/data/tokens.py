@@ -1,0 +1,83 @@
+"""Encode once, train on tokens: a TokenSet is a split of clips as integers with their actions.
+
+Shapes: N clips, tokens_Nthw uint16 on disk, frames_NTHWC uint8.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from nbp_core.tokenizer.interface import Tokenizer
+
+TOKENS_FILE = "tokens.npy"
+LABELS_FILE = "labels.json"
+PHOTO_LOOK = "photo"
+"""The look of camera moves over photographs."""
+
+
+@dataclass(frozen=True)
+class TokenSet:
+    """Clips as tokens; `actions` names each clip's action, `looks` what it looks like."""
+
+    tokens_Nthw: NDArray[np.uint16]
+    actions: list[str]
+    looks: list[str]
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    def save(self, folder: Path, tokenizer_sha256: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / TOKENS_FILE, self.tokens_Nthw)
+        labels = {"tokenizer": tokenizer_sha256, "actions": self.actions, "looks": self.looks}
+        # Written last: its presence says that the set is whole.
+        (folder / LABELS_FILE).write_text(json.dumps(labels))
+
+    @classmethod
+    def load(cls, folder: Path, tokenizer_sha256: str) -> TokenSet | None:
+        """The set in a folder, or None if there is none of this tokenizer."""
+        if not (folder / LABELS_FILE).is_file():
+            return None
+        labels = json.loads((folder / LABELS_FILE).read_text())
+        if labels["tokenizer"] != tokenizer_sha256:
+            return None
+        return cls(np.load(folder / TOKENS_FILE), labels["actions"], labels["looks"])
+
+
+@torch.inference_mode()
+def encode_clips(
+    tokenizer: Tokenizer,
+    clips: Iterable[tuple[NDArray[np.uint8], str, str]],
+    batch_size: int = 8,
+    total: int | None = None,
+    device: str = "cpu",
+) -> TokenSet:
+    """Clips (frames_THWC, action, look) -> their TokenSet."""
+    tokens: list[NDArray[np.uint16]] = []
+    actions: list[str] = []
+    looks: list[str] = []
+    batch: list[NDArray[np.uint8]] = []
+
+    def flush() -> None:
+        clip = torch.from_numpy(np.stack(batch)).to(device).permute(0, 4, 1, 2, 3).float() / 255
+        # In float32 as everywhere: reduced precision would round some latents to other codes.
+        tokens.append(tokenizer.encode(clip).cpu().numpy().astype(np.uint16))
+        batch.clear()
+
+    for frames, action, look in tqdm(clips, desc="encoding", unit="clip", total=total):
+        batch.append(frames)
+        actions.append(action)
+        looks.append(look)
+        if len(batch) == batch_size:
+            flush()
+    if batch:
+        flush()
+    return TokenSet(np.concatenate(tokens), actions, looks)

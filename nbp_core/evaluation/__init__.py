@@ -1,0 +1,1 @@
+"""What generated clips are worth: features, distances, a classifier of actions."""

@@ -1,0 +1,88 @@
+"""Which action a clip shows, told by a small network trained on real clips. A judge, not a model
+that makes anything.
+
+Shapes: N clips, B batch, C colour, T H W pixels, A actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nbp_core.checkpoint import load_model
+from nbp_core.config.models import ClassifierConfig
+from nbp_core.media.files import Frames
+
+BATCH = 16
+"""Clips classified at once."""
+
+
+def _convolution(cin: int, cout: int, kernel: tuple[int, int, int], stride: int) -> nn.Sequential:
+    """A convolution over space or over time, whichever its kernel spans."""
+    strides = (1, stride, stride) if kernel[0] == 1 else (stride, 1, 1)
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+    return nn.Sequential(
+        nn.Conv3d(cin, cout, kernel, strides, padding, bias=False), nn.BatchNorm3d(cout), nn.SiLU()
+    )
+
+
+class ActionClassifier(nn.Module):
+    """Space and time convolved in turn; the last stage's frames, each averaged, side by side."""
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        layers = [_convolution(3, config.widths[0], (1, 5, 5), 2)]
+        length = config.num_frames
+        for i, (cin, cout) in enumerate(zip(config.widths, config.widths[1:], strict=False)):
+            layers.append(_convolution(cin, cout, (1, 3, 3), 2))
+            layers.append(_convolution(cout, cout, (3, 1, 1), 1 + (i > 0)))
+            length = (length + 1) // 2 if i else length
+        self.body = nn.Sequential(*layers)
+        self.dropout = nn.Dropout(0.3)
+        self.head = nn.Linear(length * config.widths[-1], len(config.actions))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> Self:
+        """Loads a model folder. Raises CheckpointError (a ValueError) saying what is wrong."""
+        return load_model(Path(folder), ClassifierConfig, cls, device=device, dtype=torch.float32)
+
+    def forward(self, clip_BCTHW: Tensor) -> Tensor:
+        """Clip in [0, 1], of any length and side -> scores (B, A), before softmax."""
+        chosen = torch.linspace(0, clip_BCTHW.shape[2] - 1, self.config.num_frames).round().long()
+        frames = rearrange(clip_BCTHW[:, :, chosen], "b c t h w -> (b t) c h w")
+        small = F.interpolate(frames, (self.config.side, self.config.side), mode="area")
+        x = rearrange(2 * small - 1, "(b t) c h w -> b c t h w", t=self.config.num_frames)
+        x = self.body(x.contiguous(memory_format=torch.channels_last_3d))
+        scores: Tensor = self.head(self.dropout(x.mean((3, 4)).flatten(1)))
+        return scores
+
+    @torch.inference_mode()
+    def classify(self, frames_NTHWC: Frames) -> NDArray[np.int64]:
+        """uint8 clips -> (N,), the index of each clip's likeliest action in config.actions."""
+        device = self.head.weight.device
+        found = []
+        for start in range(0, len(frames_NTHWC), BATCH):
+            batch = torch.from_numpy(np.ascontiguousarray(frames_NTHWC[start : start + BATCH]))
+            clip = rearrange(batch.to(device), "b t h w c -> b c t h w").float() / 255
+            found.append(self(clip).argmax(-1).cpu().numpy())
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+    def indices(self, actions: Sequence[str]) -> NDArray[np.int64]:
+        """Where actions stand in config.actions. Raises ValueError for one it does not know."""
+        unknown = sorted(set(actions) - set(self.config.actions))
+        if unknown:
+            raise ValueError(f"classifier {self.config.name!r} does not know {unknown[0]!r}")
+        return np.array([self.config.actions.index(action) for action in actions])
+
+    def accuracy(self, frames_NTHWC: Frames, actions: Sequence[str]) -> float:
+        """The share of clips taken for the action they are named after; raises as `indices`."""
+        return float(np.mean(self.classify(frames_NTHWC) == self.indices(actions)))

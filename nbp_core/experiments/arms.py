@@ -1,0 +1,163 @@
+"""Models that are trained to be compared: an arm is one of them, trained once and kept by name.
+
+Comes in: what all arms share (Scale), what is one's own (Arm), tokens. Goes out: a run folder for
+each arm and seed, which other experiments take up again. An arm sees the same clips in the same
+order as the others of its seed, every clip whole, so equal steps are equal tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nbp_core.checkpoint import model_kind
+from nbp_core.config.json import JsonConfig
+from nbp_core.config.shapes import Size3
+from nbp_core.data.camera_moves import CAMERA_MOVES
+from nbp_core.data.tokens import TokenSet
+from nbp_core.train.loop.trainer import MODEL_FOLDER, TrainConfig, TrainStep
+from nbp_core.train.run_config import TransformerRun, TransformerSizes, keep_run
+from nbp_core.train.transformer import TransformerRecipe, train_transformer
+
+ROW: Size3 = (1, 1, 16)
+HEAD_WIDTH = 32
+VALIDATION_CLIPS = 8
+"""On the way; the figures of a file are of more."""
+NEVER = 1e9
+"""Minutes: validations are told by steps, so that the arms have theirs at the same ones."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scale(JsonConfig):
+    """What all arms of an experiment have in common."""
+
+    layers: int = 2
+    width: int = 128
+    steps: int = 600
+    batch: int = 2
+    lr: float = 2e-3
+    muon_lr: float = 2e-3
+    validations: int = 4
+    """On the way and at the end."""
+
+    def __post_init__(self) -> None:
+        if min(self.layers, self.width, self.batch) < 1 or self.steps < 2:
+            raise ValueError("layers, width and clips a step must be at least 1, steps at least 2")
+
+    def sizes(self, size: str) -> tuple[int, int]:
+        """Layers and width of size S, M or L."""
+        return {
+            "S": (self.layers, self.width // 2),
+            "M": (self.layers, self.width),
+            "L": (self.layers + 1, self.width * 3 // 2),
+        }[size]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    """One model of an experiment."""
+
+    name: str
+    shape: Size3 = ROW
+    """Blocks it is measured in."""
+    shapes: tuple[Size3, ...] = ()
+    """Blocks an elastic arm is trained in, each as often; empty is `shape` alone."""
+    size: str = "M"
+    layout: Literal["hybrid", "elastic"] = "hybrid"
+    """hybrid is the paper's model: LayerNorm, GELU, a learned vector for each position. elastic is
+    ours, whose weights serve any block shape: RMSNorm, SwiGLU, positions by place in the grid."""
+    share: float = 1.0
+    """Of the steps."""
+    after: Arm | None = None
+    """The arm whose weights are the first ones; its steps are another share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Tokens to train and to validate on, and how a model names the tokenizer they are of."""
+
+    train: TokenSet
+    val: TokenSet
+    tokenizer: dict[str, str]
+    codebook_size: int
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The named actions, camera moves last."""
+        names = set(self.train.actions)
+        return (*sorted(names - set(CAMERA_MOVES)), *(m for m in CAMERA_MOVES if m in names))
+
+    @property
+    def grid(self) -> Size3:
+        """(t, h, w) of a clip."""
+        t, h, w = self.train.tokens_Nthw.shape[1:]
+        return t, h, w
+
+
+def arm_folder(run_folder: Path, arm: Arm, scale: Scale, seed: int) -> Path:
+    """Where an arm is trained and kept."""
+    return run_folder / f"{arm.name}-{scale.steps}x{scale.batch}-seed{seed}"
+
+
+def arm_model(run_folder: Path, arm: Arm, scale: Scale, seed: int) -> Path:
+    """Its model, once it is trained."""
+    return arm_folder(run_folder, arm, scale, seed) / MODEL_FOLDER
+
+
+def train_arm(
+    arm: Arm, scale: Scale, seed: int, material: Material, run_folder: Path, device: str = "cpu"
+) -> Iterator[TrainStep]:
+    """Trains an arm, and first the one it starts from, unless they are there.
+
+    Raises ValueError if a folder of that name holds a run with other settings.
+    """
+    start_from = None
+    if arm.after is not None:
+        yield from train_arm(arm.after, scale, seed, material, run_folder, device)
+        start_from = arm_model(run_folder, arm.after, scale, seed)
+    run = _run(arm, scale, seed, material)
+    folder = arm_folder(run_folder, arm, scale, seed)
+    keep_run(run, folder)
+    if model_kind(folder / MODEL_FOLDER) is not None:
+        return
+    yield from train_transformer(
+        run.model.config(material.codebook_size, material.actions),
+        run.recipe,
+        run.train,
+        folder,
+        material.train,
+        material.val,
+        material.tokenizer,
+        device=device,
+        start_from=start_from,
+    )
+
+
+def _run(arm: Arm, scale: Scale, seed: int, material: Material) -> TransformerRun:
+    shapes = arm.shapes or (arm.shape,)
+    layers, width = scale.sizes(arm.size)
+    whole_clips = (*[0.0] * (material.grid[0] - 1), 1.0)
+    ours = arm.layout == "elastic"
+    model = TransformerSizes(
+        name=arm.name, num_layers=layers, width=width, num_heads=max(1, width // HEAD_WIDTH),
+        layout=arm.layout, block_shape=arm.shape, grid=material.grid,
+        max_len=1 + math.prod(material.grid), rope=ours, rms_norm=ours, swiglu=ours, aimed=False,
+    )  # fmt: skip
+    steps = round(scale.steps * arm.share)
+    return TransformerRun(
+        model=model,
+        recipe=TransformerRecipe(
+            shapes=shapes, shape_weights=(1.0,) * len(shapes),
+            early_lengths=whole_clips, late_lengths=whole_clips, condition_dropout=0.0,
+            num_validation_clips=VALIDATION_CLIPS,
+        ),
+        train=TrainConfig(
+            steps=steps, lr=scale.lr, muon_lr=scale.muon_lr, batch_size=scale.batch, seed=seed,
+            warmup_steps=max(1, steps // 20), ema_decay=max(0.5, 1 - 10 / steps),
+            validate_minutes=NEVER, validate_steps=max(1, scale.steps // scale.validations),
+        ),
+        start_from=arm.after.name if arm.after else None,
+    )  # fmt: skip

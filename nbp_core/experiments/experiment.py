@@ -1,0 +1,43 @@
+"""What an experiment is: its bench, its units of work, and the rows that each unit adds to a file.
+
+The experiments themselves are in experiments.py and the modules that it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.evaluation.figures import Clips
+from nbp_core.evaluation.judge import Judge
+from nbp_core.generation.pipeline import VideoPipeline
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What an experiment is run with."""
+
+    pipeline: VideoPipeline
+    judge: Judge
+    real: Clips
+    """The held-out clips with their tokens, for losses."""
+    count: int
+    context_frames: int
+    batch_size: int
+    sampling: SamplingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A figure or table of the results: its units of work, and what makes a unit's rows."""
+
+    title: str
+    kind: str
+    units: Sequence[str]
+    rows: Callable[[Bench, str], Rows]
+    has_baselines: bool = True
+    """Whether its clips are measured, and so stand beside real and reconstructed ones."""

@@ -1,0 +1,134 @@
+"""Longer clips, made by going on from their own last frames: figures over time, a window each.
+
+Shapes: N clips, W windows, T H W pixels, C colour, t h w tokens. A window is 17 frames, as long as
+a real clip, and begins with the last frame of the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from einops import rearrange
+
+from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
+from nbp_core.evaluation import metrics
+from nbp_core.evaluation.figures import Clips
+from nbp_core.evaluation.frechet import frechet_distance
+from nbp_core.experiments.experiment import Bench, Rows
+from nbp_core.generation.batches import generate_many
+from nbp_core.generation.segments import CARRY_FRAMES
+from nbp_core.media.files import Frames
+from nbp_core.tokenizer.interface import Tokenizer, to_frames
+
+LONGEST = 129
+"""Frames; a clip of 33 or 65 frames is the beginning of one of 129 with the same seed."""
+STRIDE = CLIP_FRAMES - 1
+CODED_AGAIN = "tokenizer alone"
+"""A unit: the last frames of real clips, coded as often as going on codes them."""
+
+
+def longer(bench: Bench, unit: str) -> Rows:
+    """A row a window, in blocks of one shape; the first is of real clips."""
+    if unit == CODED_AGAIN:
+        return coded_again(bench)
+    pipeline, judge = bench.pipeline, bench.judge
+    actions = judge.held.actions[: bench.count]
+    contexts = None
+    if bench.context_frames:
+        contexts = judge.held.frames_NTHWC[: bench.count, : bench.context_frames]
+    sampling = replace(bench.sampling, block_shape=parse_block_shape(unit))
+    made = generate_many(pipeline, actions, contexts, LONGEST, sampling, bench.batch_size)
+    common = {"model": pipeline.name, "block": unit, "clips": len(actions)}
+    real = judge.held.frames_NTHWC[: bench.count]
+    rows = [common | {"window": 0, "of": "real clips"} | figures(bench, actions, real, real)]
+    first = made.frames_NTHWC[:, :CLIP_FRAMES]
+    latents = STRIDE // pipeline.tokenizer.config.time_factor
+    for window in range((LONGEST - 1) // STRIDE):
+        frames = made.frames_NTHWC[:, window * STRIDE :][:, :CLIP_FRAMES]
+        tokens = made.tokens_Nthw[:, window * latents :][:, : latents + 1]
+        changes = np.mean([metrics.token_change_rate(clip) for clip in tokens])
+        rows.append(
+            common
+            | {"window": window + 1, "of": "generated clips", "to_frame": (window + 1) * STRIDE + 1}
+            | figures(bench, actions, frames, first)
+            | {"token changes": float(changes)}
+        )
+    return rows
+
+
+def figures(
+    bench: Bench, actions: Sequence[str], frames_NTHWC: Frames, first_NTHWC: Frames
+) -> dict[str, Any]:
+    """Of one window; `first` is the clips' first one, from which they may drift."""
+    judge = bench.judge
+    clips = Clips(name="", frames_NTHWC=frames_NTHWC, actions=list(actions))
+    still = judge.still(clips, paired=False)
+    flickers = [
+        metrics.flicker(frames, mask) for frames, mask in zip(frames_NTHWC, still, strict=True)
+    ]
+    small, small_first = metrics.small(frames_NTHWC), metrics.small(first_NTHWC)
+    found = {
+        "flicker at still places": float(np.nanmean(flickers)),
+        "sharpness": sharpness(frames_NTHWC),
+        "colour drift": colour_drift(frames_NTHWC, first_NTHWC[:, 0]),
+        "difference to the first window": float(
+            np.sqrt(((small - small_first) ** 2).mean(1)).mean()
+        ),
+        "difference between clips": metrics.diversity(small, [""] * len(small)),
+    }
+    for network in judge.tools.networks:
+        reference = judge.features_of_reference(network)
+        found[network.name] = frechet_distance(network.features(frames_NTHWC), reference)
+    return found
+
+
+def sharpness(frames_NTHWC: Frames) -> float:
+    """Mean standard deviation of the Laplacian of a frame's brightness: fine detail, or noise."""
+    values = [
+        cv2.Laplacian(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.CV_64F).std()
+        for clip in frames_NTHWC
+        for frame in clip[::4]
+    ]
+    return float(np.mean(values))
+
+
+def colour_drift(frames_NTHWC: Frames, first_NHWC: Frames) -> float:
+    """How far the mean colour of a window is from that of the first frame, in grey levels: mean
+    over clips of the root mean square over R, G and B."""
+    change = frames_NTHWC.mean((1, 2, 3)) - first_NHWC.mean((1, 2))
+    return float(np.sqrt((change**2).mean(1)).mean())
+
+
+@torch.inference_mode()
+def coded_again(bench: Bench) -> Rows:
+    """The last frames of real clips through the tokenizer, again and again, as going on does."""
+    pipeline = bench.pipeline
+    real = bench.judge.held.frames_NTHWC[: bench.count, -CARRY_FRAMES:]
+    per_segment = CLIP_FRAMES - CARRY_FRAMES
+    rounds = -(-(LONGEST - CLIP_FRAMES) // per_segment)
+    frames, rows = real, []
+    for times in range(rounds + 1):
+        frames = _coded(pipeline.tokenizer, frames, pipeline.device) if times else frames
+        rows.append(
+            {
+                "model": pipeline.name,
+                "block": CODED_AGAIN,
+                "clips": len(real),
+                "window": times,
+                "of": f"real clips coded {times} times",
+                "sharpness": sharpness(frames),
+                "colour drift": colour_drift(frames, real[:, 0]),
+            }
+        )
+    return rows
+
+
+def _coded(tokenizer: Tokenizer, frames_NTHWC: Frames, device: str) -> Frames:
+    clip = torch.from_numpy(np.ascontiguousarray(frames_NTHWC)).to(device)
+    pixels = rearrange(clip, "b t h w c -> b c t h w").float() / 255
+    return to_frames(tokenizer.decode(tokenizer.encode(pixels)))

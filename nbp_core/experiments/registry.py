@@ -1,0 +1,137 @@
+"""The paper's experiments repeated small, and what goes beyond it: one function a figure or table.
+
+Comes in: a Bench (a model, its judge, how clips are drawn). Goes out: rows of a results file, one
+unit of work at a time, so that a run can be gone on with. Shapes: N clips, t h w tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from nbp_core.config.shapes import (
+    CLIP_FRAMES,
+    FIGURE6_SHAPES,
+    TABLE3_SHAPES,
+    Size3,
+    format_block_shape,
+    parse_block_shape,
+)
+from nbp_core.evaluation.held_out import frame_losses
+from nbp_core.experiments.attention_study import STUDY_SHAPES, attention
+from nbp_core.experiments.experiment import Bench, Experiment, Rows
+from nbp_core.experiments.large_blocks import LOOKS, WAYS, by_way
+from nbp_core.experiments.longer import CODED_AGAIN, longer
+from nbp_core.generation.batches import generate_many
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.generation.records import Tokens
+from nbp_core.sampling.speculative import SpeculativeSampler
+
+
+def validation_loss(
+    pipeline: VideoPipeline, tokens_Nthw: Tokens, actions: Sequence[str], shape: Size3
+) -> float:
+    """Cross-entropy in nats a token, of real clips given their actions, in blocks of a shape."""
+    model, conditions = pipeline.transformer, pipeline.conditions
+    return float(frame_losses(model, conditions, tokens_Nthw, actions, shape).mean())
+
+
+def by_shape(bench: Bench, block: str) -> Rows:
+    """Loss, speed and every figure of clips in blocks of one shape, as one row."""
+    shape = parse_block_shape(block)
+    pipeline, real = bench.pipeline, bench.real
+    assert real.tokens_Nthw is not None
+    sampling = replace(bench.sampling, block_shape=shape)
+    clips, made = bench.judge.generate(
+        pipeline, bench.count, bench.context_frames, sampling, bench.batch_size
+    )
+    row = {
+        "model": pipeline.name,
+        "block": block,
+        "steps": pipeline.num_steps(shape, bench.context_frames),
+        "loss": validation_loss(pipeline, real.tokens_Nthw, real.actions, shape),
+        "frames_s": len(clips) * (CLIP_FRAMES - bench.context_frames) / made.seconds,
+        "batch": bench.batch_size,
+        "clips": len(clips),
+        "shape_was_trained": shape in FIGURE6_SHAPES,
+    }
+    for figure in bench.judge.figures(clips, paired=bench.context_frames > 0):
+        row[figure.metric] = figure.value
+    return [row]
+
+
+def speculative(bench: Bench, unit: str) -> Rows:
+    """Next-token prediction, a clip at a time: by itself, or verified over a block's drafts."""
+    count = min(bench.count, len(bench.real))
+    actions = bench.real.actions[:count]
+    rows: Rows = []
+
+    def add(metric: str, value: float, better: str, unit_of: str | None = None) -> None:
+        row = {"metric": metric, "of": unit, "value": value, "clips": count, "better": better}
+        rows.append(row | ({"unit": unit_of} if unit_of else {}))
+
+    if unit == "next token":
+        sampling = replace(bench.sampling, block_shape=(1, 1, 1))
+        made = generate_many(bench.pipeline, actions, sampling=sampling, batch_size=1)
+        add("sampling time a clip", made.sampling_s / count, "lower", "s")
+        add("tokens a forward step", 1.0, "higher")
+        return rows
+    model, device = bench.pipeline.transformer, bench.pipeline.device
+    rng = torch.Generator(device).manual_seed(bench.sampling.seed)
+    shape = parse_block_shape(unit.removeprefix("drafts of "))
+    tallies = []
+    began = time.perf_counter()
+    for action in actions:
+        sampler = SpeculativeSampler(model, shape, bench.pipeline.grid[0], bench.sampling, rng)
+        ids, _ = bench.pipeline.conditions.ids(action, 1, 1.0)
+        assert ids is not None
+        tokens = torch.zeros((1, *bench.pipeline.grid), dtype=torch.int64, device=device)
+        for _ in sampler.stream(tokens, 0, ids.to(device)):
+            continue
+        tallies.append(sampler.tally)
+    add("sampling time a clip", (time.perf_counter() - began) / count, "lower", "s")
+    add("tokens a forward step", float(np.mean([t.tokens_per_step for t in tallies])), "higher")
+    add("drafted tokens kept", float(np.mean([t.acceptance for t in tallies])), "higher")
+    return rows
+
+
+def _named(shapes: Sequence[Size3]) -> list[str]:
+    return [format_block_shape(shape) for shape in shapes]
+
+
+EXPERIMENTS = {
+    "block-sizes": Experiment(
+        title="Block sizes, one elastic model (the paper's figures 6 and 7)",
+        kind="blocks", units=_named(FIGURE6_SHAPES), rows=by_shape,
+    ),
+    "block-shapes": Experiment(
+        title="Block shapes, one elastic model (the paper's table 3)",
+        kind="blocks", units=_named(TABLE3_SHAPES), rows=by_shape,
+    ),
+    "large-blocks": Experiment(
+        title="Ways to draw a whole frame at once",
+        kind="evaluation", units=list(WAYS), rows=by_way,
+    ),
+    "second-look": Experiment(
+        title="A second look at whole frames, by a model trained for it",
+        kind="evaluation", units=list(LOOKS), rows=by_way,
+    ),
+    "speculative": Experiment(
+        title="Next-token prediction, drafted by blocks of the same weights",
+        kind="evaluation", units=["next token", "drafts of 1x1x8", "drafts of 1x1x16"],
+        rows=speculative, has_baselines=False,
+    ),
+    "attention": Experiment(
+        title="Where the heads look, over many clips (the paper's figures 14 and 15)",
+        kind="attention", units=_named(STUDY_SHAPES), rows=attention, has_baselines=False,
+    ),
+    "longer": Experiment(
+        title="Clips of 129 frames, made by going on, a window of 17 frames at a time",
+        kind="longer", units=["1x1x16", "1x16x16", CODED_AGAIN], rows=longer, has_baselines=False,
+    ),
+}  # fmt: skip
+"""By name: what the verb `experiment` runs."""

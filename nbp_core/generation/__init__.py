@@ -1,0 +1,1 @@
+"""From a request to a clip: VideoPipeline, one run, batches, races, reconstructions."""

@@ -1,0 +1,287 @@
+"""VideoPipeline: numpy in, numpy out; the one door of the app, the command line and the tests.
+
+Tokenizer and transformer meet here, as integers. Shapes: frames_THWC uint8, tokens_thw int64,
+B samples of a batch.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from nbp_core.attention_maps.view import AttentionView, look_into
+from nbp_core.blocks.grid import tiles
+from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.checkpoint import CheckpointError, load_config, weights_sha256
+from nbp_core.config.models import TransformerConfig
+from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3
+from nbp_core.device import choose_device
+from nbp_core.generation.reconstruction import Reconstruction, reconstruct
+from nbp_core.generation.records import Generation, Tokens, settings_of
+from nbp_core.generation.request import RunRequest
+from nbp_core.generation.run import GenerationRun
+from nbp_core.generation.segments import plan_segments
+from nbp_core.media.files import Frames
+from nbp_core.media.video import crop_resize
+from nbp_core.models.pairing import find_tokenizer
+from nbp_core.models.speed_only import SpeedOnlyTokenizer, random_transformer
+from nbp_core.packed.formats import choose_format
+from nbp_core.tokenizer.cosmos import CosmosTokenizer
+from nbp_core.tokenizer.interface import Tokenizer
+from nbp_core.tokenizer.model import VideoTokenizer
+from nbp_core.transformer.conditions import Conditions
+from nbp_core.transformer.model import BlockTransformer, num_parameters
+
+MANIFEST_FORMAT = 1
+
+
+class VideoPipeline:
+    """A transformer with its tokenizer, on one device."""
+
+    def __init__(
+        self,
+        transformer: BlockTransformer,
+        tokenizer: Tokenizer,
+        identity: dict[str, Any] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        """`identity` goes into every manifest: fingerprints of the weights. `folder` is where the
+        transformer came from, and where a text tokenizer may lie.
+
+        Raises ValueError if the two do not belong together.
+        """
+        self.transformer = transformer
+        self.tokenizer = tokenizer
+        self.identity = identity or {}
+        config = transformer.config
+        if config.codebook_size != tokenizer.config.codebook_size:
+            raise CheckpointError(
+                f"model {config.name!r} has {config.codebook_size:,} video ids but tokenizer "
+                f"{tokenizer.config.name!r} has {tokenizer.config.codebook_size:,} codes"
+            )
+        self.name = config.name
+        self.tokenizer_name = tokenizer.config.name
+        self.conditions = Conditions(config, folder)
+        self.actions = self.conditions.names
+        self.grid = config.grid
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        device: str = "auto",
+        cosmos: Path | None = None,
+        int8: bool = False,
+        int4: bool = False,
+    ) -> Self:
+        """Loads a transformer's folder and the tokenizer it names.
+
+        device: "cpu", "cuda" or "auto". cosmos: folder of the Cosmos tokenizer, whose files run
+        code when loaded, for a model trained on it. int8, int4: the transformer's large matrices in
+        8 or 4 bits, faster and less exact. Raises CheckpointError (a ValueError) saying what is
+        missing, corrupt or does not belong together.
+        """
+        folder = Path(folder)
+        load_config(folder, TransformerConfig)
+        tokenizer_folder, fingerprint = find_tokenizer(folder, cosmos)
+        chosen = choose_device(device)
+        transformer = BlockTransformer.for_decoding(folder, chosen, int8, int4)
+        tokenizer: Tokenizer
+        if tokenizer_folder == cosmos:
+            tokenizer = CosmosTokenizer.from_folder(tokenizer_folder, device=chosen)
+        else:
+            tokenizer = VideoTokenizer.for_decoding(tokenizer_folder, chosen)
+        identity = {"sha256": weights_sha256(folder), "tokenizer_sha256": fingerprint}
+        identity |= {"weight_format": str(transformer.weight_format)}
+        return cls(transformer, tokenizer, identity, folder)
+
+    @classmethod
+    def speed_only(
+        cls,
+        preset: str,
+        tokenizer_folder: Path,
+        device: str = "auto",
+        int8: bool = False,
+        int4: bool = False,
+    ) -> Self:
+        """One of the paper's sizes with random weights; its frames say that they are noise.
+
+        int8, int4: as from_pretrained has them. Raises ValueError if the memory it needs is not
+        there.
+        """
+        chosen = choose_device(device)
+        weight_format = choose_format(chosen, int8, int4)
+        transformer = random_transformer(PAPER_PRESETS[preset], chosen, weight_format)
+        inner = VideoTokenizer.for_decoding(tokenizer_folder, chosen)
+        identity = {"weights": RANDOM_WEIGHTS, "weight_format": weight_format}
+        return cls(transformer, SpeedOnlyTokenizer(inner), identity)
+
+    @property
+    def device(self) -> str:
+        return next(self.transformer.parameters()).device.type
+
+    @property
+    def num_parameters(self) -> int:
+        return num_parameters(self.transformer.config)
+
+    @property
+    def side(self) -> int:
+        """Pixels of a frame's side."""
+        return self.grid[1] * self.tokenizer.config.space_factor
+
+    @property
+    def block_shapes(self) -> tuple[Size3, ...]:
+        """The block shapes to offer: the paper's six for an elastic model, else the trained one."""
+        config = self.transformer.config
+        if config.layout != "elastic":
+            return (config.block_shape,)
+        return tuple(shape for shape in FIGURE6_SHAPES if tiles(self.grid, shape))
+
+    def num_steps(
+        self, block_shape: Size3, num_context_frames: int = 0, num_frames: int = CLIP_FRAMES
+    ) -> int:
+        """Forward steps of a generation, prefills included. Raises ValueError as generate does."""
+        frame_tokens = math.prod(self.grid[1:])
+        return sum(
+            len(
+                sequence_layout(self.transformer.config, block_shape, segment.total).decode_steps(
+                    segment.known * frame_tokens
+                )
+            )
+            for segment in plan_segments(
+                num_context_frames, num_frames, self.grid[0], self.tokenizer.config
+            )
+        )
+
+    def reconstruct(self, frames_THWC: Frames) -> Reconstruction:
+        """What the tokenizer makes of frames: 1 + 4n of them, of any size (cropped and resized).
+
+        Raises ValueError for another number of frames and for a model of random weights.
+        """
+        return reconstruct(self.tokenizer, self.to_clip(frames_THWC))
+
+    def tokenize(self, frames_THWC: Frames) -> Tokens:
+        """As many of the frames, of any size, as fill latent frames (1 + 4n) -> tokens_thw."""
+        factor = self.tokenizer.config.time_factor
+        whole_THWC = frames_THWC[: 1 + (len(frames_THWC) - 1) // factor * factor]
+        tokens: Tokens = self.tokenizer.encode(self.to_clip(whole_THWC))[0].cpu().numpy()
+        return tokens
+
+    def attention(
+        self, tokens_thw: Tokens, action: str | None = None, block_shape: Size3 | None = None
+    ) -> AttentionView:
+        """What the heads look at in a clip: one masked forward over its tokens, in such blocks.
+
+        Of a clip longer than the model's own, its beginning. Raises ValueError for an action, a
+        block shape or tokens that the model does not know.
+        """
+        tokens_Bthw = torch.from_numpy(tokens_thw[None, : self.grid[0]]).to(self.device)
+        layout = sequence_layout(self.transformer.config, block_shape, tokens_Bthw.shape[1])
+        conditions, _ = self.conditions.ids(action, 1, guidance_scale=1)
+        return look_into(self.transformer, layout, tokens_Bthw, conditions)
+
+    def generate(
+        self,
+        action: str | None = None,
+        frames_THWC: Frames | None = None,
+        num_frames: int = CLIP_FRAMES,
+        sampling: SamplingConfig | None = None,
+        stop: threading.Event | None = None,
+    ) -> Generation:
+        """A clip of num_frames frames, from an action, from known first frames, or both.
+
+        frames_THWC: the context, uint8 RGB, 1 + 4n frames of any size (cropped to a square and
+        resized). num_frames: 1 + 4n; beyond the model's own length it goes on from its last five
+        frames. Raises ValueError, one sentence, for anything that cannot be done.
+        """
+        return self.generate_batch(1, action, frames_THWC, num_frames, sampling, stop)[0]
+
+    def generate_batch(
+        self,
+        num_samples: int,
+        action: str | None = None,
+        frames_THWC: Frames | None = None,
+        num_frames: int = CLIP_FRAMES,
+        sampling: SamplingConfig | None = None,
+        stop: threading.Event | None = None,
+    ) -> list[Generation]:
+        """Several different clips of the same request, in one batch; otherwise like generate."""
+        run = self._run(num_samples, action, frames_THWC, num_frames, sampling, stop)
+        for _ in run:
+            continue
+        return [run.generation(i) for i in range(num_samples)]
+
+    def stream(
+        self,
+        action: str | None = None,
+        frames_THWC: Frames | None = None,
+        num_frames: int = CLIP_FRAMES,
+        sampling: SamplingConfig | None = None,
+        stop: threading.Event | None = None,
+    ) -> GenerationRun:
+        """Like generate, step by step: an iterator of BlockStep.
+
+        Its generation() gives the Generation of what there is so far; a set `stop` ends it before
+        the next step.
+        """
+        return self._run(1, action, frames_THWC, num_frames, sampling, stop)
+
+    def _run(
+        self,
+        num_samples: int,
+        action: str | None,
+        frames_THWC: Frames | None,
+        num_frames: int,
+        sampling: SamplingConfig | None,
+        stop: threading.Event | None,
+    ) -> GenerationRun:
+        sampling = sampling or SamplingConfig()
+        conditions, nulls = self.conditions.ids(action, num_samples, sampling.guidance_scale)
+        context = None if frames_THWC is None else self.to_clip(frames_THWC)
+        num_context = 0 if context is None else context.shape[2]
+        if context is None and self.transformer.config.layout == "plain":
+            raise ValueError(f"model {self.name!r} has no actions: give it first frames to extend")
+        shape = sampling.block_shape or self.transformer.config.block_shape
+        request = RunRequest(
+            num_samples=num_samples,
+            context_BCTHW=context,
+            conditions_BP=None if conditions is None else conditions.to(self.device),
+            null_conditions_BP=None if nulls is None else nulls.to(self.device),
+            segments=plan_segments(num_context, num_frames, self.grid[0], self.tokenizer.config),
+            num_steps=self.num_steps(shape, num_context, num_frames),
+            num_frames=num_frames,
+            block_shape=shape,
+            sampling=sampling,
+            manifest={
+                "format": MANIFEST_FORMAT,
+                "generated": True,
+                "software": "NBP Studio",
+                "model": self.name,
+                "tokenizer": self.tokenizer_name,
+                **self.identity,
+                **settings_of(action, frames_THWC, num_context, num_frames, shape, sampling),
+                "device": self.device,
+                "torch": torch.__version__,
+            },
+        )
+        return GenerationRun(self.transformer, self.tokenizer, request, stop)
+
+    def to_clip(self, frames_THWC: Frames) -> Tensor:
+        """Frames of any size -> clip_BCTHW of the model's, on its device."""
+        if frames_THWC.ndim != 4 or frames_THWC.shape[3] != 3 or frames_THWC.dtype != np.uint8:
+            raise ValueError("frames must be uint8 of shape (T, H, W, 3)")
+        side = self.side
+        if frames_THWC.shape[1:3] != (side, side):
+            frames_THWC = crop_resize(frames_THWC, side)
+        self.tokenizer.config.grid(len(frames_THWC), side, side)
+        frames = torch.from_numpy(frames_THWC.copy()).to(self.device)
+        return rearrange(frames, "t h w c -> 1 c t h w").float() / 255

@@ -1,0 +1,238 @@
+"""Two block shapes race: one request made with each, one after the other on the same device.
+
+Comes in: a pipeline and a request. Goes out: each runner's clip and the time of its every step.
+Both have the same weights, start, seed and sampling. Before its run each is warmed up, untimed.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, Size3, format_block_shape
+from nbp_core.generation.records import Generation, Tokens
+from nbp_core.media.files import Frames
+
+if TYPE_CHECKING:
+    from nbp_core.generation.pipeline import VideoPipeline
+
+WARM_STEPS = 3
+WARM_UP = (
+    f"Untimed, before each runner: {WARM_STEPS} steps of its own block shape, and a whole latent "
+    "frame made and decoded."
+)
+_GREY = 127
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RaceRequest:
+    """What both runners are asked for. Raises ValueError for two equal block shapes."""
+
+    shapes: tuple[Size3, Size3]
+    action: str | None = None
+    frames_THWC: Frames | None = None
+    num_frames: int = CLIP_FRAMES
+    sampling: SamplingConfig
+    """Its own block shape does not count."""
+
+    def __post_init__(self) -> None:
+        if self.shapes[0] == self.shapes[1]:
+            raise ValueError(
+                f"both runners have the block shape {format_block_shape(self.shapes[0])}: "
+                "choose two different ones"
+            )
+
+    @property
+    def num_known(self) -> int:
+        """Frames that the clip begins with."""
+        return 0 if self.frames_THWC is None else len(self.frames_THWC)
+
+    def sampling_of(self, shape: Size3) -> SamplingConfig:
+        """The sampling of one runner."""
+        return replace(self.sampling, block_shape=shape)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lap:
+    """A moment of a race, for whoever watches."""
+
+    runner: int
+    """0 or 1."""
+    phase: Literal["warm-up", "run"]
+    step: int
+    num_steps: int
+    elapsed: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runner:
+    """One of the two: its clip, and when each step and each frame of it was there."""
+
+    block_shape: Size3
+    generation: Generation
+    phases: tuple[str, ...]
+    elapsed_s: tuple[float, ...]
+    """Seconds from the start to the end of each step, tokenizer included."""
+    places: tuple[Tokens, ...]
+    """Raster places in the video's grid of the tokens that each step made."""
+    frame_s: tuple[float, ...]
+    """Seconds from the start until each frame was decoded; 0 for those given."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens made, without those of the context."""
+        return sum(map(len, self.places))
+
+    @property
+    def num_new_frames(self) -> int:
+        return sum(seconds > 0 for seconds in self.frame_s)
+
+    @property
+    def sampling_s(self) -> float:
+        """Seconds of all forward steps and their sampling, without the tokenizer."""
+        return sum(self.generation.timings["per_step_s"])
+
+    @property
+    def end_to_end_s(self) -> float:
+        """Seconds from the request to the last frame, tokenizing and detokenizing included."""
+        return self.elapsed_s[-1]
+
+    def report(self) -> dict[str, Any]:
+        """All figures, as JSON."""
+        steps = self.generation.timings["per_step_s"]
+        return {
+            "block": format_block_shape(self.block_shape),
+            "steps": self.generation.steps,
+            "tokens": self.num_tokens,
+            "new_frames": self.num_new_frames,
+            "sampling_s": self.sampling_s,
+            "end_to_end_s": self.end_to_end_s,
+            "median_step_ms": 1e3 * statistics.median(steps),
+            "tokens_per_s": self.num_tokens / self.sampling_s,
+            "frames_per_s": self.num_new_frames / self.end_to_end_s,
+            "timings": self.generation.timings,
+            "manifest": self.generation.manifest,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Race:
+    """Both runners, the one that was asked for first in front."""
+
+    runners: tuple[Runner, Runner]
+
+    def speed_up(self) -> dict[str, float]:
+        """How many times faster the second was; below 1 where it was slower."""
+        first, second = self.runners
+        return {
+            "steps": first.generation.steps / second.generation.steps,
+            "sampling": first.sampling_s / second.sampling_s,
+            "end_to_end": first.end_to_end_s / second.end_to_end_s,
+        }
+
+    def report(self) -> dict[str, Any]:
+        """All figures, as JSON; rates of tokens are of sampling, those of frames end to end."""
+        return {
+            "warm_up": WARM_UP,
+            "runners": [runner.report() for runner in self.runners],
+            "speed_up": self.speed_up(),
+        }
+
+
+def race(
+    pipeline: VideoPipeline,
+    request: RaceRequest,
+    report: Callable[[Lap], None] = lambda lap: None,
+    stop: threading.Event | None = None,
+) -> Race:
+    """Lets both run. `report` is called after every step and counts into the time: keep it light.
+
+    Raises ValueError, one sentence, for a request that cannot be met or when stopped.
+    """
+    stop = stop or threading.Event()
+    counts = [
+        pipeline.num_steps(shape, request.num_known, request.num_frames) for shape in request.shapes
+    ]
+    runners = []
+    for index, (shape, num_steps) in enumerate(zip(request.shapes, counts, strict=True)):
+        report(Lap(runner=index, phase="warm-up", step=0, num_steps=num_steps, elapsed=0.0))
+        warm_up(pipeline, request, shape, stop)
+        runners.append(_run(pipeline, request, index, report, stop))
+        if stop.is_set():
+            raise ValueError("Stopped before both had finished, so there is nothing to compare.")
+    return Race(runners=(runners[0], runners[1]))
+
+
+def warm_up(
+    pipeline: VideoPipeline, request: RaceRequest, shape: Size3, stop: threading.Event
+) -> None:
+    """A few steps that nobody times: lazily loaded parts of the engine are loaded by them."""
+    grey = np.full((1, CLIP_SIDE, CLIP_SIDE, 3), _GREY, np.uint8)
+    largest = max(pipeline.block_shapes, key=math.prod)
+    beginnings: list[tuple[Size3, Frames | None]] = [
+        (largest, grey), (shape, grey), (shape, request.frames_THWC),
+    ]  # fmt: skip
+    for block_shape, frames_THWC in beginnings:
+        steps = pipeline.stream(
+            action=request.action,
+            frames_THWC=frames_THWC,
+            num_frames=request.num_frames,
+            sampling=request.sampling_of(block_shape),
+            stop=stop,
+        )
+        for _ in islice(steps, WARM_STEPS):
+            continue
+
+
+def _run(
+    pipeline: VideoPipeline,
+    request: RaceRequest,
+    index: int,
+    report: Callable[[Lap], None],
+    stop: threading.Event,
+) -> Runner:
+    shape = request.shapes[index]
+    stream = pipeline.stream(
+        action=request.action,
+        frames_THWC=request.frames_THWC,
+        num_frames=request.num_frames,
+        sampling=request.sampling_of(shape),
+        stop=stop,
+    )
+    phases: list[str] = []
+    elapsed_s: list[float] = []
+    places: list[Tokens] = []
+    frame_s = [0.0] * request.num_known
+    for step in stream:
+        phases.append(step.phase)
+        elapsed_s.append(step.elapsed)
+        places.append(step.places)
+        if step.new_frames is not None:
+            # The first step hands over the given frames too.
+            known = request.num_known if step.index == 0 else 0
+            frame_s += [step.elapsed] * (len(step.new_frames) - known)
+        report(
+            Lap(
+                runner=index,
+                phase="run",
+                step=step.index + 1,
+                num_steps=step.num_steps,
+                elapsed=step.elapsed,
+            )
+        )
+    return Runner(
+        block_shape=shape,
+        generation=stream.generation(),
+        phases=tuple(phases),
+        elapsed_s=tuple(elapsed_s),
+        places=tuple(places),
+        frame_s=tuple(frame_s),
+    )

@@ -1,0 +1,259 @@
+"""One generation under way: segments of tokens from the sampler, frames as they are completed.
+
+On a processor the tokenizer decodes in a thread of its own while the sampler goes on. Steps made
+meanwhile are held back, so that a step is always told together with the frames it completed.
+
+Shapes: B samples, frames_BTHWC uint8, tokens_Bthw of the whole video's grid.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
+from nbp_core.generation.records import BlockStep, Generation, Timings
+from nbp_core.generation.request import RunRequest
+from nbp_core.generation.segments import CARRY_FRAMES, Segment
+from nbp_core.media.files import Frames
+from nbp_core.sampling.best_block import sampler_of
+from nbp_core.sampling.sampler import TokenStep, synchronize
+from nbp_core.tokenizer.conv import StreamState
+from nbp_core.tokenizer.interface import Tokenizer, to_frames
+from nbp_core.transformer.model import BlockTransformer
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A step that was sampled, and the frames of the latent frames it completed, when decoded."""
+
+    step: TokenStep
+    places: Tensor
+    fresh_Bthw: Tensor
+    decoding: Future[Frames] | None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.decoding is None or self.decoding.done()
+
+
+class GenerationRun:
+    """Iterator of BlockStep; generation() is what there is so far."""
+
+    def __init__(
+        self,
+        transformer: BlockTransformer,
+        tokenizer: Tokenizer,
+        request: RunRequest,
+        stop: threading.Event | None,
+    ) -> None:
+        self._transformer = transformer
+        self._tokenizer = tokenizer
+        self._request = request
+        self._stop = stop
+        self._device = next(transformer.parameters()).device
+        self._rng = torch.Generator(self._device).manual_seed(request.sampling.seed)
+        self._frames: list[Frames] = []
+        self._shown = 0
+        self._latents: list[Tensor] = []
+        self._tokenize_s = self._detokenize_s = 0.0
+        self._per_step_s: list[float] = []
+        threads = torch.get_num_threads()
+        self._decoder = ThreadPoolExecutor(1, "decoder", torch.set_num_threads, (threads,))
+        self._steps = self._advance_all()
+
+    def __iter__(self) -> Iterator[BlockStep]:
+        return self
+
+    def __next__(self) -> BlockStep:
+        return next(self._steps)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether steps can begin: on a new machine they are first compiled, for some seconds."""
+        return self._transformer.is_ready
+
+    def wait_until_ready(self) -> None:
+        """Until steps can begin; the iterator does so too, before its clock runs."""
+        self._transformer.wait_until_ready()
+
+    def generation(self, sample: int = 0) -> Generation:
+        """The clip so far of one sample of the batch; whole once the iterator ended unstopped."""
+        side = self._transformer.config.grid[1] * self._tokenizer.config.space_factor
+        empty = np.zeros((self._request.num_samples, 0, side, side, 3), np.uint8)
+        frames = np.concatenate([empty, *self._frames], axis=1)
+        grid = self._transformer.config.grid
+        nothing = torch.zeros((self._request.num_samples, 0, *grid[1:]), dtype=torch.int64)
+        tokens = torch.cat([nothing, *(latent.cpu() for latent in self._latents)], dim=1)
+        return Generation(
+            frames_THWC=frames[sample],
+            tokens_thw=tokens[sample].numpy(),
+            steps=len(self._per_step_s),
+            timings=Timings(
+                tokenize_s=self._tokenize_s,
+                prefill_s=sum(self._per_step_s[:1]),
+                decode_s=sum(self._per_step_s[1:]),
+                detokenize_s=self._detokenize_s,
+                per_step_s=list(self._per_step_s),
+            ),
+            manifest=self._request.manifest,
+            is_complete=frames.shape[1] == self._request.num_frames,
+        )
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self._stop is not None and self._stop.is_set()
+
+    def _advance_all(self) -> Iterator[BlockStep]:
+        try:
+            yield from self._advance()
+        finally:
+            self._decoder.shutdown(cancel_futures=True)
+
+    def _advance(self) -> Iterator[BlockStep]:
+        self.wait_until_ready()
+        began = time.perf_counter()
+        context = self._request.context_BCTHW
+        first = self._request.segments[0]
+        known = None
+        if context is not None:
+            known = self._encode(context).expand(self._request.num_samples, -1, -1, -1)
+            self._latents.append(known)
+            if known.shape[1] != first.known:
+                # Longer than one sequence: kept as it is; its last five frames are gone on from.
+                self._frames.append(self._decode(known, {}))
+                known = None
+        for segment in self._request.segments:
+            state: StreamState = {}
+            if segment.known == 0:
+                yield from self._advance_segment(segment, None, state, began)
+            elif known is not None:
+                self._frames.append(self._decode(known, state))
+                yield from self._advance_segment(segment, known, state, began)
+            else:
+                carried = self._encode(self._last_frames())
+                self._decode(carried, state)
+                yield from self._advance_segment(segment, carried, state, began)
+            known = None
+            if self._is_stopped:
+                return
+
+    def _advance_segment(
+        self, segment: Segment, known_Bthw: Tensor | None, state: StreamState, began: float
+    ) -> Iterator[BlockStep]:
+        """The steps of one segment; frames are decoded as soon as their latent frame is whole.
+
+        Stopped, it ends at once: steps that are still held back are dropped.
+        """
+        request, config = self._request, self._transformer.config
+        layout = sequence_layout(config, request.block_shape, segment.total)
+        done_latents = sum(latent.shape[1] for latent in self._latents)
+        offset = (done_latents - segment.known) * config.grid[1] * config.grid[2]
+        tokens_Bthw = torch.zeros(
+            (request.num_samples, *layout.blocks.grid), dtype=torch.int64, device=self._device
+        )
+        if known_Bthw is not None:
+            tokens_Bthw[:, : segment.known] = known_Bthw
+        progress = _Progress(layout, segment.known, tokens_Bthw)
+        levels = self._tokenizer.config.levels
+        sampler = sampler_of(self._transformer, layout, request.sampling, self._rng, levels)
+        held: deque[_Made] = deque()
+        for step in sampler.stream(
+            tokens_Bthw,
+            segment.known * config.grid[1] * config.grid[2],
+            request.conditions_BP,
+            request.null_conditions_BP,
+            self._stop,
+        ):
+            places = progress.add(step) + offset
+            fresh = progress.take()
+            decoding = self._start_decoding(fresh, state) if fresh.shape[1] else None
+            held.append(_Made(step, places, fresh, decoding))
+            while held and held[0].is_ready and not self._is_stopped:
+                yield self._told(held.popleft(), began)
+        while held and not self._is_stopped:
+            yield self._told(held.popleft(), began)
+
+    def _told(self, made: _Made, began: float) -> BlockStep:
+        """A step with its frames, which are waited for; from now on they belong to the clip."""
+        step = made.step
+        if made.decoding is not None:
+            self._frames.append(made.decoding.result())
+            self._latents.append(made.fresh_Bthw)
+        shown, self._shown = self._shown, len(self._frames)
+        frames = [batch[0] for batch in self._frames[shown:]]
+        self._per_step_s.append(step.seconds)
+        return BlockStep(
+            index=len(self._per_step_s) - 1,
+            num_steps=self._request.num_steps,
+            phase=step.phase,
+            tokens=step.tokens_Bn[0].cpu().numpy(),
+            places=made.places.numpy(),
+            elapsed=time.perf_counter() - began,
+            step_s=step.seconds,
+            cache_length=step.cache_length,
+            cache_bytes=step.cache_bytes,
+            new_frames=np.concatenate(frames) if frames else None,
+        )
+
+    def _start_decoding(self, tokens_Bthw: Tensor, state: StreamState) -> Future[Frames]:
+        decoding = self._decoder.submit(self._decode, tokens_Bthw, state)
+        if self._device.type == "cuda":
+            wait([decoding])  # both would queue on one stream, and steps could not be timed
+        return decoding
+
+    def _last_frames(self) -> Tensor:
+        """The last five frames so far, as a clip."""
+        frames = np.concatenate(self._frames[-CARRY_FRAMES:], axis=1)[:, -CARRY_FRAMES:]
+        clip = torch.from_numpy(frames).to(self._device)
+        return rearrange(clip, "b t h w c -> b c t h w").float() / 255
+
+    def _encode(self, clip_BCTHW: Tensor) -> Tensor:
+        began = time.perf_counter()
+        tokens = self._tokenizer.encode(clip_BCTHW)
+        synchronize(self._device)
+        self._tokenize_s += time.perf_counter() - began
+        return tokens
+
+    def _decode(self, tokens_Bthw: Tensor, state: StreamState) -> Frames:
+        """The next frames (B, T, H, W, C) of the clip that `state` belongs to."""
+        began = time.perf_counter()
+        frames = to_frames(self._tokenizer.decode(tokens_Bthw, state))
+        self._detokenize_s += time.perf_counter() - began
+        return frames
+
+
+class _Progress:
+    """Which places of a segment are filled, and which latent frames that completes."""
+
+    def __init__(self, layout: SequenceLayout, num_known: int, tokens_Bthw: Tensor) -> None:
+        self._places = layout.blocks.places_NS.flatten()
+        self._tokens_Bthw = tokens_Bthw
+        self._filled_thw = torch.zeros(layout.blocks.grid, dtype=torch.bool)
+        self._filled_thw[:num_known] = True
+        self._taken = num_known
+
+    def add(self, step: TokenStep) -> Tensor:
+        """Writes a step's tokens on the grid; returns their places (n,)."""
+        places = self._places[step.first : step.first + step.tokens_Bn.shape[1]]
+        flat = self._tokens_Bthw.flatten(1)
+        flat[:, places.to(flat.device)] = step.tokens_Bn
+        self._filled_thw.view(-1)[places] = True
+        return places
+
+    def take(self) -> Tensor:
+        """The tokens of latent frames completed since the last call."""
+        whole = self._filled_thw.flatten(1).all(1)
+        done = int(whole.long().cumprod(0).sum())
+        fresh = self._tokens_Bthw[:, self._taken : done].clone()
+        self._taken = done
+        return fresh

@@ -1,0 +1,54 @@
+"""A video longer than the model's grid, cut into segments that carry frames over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nbp_core.config.models import TokenGridConfig
+
+CARRY_FRAMES = 5
+"""Frames that a longer video carries over as context into its next segment."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of video the model makes in one sequence: known latent frames, then new ones."""
+
+    known: int
+    total: int
+
+    @property
+    def new(self) -> int:
+        return self.total - self.known
+
+
+def plan_segments(
+    num_context_frames: int, num_frames: int, max_latent_frames: int, tokenizer: TokenGridConfig
+) -> list[Segment]:
+    """Cuts a video into segments: each after the first starts from the last five frames.
+
+    Raises ValueError for lengths that the tokenizer cannot hold or that leave nothing to make.
+    """
+    factor = tokenizer.time_factor
+    for what, count in (("the context", num_context_frames), ("the clip", num_frames)):
+        if count % factor != 1 and not (what == "the context" and count == 0):
+            raise ValueError(
+                f"{what} must have 1 + {factor}n frames (1, {1 + factor}, {1 + 2 * factor}, ...), "
+                f"not {count}"
+            )
+    if num_frames <= num_context_frames:
+        raise ValueError(
+            f"a context of {num_context_frames} frames leaves nothing to generate "
+            f"in a clip of {num_frames}"
+        )
+    carried = 1 + (CARRY_FRAMES - 1) // factor
+    known = 0 if num_context_frames == 0 else 1 + (num_context_frames - 1) // factor
+    missing = 1 + (num_frames - 1) // factor - known
+    segments: list[Segment] = []
+    while missing > 0:
+        if known >= max_latent_frames or segments:
+            known = carried
+        total = min(max_latent_frames, known + missing)
+        segments.append(Segment(known, total))
+        missing -= total - known
+    return segments

@@ -1,0 +1,1 @@
+"""Pixels: reading files that may be anything, writing video, PSNR and SSIM."""

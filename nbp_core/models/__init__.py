@@ -1,0 +1,1 @@
+"""Which models there are: the catalogue, tokenizers and their transformers, released ones."""

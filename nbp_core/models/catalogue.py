@@ -1,0 +1,178 @@
+"""What every folder in a folder of models is, told without loading it; faults as sentences.
+
+Comes in: the folder. Goes out: one ModelEntry for each folder in it, readable or not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbp_core.blocks.grid import tiles
+from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.checkpoint import (
+    CARD_FILE,
+    CheckpointError,
+    load_config,
+    read_description,
+    summarize,
+    weight_files,
+    weights_sha256,
+)
+from nbp_core.config.models import TokenizerConfig, TransformerConfig
+from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, FIGURE6_SHAPES, Size3
+from nbp_core.models.pairing import find_tokenizer
+
+MAX_CARD_BYTES = 200_000
+_FLOAT32, _BFLOAT16 = 4, 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """What a model's README.md says. Text that others wrote."""
+
+    licence: str
+    """Empty where it names none."""
+    excerpt: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelEntry:
+    """One folder. With a `fault`, a sentence, the figures are zero."""
+
+    name: str
+    fault: str = ""
+    kind: str = ""
+    num_parameters: int = 0
+    num_bytes: int = 0
+    memory_bytes: int = 0
+    """To generate a clip: weights and cache, and those of the tokenizer."""
+    grid: Size3 | None = None
+    block_shapes: tuple[Size3, ...] = ()
+    codebook_size: int = 0
+    actions: tuple[str, ...] = ()
+    tokenizer: str = ""
+    """Of a transformer: the folder it names."""
+    stamp: tuple[int, int] = (0, 0)
+    """Bytes and time of change of the weights: another stamp, other weights."""
+    card: Card = Card(licence="", excerpt="", text="")
+
+
+def catalogue(folder: Path, device: str) -> list[ModelEntry]:
+    """The folders in a folder of models by name; memory is that on `device`, cpu or cuda."""
+    return list(_entries(folder, device)) if folder.is_dir() else []
+
+
+def _entries(folder: Path, device: str) -> Iterator[ModelEntry]:
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir() or path.name.startswith("."):
+            continue
+        try:
+            yield _entry(path, device)
+        except ValueError as error:
+            sentence = str(error)
+            fault = f"{sentence[0].upper()}{sentence[1:].rstrip('.')}."
+            yield ModelEntry(name=path.name, fault=fault, card=read_card(path))
+        except OSError as error:
+            reason = (error.strerror or "the system refused").lower()
+            yield ModelEntry(name=path.name, fault=f"This folder cannot be read: {reason}.")
+
+
+def _entry(path: Path, device: str) -> ModelEntry:
+    found = summarize(path)
+    files = [file.stat() for file in weight_files(path)]
+    stamp = (found.num_bytes, max(file.st_mtime_ns for file in files))
+    if found.kind == "tokenizer":
+        config = load_config(path, TokenizerConfig)
+        return ModelEntry(
+            name=path.name,
+            kind=found.kind,
+            num_parameters=found.num_parameters,
+            num_bytes=found.num_bytes,
+            memory_bytes=_FLOAT32 * found.num_parameters,
+            grid=config.grid(CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE),
+            codebook_size=config.codebook_size,
+            stamp=stamp,
+            card=read_card(path),
+        )
+    transformer = load_config(path, TransformerConfig)
+    tokenizer = _tokenizer_folder(path)
+    item = _BFLOAT16 if device == "cuda" else _FLOAT32
+    memory = transformer_bytes(transformer, found.num_parameters, item)
+    if tokenizer is not None:
+        memory += _FLOAT32 * summarize(tokenizer).num_parameters
+    shapes: tuple[Size3, ...] = (transformer.block_shape,)
+    if transformer.layout == "elastic":
+        shapes = tuple(shape for shape in FIGURE6_SHAPES if tiles(transformer.grid, shape))
+    return ModelEntry(
+        name=path.name,
+        kind=found.kind,
+        num_parameters=found.num_parameters,
+        num_bytes=found.num_bytes,
+        memory_bytes=memory,
+        grid=transformer.grid,
+        block_shapes=shapes,
+        codebook_size=transformer.codebook_size,
+        actions=transformer.actions,
+        tokenizer="Cosmos" if tokenizer is None else tokenizer.name,
+        stamp=stamp,
+        card=read_card(path),
+    )
+
+
+def transformer_bytes(config: TransformerConfig, num_parameters: int, item: int) -> int:
+    """Weights and key/value cache of one clip, in numbers of `item` bytes."""
+    cache = 2 * config.num_layers * config.width * sequence_layout(config).length
+    return item * (num_parameters + cache)
+
+
+def _tokenizer_folder(path: Path) -> Path | None:
+    """The tokenizer's folder, or None for Cosmos. Raises CheckpointError where it is not there."""
+    wanted = read_description(path).get("tokenizer") or {}
+    if wanted.get("cosmos"):
+        return None
+    folder = Path(os.path.normpath(path / str(wanted.get("folder", ""))))
+    if not (folder / "config.json").is_file():
+        name = folder.name if folder != path else "that is not named"
+        raise CheckpointError(f"model {path.name!r} needs a tokenizer {name!r}, which is not there")
+    return folder
+
+
+def fingerprint(folder: Path) -> str:
+    """sha256 of a model's weights, once its tokenizer has been found to be the right one.
+
+    Raises CheckpointError if it is another.
+    """
+    if read_description(folder)["kind"] == "transformer" and _tokenizer_folder(folder) is not None:
+        find_tokenizer(folder)
+    return weights_sha256(folder)
+
+
+def read_card(folder: Path) -> Card:
+    """README.md of a model folder; empty where there is none."""
+    try:
+        with (folder / CARD_FILE).open("rb") as file:
+            text = file.read(MAX_CARD_BYTES).decode(errors="replace")
+    except OSError:
+        return Card(licence="", excerpt="", text="")
+    front, body = _split_front(text)
+    named = re.search(r"^licen[cs]e:\s*(.+)$", front, re.MULTILINE | re.IGNORECASE)
+    section = re.search(r"^#+\s*licen[cs]e\s*\n+(.+?)(\n\s*\n|\Z)", body, re.M | re.S | re.I)
+    licence = named[1].strip() if named else _one_line(section[1]) if section else ""
+    paragraphs = [part for part in re.split(r"\n\s*\n", body) if not part.lstrip().startswith("#")]
+    excerpt = _one_line(paragraphs[0]) if paragraphs else ""
+    return Card(licence=licence, excerpt=excerpt, text=body.strip())
+
+
+def _split_front(text: str) -> tuple[str, str]:
+    """(front matter between two lines of ---, the rest)."""
+    found = re.match(r"---\s*\n(.*?)\n---\s*\n", text, re.DOTALL)
+    return (found[1], text[found.end() :]) if found else ("", text)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,72 @@
+"""Which tokenizer a transformer goes with, and whether the one that is there is that one.
+
+Comes in: a transformer's folder. Goes out: its tokenizer's folder and fingerprint, or one sentence.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nbp_core.checkpoint import CheckpointError, load_config, read_description, weights_sha256
+from nbp_core.config.models import TokenizerConfig
+from nbp_core.tokenizer.cosmos import DECODER_FILE, ENCODER_FILE, cosmos_sha256, is_cosmos
+
+
+def find_tokenizer(folder: Path, cosmos: Path | None = None) -> tuple[Path, str]:
+    """(folder, fingerprint) of the tokenizer that the transformer in `folder` names.
+
+    A model of ours names its tokenizer's very weights; a converted one names the data set it was
+    trained on and, where its file carried a tokenizer along, that one's first kernel. Raises
+    CheckpointError if the tokenizer is missing or is another.
+    """
+    wanted = read_description(folder).get("tokenizer") or {}
+    if wanted.get("cosmos"):
+        return _check_cosmos(folder, str(wanted["cosmos"]), cosmos)
+    tokenizer_folder = Path(os.path.normpath(folder / str(wanted.get("folder", ""))))
+    if wanted.get("family") and not tokenizer_folder.is_dir():
+        raise CheckpointError(
+            f"model {folder.name!r} needs the {wanted['family']} tokenizer in a folder "
+            f"{tokenizer_folder.name!r} beside it: convert magvit2_{wanted['family']}.pt to there"
+        )
+    load_config(tokenizer_folder, TokenizerConfig)
+    fingerprint = weights_sha256(tokenizer_folder)
+    if wanted.get("family"):
+        _check_family(folder, wanted, tokenizer_folder)
+    elif fingerprint != wanted.get("sha256"):
+        raise CheckpointError(
+            f"model {folder.name!r} was trained with another version of tokenizer "
+            f"{tokenizer_folder.name!r} (its fingerprint differs)"
+        )
+    return tokenizer_folder, fingerprint
+
+
+def _check_cosmos(folder: Path, sha256: str, cosmos: Path | None) -> tuple[Path, str]:
+    """Cosmos runs code when loaded, so only the user names its folder, never a model."""
+    if cosmos is None:
+        raise CheckpointError(
+            f"model {folder.name!r} was trained on the Cosmos tokenizer: name its folder with "
+            "--cosmos FOLDER"
+        )
+    if not is_cosmos(cosmos):
+        raise CheckpointError(f"{cosmos.name!r} has no {ENCODER_FILE} and {DECODER_FILE}")
+    if cosmos_sha256(cosmos) != sha256:
+        raise CheckpointError(
+            f"model {folder.name!r} was trained with other files than those in {cosmos.name!r}"
+        )
+    return cosmos, sha256
+
+
+def _check_family(folder: Path, wanted: dict[str, str | None], tokenizer_folder: Path) -> None:
+    """Compares what two converted models say about where they came from."""
+    found = read_description(tokenizer_folder).get("origin") or {}
+    if wanted.get("source") is not None:
+        is_same = found.get("source") == wanted["source"]
+    else:
+        is_same = found.get("family") == wanted["family"]
+    if not is_same:
+        theirs = found.get("family") or "unnamed"
+        raise CheckpointError(
+            f"model {folder.name!r} was trained with the {wanted['family']} tokenizer, but "
+            f"{tokenizer_folder.name!r} is another one ({theirs})"
+        )

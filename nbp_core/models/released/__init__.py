@@ -1,0 +1,1 @@
+"""The paper's released checkpoints, converted to model folders."""

@@ -1,0 +1,247 @@
+"""What the released networks look like inside: their tensors' names -> our configuration and names.
+
+Comes in: named tensors and training arguments of a file. Goes out: a Released model, not yet
+checked against the network it describes. Source: the released code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from nbp_core.config.models import StageConfig, TokenizerConfig, TransformerConfig
+from nbp_core.config.presets import RELEASED_LEVELS
+from nbp_core.config.shapes import LayoutKind, Size3
+from nbp_core.models.released.file import ReleasedFileError
+
+HEADS_OF_WIDTH = {1536: 16, 2048: 32, 3072: 32}
+EMBEDDED_TOKENIZER = "first_stage_model."
+"""What a transformer's file may carry along: the tokenizer it was trained with."""
+SOURCE_TENSOR = "encoder_layers.0.conv.weight"
+"""Tells one tokenizer from another: its first kernel, hashed."""
+_STRIDES: dict[int, Size3] = {8: (2, 2, 2), 4: (1, 2, 2)}
+
+
+@dataclass(frozen=True)
+class Released:
+    """A released model, understood but not yet copied: tensors under our names, memory-mapped."""
+
+    kind: str
+    config: TokenizerConfig | TransformerConfig
+    weights: dict[str, Tensor]
+    family: str | None
+    source: str | None
+    """Fingerprint of the tokenizer itself, or of the one this transformer was trained with."""
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(weight.nbytes for weight in self.weights.values())
+
+
+def fingerprint(kernel: Tensor) -> str:
+    """A short hash of a tensor's values, the same in float32 and in what float32 was read from."""
+    return hashlib.sha256(kernel.float().contiguous().numpy().tobytes()).hexdigest()[:16]
+
+
+def released_tokenizer(tensors: dict[str, Tensor], name: str, family: str | None) -> Released:
+    """A tokenizer's tensors (encoder_layers.N, decoder_layers.N) with the sizes they tell.
+
+    Raises ReleasedFileError for one that is not built as the released ones are.
+    """
+    stacks = {stack: _layers(tensors, f"{stack}_layers.") for stack in ("encoder", "decoder")}
+    widths, units = _stages(stacks["encoder"])
+    _, decoder_units = _stages(stacks["decoder"])
+    first = next(iter(stacks["encoder"].values()))["conv.weight"]
+    latent = next(iter(stacks["decoder"].values()))["conv.weight"].shape[1]
+    if latent != len(RELEASED_LEVELS):
+        raise ReleasedFileError(
+            f"this tokenizer has {latent} latent channels; the released ones have "
+            f"{len(RELEASED_LEVELS)}"
+        )
+    ups = [
+        layer["conv.weight"].shape[0] // layer["conv.weight"].shape[1]
+        for layer in list(stacks["decoder"].values())[1:-1]
+        if "conv.weight" in layer
+    ]
+    if len(widths) != len(decoder_units) or any(factor not in _STRIDES for factor in ups):
+        raise ReleasedFileError("this tokenizer does not halve and double as the released ones do")
+    kernel: Size3 = (first.shape[2], first.shape[3], first.shape[4])
+    config = TokenizerConfig(
+        name=name,
+        stages=tuple(
+            StageConfig(width=width, encoder_units=enc, decoder_units=dec, kernel=kernel)
+            for width, enc, dec in zip(widths, units, reversed(decoder_units), strict=True)
+        ),
+        strides=tuple(_STRIDES[factor] for factor in reversed(ups)),
+        levels=RELEASED_LEVELS,
+        up_kernel=kernel,
+        io_kernel=kernel,
+    )
+    weights = {
+        f"{stack}_layers.{i}.{_renamed(inner, is_last=i == len(layers) - 1, is_up=is_up)}": tensor
+        for stack, layers in stacks.items()
+        for i, (layer, is_up) in enumerate(_with_ups(stack, layers))
+        for inner, tensor in layer.items()
+    }
+    return Released("tokenizer", config, weights, family, fingerprint(tensors[SOURCE_TENSOR]))
+
+
+def _layers(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:
+    """The tensors of a stack by layer, in order; reshapes have none and are left out."""
+    layers: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, inner = name.removeprefix(prefix).partition(".")
+        if name.startswith(prefix) and index.isdigit():
+            layers.setdefault(int(index), {})[inner] = tensor
+    return dict(sorted(layers.items()))
+
+
+def _with_ups(
+    stack: str, layers: dict[int, dict[str, Tensor]]
+) -> list[tuple[dict[str, Tensor], bool]]:
+    """Each layer, and whether it is the convolution of an upsampling (a reshape follows it)."""
+    last = max(layers)
+    return [
+        (layer, stack == "decoder" and i != last and i + 1 not in layers)
+        for i, layer in layers.items()
+    ]
+
+
+def _stages(layers: dict[int, dict[str, Tensor]]) -> tuple[list[int], list[int]]:
+    """Width and number of residual units of each stage, in the order of the layers."""
+    widths: list[int] = []
+    units: list[int] = []
+    is_new = True
+    for layer in layers.values():
+        if "fn.2.conv.weight" in layer:
+            if is_new:
+                widths.append(layer["fn.2.conv.weight"].shape[0])
+                units.append(0)
+            units[-1] += 1
+            is_new = False
+        elif "conv.weight" in layer:
+            is_new = True
+    return widths, units
+
+
+def _renamed(inner: str, *, is_last: bool, is_up: bool) -> str:
+    """A tensor's name inside its layer, in our words."""
+    if is_up:
+        return f"conv.{inner}"
+    if is_last and not inner.startswith("conv."):
+        return f"conv.{inner}"
+    return re.sub(r"^residual_fn\.0\.", "shortcut.", re.sub(r"^fn\.", "body.", inner))
+
+
+_TRANSFORMER_NAMES = (
+    (r"^blocks\.(\d+)\.ln1\.", r"layers.\1.norm_1."),
+    (r"^blocks\.(\d+)\.ln2\.", r"layers.\1.norm_2."),
+    (r"^blocks\.(\d+)\.attn\.", r"layers.\1.attention."),
+    (r"^blocks\.(\d+)\.mlp\.", r"layers.\1.mlp."),
+    (r"^ln_f\.", "norm_f."),
+)
+
+
+def released_transformer(
+    tensors: dict[str, Tensor],
+    args: dict[str, Any],
+    name: str,
+    num_heads: int | None,
+    family: str | None,
+) -> Released:
+    """A transformer's tensors (transformer.*) with the sizes that they and its arguments tell.
+
+    Raises ReleasedFileError for one that is not built as the released ones are.
+    """
+    ours = {
+        key.removeprefix("transformer."): tensor
+        for key, tensor in tensors.items()
+        if key.startswith("transformer.") and not key.endswith(".attn.mask")
+    }
+    unused = ours.pop("uncond_embedding", None)
+    if "vtokens_pos_emb" in ours:
+        raise ReleasedFileError("this transformer has box positions, which no released one has")
+    vocab, width = ours["tok_emb.weight"].shape
+    layout = _layout(args, family, vocab)
+    block_len = int(args.get("token_number_per_step") or 16)
+    prefix_len = 0
+    if layout == "hybrid":
+        stored = None if unused is None else unused.shape[0]
+        prefix_len = int(args.get("cond_token_num") or stored or 8)
+    codes = math.prod(RELEASED_LEVELS)
+    special = block_len if layout == "hybrid" else 0
+    if vocab < codes + special + (layout == "hybrid"):
+        raise ReleasedFileError(
+            f"a vocabulary of {vocab:,} ids has no room for {codes:,} video ids and what stands "
+            "before them"
+        )
+    weights = {}
+    for key, tensor in ours.items():
+        weights[_transformer_name(key)] = tensor
+    grid = _grid(args)
+    layers = {int(m[1]) for key in weights if (m := re.match(r"layers\.(\d+)\.", key))}
+    config = TransformerConfig(
+        name=name,
+        num_layers=len(layers),
+        width=width,
+        num_heads=_num_heads(num_heads, args, width),
+        layout=layout,
+        codebook_size=codes if layout == "hybrid" else vocab,
+        block_shape=_block_shape(block_len, grid[2]),
+        grid=grid,
+        num_conditions=vocab - codes - special if layout == "hybrid" else 0,
+        prefix_len=prefix_len,
+        max_len=ours["pos_emb"].shape[1],
+    )
+    kernel = tensors.get(EMBEDDED_TOKENIZER + SOURCE_TENSOR)
+    source = None if kernel is None else fingerprint(kernel)
+    family = family or ("ucf" if layout == "hybrid" else "k600")
+    return Released("transformer", config, weights, family, source)
+
+
+def _transformer_name(name: str) -> str:
+    for pattern, ours in _TRANSFORMER_NAMES:
+        name = re.sub(pattern, ours, name)
+    return name
+
+
+def _layout(args: dict[str, Any], family: str | None, vocab: int) -> LayoutKind:
+    """Plain for the unconditional models, hybrid for those with a class prompt."""
+    if "unconditional" in args:
+        is_plain = bool(args["unconditional"])
+    else:
+        is_plain = vocab == math.prod(RELEASED_LEVELS) or (not args and family == "k600")
+    if is_plain:
+        return "plain"
+    if not args.get("hybrid", True) and args.get("token_number_per_step", 16) != 1:
+        raise ReleasedFileError(
+            "this transformer begins with a whole block of BOV tokens; none of the released ones "
+            "does, and it cannot be converted"
+        )
+    return "hybrid"
+
+
+def _num_heads(asked: int | None, args: dict[str, Any], width: int) -> int:
+    heads = asked or args.get("n_head") or HEADS_OF_WIDTH.get(width)
+    if heads is None:
+        raise ReleasedFileError(
+            f"the file does not say how many heads its width of {width} is cut into; say --heads N"
+        )
+    return int(heads)
+
+
+def _grid(args: dict[str, Any]) -> Size3:
+    side = int(args.get("resolution") or 128) // 8
+    return 1 + (int(args.get("sequence_length") or 17) - 1) // 4, side, side
+
+
+def _block_shape(block_len: int, side: int) -> Size3:
+    """The released models predict whole rows or parts of one: tokens in raster order."""
+    if block_len <= side:
+        return 1, 1, block_len
+    return 1, block_len // side, side

@@ -1,0 +1,79 @@
+"""The paper's model sizes with random weights: what they make is noise, how fast is real.
+
+Pixels come from a small bundled tokenizer, since noise needs no good one, and every frame says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nbp_core.config.models import ForeignTokenizerConfig, TransformerConfig
+from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS, RELEASED_LEVELS
+from nbp_core.device import check_memory
+from nbp_core.packed.formats import STORED, WeightFormat
+from nbp_core.tokenizer.conv import StreamState
+from nbp_core.tokenizer.model import VideoTokenizer
+from nbp_core.transformer.model import BlockTransformer, num_parameters
+
+
+def preset_parameters(preset: str) -> int:
+    """Parameters of one of the paper's sizes, counted without building it."""
+    return num_parameters(PAPER_PRESETS[preset])
+
+
+def random_transformer(
+    shape: TransformerConfig, device: str, weights: WeightFormat
+) -> BlockTransformer:
+    """A model of some shape, of no use but to be timed; packed for decoding.
+
+    Raises ValueError if the memory it needs is not there.
+    """
+    check_memory(shape.name, num_parameters(shape) * STORED[weights].itemsize, device)
+    config = replace(shape, name=f"{shape.name} ({RANDOM_WEIGHTS})")
+    with torch.device("meta"):
+        model = BlockTransformer(config)
+    model = model.to(STORED[weights]).to_empty(device=device)
+    rng = torch.Generator(device).manual_seed(0)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False).uniform_(-0.035, 0.035, generator=rng)
+    return model.eval().pack(weights)
+
+
+class SpeedOnlyTokenizer(torch.nn.Module):
+    """A bundled tokenizer behind the released one's 64,000 codes, its frames marked as noise."""
+
+    def __init__(self, inner: VideoTokenizer) -> None:
+        super().__init__()
+        self.inner = inner
+        self.config = ForeignTokenizerConfig(
+            name=f"{inner.config.name} ({RANDOM_WEIGHTS})", levels=RELEASED_LEVELS
+        )
+
+    def encode(self, clip_BCTHW: Tensor) -> Tensor:
+        """Clip in [0, 1] -> tokens_Bthw, those of the inner tokenizer."""
+        return self.inner.encode(clip_BCTHW)
+
+    def decode(self, tokens_Bthw: Tensor, state: StreamState | None = None) -> Tensor:
+        """Tokens -> clip_BCTHW in [0, 1], with the notice written across every frame."""
+        clip = self.inner.decode(tokens_Bthw % self.inner.config.codebook_size, state)
+        mark_HW = torch.from_numpy(_notice(*clip.shape[-2:])).to(clip.device)
+        return clip * (1 - mark_HW) + mark_HW * (mark_HW > 0.75)
+
+
+def _notice(height: int, width: int) -> NDArray[np.float32]:
+    """The notice as a mask: 1 where a letter is, 0.7 in the bar behind it, 0 elsewhere."""
+    lines = RANDOM_WEIGHTS.replace(": ", ":\n").split("\n")
+    scale = width / 320
+    step = int(40 * scale)
+    mask = np.zeros((height, width), np.uint8)
+    mask[: step * len(lines) + step // 2] = 178
+    for i, line in enumerate(lines):
+        place = (int(8 * scale), step * (i + 1))
+        cv2.putText(mask, line, place, cv2.FONT_HERSHEY_SIMPLEX, scale * 1.1, 255, 1, cv2.LINE_AA)
+    return mask.astype(np.float32) / np.float32(255)

@@ -1,0 +1,141 @@
+"""Compiled work as calls on tensors: linear layers, and drawing.
+
+Imported only when a model is packed: numba takes half a second. Activations are bfloat16 on
+processors with matrix tiles, else float32. Shapes: I inputs, O outputs, M rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.packed.kernels import jobs
+from nbp_core.packed.kernels.draws import draw_bytes
+from nbp_core.packed.kernels.numbers import NUMBERS
+from nbp_core.packed.kernels.products import arranged, sums_bytes
+from nbp_core.packed.kernels.team import the_team
+
+FEW_WEIGHTS = 2**24
+"""What a thread reads in a millisecond or two: a second one gains little, and is left to others."""
+FEW_ROWS = 32
+"""Of as few a product takes little longer than reading its weights."""
+KINDS = {
+    torch.bfloat16: jobs.PRODUCT,
+    torch.float16: jobs.PRODUCT,
+    torch.int8: jobs.PRODUCT_INT8,
+    torch.uint8: jobs.PRODUCT_INT4,
+}
+"""Of products, by what their weights are."""
+FEW_LOGITS = 2**18
+"""One thread draws from as many in a tenth of a millisecond."""
+
+
+class Product:
+    """x -> x W^T + b, and GELU of it if `is_gelu_next`.
+
+    With tiles, weights are bfloat16, or int8 or (as uint8) places in jobs.LEVELS with a scale for
+    each output: rows of x then become int8 too, with a scale each. Without tiles they are float16.
+    """
+
+    def __init__(
+        self, weight_OI: Tensor, bias_O: Tensor | None, scale_O: Tensor | None = None
+    ) -> None:
+        self.num_outputs, self.num_inputs = weight_OI.shape
+        self.output_size, self.input_size = map(jobs.padded, weight_OI.shape)
+        more = self.output_size - self.num_outputs
+        if weight_OI.shape != (self.output_size, self.input_size):
+            weight_OI = F.pad(weight_OI, (0, self.input_size - self.num_inputs, 0, more))
+        self.num_weights = weight_OI.numel()
+        """With those that fill it up."""
+        self.weight = arranged(weight_OI)
+        bias = torch.zeros(self.num_outputs) if bias_O is None else bias_O.float()
+        self._bias_O = F.pad(bias, (0, more))
+        self._scale_O = None if scale_O is None else F.pad(scale_O, (0, more))
+        self.is_gelu_next = False
+
+    def __call__(self, x: Tensor) -> Tensor:
+        inputs = F.pad(x.to(NUMBERS), (0, self.input_size - self.num_inputs)).contiguous()
+        num_rows = inputs.numel() // self.input_size
+        out = inputs.new_empty((*x.shape[:-1], self.output_size))
+        levels = Levels(num_rows, self.input_size)
+        work = self.jobs(inputs, num_rows, levels)
+        work[-1, jobs.OUTPUT] = out.data_ptr()
+        is_little = num_rows <= FEW_ROWS and self.num_weights < FEW_WEIGHTS
+        the_team().do(work, self.scratch_size, is_little)
+        return out[..., : self.num_outputs].to(x.dtype)
+
+    @property
+    def scratch_size(self) -> int:
+        """Bytes of its own that each thread needs."""
+        return sums_bytes(self.input_size)
+
+    def jobs(self, inputs_MI: Tensor, num_rows: int, levels: Levels) -> NDArray[np.int64]:
+        """What is to be done with rows of `input_size` numbers, the last of it the product, whose
+        OUTPUT is to be said. `levels` holds the rows as int8 meanwhile."""
+        job = jobs.new_job(KINDS[self.weight.dtype])
+        job[jobs.NUM_PIECES] = self.output_size // jobs.PIECE
+        job[jobs.INPUT] = inputs_MI.data_ptr()
+        job[jobs.NUM_ROWS] = num_rows
+        job[jobs.ROW_SIZE] = self.input_size
+        job[jobs.WEIGHT] = self.weight.data_ptr()
+        job[jobs.BIAS] = self._bias_O.data_ptr()
+        job[jobs.NUM_OUTPUTS] = self.output_size
+        job[jobs.THEN] = jobs.ACTIVATE if self.is_gelu_next else jobs.ROUND
+        if self._scale_O is None:
+            return job[None]
+        rounding = jobs.new_job(jobs.QUANTIZE)
+        rounding[jobs.NUM_PIECES] = num_rows
+        rounding[jobs.INPUT] = inputs_MI.data_ptr()
+        rounding[jobs.ROW_SIZE] = self.input_size
+        rounding[jobs.OUTPUT] = job[jobs.INPUT] = levels.numbers.data_ptr()
+        rounding[jobs.INPUT_SCALE] = job[jobs.INPUT_SCALE] = levels.scale_M.data_ptr()
+        job[jobs.SCALE] = self._scale_O.data_ptr()
+        return np.stack([rounding, job])
+
+
+class Levels:
+    """Room for rows as int8, and their scales."""
+
+    def __init__(self, num_rows: int, row_size: int) -> None:
+        self.numbers = torch.empty(num_rows * row_size, dtype=torch.int8)
+        self.scale_M = torch.empty(num_rows)
+
+
+class Drawing:
+    """Tokens drawn from rows of logits that lie in one place, as sampling.sample draws them, from
+    other noise. With guidance, as many rows without the condition come after those with it."""
+
+    def __init__(self, logits_RV: Tensor, is_guided: bool = False) -> None:
+        """Only the V numbers of a row need lie together."""
+        num_rows, vocab = len(logits_RV) // (1 + is_guided), logits_RV.shape[1]
+        self._logits_RV = logits_RV  # or its memory would be another's
+        self.scratch_size = draw_bytes(vocab)
+        self.tokens_R = torch.empty(num_rows, dtype=torch.int64)
+        self._seeds_R = torch.empty_like(self.tokens_R)
+        self._settings = np.empty(3)
+        kinds = [jobs.GUIDE, jobs.DRAW] if is_guided else [jobs.DRAW]
+        self.jobs = np.stack([jobs.new_job(kind) for kind in kinds])
+        self.jobs[:, jobs.NUM_PIECES], self.jobs[:, jobs.ROW_SIZE] = num_rows, vocab
+        self.jobs[:, jobs.INPUT] = logits_RV.data_ptr()
+        self.jobs[:, jobs.INPUT_STEP] = logits_RV.stride(0)
+        self.jobs[:, jobs.SETTINGS] = self._settings.ctypes.data
+        self.jobs[-1, jobs.OUTPUT] = self.tokens_R.data_ptr()
+        self.jobs[-1, jobs.SEEDS] = self._seeds_R.data_ptr()
+
+    def prepare(self, job: NDArray[np.int64], config: SamplingConfig, rng: torch.Generator) -> None:
+        """New noise, and how to draw from it, told to the last job as it stands in its list."""
+        torch.randint(2**62, self._seeds_R.shape, generator=rng, out=self._seeds_R)
+        self._settings[:] = 1 / config.temperature, config.top_p, config.guidance_scale
+        job[jobs.TOP_K] = config.top_k
+
+
+def draw(logits_RV: Tensor, config: SamplingConfig, rng: torch.Generator) -> Tensor:
+    """Logits -> tokens (R,), int64."""
+    drawing = Drawing(logits_RV)
+    drawing.prepare(drawing.jobs[-1], config, rng)
+    the_team().do(drawing.jobs, drawing.scratch_size, logits_RV.numel() < FEW_LOGITS)
+    return drawing.tokens_R

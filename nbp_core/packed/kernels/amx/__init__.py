@@ -1,0 +1,1 @@
+"""Kernels on matrix tiles (AMX)."""

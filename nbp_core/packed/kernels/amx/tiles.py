@@ -1,0 +1,52 @@
+"""How matrix tiles (AMX) are used: their shapes, and sums in them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from nbp_core.packed.kernels.instructions import store_tile, tile_config, zero_tile
+from nbp_core.packed.kernels.jobs import COMPILED, LINE, PIECE, ROWS
+
+TILE_BYTES: Final = ROWS * LINE
+CONFIGS: Final = np.stack([tile_config([n] * 5 + [ROWS] * 3) for n in range(1, ROWS + 1)])
+"""For each number of rows: sums are in tiles 0 to 3, activations in 4, weights in 5 to 7."""
+WHOLE: Final = tile_config([ROWS] * 8)
+
+
+def tile_order(weight_OI: Tensor) -> Tensor:
+    """A matrix as products read it: tiles of 16 outputs and 64 bytes of inputs, those of the same
+    outputs one after the other, and in a tile 4 bytes of inputs of each output side by side.
+
+    uint8 are places in `jobs.LEVELS`, of which two share a byte: those of a tile's rows by twos.
+    """
+    inputs = 4 // weight_OI.element_size()
+    num_outputs, num_inputs = weight_OI.shape
+    tiles = weight_OI.view(num_outputs // ROWS, ROWS, num_inputs // (16 * inputs), 16, inputs)
+    ordered = tiles.permute(0, 2, 3, 1, 4).contiguous()
+    if weight_OI.dtype != torch.uint8:
+        return ordered
+    lower, upper = ordered.view(-1, 2, LINE).unbind(1)
+    return lower | upper << 4
+
+
+@njit(**COMPILED)
+def clear_sums():
+    """Tiles 0 to 3."""
+    zero_tile(0)
+    zero_tile(1)
+    zero_tile(2)
+    zero_tile(3)
+
+
+@njit(**COMPILED)
+def store_sums(scratch):
+    """Tiles 0 to 3 side by side, to the start of a thread's scratch."""
+    store_tile(0, scratch, 4 * PIECE)
+    store_tile(1, scratch + LINE, 4 * PIECE)
+    store_tile(2, scratch + 2 * LINE, 4 * PIECE)
+    store_tile(3, scratch + 3 * LINE, 4 * PIECE)

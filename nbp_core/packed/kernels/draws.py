@@ -1,0 +1,209 @@
+"""Guiding logits and drawing tokens from them, compiled by numba. A piece is one row of logits.
+
+A token is drawn from the odds of all. If the filters would have dropped it, they would have dropped
+all that are no likelier as well, so the next one is drawn from the likelier ones. That gives the
+filtered distribution exactly, and nothing is sorted.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import carray, float32, float64, int16, int32, int64, njit, uint16, uint64
+
+from nbp_core.packed.kernels.instructions import float_of_bits, pointer
+from nbp_core.packed.kernels.jobs import (
+    COMPILED,
+    INPUT,
+    INPUT_STEP,
+    NUM_PIECES,
+    OUTPUT,
+    ROW_SIZE,
+    SEEDS,
+    SETTINGS,
+    TOP_K,
+)
+from nbp_core.packed.kernels.numbers import NUMBER, NUMBER_BYTES, exp, read, single, written
+from nbp_core.packed.kernels.simd.lanes import LANES
+from nbp_core.packed.kernels.simd.sums import sum_above
+
+CHUNK: Final = 256
+"""Tokens whose odds are summed, so that few have to be walked through."""
+BITS = int16 if NUMBER_BYTES == 2 else int32
+SHIFT: Final = 8 * NUMBER_BYTES - 1
+SIGN: Final = -(2**SHIFT)
+"""What has a number's bits; how far its sign is from the end of them."""
+BITS_OF_ONE: Final = 0x3F800000
+GOLDEN, FIRST, SECOND = map(np.uint64, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+"""Of SplitMix64 (Steele, Lea and Flood, 2014)."""
+
+
+@njit(**COMPILED)
+def _of_half(bits):
+    return single(uint16(bits))
+
+
+_of_bits = _of_half if NUMBER_BYTES == 2 else float_of_bits
+
+
+@njit(**COMPILED)
+def sums_bytes(vocab):
+    """Of the sums of all chunks, whole lines of the cache."""
+    return (vocab // CHUNK + 16) // 16 * 64
+
+
+@njit(**COMPILED)
+def _whole_rows(count):
+    return (count + LANES - 1) // LANES * LANES
+
+
+def draw_bytes(vocab: int) -> int:
+    """Memory that a thread needs of its own to draw from so many tokens."""
+    return int(sums_bytes.py_func(vocab) + 4 * _whole_rows.py_func(vocab))
+
+
+@njit(**COMPILED)
+def guide(job, row):
+    """Logits with a condition are led away from those without, which come after all of them, as
+    sampling.guide does: in numbers, each step of it rounded."""
+    vocab, step = job[ROW_SIZE], NUMBER_BYTES * job[INPUT_STEP]
+    place = job[INPUT] + row * step
+    given = carray(pointer(place), vocab, NUMBER)
+    without = carray(pointer(place + job[NUM_PIECES] * step), vocab, NUMBER)
+    strength = float32(carray(pointer(job[SETTINGS]), 3, float64)[2])
+    for i in range(vocab):
+        apart = read(written(read(given[i]) - read(without[i])))
+        given[i] = written(read(without[i]) + read(written(strength * apart)))
+
+
+@njit(**COMPILED)
+def draw(job, scratch, row):
+    """The token of one row of logits."""
+    vocab, top_k = job[ROW_SIZE], job[TOP_K]
+    settings = carray(pointer(job[SETTINGS]), 3, float64)
+    sharpness, top_p = float32(settings[0]), settings[1]
+    state = uint64(carray(pointer(job[SEEDS] + 8 * row), 1, int64)[0])
+    sums, odds = scratch, scratch + sums_bytes(vocab)
+    _spread(job[INPUT] + NUMBER_BYTES * row * job[INPUT_STEP], vocab, sharpness, odds)
+    limit = float32(-1.0)
+    rank, total = _above(odds, sums, vocab, limit)
+    mass, largest_mass, token = total, -1.0, 0
+    while rank > 0:
+        state += GOLDEN
+        token = _walk(odds, sums, vocab, limit, _uniform(state) * mass)
+        limit = carray(pointer(odds + 4 * token), 1, float32)[0]
+        rank, mass = _above(odds, sums, vocab, limit)
+        rest = top_k - rank
+        if rest <= 0:
+            continue
+        most, least = mass + min(rest * limit, total - mass), total
+        if top_k < vocab:
+            # Bounds of what top-k leaves: the rest of the k are no likelier than this token, and no
+            # less likely than what comes after them.
+            least = mass + rest / (vocab - rank) * (total - mass)
+        else:
+            most = total
+        if mass >= top_p * most:
+            continue
+        if mass >= top_p * least:
+            if largest_mass < 0.0:
+                largest_mass = _mass_of_largest(odds, vocab, top_k)
+            if mass >= top_p * largest_mass:
+                continue
+        break
+    carray(pointer(job[OUTPUT] + 8 * row), 1, int64)[0] = token
+
+
+@njit(**COMPILED)
+def _uniform(state):
+    """SplitMix64's number for a state, in [0, 1)."""
+    bits = (state ^ (state >> uint64(30))) * FIRST
+    bits = (bits ^ (bits >> uint64(27))) * SECOND
+    bits ^= bits >> uint64(31)
+    return float64(bits >> uint64(11)) * 2.0**-53
+
+
+@njit(**COMPILED)
+def _spread(logits, vocab, sharpness, odds):
+    """Logits -> their probabilities but for a factor; the largest is 1. What follows them up to a
+    whole row is above no limit."""
+    x = carray(pointer(logits), vocab, NUMBER)
+    bits = carray(pointer(logits), vocab, BITS)
+    out = carray(pointer(odds), vocab, float32)
+    peak = BITS(SIGN)
+    for i in range(vocab):
+        # Without the sign, bits of larger numbers are larger: of negative ones, they are turned.
+        peak = max(peak, BITS(bits[i] ^ ((bits[i] >> BITS(SHIFT)) & BITS(~SIGN))))
+    largest = _of_bits(BITS(peak ^ ((peak >> BITS(SHIFT)) & BITS(~SIGN))))
+    for i in range(vocab):
+        out[i] = exp((read(x[i]) - largest) * sharpness)
+    past = carray(pointer(odds + 4 * vocab), _whole_rows(vocab) - vocab, float32)
+    for i in range(_whole_rows(vocab) - vocab):
+        past[i] = float32(-1.0)
+
+
+@njit(**COMPILED)
+def _count_above(x, limit):
+    found = int32(0)
+    for i in range(len(x)):
+        found += int32(x[i] > limit)
+    return found
+
+
+@njit(**COMPILED)
+def _above(odds, sums, vocab, limit):
+    """How many odds are above a limit, and their sum; the sums of chunks are left in `sums`."""
+    of_chunk = carray(pointer(sums), vocab // CHUNK + 1, float32)
+    rank, mass = 0, 0.0
+    for start in range(0, vocab, CHUNK):
+        count = min(CHUNK, vocab - start)
+        x = carray(pointer(odds + 4 * start), count, float32)
+        total = sum_above(odds + 4 * start, _whole_rows(count), limit)
+        of_chunk[start // CHUNK] = total
+        rank += _count_above(x, limit)
+        mass += total
+    return rank, mass
+
+
+@njit(**COMPILED)
+def _walk(odds, sums, vocab, limit, target):
+    """The token above a limit where the running sum passes a target."""
+    of_chunk = carray(pointer(sums), vocab // CHUNK + 1, float32)
+    chunk = 0
+    # Rounding can put the target at the total: the last that has anything is meant.
+    for index in range((vocab + CHUNK - 1) // CHUNK):
+        if of_chunk[index] > float32(0.0):
+            chunk = index
+            if target < of_chunk[index]:
+                break
+            target -= of_chunk[index]
+    start = chunk * CHUNK
+    count = min(CHUNK, vocab - start)
+    x = carray(pointer(odds + 4 * start), count, float32)
+    token = 0
+    for i in range(count):
+        if x[i] > limit:
+            token = start + i
+            if target < x[i]:
+                break
+            target -= x[i]
+    return token
+
+
+@njit(**COMPILED)
+def _mass_of_largest(odds, vocab, count):
+    """Sum of the `count` largest odds, by bisection: floats that are not negative lie in the order
+    of their bits."""
+    x = carray(pointer(odds), vocab, float32)
+    low, high = 0, BITS_OF_ONE
+    while low < high:
+        middle = (low + high) // 2
+        limit = float_of_bits(int32(middle))
+        if _count_above(x, limit) < count:
+            high = middle
+        else:
+            low = middle + 1
+    limit = float_of_bits(int32(low))
+    mass = sum_above(odds, _whole_rows(vocab), limit)
+    return mass + (count - _count_above(x, limit)) * limit

@@ -1,0 +1,82 @@
+"""Numbers of activations, and arithmetic of single ones for compiled loops, written so that LLVM
+makes vectors of it.
+
+Activations are bfloat16 on processors with matrix tiles, else float32.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+from numba import float32, int32, njit, uint16, uint32
+
+from nbp_core.device import has_tiles
+from nbp_core.packed.kernels.instructions import bits_of_float, float_of_bits, fused
+from nbp_core.packed.kernels.jobs import COMPILED
+
+SERIES: Final = (
+    1.9875691500e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    0.16666665459,
+    0.5,
+)
+LEAST, LOG2_E, LN_2_HIGH, LN_2_LOW = -87.0, 1.44269504, 0.693359375, -2.12194440e-4
+"""Of exp, here and in lanes.py: its polynomial, where it ends, and the logarithms."""
+
+
+@njit(**COMPILED)
+def single(bits):
+    """The bits of a bfloat16 -> float32."""
+    return float_of_bits(int32(uint32(bits) << uint32(16)))
+
+
+@njit(**COMPILED)
+def half(value):
+    """float32 -> the bits of the nearest bfloat16, the even one of two."""
+    bits = uint32(bits_of_float(value))
+    return uint16((bits + uint32(0x7FFF) + ((bits >> uint32(16)) & uint32(1))) >> uint32(16))
+
+
+@njit(**COMPILED)
+def _same(value):
+    return value
+
+
+NUMBERS: Final = torch.bfloat16 if has_tiles() else torch.float32
+NUMBER_BYTES: Final = NUMBERS.itemsize
+NUMBER = uint16 if has_tiles() else float32
+"""The type of a number in memory, what it means in float32, and back."""
+read, written = (single, half) if has_tiles() else (_same, _same)
+
+
+@njit(**COMPILED)
+def exp(x):
+    """exp of what is not above 80, to float32's precision but for a bit: a power of two, times a
+    polynomial for what is left of it."""
+    x = max(x, float32(LEAST))
+    whole = np.floor(fused(x, float32(LOG2_E), float32(0.5)))
+    rest = fused(whole, float32(-LN_2_LOW), fused(whole, float32(-LN_2_HIGH), x))
+    series = fused(float32(SERIES[0]), rest, float32(SERIES[1]))
+    series = fused(series, rest, float32(SERIES[2]))
+    series = fused(series, rest, float32(SERIES[3]))
+    series = fused(series, rest, float32(SERIES[4]))
+    series = fused(series, rest, float32(SERIES[5]))
+    series = fused(series * rest, rest, rest) + float32(1.0)
+    return series * float_of_bits((int32(whole) + int32(127)) << int32(23))
+
+
+@njit(**COMPILED)
+def gelu(x):
+    """x times the normal distribution's integral; erf as in Abramowitz and Stegun, 7.1.26."""
+    z = abs(x) * float32(0.70710678)
+    t = float32(1.0) / fused(float32(0.3275911), z, float32(1.0))
+    series = fused(float32(1.061405429), t, float32(-1.453152027))
+    series = fused(series, t, float32(1.421413741))
+    series = fused(series, t, float32(-0.284496736))
+    series = fused(series, t, float32(0.254829592))
+    tail = float32(0.5) * series * t * exp(-z * z)
+    return x * (float32(1.0) - tail if x > float32(0.0) else tail)

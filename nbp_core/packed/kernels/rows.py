@@ -1,0 +1,77 @@
+"""Work on single rows between products, compiled by numba: norms, gates, rounding to int8.
+
+A piece is one row.
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import carray, float32, int8, njit, uint16
+
+from nbp_core.packed.kernels.instructions import bits_of_float, fused, pointer
+from nbp_core.packed.kernels.jobs import (
+    BIAS,
+    COMPILED,
+    INPUT,
+    INPUT_SCALE,
+    KIND,
+    LAYER_NORM,
+    OUTPUT,
+    OUTPUT_SIZE,
+    ROW_SIZE,
+    WEIGHT,
+)
+from nbp_core.packed.kernels.numbers import NUMBER, NUMBER_BYTES, exp, read, single, written
+from nbp_core.packed.kernels.simd.sums import sum_apart, sum_squares
+
+EPSILON = 1e-5
+"""Of all norms."""
+
+
+@njit(**COMPILED)
+def normalize(job, row):
+    """float32 -> numbers: LayerNorm, or RMSNorm, which takes the mean to be 0."""
+    count = job[ROW_SIZE]
+    place = job[INPUT] + 4 * row * count
+    x = carray(pointer(place), count, float32)
+    out = carray(pointer(job[OUTPUT] + NUMBER_BYTES * row * job[OUTPUT_SIZE]), count, NUMBER)
+    weight = carray(pointer(job[WEIGHT]), count, float32)
+    bias = carray(pointer(job[BIAS]), count, float32)
+    mean = float32(0.0)
+    if job[KIND] == LAYER_NORM:
+        mean = sum_apart(place, count, mean) / float32(count)
+    square = sum_squares(place, count, mean) / float32(count)
+    factor = float32(1.0) / math.sqrt(square + float32(EPSILON))
+    for i in range(count):
+        out[i] = written(fused((x[i] - mean) * factor, weight[i], bias[i]))
+
+
+@njit(**COMPILED)
+def gate(job, row):
+    """silu(first half) * second half."""
+    count = job[ROW_SIZE] // 2
+    x = carray(pointer(job[INPUT] + NUMBER_BYTES * row * 2 * count), 2 * count, NUMBER)
+    out = carray(pointer(job[OUTPUT] + NUMBER_BYTES * row * job[OUTPUT_SIZE]), count, NUMBER)
+    for i in range(count):
+        opened = read(x[i])
+        opened /= float32(1.0) + exp(min(-opened, float32(80.0)))
+        out[i] = written(opened * read(x[count + i]))
+
+
+@njit(**COMPILED)
+def quantize(job, row):
+    """bfloat16 -> int8 in [-127, 127] and the row's scale."""
+    count = job[ROW_SIZE]
+    x = carray(pointer(job[INPUT] + 2 * row * count), count, uint16)
+    out = carray(pointer(job[OUTPUT] + row * count), count, int8)
+    peak = uint16(0)
+    for i in range(count):
+        # Without its sign, a larger number has larger bits.
+        peak = max(peak, uint16(x[i] & uint16(0x7FFF)))
+    largest = max(single(peak), float32(1e-8))
+    carray(pointer(job[INPUT_SCALE] + 4 * row), 1, float32)[0] = largest / float32(127.0)
+    factor = float32(127.0) / largest
+    for i in range(count):
+        # So large a number leaves no bits for fractions: whole numbers are its last ones.
+        out[i] = int8(bits_of_float(fused(single(x[i]), factor, float32(12582912.0))))

@@ -1,0 +1,1 @@
+"""Kernels on vector registers (AVX2, AVX-512)."""

@@ -1,0 +1,92 @@
+"""Threads that share the pieces of small jobs, one list of them after the other, without sleeping.
+
+A decode step is some hundred jobs of a fraction of a millisecond. Waking a thread takes a good part
+of that, so between jobs it looks for the next one for a while, and only then sleeps. Whoever brings
+jobs works on them too and never waits for a sleeper: pieces are taken as threads come.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nbp_core.packed.kernels.jobs import JOB_SIZE, LINE
+from nbp_core.packed.kernels.work import (
+    JOBS,
+    NUM_JOBS,
+    SCRATCH,
+    SCRATCH_SIZE,
+    SHARED_SIZE,
+    take_part,
+)
+
+
+def aligned(num_bytes: int) -> NDArray[np.uint8]:
+    """Zeros from the start of a line of the cache on: what lies across two takes twice as long."""
+    memory = np.zeros(num_bytes + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + num_bytes]
+
+
+class Team:
+    """The calling thread and some helpers; one list of jobs at a time, other callers wait."""
+
+    def __init__(self, num_threads: int) -> None:
+        self._shared = aligned(8 * SHARED_SIZE).view(np.int64)
+        self._place = self._shared.ctypes.data
+        self._turn = threading.Lock()
+        self._scratch = aligned(0)
+        # Compiled, or read from the disk, by one thread: it takes seconds, or tenths of one.
+        take_part(self._place, 0, 0)
+        self._wakers = [threading.Event() for _ in range(num_threads - 1)]
+        for number, waker in enumerate(self._wakers, 1):
+            threading.Thread(target=self._serve, args=(number, waker), daemon=True).start()
+
+    def _serve(self, number: int, waker: threading.Event) -> None:
+        while True:
+            waker.wait()
+            waker.clear()
+            take_part(self._place, number, 0)
+
+    def do(self, jobs: NDArray[np.int64], scratch_size: int, alone: bool = False) -> None:
+        """Has jobs done in turn, (number, JOB_SIZE) with places as named in jobs, each
+        thread with so many bytes of memory of its own; `alone` in this thread."""
+        size = -(-scratch_size // LINE) * LINE
+        needed = size * (1 + len(self._wakers))
+        with self._turn:
+            if len(self._scratch) < needed:
+                self._scratch = aligned(needed)
+            shared = self._shared
+            shared[JOBS], shared[NUM_JOBS] = jobs.ctypes.data, jobs.size // JOB_SIZE
+            shared[SCRATCH], shared[SCRATCH_SIZE] = self._scratch.ctypes.data, size
+            if not alone:
+                for waker in self._wakers:
+                    if not waker.is_set():
+                        waker.set()
+            take_part(self._place, 0, int(not alone))
+
+
+_starting = threading.Lock()
+_teams: list[Team] = []
+
+
+def the_team(num_threads: int | None = None) -> Team:
+    """One for all models of this process, of as many threads as PyTorch has when it is first
+    needed."""
+    with _starting:
+        if not _teams:
+            _teams.append(Team(num_threads or torch.get_num_threads()))
+        return _teams[0]
+
+
+def is_gathered() -> bool:
+    """Whether there is a team, so that the_team() need not wait."""
+    return bool(_teams)
+
+
+def gather_team() -> None:
+    """Has the team made in a thread of its own: what it compiles the first time takes seconds."""
+    threading.Thread(target=the_team, args=(torch.get_num_threads(),), daemon=True).start()

@@ -1,0 +1,203 @@
+"""Weights as decoding reads them: packed once for the processor, and the plain copy given up.
+
+Comes in: linear layers as checkpoints have them. Goes out: modules with the same call. A decode
+step reads every weight for one to some dozens of rows, so the time is that of reading them: half
+the bytes are half the time. docs/decisions/0008-packed-weights.md has the figures.
+Shapes: O outputs, I inputs, M rows (any leading dimensions).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nbp_core.device import has_fast_bfloat16, has_vectors
+from nbp_core.packed.formats import CPU, STORED, WeightFormat, compute_dtype
+from nbp_core.packed.kernels.jobs import LEVELS
+
+MIN_WEIGHTS = 2**18
+"""A smaller matrix lies in the cache and is multiplied sooner than a packed one is called."""
+PACKED_ROWS = 16
+"""Rows that a layout is chosen for, where it depends on them: a row block's."""
+SHARES: Final = (0.6, 0.7, 0.8, 0.9, 1.0)
+"""Of an output's largest weight, tried as the largest level of four bits: of many weights, to cut
+off a few costs less than coarser levels for all."""
+TRIED_WEIGHTS = 128
+"""Of an output, on which shares are tried."""
+
+
+class PackedLinear(nn.Module):
+    """x -> x W^T + b with packed weights; what is packed is no parameter and cannot be saved."""
+
+    def __init__(
+        self, multiply: Callable[[Tensor], Tensor], num_weights: int, num_bytes: int
+    ) -> None:
+        super().__init__()
+        self._multiply = multiply
+        self.num_weights = num_weights
+        self.num_bytes = num_bytes
+        """Of the matrix alone: its biases and scales are a thousandth of it."""
+
+    def forward(self, x_MI: Tensor) -> Tensor:
+        return self._multiply(x_MI)
+
+
+class CompiledLinear(PackedLinear):
+    """One of our own: it may apply GELU while it writes, and its threads are its own."""
+
+    def __init__(
+        self, weight_OI: Tensor, bias_O: Tensor | None, scale_O: Tensor | None = None
+    ) -> None:
+        # Only here: it brings a compiler along.
+        from nbp_core.packed.calls import Product
+
+        product = Product(weight_OI, bias_O, scale_O)
+        super().__init__(product, weight_OI.numel(), product.weight.nbytes)
+        self.product = product
+
+
+def held_bytes(module: nn.Module) -> int:
+    """Bytes of all weights of a module, packed ones included."""
+    plain = sum(p.numel() * p.element_size() for p in module.parameters())
+    return plain + sum(m.num_bytes for m in module.modules() if isinstance(m, PackedLinear))
+
+
+def matrix_weights(module: nn.Module) -> int:
+    """Weights of all matrices of a module, packed ones included."""
+    plain = sum(p.numel() for p in module.parameters() if p.ndim == 2)
+    return plain + sum(m.num_weights for m in module.modules() if isinstance(m, PackedLinear))
+
+
+@torch.no_grad()
+def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat) -> nn.Module:
+    """The fastest layer with these weights in a format; a plain one where packing gains nothing."""
+    if weight_OI.is_cuda or weights == "float32":
+        return _plain(weight_OI, bias_O, compute_dtype(weights))
+    if weights == ("bfloat16" if has_fast_bfloat16(CPU) else "float16") and has_vectors():
+        return CompiledLinear(weight_OI.to(STORED[weights]), bias_O)
+    if weights == "int8" and has_fast_bfloat16(CPU):
+        rounded_OI, scale_O = _rounded(weight_OI)
+        return CompiledLinear(rounded_OI, bias_O, scale_O)
+    if weights == "int4" and has_fast_bfloat16(CPU):
+        places_OI, scale_O = _levelled(weight_OI)
+        return CompiledLinear(places_OI, bias_O, scale_O)
+    if weights == "int8" and weight_OI.numel() >= MIN_WEIGHTS:
+        return PackedLinear(_pack_int8(weight_OI, bias_O), weight_OI.numel(), weight_OI.numel())
+    return _plain(weight_OI, bias_O, compute_dtype(weights))
+
+
+def pack_linears(layer: nn.Module, weights: WeightFormat, pool: ThreadPoolExecutor) -> None:
+    """The same for all linear layers of a module, in place: packing takes one core a matrix, and
+    longer than anything else of loading."""
+    linears = [
+        (module, name, part)
+        for module in layer.modules()
+        for name, part in module.named_children()
+        if isinstance(part, nn.Linear)
+    ]
+    packed = pool.map(lambda found: pack_linear(found[2].weight, found[2].bias, weights), linears)
+    for (module, name, _), part in zip(linears, packed, strict=True):
+        setattr(module, name, part)
+    for part in layer.modules():
+        if isinstance(part, nn.Sequential) and isinstance(part[0], CompiledLinear):
+            part[0].product.is_gelu_next = True
+            part[1] = nn.Identity()
+
+
+def _plain(weight_OI: Tensor, bias_O: Tensor | None, dtype: torch.dtype) -> nn.Linear:
+    linear = nn.Linear(1, 1, bias=bias_O is not None, device="meta")
+    linear.out_features, linear.in_features = weight_OI.shape
+    weight = weight_OI.to(dtype)
+    if not weight.is_cuda:
+        # Each input's weights side by side: MKL multiplies some dozens of rows by those half as
+        # soon again as by each output's.
+        weight = weight.T.contiguous().T
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    if bias_O is not None:
+        linear.bias = nn.Parameter(bias_O.to(dtype), requires_grad=False)
+    return linear
+
+
+def _rounded(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights as int8, and a scale for each output."""
+    weight = weight_OI.float()
+    scale_O = weight.abs().amax(1).clamp_min(1e-8) / 127
+    return (weight / scale_O[:, None]).round_().to(torch.int8), scale_O
+
+
+def _levelled(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights as places (uint8) of the nearest of LEVELS, and a scale for each output: the one of a
+    few that loses least."""
+    weight, levels = weight_OI.float(), np.array(LEVELS, np.float32)
+    nearest = np.abs(np.arange(-127, 128)[:, None] - levels).argmin(1).astype(np.uint8)
+
+    def places(scaled: Tensor) -> NDArray[np.uint8]:
+        # A table of whole numbers takes a quarter of the time of comparing with sixteen levels.
+        whole = (scaled.round().clamp_(-127, 127) + 127).byte()
+        found: NDArray[np.uint8] = nearest[whole.numpy()]
+        return found
+
+    tried = weight[:, :: -(-weight.shape[1] // TRIED_WEIGHTS)]
+    largest_O1 = weight.abs().amax(1, keepdim=True).clamp_min(1e-8) / LEVELS[-1]
+    losses = []
+    for share in SHARES:
+        scaled = tried / (share * largest_O1)
+        lost = torch.from_numpy(levels[places(scaled)]) - scaled
+        losses.append(share**2 * lost.square().sum(1))
+    scale_O = largest_O1[:, 0] * torch.tensor(SHARES)[torch.stack(losses).argmin(0)]
+    return torch.from_numpy(places(weight / scale_O[:, None])), scale_O
+
+
+def _pack_int8(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """One scale for each output, and one for each row of activations, which are made int8 too."""
+    rounded_OI, scale_O = _rounded(weight_OI)
+    pack = _pack_int8_vnni if torch.cpu._is_vnni_supported() else _pack_int8_plain
+    product = pack(rounded_OI, scale_O)
+    bias = None if bias_O is None else bias_O.float()
+
+    def multiply(x: Tensor) -> Tensor:
+        scale = x.abs().amax(-1, keepdim=True).float().clamp_min_(1e-8).div_(127)
+        out = product(x / scale)
+        out = out.mul_(scale) if bias is None else torch.addcmul(bias, out, scale)
+        return out.to(x.dtype)
+
+    return multiply
+
+
+def _pack_int8_vnni(rounded_OI: Tensor, scale_O: Tensor) -> Callable[[Tensor], Tensor]:
+    """oneDNN: activations in [-127, 127] to products."""
+    packed = torch.ops.onednn.qlinear_prepack(rounded_OI, [PACKED_ROWS, rounded_OI.shape[1]])
+    zeros_O = torch.zeros(len(scale_O), dtype=torch.int64)
+    product = torch.ops.onednn.qlinear_pointwise.default
+
+    def multiply(x: Tensor) -> Tensor:
+        # Unsigned around 128, the one kind of activations that has fast kernels everywhere.
+        levels = x.add_(128.5).to(torch.uint8)
+        out: Tensor = product(
+            levels, 1.0, 128, packed, scale_O, zeros_O, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return out
+
+    return multiply
+
+
+def _pack_int8_plain(rounded_OI: Tensor, scale_O: Tensor) -> Callable[[Tensor], Tensor]:
+    """FBGEMM, for processors without VNNI."""
+    zeros_O = torch.zeros(len(scale_O), dtype=torch.int64)
+    with warnings.catch_warnings():
+        # PyTorch will drop this tensor type one day; the version is pinned, and nothing else it
+        # ships reaches these kernels.
+        warnings.simplefilter("ignore", UserWarning)
+        quantized = torch._make_per_channel_quantized_tensor(
+            rounded_OI, scale_O.double(), zeros_O, 0
+        )
+    packed = torch.ops.quantized.linear_prepack(quantized, None)
+    # Two products are added in 16 bits, which leaves activations 7 of their 8.
+    return lambda x: torch.ops.quantized.linear_dynamic(x, packed, True)

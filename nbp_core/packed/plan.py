@@ -1,0 +1,270 @@
+"""Decode steps of a packed model as one list of jobs each: all layers without a call in between,
+and if it is asked for, the head and the drawing of tokens as well.
+
+Imported only when a model is packed: numba takes half a second. Shapes: B sequences, L new
+positions, M = B L rows, D width, E head width, H hidden width.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.packed.calls import FEW_ROWS, FEW_WEIGHTS, Drawing, Levels, Product
+from nbp_core.packed.kernels import jobs
+from nbp_core.packed.kernels.attention import HEAD_WIDTHS, attention_bytes
+from nbp_core.packed.kernels.numbers import NUMBERS
+from nbp_core.packed.kernels.team import gather_team, is_gathered, the_team
+from nbp_core.packed.linear import CompiledLinear, matrix_weights
+from nbp_core.transformer.attention import KVCache, Rotation
+from nbp_core.transformer.layer import Layer, SwiGLU
+
+KEPT_PLANS = 4
+"""Sizes of steps whose lists of jobs are kept: a generation has one or two."""
+
+
+def fits(width: int, num_heads: int) -> bool:
+    """Whether steps of models of this size can be done so."""
+    return width % jobs.PIECE == 0 and width // num_heads in HEAD_WIDTHS
+
+
+class CompiledSteps:
+    """Runs the layers of a model for new positions that see all there is, or all up to a place."""
+
+    def __init__(self, layers: Sequence[Layer], norm_f: nn.Module, head: CompiledLinear) -> None:
+        self._layers = layers
+        self._norms = [(Norm(layer.norm_1), Norm(layer.norm_2)) for layer in layers]
+        self._norm_f = Norm(norm_f)
+        self._head = head.product
+        self._plans: dict[tuple[int, int, int], Plan] = {}
+        self._turn = threading.Lock()
+        gather_team()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing has to be compiled any more."""
+        return is_gathered()
+
+    def wait(self) -> None:
+        """Until it is."""
+        the_team()
+
+    def __call__(
+        self,
+        x_BLD: Tensor,
+        cache: KVCache,
+        rotations: Sequence[Rotation | None],
+        reach_L: Tensor | None = None,
+    ) -> Tensor:
+        """Embeddings -> final hidden states (B, L, D). Keys and values are appended to the cache,
+        whose length stays as it is. `rotations` are the layers'; `reach_L` is Mask's."""
+        with self._turn:
+            plan = self._plan(x_BLD)
+            plan.run(x_BLD, cache, rotations, reach_L=reach_L)
+            return plan.out_MD.view(x_BLD.shape).clone()
+
+    def draw(
+        self,
+        x_BLD: Tensor,
+        cache: KVCache,
+        rotations: Sequence[Rotation | None],
+        first: int,
+        num_samples: int,
+        sampling: SamplingConfig,
+        rng: torch.Generator,
+    ) -> Tensor:
+        """The same, and tokens (samples, L) drawn from what they predict: half as many as there are
+        sequences, if the second half is without the condition. `rotations` may be of more
+        positions: the new ones begin at their `first`."""
+        with self._turn:
+            plan = self._plan(x_BLD, num_samples)
+            plan.prepare_drawing(sampling, rng)
+            plan.run(x_BLD, cache, rotations, first)
+            return plan.tokens_R.view(num_samples, -1).clone()
+
+    def _plan(self, x_BLD: Tensor, num_samples: int = 0) -> Plan:
+        """Without samples, one that does not draw."""
+        batch, length, _ = x_BLD.shape
+        key = batch, length, num_samples
+        if key not in self._plans:
+            if len(self._plans) == KEPT_PLANS:
+                self._plans.clear()
+            layers, norms, norm_f = self._layers, self._norms, self._norm_f
+            with torch.inference_mode(False):  # its memory is written to in any mode
+                self._plans[key] = Plan(layers, norms, norm_f, self._head, *key)
+        return self._plans[key]
+
+
+class Norm:
+    """A norm's weights, and the job of applying it."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        self._kind = jobs.LAYER_NORM if isinstance(norm, nn.LayerNorm) else jobs.RMS_NORM
+        self._weight_D = cast(Tensor, norm.weight).detach().float().clone()
+        self._bias_D = torch.zeros_like(self._weight_D)
+        if isinstance(norm, nn.LayerNorm):
+            self._bias_D += norm.bias.detach()
+
+    def job(self, x_MD: Tensor, out_MD: Tensor) -> NDArray[np.int64]:
+        """float32 -> numbers."""
+        job = jobs.new_job(self._kind)
+        job[jobs.NUM_PIECES], job[jobs.ROW_SIZE] = x_MD.shape
+        job[jobs.OUTPUT_SIZE] = out_MD.shape[1]
+        job[jobs.INPUT], job[jobs.OUTPUT] = x_MD.data_ptr(), out_MD.data_ptr()
+        job[jobs.WEIGHT], job[jobs.BIAS] = self._weight_D.data_ptr(), self._bias_D.data_ptr()
+        return job[None]
+
+
+def _product(module: nn.Module | None) -> Product:
+    return cast(CompiledLinear, module).product
+
+
+def _mlp_products(layer: Layer) -> tuple[Product, Product]:
+    """The first and the last."""
+    if isinstance(layer.mlp, SwiGLU):
+        return _product(layer.mlp.gate_up), _product(layer.mlp.down)
+    mlp = cast(nn.Sequential, layer.mlp)
+    return _product(mlp[0]), _product(mlp[-1])
+
+
+class Plan:
+    """The jobs of a step of one size, and the memory between them."""
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        norms: list[tuple[Norm, Norm]],
+        norm_f: Norm,
+        head: Product,
+        batch: int,
+        length: int,
+        num_samples: int,
+    ) -> None:
+        self._length, self._num_rows = length, batch * length
+        self._num_heads = layers[0].attention.num_heads
+        width = _product(layers[0].attention.proj).num_inputs
+        self._head_width = width // self._num_heads
+        first, last = _mlp_products(layers[0])
+        self._x_MD = torch.zeros(self._num_rows, width)
+        # A position's query, key and value lie one after the other.
+        self._normed_MD, self._joint, self._seen_MD, self._mlp_in, self._hidden_MH, self.out_MD = (
+            torch.zeros(self._num_rows, size, dtype=NUMBERS)
+            for size in (width, 3 * width, width, first.output_size, last.input_size, width)
+        )
+        self._levels = Levels(self._num_rows, max(width, last.input_size))
+        todo: list[NDArray[np.int64]] = []
+        for layer, (norm_1, norm_2) in zip(layers, norms, strict=True):
+            todo += [norm_1.job(self._x_MD, self._normed_MD), *self._attention(layer)]
+            todo += [norm_2.job(self._x_MD, self._normed_MD), *self._mlp(layer)]
+        todo.append(norm_f.job(self._x_MD, self.out_MD))
+        num_weights = matrix_weights(nn.ModuleList(layers))
+        self._scratch_size = max(first.scratch_size, last.scratch_size)
+        if num_samples:
+            logits_MO = torch.zeros(self._num_rows, head.output_size, dtype=NUMBERS)
+            is_guided = batch > num_samples
+            self._drawing = Drawing(logits_MO[:, : head.num_outputs], is_guided)
+            todo += [self._product(head, self.out_MD, logits_MO), self._drawing.jobs]
+            num_weights += head.num_weights
+            self._scratch_size = max(self._scratch_size, self._drawing.scratch_size)
+        self._jobs = np.concatenate(todo)
+        self._is_little = num_weights < FEW_WEIGHTS and self._num_rows <= FEW_ROWS
+        self._attending = np.flatnonzero(self._jobs[:, jobs.KIND] == jobs.ATTENTION)
+        self._rotations: Sequence[Rotation | None] = ()
+        self._turns = np.zeros((len(self._attending), 2), np.int64)
+
+    def _product(self, product: Product, x: Tensor, out: Tensor) -> NDArray[np.int64]:
+        """To what goes from layer to layer it is added."""
+        todo = product.jobs(x, self._num_rows, self._levels)
+        todo[-1, jobs.OUTPUT] = out.data_ptr()
+        if out is self._x_MD:
+            todo[-1, jobs.THEN] = jobs.ADD
+        return todo
+
+    def _attention(self, layer: Layer) -> list[NDArray[np.int64]]:
+        attend = jobs.new_job(jobs.ATTENTION)
+        attend[jobs.NUM_PIECES] = self._num_rows // self._length * self._num_heads
+        attend[jobs.INPUT], attend[jobs.OUTPUT] = self._joint.data_ptr(), self._seen_MD.data_ptr()
+        attend[jobs.NUM_ROWS], attend[jobs.NUM_HEADS] = self._length, self._num_heads
+        attend[jobs.HEAD_WIDTH] = self._head_width
+        return [
+            self._product(_product(layer.attention.joint), self._normed_MD, self._joint),
+            attend[None],
+            self._product(_product(layer.attention.proj), self._seen_MD, self._x_MD),
+        ]
+
+    def _mlp(self, layer: Layer) -> list[NDArray[np.int64]]:
+        first, last = _mlp_products(layer)
+        is_gated = isinstance(layer.mlp, SwiGLU)
+        return [
+            self._product(first, self._normed_MD, self._mlp_in if is_gated else self._hidden_MH),
+            *([self._gate(first, last)] if is_gated else []),
+            self._product(last, self._hidden_MH, self._x_MD),
+        ]
+
+    def _gate(self, first: Product, last: Product) -> NDArray[np.int64]:
+        gate = jobs.new_job(jobs.GATE)
+        gate[jobs.NUM_PIECES], gate[jobs.ROW_SIZE] = self._num_rows, first.num_outputs
+        gate[jobs.INPUT], gate[jobs.OUTPUT] = self._mlp_in.data_ptr(), self._hidden_MH.data_ptr()
+        gate[jobs.OUTPUT_SIZE] = last.input_size
+        return gate[None]
+
+    @property
+    def tokens_R(self) -> Tensor:
+        """What was drawn."""
+        return self._drawing.tokens_R
+
+    def prepare_drawing(self, sampling: SamplingConfig, rng: torch.Generator) -> None:
+        """How the next run draws."""
+        self._drawing.prepare(self._jobs[-1], sampling, rng)
+
+    def run(
+        self,
+        x_BLD: Tensor,
+        cache: KVCache,
+        rotations: Sequence[Rotation | None],
+        first: int = 0,
+        reach_L: Tensor | None = None,
+    ) -> None:
+        """As CompiledSteps, hidden states to `out_MD`; not by two threads at once."""
+        self._jobs[self._attending, jobs.REACH] = 0 if reach_L is None else reach_L.data_ptr()
+        self._x_MD.copy_(x_BLD.flatten(0, 1))
+        if rotations is not self._rotations:
+            self._tell_rotations(rotations)
+        self._tell_attention(cache, first)
+        scratch_size = max(attention_bytes(cache.length + self._length), self._scratch_size)
+        the_team().do(self._jobs, scratch_size, self._is_little)
+
+    def _tell_rotations(self, rotations: Sequence[Rotation | None]) -> None:
+        """Where they are; they are held, or their memory would be another's soon."""
+        self._rotations = rotations
+        for layer, rotation in enumerate(rotations):
+            if rotation is not None:
+                cos = rotation.cos
+                self._turns[layer] = cos.data_ptr(), rotation.sin.data_ptr()
+                self._jobs[self._attending[layer], jobs.TURN_OF_KEYS : jobs.TURN_OF_HEAD + 1] = [
+                    NUMBERS.itemsize * stride if size > 1 else 0
+                    for size, stride in zip(cos.shape[:3], cos.stride()[:3], strict=True)
+                ]
+
+    def _tell_attention(self, cache: KVCache, first: int) -> None:
+        """Where the cache is and how the new positions are turned."""
+        attending = self._jobs[self._attending]
+        of_layer, of_batch, of_head = (
+            stride * cache.keys.element_size() for stride in cache.keys.stride()[:3]
+        )
+        layers = np.arange(len(attending)) * of_layer
+        attending[:, jobs.NUM_PAST] = cache.length
+        attending[:, jobs.KEY] = cache.keys.data_ptr() + layers
+        attending[:, jobs.VALUE] = cache.values.data_ptr() + layers
+        attending[:, jobs.KEY_OF_BATCH], attending[:, jobs.KEY_OF_HEAD] = of_batch, of_head
+        of_position = NUMBERS.itemsize * self._head_width
+        places = np.where(self._turns, self._turns + first * of_position, 0)
+        attending[:, jobs.COSINE : jobs.SINE + 1] = places
+        self._jobs[self._attending] = attending

@@ -1,0 +1,1 @@
+"""Files of measured figures, and the paper's figures beside them."""

@@ -1,0 +1,1 @@
+"""From logits to tokens: filters, the sampling loop, kinds of decode steps."""

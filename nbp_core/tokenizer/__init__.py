@@ -1,0 +1,1 @@
+"""Pixels to tokens and back: causal 3D convolutions and FSQ."""

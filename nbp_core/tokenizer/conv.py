@@ -1,0 +1,146 @@
+"""Causal 3D convolution, residual unit, space/time down and up.
+
+Shapes: B batch, C channels, T time, H height, W width; tensors are (B, C, T, H, W).
+Each layer takes an optional StreamState and keeps there what it must remember of earlier frames, so
+that a clip fed in pieces comes out as if fed whole. Source: MAGVIT-v2 (arXiv 2310.05737) as in the
+released NBP tokenizer.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from nbp_core.config.shapes import Size3
+
+StreamState = dict[nn.Module, Tensor]
+
+
+def _frames(x: Tensor) -> Tensor:
+    """(B, C, T, H, W) -> (B T, C, H, W), channels last in memory; a view if it is so already."""
+    frames = rearrange(x, "b c t h w -> (b t) h w c").permute(0, 3, 1, 2)
+    return frames.contiguous(memory_format=torch.channels_last)
+
+
+def _clips(frames: Tensor, batch: int) -> Tensor:
+    """(B T, C, H, W) -> (B, C, T, H, W), a view."""
+    clips = rearrange(frames.permute(0, 2, 3, 1), "(b t) h w c -> b t h w c", b=batch)
+    return clips.permute(0, 4, 1, 2, 3)
+
+
+class CausalConv3d(nn.Module):
+    """Convolution that never looks ahead: replicate padding, in time in front only.
+
+    In two dimensions where the kernel spans no more: on a processor PyTorch takes up to four times
+    as long for the same in three.
+    """
+
+    def __init__(self, cin: int, cout: int, kernel: Size3, stride: Size3 = (1, 1, 1)) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(cin, cout, kernel, stride)
+        kt, kh, kw = kernel
+        self.space_pad = (kw // 2, kw // 2, kh // 2, kh // 2)
+        self.time_pad = 2 * (kt // 2)
+
+    def forward(self, x: Tensor, state: StreamState | None = None) -> Tensor:
+        if self.time_pad:
+            past = None if state is None else state.get(self)
+            x = self._after(x[:, :, :1].expand(-1, -1, 2, -1, -1) if past is None else past, x)
+        if state is not None:
+            state[self] = x[:, :, x.shape[2] - self.time_pad :]
+        kt, kh, kw = self.conv.kernel_size
+        weight, bias = self.conv.weight, self.conv.bias
+        if self.conv.stride == (1, 1, 1) and kt == 1:
+            frames = F.conv2d(self._padded(_frames(x)), weight[:, :, 0], bias)
+            return _clips(frames, x.shape[0])
+        if self.conv.stride == (1, 1, 1) and kh == kw == 1:
+            lines = rearrange(x, "b c t h w -> b t (h w) c").permute(0, 3, 1, 2)
+            out = F.conv2d(lines, weight[..., 0], bias)
+            return rearrange(out, "b c t (h w) -> b c t h w", w=x.shape[4])
+        whole: Tensor = self.conv(self._padded(x))
+        return whole
+
+    @staticmethod
+    def _after(past: Tensor, x: Tensor) -> Tensor:
+        """Both in a row, joined as they lie in memory."""
+        joined = torch.cat([past.permute(0, 2, 3, 4, 1), x.permute(0, 2, 3, 4, 1)], dim=1)
+        return joined.permute(0, 4, 1, 2, 3)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """Frames, or clips, with their edges repeated."""
+        if not any(self.space_pad):
+            return x
+        return F.pad(x, self.space_pad + (0, 0) * (x.ndim - 4), mode="replicate")
+
+
+class FrameNorm(nn.GroupNorm):
+    """GroupNorm over each frame alone: time is folded into the batch, so nothing leaks ahead."""
+
+    def forward(self, x: Tensor, state: StreamState | None = None) -> Tensor:
+        return _clips(super().forward(_frames(x)), x.shape[0])
+
+
+class Swish(nn.Module):
+    """x * sigmoid(beta x) with a learnable beta per channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.beta = nn.Parameter(torch.ones(1, channels, 1, 1, 1))
+
+    def forward(self, x: Tensor, state: StreamState | None = None) -> Tensor:
+        return x * torch.sigmoid(self.beta * x)
+
+
+class ResidualUnit(nn.Module):
+    """Norm, swish, conv, twice, beside a shortcut (1x1x1 where the width changes)."""
+
+    def __init__(self, cin: int, cout: int, kernels: tuple[Size3, Size3], norm_groups: int) -> None:
+        super().__init__()
+        first, second = kernels
+        self.body = nn.ModuleList(
+            [
+                FrameNorm(norm_groups, cin),
+                Swish(cin),
+                CausalConv3d(cin, cout, first),
+                FrameNorm(norm_groups, cout),
+                Swish(cout),
+                CausalConv3d(cout, cout, second),
+            ]
+        )
+        self.shortcut = CausalConv3d(cin, cout, (1, 1, 1)) if cin != cout else None
+
+    def forward(self, x: Tensor, state: StreamState | None = None) -> Tensor:
+        out = run_layers(self.body, x, state)
+        return out + (x if self.shortcut is None else self.shortcut(x, state))
+
+
+class Upsample(nn.Module):
+    """Convolution to more channels, then depth-to-space in channel order (t, h, w, c).
+
+    A stride of 2 in time makes 2n frames of n; the first of all is dropped, so 1 + n become 1 + 2n.
+    """
+
+    def __init__(self, cin: int, cout: int, kernel: Size3, stride: Size3) -> None:
+        super().__init__()
+        self.stride = stride
+        t, h, w = stride
+        self.conv = CausalConv3d(cin, cout * t * h * w, kernel)
+
+    def forward(self, x: Tensor, state: StreamState | None = None) -> Tensor:
+        is_start = state is None or self.conv not in state
+        x = self.conv(x, state)
+        p, q, r = self.stride
+        # In the order of memory, channels last: a copy of whole pixels.
+        pixels = rearrange(x, "b (p q r c) t h w -> b (t p) (h q) (w r) c", p=p, q=q, r=r)
+        pixels = pixels.contiguous()
+        x = pixels.permute(0, 4, 1, 2, 3)
+        return x[:, :, p - 1 :] if is_start else x
+
+
+def run_layers(layers: nn.ModuleList, x: Tensor, state: StreamState | None) -> Tensor:
+    """One layer after the other, each with the state."""
+    for layer in layers:
+        x = layer(x, state)
+    return x

@@ -1,0 +1,31 @@
+"""The calls every tokenizer has, ours or another's, and its pixels as frames."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from nbp_core.config.models import TokenGridConfig
+from nbp_core.media.files import Frames
+from nbp_core.tokenizer.conv import StreamState
+
+
+class Tokenizer(Protocol):
+    """Clips to tokens and back: a VideoTokenizer, or another with the same calls."""
+
+    @property
+    def config(self) -> TokenGridConfig: ...
+
+    def encode(self, clip_BCTHW: Tensor) -> Tensor: ...
+
+    def decode(self, tokens_Bthw: Tensor, state: StreamState | None = None) -> Tensor: ...
+
+
+def to_frames(clip_BCTHW: Tensor) -> Frames:
+    """Clip in [0, 1] -> uint8 (B, T, H, W, C)."""
+    rounded = (clip_BCTHW * 255).round().to(torch.uint8)
+    frames: Frames = rearrange(rounded, "b c t h w -> b t h w c").cpu().numpy()
+    return frames

@@ -1,0 +1,104 @@
+"""Trains the ActionClassifier that judges generated clips, on real ones.
+
+Shapes: N clips, B batch, C colour, T H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nbp_core.config.models import ClassifierConfig
+from nbp_core.data.clips import ClipSet
+from nbp_core.evaluation.classifier import ActionClassifier
+from nbp_core.train.loop.task import Part, Task
+from nbp_core.train.loop.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
+from nbp_core.train.tokenizer import to_clip
+
+LEAST_CROP = 0.875
+"""A batch is cut to a square of at least this share of the side, anywhere in the frame."""
+TINT = 0.2
+"""Colour channels of a clip are scaled by up to this much."""
+SMOOTHING = 0.1
+
+
+class ClassifierTask(Task):
+    """Cross-entropy of the action, over crops of clips in changed light."""
+
+    model: ActionClassifier
+
+    def __init__(
+        self, model: ActionClassifier, train: ClipSet, val: ClipSet, *, batch_size: int, seed: int
+    ) -> None:
+        self.model = model
+        self.train = train
+        self.val = val
+        self.batch_size = batch_size
+        self.seed = seed
+        self.device = next(model.parameters()).device
+        rank = {action: i for i, action in enumerate(model.config.actions)}
+        self.targets = np.array([rank[action] for action in train.actions])
+
+    def loss(self, step: int, progress: float, part: Part) -> tuple[Tensor, dict[str, float]]:
+        # An epoch is a permutation, so that every clip is seen equally often.
+        per_epoch = max(1, len(self.train) // self.batch_size)
+        order = np.random.default_rng([self.seed, step // per_epoch]).permutation(len(self.train))
+        first = step % per_epoch * self.batch_size
+        rows = np.sort(order[first : first + self.batch_size])
+        count, rows = len(rows), rows[part.own]
+        clip = self._changed(rows, np.random.default_rng([self.seed, step, 1, part.index]))
+        targets = torch.from_numpy(self.targets[rows]).to(self.device)
+        scores = self.model(clip).float()
+        accuracy = (scores.argmax(-1) == targets).float().mean()
+        loss = F.cross_entropy(scores, targets, label_smoothing=SMOOTHING)
+        return loss * part.weight(count), {"accuracy": float(accuracy)}
+
+    def _changed(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        """The clips of a batch: clip_BCTHW in [0, 1], cut and tinted."""
+        whole = self.train.frames_NTHWC.shape[2]
+        side = int(rng.integers(int(LEAST_CROP * whole), whole + 1))
+        y, x = rng.integers(whole - side + 1, size=2)
+        length = self.train.frames_NTHWC.shape[1]
+        chosen = np.linspace(0, length - 1, self.model.config.num_frames).round().astype(int)
+        frames = self.train.frames_NTHWC[rows[:, None], chosen, y : y + side, x : x + side]
+        gains = rng.uniform(1 - TINT, 1 + TINT, (len(rows), 3, 1, 1, 1)).astype(np.float32)
+        clip = to_clip(frames, self.device) * torch.from_numpy(gains).to(self.device)
+        return clip.clamp(0, 1)
+
+    def validate(self) -> dict[str, float]:
+        """The share of all validation clips that are recognised."""
+        return {"accuracy": self.model.accuracy(self.val.frames_NTHWC, self.val.actions)}
+
+
+def train_classifier(
+    config: ClassifierConfig,
+    train_config: TrainConfig,
+    run_folder: Path,
+    train: ClipSet,
+    val: ClipSet,
+    device: str = "cpu",
+) -> Iterator[TrainStep]:
+    """Trains, or goes on with, the run in `run_folder`; leaves the averaged model in its model/.
+
+    Raises ValueError when a validation clip shows an action that is not the classifier's.
+    """
+    unseen = sorted(set(val.actions) - set(config.actions))
+    if unseen:
+        raise ValueError(f"no training clip shows {unseen[0]!r}, but a validation clip does")
+    accelerator = new_accelerator(device, train_config.accumulate)
+    torch.manual_seed(train_config.seed)
+    model = ActionClassifier(config).to(accelerator.device)
+    task = ClassifierTask(
+        model, train, val, batch_size=train_config.batch_size, seed=train_config.seed
+    )
+    trainer = Trainer(task, train_config, run_folder, accelerator)
+    step = None
+    for step in trainer.run():
+        yield step
+    found = {} if step is None else {"val_accuracy": f"{step.metrics['val_accuracy']:.4f}"}
+    trainer.save_model("classifier", config, dtype=None, metadata=found)

@@ -1,0 +1,222 @@
+"""Everything that is bundled, in one unattended run: tokenizer, tokens, transformers, samples.
+
+Comes in: clips, photographs and a number of minutes. Goes out: a folder laid out as weights/ is,
+figures.json and a sheet of samples of each transformer. A stage that is done is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nbp_core.checkpoint import model_kind, weights_sha256
+from nbp_core.config.json import JsonConfig
+from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PhotoClips
+from nbp_core.data.clips import Split, load_clips, open_clips
+from nbp_core.data.tokens import PHOTO_LOOK, TokenSet, encode_clips
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.media.files import Frames
+from nbp_core.media.video import write_strip
+from nbp_core.tokenizer.model import VideoTokenizer
+from nbp_core.train.loop.trainer import TrainConfig, TrainStep
+from nbp_core.train.tokenizer import TokenizerRecipe, psnr, to_clip, train_tokenizer
+from nbp_core.train.transformer import TransformerRecipe, train_transformer
+
+SAMPLE_ACTIONS = ("door-open", "drawer-close", "button-press", "pan-left", "zoom-in")
+SHEET_FRAMES = 4
+"""Every fourth frame of a sample is on its sheet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan(JsonConfig):
+    """How the minutes are shared out, and the batches of a device."""
+
+    tokenizer_share: float = 0.5
+    transformer_shares: tuple[float, ...] = (0.15, 0.27)
+    """Of `transformers`, in order; what is left goes to decoding, encoding and figures."""
+    transformers: tuple[str, ...] = ("tiny", "small")
+    tokenizer_batch: int = 10
+    transformer_batch: int = 4
+    tokenizer_recipe: TokenizerRecipe = field(default_factory=TokenizerRecipe)
+    transformer_recipe: TransformerRecipe = field(default_factory=TransformerRecipe)
+    tokenizer_photos: int = 1_000
+    token_photos: int = 800
+    clips_of_an_action: int | None = None
+    tokenizer_lr: float = 1e-3
+    transformer_lr: float = 2e-3
+    muon_lr: float = 3e-3
+
+
+PLANS = {
+    "cpu": Plan(),
+    "cuda": Plan(
+        tokenizer_batch=64,
+        transformer_batch=48,
+        tokenizer_recipe=TokenizerRecipe(crop=96, early_frames=9, num_frames=17),
+        tokenizer_photos=3_000,
+        token_photos=6_000,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the clips and the photographs are."""
+
+    clips: Path
+    photos: Path | None
+
+
+def train_all(
+    sources: Sources, run_folder: Path, minutes: float, plan: Plan, device: str
+) -> Iterator[tuple[str, TrainStep]]:
+    """Runs every stage that is not done yet; yields (name of the model, step)."""
+    models = run_folder / "models"
+    tokenizer_folder = models / "nano"
+    if model_kind(tokenizer_folder) is None:
+        budget = minutes * plan.tokenizer_share
+        for step in _tokenizer(sources, run_folder, budget, plan, device):
+            yield "nano", step
+        _move(run_folder / "nano" / "model", tokenizer_folder)
+    tokens = {
+        split: _tokens(sources, run_folder, tokenizer_folder, split, plan, device)
+        for split in ("train", "val")
+    }
+    for name, share in zip(plan.transformers, plan.transformer_shares, strict=True):
+        if model_kind(models / name) is None:
+            for step in _transformer(
+                name, tokens, run_folder, tokenizer_folder, minutes * share, plan, device
+            ):
+                yield name, step
+            _move(run_folder / name / "model", models / name)
+        _sheet(VideoPipeline.from_pretrained(models / name, device), run_folder / f"{name}.png")
+    figures = _figures(
+        VideoTokenizer.from_pretrained(tokenizer_folder, device), sources, run_folder
+    )
+    (run_folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.rename(target)
+
+
+def _budget(minutes: float, batch_size: int, lr: float, plan: Plan, **more: Any) -> TrainConfig:
+    return TrainConfig(
+        minutes=minutes, lr=lr, batch_size=batch_size, muon_lr=plan.muon_lr,
+        validate_minutes=max(1.0, minutes / 6), **more,
+    )  # fmt: skip
+
+
+def _tokenizer(
+    sources: Sources, run_folder: Path, minutes: float, plan: Plan, device: str
+) -> Iterator[TrainStep]:
+    photos = None
+    if sources.photos is not None:
+        photos = PhotoClips(sources.photos, max_pace=MAX_PACE).render(plan.tokenizer_photos)
+    yield from train_tokenizer(
+        TOKENIZER_PRESETS["nano"],
+        plan.tokenizer_recipe,
+        _budget(minutes, plan.tokenizer_batch, plan.tokenizer_lr, plan),
+        run_folder / "nano",
+        load_clips(sources.clips, "train", run_folder / "frames").frames_NTHWC,
+        load_clips(sources.clips, "val", run_folder / "frames").frames_NTHWC,
+        photos,
+        device=device,
+    )
+
+
+def _tokens(
+    sources: Sources, run_folder: Path, tokenizer: Path, split: Split, plan: Plan, device: str
+) -> TokenSet:
+    """The clips of a split and camera moves, encoded once."""
+    folder, fingerprint = run_folder / "tokens" / split, weights_sha256(tokenizer)
+    known = TokenSet.load(folder, fingerprint)
+    if known is not None:
+        return known
+
+    def clips() -> Iterator[tuple[Frames, str, str]]:
+        for record in open_clips(sources.clips, split, plan.clips_of_an_action):
+            yield record.frames_THWC, record.action, record.look
+        if sources.photos is not None:
+            count = plan.token_photos if split == "train" else max(1, plan.token_photos // 50)
+            photos = PhotoClips(sources.photos, seed=1 if split == "train" else 2)
+            for frames, move in photos.draw_many(count):
+                yield frames, move, PHOTO_LOOK
+
+    tokens = encode_clips(VideoTokenizer.from_pretrained(tokenizer, device), clips(), device=device)
+    tokens.save(folder, fingerprint)
+    return tokens
+
+
+def _transformer(
+    name: str,
+    tokens: dict[Any, TokenSet],
+    run_folder: Path,
+    tokenizer: Path,
+    minutes: float,
+    plan: Plan,
+    device: str,
+) -> Iterator[TrainStep]:
+    known = set(tokens["train"].actions)
+    moves = [move for move in CAMERA_MOVES if move in known]
+    actions = (*sorted(known - set(moves)), *moves)
+    codes = VideoTokenizer.from_pretrained(tokenizer).config.codebook_size
+    layers, width = ELASTIC_SIZES[name]
+    yield from train_transformer(
+        elastic(name, layers, width, codes, actions),
+        plan.transformer_recipe,
+        replace(
+            _budget(minutes, plan.transformer_batch, plan.transformer_lr, plan),
+            ema_decay=0.995,
+        ),
+        run_folder / name,
+        tokens["train"],
+        tokens["val"],
+        {"folder": f"../{tokenizer.name}", "sha256": weights_sha256(tokenizer)},
+        device=device,
+    )
+
+
+def _sheet(pipeline: VideoPipeline, path: Path) -> None:
+    """One row a sample, not chosen: fixed actions, seeds 0 and 1, the paper's sampling by rows."""
+    rows: list[NDArray[np.uint8]] = []
+    for action in (name for name in SAMPLE_ACTIONS if name in pipeline.actions):
+        for seed in (0, 1):
+            frames = pipeline.generate(action, sampling=SamplingConfig(seed=seed)).frames_THWC
+            rows.append(np.concatenate(list(frames[::SHEET_FRAMES]), axis=1))
+    if rows:
+        write_strip(path, np.concatenate(rows)[None])
+
+
+@torch.inference_mode()
+def _figures(tokenizer: VideoTokenizer, sources: Sources, run_folder: Path) -> dict[str, Any]:
+    """PSNR of the tokenizer by look, over all validation clips."""
+    device = next(tokenizer.parameters()).device
+    began = time.monotonic()
+    by_look: dict[str, list[float]] = {}
+    used: set[int] = set()
+    for record in open_clips(sources.clips, "val"):
+        clip = to_clip(record.frames_THWC[None], device)
+        tokens = tokenizer.encode(clip)
+        used |= set(tokens.flatten().tolist())
+        value = float(psnr(tokenizer.decode(tokens), clip))
+        by_look.setdefault(record.look or "all", []).append(value)
+    return {
+        "psnr_db": {look: float(np.mean(values)) for look, values in by_look.items()},
+        "clips": {look: len(values) for look, values in by_look.items()},
+        "codes_used": len(used),
+        "codes": tokenizer.config.codebook_size,
+        "seconds": time.monotonic() - began,
+        "run": run_folder.name,
+    }

@@ -1,0 +1,81 @@
+"""Training losses. Shapes: B batch, C colour, T H W pixels, M predicted positions, V codebook."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nbp_core.evaluation.metrics import STILL_LEVELS
+
+
+def reconstruction_loss(
+    output_BCTHW: Tensor, clip_BCTHW: Tensor, l1_weight: float
+) -> tuple[Tensor, Tensor]:
+    """(loss, mean squared error) of a reconstruction: 4 MSE + l1_weight * L1.
+
+    Early on the squared error carries the training; an L1 of the same weight stalls at a grey clip.
+    """
+    output = output_BCTHW.float()
+    mse = F.mse_loss(output, clip_BCTHW)
+    return 4 * mse + l1_weight * F.l1_loss(output, clip_BCTHW), mse
+
+
+def token_loss(logits_BMV: Tensor, targets_BM: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy a token, in nats, over the video ids alone; 0 where none is asked."""
+    total = F.cross_entropy(
+        logits_BMV.flatten(0, 1).float(),
+        targets_BM.flatten(),
+        label_smoothing=label_smoothing,
+        reduction="sum",
+    )
+    return total / max(1, targets_BM.numel())
+
+
+def spread_loss(latent_BthwD: Tensor) -> Tensor:
+    """How far the latent channels are from mean 0 and covariance 1.
+
+    There FSQ's levels are all in use and no two channels say the same thing.
+    """
+    flat = latent_BthwD.flatten(0, -2)
+    centred = flat - flat.mean(0)
+    covariance = centred.T @ centred / len(flat)
+    identity = torch.eye(flat.shape[1], device=flat.device)
+    return flat.mean(0).square().mean() + (covariance - identity).square().mean()
+
+
+STILL_RANGE = STILL_LEVELS / 255
+
+
+def _moves(frames_BCTHW: Tensor) -> Tensor:
+    """(B, H, W), how far each pixel gets from its first value."""
+    return (frames_BCTHW - frames_BCTHW[:, :, :1]).abs().amax((1, 2))
+
+
+def flicker_loss(output_BCTHW: Tensor, clip_BCTHW: Tensor) -> Tensor:
+    """How far reconstructed pixels move from a frame to the next where the clip's stay; 0 if none
+    stays."""
+    still_B11HW = (_moves(clip_BCTHW) <= STILL_RANGE)[:, None, None]
+    change = output_BCTHW.float().diff(dim=2).abs() * still_B11HW
+    count = still_B11HW.sum() * change.shape[1] * change.shape[2]
+    return change.sum() / count.clamp(min=1)
+
+
+def stillness_loss(bounded_BthwD: Tensor, clip_BCTHW: Tensor) -> Tensor:
+    """How far, in FSQ levels, latents move from one latent frame to the next where no pixel moves.
+
+    bounded_BthwD: the latent as FSQ bounds it, t = 1 + (T - 1) / 4. A place counts as still where
+    every pixel below both of its latents is; 0 if there is none.
+    """
+    num_latent = bounded_BthwD.shape[1]
+    if num_latent == 1:
+        return bounded_BthwD.new_zeros(())
+    stride = (clip_BCTHW.shape[2] - 1) // (num_latent - 1)
+    side = clip_BCTHW.shape[3] // bounded_BthwD.shape[2]
+    moves = []
+    for index in range(1, num_latent):
+        frames = clip_BCTHW[:, :, max(0, stride * (index - 2) + 1) : stride * index + 1]
+        moves.append(F.max_pool2d(_moves(frames), side))
+    still = (torch.stack(moves, 1) <= STILL_RANGE).unsqueeze(-1)
+    change = bounded_BthwD.diff(dim=1).abs() * still
+    return change.sum() / (still.sum() * bounded_BthwD.shape[-1]).clamp(min=1)

@@ -1,0 +1,214 @@
+"""Trains a VideoTokenizer on crops of clips and of camera moves over photographs.
+
+Shapes: N clips, B batch, T H W pixels, C colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from einops import rearrange
+from torch import Tensor
+
+from nbp_core.checkpoint import load_weights
+from nbp_core.config.json import JsonConfig
+from nbp_core.config.models import TokenizerConfig
+from nbp_core.tokenizer.conv import ResidualUnit
+from nbp_core.tokenizer.model import VideoTokenizer
+from nbp_core.train.crops import Crops, Frames
+from nbp_core.train.loop.task import Part, Task, compile_parts, spaced
+from nbp_core.train.loop.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
+from nbp_core.train.losses.adversarial import Critic
+from nbp_core.train.losses.losses import (
+    flicker_loss,
+    reconstruction_loss,
+    spread_loss,
+    stillness_loss,
+)
+from nbp_core.train.losses.perceptual import PerceptualLoss
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerRecipe(JsonConfig):
+    """What a batch is made of."""
+
+    crop: int = 64
+    num_frames: int = 9
+    """Frames of a training crop; a causal network needs no full-length clips to learn."""
+    early_frames: int = 5
+    """Frames of a crop in the first half of the run: more and cheaper steps."""
+    photo_share: float = 0.15
+    crop_tries: int = 1
+    """Places drawn for each crop, of which the one is taken where most moves."""
+    clips_in_memory: bool = True
+    """All in the device's memory; else read from the disk as they are needed."""
+    l1_weight: float = 0.2
+    spread_weight: float = 0.1
+    """Keeps the channels in use and apart: without it FSQ settled on 66 of 4,375 codes."""
+    still_weight: float = 0.1
+    """Keeps the latents of what does not move from moving: without it a quarter of the tokens of
+    still places changed from one latent frame to the next."""
+    flicker_weight: float = 0.0
+    """Keeps reconstructed pixels from moving where the clip's stay; 0 is off."""
+    decoder_only: bool = False
+    """Leaves the encoder, and so the tokens of every clip, as they are."""
+    perceptual_weight: float = 0.0
+    """Of the distance between MobileNetV2's features; 0 is off."""
+    adversarial_weight: float = 0.0
+    """Of PatchGAN: a critic that learns to see reconstructions through; 0 is off."""
+    adversarial_start: float = 0.5
+    """Share of the run after which the critic comes in: before, there is little to criticise."""
+    critic_lr: float = 2e-4
+    num_validation_clips: int = 25
+
+
+def to_clip(frames_BTHWC: Frames, device: torch.device) -> Tensor:
+    """uint8 frames -> clip_BCTHW in [0, 1]."""
+    clip = torch.from_numpy(np.ascontiguousarray(frames_BTHWC)).to(device)
+    return rearrange(clip, "b t h w c -> b c t h w").float() / 255
+
+
+def psnr(output_BCTHW: Tensor, clip_BCTHW: Tensor) -> Tensor:
+    """PSNR of each clip in dB, over all its pixels."""
+    mse = (output_BCTHW.clamp(0, 1) - clip_BCTHW).square().flatten(1).mean(1)
+    return -10 * torch.log10(mse)
+
+
+class TokenizerTask(Task):
+    """Reconstruction of random crops."""
+
+    model: VideoTokenizer
+
+    def __init__(
+        self,
+        model: VideoTokenizer,
+        recipe: TokenizerRecipe,
+        train_NTHWC: Frames,
+        val_NTHWC: Frames,
+        photos_NTHWC: Frames | None,
+        *,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self.model = model
+        self.recipe = recipe
+        self.device = next(model.parameters()).device
+        model.encoder_layers.requires_grad_(not recipe.decoder_only)
+        self.crops = Crops(
+            train_NTHWC,
+            photos_NTHWC,
+            side=recipe.crop,
+            photo_share=recipe.photo_share,
+            tries=recipe.crop_tries,
+            batch_size=batch_size,
+            seed=seed,
+            device=self.device,
+            in_memory=recipe.clips_in_memory,
+        )
+        self.val_NTHWC = val_NTHWC[spaced(len(val_NTHWC), recipe.num_validation_clips)]
+        self.perceptual = None
+        if recipe.perceptual_weight:
+            self.perceptual = PerceptualLoss().to(self.device)
+        self.critic = None
+        if recipe.adversarial_weight:
+            self.critic = Critic(recipe.critic_lr, self.device)
+
+    def loss(self, step: int, progress: float, part: Part) -> tuple[Tensor, dict[str, float]]:
+        length = self.recipe.early_frames if progress < 0.5 else self.recipe.num_frames
+        clip = self.crops.batch(step, length, part)
+        latent = self.model.to_latent(clip)
+        output = self.model.from_code(self.model.quantizer(latent))
+        recipe = self.recipe
+        loss, mse = reconstruction_loss(output, clip, recipe.l1_weight)
+        figures = {"psnr": -10 * torch.log10(mse)}
+        terms = {
+            "flicker": (recipe.flicker_weight, flicker_loss(output, clip)),
+            "spread": (recipe.spread_weight, spread_loss(latent)),
+            "still": (
+                recipe.still_weight,
+                stillness_loss(self.model.quantizer.bound(latent), clip),
+            ),
+        }
+        if self.perceptual is not None:
+            terms["perceptual"] = recipe.perceptual_weight, self.perceptual(output, clip)
+        if self.critic is not None and progress >= recipe.adversarial_start:
+            terms["adversarial"] = recipe.adversarial_weight, self.critic.loss(output)
+            self.critic.study(output, clip)
+        for name, (weight, value) in terms.items():
+            loss = loss + weight * value
+            figures[name] = value
+        return loss, {name: float(value.detach()) for name, value in figures.items()}
+
+    def after_step(self, accelerator: Accelerator) -> dict[str, float]:
+        return {} if self.critic is None else self.critic.step(accelerator)
+
+    def extra_state(self) -> dict[str, Any]:
+        return {} if self.critic is None else {"critic": self.critic.state()}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        if self.critic is not None:
+            self.critic.load_state(state["critic"])
+
+    def validate(self) -> dict[str, float]:
+        """PSNR (mean over clips), movement of still latents and pixels, and codes in use."""
+        model = self.model
+        values, still, flicker = [], [], []
+        used = torch.zeros(model.config.codebook_size, dtype=torch.bool)
+        for frames in self.val_NTHWC:
+            clip = to_clip(frames[None], self.device)
+            latent = model.to_latent(clip)
+            code = model.quantizer(latent)
+            still.append(stillness_loss(model.quantizer.bound(latent), clip))
+            used[model.quantizer.code_to_token(code).flatten().cpu()] = True
+            output = model.from_code(code).float()
+            flicker.append(flicker_loss(output, clip))
+            values.append(psnr(output, clip))
+        return {
+            "psnr": float(torch.cat(values).mean()),
+            "still": float(torch.stack(still).mean()),
+            "flicker": float(torch.stack(flicker).mean()),
+            "codes_used": float(used.sum()),
+        }
+
+
+def train_tokenizer(
+    config: TokenizerConfig,
+    recipe: TokenizerRecipe,
+    train_config: TrainConfig,
+    run_folder: Path,
+    train_NTHWC: Frames,
+    val_NTHWC: Frames,
+    photos_NTHWC: Frames | None,
+    device: str = "cpu",
+    start_from: Path | None = None,
+) -> Iterator[TrainStep]:
+    """Trains, or goes on with, the run in `run_folder`; leaves the averaged model in its model/.
+
+    photos_NTHWC: camera moves over photographs, mixed in by the recipe's share.
+    start_from: a model folder of the same sizes whose weights are the first ones; else random.
+    """
+    accelerator = new_accelerator(device, train_config.accumulate)
+    torch.manual_seed(train_config.seed)
+    model = VideoTokenizer(config)
+    if start_from is not None:
+        load_weights(model, start_from)
+    model = model.to(accelerator.device).channels_last()
+    compile_parts(model, ResidualUnit)
+    task = TokenizerTask(
+        model,
+        recipe,
+        train_NTHWC,
+        val_NTHWC,
+        photos_NTHWC,
+        batch_size=train_config.batch_size,
+        seed=train_config.seed,
+    )
+    trainer = Trainer(task, train_config, run_folder, accelerator)
+    yield from trainer.run()
+    trainer.save_model("tokenizer", config)

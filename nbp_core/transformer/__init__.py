@@ -1,0 +1,1 @@
+"""The block-attention transformer: attention, layer, positions, conditions."""

@@ -1,0 +1,71 @@
+"""What a model can be asked for: names of actions or classes -> condition ids.
+
+Shapes: B batch, P condition tokens. Three kinds: no conditions at all (plain), one id an action
+(ours), a prompt of several tokens (the paper's UCF-101 models).
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nbp_core.config.models import TransformerConfig
+from nbp_core.transformer.prompts import UCF101_CLASSES, prompt_ids
+
+
+class Conditions:
+    """The names a model knows, and the ids that stand for them."""
+
+    def __init__(self, config: TransformerConfig, folder: Path | None = None) -> None:
+        """`folder` is where a model with text prompts finds its text tokenizer."""
+        self.config = config
+        self.folder = folder
+        self.is_text = config.layout == "hybrid" and config.prefix_len > 0 and not config.actions
+        self.names = UCF101_CLASSES if self.is_text else config.actions
+
+    def ids(
+        self, name: str | None, batch: int, guidance_scale: float
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Ids (B, P) of a name and, where guidance wants them, of 'no condition'.
+
+        Raises ValueError for a name the model does not know and for what it cannot do without one.
+        """
+        if name is not None and name not in self.names:
+            raise ValueError(self._unknown(name))
+        config = self.config
+        if config.prefix_len == 0:
+            return None, None
+        if self.is_text:
+            return self._prompt(name, guidance_scale).expand(batch, -1), None
+        none = config.first_condition_id + config.num_conditions - 1
+        chosen = none if name is None else config.first_condition_id + config.actions.index(name)
+        shape = (batch, config.prefix_len)
+        guided = name is not None and guidance_scale != 1
+        return torch.full(shape, chosen), torch.full(shape, none) if guided else None
+
+    def _prompt(self, name: str | None, guidance_scale: float) -> Tensor:
+        if name is None:
+            raise ValueError(f"model {self.config.name!r} needs one of its class names")
+        if guidance_scale != 1:
+            raise ValueError(
+                f"model {self.config.name!r} was never trained without its prompt, so "
+                "guidance_scale must be 1"
+            )
+        if self.folder is None:
+            raise ValueError(f"model {self.config.name!r} has no folder to find tokenizer.json in")
+        ids = prompt_ids(name, self.folder, self.config.prefix_len)
+        if max(ids) >= self.config.num_conditions:
+            raise ValueError(f"tokenizer.json has more words than model {self.config.name!r} knows")
+        return torch.tensor([ids]) + self.config.first_condition_id
+
+    def _unknown(self, name: str) -> str:
+        model = self.config.name
+        if not self.names:
+            return f"model {model!r} knows no actions, so {name!r} cannot be asked of it"
+        by_lower = {known.lower(): known for known in self.names}
+        near = difflib.get_close_matches(name.lower(), list(by_lower), n=3, cutoff=0.3)
+        nearest = [by_lower[match] for match in near] or list(self.names[:3])
+        return f"unknown action {name!r}; the nearest are {', '.join(nearest)}"

@@ -1,0 +1,103 @@
+"""Layer: one layer of the transformer, pre-norm attention and MLP, and the norms there are.
+
+Shapes: B batch, L sequence, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nbp_core.config.models import TransformerConfig
+from nbp_core.transformer.attention import Attention, KVCache, Mask, Record
+from nbp_core.transformer.positions import Aim, PositionInputs
+
+
+class RMSNorm(nn.RMSNorm):
+    """torch's; when a CPU decodes, in a third of the calls, since they are what takes the time."""
+
+    least: Tensor
+    nothing: Tensor
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__(width, eps)
+        self.scale = math.sqrt(width)
+        self.register_buffer("least", torch.tensor(math.sqrt(width * eps)), persistent=False)
+        self.register_buffer("nothing", torch.tensor(0.0), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda or x.dtype != torch.float32 or torch.is_grad_enabled():
+            return super().forward(x)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        unit = torch.addcdiv(self.nothing, x, torch.hypot(length, self.least), value=self.scale)
+        return unit.mul_(self.weight)
+
+
+def norm_of(config: TransformerConfig) -> nn.Module:
+    """The norm that a model of this config has throughout."""
+    return RMSNorm(config.width, 1e-5) if config.rms_norm else nn.LayerNorm(config.width)
+
+
+class SwiGLU(nn.Module):
+    """(silu(gate x) * up x) down, with two thirds of the hidden width for equal cost."""
+
+    def __init__(self, width: int, ratio: float) -> None:
+        super().__init__()
+        hidden = 32 * round(ratio * width * 2 / 3 / 32)
+        self.gate_up = nn.Linear(width, 2 * hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        out: Tensor = self.down(F.silu(gate) * up)
+        return out
+
+
+def _mlp(config: TransformerConfig) -> nn.Module:
+    if config.swiglu:
+        return SwiGLU(config.width, config.mlp_ratio)
+    hidden = int(config.mlp_ratio * config.width)
+    return nn.Sequential(
+        nn.Linear(config.width, hidden), nn.GELU(), nn.Linear(hidden, config.width)
+    )
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and MLP, each beside a residual path."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.norm_1 = norm_of(config)
+        self.attention = Attention(config.width, config.num_heads, config.dropout)
+        self.aim = Aim(config.num_conditions, config.num_heads) if config.aimed else None
+        self.norm_2 = norm_of(config)
+        self.mlp = _mlp(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def scale_down(self, factor: float) -> None:
+        """Shrinks what this layer adds to the residual path, for the start of training."""
+        last = self.mlp.down if isinstance(self.mlp, SwiGLU) else cast(nn.Sequential, self.mlp)[-1]
+        for linear in (self.attention.proj, cast(nn.Linear, last)):
+            nn.init.normal_(linear.weight, std=0.02 * factor)
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        mask: Mask | None,
+        at: PositionInputs,
+        condition_B: Tensor | None,
+        cache: KVCache | None,
+        layer: int,
+        record: Record | None = None,
+    ) -> Tensor:
+        rotation = at.rotation
+        if self.aim is not None and at.targets is not None and condition_B is not None:
+            rotation = self.aim(at.targets, rotation, condition_B)
+        seen_BLD = self.attention(self.norm_1(x_BLD), mask, rotation, cache, layer, record)
+        x_BLD = x_BLD + seen_BLD
+        out: Tensor = x_BLD + self.dropout(self.mlp(self.norm_2(x_BLD)))
+        return out

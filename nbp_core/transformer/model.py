@@ -1,0 +1,290 @@
+"""BlockTransformer: token ids (+ cache) -> logits. Sampling and losses live elsewhere.
+
+Shapes: B batch, L sequence, D width, V vocabulary. Source: the paper's generator (pre-LayerNorm
+GPT, exact GELU, learned absolute positions, untied head without bias); the elastic inputs are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
+from nbp_core.checkpoint import load_model
+from nbp_core.config.models import TransformerConfig
+from nbp_core.packed.formats import STORED, WeightFormat, choose_format, compute_dtype
+from nbp_core.packed.linear import CompiledLinear, pack_linear, pack_linears
+from nbp_core.transformer.attention import Attention, KVCache, Mask, Record, Rotation
+from nbp_core.transformer.layer import Layer, norm_of
+from nbp_core.transformer.positions import (
+    Aim,
+    GridEmbedding,
+    PositionInputs,
+    Targets,
+    aimed,
+    rotary_table,
+    rotation_of,
+    targets_of,
+)
+
+if TYPE_CHECKING:
+    from nbp_core.packed.plan import CompiledSteps
+
+
+class BlockTransformer(nn.Module):
+    """Decoder-only transformer whose mask, not whose code, knows about blocks."""
+
+    rotary: Tensor
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tok_emb = nn.Embedding(config.vocab_size, config.width)
+        if config.layout == "elastic":
+            self.grid_emb = GridEmbedding(config.grid, config.width)
+        else:
+            self.pos_emb = nn.Parameter(torch.zeros(1, config.max_len, config.width))
+        self.layers = nn.ModuleList([Layer(config) for _ in range(config.num_layers)])
+        self.norm_f = norm_of(config)
+        self.dropout = nn.Dropout(config.dropout)
+        if not config.tied_head:
+            self.head = nn.Linear(config.width, config.vocab_size, bias=False)
+        self.video_head: nn.Module | None = None
+        self.weight_format: WeightFormat | None = None
+        self.aims_NCK23: Tensor | None = None
+        self.compiled_steps: CompiledSteps | None = None
+        self.captured: dict[Any, Any] = {}  # captured.py's, which go with the model
+        if config.rope:
+            table = rotary_table(config.grid, config.width // config.num_heads)
+            self.register_buffer("rotary", table, persistent=False)
+        self._masks: dict[tuple[SequenceLayout, int, int], Mask] = {}
+        self.apply(self._init_weights)
+        for layer in self.layers:
+            cast(Layer, layer).scale_down(1 / math.sqrt(2 * config.num_layers))
+
+    @staticmethod
+    def _init_weights(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """Loads a model folder. Raises CheckpointError (a ValueError) saying what is wrong."""
+        return load_model(Path(folder), TransformerConfig, cls, device=device, dtype=dtype)
+
+    @classmethod
+    def for_decoding(
+        cls, folder: str | Path, device: str = "cpu", int8: bool = False, int4: bool = False
+    ) -> Self:
+        """Loads a model folder, packed as choose_format has it. Raises what that and loading do."""
+        weights = choose_format(device, int8, int4)
+        return cls.from_pretrained(folder, device, STORED[weights]).pack(weights)
+
+    @torch.no_grad()
+    def pack(self, weights: WeightFormat) -> Self:
+        """Holds the weights as decoding reads them. The model can then not be trained or saved."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.join()
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for layer in self.layers:
+                # One after the other: what is listed is not freed, and two copies may not fit.
+                pack_linears(layer, weights, pool)
+        if self.config.aimed:
+            layers = [cast(Layer, layer) for layer in self.layers]
+            self.aims_NCK23 = torch.stack([cast(Aim, layer.aim).maps for layer in layers])
+            for layer in layers:
+                layer.aim = None
+        head, first = self._head_weight, self.config.first_video_id
+        self.special_head = head[:first].clone()
+        self.video_head = pack_linear(head[first:], None, weights)
+        self.compiled_steps = self._make_steps()
+        if not self.config.tied_head:
+            del self.head
+        for name, parameter in self.named_parameters():
+            if name != "tok_emb.weight":
+                parameter.data = parameter.data.to(compute_dtype(weights))
+        self.weight_format = weights
+        return self
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether its products are compiled ones, by threads of their own."""
+        return isinstance(self.video_head, CompiledLinear)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether steps can begin: on a new machine they are first compiled, for some seconds."""
+        return self.compiled_steps is None or self.compiled_steps.is_ready
+
+    def wait_until_ready(self) -> None:
+        """Until steps can begin."""
+        if self.compiled_steps is not None:
+            self.compiled_steps.wait()
+
+    @property
+    def _head_weight(self) -> Tensor:
+        return self.tok_emb.weight if self.config.tied_head else self.head.weight
+
+    def forward(
+        self, ids_BL: Tensor, mask: Tensor | None = None, layout: SequenceLayout | None = None
+    ) -> Tensor:
+        """One masked forward over a sequence: ids_BL -> logits_BLV over the whole vocabulary.
+
+        mask is (L, L) bool, True = may attend; by default the layout's own. The layout says which
+        place each position has; by default the model's own block shape over a whole clip.
+        """
+        layout = layout or sequence_layout(self.config)
+        chosen = None if mask is None else Mask.of(mask.to(ids_BL.device))
+        features = self.features(ids_BL, layout, chosen)
+        if self.video_head is None:
+            return F.linear(features, self._head_weight)
+        special = F.linear(features, self.special_head.to(features.dtype))
+        return torch.cat([special, self.video_head(features)], dim=-1)
+
+    def features(
+        self,
+        ids_BL: Tensor,
+        layout: SequenceLayout,
+        mask: Mask | None = None,
+        start: int = 0,
+        cache: KVCache | None = None,
+        record: Record | None = None,
+        inputs: PositionInputs | None = None,
+    ) -> Tensor:
+        """Final hidden states (B, L, D) of the positions from `start` on.
+
+        With a cache, positions before `start` are taken from it and these are appended. A record
+        gathers the queries and keys of all layers. `inputs` are the layout's position_inputs, which
+        a decoding works out once.
+        """
+        stop = start + ids_BL.shape[1]
+        if mask is None:
+            mask = self._layout_mask(layout, start, stop, ids_BL.device)
+        here = (inputs or self.position_inputs(layout)).at(slice(start, stop))
+        condition_B = self._condition(ids_BL, start, cache) if self.config.aimed else None
+        out = self.features_here(ids_BL, here, condition_B, mask, cache, record)
+        if cache is not None:
+            cache.length = stop
+        return out
+
+    def features_here(
+        self,
+        ids_BL: Tensor,
+        here: PositionInputs,
+        condition_B: Tensor | None,
+        mask: Mask | None,
+        cache: KVCache | None,
+        record: Record | None = None,
+    ) -> Tensor:
+        """As `features`, of positions whose inputs and mask are at hand; the cache's length stays
+        as it is. condition_B is what an aimed model's sequences are conditioned on."""
+        x = self.embed(ids_BL, here.added_LD)
+        at = self.by_layer(here, condition_B)
+        reach_L = None if mask is None else mask.reach_L
+        is_ahead = (mask is None or reach_L is not None) and record is None
+        if is_ahead and cache is not None and self.compiled_steps is not None:
+            return self.compiled_steps(x, cache, [told.rotation for told in at], reach_L)
+        for i, (layer, told) in enumerate(zip(self.layers, at, strict=True)):
+            x = layer(x, mask, told, condition_B, cache, i, record)
+        return cast(Tensor, self.norm_f(x))
+
+    def embed(self, ids_BL: Tensor, added_LD: Tensor) -> Tensor:
+        """What the layers begin with, (B, L, D)."""
+        return cast(Tensor, self.dropout(self.tok_emb(ids_BL).to(added_LD.dtype) + added_LD))
+
+    def _make_steps(self) -> CompiledSteps | None:
+        if not isinstance(self.video_head, CompiledLinear):
+            return None
+        # Only here: it brings a compiler along.
+        from nbp_core.packed.plan import CompiledSteps, fits
+
+        layers = [cast(Layer, layer) for layer in self.layers]
+        is_fit = fits(self.config.width, self.config.num_heads)
+        return CompiledSteps(layers, self.norm_f, self.video_head) if is_fit else None
+
+    def position_inputs(self, layout: SequenceLayout) -> PositionInputs:
+        """What is added to the token embeddings of a layout's positions."""
+        if self.config.layout != "elastic":
+            return PositionInputs(self.pos_emb[0, : layout.length], None)
+        device = self.tok_emb.weight.device
+        place, target = layout.place_L.to(device), layout.target_place_L.to(device)
+        added: Tensor = self.grid_emb(place, target, layout.blocks.block_shape)
+        if not self.config.rope:
+            return PositionInputs(added, None)
+        rotation = rotation_of(self.rotary, target, place, added.dtype)
+        targets = targets_of(self.rotary, target, self.config.grid) if self.config.aimed else None
+        return PositionInputs(added, rotation, targets)
+
+    def by_layer(self, here: PositionInputs, condition_B: Tensor | None) -> list[PositionInputs]:
+        """What each layer is told about positions: packed, the layers are aimed together."""
+        if self.aims_NCK23 is None or condition_B is None:
+            return [here] * len(self.layers)
+        targets, rotation = cast(Targets, here.targets), cast(Rotation, here.rotation)
+        rotations = aimed(self.aims_NCK23, targets, rotation, condition_B)
+        return [PositionInputs(here.added_LD, rotation) for rotation in rotations]
+
+    def _condition(self, ids_BL: Tensor, start: int, cache: KVCache | None) -> Tensor:
+        """Index of each sequence's condition: its first token, which the cache keeps for later.
+
+        A token that is none counts as "no condition".
+        """
+        if start > 0:
+            assert cache is not None
+            assert cache.condition_B is not None
+            return cache.condition_B
+        count = self.config.num_conditions
+        condition_B = ids_BL[:, 0] - self.config.first_condition_id
+        is_known = (condition_B >= 0) & (condition_B < count)
+        condition_B = condition_B.where(is_known, count - 1)
+        if cache is not None:
+            cache.condition_B = condition_B
+        return condition_B
+
+    def video_logits(self, features: Tensor) -> Tensor:
+        """Features (..., D) -> logits (..., codebook) over the video ids: all one may sample."""
+        if self.video_head is None:
+            return F.linear(features, self._head_weight[self.config.first_video_id :])
+        logits: Tensor = self.video_head(features)
+        return logits
+
+    def new_cache(self, batch: int, capacity: int) -> KVCache:
+        """An empty cache for sequences of up to `capacity` positions."""
+        config = self.config
+        head_width = config.width // config.num_heads
+        like = cast(Tensor, self.norm_f.weight)
+        return KVCache.allocate(
+            config.num_layers, batch, config.num_heads, capacity, head_width, like
+        )
+
+    def _layout_mask(
+        self, layout: SequenceLayout, start: int, stop: int, device: torch.device
+    ) -> Mask | None:
+        """The layout's mask for these positions; None where they see all there is."""
+        if layout.sees_all(start, stop):
+            return None
+        key = (layout, start, stop)
+        if key not in self._masks:
+            self._masks[key] = Mask.of(layout.mask_LL[start:stop, :stop].to(device))
+        return self._masks[key]
+
+
+@cache
+def num_parameters(config: TransformerConfig) -> int:
+    """Parameters of a transformer, counted without building it."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in BlockTransformer(config).parameters())
