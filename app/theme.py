@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app.attention_page import ATTENTION_CSS
-from app.blocks_html import BLOCKS_CSS
-from app.compare_script import COMPARE_CSS
-from app.media import block_icon_css
-from app.model_list import MODELS_CSS
-from app.results_view import RESULTS_CSS
-from app.thumbs import THUMBS_CSS
-from app.tokens_view import TOKENIZER_CSS
+from app.attention.page import ATTENTION_CSS
+from app.blocks.html import BLOCKS_CSS
+from app.compare.script import COMPARE_CSS
+from app.models.listing import MODELS_CSS
+from app.parts.pictures import block_icon_css
+from app.parts.thumbs import THUMBS_CSS
+from app.results.tables import RESULTS_CSS
+from app.tokenizer.view import TOKENIZER_CSS
 from nbp_core.config.shapes import FIGURE6_SHAPES, TABLE3_SHAPES
 
 _CSS = """

@@ -7,18 +7,18 @@ from typing import Any
 
 import gradio as gr
 
-from app import controls
-from app.generate_page import GeneratePage
+from app.attention.tab import AttentionTab
+from app.blocks.tab import BlocksTab
+from app.compare.tab import CompareTab
+from app.generate.page import GeneratePage
+from app.generate.tab import GenerateTab
+from app.models.tab import ModelsTab
+from app.parts import controls
+from app.results.tab import ResultsTab
 from app.security import check_host, guards
 from app.session import Session, no_model
-from app.tab_attention import AttentionTab
-from app.tab_blocks import BlocksTab
-from app.tab_compare import CompareTab
-from app.tab_generate import GenerateTab
-from app.tab_models import ModelsTab
-from app.tab_results import ResultsTab
-from app.tab_tokenizer import TokenizerTab
 from app.theme import css, theme
+from app.tokenizer.tab import TokenizerTab
 
 _DAY = 86_400
 

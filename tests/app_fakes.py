@@ -194,7 +194,7 @@ class FakePipeline:
 def small_clips() -> Iterator[None]:
     """Clips are written at 128 px instead of 512, where their size is not what is tested."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.exports.RESULT_SCALE", 1)
+        patch.setattr("app.clips.exports.RESULT_SCALE", 1)
         yield
 
 

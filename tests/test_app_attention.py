@@ -14,15 +14,15 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from app import attention_clips
-from app.attention_clips import UPLOAD
-from app.attention_look import frame_of
-from app.attention_page import AttentionPage
-from app.generate import run
+from app.attention import clips
+from app.attention.clips import UPLOAD
+from app.attention.look import frame_of
+from app.attention.page import AttentionPage
+from app.attention.tab import NO_CLIP, AttentionTab
+from app.clips.request import make_request
+from app.clips.run import run
 from app.jobs import Job
-from app.request import make_request
 from app.session import Session
-from app.tab_attention import NO_CLIP, AttentionTab
 from nbp_core.attention_maps.pictures import levels
 from nbp_core.media.video import write_video
 from tests.app_fakes import VALUES
@@ -101,7 +101,7 @@ def test_the_clip_just_made_is_opened_in_its_own_blocks(tab: AttentionTab) -> No
     assert len(updates["look"]["frames"]) == 5
     assert "generated here, made by frame 1x16x16" in updates["measured"]
     assert "weights test-transformer (" in updates["measured"]
-    clip = attention_clips.find(tab.session, f"made:{job.id}", None, None)
+    clip = clips.find(tab.session, f"made:{job.id}", None, None)
     assert clip.tokens_thw is not None
     assert (clip.tokens_thw == job.result.last.tokens_thw).all()
     assert clip.frames_THWC.shape == (17, 128, 128, 3)
@@ -121,7 +121,7 @@ def test_the_page_is_sent_the_weights(tab: AttentionTab) -> None:
     updates = named(tab.page, tab.show(*choose(tab, layer=2, head="1", beside=True)))
     first, second = updates["map"]["panes"]
     assert (first["title"], second["title"]) == ("row 1x1x16", "token 1x1x1")
-    clip = attention_clips.find(tab.session, "bundled:door-open.mp4", "tiny", None)
+    clip = clips.find(tab.session, "bundled:door-open.mp4", "tiny", None)
     view = tab.views.open(clip, (1, 1, 16)).view
     sent = unpack(first["levels"], np.uint8).reshape(first["n"], first["n"])
     assert (sent == levels(view.map(1, 0))).all()
@@ -170,7 +170,7 @@ def test_a_click_on_a_small_map_chooses_its_head(tab: AttentionTab) -> None:
 
 def test_opening_again_costs_no_forward(tab: AttentionTab) -> None:
     made = len(tab.session.jobs.finished())
-    clip = attention_clips.find(tab.session, "bundled:door-open.mp4", "tiny", None)
+    clip = clips.find(tab.session, "bundled:door-open.mp4", "tiny", None)
     first = tab.views.open(clip, (1, 1, 16))
     assert tab.views.open(clip, (1, 1, 16)) is first
     assert tab.views.open(clip, (1, 4, 16)) is not first

@@ -10,12 +10,12 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from app import blocks_measure, blocks_plan
-from app.blocks_plots import paper_chart, paper_values, speeds_chart, stored_chart
-from app.blocks_results import stored
+from app.blocks import measure, plan
+from app.blocks.charts import paper_chart, paper_values, speeds_chart, stored_chart
+from app.blocks.stored import stored
+from app.blocks.tab import BlocksTab
 from app.jobs import JobState
 from app.session import Session
-from app.tab_blocks import BlocksTab
 from nbp_core.blocks.grid import BlockLayout
 from nbp_core.blocks.sequences import SequenceLayout
 from nbp_core.config.shapes import FIGURE6_SHAPES, TABLE3_SHAPES, Size3
@@ -45,25 +45,25 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlocksTab]:
     session.close()
 
 
-@pytest.mark.parametrize("shape", blocks_plan.SHAPES)
+@pytest.mark.parametrize("shape", plan.SHAPES)
 def test_the_page_draws_the_engines_own_mask(shape: Size3) -> None:
     layout = SequenceLayout("hybrid", BlockLayout(GRID, shape), prefix_len=1, first_video_id=0)
-    segment = np.array(blocks_plan.plan(shape, False)["segment"])
+    segment = np.array(plan.plan(shape, False)["segment"])
     np.testing.assert_array_equal(segment[:, None] >= segment[None], layout.mask_LL.numpy())
 
 
 @pytest.mark.parametrize("is_given", [False, True])
-@pytest.mark.parametrize("shape", blocks_plan.SHAPES)
+@pytest.mark.parametrize("shape", plan.SHAPES)
 def test_steps_make_every_token_once_and_feed_what_is_known(shape: Size3, is_given: bool) -> None:
-    plan = blocks_plan.plan(shape, is_given)
-    counts = blocks_plan.count(shape)
-    assert len(plan["steps"]) == (counts.steps_given if is_given else counts.steps)
-    known = {place for block in plan["blocks"][: plan["known"]] for place in block}
+    drawn = plan.plan(shape, is_given)
+    counts = plan.count(shape)
+    assert len(drawn["steps"]) == (counts.steps_given if is_given else counts.steps)
+    known = {place for block in drawn["blocks"][: drawn["known"]] for place in block}
     assert len(known) == 256 * is_given
-    for _, start, stop, made in plan["steps"]:
-        fed = [place for place in plan["place"][start:stop] if place >= 0]
+    for _, start, stop, made in drawn["steps"]:
+        fed = [place for place in drawn["place"][start:stop] if place >= 0]
         assert set(fed) <= known
-        targets = plan["target"][stop - made : stop]
+        targets = drawn["target"][stop - made : stop]
         assert not known & set(targets)
         known |= set(targets)
     assert known == set(range(1280))
@@ -71,11 +71,11 @@ def test_steps_make_every_token_once_and_feed_what_is_known(shape: Size3, is_giv
 
 @pytest.mark.parametrize("shape", [(1, 1, 16), (1, 2, 16), (1, 16, 16), (2, 2, 2)])
 def test_a_token_predicts_its_counterpart_in_the_next_block(shape: Size3) -> None:
-    plan = blocks_plan.plan(shape, True)
-    blocks = np.array(plan["blocks"])
-    _, _, stop, made = plan["steps"][-1]
-    assert plan["place"][stop - made : stop] == blocks[-2].tolist()
-    assert plan["target"][stop - made : stop] == blocks[-1].tolist()
+    drawn = plan.plan(shape, True)
+    blocks = np.array(drawn["blocks"])
+    _, _, stop, made = drawn["steps"][-1]
+    assert drawn["place"][stop - made : stop] == blocks[-2].tolist()
+    assert drawn["target"][stop - made : stop] == blocks[-1].tolist()
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,14 @@ def test_a_token_predicts_its_counterpart_in_the_next_block(shape: Size3) -> Non
     [((1, 1, 1), 1280, 1024), ((1, 1, 16), 95, 64), ((1, 16, 16), 260, 4), ((2, 2, 2), 167, 128)],
 )
 def test_numbers(shape: Size3, steps: int, given: int) -> None:
-    counts = blocks_plan.count(shape)
+    counts = plan.count(shape)
     assert (counts.steps, counts.steps_given) == (steps, given)
-    assert f"{steps:,}" in blocks_plan.numbers(counts)
+    assert f"{steps:,}" in plan.numbers(counts)
 
 
 def test_all_of_the_papers_shapes_can_be_chosen() -> None:
-    assert set(blocks_plan.SHAPES) == {*FIGURE6_SHAPES, *TABLE3_SHAPES}
-    assert ("row 1x1x16: 95 steps", "1x1x16") in blocks_plan.choices()
+    assert set(plan.SHAPES) == {*FIGURE6_SHAPES, *TABLE3_SHAPES}
+    assert ("row 1x1x16: 95 steps", "1x1x16") in plan.choices()
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (4, 1, 1), (2, 8, 16), (1, 16, 1)])
@@ -143,7 +143,7 @@ def test_only_printed_figures_of_the_paper_are_drawn() -> None:
 
 def test_measuring_times_every_shape(studio: tuple[Session, FakePipeline]) -> None:
     session, _ = studio
-    job = session.jobs.submit(partial(blocks_measure.run, session, "fake"))
+    job = session.jobs.submit(partial(measure.run, session, "fake"))
     assert job.finished.wait(100)
     speeds = job.result.speeds
     assert [speed.shape for speed in speeds] == list(FIGURE6_SHAPES)
@@ -161,7 +161,7 @@ def test_measuring_times_every_shape(studio: tuple[Session, FakePipeline]) -> No
 def test_a_stopped_measurement_shows_nothing(studio: tuple[Session, FakePipeline]) -> None:
     session, pipeline = studio
     pipeline.step_s = 0.02
-    job = session.jobs.submit(partial(blocks_measure.run, session, "fake"))
+    job = session.jobs.submit(partial(measure.run, session, "fake"))
     while job.progress is None:
         assert not job.finished.wait(0.005)
     session.jobs.stop(job.id)

@@ -12,13 +12,13 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from app import compare_view
-from app.compare import RaceResult, paper_words, run
-from app.compare_plots import steps_chart, tokens_chart
+from app.clips.request import make_request
+from app.compare import view
+from app.compare.charts import steps_chart, tokens_chart
+from app.compare.run import RaceResult, paper_words, run
+from app.compare.tab import CompareTab
 from app.jobs import JobState, JobView
-from app.request import make_request
 from app.session import Session
-from app.tab_compare import CompareTab
 from nbp_core.config.shapes import Size3
 from nbp_core.media.video import read_comment, read_video
 from tests.app_fakes import FakePipeline, fake_session
@@ -80,7 +80,7 @@ def test_both_clips_carry_their_settings(outcome: RaceResult) -> None:
 
 
 def test_the_replay_has_a_time_for_everything(outcome: RaceResult) -> None:
-    value = compare_view.replay(outcome)
+    value = view.replay(outcome)
     assert value["grid"] == [5, 16, 16]
     json.dumps(value)
     for runner, steps in zip(value["runners"], (80, 20), strict=True):
@@ -93,21 +93,21 @@ def test_the_replay_has_a_time_for_everything(outcome: RaceResult) -> None:
 
 def test_the_headline_tells_sampling_from_end_to_end(outcome: RaceResult) -> None:
     report = {"speed_up": {"steps": 4.0, "sampling": 3.21, "end_to_end": 0.5}}
-    text = compare_view.headline(replace(outcome, report=report))
+    text = view.headline(replace(outcome, report=report))
     assert "3.2x faster in sampling only" in text
     assert "2.0x slower end to end with the tokenizer" in text
     assert "4.0 times fewer steps" in text
 
 
 def test_the_table_has_both_and_their_ratio(outcome: RaceResult) -> None:
-    table = compare_view.figures_table(outcome)
+    table = view.figures_table(outcome)
     assert "<td>80</td><td>20</td><td>4.0x</td>" in table
     assert "4 rows 1x4x16, next block" in table
 
 
 def test_only_the_token_is_called_next_token() -> None:
-    assert compare_view.runner_name((1, 1, 1)) == "token 1x1x1, next token"
-    assert compare_view.runner_name((1, 1, 16)) == "row 1x1x16, next block"
+    assert view.runner_name((1, 1, 1)) == "token 1x1x1, next token"
+    assert view.runner_name((1, 1, 16)) == "row 1x1x16, next block"
 
 
 def test_lines_reach_all_tokens_and_bars_are_as_wide_as_their_steps(outcome: RaceResult) -> None:
@@ -130,16 +130,16 @@ def test_the_papers_figure_is_marked_as_the_papers() -> None:
 def test_progress_says_who_runs(studio: Studio) -> None:
     session, pipeline = studio
     pipeline.step_s = 0.01
-    assert "Ready" in compare_view.status(None)
+    assert "Ready" in view.status(None)
     job = submit(session)
     while job.progress is None or job.progress.lap.step < 3:
         assert not job.finished.wait(0.005)
-    text = compare_view.status(session.jobs.view(job.id))
+    text = view.status(session.jobs.view(job.id))
     assert "row 1x1x16, next block (runner 1 of 2): step" in text
     session.jobs.stop(job.id)
     assert job.finished.wait(60)
     assert job.state is JobState.STOPPED
-    assert "Stopped before both had finished" in compare_view.status(session.jobs.view(job.id))
+    assert "Stopped before both had finished" in view.status(session.jobs.view(job.id))
 
 
 def test_the_endpoint_gives_files_and_figures(tab: CompareTab) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import experiment_plots
-from app.attention_study_view import COMMAND, study_of, study_text
+from app.attention.study import COMMAND, EVEN, attention_chart, study_of, study_text
+from app.attention.tab import AttentionTab
+from app.results import experiments
+from app.results.tab import NO_EXPERIMENT, ResultsTab
 from app.session import Session
-from app.tab_attention import AttentionTab
-from app.tab_results import NO_EXPERIMENT, ResultsTab
 from nbp_core.cli.main import build_parser
 from nbp_core.experiments.attention_study import PARTS
 from nbp_core.results.files import ResultFile, read_result
@@ -75,7 +75,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 
 def test_ways_are_drawn_against_their_diversity(tmp_path: Path) -> None:
-    charts = experiment_plots.charts([write(tmp_path, "ways.json", WAYS)])
+    charts = experiments.charts([write(tmp_path, "ways.json", WAYS)])
     assert list(charts) == ["ways.json: Frechet distance (x) against diversity"]
     marks = {trace.name: (trace.x[0], trace.y[0]) for trace in next(iter(charts.values()))().data}
     assert marks == {"paper": (17, 700), "neighbours": (18, 650), "entropy": (9, 690)}
@@ -87,7 +87,7 @@ def test_without_diversity_kinds_of_clips_are_bars(tmp_path: Path) -> None:
         figure("tokens a forward step", "drafts", 2.5) | {"unit": "tokens"},
         figure("drafted tokens kept", "drafts", 0.75),
     ]
-    charts = experiment_plots.charts([write(tmp_path, "spec.json", WAYS | {"rows": rows})])
+    charts = experiments.charts([write(tmp_path, "spec.json", WAYS | {"rows": rows})])
     assert list(charts) == ["spec.json: tokens a forward step"]
     chart = charts["spec.json: tokens a forward step"]()
     assert (chart.data[0].x, chart.data[0].y) == (("next token", "drafts"), (1.0, 2.5))
@@ -101,7 +101,7 @@ def test_a_block_shape_that_was_never_trained_is_hollow(tmp_path: Path) -> None:
         row | {"block": "2x2x2", "loss": 4.5, "shape_was_trained": False},
     ]
     blocks = HEAD | {"kind": "blocks", "rows": rows}
-    charts = experiment_plots.charts([write(tmp_path, "block-sizes.json", blocks)])
+    charts = experiments.charts([write(tmp_path, "block-sizes.json", blocks)])
     assert list(charts) == ["block-sizes.json: loss"]
     traces = charts["block-sizes.json: loss"]().data
     assert [(t.x, t.y, t.marker.symbol) for t in traces] == [
@@ -111,11 +111,11 @@ def test_a_block_shape_that_was_never_trained_is_hollow(tmp_path: Path) -> None:
 
 def test_an_evaluation_of_one_model_is_no_experiment(tmp_path: Path) -> None:
     one = WAYS | {"rows": WAYS["rows"][:2]}
-    assert experiment_plots.charts([write(tmp_path, "one.json", one)]) == {}
+    assert experiments.charts([write(tmp_path, "one.json", one)]) == {}
 
 
 def test_windows_are_a_line_and_real_clips_a_dashed_one(tmp_path: Path) -> None:
-    charts = experiment_plots.charts([write(tmp_path, "longer.json", LONGER)])
+    charts = experiments.charts([write(tmp_path, "longer.json", LONGER)])
     assert list(charts) == ["longer.json: sharpness"]
     made, real = charts["longer.json: sharpness"]().data
     assert (made.x, made.y) == ((1, 2, 3), (19, 18, 17))
@@ -123,11 +123,11 @@ def test_windows_are_a_line_and_real_clips_a_dashed_one(tmp_path: Path) -> None:
 
 
 def test_every_head_is_a_bar_of_all_parts(tmp_path: Path) -> None:
-    chart = experiment_plots.attention_chart(write(tmp_path, "attention.json", STUDY))
+    chart = attention_chart(write(tmp_path, "attention.json", STUDY))
     assert [bar.name for bar in chart.data] == list(PARTS)
     for bar in chart.data:
         assert list(bar.x) == [0.125] * 3
-        assert bar.y[1][0] == experiment_plots.EVEN
+        assert bar.y[1][0] == EVEN
 
 
 def test_the_study_says_what_was_measured_and_lists_heads_with_stripes(tmp_path: Path) -> None:

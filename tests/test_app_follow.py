@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app.events import Updates
-from app.follow import NOTHING_SEEN, Follower
 from app.jobs import Job, JobQueue, JobView
+from app.parts.events import Updates
+from app.parts.follow import NOTHING_SEEN, Follower
 
 
 class Page:

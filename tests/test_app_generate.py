@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import controls, live
-from app.generate import NO_TOKEN, Outcome, Progress, run, video_grid
+from app.clips.progress import NO_TOKEN, Progress, video_grid
+from app.clips.request import make_request, read_start
+from app.clips.run import Outcome, run
+from app.generate import live
 from app.jobs import Job, JobState
-from app.media import token_colours, walls_path
-from app.plots import timing_chart
-from app.request import make_request, read_start
+from app.parts import controls
+from app.parts.charts import timing_chart
+from app.parts.pictures import token_colours, walls_path
+from app.parts.status import status
 from app.session import Session
 from nbp_core.media.video import read_comment, read_video, write_video
 from tests.app_fakes import ACTIONS, VALUES, FakePipeline, fake_session
@@ -109,7 +112,7 @@ def test_stop_keeps_the_partial_clip(studio: tuple[Session, FakePipeline]) -> No
     assert job.state is JobState.STOPPED
     assert not job.result.is_complete
     assert 5 <= len(read_video(job.result.clip)[0]) < 17
-    assert "frames made so far are kept" in live.status(view)
+    assert "frames made so far are kept" in status(view)
 
 
 def test_stop_before_the_first_frame_leaves_no_clip(studio: tuple[Session, FakePipeline]) -> None:
@@ -122,7 +125,7 @@ def test_stop_before_the_first_frame_leaves_no_clip(studio: tuple[Session, FakeP
     session.jobs.stop(job.id)
     assert job.finished.wait(60)
     assert job.state is JobState.STOPPED
-    assert "Stopped before the first frame" in live.status(session.jobs.view(job.id))
+    assert "Stopped before the first frame" in status(session.jobs.view(job.id))
 
 
 def test_a_broken_engine_is_one_sentence(studio: tuple[Session, FakePipeline]) -> None:
@@ -230,7 +233,7 @@ def test_a_waiting_page_is_told_its_place(studio: tuple[Session, FakePipeline]) 
     gate = threading.Event()
     session.jobs.submit(lambda job: gate.wait(5))
     job = session.jobs.submit(lambda job: None)
-    assert "1 run is ahead" in live.status(session.jobs.view(job.id))
+    assert "1 run is ahead" in status(session.jobs.view(job.id))
     gate.set()
 
 
@@ -246,10 +249,10 @@ def test_a_page_is_told_what_the_first_run_waits_for(
     request = make_request(**VALUES)
     job = session.jobs.submit(partial(run, session, request), request)
     deadline = time.monotonic() + 60
-    while "compiled for its processor" not in live.status(session.jobs.view(job.id)):
+    while "compiled for its processor" not in status(session.jobs.view(job.id)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     pipeline.ready.set()
     assert job.finished.wait(60)
     assert job.result.seconds < hour
-    assert live.status(session.jobs.view(job.id)).endswith(">Done.</p>")
+    assert status(session.jobs.view(job.id)).endswith(">Done.</p>")

@@ -10,9 +10,9 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from app import conversion, model_list
+from app.models import jobs, listing
+from app.models.tab import ModelsTab, commands
 from app.session import Session
-from app.tab_models import ModelsTab, commands
 from nbp_core.checkpoint import weights_sha256
 from nbp_core.cli.main import build_parser
 from nbp_core.models.catalogue import (
@@ -122,7 +122,7 @@ def test_a_card_is_shown_as_written_and_loads_nothing(session: Session) -> None:
         "\n[there](https://example.org/)\n"
     )
     (session.models / "a<b").mkdir()
-    shown = model_list.model_list(session)
+    shown = listing.model_list(session)
     assert "<h3>t</h3>" in shown
     assert "<p>It is <code>small</code>. &lt;script&gt;" in shown
     assert "<td>1</td>" in shown
@@ -139,7 +139,7 @@ def test_untrained_sizes_say_what_they_are_and_whether_they_fit(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nbp_core.device.free_bytes", lambda device: 4 * 10**9)
-    shown = model_list.model_list(session)
+    shown = listing.model_list(session)
     assert "every frame says so" in shown
     assert "XL (random weights: speed only)" in shown
     assert "4.0 GB are free here: fits" in shown
@@ -149,7 +149,7 @@ def test_untrained_sizes_say_what_they_are_and_whether_they_fit(
 def test_fingerprints_are_computed_once_and_kept_for_these_weights(
     tab: ModelsTab, session: Session
 ) -> None:
-    assert "fingerprint not computed yet" in model_list.model_list(session)
+    assert "fingerprint not computed yet" in listing.model_list(session)
     begun = tab.compute_fingerprints("tiny")
     job = session.jobs.get(begun[tab.follower.job_id])
     assert job is not None
@@ -159,7 +159,7 @@ def test_fingerprints_are_computed_once_and_kept_for_these_weights(
         assert f"fingerprint {weights_sha256(session.models / name)[:8]} (sha256)" in shown
     weights = session.models / "nano" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-2] + b"\0\1")
-    assert "fingerprint not computed yet" in model_list.model_list(session)
+    assert "fingerprint not computed yet" in listing.model_list(session)
     with pytest.raises(ValueError, match="another version of tokenizer 'nano'"):
         fingerprint(session.models / "tiny")
 
@@ -222,7 +222,7 @@ def test_visitors_of_a_served_studio_cannot_name_files(models: Path, tmp_path: P
     session = Session(models, "cpu")
     (tmp_path / "some.pt").write_bytes(b"x")
     with pytest.raises(ValueError, match="served to this machine"):
-        conversion.conversion_request(session, str(tmp_path / "some.pt"), "x", "keep")
+        jobs.conversion_request(session, str(tmp_path / "some.pt"), "x", "keep")
     session.close()
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.generate import Outcome, run
-from app.request import make_request
-from app.restore import read_manifest, restore
+from app.clips.request import make_request
+from app.clips.run import Outcome, run
+from app.generate.restore import read_manifest, restore
 from app.session import Session
 from nbp_core.media.video import write_video
 from tests.app_fakes import FakePipeline, fake_session, small_clips

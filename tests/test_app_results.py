@@ -11,11 +11,13 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import generate, results_plots, results_view
-from app.floor_view import floor_section
-from app.request import make_request
+from app.clips import run
+from app.clips.request import make_request
+from app.parts.tables import HERE_MARK, PAPER_MARK
+from app.results import charts, tables
+from app.results.floor import floor_section
+from app.results.tab import NO_CURVE, ResultsTab
 from app.session import Session
-from app.tab_results import NO_CURVE, ResultsTab
 from nbp_core.cli.main import build_parser
 from nbp_core.config.presets import PAPER_PRESETS
 from nbp_core.config.shapes import FIGURE6_SHAPES, TABLE3_SHAPES
@@ -131,11 +133,11 @@ def test_a_training_log_becomes_curves(tmp_path: Path) -> None:
     assert curve.minutes == 1.5
     assert curve.metrics["loss"] == ((1, 4.0), (2, 3.0))
     assert curve.metrics["val_1x1x16"] == ((2, 2.25),)
-    assert results_plots.groups(curve) == {
+    assert charts.groups(curve) == {
         "loss": ["loss", "val_1x1x1", "val_1x1x16"],
         "grad_norm": ["grad_norm"],
     }
-    chart = results_plots.training_chart(curve, "loss")
+    chart = charts.training_chart(curve, "loss")
     assert [trace.name for trace in chart.data] == [
         "training, loss", "validation, 1x1x1", "validation, 1x1x16",
     ]  # fmt: skip
@@ -156,34 +158,34 @@ def test_a_broken_log_is_named_with_its_line(tmp_path: Path) -> None:
 def test_long_curves_are_thinned_by_medians(tmp_path: Path) -> None:
     rows = [json.dumps({"step": i, "loss": float(i % 2)}) for i in range(1, 3001)]
     curve = read_curve(write(tmp_path, "long.jsonl", "\n".join(rows)))
-    line = results_plots.training_chart(curve, "loss").data[0]
+    line = charts.training_chart(curve, "loss").data[0]
     assert len(line.x) == 300
     assert line.x[-1] == 3000
     assert set(line.y) == {0.5}
 
 
 def test_table_1_stands_alone_until_something_is_measured() -> None:
-    text = results_view.table1([])
+    text = tables.table1([])
     assert "Nothing is measured here yet" in text
     assert "37.4" in text
-    names = [trace.name for trace in results_plots.speed_chart({}).data]
+    names = [trace.name for trace in charts.speed_chart({}).data]
     assert names == ["paper, one A100: 1x1x1", "paper, one A100: 1x1x16"]
-    words = results_view.BENCH.split()[3:]
+    words = tables.BENCH.split()[3:]
     assert callable(build_parser().parse_args(words).run)
 
 
 def test_ours_stands_beside_the_papers_and_is_told_apart(tmp_path: Path) -> None:
     results = [read_result(write(tmp_path, "bench.json", BENCH))]
-    here = results_view.speeds_here(results)
+    here = tables.speeds_here(results)
     assert here == {("XL", "1x1x16"): (3.0, 48)}, "12 frames in 4 s; the ucf row is another task"
-    text = results_view.table1(results)
+    text = tables.table1(results)
     row = text[text.index("NBP") : text.index("</tr>", text.index("NBP"))]
     cells = [cell.split("</td>")[0] for cell in row.split("<td")[1:]]
     assert cells[1] == ' class="paper">48'
     assert cells[2] == ' class="here">48'
     assert cells[5:] == [' class="paper">8.89', ' class="here">3']
     assert "one &lt;core&gt;" in text
-    chart = results_plots.speed_chart(here)
+    chart = charts.speed_chart(here)
     assert [trace.name for trace in chart.data] == [
         "paper, one A100: 1x1x1", "paper, one A100: 1x1x16", "measured here: 1x1x16",
     ]  # fmt: skip
@@ -193,7 +195,7 @@ def test_ours_stands_beside_the_papers_and_is_told_apart(tmp_path: Path) -> None
 
 def test_whole_clips_stand_beside_the_papers_blocks(tmp_path: Path) -> None:
     results = [read_result(write(tmp_path, "bench.json", BENCH))]
-    text = results_view.by_block(results)
+    text = tables.by_block(results)
     assert "tiny (abcd1234) on one &lt;core&gt;" in text
     assert '<td class="here">8.25</td>' in text
     assert '<td class="paper">17.1</td>' in text
@@ -224,16 +226,16 @@ def test_a_table1_file_goes_before_a_bench(tmp_path: Path) -> None:
         read_result(write(tmp_path, name, data))
         for name, data in (("a.json", kept), ("b.json", BENCH))
     ]
-    assert results_view.speeds_here(results)["XL", "1x1x16"] == (9.0, 48)
-    assert '<td class="here">40.5</td>' in results_view.table1(results)
+    assert tables.speeds_here(results)["XL", "1x1x16"] == (9.0, 48)
+    assert '<td class="here">40.5</td>' in tables.table1(results)
 
 
 def test_tokenizers_measured_here_get_rows_of_their_own(tmp_path: Path) -> None:
     row = {"tokenizer": "nano", "data": "robot <arm>", "psnr": 23.64, "ssim": 0.75}
     result = BENCH | {"kind": "tokenizer", "rows": [row]}
-    text = results_view.table7([read_result(write(tmp_path, "t.json", result))])
-    assert text.count(f'<span class="here">{results_view.HERE_MARK}') == 1
-    assert text.count(f'<span class="paper">{results_view.PAPER_MARK}') == len(paper.TABLE7.rows)
+    text = tables.table7([read_result(write(tmp_path, "t.json", result))])
+    assert text.count(f'<span class="here">{HERE_MARK}') == 1
+    assert text.count(f'<span class="paper">{PAPER_MARK}') == len(paper.TABLE7.rows)
     assert "robot &lt;arm&gt;" in text
 
 
@@ -253,14 +255,14 @@ def test_the_tab_reads_files_anew(tab: ResultsTab, tmp_path: Path) -> None:
 
 
 def test_runs_of_the_session_are_listed(session: Session) -> None:
-    assert "None yet" in results_view.session_runs(session.jobs.finished())
+    assert "None yet" in tables.session_runs(session.jobs.finished())
     request = make_request(
         model="fake", start="action", action="door-open", picture=None, clip=None,
         block="1x1x16", num_frames=17, temperature=1, top_k=10, top_p=0.9, guidance=1, seed=3,
     )  # fmt: skip
-    job = session.jobs.submit(partial(generate.run, session, request), request)
+    job = session.jobs.submit(partial(run.run, session, request), request)
     assert job.finished.wait(60)
-    text = results_view.session_runs(session.jobs.finished())
+    text = tables.session_runs(session.jobs.finished())
     assert "door-open_fake_1x1x16_seed3" in text
     assert '<td class="">80</td>' in text
 

@@ -11,11 +11,11 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from app.generate_page import GeneratePage
+from app.clips.request import read_start
+from app.generate.gallery import past_clips
+from app.generate.page import GeneratePage
+from app.generate.tab import GenerateTab
 from app.jobs import Job, JobState
-from app.past_clips import past_clips
-from app.request import read_start
-from app.tab_generate import GenerateTab
 from nbp_core.media.video import write_gif
 from tests.app_fakes import VALUES, FakePipeline, fake_session, small_clips
 

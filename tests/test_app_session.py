@@ -13,8 +13,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from app.clips.words import device_words
 from app.folders import trim
-from app.generate import device_words
 from app.session import MAX_LOADED, QUICK_BYTES, Session, find_models
 from nbp_core.config.presets import PAPER_PRESETS
 from nbp_core.packed.formats import formats_on

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import generate, tokens_view
+from app.clips.request import make_request
+from app.clips.run import run as run_clip
 from app.jobs import JobView
-from app.request import make_request
-from app.round_trip import (
+from app.session import Session
+from app.tokenizer import view
+from app.tokenizer.round_trip import (
     Material,
     RoundTrip,
     Source,
@@ -26,8 +28,7 @@ from app.round_trip import (
     run,
     split_strip,
 )
-from app.session import Session
-from app.tab_tokenizer import TokenizerTab
+from app.tokenizer.tab import TokenizerTab
 from nbp_core.checkpoint import weights_sha256
 from nbp_core.media.fidelity import psnr
 from nbp_core.media.video import read_video, write_video
@@ -89,7 +90,7 @@ def test_untrained_models_are_refused_in_one_sentence(tmp_path: Path) -> None:
     material = Material(model="tiny", name="x", frames_THWC=noise(1))
     job = session.jobs.submit(partial(run, session, material))
     assert job.finished.wait(60)
-    assert "This model is untrained" in tokens_view.status(session.jobs.view(job.id))
+    assert "This model is untrained" in view.status(session.jobs.view(job.id))
     session.close()
 
 
@@ -115,31 +116,31 @@ def test_a_clip_becomes_two_clips_and_two_strips(session: Session) -> None:
     assert trip.clip is not None
     assert trip.original_clip is not None
     assert read_video(trip.clip)[0].shape == (17, 512, 512, 3)
-    before, after = tokens_view.pair(trip, 17)
+    before, after = view.pair(trip, 17)
     assert before.shape == (512, 512, 3)
     assert np.array_equal(before[::4, ::4], noise(17)[16])
     assert np.array_equal(after, before // 2)
-    text = tokens_view.figures(trip)
+    text = view.figures(trip)
     assert "256 of 4,096" in text
     assert f"{1280 * 12:,} bits" in text
     assert f"1/{17 * 128 * 128 * 24 / (1280 * 12):,.0f}" in text
-    maps = tokens_view.token_maps(trip)
+    maps = view.token_maps(trip)
     assert maps.count("<img") == 5
     assert "latent frame 1: frame 1; 256 codes<" in maps
     assert "latent frame 3: frames 6 to 9; 256 codes, 256 of 256 places as before" in maps
-    assert list(tokens_view.quality_curve(trip).data[0].x) == list(range(1, 18))
+    assert list(view.quality_curve(trip).data[0].x) == list(range(1, 18))
 
 
 def test_a_picture_has_no_clip(session: Session) -> None:
     trip = trip_of(session, "fake", 1)
     assert trip.clip is None
-    assert "One picture" in tokens_view.figures(trip)
-    assert "of the picture" in tokens_view.figures(trip)
+    assert "One picture" in view.figures(trip)
+    assert "of the picture" in view.figures(trip)
 
 
 def test_equal_pictures_are_said_to_be_equal() -> None:
-    assert tokens_view.decibel(float("inf")) == "nothing differs"
-    assert tokens_view.decibel(23.64) == "23.6 dB"
+    assert view.decibel(float("inf")) == "nothing differs"
+    assert view.decibel(23.64) == "23.6 dB"
 
 
 def test_uploads_are_told_by_content_and_capped(tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_a_clip_made_here_is_read_without_loss(session: Session) -> None:
         model="fake", start="action", action="door-open", picture=None, clip=None,
         block="1x1x16", num_frames=33, temperature=1, top_k=10, top_p=0.9, guidance=1, seed=3,
     )  # fmt: skip
-    job = session.jobs.submit(partial(generate.run, session, request), request)
+    job = session.jobs.submit(partial(run_clip, session, request), request)
     assert job.finished.wait(60)
     trip_of(session, "fake", 1)  # not a clip to choose
     assert made_clips(session.jobs.finished()) == [("door-open_fake_1x1x16_seed3", job.id)]

@@ -10,9 +10,9 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import trained_view
+from app.results import trained
+from app.results.tab import NO_EXPERIMENT, ResultsTab
 from app.session import Session
-from app.tab_results import NO_EXPERIMENT, ResultsTab
 from nbp_core.experiments.comparisons import COMPARISONS
 from nbp_core.results.files import ResultError, ResultFile, read_result
 from tests.app_fakes import fake_session
@@ -47,38 +47,38 @@ def read(folder: Path, data: dict[str, Any], name: str = "trained-blocks.json") 
 
 
 def test_seeds_become_a_mean_and_a_deviation(tmp_path: Path) -> None:
-    row_arm, token = trained_view.arms(read(tmp_path, FILE))
+    row_arm, token = trained.arms(read(tmp_path, FILE))
     assert row_arm.mean("loss_later") == pytest.approx(4.1)
     assert row_arm.spread("loss_later", "loss_error") == pytest.approx(0.1 * 2**0.5)
     assert token.mean("difference") == pytest.approx(-0.4)
     assert row_arm.mean("difference") is None
-    ends = trained_view.chart(read(tmp_path, FILE), "loss at the end")
+    ends = trained.chart(read(tmp_path, FILE), "loss at the end")
     assert [list(trace.y) for trace in ends.data] == [
         pytest.approx([4.1, 3.7]), [4.0, 4.2, 3.5, 3.9],
     ]  # fmt: skip
-    curves = trained_view.chart(read(tmp_path, FILE), "loss over the steps")
+    curves = trained.chart(read(tmp_path, FILE), "loss over the steps")
     assert [(list(t.x), list(t.y)) for t in curves.data] == [([50, 100], [5.5, 4.25])]
 
 
 def test_one_seed_says_that_its_error_is_over_clips(tmp_path: Path) -> None:
     file = read(tmp_path, FILE | {"rows": ROWS[:2]})
-    assert trained_view.arms(file)[0].spread("loss_later", "loss_error") == 0.03
-    (trace,) = trained_view.chart(file, "loss at the end").data
+    assert trained.arms(file)[0].spread("loss_later", "loss_error") == 0.03
+    (trace,) = trained.chart(file, "loss at the end").data
     assert "one seed" in trace.name
-    assert "one seed" in trained_view.view(file)
+    assert "one seed" in trained.view(file)
 
 
 def test_the_papers_figures_stand_in_columns_of_their_own(tmp_path: Path) -> None:
-    text = trained_view.view(read(tmp_path, FILE))
+    text = trained.view(read(tmp_path, FILE))
     line = text[text.index("1x1x16-M") : text.index("</tr>", text.index("1x1x16-M"))]
     assert '<td class="here">4.100</td>' in line
     assert '<td class="paper">25.5</td>' in line
     assert "Validation loss grows with the block." in text
-    assert 'class="paper">' not in trained_view.view(read(tmp_path, FILE, "elastic.json"))
+    assert 'class="paper">' not in trained.view(read(tmp_path, FILE, "elastic.json"))
 
 
 def test_the_papers_words_belong_to_experiments_that_there_are() -> None:
-    assert trained_view._PAPERS.keys() < COMPARISONS.keys()
+    assert trained._PAPERS.keys() < COMPARISONS.keys()
 
 
 def test_a_row_without_its_loss_is_refused(tmp_path: Path) -> None:

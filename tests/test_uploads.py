@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.request import CONTEXT_FRAMES, Start, read_start
-from app.restore import read_manifest
+from app.clips.request import CONTEXT_FRAMES, Start, read_start
+from app.generate.restore import read_manifest
 from tests.odd_uploads import Case, cases
 
 CASES = cases()

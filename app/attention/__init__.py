@@ -1,0 +1,1 @@
+"""The Attention tab: maps of what the heads look at."""

@@ -1,0 +1,144 @@
+"""Clips whose attention can be looked at: those made here, the bundled ones, a visitor's own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.clips.progress import NO_TOKEN
+from app.clips.request import Request
+from app.clips.run import Outcome
+from app.jobs import JobView
+from app.parts.pictures import block_name
+from nbp_core.config.shapes import CLIP_FRAMES, Size3, format_block_shape, parse_block_shape
+from nbp_core.media.video import Frames, crop_resize, read_comment, read_context
+
+if TYPE_CHECKING:
+    from app.session import Session
+    from nbp_core.generation.records import Tokens
+
+UPLOAD = "upload"
+_MADE, _BUNDLED = "made:", "bundled:"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clip:
+    """A clip, what is known of how it was made, and the model to look with."""
+
+    key: str
+    title: str
+    model: str
+    action: str | None
+    block_shape: Size3 | None
+    """The blocks it was made in; None when it was not generated, or nobody knows how."""
+    tokens_thw: Tokens | None
+    """As the model made them; None where the frames have yet to be tokenized."""
+    frames_THWC: Frames
+
+
+def choices(session: Session) -> list[tuple[str, str]]:
+    """(title, key) of the clips made since the studio was opened, newest first, and the bundled."""
+    made = [
+        (_title(view.request, view.result), f"{_MADE}{view.id}")
+        for view in session.jobs.finished()
+        if _is_clip(view)
+    ]
+    return made + [
+        (f"{path.stem}, bundled clip", f"{_BUNDLED}{path.name}") for path in _bundled(session)
+    ]
+
+
+def shown_with(key: str, model: str | None) -> tuple[str, str]:
+    """What tells one opening from another: a clip made here brings its own model."""
+    return key, "" if key.startswith(_MADE) else model or ""
+
+
+def find(session: Session, key: str | None, model: str | None, upload: str | None) -> Clip:
+    """The clip of a key. One that was made here is looked at with the model that made it.
+
+    Raises ValueError, one sentence, when it is gone or cannot be read.
+    """
+    if key == UPLOAD:
+        if upload is None:
+            raise ValueError("Choose a clip of your own first, or one of the list.")
+        return from_file(session, Path(upload), model, title="your clip")
+    if key and key.startswith(_MADE):
+        return _made(session, key)
+    for path in _bundled(session):
+        if key == f"{_BUNDLED}{path.name}":
+            return from_file(session, path, model, title=f"{path.stem}, bundled clip")
+    raise ValueError("There is no clip to look at yet: make one, or choose a file.")
+
+
+def from_file(session: Session, path: Path, model: str | None, *, title: str) -> Clip:
+    """Any clip, to be tokenized; one of this studio still says what it was made with."""
+    actions = session.pipeline(model).actions
+    settings = _settings(path)
+    action = settings.get("action") or path.stem
+    block = settings.get("block_shape")
+    return Clip(
+        key=str(path),
+        title=title,
+        model=model or "",
+        action=action if action in actions else None,
+        block_shape=parse_block_shape(block) if isinstance(block, str) else None,
+        tokens_thw=None,
+        frames_THWC=_frames(path),
+    )
+
+
+def _made(session: Session, key: str) -> Clip:
+    view = session.jobs.view(key.removeprefix(_MADE))
+    if view is None or not _is_clip(view):
+        raise ValueError("This clip is gone; choose another one.")
+    request, outcome = view.request, view.result
+    tokens_thw = outcome.last.tokens_thw
+    whole = int((tokens_thw != NO_TOKEN).all(axis=(1, 2)).cumprod().sum())
+    return Clip(
+        key=key,
+        title=_title(request, outcome),
+        model=request.model,
+        action=request.action,
+        block_shape=request.sampling.block_shape,
+        # A stopped run does not tell the tokens of its context.
+        tokens_thw=tokens_thw[:whole] if whole else None,
+        frames_THWC=_frames(outcome.clip),
+    )
+
+
+def _is_clip(view: JobView) -> bool:
+    return (
+        isinstance(view.result, Outcome)
+        and isinstance(view.request, Request)
+        and view.result.clip.is_file()
+    )
+
+
+def _title(request: Request, outcome: Outcome) -> str:
+    what = (request.action or "no action").replace("-", " ")
+    shape = request.sampling.block_shape
+    block = "" if shape is None else f", {block_name(shape)} {format_block_shape(shape)}"
+    cut = "" if outcome.is_complete else ", stopped"
+    return f"{what}{block}, seed {request.sampling.seed}, model {request.model}{cut}"
+
+
+def _bundled(session: Session) -> list[Path]:
+    return [] if session.assets is None else sorted(session.assets.glob("*.mp4"))
+
+
+@lru_cache(maxsize=8)
+def _frames(path: Path) -> Frames:
+    # Read once: every click on the page asks for them again.
+    return crop_resize(read_context(path, CLIP_FRAMES))
+
+
+@lru_cache(maxsize=8)
+def _settings(path: Path) -> dict[str, object]:
+    try:
+        settings = json.loads(read_comment(path) or "{}")
+    except ValueError:
+        return {}
+    return settings if isinstance(settings, dict) else {}

@@ -1,0 +1,92 @@
+"""The words of "Over many clips" on the Attention tab: what was measured, what the parts are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import plotly.graph_objects as go
+
+from app.parts.charts import COLOURS, legend_below
+from app.parts.tables import number, provenance, table
+from nbp_core.results.files import ResultFile, Row
+
+COMMAND = "python -m nbp_core experiment attention --model weights/tiny --clips FOLDER --count 50"
+_PARTS = (
+    "Shares of a query's attention, of queries that make tokens of the second latent frame and"
+    " later ones. A key counts once, as the first of: condition, BOV, middle token, the same place"
+    " (height and width of the token that is made) in an earlier latent frame, the query's own"
+    " block, the block before, the rest of the made token's latent frame, any other token. 'An"
+    " even look' is what the shares would be if a query looked at all it sees alike."
+)
+_STRIPES = (
+    "A vertical stripe, as in the paper's figure 14, is a key that at least half of the queries of"
+    " later blocks (256 or more) give at least five times an even share; conditions and BOV are"
+    " not counted."
+)
+
+
+def study_of(results: Sequence[ResultFile]) -> ResultFile | None:
+    """The first file that was measured over many clips."""
+    return next((result for result in results if result.kind == "attention"), None)
+
+
+def study_text(result: ResultFile | None) -> str:
+    """What the chart shows and how many stripes there are, as HTML."""
+    if result is None:
+        return f"<p>Nothing is measured yet. This does it:</p><pre>{COMMAND}</pre>"
+    clips = max(int(str(row.get("clips", 0))) for row in result.rows)
+    rows = [
+        [
+            number(row["block"]), f"layer {row['layer']}, head {row['head']}",
+            number(row.get("stripes")), number(row["weight on stripes"]),
+        ]
+        for row in result.rows
+        if row["layer"] and row.get("weight on stripes")
+    ]  # fmt: skip
+    head = ("read in blocks of", "head", "stripes a clip", "share of attention on them")
+    stripes = table("Stripes", head, rows) if rows else "<p>No head has stripes.</p>"
+    return (
+        f'<div class="results">{provenance([result])}<p>Means over {clips} real'
+        f" clips, read with their actions. {_PARTS}</p><p>{_STRIPES} Heads that are not listed have"
+        f" none.</p>{stripes}</div>"
+    )
+
+
+EVEN: Final = "an even look"
+
+
+_NO_SHARE: Final = {
+    "layer",
+    "head",
+    "clips",
+    "own block, deviation",
+    "stripes",
+    "weight on stripes",
+}
+
+
+def attention_chart(result: ResultFile) -> go.Figure:
+    """A bar of shares for each head, and one of an even look, for each kind of block."""
+    figure = go.Figure()
+    rows = [*reversed(result.rows)]
+    labels = [[str(row["block"]) for row in rows], [_head_words(row) for row in rows]]
+    parts = dict.fromkeys(key for row in result.rows for key in row if isinstance(row[key], float))
+    for index, part in enumerate(part for part in parts if part not in _NO_SHARE):
+        figure.add_bar(
+            y=labels,
+            x=[row.get(part) for row in rows],
+            name=part,
+            orientation="h",
+            marker={"color": COLOURS[index % len(COLOURS)], "line": {"width": 0}},
+            hovertemplate="%{x:.1%}<extra>" + part + "</extra>",
+        )
+    words = "share of a query's attention, mean over clips and queries"
+    layout = legend_below(words, "", 160 + 22 * len(rows))
+    figure.update_layout(**layout, barmode="stack", bargap=0.15)
+    figure.update_xaxes(tickformat=".0%", range=[0, 1])
+    return figure
+
+
+def _head_words(row: Row) -> str:
+    return EVEN if not row["layer"] else f"layer {row['layer']}, head {row['head']}"

@@ -1,0 +1,256 @@
+"""The Attention tab: what happens when its controls are used."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from app.attention import clips
+from app.attention.clips import UPLOAD, Clip
+from app.attention.opened import Views
+from app.attention.page import OWN_CLIP, AttentionPage
+from app.attention.shown import NO_PLACE, Choice, Shown, block_words, open_choice, open_clip
+from app.attention.study import attention_chart, study_of, study_text
+from app.parts import controls
+from app.parts.events import LIGHT, OWN, Updates, refusal
+from app.session import Session
+from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
+from nbp_core.results.files import read_results
+
+NO_CLIP = "No clip yet: make one on the Generate tab, or choose a file of your own."
+
+
+class AttentionTab:
+    """Wires the page to the session; every handler is a method."""
+
+    def __init__(self, session: Session, tab: gr.Tab, model: gr.Dropdown) -> None:
+        self.session = session
+        self.views = Views(session)
+        self.page = AttentionPage(model)
+        self._wire(tab)
+        self._wire_api()
+
+    def _wire(self, tab: gr.Tab) -> None:
+        page = self.page
+        source = [page.clip, page.upload, page.model, page.beside]
+        settings = [page.action, page.block, page.layer, page.head]
+        chosen = [*source, *settings, page.place]
+        seen = [page.map, page.look, page.measured, page.place, page.files]
+        opened = [page.upload, page.shown, *settings, *seen, page.heads]
+        listed = [page.newest, page.shown]
+        slow = {**OWN, "show_progress": "minimal", "show_progress_on": [page.map]}
+        tab.select(self.enter, [*source, *listed], [page.clip, page.newest, *opened], **slow)
+        tab.select(self.read_study, None, [page.study, page.study_text], **LIGHT)
+        page.clip.input(self.open, source, opened, **slow)
+        page.upload.upload(self.open, source, opened, **slow)
+        page.model.input(self.follow_model, [*source, page.shown], opened, **slow)
+        changes = [page.beside.input, page.action.input, page.block.input]
+        gr.on(changes, self.show, chosen, [*seen, page.heads], **slow)
+        gr.on([page.layer.input, page.head.input], self.show_head, chosen, seen, **slow)
+        page.heads.select(self.pick_head, chosen, [page.layer, page.head, *seen], **OWN)
+        for picture in (page.map, page.look):
+            picture.select(self.pick_query, chosen, [page.look, page.place], **OWN)
+        page.export.click(self.make_files, chosen, [page.files, page.png, page.npz], **slow)
+
+    def _wire_api(self) -> None:
+        with gr.Row(visible=False):
+            button = gr.Button()
+            inputs = [
+                gr.File(label="clip"),
+                gr.Text(label="model"),
+                gr.Text("", label="action"),
+                gr.Text("1x1x16", label="block"),
+                gr.Number(1, precision=0, label="layer"),
+                gr.Text("mean", label="head"),
+            ]
+            outputs = [gr.File(), gr.File(), gr.JSON()]
+        button.click(
+            self.attention, inputs, outputs,
+            api_name="attention", concurrency_limit=16, concurrency_id="api",
+        )  # fmt: skip
+
+    def enter(
+        self,
+        key: str | None,
+        upload: str | None,
+        model: str | None,
+        beside: bool,
+        newest: str,
+        shown: tuple[str, str],
+    ) -> Updates:
+        """Coming to the tab: a clip just made is opened, else what was there stays."""
+        page = self.page
+        choices = clips.choices(self.session)
+        keys = [key for _, key in choices]
+        latest = keys[0] if keys else ""
+        chosen = key if key in (*keys, UPLOAD) and latest == newest else latest
+        updates: Updates = {
+            page.clip: gr.Dropdown(choices=[*choices, OWN_CLIP], value=chosen or None),
+            page.newest: latest,
+        }
+        if not chosen:
+            return {**updates, page.measured: NO_CLIP}
+        if clips.shown_with(chosen, model) == tuple(shown):
+            return updates
+        return {**self.open(chosen, upload, model, beside), **updates}
+
+    def read_study(self) -> Updates:
+        """Where the heads look over many clips, from the file that was measured."""
+        folder, page = self.session.results, self.page
+        study = study_of(read_results(folder)[0] if folder else [])
+        chart = None if study is None else attention_chart(study)
+        return {
+            page.study: gr.Plot(chart, visible=chart is not None),
+            page.study_text: study_text(study),
+        }
+
+    def follow_model(
+        self,
+        key: str | None,
+        upload: str | None,
+        model: str | None,
+        beside: bool,
+        shown: tuple[str, str],
+    ) -> Updates:
+        """Another model in the header: it reads the clip anew, if the clip is not its own."""
+        if key is None or not shown[0] or clips.shown_with(key, model) == tuple(shown):
+            return {self.page.place: gr.skip()}
+        return self.open(key, upload, model, beside)
+
+    def open(self, key: str | None, upload: str | None, model: str | None, beside: bool) -> Updates:
+        """Another clip: everything starts from its own settings."""
+        page = self.page
+        box = {page.upload: gr.Video(visible=key == UPLOAD)}
+        if key == UPLOAD and upload is None:
+            return box
+        if self.session.jobs.length:
+            gr.Info("The clip is opened as soon as the engine is free.", title="")
+        choice = Choice(key, upload, model, beside, "", "", 1, "mean", NO_PLACE)
+        try:
+            clip = clips.find(self.session, key, model, upload)
+            pipeline = self.session.pipeline(clip.model)
+            shapes = _block_shapes(clip, pipeline.block_shapes)
+            shown = open_clip(self.views, clip, shapes[0], choice)
+        except ValueError as error:
+            raise refusal(error) from error
+        view = shown.opened[0].view
+        layers = [(f"layer {i + 1} of {view.num_layers}", i + 1) for i in range(view.num_layers)]
+        heads = [(f"head {i + 1}", str(i + 1)) for i in range(view.num_heads)]
+        whole_layer = [("mean of all heads", "mean"), ("greatest of all heads", "max")]
+        blocks = [
+            (block_words(s) + (", the clip's own" if s == clip.block_shape else ""),
+             format_block_shape(s))
+            for s in shapes
+        ]  # fmt: skip
+        actions = controls.action_choices(pipeline.actions)
+        return {
+            **box,
+            page.shown: clips.shown_with(key or "", model),
+            page.action: gr.Dropdown(choices=actions, value=clip.action or ""),
+            page.block: gr.Dropdown(choices=blocks, value=blocks[0][1]),
+            page.layer: gr.Dropdown(choices=layers, value=1),
+            page.head: gr.Dropdown(choices=[*whole_layer, *heads], value="mean"),
+            **self._seen(shown),
+            page.heads: shown.heads(),
+        }
+
+    def show(self, *values: Any) -> Updates:
+        """Other blocks or another action for the same clip."""
+        shown = self._opened(Choice(*values))
+        return {**self._seen(shown), self.page.heads: shown.heads()}
+
+    def show_head(self, *values: Any) -> Updates:
+        """Another head, or all of a layer."""
+        return self._seen(self._opened(Choice(*values)))
+
+    def pick_head(self, event: gr.EventData, *values: Any) -> Updates:
+        """A click on a small map: that head is shown whole."""
+        layer, head = event._data["layer"] + 1, str(event._data["head"] + 1)
+        shown = self._opened(replace(Choice(*values), layer=layer, head=head))
+        return {self.page.layer: layer, self.page.head: head, **self._seen(shown)}
+
+    def pick_query(self, event: gr.EventData, *values: Any) -> Updates:
+        """A click on a row of a map, or on a token of a frame: its query is followed."""
+        shown = self._opened(Choice(*values))
+        try:
+            shown = replace(shown, place=self._picked(shown, event._data))
+            looks = shown.looks()
+        except ValueError as error:
+            raise refusal(error) from error
+        return {self.page.look: looks, self.page.place: shown.place}
+
+    def make_files(self, *values: Any) -> Updates:
+        """Writes the map for download."""
+        paths = self._opened(Choice(*values)).write(self.session.uploads)
+        page = self.page
+        return {
+            page.files: gr.Row(visible=True),
+            page.png: str(paths[".png"]),
+            page.npz: str(paths[".npz"]),
+        }
+
+    def attention(
+        self,
+        clip: str,
+        model: str,
+        action: str = "",
+        block: str = "1x1x16",
+        layer: int = 1,
+        head: str = "mean",
+    ) -> tuple[str, str, dict[str, Any]]:
+        """What the heads look at in a clip: a PNG, the exact weights as NPZ, and what was asked.
+
+        Layer and head are counted from 1; head may also be 'mean' or 'max' of the layer.
+        """
+        try:
+            found = clips.from_file(self.session, Path(clip), model, title="your clip")
+            choice = Choice(UPLOAD, clip, model, False, action, block, int(layer), head, NO_PLACE)
+            found = replace(found, action=action or None)
+            shown = open_clip(self.views, found, parse_block_shape(block), choice)
+            paths = shown.write(self.session.uploads)
+        except ValueError as error:
+            raise refusal(error) from error
+        return str(paths[".png"]), str(paths[".npz"]), shown.report()
+
+    def _opened(self, choice: Choice) -> Shown:
+        try:
+            return open_choice(self.session, self.views, choice)
+        except ValueError as error:
+            raise refusal(error) from error
+
+    def _seen(self, shown: Shown) -> Updates:
+        page = self.page
+        began = time.perf_counter()
+        try:
+            maps, looks = shown.maps(), shown.looks()
+        except ValueError as error:
+            raise refusal(error) from error
+        return {
+            page.map: maps,
+            page.look: looks,
+            page.measured: shown.measured(time.perf_counter() - began),
+            page.place: shown.place,
+            page.files: gr.Row(visible=False),
+        }
+
+    def _picked(self, shown: Shown, data: dict[str, Any]) -> int:
+        """The place of the token that was clicked, or that the clicked row makes."""
+        view = shown.opened[data["pane"]].view
+        if "place" in data:
+            return int(np.ravel_multi_index(data["place"], view.grid))
+        place = int(view.targets_L[data["row"]])
+        if place < 0:
+            raise ValueError("A condition makes no token, so choose a row below it.")
+        return place
+
+
+def _block_shapes(clip: Clip, offered: tuple[Size3, ...]) -> list[Size3]:
+    """The clip's own blocks first, then those that the model offers, rows before the rest."""
+    first = clip.block_shape or controls.DEFAULT_BLOCK
+    known = clip.block_shape is not None or first in offered
+    return list(dict.fromkeys(([first] if known else []) + list(offered)))

@@ -1,0 +1,145 @@
+"""How a block shape makes a clip: every step, who predicts whom, who may attend to whom.
+
+Comes in: a block shape. Goes out: plain numbers for the page, all of them the engine's own (its
+SequenceLayout), so that what is drawn is what a model does. A clip with a named action is meant:
+one condition token, the start sign BOV, then tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any, Final
+
+from app.parts.controls import DEFAULT_GRID
+from app.parts.pictures import block_name
+from nbp_core.config.shapes import (
+    FIGURE6_SHAPES,
+    TABLE3_SHAPES,
+    Size3,
+    format_block_shape,
+    parse_block_shape,
+)
+
+if TYPE_CHECKING:
+    from nbp_core.blocks.sequences import SequenceLayout
+
+SHAPES: Final = tuple(sorted(dict.fromkeys(FIGURE6_SHAPES + TABLE3_SHAPES), key=math.prod))
+"""The paper's six of figure 6 and five of table 3, two of them the same, by length."""
+_NO_PLACE = -1
+_STAND_IN = 1
+_PREFIX = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """The numbers of a block shape."""
+
+    shape: Size3
+    block_len: int
+    num_blocks: int
+    steps: int
+    """From an action alone: the first block token by token."""
+    steps_given: int
+    """With the first latent frame given."""
+    token_steps: int
+    """One token a step, from an action alone."""
+    token_steps_given: int
+
+
+def parse(t: float | None, h: float | None, w: float | None) -> Size3:
+    """Three numbers of the page as a block shape that tiles the grid.
+
+    Raises ValueError, one sentence, naming shapes that do.
+    """
+    if t is None or h is None or w is None:
+        raise ValueError("Give three whole numbers: latent frames, rows and columns of a block.")
+    shape = parse_block_shape(f"{t:g}x{h:g}x{w:g}")
+    _layout(shape)
+    return shape
+
+
+def count(shape: Size3) -> Counts:
+    """The numbers of a block shape that tiles the grid."""
+    layout = _layout(shape)
+    frame = math.prod(DEFAULT_GRID[1:])
+    whole = math.prod(DEFAULT_GRID)
+    return Counts(
+        shape=shape,
+        block_len=layout.blocks.block_len,
+        num_blocks=layout.blocks.num_blocks,
+        steps=len(layout.decode_steps(0)),
+        steps_given=len(layout.decode_steps(frame)),
+        token_steps=whole,
+        token_steps_given=whole - frame,
+    )
+
+
+def plan(shape: Size3, is_given: bool) -> dict[str, Any]:
+    """Everything the picture needs, as JSON; L positions of the sequence, in its order.
+
+    place: grid place of each position, -1 in the prefix. kind: 1 for a placeholder that stands in
+    for a token of the first block, 2 for condition and BOV. target: place of the token that each
+    position predicts. segment: a position may attend to all of no later segment. steps: [phase,
+    first position fed, end, tokens made].
+    """
+    layout = _layout(shape)
+    places = layout.place_L.tolist()
+    kinds = [
+        _STAND_IN if special > 0 else _PREFIX if place == _NO_PLACE else 0
+        for special, place in zip(layout.special_L.tolist(), places, strict=True)
+    ]
+    num_known = math.prod(DEFAULT_GRID[1:]) if is_given else 0
+    return {
+        "shape": list(shape),
+        "name": f"{block_name(shape)} {format_block_shape(shape)}",
+        "grid": list(DEFAULT_GRID),
+        "blocks": layout.blocks.places_NS.tolist(),
+        "place": places,
+        "kind": kinds,
+        "target": layout.target_place_L.tolist(),
+        "segment": layout.segment_L.tolist(),
+        "head": layout.head_len,
+        "known": num_known // layout.blocks.block_len,
+        "steps": [
+            [step.phase, step.start, step.stop, step.last - step.first]
+            for step in layout.decode_steps(num_known)
+        ],
+    }
+
+
+def choices() -> list[tuple[str, str]]:
+    """'row 1x1x16: 95 steps' for every shape of the paper."""
+    return [
+        (f"{block_name(shape)} {text}: {count(shape).steps:,} steps", text)
+        for shape in SHAPES
+        for text in [format_block_shape(shape)]
+    ]
+
+
+def numbers(counts: Counts) -> str:
+    """The numbers of a block shape, as HTML."""
+    items = {
+        "tokens in a block": f"{counts.block_len:,}",
+        "blocks in a clip": f"{counts.num_blocks:,}",
+        "steps from an action": _steps(counts.steps, counts.token_steps),
+        "steps with the first frame given": _steps(counts.steps_given, counts.token_steps_given),
+    }
+    shown = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in items.items())
+    return f"<dl>{shown}</dl>"
+
+
+def _steps(steps: int, by_token: int) -> str:
+    if steps == by_token:
+        return f"{steps:,}, next-token prediction itself"
+    return f"{steps:,}, {by_token / steps:.1f}x fewer than {by_token:,}"
+
+
+def _layout(shape: Size3) -> SequenceLayout:
+    # Imported when first needed: both bring in the engine, which takes seconds.
+    from nbp_core.blocks.grid import BlockLayout
+    from nbp_core.blocks.sequences import SequenceLayout
+
+    blocks = BlockLayout(DEFAULT_GRID, shape)
+    return SequenceLayout("hybrid", blocks, prefix_len=1, first_video_id=0)

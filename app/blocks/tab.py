@@ -1,0 +1,212 @@
+"""The Blocks tab: a grid cut by any block shape, how it is filled, and what that is worth."""
+
+from __future__ import annotations
+
+from functools import partial
+from html import escape
+from typing import Any, Final
+
+import gradio as gr
+
+from app.blocks import measure, plan
+from app.blocks.charts import paper_chart, speeds_chart, stored_chart
+from app.blocks.html import BLOCKS_TEMPLATE
+from app.blocks.measure import BlockSpeeds
+from app.blocks.script import BLOCKS_JS
+from app.blocks.stored import FIGURES, StoredFigures, stored
+from app.jobs import JobState, JobView
+from app.parts.events import LIGHT, OWN, Updates, refusals
+from app.parts.follow import Follower
+from app.session import Session
+from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
+from nbp_core.results.paper import FIGURE_6_7, PAPER, TABLE1, TABLE3
+
+_ROW: Final[Size3] = (1, 1, 16)
+_GIVENS = [("an action alone", "action"), ("the first frame", "frame")]
+
+_ABOUT: Final = """
+A video model of this kind does not paint pixels. A tokenizer has turned each clip of 17 frames into
+a grid of whole numbers, the **tokens**: 5 latent frames of 16 x 16. To make a clip is to fill that
+grid. **Next-token prediction** fills in one token a step, 1,280 steps in all. **Next-block
+prediction** cuts the grid into equal blocks and fills in a whole block a step: every token of one
+block predicts the token at the same place of the next block. Choose how to cut, then follow the
+steps.
+"""
+_NONE_STORED: Final = (
+    "No measured figures by block shape are stored with this copy of the project yet; the button"
+    " below measures speeds here and now with the model chosen at the top of the page."
+)
+
+
+class BlocksTab:
+    """Builds the tab and wires it; every handler is a method."""
+
+    def __init__(
+        self, session: Session, blocks: gr.Blocks, model: gr.Dropdown, tab: gr.Tab
+    ) -> None:
+        self.session = session
+        self.model = model
+        self.follower = Follower(session.jobs, "speeds", 0.5)
+        gr.Markdown(_ABOUT, elem_id="blocks-about")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=340):
+                self._build_choice()
+            with gr.Column(scale=4, min_width=340):
+                self.numbers = gr.HTML(
+                    plan.numbers(plan.count(_ROW)), elem_id="blocks-numbers",
+                    label="Numbers",
+                )  # fmt: skip
+                self.picture = gr.HTML(
+                    plan.plan(_ROW, False), html_template=BLOCKS_TEMPLATE,
+                    js_on_load=BLOCKS_JS, elem_id="blocks-picture", label="How a clip is made",
+                )  # fmt: skip
+        self._build_worth()
+        self._wire(blocks)
+        kept = [*self.stored.values(), self.stored_words]
+        tab.select(self.show_stored, None, kept, **LIGHT)
+
+    def _build_choice(self) -> None:
+        self.shape = gr.Radio(
+            plan.choices(), value=format_block_shape(_ROW), label="Block shape",
+            elem_id="blocks-shape", info="Latent frames x rows x columns: the paper's nine.",
+        )  # fmt: skip
+        gr.Markdown("Or any other shape that cuts the grid without rest:", elem_classes="quiet")
+        with gr.Row():
+            self.sides = [
+                gr.Number(
+                    value, label=label, info=info, precision=0, minimum=1, maximum=most,
+                    min_width=90, elem_id=f"blocks-{label.lower()}",
+                )
+                for value, most, label, info in zip(
+                    _ROW, (4, 16, 16), ("Time", "Height", "Width"),
+                    ("latent frames", "rows", "columns"), strict=True,
+                )
+            ]  # fmt: skip
+        self.refused = gr.HTML(elem_id="blocks-refusal", label="Refusal")
+        self.given = gr.Radio(
+            _GIVENS, value="action", label="The clip starts from", elem_id="blocks-given",
+            info="From an action alone, the first block is made token by token.",
+        )  # fmt: skip
+
+    def _build_worth(self) -> None:
+        gr.Markdown("## What block size is worth\nMore tokens a step mean fewer steps, but tokens "
+                    "made together cannot look at one another before they are chosen.")  # fmt: skip
+        with gr.Row(equal_height=False):
+            with gr.Column(min_width=340):
+                gr.Markdown("### Measured by this project")
+                self.stored = {
+                    key: gr.Plot(
+                        show_label=False, visible=False, elem_id=f"blocks-stored-{key}",
+                        elem_classes="blocks-chart",
+                    )
+                    for key in FIGURES
+                }  # fmt: skip
+                self.stored_words = gr.Markdown(elem_id="blocks-stored", elem_classes="quiet")
+                with gr.Row():
+                    self.go = gr.Button("Measure here now", elem_id="blocks-go")
+                    self.halt = gr.Button("Stop", elem_id="blocks-stop", interactive=False)
+                self.status = gr.HTML(_status(None), elem_id="blocks-status", label="Status")
+                self.plot = gr.Plot(
+                    show_label=False, visible=False, elem_id="blocks-speeds",
+                    elem_classes="blocks-chart",
+                )  # fmt: skip
+                self.measured = gr.Markdown(elem_id="blocks-measured", elem_classes="quiet")
+            with gr.Column(min_width=340):
+                gr.Markdown("### Reported by the paper, not measured here")
+                gr.Plot(
+                    paper_chart(), show_label=False, elem_id="blocks-paper-chart",
+                    elem_classes="blocks-chart",
+                )  # fmt: skip
+                gr.Markdown(_paper_words(), elem_id="blocks-paper", elem_classes="quiet")
+
+    def _wire(self, blocks: gr.Blocks) -> None:
+        drawn = [self.picture, self.numbers, self.refused]
+        self.shape.input(self.choose, [self.shape, self.given], [*self.sides, *drawn], **LIGHT)
+        for side in self.sides:
+            side.input(self.cut, [*self.sides, self.given], [self.shape, *drawn], **LIGHT)
+        self.given.input(self.cut, [*self.sides, self.given], [self.shape, *drawn], **LIGHT)
+        follower = self.follower
+        shown = [self.status, self.plot, self.measured]
+        follower.start(self.draw, shown, often=[self.status], go=[self.go], halt=self.halt)
+        follower.find_again(blocks)
+        self.go.click(self.measure, self.model, [follower.job_id, *follower.shown], **OWN)
+
+    def choose(self, text: str, given: str) -> tuple[Any, ...]:
+        """One of the paper's shapes: fills the three numbers and draws it."""
+        shape = parse_block_shape(text)
+        return (*shape, *self._drawn(shape, given))
+
+    def cut(self, t: float | None, h: float | None, w: float | None, given: str) -> tuple[Any, ...]:
+        """Any shape: draws it, or says why not and leaves the picture as it is."""
+        try:
+            shape = plan.parse(t, h, w)
+        except ValueError as error:
+            refused = f'<p role="alert">{escape(_sentence(error))}</p>'
+            return gr.skip(), gr.skip(), gr.skip(), refused
+        known = format_block_shape(shape) if shape in plan.SHAPES else None
+        return known, *self._drawn(shape, given)
+
+    def _drawn(self, shape: Size3, given: str) -> tuple[dict[str, Any], str, str]:
+        counts = plan.count(shape)
+        return plan.plan(shape, given == "frame"), plan.numbers(counts), ""
+
+    def show_stored(self) -> Updates:
+        """The figures kept with the project, as its files are now."""
+        kept = stored(self.session.results) if self.session.results else []
+        updates: Updates = {self.stored_words: _stored_words(kept) if kept else _NONE_STORED}
+        for key, plot in self.stored.items():
+            is_there = any(key in figures.by_shape for figures in kept)
+            chart = stored_chart(kept, key) if is_there else None
+            updates[plot] = gr.Plot(chart, visible=is_there)
+        return updates
+
+    def measure(self, model: str) -> Updates:
+        """Times every block shape of the chosen model."""
+        with refusals():
+            self.session.pipeline(model)
+            job = self.session.jobs.submit(partial(measure.run, self.session, model))
+        return self.follower.follow(job)
+
+    def draw(self, view: JobView) -> Updates:
+        """How the measurement stands; nothing is shown of half of one."""
+        updates: Updates = {self.status: _status(view)}
+        if isinstance(view.result, BlockSpeeds):
+            updates[self.plot] = gr.Plot(speeds_chart(view.result.speeds), visible=True)
+            updates[self.measured] = view.result.measured
+        return updates
+
+
+def _status(view: JobView | None) -> str:
+    if view is None:
+        text = ""
+    elif view.state is JobState.WAITING:
+        text = f"Waiting in the queue, place {view.ahead + 1}."
+    elif view.state is JobState.RUNNING and view.progress is not None:
+        step = view.progress
+        text = f"Timing {format_block_shape(step.shape)}, {step.done + 1} of {step.total}."
+    elif view.state is JobState.RUNNING:
+        text = "Starting: the model is being loaded."
+    else:
+        text = view.error or ("Done." if view.result is not None else "Stopped before it began.")
+    return f'<p role="status">{escape(text)}</p>'
+
+
+def _sentence(error: ValueError) -> str:
+    text = str(error)
+    return text[0].upper() + text[1:].rstrip(".") + "."
+
+
+def _stored_words(kept: list[StoredFigures]) -> str:
+    return "  \n".join(
+        f"{figures.title}: {figures.file.title}, weights {figures.weights},"
+        f" `{figures.file.command}`."
+        for figures in kept
+    )
+
+
+def _paper_words() -> str:
+    return (
+        f"{PAPER}. Speed: tables and figures of its 700M model, {TABLE1.setting}; 256 tokens from"
+        f" figure 7. FVD: table 3 and figure 6, {TABLE3.setting}, trained longer than for table 1."
+        " Shapes without a mark have no printed figure. " + " ".join(FIGURE_6_7.facts)
+    )

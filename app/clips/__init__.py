@@ -1,0 +1,1 @@
+"""A clip made here: its request, its run, its progress, its files, its words."""

@@ -1,0 +1,108 @@
+"""What the user asks for: the page's values, checked, with the uploaded files read."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from app.clips.words import plural
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import format_block_shape, parse_block_shape
+from nbp_core.media.video import Frames, crop_resize, read_context, read_image
+
+Start = Literal["action", "frame", "clip"]
+CONTEXT_FRAMES: dict[Start, int] = {"action": 0, "frame": 1, "clip": 5}
+MAX_SEED = 2**31 - 1
+"""Of the seeds that are drawn; a page may ask for any that its numbers can hold."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What the user asked for; the files have been read and found good."""
+
+    model: str
+    action: str | None
+    context_THWC: Frames | None
+    num_frames: int
+    sampling: SamplingConfig
+    source: str | None = None
+    """The file that the context was read from."""
+
+    @property
+    def num_context_frames(self) -> int:
+        """Known frames that the clip begins with."""
+        return 0 if self.context_THWC is None else len(self.context_THWC)
+
+
+def make_request(
+    *,
+    model: str | None,
+    start: Start,
+    action: str | None,
+    picture: str | None,
+    clip: str | None,
+    block: str,
+    num_frames: int,
+    temperature: float,
+    top_k: float,
+    top_p: float,
+    guidance: float,
+    seed: float | None,
+) -> Request:
+    """The values of the page as a request; without a seed, one is drawn.
+
+    Raises ValueError, one sentence, for a file or a setting that cannot be used.
+    """
+    sampling = SamplingConfig(
+        block_shape=parse_block_shape(block),
+        temperature=temperature,
+        top_k=int(top_k),
+        top_p=top_p,
+        guidance_scale=guidance,
+        seed=random_seed() if seed is None else int(seed),
+    )
+    return Request(
+        model=model or "",
+        action=action or None,
+        context_THWC=read_start(start, picture, clip),
+        num_frames=int(num_frames),
+        sampling=sampling,
+        source={"action": None, "frame": picture, "clip": clip}[start],
+    )
+
+
+def random_seed() -> int:
+    """A seed short enough to be read aloud."""
+    return random.randint(0, MAX_SEED)
+
+
+def read_start(start: Start, picture: str | None, clip: str | None) -> Frames | None:
+    """The context frames a run starts from, square and small; None for an action alone.
+
+    Raises ValueError, one sentence, for a file that is missing, not readable or too short.
+    """
+    if start == "action":
+        return None
+    if start == "frame":
+        if picture is None:
+            raise ValueError("Choose a picture for the first frame, or start from an action.")
+        return crop_resize(read_image(picture)[None])
+    if clip is None:
+        raise ValueError("Choose a clip to continue, or start from an action.")
+    frames_THWC = read_context(clip, CONTEXT_FRAMES["clip"])
+    if len(frames_THWC) < CONTEXT_FRAMES["clip"]:
+        raise ValueError(
+            f"This clip has {plural(len(frames_THWC), 'frame')}; five are needed to continue it."
+        )
+    return crop_resize(frames_THWC)
+
+
+def file_stem(request: Request) -> str:
+    """A name a person can tell apart in a downloads folder."""
+    start = request.action or {0: "anything", 1: "picture"}.get(request.num_context_frames, "clip")
+    shape = request.sampling.block_shape
+    block = format_block_shape(shape) if shape else "default"
+    stem = f"{start}_{request.model}_{block}_seed{request.sampling.seed}"
+    return re.sub(r"[^\w.-]+", "-", stem)

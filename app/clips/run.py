@@ -1,0 +1,139 @@
+"""One run of Generate: a request -> live progress -> files. Knows nothing of Gradio."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app.clips.exports import Files, write_files
+from app.clips.progress import NO_TOKEN, Progress, video_grid
+from app.clips.request import Request, file_stem
+from app.clips.words import device_words, plural
+from app.jobs import Job
+
+if TYPE_CHECKING:
+    from app.session import Session
+    from nbp_core.generation.pipeline import VideoPipeline
+    from nbp_core.generation.records import Generation, Timings
+
+COMPILING = (
+    "Starting: the first run on this machine waits while the engine is compiled for its processor,"
+    " some ten seconds."
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome(Files):
+    """The files of a finished or stopped run, and what was measured."""
+
+    manifest: dict[str, Any]
+    timings: Timings
+    phases: tuple[str, ...]
+    seconds: float
+    num_tokens: int
+    new_frames: int
+    num_frames: int
+    is_complete: bool
+    measured: str
+    last: Progress
+    """The final state of the live view."""
+
+
+def run(session: Session, request: Request, job: Job) -> Outcome:
+    """Makes the clip in the worker thread. Raises ValueError when nothing came of it."""
+    pipeline = session.pipeline(request.model)
+    tokens = np.full(video_grid(pipeline.grid, request.num_frames), NO_TOKEN, dtype=np.int64)
+    shape = request.sampling.block_shape or pipeline.block_shapes[0]
+    phases: list[str] = []
+    num_tokens = num_frames = 0
+    context_THWC = request.context_THWC
+    frame_HWC = None if context_THWC is None else context_THWC[-1]
+    progress: Progress | None = None
+    stream = pipeline.stream(
+        action=request.action,
+        frames_THWC=request.context_THWC,
+        num_frames=request.num_frames,
+        sampling=request.sampling,
+        stop=job.stop,
+    )
+    if not stream.is_ready:
+        job.tell(COMPILING)
+        stream.wait_until_ready()
+    begun = time.perf_counter()
+    for step in stream:
+        phases.append(step.phase)
+        tokens.flat[step.places] = step.tokens
+        num_tokens += len(step.tokens)
+        if step.new_frames is not None and len(step.new_frames):
+            num_frames += len(step.new_frames)
+            frame_HWC = step.new_frames[-1]
+        progress = Progress(
+            step=step.index + 1,
+            num_steps=step.num_steps,
+            phase=step.phase,
+            elapsed=step.elapsed - job.paused_s,
+            num_tokens=num_tokens,
+            tokens_thw=tokens.copy(),
+            newest=step.places,
+            block_shape=shape,
+            frame_HWC=frame_HWC,
+            num_context_frames=request.num_context_frames,
+            num_frames=num_frames,
+            total_frames=request.num_frames,
+            cache_bytes=step.cache_bytes,
+        )
+        job.report(progress)
+        if not job.wait_turn():
+            break
+    generation = stream.generation()
+    seconds = time.perf_counter() - begun - job.paused_s
+    if progress is None or not len(generation.frames_THWC):
+        raise ValueError("Stopped before the first frame was finished, so there is no clip.")
+    if generation.is_complete:
+        # The stream leaves out the tokens of the context.
+        progress = replace(progress, tokens_thw=generation.tokens_thw)
+    return _write(session, request, pipeline, job, generation, progress, tuple(phases), seconds)
+
+
+def _write(
+    session: Session,
+    request: Request,
+    pipeline: VideoPipeline,
+    job: Job,
+    generation: Generation,
+    last: Progress,
+    phases: tuple[str, ...],
+    seconds: float,
+) -> Outcome:
+    files = write_files(session.new_output(job.id), file_stem(request), generation)
+    frames_THWC = generation.frames_THWC
+    new_frames = len(frames_THWC) - request.num_context_frames
+    return Outcome(
+        **asdict(files),
+        manifest=generation.manifest,
+        timings=generation.timings,
+        phases=phases,
+        seconds=seconds,
+        num_tokens=last.num_tokens,
+        new_frames=new_frames,
+        num_frames=len(frames_THWC),
+        is_complete=generation.is_complete,
+        measured=_measured(pipeline, generation, seconds, new_frames),
+        last=last,
+    )
+
+
+def _measured(
+    pipeline: VideoPipeline, generation: Generation, seconds: float, new_frames: int
+) -> str:
+    """The line that says what was measured, on what and with which weights."""
+    fingerprint = str(generation.manifest.get("sha256", ""))[:8]
+    weights = f"weights {pipeline.name}" + (f" ({fingerprint})" if fingerprint else "")
+    return (
+        f"Measured here: {plural(generation.steps, 'step')} and {plural(new_frames, 'new frame')}"
+        f" in {seconds:.2f} s, tokenizing and detokenizing included, on {device_words(pipeline)},"
+        f" with {weights} and tokenizer {pipeline.tokenizer_name}."
+    )

@@ -1,0 +1,25 @@
+"""Words about a run that several tabs use."""
+
+from __future__ import annotations
+
+import os
+
+from nbp_core.generation.pipeline import VideoPipeline
+
+
+def device_words(pipeline: VideoPipeline) -> str:
+    """'CPU, 2 cores', and how weights are held if they are made smaller than need be."""
+    if pipeline.device != "cpu":
+        return pipeline.device.upper()
+    words = f"CPU, {plural(_num_cores(), 'core')}"
+    weights = pipeline.identity.get("weight_format")
+    return f"{words}, {weights}" if weights in ("int8", "int4") else words
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def plural(count: int, noun: str) -> str:
+    """'1 step', '1,280 steps'."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

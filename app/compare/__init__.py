@@ -1,0 +1,1 @@
+"""The Compare tab: two runs beside each other."""

@@ -1,0 +1,125 @@
+"""What lies on the Compare tab: the start and the two runners left, the race right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import gradio as gr
+
+from app.compare import view
+from app.compare.run import paper_words, why_no_race
+from app.compare.script import REPLAY_JS, REPLAY_TEMPLATE
+from app.parts import controls, uploads
+from app.parts.follow import Follower
+from app.session import Session
+from nbp_core.config.shapes import CLIP_FRAMES
+
+FIRST, SECOND = "1x1x1", "1x1x16"
+"""The blocks that race unless others are chosen: the paper's baseline and its method."""
+
+
+def usual_pair(offered: Sequence[str], first: str = FIRST, second: str = SECOND) -> tuple[str, str]:
+    """The wanted blocks where they are offered, else the smallest and the largest."""
+    return (
+        first if first in offered else offered[0],
+        second if second in offered else offered[-1],
+    )
+
+
+class ComparePage:
+    """Builds the controls on the left and the race on the right."""
+
+    def __init__(self, session: Session, blocks: gr.Blocks, model: gr.Dropdown) -> None:
+        self.session = session
+        self.blocks = blocks
+        self.model = model
+        self.follower = Follower(session.jobs, "race", 0.5)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=340):
+                self.note = gr.HTML(
+                    why_no_race(session, model.value), elem_id="race-note", label="Note",
+                    elem_classes="quiet",
+                )  # fmt: skip
+                self._build_runners()
+                self._build_start()
+                self._build_settings()
+                with gr.Row(elem_id="race-run"):
+                    self.go = gr.Button("Start the race", variant="primary", elem_id="race-go")
+                    self.halt = gr.Button("Stop", elem_id="race-stop", interactive=False)
+            with gr.Column(scale=4, min_width=340):
+                self.status = gr.HTML(view.status(None), elem_id="race-status", label="Status")
+                self._build_result()
+                gr.Markdown(view.FAIR, elem_id="race-fair", elem_classes="quiet")
+                gr.Markdown(paper_words(), elem_id="race-paper", elem_classes="quiet")
+
+    def _build_runners(self) -> None:
+        steps = controls.count_steps(self.session, self.model.value, "action", CLIP_FRAMES)
+        choices = controls.block_choices(steps)
+        first, second = usual_pair([value for _, value in choices])
+        self.first = gr.Dropdown(
+            choices, value=first, label="First runner", elem_id="race-first", filterable=False,
+            info="The slower one; one token a step is next-token prediction.",
+        )  # fmt: skip
+        self.second = gr.Dropdown(
+            choices, value=second, label="Second runner", elem_id="race-second", filterable=False,
+            info="The faster one; speed-ups are those of the second over the first.",
+        )  # fmt: skip
+
+    def _build_start(self) -> None:
+        names = controls.action_names(self.session, self.model.value)
+        self.start = gr.Radio(
+            uploads.STARTS, value="action", label="Both start from", elem_id="race-start",
+            info="A name, a picture, or the beginning of a clip.",
+        )  # fmt: skip
+        with gr.Column(visible=False) as self.picture_box:
+            self.picture = uploads.picture_upload(
+                "First frame", "race-picture", "The first frame of both clips"
+            )
+            uploads.offer_examples(self.session, "frame", self.picture, "Photographs to race with")
+        with gr.Column(visible=False) as self.clip_box:
+            self.clip = uploads.clip_upload("Clip to continue", "race-clip")
+            uploads.offer_examples(self.session, "clip", self.clip, "Clips to race with")
+        self.action = gr.Dropdown(
+            controls.action_choices(names), value=controls.favourite("action", names),
+            label="Action", elem_id="race-action", info="What happens in both clips.",
+        )  # fmt: skip
+
+        for choice in (self.first, self.second, self.action):
+            controls.hand_over_value(choice)
+
+    def _build_settings(self) -> None:
+        sliders = controls.sampling_sliders("Sampling, the same for both", "Paper")
+        self.temperature, self.top_k, self.top_p, self.guidance = sliders
+        self.seed = gr.Number(
+            42, label="Seed", precision=0, minimum=0, elem_id="race-seed",
+            info="The same for both; leave it empty for a new one.",
+        )  # fmt: skip
+
+    def _build_result(self) -> None:
+        with gr.Column(visible=False, elem_id="race-result") as self.result:
+            self.headline = gr.Markdown(elem_id="race-headline")
+            self.replay = gr.HTML(
+                {}, html_template=REPLAY_TEMPLATE, js_on_load=REPLAY_JS,
+                elem_id="race-replay", label="Replay",
+            )  # fmt: skip
+            self.measured = gr.Markdown(elem_id="race-measured")
+            with gr.Tabs():
+                with gr.Tab("Figures"):
+                    self.figures = gr.HTML(elem_id="race-figures", label="Figures")
+                with gr.Tab("Tokens over time"):
+                    self.tokens_plot = gr.Plot(
+                        show_label=False, elem_id="race-tokens", elem_classes="race-chart"
+                    )
+                with gr.Tab("Steps"):
+                    self.steps_plot = gr.Plot(
+                        show_label=False, elem_id="race-steps", elem_classes="race-chart"
+                    )
+            with gr.Row():
+                self.downloads = [
+                    gr.DownloadButton(label, size="sm", min_width=90, elem_id=f"race-get-{name}")
+                    for name, label in (
+                        ("first", "First clip, MP4"),
+                        ("second", "Second clip, MP4"),
+                        ("figures", "All figures, JSON"),
+                    )
+                ]

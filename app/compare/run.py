@@ -1,0 +1,126 @@
+"""One race of two block shapes: a request -> progress -> clips and figures. Knows no Gradio."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.clips.exports import RESULT_SCALE
+from app.clips.request import Request, file_stem
+from app.clips.words import device_words, plural
+from app.jobs import Job
+from nbp_core.config.shapes import CLIP_FPS, Size3, format_block_shape
+from nbp_core.generation.race import Lap, Race, RaceRequest, race
+from nbp_core.media.video import write_video
+from nbp_core.results.paper import TABLE1
+
+if TYPE_CHECKING:
+    from app.session import Session
+    from nbp_core.generation.pipeline import VideoPipeline
+
+Pair = tuple[Size3, Size3]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RaceProgress:
+    """How far a race is."""
+
+    lap: Lap
+    shapes: Pair
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RaceResult:
+    """A finished race: both clips, all figures, and the line that says what was measured."""
+
+    race: Race
+    clips: tuple[Path, Path]
+    figures: Path
+    report: dict[str, Any]
+    measured: str
+
+
+def check_model(pipeline: VideoPipeline) -> None:
+    """Raises ValueError for a model that was trained for a single block shape."""
+    if len(pipeline.block_shapes) == 1:
+        only = format_block_shape(pipeline.block_shapes[0])
+        raise ValueError(
+            f"Model {pipeline.name!r} makes blocks of {only} only, and a race is fair only between"
+            " two block shapes of the same weights: choose an elastic model, such as tiny."
+        )
+
+
+def why_no_race(session: Session, model: str | None) -> str:
+    """Why a model cannot race, as HTML; nothing when it can."""
+    try:
+        check_model(session.pipeline(model))
+    except ValueError as error:
+        return f'<p role="status">{escape(str(error))}</p>'
+    return ""
+
+
+def check_race(request: Request, shapes: Pair) -> RaceRequest:
+    """The request in the engine's terms. Raises ValueError for two equal block shapes."""
+    return RaceRequest(
+        shapes=shapes,
+        action=request.action,
+        frames_THWC=request.context_THWC,
+        num_frames=request.num_frames,
+        sampling=request.sampling,
+    )
+
+
+def run(session: Session, request: Request, shapes: Pair, job: Job) -> RaceResult:
+    """Runs the race in the worker thread. Raises ValueError when it cannot be run to its end."""
+    pipeline = session.pipeline(request.model)
+    result = race(
+        pipeline,
+        check_race(request, shapes),
+        # No picture is made of a step: whoever watches must not slow the runners down.
+        lambda lap: job.report(RaceProgress(lap=lap, shapes=shapes)),
+        job.stop,
+    )
+    measured = _measured(pipeline, result)
+    report = {"measured": measured, "device": device_words(pipeline), **result.report()}
+    folder = session.new_output(job.id)
+    stem = file_stem(request)
+    clips = []
+    for runner, figures in zip(result.runners, report["runners"], strict=True):
+        path = folder / f"{stem}_race-{figures['block']}.mp4"
+        comment = json.dumps(runner.generation.manifest, indent=2)
+        write_video(path, runner.generation.frames_THWC, CLIP_FPS, RESULT_SCALE, comment=comment)
+        clips.append(path)
+    figures_file = folder / f"{stem}_race.json"
+    figures_file.write_text(json.dumps(report, indent=2) + "\n")
+    return RaceResult(
+        race=result,
+        clips=(clips[0], clips[1]),
+        figures=figures_file,
+        report=report,
+        measured=measured,
+    )
+
+
+def _measured(pipeline: VideoPipeline, result: Race) -> str:
+    manifest = result.runners[0].generation.manifest
+    fingerprint = str(manifest.get("sha256", ""))[:8]
+    weights = f"weights {pipeline.name}" + (f" ({fingerprint})" if fingerprint else "")
+    frames = result.runners[0].num_new_frames
+    return (
+        f"Measured here, once each: {plural(frames, 'new frame')} on {device_words(pipeline)}, with"
+        f" {weights} and tokenizer {pipeline.tokenizer_name}."
+    )
+
+
+def paper_words() -> str:
+    """What the paper reports of such a race, marked as the paper's."""
+    token, row = (entry for entry in TABLE1.rows if entry.preset == "XL")
+    return (
+        f"The paper's own figure, not measured here: {row.fps / token.fps:.0f} times the frames"
+        f" per second ({token.fps:.2f} to {row.fps:.2f}) with {row.steps} steps in place of"
+        f" {token.steps}, for its {row.size} model on an A100 (Kinetics-600, five frames given,"
+        f" tokenizer included; {TABLE1.source})."
+    )

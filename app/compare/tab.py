@@ -1,0 +1,150 @@
+"""The Compare tab: what happens when its controls are used."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from app.clips.request import Start, make_request
+from app.compare import run, view
+from app.compare.charts import steps_chart, tokens_chart
+from app.compare.page import ComparePage, usual_pair
+from app.compare.run import RaceResult
+from app.jobs import Job, JobView
+from app.parts import controls
+from app.parts.events import LIGHT, OWN, Updates, refusals
+from app.parts.follow import finish
+from app.parts.uploads import wire_uploads
+from app.session import Session
+from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
+
+_INPUTS = (
+    "model", "start", "action", "picture", "clip", "temperature", "top_k", "top_p", "guidance",
+    "seed",
+)  # fmt: skip
+
+
+class CompareTab:
+    """Wires the page to the session; every handler is a method."""
+
+    def __init__(self, session: Session, blocks: gr.Blocks, model: gr.Dropdown) -> None:
+        self.session = session
+        self.page = ComparePage(session, blocks, model)
+        self._wire_run()
+        self._wire_controls()
+        self._wire_api()
+
+    def _inputs(self) -> list[Any]:
+        return [self.page.first, self.page.second, *(getattr(self.page, n) for n in _INPUTS)]
+
+    def _wire_run(self) -> None:
+        page = self.page
+        shown = [
+            page.status, page.result, page.headline, page.replay, page.measured, page.figures,
+            page.tokens_plot, page.steps_plot, *page.downloads,
+        ]  # fmt: skip
+        follower = page.follower
+        follower.start(self.draw, shown, often=[page.status], go=[page.go], halt=page.halt)
+        follower.find_again(page.blocks)
+        page.go.click(
+            self.begin, self._inputs(), [follower.job_id, page.seed, *follower.shown], **OWN
+        )
+
+    def _wire_controls(self) -> None:
+        page = self.page
+        gr.on(
+            [page.model.change, page.start.change],
+            self.change_choices,
+            [page.model, page.start, page.action, page.first, page.second],
+            [page.note, page.first, page.second, page.action],
+            **LIGHT,
+        )
+        wire_uploads(page)
+
+    def _wire_api(self) -> None:
+        with gr.Row(visible=False):
+            button, first, second = gr.Button(), gr.File(), gr.File()
+            figures = gr.JSON()
+        button.click(
+            self.compare, self._inputs(), [first, second, figures],
+            api_name="compare", concurrency_limit=16, concurrency_id="api",
+        )  # fmt: skip
+
+    def begin(self, first: str, second: str, *values: Any) -> Updates:
+        """Start: checks the settings, queues the race and makes the page follow it."""
+        page = self.page
+        with refusals():
+            job = self._submit(first, second, values)
+        return {
+            page.seed: job.request.sampling.seed,
+            page.result: gr.Column(visible=False),
+            **page.follower.follow(job),
+        }
+
+    def compare(
+        self,
+        first: str = "1x1x1",
+        second: str = "1x1x16",
+        model: str | None = None,
+        start: Start = "action",
+        action: str = "",
+        picture: str | None = None,
+        clip: str | None = None,
+        temperature: float = 1.0,
+        top_k: int = controls.MAX_TOP_K,
+        top_p: float = 0.9,
+        guidance: float = 1.0,
+        seed: int | None = None,
+    ) -> tuple[str, str, dict[str, Any]]:
+        """Runs one race to its end: the two clips' files, and all figures."""
+        values = (model, start, action, picture, clip, temperature, top_k, top_p, guidance, seed)
+        submit = partial(self._submit, first, second, values)
+        result: RaceResult = finish(submit, "The race was stopped before it began.")
+        return str(result.clips[0]), str(result.clips[1]), result.report
+
+    def _submit(self, first: str, second: str, values: tuple[Any, ...]) -> Job:
+        settings = dict(zip(_INPUTS, values, strict=True))
+        request = make_request(**settings, block=first, num_frames=CLIP_FRAMES)
+        shapes = parse_block_shape(first), parse_block_shape(second)
+        run.check_model(self.session.pipeline(request.model))
+        run.check_race(request, shapes)
+        return self.session.jobs.submit(partial(run.run, self.session, request, shapes), request)
+
+    def draw(self, job: JobView) -> Updates:
+        """How far the race is; nothing is kept of half a race."""
+        updates: Updates = {self.page.status: view.status(job)}
+        return updates if job.result is None else updates | self._result(job.result)
+
+    def _result(self, result: RaceResult) -> Updates:
+        page = self.page
+        files = (*result.clips, result.figures)
+        if not all(path.is_file() for path in files):
+            return {}  # made way for newer clips
+        return {
+            page.result: gr.Column(visible=True),
+            page.headline: view.headline(result),
+            page.replay: view.replay(result),
+            page.measured: result.measured,
+            page.figures: view.figures_table(result),
+            page.tokens_plot: tokens_chart(result.race),
+            page.steps_plot: steps_chart(result.race),
+            **dict(zip(page.downloads, map(str, files), strict=True)),
+        }
+
+    def change_choices(
+        self, model: str, start: Start, action: str, first: str, second: str
+    ) -> tuple[str, gr.Dropdown, gr.Dropdown, gr.Dropdown]:
+        """Counts the steps anew and offers what the model can do; keeps what still fits."""
+        steps = controls.count_steps(self.session, model, start, CLIP_FRAMES)
+        choices = controls.block_choices(steps)
+        first, second = usual_pair([value for _, value in choices], first, second)
+        names = controls.action_names(self.session, model)
+        kept = action if action in ("", *names) else controls.favourite(start, names)
+        return (
+            run.why_no_race(self.session, model),
+            gr.Dropdown(choices=choices, value=first),
+            gr.Dropdown(choices=choices, value=second),
+            gr.Dropdown(choices=controls.action_choices(names), value=kept),
+        )

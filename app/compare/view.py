@@ -1,0 +1,143 @@
+"""What the Compare tab shows of a race: progress, replay, figures in words and in a table."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any, Final
+
+import numpy as np
+
+from app.compare.run import RaceProgress, RaceResult
+from app.jobs import JobState, JobView
+from app.parts.pictures import SHEET_COLUMNS, block_name, png_uri, sheet, token_colours
+from nbp_core.config.shapes import CLIP_FPS, Size3, format_block_shape
+from nbp_core.generation.race import WARM_UP, Runner
+
+FAIR: Final = (
+    "**Fair because:** both runners have the same weights, the same start, the same seed and the"
+    " same sampling settings; they run one after the other on the same device, in one go; and each"
+    f" is warmed up first. {WARM_UP} While they run, this page only asks how far they are: no"
+    " picture is drawn. The same seed does not mean the same clip: another block shape draws its"
+    " random numbers in another order."
+)
+
+_ROWS: Final = (
+    ("forward steps", "steps", "{:,.0f}"),
+    ("tokens made", "tokens", "{:,.0f}"),
+    ("new frames", "new_frames", "{:,.0f}"),
+    ("sampling only, seconds", "sampling_s", "{:.2f}"),
+    ("end to end with the tokenizer, seconds", "end_to_end_s", "{:.2f}"),
+    ("median step, milliseconds", "median_step_ms", "{:.1f}"),
+    ("tokens a second, sampling only", "tokens_per_s", "{:,.0f}"),
+    ("new frames a second, end to end", "frames_per_s", "{:.2f}"),
+)
+_RATIOS: Final = {"steps": "steps", "sampling_s": "sampling", "end_to_end_s": "end_to_end"}
+
+
+def runner_name(shape: Size3) -> str:
+    """'token 1x1x1' and what it is called in the paper."""
+    kind = "next token" if shape == (1, 1, 1) else "next block"
+    return f"{block_name(shape)} {format_block_shape(shape)}, {kind}"
+
+
+def status(view: JobView | None) -> str:
+    """The bar and one line on where the race stands, as HTML."""
+    if view is None:
+        return _bar(0.0) + _line("Ready.")
+    if view.state is JobState.WAITING:
+        runs = "1 run is" if view.ahead == 1 else f"{view.ahead} runs are"
+        return _bar(0.0) + _line(f"Waiting in the queue: {runs} ahead.")
+    if view.state is JobState.RUNNING:
+        if view.progress is None:
+            return _bar(0.0) + _line("Starting: the model is being loaded.")
+        return _running(view.progress)
+    if view.state is JobState.FAILED:
+        return _bar(0.0) + _line(view.error, "failed")
+    if view.result is None:
+        return _bar(0.0) + _line(view.error or "Stopped before it began.")
+    return _bar(1.0) + _line("Done: both clips are there.")
+
+
+def _running(progress: RaceProgress) -> str:
+    lap = progress.lap
+    who = f"{runner_name(progress.shapes[lap.runner])} (runner {lap.runner + 1} of 2)"
+    if lap.phase == "warm-up":
+        return _bar(lap.runner / 2) + _line(f"Warming up, untimed: {who}.")
+    share = (lap.runner + lap.step / lap.num_steps) / 2
+    return _bar(share) + _line(
+        f"Running {who}: step {lap.step:,} of {lap.num_steps:,}, {lap.elapsed:.1f} s."
+    )
+
+
+def _bar(share: float) -> str:
+    return (
+        '<div class="bar" role="progressbar" aria-label="Progress of the race" aria-valuemin="0"'
+        f' aria-valuemax="100" aria-valuenow="{100 * share:.0f}">'
+        f'<div style="width:{100 * share:.1f}%"></div></div>'
+    )
+
+
+def _line(text: str, kind: str = "") -> str:
+    return f'<p role="status" class="{kind}">{escape(text)}</p>'
+
+
+def replay(result: RaceResult) -> dict[str, Any]:
+    """The value of the replay: pictures once, and the times at which their parts were there."""
+    first = result.race.runners[0].generation
+    return {
+        "runners": [_replay_runner(runner) for runner in result.race.runners],
+        "grid": list(first.tokens_thw.shape),
+        "columns": SHEET_COLUMNS,
+        "side": int(first.frames_THWC.shape[1]),
+        "fps": CLIP_FPS,
+    }
+
+
+def _replay_runner(runner: Runner) -> dict[str, Any]:
+    tokens_thw = runner.generation.tokens_thw
+    return {
+        "name": runner_name(runner.block_shape),
+        "frames": png_uri(np.concatenate(list(runner.generation.frames_THWC), axis=1)),
+        "tokens": png_uri(sheet(token_colours(tokens_thw))),
+        "frame_s": [round(seconds, 5) for seconds in runner.frame_s],
+        "step_s": [round(seconds, 5) for seconds in runner.elapsed_s],
+        "places": [places.tolist() for places in runner.places],
+        "known": tokens_thw.size - runner.num_tokens,
+    }
+
+
+def headline(result: RaceResult) -> str:
+    """The result in one or two sentences, as Markdown."""
+    first, second = (runner_name(runner.block_shape) for runner in result.race.runners)
+    ratio = result.report["speed_up"]
+    return (
+        f"**{second}** against **{first}**: {_times(ratio['sampling'])} in sampling only,"
+        f" {_times(ratio['end_to_end'])} end to end with the tokenizer, with"
+        f" {ratio['steps']:.1f} times fewer steps."
+    )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f}x faster" if ratio >= 1 else f"{1 / ratio:.1f}x slower"
+
+
+def figures_table(result: RaceResult) -> str:
+    """All figures side by side, as HTML."""
+    first, second = result.report["runners"]
+    head = "".join(
+        f'<th scope="col">{escape(runner_name(runner.block_shape))}</th>'
+        for runner in result.race.runners
+    )
+    rows = []
+    for label, key, form in _ROWS:
+        ratio = _RATIOS.get(key)
+        saved = f"{result.report['speed_up'][ratio]:.1f}x" if ratio else ""
+        rows.append(
+            f'<tr><th scope="row">{label}</th><td>{form.format(first[key])}</td>'
+            f"<td>{form.format(second[key])}</td><td>{saved}</td></tr>"
+        )
+    return (
+        '<div tabindex="0" role="group" aria-label="Figures of the race"><table>'
+        f'<thead><tr><th scope="col">measured here</th>{head}<th scope="col">ratio</th></tr>'
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )

@@ -1,0 +1,1 @@
+"""The Generate tab: a clip from an action or from first frames."""

@@ -1,0 +1,152 @@
+"""What lies on the Generate tab: controls left, live view and result right. No behaviour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+from app.clips.request import Start
+from app.generate import live
+from app.generate.gallery import PastClips
+from app.parts import controls, uploads
+from app.parts.follow import Follower
+from app.parts.status import counters, status
+from app.parts.thumbs import thumb, thumbs
+from app.session import Session
+
+
+class GeneratePage:
+    """Builds the controls on the left and the live view and result on the right."""
+
+    def __init__(
+        self, session: Session, blocks: gr.Blocks, model: gr.Dropdown, facts: gr.HTML
+    ) -> None:
+        self.session = session
+        self.blocks = blocks
+        self.model = model
+        self.facts = facts
+        self.follower = Follower(session.jobs, "job", 0.25)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=340):
+                with gr.Row(elem_id="run"):
+                    self.go = gr.Button("Generate", variant="primary", elem_id="go")
+                    self.halt = gr.Button("Stop", elem_id="stop", interactive=False)
+                    self.hold = gr.Button("Pause", elem_id="pause", interactive=False)
+                    self.step = gr.Button("Step", elem_id="step", interactive=False)
+                self._build_start()
+                self._build_settings()
+                self._build_restore()
+            with gr.Column(scale=4, min_width=340):
+                self._build_live()
+                self._build_result()
+                self.past = PastClips(session)
+
+    def _build_start(self) -> None:
+        steps = controls.count_steps(self.session, self.model.value, "action", 17)
+        names = controls.action_names(self.session, self.model.value)
+        self.start = gr.Radio(
+            uploads.STARTS, value="action", label="Start from", elem_id="start",
+            info="What the model is given: a name, a picture, or the beginning of a clip.",
+        )  # fmt: skip
+        with gr.Column(visible=False) as self.picture_box:
+            self.picture = uploads.picture_upload(
+                "First frame", "picture", "The first frame you chose"
+            )
+            gr.Markdown(
+                "Its middle square is used, at 128 px. The temperature is lowered, under Sampling:"
+                " pictures keep their shape longer so.",
+                elem_classes="quiet",
+            )
+            self.pictures = self._examples("frame", "Photographs to try")
+        with gr.Column(visible=False) as self.clip_box:
+            self.clip = uploads.clip_upload("Clip to continue", "clip")
+            gr.Markdown("Its first five frames are used, the middle square.", elem_classes="quiet")
+            self.clips = self._examples("clip", "Clips to try")
+        self.action = gr.Dropdown(
+            controls.action_choices(names), value=controls.favourite("action", names),
+            label="Action", elem_id="action",
+            info="What happens in the clip: a robot arm's task, or a camera move over a picture.",
+        )  # fmt: skip
+        self.block = gr.Radio(
+            controls.block_choices(steps), value=controls.preset_block("Balanced", steps),
+            label="Block", elem_id="block",
+            info="Tokens made in one step: larger is faster, smaller is more careful.",
+        )  # fmt: skip
+
+        for choice in (self.action, self.block):
+            controls.hand_over_value(choice)
+
+    def _examples(self, start: Start, title: str) -> gr.HTML:
+        paths = [Path(path) for [path] in uploads.examples(self.session, start)]
+        items = [thumb(path, path.stem.replace("-", " ")) for path in paths]
+        return thumbs(title, items, f"try-{start}", visible=bool(items))
+
+    def _build_settings(self) -> None:
+        gr.Markdown("Presets fill the settings below.", elem_classes="quiet")
+        with gr.Row(elem_id="presets"):
+            self.presets = {name: gr.Button(name, size="sm") for name in controls.PRESETS}
+        sliders = controls.sampling_sliders("Sampling", "Balanced")
+        self.temperature, self.top_k, self.top_p, self.guidance = sliders
+        self.num_frames = gr.Radio(
+            controls.length_choices(), value=17, label="Length", elem_id="length",
+            info="Beyond 17 frames the clip goes on from its own last five.",
+        )  # fmt: skip
+        with gr.Row(elem_id="seed-row"):
+            self.seed = gr.Number(
+                42, label="Seed", precision=0, minimum=0, elem_id="seed", scale=3, min_width=140,
+                info="Same seed, same clip; leave it empty for a new one.",
+            )  # fmt: skip
+            self.dice = gr.Button("Roll the dice", elem_id="dice", scale=1, min_width=110)
+
+    def _build_restore(self) -> None:
+        with gr.Accordion("Restore settings from a file", open=False):
+            self.settings_file = gr.File(
+                label="A clip or settings file made here", height=170, elem_id="restore",
+                file_types=[".mp4", ".gif", ".png", ".npz", ".json"],
+            )  # fmt: skip
+            uploads.hand_over_path(self.settings_file)
+            gr.Markdown(
+                "Drop an MP4, GIF, PNG strip, token or settings file of this studio: it says how it"
+                " was made, and making it again gives the same frames.",
+                elem_classes="quiet",
+            )
+            self.restored = gr.HTML(elem_id="restored", label="What was restored")
+
+    def _build_live(self) -> None:
+        view = live.idle_view(controls.DEFAULT_BLOCK, controls.DEFAULT_GRID)
+        self.preview = gr.HTML(
+            view, html_template=live.PREVIEW_TEMPLATE, js_on_load=live.PREVIEW_JS,
+            elem_id="preview", label="Live view",
+        )  # fmt: skip
+        self.counters = gr.HTML(counters(None), elem_id="counters", label="Counters")
+        self.status = gr.HTML(status(None), elem_id="status", label="Status")
+
+    def _build_result(self) -> None:
+        with gr.Column(visible=False, elem_id="result") as self.result:
+            with gr.Tabs():
+                with gr.Tab("Clip"):
+                    self.video = gr.Video(
+                        label="Clip", show_label=False, autoplay=True, loop=True,
+                        interactive=False, buttons=[], elem_id="video",
+                    )  # fmt: skip
+                with gr.Tab("Timing"):
+                    self.plot = gr.Plot(show_label=False, elem_id="timing")
+                with gr.Tab("Frames"):
+                    self.frames = gr.HTML(elem_id="frames-strip", label="Frames")
+                with gr.Tab("Settings"):
+                    self.manifest = gr.HTML(elem_id="manifest", label="Settings")
+            with gr.Row():
+                self.downloads = {
+                    name: gr.DownloadButton(label, size="sm", min_width=90, elem_id=f"get-{name}")
+                    for name, label in (
+                        ("clip", "MP4"), ("gif", "GIF"),
+                        ("strip", "PNG strip"), ("tokens", "Tokens"), ("settings", "Settings"),
+                    )
+                }  # fmt: skip
+            with gr.Row():
+                self.again = gr.Button("Continue from the last frame", size="sm", elem_id="again")
+                self.again_five = gr.Button(
+                    "Continue from the last five frames", size="sm", elem_id="again-five"
+                )
+            self.measured = gr.Markdown(elem_id="measured")

@@ -1,0 +1,167 @@
+"""A clip or a settings file made here -> the values of the page that make it again.
+
+The file may be anything: every value is checked, and what cannot be used is said in one sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.clips.request import CONTEXT_FRAMES, Start
+from app.parts import controls
+from app.session import Session
+from nbp_core.config.presets import RANDOM_WEIGHTS
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import parse_block_shape
+from nbp_core.media.files import is_video
+from nbp_core.media.video import read_comment
+
+if TYPE_CHECKING:
+    from nbp_core.generation.pipeline import VideoPipeline
+
+MAX_SETTINGS_BYTES = 1_000_000
+_WHOLE_IN_A_BROWSER = 2**53
+_STARTS: dict[int, Start] = {count: start for start, count in CONTEXT_FRAMES.items()}
+_LIMITS = {
+    "temperature": (0, 2),
+    "top_k": (1, controls.MAX_TOP_K),
+    "top_p": (0.05, 1),
+    "guidance_scale": (1, 6),
+    "seed": (0, _WHOLE_IN_A_BROWSER - 1),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Restored:
+    """What make_request takes, and a line for the visitor on what could not be restored."""
+
+    values: dict[str, Any]
+    note: str
+
+
+def restore(session: Session, path: str | Path) -> Restored:
+    """Reads the settings in a file. Raises ValueError when they are none, or cannot be had here."""
+    name, manifest = Path(path).name, read_manifest(Path(path))
+    try:
+        sampling = _sampling(manifest)
+        count = (manifest["context"] or {"num_frames": 0})["num_frames"]
+        start = _STARTS[count]
+        model, num_frames, action = manifest["model"], manifest["num_frames"], manifest["action"]
+        model = f"{model:.80}" + (f" ({RANDOM_WEIGHTS})" if manifest.get("weights") else "")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{name} has settings that this page cannot show.") from error
+    model = session.model_called(model)
+    pipeline = session.pipeline(model)
+    if action is not None and action not in pipeline.actions:
+        raise ValueError(f"{name} shows an action that the model {model!r} does not know.")
+    if sampling.block_shape not in controls.count_steps(session, model, start, num_frames):
+        raise ValueError(f"{name} was made in blocks that the model {model!r} does not offer.")
+    source = _source(session, manifest["context"])
+    return Restored(
+        values={
+            "model": model,
+            "start": start,
+            "action": action or "",
+            "picture": source if start == "frame" else None,
+            "clip": source if start == "clip" else None,
+            "block": manifest["block_shape"],
+            "num_frames": int(num_frames),
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+            "guidance": sampling.guidance_scale,
+            "seed": sampling.seed,
+        },
+        note=_note(manifest, pipeline, start, source),
+    )
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The settings in a clip, a picture, a token or a settings file of this studio.
+
+    Raises ValueError, one sentence, for a file without any.
+    """
+    try:
+        manifest = json.loads(_settings_text(path))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path.name} carries no settings of this studio.") from error
+    if not isinstance(manifest, dict) or manifest.get("software") != "NBP Studio":
+        raise ValueError(f"{path.name} carries no settings of this studio.")
+    return manifest
+
+
+def _settings_text(path: Path) -> str:
+    if not is_video(path):
+        with path.open("rb") as file:
+            head = file.read(MAX_SETTINGS_BYTES)
+        if head.lstrip()[:1] == b"{":
+            return head.decode()
+        if head[:2] == b"PK":
+            return _text_of_tokens(path)
+    return read_comment(path) or ""
+
+
+def _text_of_tokens(path: Path) -> str:
+    """The settings of an .npz, read without numpy, which would trust the sizes in the file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.getinfo("settings.npy")
+            plain = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            if not plain or member.flag_bits & 1 or member.file_size > 4 * MAX_SETTINGS_BYTES:
+                return ""
+            data = archive.read(member)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, struct.error):
+        return ""
+    # Magic (6), version (2), length of the header (2), header; then four bytes a letter.
+    start = 10 + int.from_bytes(data[8:10], "little")
+    return data[start:].decode("utf-32-le", errors="replace")
+
+
+def _sampling(manifest: dict[str, Any]) -> SamplingConfig:
+    """The sampling settings. Raises ValueError for any that the page's controls cannot show."""
+    settings = dict(manifest["sampling"])
+    for key, (least, most) in _LIMITS.items():
+        if isinstance(settings[key], bool) or not least <= settings[key] <= most:
+            raise ValueError(key)
+    if manifest["num_frames"] not in controls.LENGTHS:
+        raise ValueError("num_frames")
+    shape = parse_block_shape(manifest["block_shape"])
+    return SamplingConfig.from_dict({**settings, "block_shape": shape})
+
+
+def _source(session: Session, context: dict[str, Any] | None) -> str | None:
+    """The file a run of this studio started from, if it had the same context and is still there."""
+    if context is None:
+        return None
+    for view in session.jobs.finished():
+        same = getattr(view.result, "manifest", {}).get("context") == context
+        source = getattr(view.request, "source", None)
+        if same and source and Path(source).is_file():
+            return str(source)
+    return None
+
+
+def _note(
+    manifest: dict[str, Any], pipeline: VideoPipeline, start: Start, source: str | None
+) -> str:
+    notes = ["All settings are restored."]
+    if start != "action" and source is None:
+        what = "first frame is" if start == "frame" else "first five frames are"
+        notes.append(f"The {what} not in the file: choose the same {_NAMES[start]} again.")
+    weights = pipeline.identity.get("weight_format")
+    if manifest.get("sha256") != pipeline.identity.get("sha256"):
+        notes.append("The model's weights have changed since, so the frames will differ.")
+    elif manifest.get("device", pipeline.device) != pipeline.device:
+        notes.append("It was made on another kind of device, so the frames may differ.")
+    elif manifest.get("weight_format", weights) != weights:
+        notes.append("Its weights were held in another format, so the frames may differ.")
+    return " ".join(notes)
+
+
+_NAMES: dict[Start, str] = {"frame": "picture", "clip": "clip"}

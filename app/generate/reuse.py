@@ -1,0 +1,93 @@
+"""What Generate does with a clip that exists: open it, go on from it, restore its settings."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from app.generate.restore import restore
+from app.parts import controls
+from app.parts.events import OWN, Updates, refusal, refusals
+from app.parts.follow import NOTHING_SEEN
+from app.parts.thumbs import chosen_index
+
+if TYPE_CHECKING:
+    from app.generate.tab import GenerateTab
+
+_GONE = "This clip is gone; make another one to continue."
+_TOO_SHORT = "This clip has fewer than five frames; continue from its last frame instead."
+
+
+class Reuse:
+    """Wires the gallery, the buttons that continue and the upload that restores."""
+
+    def __init__(self, tab: GenerateTab) -> None:
+        self.tab = tab
+        self.session = tab.session
+        page = self.page = tab.page
+        follower = page.follower
+        job_id = follower.job_id
+        page.past.gallery.select(
+            self.open, [job_id, page.past.ids], [job_id, *follower.shown], **OWN
+        )
+        page.again.click(self.go_on_from_frame, job_id, [page.start, page.picture], **OWN)
+        page.again_five.click(self.go_on_from_clip, job_id, [page.start, page.clip], **OWN)
+        restored = page.settings_file.upload(
+            self.restore, page.settings_file,
+            [*tab.inputs(), page.facts, page.settings_file, page.restored], **OWN,
+        )  # fmt: skip
+        restored.failure(lambda: (None, ""), None, [page.settings_file, page.restored], **OWN)
+
+    def open(self, job_id: str, ids: list[str], chosen: gr.EventData) -> Updates:
+        """Shows a past clip as if it had just been made."""
+        view = self.session.jobs.view(job_id)
+        if view is not None and not view.state.is_final:
+            sentence = "A run is going on: stop it, or let it end, before opening another clip."
+            raise refusal(ValueError(sentence))
+        index = chosen_index(chosen, len(ids))
+        opened = "" if index is None else ids[index]
+        if self.session.jobs.view(opened) is None:
+            raise refusal(ValueError(_GONE))
+        follower = self.page.follower
+        return {follower.job_id: opened, **follower.poll(opened, NOTHING_SEEN)}
+
+    def go_on_from_frame(self, job_id: str) -> tuple[str, str]:
+        """The last frame of the clip becomes the first frame of the next."""
+        return "frame", self._file(job_id, "last_frame")
+
+    def go_on_from_clip(self, job_id: str) -> tuple[str, str]:
+        """The last five frames of the clip become the first five of the next."""
+        return "clip", self._file(job_id, "last_frames")
+
+    def _file(self, job_id: str, kind: str) -> str:
+        view = self.session.jobs.view(job_id)
+        if view is None or view.result is None:
+            raise refusal(ValueError(_GONE))
+        path: Path | None = getattr(view.result, kind)
+        if path is None or not path.is_file():
+            raise refusal(ValueError(_TOO_SHORT if path is None else _GONE))
+        return str(path)
+
+    def restore(self, path: str) -> Updates:
+        """Fills the page with the settings in a file."""
+        page = self.page
+        with refusals():
+            restored = restore(self.session, path)
+            values = restored.values
+            pipeline = self.session.pipeline(values["model"])
+        steps = controls.count_steps(
+            self.session, values["model"], values["start"], values["num_frames"]
+        )
+        plain = {getattr(page, name): value for name, value in values.items()}
+        return plain | {
+            page.facts: controls.facts(pipeline),
+            page.action: gr.Dropdown(
+                choices=controls.action_choices(pipeline.actions), value=values["action"]
+            ),
+            page.block: gr.Radio(choices=controls.block_choices(steps), value=values["block"]),
+            page.settings_file: None,
+            page.restored: f'<p role="status">{escape(restored.note)}</p>',
+        }

@@ -1,0 +1,237 @@
+"""The Generate tab: what happens when its controls are used."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from app.clips import run
+from app.clips.request import Start, make_request, random_seed
+from app.clips.run import Outcome
+from app.generate import live
+from app.generate.page import GeneratePage
+from app.generate.reuse import Reuse
+from app.jobs import Job, JobState, JobView
+from app.parts import controls
+from app.parts.charts import timing_chart
+from app.parts.events import LIGHT, OWN, Updates, refusal, refusals
+from app.parts.follow import Seen, finish
+from app.parts.pictures import file_uri
+from app.parts.status import counters, status
+from app.parts.thumbs import chosen_index
+from app.parts.uploads import examples, wire_uploads
+from app.session import Session
+from nbp_core.config.shapes import parse_block_shape
+
+_INPUTS = (
+    "model", "start", "action", "picture", "clip", "block", "num_frames",
+    "temperature", "top_k", "top_p", "guidance", "seed",
+)  # fmt: skip
+
+
+class GenerateTab:
+    """Wires the page to the session; every handler is a method."""
+
+    def __init__(self, session: Session, page: GeneratePage) -> None:
+        self.session = session
+        self.page = page
+        self._wire_run()
+        self._wire_controls()
+        self._wire_api()
+        self.reuse = Reuse(self)
+
+    def _wire_run(self) -> None:
+        page = self.page
+        shown = [
+            page.hold, page.step, page.preview, page.counters, page.status, page.result,
+            page.video, page.plot, page.frames, page.manifest, page.measured,
+            *page.downloads.values(), *page.past.parts,
+        ]  # fmt: skip
+        follower = page.follower
+        often = [page.preview, page.counters, page.status]
+        follower.start(self.draw, shown, often=often, go=[page.go], halt=page.halt)
+        page.blocks.load(self.come_back, follower.asked, follower.shown, **LIGHT)
+        followed = [follower.job_id, page.seed, *follower.shown]
+        page.go.click(self.begin, self.inputs(), followed, **OWN)
+        page.hold.click(self.pause, follower.job_id, None, **LIGHT)
+        page.step.click(self.take_step, follower.job_id, None, **LIGHT)
+
+    def _wire_controls(self) -> None:
+        page = self.page
+        start_of = [page.model, page.start, page.num_frames]
+        sampling = [page.block, page.top_k, page.top_p, page.temperature, page.guidance]
+        gr.on(
+            [page.model.change, page.start.change, page.num_frames.change],
+            self.change_blocks, [*start_of, page.block], page.block, **LIGHT,
+        )  # fmt: skip
+        wire_uploads(page)
+        page.model.input(self.announce, page.model, page.facts, **LIGHT)
+        page.model.input(self.change_model, page.model, [page.facts, page.action], **OWN)
+        page.start.input(
+            self.suggest, [page.model, page.start, page.temperature],
+            [page.action, page.temperature], **LIGHT,
+        )  # fmt: skip
+        cut = [page.model, page.block, page.follower.job_id]
+        page.block.change(self.show_cut, cut, page.preview, **LIGHT)
+        for name, button in page.presets.items():
+            button.click(partial(self.apply_preset, name), start_of, sampling, **LIGHT)
+        page.dice.click(random_seed, None, page.seed, **LIGHT)
+        page.pictures.select(self.take_example, page.start, page.picture, **OWN)
+        page.clips.select(self.take_example, page.start, page.clip, **OWN)
+
+    def _wire_api(self) -> None:
+        with gr.Row(visible=False):
+            button, clip, settings = gr.Button(), gr.File(), gr.JSON()
+        button.click(
+            self.generate, self.inputs(), [clip, settings],
+            api_name="generate", concurrency_limit=16, concurrency_id="api",
+        )  # fmt: skip
+
+    def inputs(self) -> list[Any]:
+        """The components whose values make a request."""
+        return [getattr(self.page, name) for name in _INPUTS]
+
+    def begin(self, *values: Any) -> Updates:
+        """Generate: checks the settings, queues the run and makes the page follow it."""
+        page = self.page
+        with refusals():
+            job = self._submit(values)
+        return {
+            page.seed: job.request.sampling.seed,
+            page.result: gr.Column(visible=False),
+            **page.follower.follow(job),
+        }
+
+    def generate(
+        self,
+        model: str,
+        start: Start = "action",
+        action: str = "",
+        picture: str | None = None,
+        clip: str | None = None,
+        block: str = "1x1x16",
+        num_frames: int = 17,
+        temperature: float = 1.0,
+        top_k: int = controls.MAX_TOP_K,
+        top_p: float = 0.9,
+        guidance: float = 1.0,
+        seed: int | None = None,
+    ) -> tuple[str, dict[str, Any]]:
+        """Runs one generation to its end: the clip's file, and the settings that repeat it."""
+        values = (model, start, action, picture, clip, block, num_frames)
+        submit = partial(self._submit, (*values, temperature, top_k, top_p, guidance, seed))
+        outcome: Outcome = finish(submit, "The run was stopped before it began.")
+        return str(outcome.clip), outcome.manifest
+
+    def _submit(self, values: tuple[Any, ...]) -> Job:
+        request = make_request(**dict(zip(_INPUTS, values, strict=True)))
+        return self.session.jobs.submit(partial(run.run, self.session, request), request)
+
+    def pause(self, job_id: str) -> None:
+        """Pause, or Resume: the run waits before its next block, or goes on."""
+        job = self.session.jobs.get(job_id)
+        if job is not None:
+            (job.resume if job.is_paused else job.pause)()
+
+    def take_step(self, job_id: str) -> None:
+        """Step: a paused run makes one block."""
+        job = self.session.jobs.get(job_id)
+        if job is not None and job.is_paused:
+            job.single_step()
+
+    def come_back(self, job_id: str, seen: Seen) -> Updates:
+        """A page that was opened or reloaded finds its run and the clips there are."""
+        return {**self.page.past.updates(), **self.page.follower.poll(job_id, seen)}
+
+    def draw(self, view: JobView) -> Updates:
+        """How the run stands; a stopped one keeps what it has made."""
+        page = self.page
+        is_running = view.state is JobState.RUNNING
+        is_paused = is_running and view.is_paused
+        updates: Updates = {
+            page.hold: gr.Button("Resume" if is_paused else "Pause", interactive=is_running),
+            page.step: gr.Button(interactive=is_paused),
+            page.status: status(view),
+            **self._progress(view),
+        }
+        return updates if view.result is None else updates | self._result(view.result)
+
+    def _progress(self, view: JobView) -> Updates:
+        page = self.page
+        progress = view.result.last if view.result is not None else view.progress
+        if progress is None:
+            return {page.counters: counters(None)}
+        return {
+            page.preview: live.live_view(progress),
+            page.counters: counters(progress),
+        }
+
+    def _result(self, outcome: Outcome) -> Updates:
+        page = self.page
+        if not outcome.clip.is_file():
+            return {}  # made way for newer clips
+        return {
+            page.result: gr.Column(visible=True),
+            page.video: str(outcome.clip),
+            page.plot: timing_chart(outcome.timings["per_step_s"], outcome.phases),
+            page.frames: live.frame_strip(file_uri(outcome.strip), outcome.num_frames),
+            page.manifest: live.settings_text(outcome.manifest),
+            page.measured: outcome.measured,
+            **{button: str(getattr(outcome, kind)) for kind, button in page.downloads.items()},
+            **page.past.updates(),
+        }
+
+    def announce(self, model: str) -> Any:
+        """Says that the chosen model is being loaded: a large one takes a while."""
+        return gr.skip() if self.session.loaded(model) else controls.loading(model)
+
+    def change_model(self, model: str) -> Updates:
+        """Loads the chosen model and offers what it can do."""
+        with refusals():
+            pipeline = self.session.pipeline(model)
+        choices = controls.action_choices(pipeline.actions)
+        value = controls.favourite("action", pipeline.actions)
+        return {
+            self.page.facts: controls.facts(pipeline),
+            self.page.action: gr.Dropdown(choices=choices, value=value),
+        }
+
+    def change_blocks(self, model: str, start: Start, num_frames: int, block: str) -> gr.Radio:
+        """Counts the steps anew; keeps the block if it still fits."""
+        steps = controls.count_steps(self.session, model, start, num_frames)
+        choices = controls.block_choices(steps)
+        if block in (value for _, value in choices):
+            # Not sent back: the page may have been given another block in the meantime.
+            return gr.Radio(choices=choices)
+        return gr.Radio(choices=choices, value=controls.preset_block("Balanced", steps))
+
+    def suggest(self, model: str, start: Start, temperature: float) -> tuple[str, float]:
+        """Action and temperature that suit the start."""
+        action = controls.favourite(start, controls.action_names(self.session, model))
+        return action, controls.suited_temperature(start, temperature)
+
+    def show_cut(self, model: str, block: str, job_id: str) -> Any:
+        """The empty grid, cut by the chosen block; left alone while a run is shown there."""
+        view = self.session.jobs.view(job_id)
+        if view is not None and not view.state.is_final:
+            return gr.skip()
+        grid = controls.grid_of(self.session, model)
+        return live.idle_view(parse_block_shape(block), grid)
+
+    def apply_preset(
+        self, name: str, model: str, start: Start, num_frames: int
+    ) -> tuple[str, int, float, float, float]:
+        """Fills block and sampling settings."""
+        steps = controls.count_steps(self.session, model, start, num_frames)
+        return controls.preset_block(name, steps), *controls.PRESETS[name]
+
+    def take_example(self, start: Start, chosen: gr.EventData) -> str:
+        """A bundled picture or clip, as if it had been uploaded."""
+        offered = examples(self.session, start)
+        index = chosen_index(chosen, len(offered))
+        if index is None:
+            raise refusal(ValueError("This example is not there."))
+        return shutil.copy(offered[index][0], str(self.session.uploads))

@@ -1,0 +1,1 @@
+"""The Models tab: which models there are, their cards, conversion."""

@@ -1,0 +1,162 @@
+"""The list of models on the Models tab, as HTML. Everything a folder says is escaped."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Final
+
+from app.jobs import JobState, JobView
+from app.models.card import card_html, line_html
+from app.models.jobs import Converted, WorkProgress, known_fingerprints
+from app.parts.status import status as queue_status
+from app.session import SPEED_ONLY, Session
+from nbp_core.config.shapes import format_block_shape
+
+if TYPE_CHECKING:
+    from nbp_core.models.catalogue import ModelEntry
+
+MODELS_CSS: Final = """
+#model-list h2 { margin: 0; font-size: 1.05rem; }
+#model-list article { border: 1px solid var(--border-color-primary); border-radius: 6px;
+  padding: .6rem .9rem; margin: 0 0 .75rem; overflow-wrap: anywhere; }
+#model-list dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .9rem;
+  margin: .35rem 0; }
+#model-list dt { color: var(--body-text-color-subdued); }
+#model-list dd { margin: 0; }
+#model-list p { margin: .25rem 0; max-width: 80ch; }
+#model-list summary { cursor: pointer; }
+#model-list details :is(h3, h4) { margin: .9rem 0 .25rem; font-size: 1rem; }
+#model-list details :is(ul, ol) { margin: .25rem 0; padding-left: 1.2rem; list-style: disc; }
+#model-list details li { max-width: 80ch; }
+#model-list table { margin: .5rem 0; border-collapse: collapse; }
+#model-list :is(th, td) { padding: .2rem .5rem; text-align: left; overflow-wrap: break-word;
+  border: 1px solid var(--border-color-primary); }
+#model-list :is(code, pre) { white-space: pre-wrap; font-family: var(--font-mono);
+  font-size: .85rem; }
+#model-list .fault { color: #b91c1c; font-weight: 700; }
+.dark #model-list .fault { color: #fca5a5; }
+#model-list summary:focus-visible { outline: 2px solid currentColor; }
+#models-status progress { width: 100%; max-width: 24rem; }
+@media (max-width: 640px) { #model-list dl { grid-template-columns: 1fr; } }
+"""
+
+
+def model_list(session: Session) -> str:
+    """Every folder of the session's models and the untrained sizes, as HTML."""
+    entries = read_catalogue(session)
+    known = known_fingerprints(session)
+    if not entries:
+        text = f"<p>The folder {escape(session.models.name)} holds no model yet.</p>"
+    else:
+        text = "".join(_article(entry, known.get((entry.name, entry.stamp))) for entry in entries)
+    return text + _untrained(session)
+
+
+def read_catalogue(session: Session) -> list[ModelEntry]:
+    """Every folder of the session's models."""
+    # Imported when first needed: it brings torch along.
+    from nbp_core.device import choose_device
+    from nbp_core.models.catalogue import catalogue
+
+    return catalogue(session.models, choose_device(session.device))
+
+
+def _article(entry: ModelEntry, fingerprint: str | None) -> str:
+    head = f"<h2>{escape(entry.name)}</h2>"
+    if entry.fault:
+        return f'<article>{head}<p class="fault">{escape(entry.fault)}</p></article>'
+    facts = _facts(entry, fingerprint)
+    rows = "".join(f"<dt>{key}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())
+    card = entry.card
+    excerpt = f"<p>{line_html(card.excerpt)}</p>" if card.excerpt else "<p>It has no card.</p>"
+    whole = (
+        f"<details><summary>The whole card</summary>{card_html(card.text)}</details>"
+        if card.text
+        else ""
+    )
+    return f"<article>{head}{excerpt}<dl>{rows}</dl>{whole}</article>"
+
+
+def _facts(entry: ModelEntry, fingerprint: str | None) -> dict[str, str]:
+    grid = " x ".join(map(str, entry.grid or ()))
+    facts = {
+        "kind": entry.kind,
+        "parameters": f"{entry.num_parameters:,}",
+        "size on disk": megabytes(entry.num_bytes),
+        "memory needed": f"{megabytes(entry.memory_bytes)}, computed from the architecture",
+        "clip": f"17 frames of 128 x 128 px are {grid} tokens of {entry.codebook_size:,} codes",
+    }
+    if entry.kind == "transformer":
+        facts["clip"] = f"{grid} tokens of {entry.codebook_size:,} codes"
+        facts["blocks"] = ", ".join(map(format_block_shape, entry.block_shapes))
+        facts["actions"] = f"{len(entry.actions)} named" if entry.actions else "none named"
+        facts["tokenizer"] = entry.tokenizer
+    facts["licence"] = entry.card.licence or "its card names none; see there what it was made from"
+    facts["weights"] = _fingerprint_words(fingerprint)
+    return facts
+
+
+def _fingerprint_words(fingerprint: str | None) -> str:
+    if fingerprint is None:
+        return "fingerprint not computed yet"
+    is_digest = len(fingerprint) == 64 and fingerprint.isalnum()
+    return f"fingerprint {fingerprint[:8]} (sha256)" if is_digest else fingerprint
+
+
+def megabytes(num_bytes: int) -> str:
+    """'8.2 MB', '16.1 GB'."""
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
+
+
+def _untrained(session: Session) -> str:
+    """The paper's sizes with random weights: what they are and whether they fit here."""
+    from nbp_core.config.presets import PAPER_PRESETS
+    from nbp_core.device import choose_device, free_bytes
+    from nbp_core.models.catalogue import transformer_bytes
+    from nbp_core.models.speed_only import preset_parameters
+
+    offered = session.speed_only_names()
+    if not offered:
+        return ""
+    device = choose_device(session.device)
+    free, item = free_bytes(device), 2 if device == "cuda" else 4
+    rows = []
+    for name in offered:
+        preset = SPEED_ONLY[name]
+        count = preset_parameters(preset)
+        need = transformer_bytes(PAPER_PRESETS[preset], count, item)
+        fits = "fits" if need < free else "does not fit"
+        rows.append(
+            f"<dt>{escape(name)}</dt><dd>{count / 1e6:,.0f} million parameters in the paper's"
+            f" layout; {megabytes(need)} to generate, {megabytes(free)} are free here: {fits}</dd>"
+        )
+    return (
+        "<article><h2>The paper's sizes, untrained</h2><p>These have random weights. What they"
+        " make is noise, and every frame says so; how long a step takes is what it would be with"
+        " trained weights. They are in the list of models to be timed, and stand in for nothing"
+        f" else.</p><dl>{''.join(rows)}</dl></article>"
+    )
+
+
+def status(view: JobView | None) -> str:
+    """One line on the running job, with a bar, as HTML."""
+    if view is None:
+        return '<p role="status">Ready.</p>'
+    if view.state is JobState.RUNNING and isinstance(view.progress, WorkProgress):
+        done, total = view.progress.done, max(view.progress.total, 1)
+        return (
+            f'<p role="status">{escape(view.progress.what)}: {megabytes(done)} of'
+            f' {megabytes(total)}.</p><progress value="{done}" max="{total}"'
+            ' aria-label="Progress"></progress>'
+        )
+    if view.state is JobState.RUNNING:
+        return '<p role="status">Reading the file.</p>'
+    if view.state is JobState.DONE:
+        return f'<p role="status">{escape(_done(view))}</p>'
+    return queue_status(view)
+
+
+def _done(view: JobView) -> str:
+    if isinstance(view.result, Converted):
+        return f"Done: {view.result.name} is in the list of models."
+    return "Done."

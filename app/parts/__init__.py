@@ -1,0 +1,1 @@
+"""What the tabs share: controls, uploads, status lines, pictures, charts, tables."""

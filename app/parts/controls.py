@@ -1,0 +1,159 @@
+"""What the controls know: choices with step counts, presets, sampling sliders."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from app.clips.request import CONTEXT_FRAMES, Start
+from app.clips.words import device_words
+from app.parts.pictures import block_name
+from app.session import Session
+from nbp_core.config.shapes import CLIP_FPS, FIGURE6_SHAPES, Size3, format_block_shape
+
+if TYPE_CHECKING:
+    from nbp_core.generation.pipeline import VideoPipeline
+
+DEFAULT_BLOCK: Size3 = (1, 1, 16)
+DEFAULT_GRID: Size3 = (5, 16, 16)
+LENGTHS = (17, 33, 65)
+MAX_TOP_K = 16_000
+_FAVOURITES: dict[Start, str] = {"action": "drawer-close", "frame": "pan-left", "clip": ""}
+
+# top-k, top-p, temperature, guidance. Fast also takes the block with the fewest steps. What lower
+# temperatures are worth: docs/experiments.md, "Temperature and guidance".
+PRESETS: dict[str, tuple[int, float, float, float]] = {
+    "Fast": (16_000, 0.9, 0.7, 1.0),
+    "Balanced": (16_000, 0.9, 0.7, 1.0),
+    "Paper": (16_000, 0.9, 1.0, 1.0),
+    "Photograph": (16_000, 0.9, 0.4, 1.0),
+}
+
+
+def hand_over_value(choice: gr.Dropdown | gr.Radio) -> None:
+    """Lets the engine refuse what it does not know, in its own sentence.
+
+    Gradio knows only the choices that were there when the page was built, not those of a model
+    that was added since.
+    """
+    choice.preprocess = lambda payload: payload  # type: ignore[method-assign]
+
+
+def sampling_sliders(title: str, preset: str) -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Slider]:
+    """(temperature, top-k, top-p, guidance) in a closed box, at first as a preset has them."""
+    top_k, top_p, temperature, guidance = PRESETS[preset]
+    with gr.Accordion(title, open=False):
+        return (
+            gr.Slider(
+                0, 2, temperature, step=0.05, label="Temperature",
+                info="How daring the choice of tokens is; 0 always takes the likeliest.",
+            ),
+            gr.Slider(
+                1, MAX_TOP_K, top_k, step=1, label="Top-k",
+                info="Choose among this many of the likeliest tokens.",
+            ),
+            gr.Slider(
+                0.05, 1, top_p, step=0.01, label="Top-p",
+                info="Choose among the likeliest tokens that together reach this probability.",
+            ),
+            gr.Slider(
+                1, 6, guidance, step=0.1, label="Guidance",
+                info="How strongly the action is followed; above 1 every step costs twice.",
+            ),
+        )  # fmt: skip
+
+
+def favourite(start: Start, names: tuple[str, ...]) -> str:
+    """The action a start suggests: a robot's for none, a camera move for a picture."""
+    wanted = _FAVOURITES[start]
+    return wanted if wanted in names else names[0] if names and start == "action" else ""
+
+
+def suited_temperature(start: Start, now: float) -> float:
+    """A picture keeps its shape longer at a low temperature; one that somebody chose stays."""
+    first, picture = PRESETS["Balanced"][2], PRESETS["Photograph"][2]
+    if now not in (first, picture):
+        return now
+    return picture if start == "frame" else first
+
+
+def action_choices(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """What people read, and the name the model knows, of every action."""
+    return [("no action", ""), *((name.replace("-", " "), name) for name in names)]
+
+
+def length_choices() -> list[tuple[str, int]]:
+    """'33 frames, 4.1 s' for every length."""
+    return [(f"{frames} frames, {frames / CLIP_FPS:.1f} s", frames) for frames in LENGTHS]
+
+
+def count_steps(
+    session: Session, model: str | None, start: Start, num_frames: int
+) -> dict[Size3, int]:
+    """Forward steps of every block shape that suits the model and the start; empty without one."""
+    try:
+        pipeline = session.pipeline(model)
+    except ValueError:
+        return {}
+    steps = {}
+    for shape in pipeline.block_shapes:
+        try:
+            steps[shape] = pipeline.num_steps(shape, CONTEXT_FRAMES[start], num_frames)
+        except ValueError:
+            continue  # this block does not fit this start
+    return steps
+
+
+def block_choices(steps: dict[Size3, int]) -> list[tuple[str, str]]:
+    """'row 1x1x16: 95 steps, 13x fewer' for every block shape."""
+    most = max(steps.values(), default=0)
+    choices = []
+    for shape in steps or FIGURE6_SHAPES:
+        label = f"{block_name(shape)} {format_block_shape(shape)}"
+        if shape in steps:
+            label += f": {steps[shape]:,} step" + "s" * (steps[shape] != 1)
+            if most >= 1.5 * steps[shape]:
+                label += f", {most / steps[shape]:.0f}x fewer"
+        choices.append((label, format_block_shape(shape)))
+    return choices
+
+
+def preset_block(name: str, steps: dict[Size3, int]) -> str:
+    """The block shape of a preset: the fewest steps for Fast, the paper's row for the others."""
+    if name == "Fast" and steps:
+        return format_block_shape(min(steps, key=lambda shape: steps[shape]))
+    if DEFAULT_BLOCK in steps or not steps:
+        return format_block_shape(DEFAULT_BLOCK)
+    return format_block_shape(next(iter(steps)))
+
+
+def action_names(session: Session, model: str | None) -> tuple[str, ...]:
+    """The actions a model knows; none while it cannot be loaded."""
+    try:
+        return session.pipeline(model).actions
+    except ValueError:
+        return ()
+
+
+def grid_of(session: Session, model: str | None) -> Size3:
+    """The token grid of a model's clips."""
+    try:
+        return session.pipeline(model).grid
+    except ValueError:
+        return DEFAULT_GRID
+
+
+def loading(model: str) -> str:
+    """What stands in the header until the chosen model is there."""
+    return f"Loading {escape(model)}: a model of the paper's size takes up to a minute."
+
+
+def facts(pipeline: VideoPipeline) -> str:
+    """What the chosen model is and where it runs, for the page's header."""
+    size = pipeline.num_parameters / 1e6
+    return (
+        f"{size:,.1f}M parameters &middot; tokenizer {escape(pipeline.tokenizer_name)}"
+        f" &middot; {escape(device_words(pipeline))}"
+    )

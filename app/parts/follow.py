@@ -1,0 +1,128 @@
+"""How a page follows a job: it asks again and again, and is told what has changed.
+
+Which job it is lies in the browser, so that a page that is reloaded finds its job again. A browser
+spends time on every component that an answer may change, so while a job runs the answers are about
+the few that show its progress; all of them are drawn when it begins, pauses, goes on or ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from app.jobs import Job, JobQueue, JobView
+from app.parts.events import LIGHT, Updates, refusals
+
+Seen = tuple[str, int]
+"""Which state of which job a page shows: (job id, version)."""
+NOTHING_SEEN: Seen = ("", 0)
+SOON = 0.02
+"""Seconds."""
+
+
+class Follower:
+    """Built among a page's components; start() tells it what the page shows of a job."""
+
+    def __init__(self, jobs: JobQueue, name: str, interval: float) -> None:
+        """`name` tells this page's job from those of others; `interval` is in seconds."""
+        self.jobs = jobs
+        self.job_id = gr.BrowserState("", storage_key=f"nbp-studio-{name}", secret="nbp-studio")
+        self.seen = gr.State(NOTHING_SEEN)
+        self.stage = gr.State("")
+        """What the page shows in full: which job, and whether it waits, runs, pauses or is over."""
+        self.timer = gr.Timer(interval, active=False)
+        self.catch_up = gr.Timer(SOON, active=False)
+        """Runs from the moment the page is told of a new stage until it shows it."""
+
+    def start(
+        self,
+        draw: Callable[..., Updates],
+        shown: Sequence[Any],
+        *,
+        often: Sequence[Any],
+        go: Sequence[gr.Button],
+        halt: gr.Button | None = None,
+        also: Sequence[Any] = (),
+    ) -> None:
+        """Wires the timer and Stop.
+
+        draw(JobView, values of `also`) gives what changes among `shown`; `often` are those of them
+        that change with every step. The buttons `go` rest while the job is under way, `halt`
+        otherwise.
+        """
+        self._draw = draw
+        self._often = often
+        self._go = go
+        self._halt = [halt] if halt else []
+        self.shown = [
+            self.timer, self.catch_up, self.seen, self.stage, *go, *self._halt, *shown
+        ]  # fmt: skip
+        self.asked = [self.job_id, self.seen, *also]
+        asked = [self.job_id, self.seen, self.stage, *also]
+        self.timer.tick(self.glance, asked, [self.seen, self.catch_up, *often], **LIGHT)
+        self.catch_up.tick(self.poll, self.asked, self.shown, **LIGHT)
+        for button in self._halt:
+            button.click(self.stop, self.job_id, button, **LIGHT)
+
+    def find_again(self, blocks: gr.Blocks) -> None:
+        """A page that was opened or reloaded finds its job."""
+        blocks.load(self.poll, self.asked, self.shown, **LIGHT)
+
+    def follow(self, job: Job, *also: Any) -> Updates:
+        """Makes the page follow a job that was just queued."""
+        told = self.poll(job.id, NOTHING_SEEN, *also)
+        return {self.job_id: job.id, **told, self.timer: gr.Timer(active=True)}
+
+    def glance(self, job_id: str, seen: Seen, stage: str, *also: Any) -> Updates:
+        """The progress, if there is any; at a new stage the page asks for all the rest."""
+        view = self.jobs.view(job_id)
+        if view is None or (_stage(view) != stage and view.state.is_final):
+            # The end is shown with what came of it, at once.
+            return {self.catch_up: gr.Timer(active=True)}
+        if _stage(view) != stage:
+            mark: Updates = {self.catch_up: gr.Timer(active=True)}
+        elif tuple(seen) == (view.id, view.version):
+            return {self.seen: seen}
+        else:
+            mark = {self.seen: (view.id, view.version)}
+        drawn = self._draw(view, *also)
+        return mark | {part: drawn[part] for part in self._often if part in drawn}
+
+    def poll(self, job_id: str, seen: Seen, *also: Any) -> Updates:
+        """All that has changed since the page was last told."""
+        view = self.jobs.view(job_id)
+        if view is None:
+            return {timer: gr.Timer(active=False) for timer in (self.timer, self.catch_up)}
+        if tuple(seen) == (view.id, view.version):
+            return {self.seen: seen, self.catch_up: gr.Timer(active=False)}
+        ended = view.state.is_final
+        return {
+            self.seen: (view.id, view.version),
+            self.stage: _stage(view),
+            self.timer: gr.Timer(active=not ended),
+            self.catch_up: gr.Timer(active=False),
+            **{button: gr.Button(interactive=ended) for button in self._go},
+            **{button: gr.Button(interactive=not ended) for button in self._halt},
+            **self._draw(view, *also),
+        }
+
+    def stop(self, job_id: str) -> gr.Button:
+        """Ends a running job within one step."""
+        self.jobs.stop(job_id)
+        return gr.Button(interactive=False)
+
+
+def _stage(view: JobView) -> str:
+    return f"{view.id} {view.state}{' paused' if view.is_paused else ''}"
+
+
+def finish(submit: Callable[[], Job], stopped: str) -> Any:
+    """Queues a job and waits for its result; `stopped` says why there is none."""
+    with refusals():
+        job = submit()
+        job.finished.wait()
+        if job.result is None:
+            raise ValueError(job.error or stopped)
+    return job.result

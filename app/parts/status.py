@@ -1,0 +1,75 @@
+"""How a run stands: its status line, its progress bar and counters, as HTML."""
+
+from __future__ import annotations
+
+from html import escape
+
+from app.clips.progress import Progress
+from app.jobs import JobState, JobView
+
+_PHASES = {
+    "prefill": "reading the start",
+    "token": "making the first block token by token",
+    "block": "block by block",
+}
+
+
+def counters(progress: Progress | None) -> str:
+    """The bar and the figures under the live view, as HTML."""
+    if progress is None:
+        share, figures = 0.0, dict.fromkeys(_FIGURES, "-")
+    else:
+        share = progress.step / progress.num_steps
+        seconds = max(progress.elapsed, 1e-9)
+        values = (
+            f"{progress.step:,}/{progress.num_steps:,}",
+            f"{progress.elapsed:.1f} s",
+            f"{progress.num_tokens / seconds:,.0f}",
+            f"{max(0, progress.num_frames - progress.num_context_frames) / seconds:.1f}",
+            f"{progress.cache_bytes / 1e6:.1f} MB",
+        )
+        figures = dict(zip(_FIGURES, values, strict=True))
+    items = "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in figures.items())
+    return (
+        f'<div class="bar" role="progressbar" aria-label="Progress of the run" aria-valuemin="0"'
+        f' aria-valuemax="100" aria-valuenow="{100 * share:.0f}">'
+        f'<div style="width:{100 * share:.1f}%"></div></div><dl>{items}</dl>'
+    )
+
+
+_FIGURES = ("step", "time", "tokens/s", "frames/s", "cache")
+
+
+def status(view: JobView | None) -> str:
+    """One line on where the run stands, as HTML."""
+    if view is None:
+        return _line("Ready.")
+    if view.state is JobState.WAITING:
+        others = "1 run is" if view.ahead == 1 else f"{view.ahead} runs are"
+        return _line(f"Waiting in the queue: {others} ahead." if view.ahead else "Starting.")
+    if view.state is JobState.RUNNING:
+        if view.progress is None:
+            return _line(view.note or "Starting: the engine is reading the start.")
+        if view.is_paused:
+            done, steps = view.progress.step, view.progress.num_steps
+            return _line(
+                f"Paused after step {done:,} of {steps:,}: Step makes one more block, Resume goes"
+                " on. While others wait, a pause ends after a minute."
+            )
+        return _line(f"Running, {_PHASES.get(view.progress.phase, view.progress.phase)}.")
+    if view.state is JobState.FAILED:
+        return _line(view.error, "failed")
+    if view.result is None:
+        return _line(view.error or "Stopped before it began.")
+    if not view.result.is_complete:
+        kept = view.result.num_frames
+        return _line(
+            f"Stopped: the {kept} frames made so far are kept."
+            if kept > 1
+            else "Stopped: the one frame made so far is kept."
+        )
+    return _line("Done.")
+
+
+def _line(text: str, kind: str = "") -> str:
+    return f'<p role="status" class="{kind}">{escape(text)}</p>'

@@ -1,0 +1,87 @@
+"""A picture or a clip to start from: where it is dropped, what there is to try, what is refused."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import gradio as gr
+
+from app.clips.request import Start, read_start
+from app.parts.events import LIGHT, OWN, refusals
+from app.session import Session
+
+STARTS = [("an action", "action"), ("a first frame", "frame"), ("five frames", "clip")]
+_EXAMPLES: dict[Start, tuple[str, ...]] = {
+    "frame": (".png", ".jpg", ".jpeg", ".webp"),
+    "clip": (".mp4", ".webm", ".mov"),
+}
+
+
+class StartPage(Protocol):
+    """A page that offers the three starts."""
+
+    start: gr.Radio
+    picture_box: gr.Column
+    picture: gr.Image
+    clip_box: gr.Column
+    clip: gr.Video
+
+
+def hand_over_path(upload: gr.Image | gr.Video | gr.File) -> None:
+    """Makes an upload arrive as a path, unopened: the engine refuses bad files, not Gradio."""
+    # A subclass would be the usual way, but Gradio writes a stub beside the source of each.
+    path_of = lambda payload: payload.path if payload else None  # noqa: E731
+    upload.preprocess = path_of  # type: ignore[method-assign]
+
+
+def picture_upload(label: str, elem_id: str, alt_text: str) -> gr.Image:
+    """Where a picture is dropped or pasted."""
+    upload = gr.Image(
+        label=label, sources=["upload", "clipboard"], height=220, elem_id=elem_id, buttons=[],
+        alt_text=alt_text,
+    )  # fmt: skip
+    hand_over_path(upload)
+    return upload
+
+
+def clip_upload(label: str, elem_id: str, *, height: int = 220, visible: bool = True) -> gr.Video:
+    """Where a clip is dropped."""
+    upload = gr.Video(
+        label=label, sources=["upload"], height=height, elem_id=elem_id, buttons=[],
+        visible=visible,
+    )  # fmt: skip
+    hand_over_path(upload)
+    return upload
+
+
+def examples(session: Session, start: Start) -> list[list[str]]:
+    """The bundled pictures or clips to start from."""
+    if session.assets is None:
+        return []
+    found = sorted(p for p in session.assets.rglob("*") if p.suffix in _EXAMPLES[start])
+    return [[str(path)] for path in found]
+
+
+def offer_examples(session: Session, start: Start, upload: gr.Image | gr.Video, label: str) -> None:
+    """A row of the bundled pictures or clips below an upload."""
+    rows = examples(session, start)
+    if rows:
+        gr.Examples(rows, [upload], label=label, api_visibility="private", examples_per_page=8)
+
+
+def wire_uploads(page: StartPage) -> None:
+    """Shows the upload that the start needs, and takes a bad file away at once."""
+    boxes = [page.picture_box, page.clip_box]
+    page.start.change(_show, page.start, boxes, **LIGHT)
+    for upload in (page.picture, page.clip):
+        checked = upload.upload(_check, [page.start, page.picture, page.clip], None, **OWN)
+        checked.failure(lambda: None, None, upload, **LIGHT)
+
+
+def _show(start: Start) -> tuple[gr.Column, gr.Column]:
+    return gr.Column(visible=start == "frame"), gr.Column(visible=start == "clip")
+
+
+def _check(start: Start, picture: str | None, clip: str | None) -> None:
+    with refusals():
+        read_start(start, picture, clip)

@@ -1,0 +1,1 @@
+"""The Results tab: measured figures beside the paper's."""

@@ -1,0 +1,94 @@
+"""Charts of the Results tab: the paper's figures and ours differ in colour, pattern and name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+import plotly.graph_objects as go
+
+from app.parts.charts import COLOURS, SYMBOLS, legend_below
+from nbp_core.config.shapes import format_block_shape, parse_block_shape
+from nbp_core.results import paper
+from nbp_core.results.files import Curve, Value
+
+_PAPER, _HERE = "#D55E00", "#0072B2"
+HEIGHT = 360
+MAX_POINTS = 300
+"""Points of a noisy curve: each is the median of as many steps as that takes."""
+
+
+def speed_chart(here: Mapping[tuple[str, str], tuple[float, Value]]) -> go.Figure:
+    """Table 1 as bars on a logarithmic scale; bars measured here are there where there are some."""
+    figure = go.Figure()
+    sizes = list(dict.fromkeys(row.preset for row in paper.TABLE1.rows))
+    blocks = list(dict.fromkeys(row.block_shape for row in paper.TABLE1.rows))
+    for shape, shade in zip(blocks, (0.55, 1.0), strict=True):
+        block = format_block_shape(shape)
+        theirs = {row.preset: row.fps for row in paper.TABLE1.rows if row.block_shape == shape}
+        ours = {size: here[size, block][0] for size in sizes if (size, block) in here}
+        for who, speeds, colour, pattern in (
+            ("paper, one A100", theirs, _PAPER, "/"),
+            ("measured here", ours, _HERE, ""),
+        ):
+            if speeds:
+                name = f"{who}: {block}"
+                figure.add_bar(
+                    x=[size for size in sizes if size in speeds],
+                    y=[speeds[size] for size in sizes if size in speeds],
+                    name=name,
+                    opacity=shade,
+                    marker={"color": colour, "pattern": {"shape": pattern}},
+                    hovertemplate="%{x}: %{y:.3g} frames/s<extra>" + name + "</extra>",
+                )
+    figure.update_layout(
+        **legend_below("model size", "frames a second", HEIGHT), barmode="group", bargap=0.25
+    )
+    figure.update_yaxes(type="log", dtick=1)
+    return figure
+
+
+def groups(curve: Curve) -> dict[str, list[str]]:
+    """The metrics of a run that share a scale: each validation joins what it validates."""
+    found: dict[str, list[str]] = {}
+    for key in curve.metrics:
+        base = key.removeprefix("val_")
+        if base != key and _is_block(base):
+            base = "loss"  # a validation loss of one block shape
+        found.setdefault(base, []).append(key)
+    return found
+
+
+def _is_block(name: str) -> bool:
+    try:
+        parse_block_shape(name)
+    except ValueError:
+        return False
+    return True
+
+
+def training_chart(curve: Curve, group: str) -> go.Figure:
+    """The curves of one group over the steps: training as a line, validations with marks."""
+    figure = go.Figure()
+    for index, key in enumerate(groups(curve).get(group, [])):
+        points = curve.metrics[key]
+        is_validation = key.startswith("val_")
+        steps, values = zip(*(points if is_validation else _thin(points)), strict=True)
+        name = f"validation, {key.removeprefix('val_')}" if is_validation else f"training, {key}"
+        figure.add_scatter(
+            x=steps,
+            y=values,
+            name=name,
+            mode="lines+markers" if is_validation else "lines",
+            line={"color": COLOURS[index % len(COLOURS)], "width": 2 if is_validation else 1},
+            marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
+            hovertemplate="step %{x}: %{y:.4g}<extra>" + name + "</extra>",
+        )
+    figure.update_layout(**legend_below("step", group, HEIGHT))
+    return figure
+
+
+def _thin(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    size = -(-len(points) // MAX_POINTS)
+    parts = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(part[-1][0], median(value for _, value in part)) for part in parts]

@@ -1,0 +1,186 @@
+"""Charts of experiments: figures by block shape, how ways of drawing blocks trade quality for
+diversity, how long clips change over time, models trained to be compared, where heads look. Only
+what results files say; each chart names its file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence, Set
+from functools import partial
+from typing import Final
+
+import plotly.graph_objects as go
+
+from app.parts.charts import COLOURS, SYMBOLS, legend_below
+from app.results import trained
+from nbp_core.results.files import ResultFile
+
+HEIGHT: Final = 400
+_DIVERSITY: Final = (
+    "difference between clips of one start",
+    "difference between clips of an action",
+)
+_AGAINST: Final = ("Frechet", "flicker", "token changes at still places", "action accuracy")
+_NO_FIGURE: Final = {"window", "to_frame", "clips"}
+_NO_BLOCK_FIGURE: Final = {"steps", "batch", "clips"}
+
+Chart = Callable[[], go.Figure]
+
+
+def charts(results: Sequence[ResultFile]) -> dict[str, Chart]:
+    """What can be drawn of the experiments' files, by the words it is chosen by."""
+    return {
+        f"{result.name}: {words}": chart
+        for result in results
+        for words, chart in _CHARTS.get(result.kind, _no_charts)(result).items()
+    }
+
+
+def _no_charts(_: ResultFile) -> dict[str, Chart]:
+    return {}
+
+
+def _of_trained(result: ResultFile) -> dict[str, Chart]:
+    return {words: partial(trained.chart, result, words) for words in trained.CHARTS}
+
+
+def _of_windows(result: ResultFile) -> dict[str, Chart]:
+    return {m: partial(windows_chart, result, m) for m in _figures(result, _NO_FIGURE)}
+
+
+def _of_blocks(result: ResultFile) -> dict[str, Chart]:
+    return {m: partial(blocks_chart, result, m) for m in _figures(result, _NO_BLOCK_FIGURE)}
+
+
+def _of_ways(result: ResultFile) -> dict[str, Chart]:
+    """Against diversity where it was measured; a chart of one kind of clips alone says nothing."""
+    metrics = list(dict.fromkeys(str(row["metric"]) for row in result.rows))
+    diversity = next((d for d in _DIVERSITY if len(_by_clips(result, d)) > 2), None)
+    if diversity is not None:
+        return {
+            f"{metric} against diversity": partial(ways_chart, result, metric, diversity)
+            for metric in metrics
+            if metric.startswith(_AGAINST)
+        }
+    return {
+        metric: partial(bars_chart, result, metric)
+        for metric in metrics
+        if len(_by_clips(result, metric)) > 1
+    }
+
+
+def _by_clips(result: ResultFile, metric: str) -> dict[str, float]:
+    """The values of a metric by which clips they are of; baselines are left out."""
+    return {
+        str(row["of"]): row["value"]
+        for row in result.rows
+        if row["metric"] == metric and isinstance(row["value"], (int, float))
+    }
+
+
+def ways_chart(result: ResultFile, metric: str, diversity: str) -> go.Figure:
+    """A mark for each way of drawing: one measure of quality over diversity."""
+    figure = go.Figure()
+    values, spread = _by_clips(result, metric), _by_clips(result, diversity)
+    both = [of for of in values if of in spread]
+    for index, of in enumerate(both):
+        name = of.split(", ", 1)[-1]
+        figure.add_scatter(
+            x=[spread[of]],
+            y=[values[of]],
+            name=name,
+            mode="markers",
+            marker={
+                "size": 12,
+                "color": COLOURS[index % len(COLOURS)],
+                "symbol": SYMBOLS[(index + index // len(COLOURS)) % len(SYMBOLS)],
+            },
+            hovertemplate=f"{name}<br>%{{y:.4g}} at diversity %{{x:.4g}}<extra></extra>",
+        )
+    figure.update_layout(**legend_below(f"{diversity}, grey levels", metric, HEIGHT))
+    return figure
+
+
+def bars_chart(result: ResultFile, metric: str) -> go.Figure:
+    """A bar for each kind of clips."""
+    values = _by_clips(result, metric)
+    figure = go.Figure()
+    figure.add_bar(
+        x=list(values), y=list(values.values()), marker={"color": COLOURS[0]}, name=metric,
+        hovertemplate="%{x}: %{y:.4g}<extra></extra>",
+    )  # fmt: skip
+    unit = next(
+        (row["unit"] for row in result.rows if row["metric"] == metric and "unit" in row), ""
+    )
+    figure.update_layout(**legend_below("", f"{metric}, {unit}" if unit else metric, HEIGHT))
+    figure.update_layout(showlegend=False, yaxis={"rangemode": "tozero"})
+    return figure
+
+
+def blocks_chart(result: ResultFile, metric: str) -> go.Figure:
+    """A mark for each block shape, in the file's order; a hollow one was not trained."""
+    figure = go.Figure()
+    rows = [row for row in result.rows if isinstance(row.get(metric), int | float)]
+    for is_trained, name in ((True, "trained in these blocks"), (False, "never trained in these")):
+        mine = [row for row in rows if bool(row.get("shape_was_trained", True)) is is_trained]
+        if mine:
+            figure.add_scatter(
+                x=[row["block"] for row in mine],
+                y=[row[metric] for row in mine],
+                name=name,
+                mode="markers",
+                marker={
+                    "color": COLOURS[0],
+                    "size": 12,
+                    "symbol": "circle" if is_trained else "circle-open",
+                },
+                hovertemplate="%{x}: %{y:.4g}<extra></extra>",
+            )
+    figure.update_layout(**legend_below("block shape", metric, HEIGHT))
+    figure.update_xaxes(
+        type="category", categoryorder="array", categoryarray=[row["block"] for row in rows]
+    )
+    return figure
+
+
+def _figures(result: ResultFile, but: Set[str]) -> list[str]:
+    keys = dict.fromkeys(key for row in result.rows for key in row if key not in but)
+    return [key for key in keys if any(isinstance(row.get(key), float) for row in result.rows)]
+
+
+def windows_chart(result: ResultFile, metric: str) -> go.Figure:
+    """A line for each kind of block over the windows of a long clip; real clips as a dashed one."""
+    figure = go.Figure()
+    blocks = list(dict.fromkeys(str(row["block"]) for row in result.rows))
+    for index, block in enumerate(blocks):
+        rows = [row for row in result.rows if row["block"] == block and row.get(metric) is not None]
+        made = [row for row in rows if row.get("of") != "real clips"]
+        if made:
+            figure.add_scatter(
+                x=[row["window"] for row in made],
+                y=[row[metric] for row in made],
+                name=block,
+                mode="lines+markers",
+                line={"color": COLOURS[index % len(COLOURS)]},
+                marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
+                hovertemplate="window %{x}: %{y:.4g}<extra>" + block + "</extra>",
+            )
+    real = [row[metric] for row in result.rows if row.get("of") == "real clips" and metric in row]
+    if real:
+        last = max(int(str(row["window"])) for row in result.rows)
+        figure.add_scatter(
+            x=[1, last], y=[real[0], real[0]], name="real clips", mode="lines",
+            line={"color": "#999999", "dash": "dash"}, hoverinfo="name+y",
+        )  # fmt: skip
+    words = "window of 17 frames (tokenizer alone: times coded)"
+    figure.update_layout(**legend_below(words, metric, HEIGHT))
+    return figure
+
+
+_CHARTS: Final[dict[str, Callable[[ResultFile], dict[str, Chart]]]] = {
+    "longer": _of_windows,
+    "trained": _of_trained,
+    "blocks": _of_blocks,
+    "evaluation": _of_ways,
+}
+"""By the kind of a file. Where heads look is on the Attention tab."""

@@ -1,0 +1,87 @@
+"""A bench on the Results tab: steps against the floor, memory, smaller weights, another library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.parts.tables import HERE_MARK, number, provenance, table
+from nbp_core.results.files import ResultFile, Row, Value
+
+SHOWN_BLOCKS = ("1x1x1", "1x1x16", "1x16x16")
+"""The whole table stands under 'How each figure is repeated'."""
+_EXPLAINED = (
+    "<p>The floor of a step is the longer of two times: to read all weights and the cache once, to"
+    " do all its multiplications; both at the rates measured on that machine. Model only, two"
+    " latent frames known, sampling included, no tokenizer.</p>"
+)
+
+
+def floor_section(results: Sequence[ResultFile]) -> str:
+    """Every bench that says a floor; nothing where there is none."""
+    benches = [r for r in results if r.kind == "bench" and any("floor_ms" in row for row in r.rows)]
+    if not benches:
+        return ""
+    text = f"<h2>Steps against the machine's floor</h2>{_EXPLAINED}"
+    for result in benches:
+        text += f"{_steps(result)}{_losses(result)}{_against(result)}{provenance([result])}"
+    return text
+
+
+def _steps(result: ResultFile) -> str:
+    head = (
+        "model", "weights as", "block", f"step, ms<br>{HERE_MARK}", f"floor, ms<br>{HERE_MARK}",
+        "times the floor", "bound by", "tokens/s", "peak memory, GB",
+    )  # fmt: skip
+    rows = [
+        (
+            number(row["model"]), number(row.get("weight_format")), number(row["block"]),
+            number(row["step_ms"]), number(row.get("floor_ms")), number(row.get("ratio")),
+            number(row.get("bound")), number(row.get("tokens_s")), _gigabytes(row),
+        )
+        for row in result.rows
+        if row["block"] in SHOWN_BLOCKS and row["protocol"] == "k600"
+    ]  # fmt: skip
+    return table(f"Steps against the floor in {result.name}", head, rows)
+
+
+def _gigabytes(row: Row) -> str:
+    peak: Value = row.get("peak_bytes")
+    return number(peak / 1e9 if isinstance(peak, int | float) else None)
+
+
+def _losses(result: ResultFile) -> str:
+    rows = [
+        (
+            number(row.get("model")), number(row.get("weight_format")), number(row.get("clips")),
+            _exact(row.get("plain_loss")), _exact(row.get("loss")),
+        )
+        for row in result.more.get("losses", ())
+    ]  # fmt: skip
+    head = ("model", "weights as", "clips", "loss before, nats a token", "loss then")
+    if not rows:
+        return ""
+    caption = f"What smaller weights cost in {result.name}"
+    return f"<p>What smaller weights cost:</p>{table(caption, head, rows)}"
+
+
+def _exact(value: Value) -> str:
+    """Losses differ in the fourth place."""
+    return f"{value:.4f}" if isinstance(value, float) else number(value)
+
+
+def _against(result: ResultFile) -> str:
+    rows = [
+        (
+            number(row.get("model")), number(row.get("our_format")), number(row.get("our_ms")),
+            number(row.get("their_dtype")), number(row.get("their_ms")), number(row.get("ratio")),
+        )
+        for row in result.more.get("against", ())
+    ]  # fmt: skip
+    head = ("model", "ours in", "ours, ms", "theirs in", "theirs, ms", "times as fast")
+    if not rows:
+        return ""
+    caption = f"Steps here and in Hugging Face transformers in {result.name}"
+    return (
+        "<p>The same next-token model, random weights, here and in Hugging Face transformers, in"
+        f" turn:</p>{table(caption, head, rows)}"
+    )

@@ -1,0 +1,229 @@
+"""The tables of the Results tab, as HTML: the paper's figures and those measured here, told apart.
+
+Whatever a results file says is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+from app.clips.run import Outcome
+from app.jobs import JobView
+from app.parts.tables import HERE_MARK, PAPER_MARK, number, provenance, source, table
+from nbp_core.config.shapes import FIGURE6_SHAPES, TABLE3_SHAPES, format_block_shape
+from nbp_core.results import paper
+from nbp_core.results.files import ResultFile, Value
+
+PREDICTED_FRAMES = 12
+"""Of the paper's K600 task: five frames are given, twelve predicted."""
+BENCH = "python -m nbp_core bench --presets XL --out results/bench.json"
+
+RESULTS_CSS: Final = """
+.results h2 { margin: .5rem 0 .25rem; font-size: 1.1rem; }
+.results p { margin: .35rem 0; max-width: 85ch; }
+.results .source { color: var(--body-text-color-subdued); font-size: .9rem; }
+.results .scroll { overflow-x: auto; }
+.results table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .25rem 0; }
+.results th, .results td { padding: .2rem .8rem .2rem 0; text-align: left; border: 0;
+  border-bottom: 1px solid var(--border-color-primary); white-space: nowrap; }
+.results .paper { color: #9a3412; }
+.results .here { color: #1d4ed8; font-weight: 700; }
+.dark .results .paper { color: #fdba74; }
+.dark .results .here { color: #93c5fd; }
+.results pre { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--font-mono);
+  font-size: .85rem; margin: .2rem 0; padding: .4rem .6rem;
+  background: var(--background-fill-secondary); }
+.results code { font-family: var(--font-mono); font-size: .9em; overflow-wrap: anywhere; }
+.results summary { cursor: pointer; }
+.results .fault { color: #b91c1c; font-weight: 700; }
+.dark .results .fault { color: #fca5a5; }
+.results :focus-visible { outline: 2px solid currentColor; }
+#results-speed text, #results-training text, #results-chart text,
+#attention-study-plot text { fill: var(--body-text-color) !important;
+  font-family: var(--font) !important; }
+#results-speed .hoverlayer text, #results-training .hoverlayer text,
+#results-chart .hoverlayer text,
+#attention-study-plot .hoverlayer text { fill: #ffffff !important; }
+"""
+
+
+def speeds_here(results: Sequence[ResultFile]) -> dict[tuple[str, str], tuple[float, Value]]:
+    """(size, block) -> (frames a second, steps) of the paper's task, measured here.
+
+    From a table1 file, else from a bench's k600 rows, which time the model without its tokenizer.
+    """
+    found: dict[tuple[str, str], tuple[float, Value]] = {}
+    for result in results:
+        for row in result.rows:
+            if result.kind == "bench" and row["protocol"] == "k600":
+                total = row["total_s"]
+                if isinstance(total, int | float) and total > 0:
+                    size = str(row["model"]).partition(" ")[0]
+                    key = (size, str(row["block"]))
+                    found.setdefault(key, (PREDICTED_FRAMES / total, row["num_steps"]))
+    for result in results:
+        for row in result.rows:
+            fps = row.get("fps")
+            if result.kind == "table1" and isinstance(fps, int | float):
+                found[str(row["model"]), str(row["block"])] = (fps, row["steps"])
+    return found
+
+
+def table1(results: Sequence[ResultFile]) -> str:
+    """Table 1 of the paper with what was measured here beside it."""
+    here = speeds_here(results)
+    fvd = {
+        (str(row["model"]), str(row["block"])): row.get("fvd")
+        for result in results
+        if result.kind == "table1"
+        for row in result.rows
+    }
+    head = (
+        "size", "method", "block", f"steps<br>{PAPER_MARK}", f"steps<br>{HERE_MARK}",
+        f"FVD<br>{PAPER_MARK}", f"FVD<br>{HERE_MARK}",
+        f"frames/s<br>{PAPER_MARK}", f"frames/s<br>{HERE_MARK}",
+    )  # fmt: skip
+    rows = []
+    for row in paper.TABLE1.rows:
+        block = format_block_shape(row.block_shape)
+        fps, steps = here.get((row.preset, block), (None, None))
+        rows.append(
+            (
+                f"{row.preset}, {row.size}", row.method, block, number(row.steps), number(steps),
+                f"{row.fvd:.1f}", number(fvd.get((row.preset, block))),
+                f"{row.fps:.2f}", number(fps),
+            )
+        )  # fmt: skip
+    used = [result for result in results if result.kind in ("table1", "bench")]
+    if here:
+        note = (
+            f"{provenance(used)}<p>Figures of a bench are of the model alone, without its"
+            f" tokenizer: {PREDICTED_FRAMES} frames in the time of all steps. FVD is not measured:"
+            " it takes the released weights and the videos of Kinetics-600.</p>"
+        )
+    else:
+        note = (
+            "<p>Nothing is measured here yet. This fills the speed of the size XL, with random"
+            f" weights and without the tokenizer; FVD takes the released weights and the videos of"
+            f" Kinetics-600.</p><pre>{BENCH}</pre>"
+        )
+    title = f"Table 1: {paper.TABLE1.title.lower()}"
+    return f"<h2>{title}</h2>{table(title, head, rows)}{source(paper.TABLE1)}{note}"
+
+
+def table2() -> str:
+    """Table 2 of the paper: nothing here can be measured beside it."""
+    head = ("data", "method", "size", f"steps<br>{PAPER_MARK}", f"FVD<br>{PAPER_MARK}")
+    rows = [
+        (row.data, row.method, row.size or "-", number(row.steps), f"{row.fvd:.1f}")
+        for row in paper.TABLE2.rows
+    ]
+    title = f"Table 2: {paper.TABLE2.title.lower()}"
+    return (
+        f"<h2>{title}</h2>{table(title, head, rows)}{source(paper.TABLE2)}<p>Not measured here:"
+        " FVD on these data sets takes their videos and the released weights.</p>"
+    )
+
+
+def by_block(results: Sequence[ResultFile]) -> str:
+    """Figures 6 and 7 and table 3 of the paper, and whole clips timed here."""
+    shapes = dict.fromkeys(FIGURE6_SHAPES + TABLE3_SHAPES)
+    known = [*paper.FIGURE_6_7.rows, *paper.TABLE3.rows]
+    fvd = {row.block_shape: row.fvd for row in known if row.fvd is not None}
+    fps = {row.block_shape: row.fps for row in known if row.fps is not None}
+    here: dict[str, dict[str, Value]] = {}
+    benches = [result for result in results if result.kind == "bench" and "clips" in result.more]
+    for result in benches:
+        for clip in result.more["clips"]:
+            name = f"{clip.get('model')} ({clip.get('weights')}) on {result.device}"
+            here.setdefault(name, {})[str(clip.get("block"))] = clip.get("frames_s")
+    head = ["block", f"FVD<br>{PAPER_MARK}", f"frames/s<br>{PAPER_MARK}"]
+    head += [f"frames/s, {escape(name)}<br>{HERE_MARK}" for name in here]
+    rows = [
+        [
+            format_block_shape(shape), number(fvd.get(shape)), number(fps.get(shape)),
+            *(number(speeds.get(format_block_shape(shape))) for speeds in here.values()),
+        ]
+        for shape in shapes
+    ]  # fmt: skip
+    if here:
+        note = (
+            f"{provenance(benches)}<p>Frames a second here are of whole clips of 17 frames, from"
+            " an action, tokenizer included.</p>"
+        )
+    else:
+        note = f"<p>Nothing is measured here yet. This times every model:</p><pre>{BENCH}</pre>"
+    title = "Figures 6 and 7, table 3: by block shape"
+    sources = source(paper.FIGURE_6_7) + source(paper.TABLE3)
+    return f"<h2>{title}</h2>{table(title, head, rows)}{sources}{note}"
+
+
+def table7(results: Sequence[ResultFile]) -> str:
+    """Table 7 of the paper, and tokenizers measured here in rows of their own."""
+    head = ("from", "tokenizer", "data", "PSNR, dB", "SSIM", "rFVD", "LPIPS")
+    rows = [
+        (
+            f'<span class="paper">{PAPER_MARK}</span>', escape(row.tokenizer), row.data,
+            f"{row.psnr:.1f}", f"{row.ssim:.3f}", f"{row.rfvd:.1f}", f"{row.lpips:.4f}",
+        )
+        for row in paper.TABLE7.rows
+    ]  # fmt: skip
+    used = [result for result in results if result.kind == "tokenizer"]
+    rows += [
+        (
+            f'<span class="here">{HERE_MARK}</span>', number(row["tokenizer"]), number(row["data"]),
+            number(row["psnr"]), number(row.get("ssim")), number(row.get("rfvd")),
+            number(row.get("lpips")),
+        )
+        for result in used
+        for row in result.rows
+    ]  # fmt: skip
+    note = provenance(used) or (
+        "<p>No file of figures measured here yet. The Tokenizer tab measures single clips, and the"
+        " card of a tokenizer, on the Models tab, gives the figures of its training.</p>"
+    )
+    title = f"Table 7: {paper.TABLE7.title.lower()}"
+    return f"<h2>{title}</h2>{table(title, head, rows)}{source(paper.TABLE7)}{note}"
+
+
+def session_runs(views: Sequence[JobView]) -> str:
+    """What was generated since the studio was started, newest first."""
+    head = ("clip", "steps", "new frames", "seconds", f"frames/s<br>{HERE_MARK}")
+    rows = [
+        (
+            escape(view.result.clip.stem), number(len(view.result.phases)),
+            number(view.result.new_frames), f"{view.result.seconds:.2f}",
+            number(view.result.new_frames / max(view.result.seconds, 1e-9)),
+        )
+        for view in views
+        if isinstance(view.result, Outcome)
+    ]  # fmt: skip
+    title = "Runs of this session"
+    if not rows:
+        return f"<h2>{title}</h2><p>None yet; the Generate tab makes some.</p>"
+    return (
+        f"<h2>{title}</h2>{table(title, head, rows)}<p>Timed while other work may have run, with"
+        " the tokenizer. The Settings of each clip say the rest.</p>"
+    )
+
+
+def repeat(results: Sequence[ResultFile], faults: Sequence[str]) -> str:
+    """Every file of figures with its command and rows, and the files that are broken."""
+    text = "<h2>How each figure is repeated</h2>"
+    text += "".join(f'<p class="fault">{escape(fault)}</p>' for fault in faults)
+    if not results:
+        return text + (
+            "<p>Figures are read from results/*.json beside the studio; docs/results.md says how"
+            f" such a file looks. There is none yet. The first:</p><pre>{BENCH}</pre>"
+        )
+    for result in results:
+        columns = list(dict.fromkeys(key for row in result.rows for key in row))
+        rows = [[number(row.get(column)) for column in columns] for row in result.rows]
+        text += (
+            f"{provenance([result])}<pre>{escape(result.command)}</pre><details><summary>All"
+            f" {len(rows)} rows</summary>"
+            f"{table(result.name, [escape(column) for column in columns], rows)}</details>"
+        )
+    return text

@@ -1,0 +1,161 @@
+"""Experiments whose models were trained for them, on the Results tab: a table and two charts each.
+
+The paper's figures stand in columns of their own and are in no chart of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Final
+
+import plotly.graph_objects as go
+
+from app.parts.charts import legend_below
+from app.parts.tables import HERE_MARK, PAPER_MARK, number, provenance, source, table
+from nbp_core.config.shapes import format_block_shape
+from nbp_core.results import paper
+from nbp_core.results.files import ResultFile, Row
+
+CHARTS: Final = ("loss at the end", "loss over the steps")
+_PAPERS: Final[dict[str, paper.PaperTable[paper.BlockRow]]] = {
+    "sizes": paper.FIGURE5,
+    "trained-blocks": paper.FIGURE_6_7,
+    "trained-shapes": paper.TABLE3,
+    "pretrained": paper.CONTINUED,
+}
+_COLOURS: Final = ("#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#999999", "#000000")
+HEIGHT: Final = 380
+_DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArmFigures:
+    """One model of an experiment over its seeds: the rows that tell of it, and their means."""
+
+    arm: str
+    rows: list[Row]
+
+    def mean(self, key: str) -> float | None:
+        """Of all seeds; None if a row lacks it."""
+        values = self.values(key)
+        return mean(values) if values and len(values) == len(self.rows) else None
+
+    def values(self, key: str) -> list[float]:
+        found = [row.get(key) for row in self.rows]
+        return [float(value) for value in found if isinstance(value, int | float)]
+
+    def spread(self, key: str, error: str) -> float | None:
+        """Standard deviation over seeds; with one seed the standard error over held-out clips."""
+        values = self.values(key)
+        return stdev(values) if len(values) > 1 else self.mean(error)
+
+
+def arms(file: ResultFile) -> list[ArmFigures]:
+    """The models of a file, in its order."""
+    names = dict.fromkeys(str(row["arm"]) for row in file.rows)
+    return [ArmFigures(arm=n, rows=[r for r in file.rows if r["arm"] == n]) for n in names]
+
+
+def chart(file: ResultFile, which: str) -> go.Figure:
+    """One of CHARTS, with our figures alone."""
+    figure = go.Figure()
+    if which == CHARTS[0]:
+        _ends(figure, file)
+        titles = "model, blocks it is measured in", "nats a token, after frame 1"
+    else:
+        _curves(figure, file)
+        titles = "step", "validation loss, nats a token"
+    figure.update_layout(**legend_below(*titles, HEIGHT))
+    figure.update_layout(margin={"b": 96}, legend={"y": -0.35})
+    return figure
+
+
+def _ends(figure: go.Figure, file: ResultFile) -> None:
+    found = arms(file)
+    names = [arm.arm for arm in found]
+    spreads = [arm.spread("loss_later", "loss_error") or 0 for arm in found]
+    figure.add_scatter(
+        x=names,
+        y=[arm.mean("loss_later") for arm in found],
+        error_y={"type": "data", "array": spreads},
+        mode="markers",
+        name=f"measured here: mean and {_spread_name(found)}",
+        marker={"color": _COLOURS[0], "size": 11},
+        hovertemplate="%{x}: %{y:.4f}<extra></extra>",
+    )
+    if any(len(arm.rows) > 1 for arm in found):
+        figure.add_scatter(
+            x=[arm.arm for arm in found for _ in arm.values("loss_later")],
+            y=[value for arm in found for value in arm.values("loss_later")],
+            mode="markers",
+            name="measured here: each seed",
+            marker={"color": _COLOURS[2], "size": 7, "symbol": "x"},
+            hovertemplate="%{x}: %{y:.4f}<extra></extra>",
+        )
+
+
+def _curves(figure: go.Figure, file: ResultFile) -> None:
+    rows = file.more.get("curves", ())
+    for index, name in enumerate(dict.fromkeys(str(row.get("arm")) for row in rows)):
+        mine = [row for row in rows if row.get("arm") == name]
+        steps = list(dict.fromkeys(row["step"] for row in mine))
+        values = [[r["loss"] for r in mine if r["step"] == step] for step in steps]
+        figure.add_scatter(
+            x=steps,
+            y=[mean(float(str(v)) for v in of_step) for of_step in values],
+            name=name,
+            mode="lines+markers",
+            line={"color": _COLOURS[index % len(_COLOURS)], "dash": _DASHES[index % len(_DASHES)]},
+            hovertemplate="step %{x}: %{y:.4f}<extra>" + escape(name) + "</extra>",
+        )
+
+
+def _spread_name(found: Sequence[ArmFigures]) -> str:
+    seeds = max(len(arm.rows) for arm in found)
+    return f"deviation of {seeds} seeds" if seeds > 1 else "error over held-out clips, one seed"
+
+
+def view(file: ResultFile) -> str:
+    """An experiment's table: ours, what the paper reports of the same block, and the difference."""
+    theirs = _PAPERS.get(Path(file.name).stem)
+    known = {format_block_shape(r.block_shape): r for r in theirs.rows} if theirs else {}
+    head = [
+        "model, blocks", "seeds", f"loss<br>{HERE_MARK}", f"after frame 1<br>{HERE_MARK}",
+        f"±<br>{HERE_MARK}", f"difference<br>{HERE_MARK}", f"±<br>{HERE_MARK}", "against",
+        f"frames/s of<br>processor time {HERE_MARK}", f"frames/s<br>{HERE_MARK}",
+    ]  # fmt: skip
+    head += [f"FVD<br>{PAPER_MARK}", f"frames/s<br>{PAPER_MARK}"] if known else []
+    rows = []
+    found = arms(file)
+    for arm in found:
+        cells = [
+            escape(arm.arm), str(len(arm.rows)), _nats(arm.mean("loss")),
+            _nats(arm.mean("loss_later")), _nats(arm.spread("loss_later", "loss_error")),
+            _nats(arm.mean("difference")), _nats(arm.spread("difference", "difference_error")),
+            number(arm.rows[0].get("against")),
+            number(arm.mean("frames_cpu_s")), number(arm.mean("frames_s")),
+        ]  # fmt: skip
+        if known:
+            paper_row = known.get(str(arm.rows[0]["block"]))
+            cells += [number(paper_row.fvd), number(paper_row.fps)] if paper_row else ["-", "-"]
+        rows.append(cells)
+    note = (
+        f"<p>Losses in nats a token; 'after frame 1' leaves the first latent frame out, whose first"
+        f" block every model makes token by token. ± is {_spread_name(found)}. All models of a file"
+        " have seen the same clips; they are small and brief, so compare directions with the"
+        " paper's, never values.</p>"
+    )
+    return (
+        table(file.title, head, rows)
+        + (source(theirs) if theirs else "")
+        + provenance([file])
+        + note
+    )
+
+
+def _nats(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

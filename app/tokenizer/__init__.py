@@ -1,0 +1,1 @@
+"""The Tokenizer tab: pixels to tokens and back."""

@@ -1,0 +1,99 @@
+"""What lies on the Tokenizer tab: what to take left, what comes back right. No behaviour."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from app.parts import uploads
+from app.parts.follow import Follower
+from app.session import Session
+from app.tokenizer import view
+
+_SOURCES = [("a picture", "picture"), ("a clip", "clip"), ("a clip made here", "made")]
+
+
+class TokenizerPage:
+    """Builds the choices on the left and the comparison on the right."""
+
+    def __init__(self, session: Session, blocks: gr.Blocks, model: gr.Dropdown) -> None:
+        self.session = session
+        self.blocks = blocks
+        self.model = model
+        self.follower = Follower(session.jobs, "tokenizer", 0.25)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=340):
+                self._build_source()
+                self.go = gr.Button("Tokenize", variant="primary", elem_id="tokenize")
+            with gr.Column(scale=4, min_width=340):
+                self.status = gr.HTML(
+                    view.status(None), elem_id="tokenizer-status", label="Status",
+                    elem_classes="status-line",
+                )  # fmt: skip
+                self._build_result()
+
+    def _build_source(self) -> None:
+        gr.Markdown(
+            "The tokenizer turns pixels into whole numbers and back; what it loses, no transformer"
+            " can give back. The model chosen above says which tokenizer is asked.",
+            elem_classes="quiet",
+        )
+        self.source = gr.Radio(
+            _SOURCES, value="clip", label="Take", elem_id="take",
+            info="What goes through the tokenizer and back.",
+        )  # fmt: skip
+        with gr.Column(visible=False) as self.picture_box:
+            self.picture = uploads.picture_upload(
+                "Picture", "tokenizer-picture", "The picture you chose"
+            )
+            uploads.offer_examples(self.session, "frame", self.picture, "Pictures to try")
+        with gr.Column() as self.clip_box:
+            self.clip = uploads.clip_upload("Clip", "tokenizer-clip")
+            uploads.offer_examples(self.session, "clip", self.clip, "Clips to tokenize")
+        with gr.Column(visible=False) as self.made_box:
+            self.made = gr.Dropdown(
+                [], label="Clip made here", elem_id="tokenizer-made", filterable=False,
+                info="The clips of this session, the newest first.",
+            )  # fmt: skip
+        gr.Markdown(
+            "The middle square is used. Of a clip, the first 17 frames are, or as many as fit"
+            " 1 + 4n: a latent frame holds four frames after the first.",
+            elem_classes="quiet",
+        )
+
+    def _build_result(self) -> None:
+        with gr.Column(visible=False, elem_id="round-trip") as self.result:
+            self.figures = gr.HTML(label="Figures", elem_id="trip-figures")
+            with gr.Tabs():
+                with gr.Tab("Compare a frame"):
+                    self.frame = gr.Slider(
+                        1, 17, 1, step=1, label="Frame", elem_id="tokenizer-frame", buttons=[],
+                        info="Which frame the two pictures show.",
+                    )  # fmt: skip
+                    self.pair = gr.ImageSlider(
+                        label="Left: original. Right: reconstruction.", format="png",
+                        interactive=False, buttons=[], elem_id="pair", max_height=512,
+                    )  # fmt: skip
+                with gr.Tab("Clips"):
+                    self.no_clips = gr.Markdown("A picture has no clip.", visible=False)
+                    with gr.Row():
+                        self.videos = [
+                            gr.Video(
+                                label=label, autoplay=True, loop=True, interactive=False,
+                                buttons=[], elem_id=name, min_width=160,
+                            )
+                            for label, name in (
+                                ("Original", "original-clip"), ("Reconstruction", "back-clip"),
+                            )
+                        ]  # fmt: skip
+                with gr.Tab("Tokens"):
+                    self.maps = gr.HTML(elem_id="token-maps", label="Token maps")
+                with gr.Tab("By frame"):
+                    self.curve = gr.Plot(show_label=False, elem_id="quality-curve")
+            with gr.Row():
+                self.downloads = {
+                    name: gr.DownloadButton(label, size="sm", min_width=90, elem_id=f"get-{name}")
+                    for name, label in (
+                        ("reconstruction", "Reconstruction"), ("tokens", "Tokens (NPY)"),
+                        ("figures", "Figures (JSON)"),
+                    )
+                }  # fmt: skip

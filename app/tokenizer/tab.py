@@ -1,0 +1,137 @@
+"""The Tokenizer tab: any picture or clip to tokens and back, and what that costs."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from app.jobs import Job, JobView
+from app.parts.events import LIGHT, OWN, Updates, refusals
+from app.parts.follow import finish
+from app.session import Session
+from app.tokenizer import round_trip, view
+from app.tokenizer.page import TokenizerPage
+from app.tokenizer.round_trip import Material, RoundTrip, Source
+
+
+class TokenizerTab:
+    """Wires the page to the session; every handler is a method."""
+
+    def __init__(self, session: Session, blocks: gr.Blocks, model: gr.Dropdown) -> None:
+        self.session = session
+        self.page = TokenizerPage(session, blocks, model)
+        self._wire()
+        self._wire_api()
+
+    def _wire(self) -> None:
+        page = self.page
+        shown = [
+            page.status, page.result, page.figures, page.frame, page.pair, *page.videos,
+            page.maps, page.curve, page.no_clips, *page.downloads.values(),
+        ]  # fmt: skip
+        follower = page.follower
+        follower.start(self.draw, shown, often=[page.status], go=[page.go])
+        follower.find_again(page.blocks)
+        inputs = [page.model, page.source, page.picture, page.clip, page.made]
+        page.go.click(self.begin, inputs, [follower.job_id, *follower.shown], **OWN)
+        page.source.change(
+            self.show_choices, [page.source, page.made],
+            [page.picture_box, page.clip_box, page.made_box, page.made], **LIGHT,
+        )  # fmt: skip
+        page.made.focus(self.offer_made, page.made, page.made, **LIGHT)
+        page.frame.change(self.show_frame, [follower.job_id, page.frame], page.pair, **LIGHT)
+
+    def _wire_api(self) -> None:
+        with gr.Row(visible=False):
+            button, file, made, figures = gr.Button(), gr.File(), gr.File(), gr.JSON()
+        button.click(
+            self.tokenize, [self.page.model, file], [made, figures],
+            api_name="tokenize", concurrency_limit=16, concurrency_id="api",
+        )  # fmt: skip
+
+    def tokenize(self, model: str, file: str) -> tuple[str, dict[str, Any]]:
+        """A picture or clip to tokens and back: the file that came back, and all figures."""
+        submit = partial(self._submit, model, "clip", None, file, "")
+        trip: RoundTrip = finish(submit, "The round trip was stopped.")
+        return str(trip.clip or trip.strip), json.loads(trip.figures.read_text())
+
+    def begin(
+        self, model: str, source: Source, picture: str | None, clip: str | None, made: str | None
+    ) -> Updates:
+        """Tokenize: reads the material, queues the round trip and makes the page follow it."""
+        with refusals():
+            job = self._submit(model, source, picture, clip, made)
+        return {self.page.result: gr.Column(visible=False), **self.page.follower.follow(job)}
+
+    def _submit(
+        self,
+        model: str | None,
+        source: Source,
+        picture: str | None,
+        clip: str | None,
+        made: str | None,
+    ) -> Job:
+        view = self.session.jobs.view(made)
+        material = round_trip.read_material(model, source, picture, clip, view)
+        return self.session.jobs.submit(self._work(material), None)
+
+    def _work(self, material: Material) -> Any:
+        return partial(round_trip.run, self.session, material)
+
+    def draw(self, job: JobView) -> Updates:
+        """How the round trip stands, and what came of it."""
+        updates: Updates = {self.page.status: view.status(job)}
+        if isinstance(job.result, RoundTrip) and job.result.strip.is_file():
+            updates |= self._result(job.result)
+        return updates
+
+    def _result(self, trip: RoundTrip) -> Updates:
+        page = self.page
+        is_clip = trip.num_frames > 1
+        clips = (trip.original_clip, trip.clip)
+        return {
+            page.result: gr.Column(visible=True),
+            page.figures: view.figures(trip),
+            # A slider needs two ends, even one that a picture hides.
+            page.frame: gr.Slider(maximum=max(2, trip.num_frames), value=1, visible=is_clip),
+            page.pair: view.pair(trip, 1),
+            **{
+                box: gr.Video(path and str(path), visible=is_clip)
+                for box, path in zip(page.videos, clips, strict=True)
+            },
+            page.maps: view.token_maps(trip),
+            page.curve: view.quality_curve(trip),
+            page.no_clips: gr.Markdown(visible=not is_clip),
+            page.downloads["reconstruction"]: str(trip.clip or trip.strip),
+            page.downloads["tokens"]: str(trip.tokens),
+            page.downloads["figures"]: str(trip.figures),
+        }
+
+    def show_choices(
+        self, source: Source, made: str | None
+    ) -> tuple[gr.Column, gr.Column, gr.Column, gr.Dropdown]:
+        """Shows what belongs to the chosen source."""
+        return (
+            gr.Column(visible=source == "picture"),
+            gr.Column(visible=source == "clip"),
+            gr.Column(visible=source == "made"),
+            self.offer_made(made),
+        )
+
+    def offer_made(self, chosen: str | None) -> gr.Dropdown:
+        """The clips there are; the chosen one stays chosen while it is there."""
+        choices = round_trip.made_clips(self.session.jobs.finished())
+        ids = [job_id for _, job_id in choices]
+        value = chosen if chosen in ids else next(iter(ids), None)
+        return gr.Dropdown(choices=choices, value=value)
+
+    def show_frame(self, job_id: str, frame: int) -> Any:
+        """The chosen frame before and after."""
+        job = self.session.jobs.view(job_id)
+        trip = job.result if job is not None else None
+        if not isinstance(trip, RoundTrip) or not trip.strip.is_file():
+            return gr.skip()
+        return view.pair(trip, int(frame))

@@ -1,0 +1,147 @@
+"""What the Tokenizer tab shows of a round trip: figures, token maps, curves, the two pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app.jobs import JobState, JobView
+from app.parts.pictures import Picture, png_uri, token_colours
+from app.parts.status import status as queue_status
+from app.tokenizer.round_trip import SHOWN_SIDE, RoundTrip, split_strip
+
+TOKENIZER_CSS: Final = """
+#trip-figures dl { display: flex; flex-wrap: wrap; gap: .4rem 1.6rem; margin: .25rem 0 .5rem; }
+#trip-figures dl > div { display: flex; flex-direction: column-reverse; min-width: 6rem; }
+#trip-figures dt { font-size: .85rem; color: var(--body-text-color-subdued); }
+#trip-figures dd { margin: 0; font-variant-numeric: tabular-nums; font-size: 1.1rem;
+  font-weight: 700; }
+#trip-figures p { margin: .25rem 0; color: var(--body-text-color-subdued); max-width: 75ch; }
+.status-line p { margin: 0; font-weight: 700; }
+.status-line p.failed { color: #b91c1c; }
+.dark .status-line p.failed { color: #fca5a5; }
+#token-maps ul { display: flex; flex-wrap: wrap; gap: .75rem; list-style: none; padding: 0;
+  margin: 0; }
+#token-maps li { width: 136px; margin: 0; }
+#token-maps img { width: 128px; height: 128px; image-rendering: pixelated; margin: 0;
+  border: 1px solid var(--border-color-primary); }
+#token-maps span { display: block; font-size: .85rem; color: var(--body-text-color-subdued); }
+#round-trip img, #round-trip video { image-rendering: pixelated; }
+#round-trip video { max-height: 360px; }
+#quality-curve text { fill: var(--body-text-color) !important;
+  font-family: var(--font) !important; }
+#quality-curve .hoverlayer text { fill: #ffffff !important; }
+"""
+
+_NO_FILL = "rgba(0,0,0,0)"
+_LINES = "rgba(128,128,128,0.25)"
+
+
+def status(view: JobView | None) -> str:
+    """One line on where the round trip stands, as HTML."""
+    if view is None:
+        return _line("Ready.")
+    if view.state is JobState.RUNNING:
+        return _line("Running: to tokens and back.")
+    if view.state is JobState.DONE:
+        return _line("Done.")
+    return queue_status(view)
+
+
+def _line(text: str) -> str:
+    return f'<p role="status">{escape(text)}</p>'
+
+
+def decibel(value: float) -> str:
+    """'23.6 dB'; equal pictures have no finite one."""
+    return f"{value:.1f} dB" if math.isfinite(value) else "nothing differs"
+
+
+def figures(trip: RoundTrip) -> str:
+    """The figures of the whole clip, as HTML."""
+    t, h, w = trip.tokens_thw.shape
+    what = "clip" if trip.num_frames > 1 else "picture"
+    items = {
+        "PSNR": decibel(trip.fidelity.psnr),
+        "SSIM": f"{trip.fidelity.ssim:.3f}",
+        f"tokens ({t} x {h} x {w})": f"{trip.tokens_thw.size:,}",
+        "codes used": f"{trip.num_codes:,} of {trip.codebook_size:,}",
+        f"of the {what}": f"{trip.bits:,.0f} bits",
+        "of plain 8-bit RGB": f"1/{trip.ratio:,.0f}",
+    }
+    cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in items.items())
+    return f"<dl>{cells}</dl><p>{escape(trip.note)} {escape(trip.measured)}</p>"
+
+
+def token_maps(trip: RoundTrip) -> str:
+    """The tokens of every latent frame in colours, as HTML."""
+    tokens_thw = trip.tokens_thw
+    per_latent = (trip.num_frames - 1) // max(1, len(tokens_thw) - 1)
+    items = []
+    for index, tokens_hw in enumerate(tokens_thw):
+        first = 1 + (index - 1) * per_latent + 1
+        which = "frame 1" if index == 0 else f"frames {first} to {first + per_latent - 1}"
+        codes = len(np.unique(tokens_hw))
+        text = f"latent frame {index + 1}: {which}; {codes} codes"
+        if index:
+            same = int((tokens_hw == tokens_thw[index - 1]).sum())
+            text += f", {same} of {tokens_hw.size} places as before"
+        image = png_uri(token_colours(tokens_hw))
+        items.append(
+            f'<li><img src="{image}" alt="Token map of latent frame {index + 1}">'
+            f"<span>{text}</span></li>"
+        )
+    return (
+        "<p>Each square is a token. Equal colours are equal codes; a colour means nothing else."
+        f"</p><ul>{''.join(items)}</ul>"
+    )
+
+
+def pair(trip: RoundTrip, frame: int) -> tuple[Picture, Picture]:
+    """One frame (from 1) before and after, in large crisp pixels."""
+    shown = []
+    for strip in (trip.original_strip, trip.strip):
+        frames_THWC = split_strip(strip)
+        frame_HWC = frames_THWC[min(max(frame, 1), len(frames_THWC)) - 1]
+        scale = max(1, SHOWN_SIDE // frame_HWC.shape[0])
+        shown.append(frame_HWC.repeat(scale, axis=0).repeat(scale, axis=1))
+    return shown[0], shown[1]
+
+
+def quality_curve(trip: RoundTrip) -> go.Figure:
+    """PSNR and SSIM of every frame, one under the other."""
+    figure = go.Figure()
+    numbers = list(range(1, trip.num_frames + 1))
+    series: tuple[tuple[str, Sequence[float], str, str, str], ...] = (
+        ("PSNR", trip.fidelity.psnr_per_frame, "y", "#0072B2", ":.1f} dB"),
+        ("SSIM", trip.fidelity.ssim_per_frame, "y2", "#D55E00", ":.3f}"),
+    )
+    for name, values, axis, colour, shape in series:
+        figure.add_scatter(
+            x=numbers,
+            y=[value if math.isfinite(value) else None for value in values],
+            yaxis=axis,
+            name=name,
+            mode="lines+markers",
+            line={"color": colour, "width": 2},
+            marker={"symbol": "circle" if axis == "y" else "diamond", "size": 7},
+            hovertemplate="frame %{x}: %{y" + shape + f"<extra>{name}</extra>",
+        )
+    lines = {"gridcolor": _LINES, "zeroline": False}
+    figure.update_layout(
+        height=320,
+        margin={"l": 56, "r": 12, "t": 12, "b": 48},
+        paper_bgcolor=_NO_FILL,
+        plot_bgcolor=_NO_FILL,
+        font={"color": "#777777"},
+        showlegend=False,
+        xaxis={**lines, "title": {"text": "frame"}, "anchor": "y2", "dtick": 4, "tick0": 1},
+        yaxis={**lines, "title": {"text": "PSNR, dB"}, "domain": [0.55, 1]},
+        yaxis2={**lines, "title": {"text": "SSIM"}, "domain": [0, 0.45]},
+    )
+    return figure
