@@ -14,7 +14,7 @@ from nbp_core.checkpoint import (
     weight_files,
     weights_sha256,
 )
-from tests.small_models import (
+from tests.support.models import (
     build_tokenizer,
     build_transformer,
     save_pipeline,

@@ -93,7 +93,7 @@ def serve(session: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="package")
 def fake_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    from tests.app_fakes import fake_session
+    from tests.support.engine import fake_session
 
     session, pipeline = fake_session(tmp_path_factory.mktemp("studio") / "models")
     for url in serve(session):

@@ -23,7 +23,7 @@ ROWS_LENGTH = 1 + 1 + 16 + 15 + 30 * 16
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from app.session import Session
     from nbp_core.media.video import write_video
-    from tests.small_models import save_pipeline
+    from tests.support.models import save_pipeline
 
     folder = tmp_path_factory.mktemp("attention")
     models = save_pipeline(folder / "models").parent

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Studio, why_no_browser
 from tests.browser.visitor import expect_clip, generate, open_studio
-from tests.odd_uploads import cases
+from tests.support.odd_uploads import cases
 
 
 @pytest.mark.parametrize("name", ["png-cut-0.3", "png-says-20000x20000", "svg-as-png", "mp4-noise"])

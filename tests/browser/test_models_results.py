@@ -13,10 +13,10 @@ pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
 from app.session import Session
+from tests.app.results.test_results import BENCH, LOG
 from tests.browser.conftest import serve
 from tests.browser.visitor import open_studio
-from tests.small_models import save_pipeline
-from tests.test_app_results import BENCH, LOG
+from tests.support.models import save_pipeline
 
 ASSETS = Path(__file__).parents[2] / "assets"
 

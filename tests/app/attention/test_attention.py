@@ -1,0 +1,227 @@
+"""The Attention tab: which clips it offers, what it sends to the page, what a click asks for."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from app.attention import clips
+from app.attention.clips import UPLOAD
+from app.attention.look import frame_of
+from app.attention.page import AttentionPage
+from app.attention.tab import NO_CLIP, AttentionTab
+from app.clips.request import make_request
+from app.clips.run import run
+from app.jobs import Job
+from app.session import Session
+from nbp_core.attention_maps.pictures import levels
+from nbp_core.media.video import write_video
+from tests.support.engine import VALUES
+from tests.support.models import save_pipeline
+
+LENGTH = 1 + 1280
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pipeline(tmp_path_factory.mktemp("models")).parent
+
+
+@pytest.fixture(scope="module")
+def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("assets")
+    frames = np.random.default_rng(0).integers(0, 255, (7, 128, 128, 3), np.uint8)
+    write_video(folder / "door-open.mp4", frames)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tab(models: Path, assets: Path) -> Iterator[AttentionTab]:
+    session = Session(models, "cpu", assets=assets)
+    with gr.Blocks(), gr.Tabs(), gr.Tab("Attention") as room:
+        yield AttentionTab(session, room, gr.Dropdown(["tiny"], value="tiny"))
+    session.close()
+
+
+def make_clip(session: Session, **values: Any) -> Job:
+    request = make_request(**{**VALUES, "model": "tiny", "block": "1x16x16", **values})
+    job = session.jobs.submit(partial(run, session, request), request)
+    assert job.finished.wait(100), "the clip takes too long"
+    assert job.result is not None, job.error
+    return job
+
+
+def enter(tab: AttentionTab, key: str | None = None, **known: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {"upload": None, "model": "tiny", "beside": False, "newest": ""}
+    return named(tab.page, tab.enter(key, **{**given, "shown": ("", ""), **known}))
+
+
+def named(page: AttentionPage, updates: dict[Any, Any]) -> dict[str, Any]:
+    """Updates by the page's own names; of a component, its new properties."""
+    names = {id(part): name for name, part in vars(page).items()}
+    return {
+        names[id(part)]: value.constructor_args if hasattr(value, "constructor_args") else value
+        for part, value in updates.items()
+    }
+
+
+def choose(tab: AttentionTab, **other: Any) -> tuple[Any, ...]:
+    values = {
+        "key": "bundled:door-open.mp4", "upload": None, "model": "tiny", "beside": False,
+        "action": "door-open", "block": "1x1x16", "layer": 1, "head": "mean", "place": -1,
+    }  # fmt: skip
+    return tuple({**values, **other}.values())
+
+
+def event(**data: Any) -> Any:
+    return SimpleNamespace(_data=data)
+
+
+def unpack(text: str, kind: Any) -> Any:
+    return np.frombuffer(base64.b64decode(text), kind)
+
+
+def test_the_clip_just_made_is_opened_in_its_own_blocks(tab: AttentionTab) -> None:
+    job = make_clip(tab.session)
+    updates = enter(tab)
+    assert updates["newest"] == updates["clip"]["value"] == f"made:{job.id}"
+    assert updates["block"]["value"] == "1x16x16"
+    assert ("frame 1x16x16, the clip's own", "1x16x16") in updates["block"]["choices"]
+    assert updates["action"]["value"] == "door-open"
+    assert updates["map"]["panes"][0]["n"] == LENGTH
+    assert len(updates["look"]["frames"]) == 5
+    assert "generated here, made by frame 1x16x16" in updates["measured"]
+    assert "weights test-transformer (" in updates["measured"]
+    clip = clips.find(tab.session, f"made:{job.id}", None, None)
+    assert clip.tokens_thw is not None
+    assert (clip.tokens_thw == job.result.last.tokens_thw).all()
+    assert clip.frames_THWC.shape == (17, 128, 128, 3)
+    # Coming back, nothing is sent again; a visitor's own choice stays.
+    key = updates["clip"]["value"]
+    again = enter(tab, key, newest=key, shown=updates["shown"])
+    assert set(again) == {"clip", "newest"}
+    other_model = tab.follow_model(key, None, "other", False, updates["shown"])
+    assert list(other_model) == [tab.page.place], "a clip made here keeps its model"
+    other = enter(tab, "bundled:door-open.mp4", newest=key)
+    assert other["clip"]["value"] == "bundled:door-open.mp4"
+    assert other["block"]["value"] == "1x1x16"
+    assert len(other["look"]["frames"]) == 2, "seven frames fill two latent frames"
+
+
+def test_the_page_is_sent_the_weights(tab: AttentionTab) -> None:
+    updates = named(tab.page, tab.show(*choose(tab, layer=2, head="1", beside=True)))
+    first, second = updates["map"]["panes"]
+    assert (first["title"], second["title"]) == ("row 1x1x16", "token 1x1x1")
+    clip = clips.find(tab.session, "bundled:door-open.mp4", "tiny", None)
+    view = tab.views.open(clip, (1, 1, 16)).view
+    sent = unpack(first["levels"], np.uint8).reshape(first["n"], first["n"])
+    assert (sent == levels(view.map(1, 0))).all()
+    assert first["walls"] == view.walls
+    assert len(second["walls"]) == second["n"] + 1, "one token, one step of the stairs"
+    rows = updates["look"]["rows"]
+    look = view.look(1, 0, first["row"])
+    np.testing.assert_allclose(unpack(rows[0]["weights"], np.float32), look.weights_thw.flat)
+    assert [row["row"] for row in rows] == [first["row"], second["row"]]
+    assert (updates["map"]["layer"], updates["map"]["head"]) == (1, 0)
+    small = updates["heads"]
+    thumbnails = unpack(small["levels"], np.uint8).reshape(2, 2, small["side"], small["side"])
+    assert thumbnails[1, 0].max() == sent.max()
+
+
+def test_ticks_say_where_latent_frames_and_rows_begin(tab: AttentionTab) -> None:
+    pane = named(tab.page, tab.show(*choose(tab)))["map"]["panes"][0]
+    ticks = {(words, is_frame): at for at, words, is_frame in pane["ticks"]}
+    assert ticks["t1", True] == 2
+    assert ticks["t2", True] == 2 + 16 + 15 + 15 * 16
+    assert pane["labels"][ticks["t2", True]] == "token (2, 1, 1)"
+    assert pane["prefix"] == 2
+
+
+def test_a_click_on_a_row_and_on_its_token_are_the_same(tab: AttentionTab) -> None:
+    values = choose(tab)
+    by_token = named(tab.page, tab.pick_query(event(pane=0, place=[1, 4, 7]), *values))
+    assert by_token["place"] == 256 + 4 * 16 + 7
+    row = by_token["look"]["rows"][0]
+    assert row["made"] == (1, 4, 7)
+    assert row["held"] == (1, 3, 7), "the row above, of which this one is the next block"
+    assert "makes token (2, 5, 8)" in row["text"]
+    by_row = named(tab.page, tab.pick_query(event(pane=0, row=row["row"]), *values))
+    assert by_row["look"]["rows"] == by_token["look"]["rows"]
+    with pytest.raises(gr.Error, match="condition makes no token"):
+        tab.pick_query(event(pane=0, row=0), *values)
+
+
+def test_a_click_on_a_small_map_chooses_its_head(tab: AttentionTab) -> None:
+    updates = named(tab.page, tab.pick_head(event(layer=1, head=0), *choose(tab)))
+    assert (updates["layer"], updates["head"]) == (2, "1")
+    same = named(tab.page, tab.show_head(*choose(tab, layer=2, head="1")))
+    assert updates["map"] == same["map"]
+    assert "heads" not in updates, "the small maps are sent once"
+
+
+def test_opening_again_costs_no_forward(tab: AttentionTab) -> None:
+    made = len(tab.session.jobs.finished())
+    clip = clips.find(tab.session, "bundled:door-open.mp4", "tiny", None)
+    first = tab.views.open(clip, (1, 1, 16))
+    assert tab.views.open(clip, (1, 1, 16)) is first
+    assert tab.views.open(clip, (1, 4, 16)) is not first
+    assert len(tab.session.jobs.finished()) == made, "looking leaves nothing in the list of clips"
+
+
+def test_files_are_named_after_what_they_hold(tab: AttentionTab) -> None:
+    updates = named(tab.page, tab.make_files(*choose(tab, head="max", block="1x4x16")))
+    assert Path(updates["png"]).name == "attention_1x4x16_layer1_head-max.png"
+    with np.load(updates["npz"]) as kept:
+        assert json.loads(str(kept["report"]))["block"] == "1x4x16"
+        assert kept["weights_LL"].dtype == np.float32
+
+
+def test_the_endpoint_looks_at_a_file(tab: AttentionTab, assets: Path) -> None:
+    clip = str(assets / "door-open.mp4")
+    png, npz, report = tab.attention(clip, "tiny", "door-open", "1x16x16", 2, "mean")
+    assert Path(png).is_file()
+    with np.load(npz) as kept:
+        np.testing.assert_allclose(kept["weights_LL"].sum(1), 1, atol=1e-5)
+    assert (report["layer"], report["head"], report["block"]) == (2, "mean", "1x16x16")
+    with pytest.raises(gr.Error, match="no layer 3"):
+        tab.attention(clip, "tiny", "door-open", "1x16x16", 3, "mean")
+
+
+def test_without_clips_the_page_says_so(models: Path) -> None:
+    session = Session(models, "cpu")
+    with gr.Blocks(), gr.Tabs(), gr.Tab("Attention") as room:
+        tab = AttentionTab(session, room, gr.Dropdown(["tiny"], value="tiny"))
+    updates = enter(tab)
+    assert updates["measured"] == NO_CLIP
+    assert updates["clip"]["value"] is None
+    box = named(tab.page, tab.open(UPLOAD, None, "tiny", False))
+    assert box == {"upload": {"visible": True}}
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        ({"key": "made:gone"}, "This clip is gone"),
+        ({"key": UPLOAD}, "Choose a clip of your own"),
+        ({"block": "1x3x16"}, "does not tile"),
+        ({"model": "other"}, "no model 'other'"),
+    ],
+)
+def test_refusals_are_one_sentence(tab: AttentionTab, other: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(gr.Error, match=sentence):
+        tab.show(*choose(tab, **other))
+
+
+def test_each_latent_frame_is_shown_by_its_last_frame() -> None:
+    assert [frame_of(t, 17, 5) for t in range(5)] == [0, 4, 8, 12, 16]
+    assert frame_of(0, 1, 1) == 0

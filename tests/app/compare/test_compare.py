@@ -1,0 +1,199 @@
+"""Compare without a browser: the job, what the page shows of it, the named endpoint's function."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from app.clips.request import make_request
+from app.compare import view
+from app.compare.charts import steps_chart, tokens_chart
+from app.compare.run import RaceResult, paper_words, run
+from app.compare.tab import CompareTab
+from app.jobs import JobState, JobView
+from app.session import Session
+from nbp_core.config.shapes import Size3
+from nbp_core.media.video import read_comment, read_video
+from tests.support.engine import FakePipeline, fake_session
+
+VALUES: dict[str, Any] = {
+    "model": "fake", "start": "action", "action": "door-open", "picture": None, "clip": None,
+    "temperature": 1.0, "top_k": 2000, "top_p": 0.9, "guidance": 1.0, "seed": 7,
+}  # fmt: skip
+SHAPES: tuple[Size3, Size3] = ((1, 1, 16), (1, 4, 16))
+Studio = tuple[Session, FakePipeline]
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    session, pipeline = fake_session(tmp_path / "models", step_s=0.001)
+    yield session, pipeline
+    session.close()
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RaceResult]:
+    session, _ = fake_session(tmp_path_factory.mktemp("race") / "models", step_s=0.002)
+    yield finish(session).result
+    session.close()
+
+
+def submit(session: Session, shapes: tuple[Size3, Size3] = SHAPES) -> Any:
+    request = make_request(**VALUES, block="1x1x16", num_frames=17)
+    return session.jobs.submit(partial(run, session, request, shapes), request)
+
+
+def finish(session: Session) -> JobView:
+    job = submit(session)
+    assert job.finished.wait(100)
+    view = session.jobs.view(job.id)
+    assert view is not None
+    assert view.state is JobState.DONE, view.error
+    return view
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CompareTab]:
+    session, _ = fake_session(tmp_path_factory.mktemp("tab") / "models", step_s=0.001)
+    with gr.Blocks() as blocks:
+        tab = CompareTab(session, blocks, gr.Dropdown(["fake"], value="fake"))
+    yield tab
+    session.close()
+
+
+def test_both_clips_carry_their_settings(outcome: RaceResult) -> None:
+    for clip, block in zip(outcome.clips, ("1x1x16", "1x4x16"), strict=True):
+        frames, fps = read_video(clip)
+        assert (frames.shape, fps) == ((17, 512, 512, 3), 8)
+        assert json.loads(read_comment(clip) or "")["block_shape"] == block
+    report = json.loads(outcome.figures.read_text())
+    assert report["speed_up"]["steps"] == 4
+    assert "on CPU" in report["measured"]
+    assert "weights fake (ffffffff) and tokenizer fake-tokens" in report["measured"]
+
+
+def test_the_replay_has_a_time_for_everything(outcome: RaceResult) -> None:
+    value = view.replay(outcome)
+    assert value["grid"] == [5, 16, 16]
+    json.dumps(value)
+    for runner, steps in zip(value["runners"], (80, 20), strict=True):
+        assert len(runner["step_s"]) == len(runner["places"]) == steps
+        assert len(runner["frame_s"]) == 17
+        assert runner["frame_s"][-1] == runner["step_s"][-1]
+        assert sorted(chain(*runner["places"])) == list(range(1280))
+        assert runner["known"] == 0
+
+
+def test_the_headline_tells_sampling_from_end_to_end(outcome: RaceResult) -> None:
+    report = {"speed_up": {"steps": 4.0, "sampling": 3.21, "end_to_end": 0.5}}
+    text = view.headline(replace(outcome, report=report))
+    assert "3.2x faster in sampling only" in text
+    assert "2.0x slower end to end with the tokenizer" in text
+    assert "4.0 times fewer steps" in text
+
+
+def test_the_table_has_both_and_their_ratio(outcome: RaceResult) -> None:
+    table = view.figures_table(outcome)
+    assert "<td>80</td><td>20</td><td>4.0x</td>" in table
+    assert "4 rows 1x4x16, next block" in table
+
+
+def test_only_the_token_is_called_next_token() -> None:
+    assert view.runner_name((1, 1, 1)) == "token 1x1x1, next token"
+    assert view.runner_name((1, 1, 16)) == "row 1x1x16, next block"
+
+
+def test_lines_reach_all_tokens_and_bars_are_as_wide_as_their_steps(outcome: RaceResult) -> None:
+    lines = tokens_chart(outcome.race).data
+    assert [line.y[-1] for line in lines] == [1280, 1280]
+    assert lines[0].x[-1] == outcome.race.runners[0].end_to_end_s
+    assert lines[0].line.dash != lines[1].line.dash
+    bars = steps_chart(outcome.race).data
+    assert [set(bar.width) for bar in bars] == [{16}, {64}]
+    assert np.isclose(bars[1].x[0], 32)
+
+
+def test_the_papers_figure_is_marked_as_the_papers() -> None:
+    words = paper_words()
+    assert "not measured here" in words
+    assert "11 times" in words
+    assert "A100" in words
+
+
+def test_progress_says_who_runs(studio: Studio) -> None:
+    session, pipeline = studio
+    pipeline.step_s = 0.01
+    assert "Ready" in view.status(None)
+    job = submit(session)
+    while job.progress is None or job.progress.lap.step < 3:
+        assert not job.finished.wait(0.005)
+    text = view.status(session.jobs.view(job.id))
+    assert "row 1x1x16, next block (runner 1 of 2): step" in text
+    session.jobs.stop(job.id)
+    assert job.finished.wait(60)
+    assert job.state is JobState.STOPPED
+    assert "Stopped before both had finished" in view.status(session.jobs.view(job.id))
+
+
+def test_the_endpoint_gives_files_and_figures(tab: CompareTab) -> None:
+    first, second, figures = tab.compare("1x1x16", "1x4x16", **VALUES)
+    assert Path(first).is_file()
+    assert Path(second).is_file()
+    assert [runner["steps"] for runner in figures["runners"]] == [80, 20]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"second": "1x1x1"}, "two different ones"),
+        ({"second": "row"}, "three numbers"),
+        ({"start": "frame"}, "Choose a picture"),
+        ({"top_p": 2.0}, "top_p"),
+        ({"model": "none"}, "no model"),
+    ],
+)
+def test_the_endpoint_refuses_in_one_sentence(
+    tab: CompareTab, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(gr.Error, match=sentence):
+        tab.compare(**{"first": "1x1x1", "second": "1x4x16", **VALUES, **changes})
+
+
+def test_a_model_of_one_block_shape_cannot_race(studio: Studio) -> None:
+    session, pipeline = studio
+    pipeline.block_shapes = ((1, 1, 16),)
+    with gr.Blocks() as blocks:
+        tab = CompareTab(session, blocks, gr.Dropdown(["fake"], value="fake"))
+    with pytest.raises(gr.Error, match="makes blocks of 1x1x16 only"):
+        tab.compare("1x1x16", "1x1x16", **VALUES)
+    note = tab.change_choices("fake", "action", "zoom-in", "1x1x16", "1x1x16")[0]
+    assert "fair only between two block shapes of the same weights" in note
+    assert tab.page.note.value == note
+
+
+def test_the_page_follows_a_race_to_its_result(tab: CompareTab) -> None:
+    page = tab.page
+    begun = tab.begin("1x1x16", "1x4x16", *VALUES.values())
+    job_id = begun[page.follower.job_id]
+    job = tab.session.jobs.get(job_id)
+    assert job is not None
+    assert job.finished.wait(100)
+    told = page.follower.poll(job_id, ("", 0))
+    assert told[page.result].visible
+    assert "faster" in told[page.headline] or "slower" in told[page.headline]
+    seen = told[page.follower.seen]
+    assert set(page.follower.poll(job_id, seen)) == {page.follower.seen, page.follower.catch_up}
+    assert page.follower.catch_up in page.follower.poll("gone", ("", 0))
+
+
+def test_choices_keep_what_fits(tab: CompareTab) -> None:
+    note, first, second, action = tab.change_choices("fake", "frame", "zoom-in", "1x1x8", "9x9x9")
+    assert (first.value, second.value, action.value) == ("1x1x8", "1x16x16", "zoom-in")
+    assert note == ""

@@ -1,0 +1,171 @@
+"""Clips that exist: listed, opened, gone on from, restored; and a run held and stepped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from app.clips.request import read_start
+from app.generate.gallery import past_clips
+from app.generate.page import GeneratePage
+from app.generate.tab import GenerateTab
+from app.jobs import Job, JobState
+from nbp_core.media.video import write_gif
+from tests.support.engine import VALUES, FakePipeline, fake_session, small_clips
+
+
+@pytest.fixture
+def tab(tmp_path: Path) -> Iterator[GenerateTab]:
+    session, pipeline = fake_session(tmp_path / "models", step_s=0)
+    with gr.Blocks() as blocks:
+        page = GeneratePage(session, blocks, gr.Dropdown(["fake"], value="fake"), gr.HTML())
+        tab = GenerateTab(session, page)
+    with small_clips():
+        yield tab
+    pipeline.step_s = 0
+    session.close()
+
+
+def engine(tab: GenerateTab) -> FakePipeline:
+    pipeline: Any = tab.session.pipeline("fake")
+    assert isinstance(pipeline, FakePipeline)
+    return pipeline
+
+
+def begin(tab: GenerateTab, **values: Any) -> Job:
+    updates = tab.begin(*{**VALUES, **values}.values())
+    job = tab.session.jobs.get(updates[tab.page.follower.job_id])
+    assert job is not None
+    return job
+
+
+def make(tab: GenerateTab, **values: Any) -> Job:
+    job = begin(tab, **values)
+    assert job.finished.wait(60)
+    return job
+
+
+def opened(tab: GenerateTab, index: Any, current: str = "") -> dict[Any, Any]:
+    ids = [view.id for view in past_clips(tab.session)]
+    return tab.reuse.open(current, ids, gr.EventData(None, {"index": index}))
+
+
+def test_past_clips_are_listed_the_newest_first(tab: GenerateTab) -> None:
+    page = tab.page
+    assert tab.come_back("", ("", 0))[page.past.box].visible is False
+    first, second = make(tab), make(tab, seed=8, action="")
+    tab.session.jobs.submit(lambda job: "not a clip").finished.wait(10)
+    updates = tab.come_back("", ("", 0))
+    assert updates[page.past.ids] == [second.id, first.id]
+    assert updates[page.past.box].visible is True
+    captions = [item["caption"] for item in updates[page.past.gallery]]
+    assert captions[1] == "door open, row 1x1x16, seed 7, 17 frames"
+    assert captions[0].startswith("no action")
+    assert "2 clips; with uploads" in updates[page.past.disk]
+    assert "of at most 1,000 MB" in updates[page.past.disk]
+    first.result.last_frame.unlink()
+    assert [view.id for view in past_clips(tab.session)] == [second.id]
+
+
+def test_a_past_clip_is_opened_again(tab: GenerateTab) -> None:
+    first, second = make(tab), make(tab, seed=8)
+    updates = opened(tab, 1, current=second.id)
+    assert updates[tab.page.follower.job_id] == first.id
+    assert updates[tab.page.video] == str(first.result.clip)
+    for nonsense in (5, -1, "0", None):
+        with pytest.raises(gr.Error, match="This clip is gone"):
+            opened(tab, nonsense)
+
+
+def test_a_running_page_opens_no_other_clip(tab: GenerateTab) -> None:
+    make(tab)
+    engine(tab).step_s = 0.02
+    running = begin(tab)
+    with pytest.raises(gr.Error, match="A run is going on"):
+        opened(tab, 0, current=running.id)
+    tab.session.jobs.stop(running.id)
+
+
+def test_going_on_from_the_end_of_a_clip(tab: GenerateTab) -> None:
+    job, reuse = make(tab), tab.reuse
+    start, picture = reuse.go_on_from_frame(job.id)
+    assert start == "frame"
+    frame = read_start("frame", picture, None)
+    assert frame is not None
+    assert frame.shape == (1, 128, 128, 3)
+    start, clip = reuse.go_on_from_clip(job.id)
+    assert start == "clip"
+    frames = read_start("clip", None, clip)
+    assert frames is not None
+    assert abs(frames[-1].astype(int) - frame[0]).mean() < 3
+    longer = make(tab, start="clip", clip=clip, num_frames=33)
+    assert longer.result.num_frames == 33
+    with pytest.raises(gr.Error, match="This clip is gone"):
+        reuse.go_on_from_clip("unknown")
+
+
+def test_a_clip_of_one_frame_cannot_be_gone_on_from_by_five(tab: GenerateTab) -> None:
+    engine(tab).step_s = 0.01
+    job = begin(tab)
+    while job.progress is None or job.progress.num_frames < 1:
+        assert not job.finished.wait(0.005)
+    tab.session.jobs.stop(job.id)
+    assert job.finished.wait(60)
+    with pytest.raises(gr.Error, match="fewer than five frames"):
+        tab.reuse.go_on_from_clip(job.id)
+
+
+def test_a_dropped_file_fills_the_page(tab: GenerateTab, tmp_path: Path) -> None:
+    Image.new("RGB", (50, 40), "teal").save(tmp_path / "start.png")
+    picture = str(tmp_path / "start.png")
+    job = make(tab, start="frame", picture=picture, block="1x16x16", seed=99, num_frames=33)
+    page = tab.page
+    updates = tab.reuse.restore(str(job.result.clip))
+    assert (updates[page.start], updates[page.picture]) == ("frame", picture)
+    assert (updates[page.seed], updates[page.num_frames]) == (99, 33)
+    assert updates[page.block].value == "1x16x16"
+    assert updates[page.action].value == "door-open"
+    assert "All settings are restored." in updates[page.restored]
+    write_gif(tmp_path / "other.gif", job.request.context_THWC)
+    with pytest.raises(gr.Error, match="carries no settings"):
+        tab.reuse.restore(str(tmp_path / "other.gif"))
+
+
+def test_a_bundled_clip_is_taken_as_if_uploaded(tab: GenerateTab) -> None:
+    tab.session.assets = Path(__file__).parents[3] / "assets"
+    taken = tab.take_example("clip", gr.EventData(None, {"index": 0}))
+    assert Path(taken).is_relative_to(tab.session.uploads)
+    assert read_start("clip", None, taken) is not None
+    with pytest.raises(gr.Error, match="not there"):
+        tab.take_example("clip", gr.EventData(None, {"index": 1000}))
+
+
+def test_pause_step_and_resume(tab: GenerateTab) -> None:
+    page = tab.page
+    engine(tab).step_s = 0.01
+    job = begin(tab)
+    while job.progress is None:
+        assert not job.finished.wait(0.005)
+    assert tab.page.follower.poll(job.id, ("", 0))[page.step].interactive is False
+    tab.pause(job.id)
+    time.sleep(0.3)
+    held = job.progress.step
+    updates = tab.page.follower.poll(job.id, ("", 0))
+    assert (updates[page.hold].value, updates[page.step].interactive) == ("Resume", True)
+    assert f"Paused after step {held} of 80" in updates[page.status]
+    tab.take_step(job.id)
+    time.sleep(0.3)
+    assert job.progress.step == held + 1
+    tab.pause(job.id)
+    assert job.finished.wait(60)
+    assert job.state is JobState.DONE
+    assert job.paused_s > 0.4
+    assert job.result.seconds < job.result.last.elapsed + 2
+    assert job.result.last.elapsed < 80 * 0.01 * 10
+    assert tab.page.follower.poll(job.id, ("", 0))[page.hold].value == "Pause"

@@ -1,0 +1,241 @@
+"""The Models tab: what every folder is, what is wrong with it, and how another is added."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from app.models import jobs, listing
+from app.models.tab import ModelsTab, commands
+from app.session import Session
+from nbp_core.checkpoint import weights_sha256
+from nbp_core.cli.main import build_parser
+from nbp_core.models.catalogue import (
+    ModelEntry,
+    catalogue,
+    fingerprint,
+    read_card,
+    transformer_bytes,
+)
+from tests.models.test_convert import reference_tokenizer
+from tests.support.models import ACTIONS, CODES, save_pipeline, transformer_config
+from tests.support.released import save_tokenizer
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    save_pipeline(tmp_path / "models")
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def session(models: Path) -> Iterator[Session]:
+    session = Session(models, "cpu", is_local=True)
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def tab(session: Session) -> ModelsTab:
+    with gr.Blocks() as blocks:
+        return ModelsTab(session, blocks, gr.Dropdown(["tiny"], value="tiny"))
+
+
+def by_name(models: Path, device: str = "cpu") -> dict[str, ModelEntry]:
+    return {entry.name: entry for entry in catalogue(models, device)}
+
+
+def test_every_folder_is_described(models: Path) -> None:
+    found = by_name(models)
+    tiny, nano = found["tiny"], found["nano"]
+    assert (tiny.kind, nano.kind) == ("transformer", "tokenizer")
+    assert tiny.grid == nano.grid == (5, 16, 16)
+    assert tiny.codebook_size == nano.codebook_size == CODES
+    assert tiny.actions == ACTIONS
+    assert len(tiny.block_shapes) == 6
+    assert tiny.tokenizer == "nano"
+    assert tiny.num_bytes == (models / "tiny/model.safetensors").stat().st_size
+
+
+def test_memory_is_weights_cache_and_tokenizer(models: Path) -> None:
+    found = by_name(models)
+    tiny, nano = found["tiny"], found["nano"]
+    alone = transformer_bytes(transformer_config(), tiny.num_parameters, 4)
+    assert alone > 4 * tiny.num_parameters
+    assert tiny.memory_bytes == alone + 4 * nano.num_parameters
+    on_gpu = by_name(models, "cuda")["tiny"].memory_bytes
+    assert on_gpu == alone // 2 + 4 * nano.num_parameters
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (lambda f: (f / "config.json").unlink(), "has no config.json."),
+        (lambda f: (f / "config.json").write_text("{"), "is not JSON."),
+        (lambda f: (f / "model.safetensors").write_bytes(b"no"), "cannot be read."),
+        (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors."),
+        (lambda f: (f.parent / "nano").rename(f.parent / "micro"), "which is not there."),
+    ],
+)
+def test_a_fault_is_one_sentence_and_spares_the_others(
+    models: Path, break_it: object, sentence: str
+) -> None:
+    assert callable(break_it)
+    break_it(models / "tiny")
+    entry = by_name(models)["tiny"]
+    assert entry.fault.endswith(sentence)
+    assert entry.fault.count(". ") == 0
+    assert str(models) not in entry.fault
+    assert not next(e for e in catalogue(models, "cpu") if e.name != "tiny").fault
+
+
+def test_hidden_folders_and_files_are_no_models(models: Path) -> None:
+    (models / ".half-converted").mkdir()
+    (models / "notes.txt").write_text("mine")
+    assert sorted(by_name(models)) == ["nano", "tiny"]
+    assert catalogue(models / "none", "cpu") == []
+
+
+def test_a_card_names_its_licence_in_front_or_in_a_section(tmp_path: Path) -> None:
+    card = tmp_path / "README.md"
+    card.write_text("---\nlicense: mit\ntags: [video]\n---\n# x\n\nA small\nmodel.\n\n## More\n")
+    front = read_card(tmp_path)
+    assert (front.licence, front.excerpt) == ("mit", "A small model.")
+    assert front.text.startswith("# x")
+    card.write_text("# x\n\nAnother.\n\n## Licence\n\nCC0, as its\ndata.\n\n## End\n")
+    assert read_card(tmp_path).licence == "CC0, as its data."
+    card.write_text("# x\n\nThird.\n")
+    assert read_card(tmp_path).licence == ""
+    card.unlink()
+    assert read_card(tmp_path).text == ""
+
+
+def test_a_card_is_shown_as_written_and_loads_nothing(session: Session) -> None:
+    (session.models / "tiny" / "README.md").write_text(
+        "# t\n\nIt is `small`. <script>alert(1)</script>\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n"
+        "![Twenty <clips>](https://example.org/x.png) [go](javascript:alert) <img src=y.png>\n"
+        "\n[there](https://example.org/)\n"
+    )
+    (session.models / "a<b").mkdir()
+    shown = listing.model_list(session)
+    assert "<h3>t</h3>" in shown
+    assert "<p>It is <code>small</code>. &lt;script&gt;" in shown
+    assert "<td>1</td>" in shown
+    assert "<em>Twenty &lt;clips&gt; (https://example.org/x.png)</em>" in shown
+    assert '<a href="https://example.org/" target="_blank" rel="noreferrer">there</a>' in shown
+    for risky in ("<script", "<img", 'src="', 'href="javascript'):
+        assert risky not in shown
+    assert "&lt;script&gt;alert(1)" in shown
+    assert "a&lt;b" in shown
+    assert "its card names none" in shown
+
+
+def test_untrained_sizes_say_what_they_are_and_whether_they_fit(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbp_core.device.free_bytes", lambda device: 4 * 10**9)
+    shown = listing.model_list(session)
+    assert "every frame says so" in shown
+    assert "XL (random weights: speed only)" in shown
+    assert "4.0 GB are free here: fits" in shown
+    assert "4.0 GB are free here: does not fit" in shown
+
+
+def test_fingerprints_are_computed_once_and_kept_for_these_weights(
+    tab: ModelsTab, session: Session
+) -> None:
+    assert "fingerprint not computed yet" in listing.model_list(session)
+    begun = tab.compute_fingerprints("tiny")
+    job = session.jobs.get(begun[tab.follower.job_id])
+    assert job is not None
+    assert job.finished.wait(60)
+    shown = tab.follower.poll(job.id, ("", 0), "tiny")[tab.list]
+    for name in ("nano", "tiny"):
+        assert f"fingerprint {weights_sha256(session.models / name)[:8]} (sha256)" in shown
+    weights = session.models / "nano" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-2] + b"\0\1")
+    assert "fingerprint not computed yet" in listing.model_list(session)
+    with pytest.raises(ValueError, match="another version of tokenizer 'nano'"):
+        fingerprint(session.models / "tiny")
+
+
+def test_refresh_offers_new_models_in_the_header(tab: ModelsTab, session: Session) -> None:
+    (session.models / "tiny").rename(session.models / "renamed")
+    pipeline = session.pipeline("renamed")
+    _, header = tab.read_anew("tiny")
+    names = [name for name, _ in header.choices]
+    assert names[0] == header.value == "renamed"
+    assert names[1] == "XL (random weights: speed only)"
+    assert session.pipeline("renamed") is not pipeline, "the folder is read again"
+
+
+def test_a_released_file_becomes_a_model(tab: ModelsTab, tmp_path: Path) -> None:
+    file = save_tokenizer(reference_tokenizer(), tmp_path / "magvit2_ucf.pt")
+    begun = tab.convert(f" {file} ", "ucf-tokens", "float16", "tiny")
+    job = tab.session.jobs.get(begun[tab.follower.job_id])
+    assert job is not None
+    assert job.finished.wait(60)
+    ended = tab.follower.poll(job.id, ("", 0), "tiny")
+    assert "Done: ucf-tokens is in the list" in ended[tab.status]
+    assert "<h2>ucf-tokens</h2>" in ended[tab.list]
+    assert job.progress.done == job.progress.total > 0
+    assert by_name(tab.session.models)["ucf-tokens"].num_bytes < file.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "sentence"),
+    [
+        ("", "x", "Give the path of a released file"),
+        ("/nowhere/at/all.pt", "x", "Give the path of a released file"),
+        ("FILE", "../x", "letters, digits"),
+        ("FILE", ".x", "letters, digits"),
+        ("FILE", "tiny", "There is a model 'tiny' already"),
+    ],
+)
+def test_what_cannot_be_converted_is_refused_at_once(
+    tab: ModelsTab, tmp_path: Path, file: str, name: str, sentence: str
+) -> None:
+    (tmp_path / "some.pt").write_bytes(b"x")
+    with pytest.raises(gr.Error, match=sentence):
+        tab.convert(file.replace("FILE", str(tmp_path / "some.pt")), name, "keep", "tiny")
+    assert tab.session.jobs.length == 0
+
+
+def test_a_foreign_file_fails_in_one_sentence_and_leaves_nothing(
+    tab: ModelsTab, tmp_path: Path
+) -> None:
+    (tmp_path / "some.pt").write_bytes(b"not a checkpoint")
+    begun = tab.convert(str(tmp_path / "some.pt"), "x", "keep", "tiny")
+    job = tab.session.jobs.get(begun[tab.follower.job_id])
+    assert job is not None
+    assert job.finished.wait(60)
+    assert 'class="failed"' in tab.follower.poll(job.id, ("", 0), "tiny")[tab.status]
+    assert not (tab.session.models / "x").exists()
+
+
+def test_visitors_of_a_served_studio_cannot_name_files(models: Path, tmp_path: Path) -> None:
+    session = Session(models, "cpu")
+    (tmp_path / "some.pt").write_bytes(b"x")
+    with pytest.raises(ValueError, match="served to this machine"):
+        jobs.conversion_request(session, str(tmp_path / "some.pt"), "x", "keep")
+    session.close()
+
+
+@pytest.mark.parametrize("label", commands("weights"))
+def test_the_commands_shown_parse(label: str) -> None:
+    words = shlex.split(commands("weights")[label][0])
+    assert words[:3] == ["python", "-m", "nbp_core"]
+    assert callable(build_parser().parse_args(words[3:]).run)
+
+
+def test_an_unreadable_description_is_not_trusted(models: Path) -> None:
+    path = models / "tiny" / "config.json"
+    data = json.loads(path.read_text())
+    data["tokenizer"] = {"folder": "<img src=x>"}
+    path.write_text(json.dumps(data))
+    assert "'<img src=x>'" in by_name(models)["tiny"].fault

@@ -1,0 +1,162 @@
+"""Charts of experiments on the Results tab and on the Attention tab, from files alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from app.attention.study import COMMAND, EVEN, attention_chart, study_of, study_text
+from app.attention.tab import AttentionTab
+from app.results import experiments
+from app.results.tab import NO_EXPERIMENT, ResultsTab
+from app.session import Session
+from nbp_core.cli.main import build_parser
+from nbp_core.experiments.attention_study import PARTS
+from nbp_core.results.files import ResultFile, read_result
+from tests.support.engine import fake_session
+
+HEAD = {
+    "title": "An <experiment>", "device": "one core", "weights": "tiny abcd1234",
+    "date": "2026-11-21", "command": "python -m nbp_core experiment longer",
+}  # fmt: skip
+
+
+def figure(metric: str, of: str, value: float) -> dict[str, Any]:
+    return {"metric": metric, "of": of, "value": value, "clips": 4}
+
+
+WAYS = HEAD | {
+    "kind": "evaluation",
+    "rows": [
+        figure(metric, f"blocks of 1x16x16, {way}", value)
+        for way, values in (("paper", (700, 17)), ("neighbours", (650, 18)), ("entropy", (690, 9)))
+        for metric, value in zip(
+            ("Frechet distance (x)", "difference between clips of an action"), values, strict=True
+        )
+    ],
+}
+SHARES = dict.fromkeys(PARTS, 0.125)
+STUDY = HEAD | {
+    "kind": "attention",
+    "rows": [
+        {"model": "tiny", "block": "1x1x16", "layer": 1, "head": 1, "clips": 50, **SHARES}
+        | {"stripes": 2.5, "weight on stripes": 0.25},
+        {"model": "tiny", "block": "1x1x16", "layer": 2, "head": 1, "clips": 50, **SHARES}
+        | {"stripes": 0.0, "weight on stripes": 0.0},
+        {"model": "tiny", "block": "1x1x16", "layer": 0, "head": 0, "clips": 50, **SHARES},
+    ],
+}
+LONGER = HEAD | {
+    "kind": "longer",
+    "rows": [
+        {"model": "tiny", "block": "1x1x16", "window": window, "sharpness": 20.0 - window}
+        | {"of": "generated clips" if window else "real clips", "clips": 4}
+        for window in range(4)
+    ],
+}
+
+
+def write(folder: Path, name: str, data: Any) -> ResultFile:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(data))
+    return read_result(folder / name)
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    session, _ = fake_session(tmp_path / "models", step_s=0, results=tmp_path / "results")
+    yield session
+    session.close()
+
+
+def test_ways_are_drawn_against_their_diversity(tmp_path: Path) -> None:
+    charts = experiments.charts([write(tmp_path, "ways.json", WAYS)])
+    assert list(charts) == ["ways.json: Frechet distance (x) against diversity"]
+    marks = {trace.name: (trace.x[0], trace.y[0]) for trace in next(iter(charts.values()))().data}
+    assert marks == {"paper": (17, 700), "neighbours": (18, 650), "entropy": (9, 690)}
+
+
+def test_without_diversity_kinds_of_clips_are_bars(tmp_path: Path) -> None:
+    rows = [
+        figure("tokens a forward step", "next token", 1.0),
+        figure("tokens a forward step", "drafts", 2.5) | {"unit": "tokens"},
+        figure("drafted tokens kept", "drafts", 0.75),
+    ]
+    charts = experiments.charts([write(tmp_path, "spec.json", WAYS | {"rows": rows})])
+    assert list(charts) == ["spec.json: tokens a forward step"]
+    chart = charts["spec.json: tokens a forward step"]()
+    assert (chart.data[0].x, chart.data[0].y) == (("next token", "drafts"), (1.0, 2.5))
+    assert chart.layout.yaxis.title.text == "tokens a forward step, tokens"
+
+
+def test_a_block_shape_that_was_never_trained_is_hollow(tmp_path: Path) -> None:
+    row = {"model": "tiny", "block": "1x1x16", "steps": 95, "loss": 3.5}
+    rows = [
+        row | {"shape_was_trained": True},
+        row | {"block": "2x2x2", "loss": 4.5, "shape_was_trained": False},
+    ]
+    blocks = HEAD | {"kind": "blocks", "rows": rows}
+    charts = experiments.charts([write(tmp_path, "block-sizes.json", blocks)])
+    assert list(charts) == ["block-sizes.json: loss"]
+    traces = charts["block-sizes.json: loss"]().data
+    assert [(t.x, t.y, t.marker.symbol) for t in traces] == [
+        (("1x1x16",), (3.5,), "circle"), (("2x2x2",), (4.5,), "circle-open"),
+    ]  # fmt: skip
+
+
+def test_an_evaluation_of_one_model_is_no_experiment(tmp_path: Path) -> None:
+    one = WAYS | {"rows": WAYS["rows"][:2]}
+    assert experiments.charts([write(tmp_path, "one.json", one)]) == {}
+
+
+def test_windows_are_a_line_and_real_clips_a_dashed_one(tmp_path: Path) -> None:
+    charts = experiments.charts([write(tmp_path, "longer.json", LONGER)])
+    assert list(charts) == ["longer.json: sharpness"]
+    made, real = charts["longer.json: sharpness"]().data
+    assert (made.x, made.y) == ((1, 2, 3), (19, 18, 17))
+    assert real.y == (20, 20)
+
+
+def test_every_head_is_a_bar_of_all_parts(tmp_path: Path) -> None:
+    chart = attention_chart(write(tmp_path, "attention.json", STUDY))
+    assert [bar.name for bar in chart.data] == list(PARTS)
+    for bar in chart.data:
+        assert list(bar.x) == [0.125] * 3
+        assert bar.y[1][0] == EVEN
+
+
+def test_the_study_says_what_was_measured_and_lists_heads_with_stripes(tmp_path: Path) -> None:
+    result = write(tmp_path, "attention.json", STUDY)
+    assert study_of([write(tmp_path, "ways.json", WAYS), result]) is result
+    text = study_text(result)
+    assert "An &lt;experiment&gt;, on one core, weights tiny abcd1234" in text
+    assert "Means over 50 real clips" in text
+    assert "layer 1, head 1" in text
+    assert "layer 2, head 1" not in text
+    build_parser().parse_args(COMMAND.split()[3:])
+    assert COMMAND in study_text(None)
+
+
+def test_the_tabs_read_the_files(session: Session, tmp_path: Path) -> None:
+    with gr.Blocks(), gr.Tabs():
+        with gr.Tab("Results") as room:
+            results = ResultsTab(session, room)
+        with gr.Tab("Attention") as other:
+            attention = AttentionTab(session, other, gr.Dropdown(["tiny"], value="tiny"))
+    assert results.read(None)[results.chart_text] == NO_EXPERIMENT
+    assert COMMAND in attention.read_study()[attention.page.study_text]
+    write(tmp_path / "results", "attention.json", STUDY)
+    write(tmp_path / "results", "longer.json", LONGER)
+    write(tmp_path / "results", "ways.json", WAYS)
+    again = results.read(None)
+    assert again[results.experiment].value == "longer.json: sharpness"
+    assert "(longer.json)" in again[results.chart_text]
+    chosen = "ways.json: Frechet distance (x) against diversity"
+    assert results.read(None, chosen)[results.experiment].value == chosen
+    assert "(ways.json)" in results.draw_experiment(chosen)[1]
+    assert attention.read_study()[attention.page.study].visible

@@ -1,0 +1,277 @@
+"""The Results tab: files of figures checked, the paper's figures beside ours and told apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from app.clips import run
+from app.clips.request import make_request
+from app.parts.tables import HERE_MARK, PAPER_MARK
+from app.results import charts, tables
+from app.results.floor import floor_section
+from app.results.tab import NO_CURVE, ResultsTab
+from app.session import Session
+from nbp_core.cli.main import build_parser
+from nbp_core.config.presets import PAPER_PRESETS
+from nbp_core.config.shapes import FIGURE6_SHAPES, TABLE3_SHAPES
+from nbp_core.results import paper
+from nbp_core.results.files import ResultError, read_curve, read_curves, read_result, read_results
+from tests.support.engine import fake_session
+
+BENCH: dict[str, Any] = {
+    "title": "Speed", "kind": "bench", "device": "one <core>", "weights": "named in each row",
+    "date": "2026-11-21", "command": "python -m nbp_core bench --presets XL --out bench.json",
+    "machine": {"read_gb_s": 9.5},
+    "rows": [
+        {
+            "model": "XL (random weights: speed only)", "weights": "random", "block": "1x1x16",
+            "protocol": "k600", "num_steps": 48, "step_ms": 80.0, "total_s": 4.0,
+        },
+        {
+            "model": "XL (random weights: speed only)", "weights": "random", "block": "1x1x1",
+            "protocol": "ucf", "num_steps": 1280, "step_ms": 70.0, "total_s": 90.0,
+        },
+    ],
+    "clips": [{"model": "tiny", "weights": "abcd1234", "block": "1x1x16", "frames_s": 8.25}],
+}  # fmt: skip
+
+
+def write(folder: Path, name: str, data: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    return path
+
+
+def without(key: str) -> dict[str, Any]:
+    return {k: v for k, v in BENCH.items() if k != key}
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    session, _ = fake_session(tmp_path / "models", step_s=0, results=tmp_path / "results")
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def tab(session: Session) -> ResultsTab:
+    with gr.Blocks(), gr.Tab("Results") as tab:
+        return ResultsTab(session, tab)
+
+
+def test_a_bench_is_read_with_its_clips(tmp_path: Path) -> None:
+    result = read_result(write(tmp_path, "bench.json", BENCH))
+    assert (result.name, result.kind, result.date) == ("bench.json", "bench", "2026-11-21")
+    assert len(result.rows) == 2
+    assert result.more["clips"][0]["frames_s"] == 8.25
+    assert "machine" not in result.more
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ("{", "bad.json is not JSON."),
+        ("[]", "bad.json is not an object with a title, a kind and rows."),
+        ("[" * 100_000, "bad.json is not JSON."),
+        (without("weights"), "bad.json does not say its weights."),
+        (BENCH | {"title": " "}, "bad.json does not say its title."),
+        (BENCH | {"kind": "guess"}, "bad.json is of kind 'guess', not one of "),
+        (BENCH | {"date": "yesterday"}, "bad.json has a date that is not like 2026-01-31."),
+        (BENCH | {"rows": []}, "bad.json has no rows."),
+        (BENCH | {"rows": [7]}, "Row 1 of rows in bad.json is not an object."),
+        (BENCH | {"rows": [BENCH["rows"][0], {}]}, "Row 2 of rows in bad.json has no model."),
+        (BENCH | {"clips": [{"a": [1]}]}, "Row 1 of clips in bad.json has a a that is neither"),
+        (json.dumps(BENCH).replace("8.25", "NaN"), "has a frames_s that is no number."),
+    ],
+)
+def test_a_broken_file_is_refused_in_one_sentence(tmp_path: Path, data: Any, sentence: str) -> None:
+    path = write(tmp_path, "bad.json", data)
+    with pytest.raises(ResultError) as error:
+        read_result(path)
+    assert sentence in str(error.value)
+    assert str(tmp_path) not in str(error.value)
+
+
+def test_the_others_are_read_beside_a_broken_file(tmp_path: Path) -> None:
+    write(tmp_path, "a.json", BENCH)
+    write(tmp_path, "b.json", "no")
+    (tmp_path / "c.json").write_bytes(b"\xff\xfe")
+    results, faults = read_results(tmp_path)
+    assert [result.name for result in results] == ["a.json"]
+    assert faults == ["b.json is not JSON.", "c.json is not text."]
+    assert read_results(tmp_path / "none") == ([], [])
+
+
+def test_a_file_is_read_again_only_when_it_has_changed(tmp_path: Path) -> None:
+    write(tmp_path, "a.json", BENCH)
+    [first], _ = read_results(tmp_path)
+    [again], _ = read_results(tmp_path)
+    assert again is first
+    write(tmp_path, "a.json", BENCH | {"title": "Measured once more"})
+    [changed], _ = read_results(tmp_path)
+    assert changed.title == "Measured once more"
+    write(tmp_path, "a.json", "no")
+    assert read_results(tmp_path)[0] == []
+
+
+LOG = (
+    '{"step": 1, "elapsed": 30.0, "loss": 4.0, "grad_norm": 1.0}\n'
+    '{"step": 2, "elapsed": 90.0, "loss": 3.0, "val_1x1x1": 2.5, "val_1x1x16": 2.25}\n'
+)
+
+
+def test_a_training_log_becomes_curves(tmp_path: Path) -> None:
+    curve = read_curve(write(tmp_path, "tiny.jsonl", LOG))
+    assert curve.minutes == 1.5
+    assert curve.metrics["loss"] == ((1, 4.0), (2, 3.0))
+    assert curve.metrics["val_1x1x16"] == ((2, 2.25),)
+    assert charts.groups(curve) == {
+        "loss": ["loss", "val_1x1x1", "val_1x1x16"],
+        "grad_norm": ["grad_norm"],
+    }
+    chart = charts.training_chart(curve, "loss")
+    assert [trace.name for trace in chart.data] == [
+        "training, loss", "validation, 1x1x1", "validation, 1x1x16",
+    ]  # fmt: skip
+
+
+def test_a_broken_log_is_named_with_its_line(tmp_path: Path) -> None:
+    write(tmp_path, "a.jsonl", LOG + '{"loss": 2}\n')
+    write(tmp_path, "b.jsonl", "")
+    write(tmp_path, "c.jsonl", LOG + "{")
+    curves, faults = read_curves(tmp_path)
+    assert curves == []
+    assert faults == [
+        "Line 3 of a.jsonl has no step.", "b.jsonl holds no metrics.",
+        "Line 3 of c.jsonl is not JSON.",
+    ]  # fmt: skip
+
+
+def test_long_curves_are_thinned_by_medians(tmp_path: Path) -> None:
+    rows = [json.dumps({"step": i, "loss": float(i % 2)}) for i in range(1, 3001)]
+    curve = read_curve(write(tmp_path, "long.jsonl", "\n".join(rows)))
+    line = charts.training_chart(curve, "loss").data[0]
+    assert len(line.x) == 300
+    assert line.x[-1] == 3000
+    assert set(line.y) == {0.5}
+
+
+def test_table_1_stands_alone_until_something_is_measured() -> None:
+    text = tables.table1([])
+    assert "Nothing is measured here yet" in text
+    assert "37.4" in text
+    names = [trace.name for trace in charts.speed_chart({}).data]
+    assert names == ["paper, one A100: 1x1x1", "paper, one A100: 1x1x16"]
+    words = tables.BENCH.split()[3:]
+    assert callable(build_parser().parse_args(words).run)
+
+
+def test_ours_stands_beside_the_papers_and_is_told_apart(tmp_path: Path) -> None:
+    results = [read_result(write(tmp_path, "bench.json", BENCH))]
+    here = tables.speeds_here(results)
+    assert here == {("XL", "1x1x16"): (3.0, 48)}, "12 frames in 4 s; the ucf row is another task"
+    text = tables.table1(results)
+    row = text[text.index("NBP") : text.index("</tr>", text.index("NBP"))]
+    cells = [cell.split("</td>")[0] for cell in row.split("<td")[1:]]
+    assert cells[1] == ' class="paper">48'
+    assert cells[2] == ' class="here">48'
+    assert cells[5:] == [' class="paper">8.89', ' class="here">3']
+    assert "one &lt;core&gt;" in text
+    chart = charts.speed_chart(here)
+    assert [trace.name for trace in chart.data] == [
+        "paper, one A100: 1x1x1", "paper, one A100: 1x1x16", "measured here: 1x1x16",
+    ]  # fmt: skip
+    looks = {(t.marker.color, t.marker.pattern.shape) for t in chart.data}
+    assert len(looks) == 2
+
+
+def test_whole_clips_stand_beside_the_papers_blocks(tmp_path: Path) -> None:
+    results = [read_result(write(tmp_path, "bench.json", BENCH))]
+    text = tables.by_block(results)
+    assert "tiny (abcd1234) on one &lt;core&gt;" in text
+    assert '<td class="here">8.25</td>' in text
+    assert '<td class="paper">17.1</td>' in text
+
+
+def test_a_bench_shows_floor_memory_smaller_weights_and_another_library(tmp_path: Path) -> None:
+    measured = {"weight_format": "float16", "floor_ms": 40.0, "ratio": 2.0, "peak_bytes": 3.4e9}
+    bench = BENCH | {
+        "rows": [row | measured for row in BENCH["rows"]],
+        "losses": [{"model": "tiny", "loss": 2.0471, "plain_loss": 2.0468, "clips": 6}],
+        "against": [{"model": "<small>", "our_ms": 3.0, "their_ms": 9.0, "ratio": 3.0}],
+    }
+    text = floor_section([read_result(write(tmp_path, "bench.json", bench))])
+    row = text[text.index("1x1x16") : text.index("</tr>", text.index("1x1x16"))]
+    assert [cell.split(">")[-1] for cell in row.split("</td>")[1:7]] == [
+        "80", "40", "2", "-", "-", "3.4",
+    ]  # fmt: skip
+    assert "1x1x1<" not in text, "the ucf row stands in the whole table"
+    assert "2.0471" in text
+    assert "&lt;small&gt;" in text
+    assert floor_section([read_result(write(tmp_path, "old.json", BENCH))]) == ""
+
+
+def test_a_table1_file_goes_before_a_bench(tmp_path: Path) -> None:
+    row = {"model": "XL", "method": "NBP", "block": "1x1x16", "steps": 48, "fps": 9.0, "fvd": 40.5}
+    kept = BENCH | {"kind": "table1", "rows": [row]}
+    results = [
+        read_result(write(tmp_path, name, data))
+        for name, data in (("a.json", kept), ("b.json", BENCH))
+    ]
+    assert tables.speeds_here(results)["XL", "1x1x16"] == (9.0, 48)
+    assert '<td class="here">40.5</td>' in tables.table1(results)
+
+
+def test_tokenizers_measured_here_get_rows_of_their_own(tmp_path: Path) -> None:
+    row = {"tokenizer": "nano", "data": "robot <arm>", "psnr": 23.64, "ssim": 0.75}
+    result = BENCH | {"kind": "tokenizer", "rows": [row]}
+    text = tables.table7([read_result(write(tmp_path, "t.json", result))])
+    assert text.count(f'<span class="here">{HERE_MARK}') == 1
+    assert text.count(f'<span class="paper">{PAPER_MARK}') == len(paper.TABLE7.rows)
+    assert "robot &lt;arm&gt;" in text
+
+
+def test_the_tab_reads_files_anew(tab: ResultsTab, tmp_path: Path) -> None:
+    first = tab.read(None)
+    assert first[tab.training_text] == NO_CURVE
+    assert "There is none yet" in first[tab.repeat]
+    write(tmp_path / "results", "bench.json", BENCH)
+    write(tmp_path / "results", "torn.json", "{")
+    write(tmp_path / "results" / "training", "tiny.jsonl", LOG)
+    again = tab.read(None)
+    assert BENCH["command"] in again[tab.repeat]
+    assert '<p class="fault">torn.json is not JSON.</p>' in again[tab.repeat]
+    assert again[tab.curve].value == "tiny: loss"
+    assert "run tiny, 2 steps in 2 minutes" in again[tab.training_text]
+    assert tab.read("tiny: grad_norm")[tab.curve].value == "tiny: grad_norm"
+
+
+def test_runs_of_the_session_are_listed(session: Session) -> None:
+    assert "None yet" in tables.session_runs(session.jobs.finished())
+    request = make_request(
+        model="fake", start="action", action="door-open", picture=None, clip=None,
+        block="1x1x16", num_frames=17, temperature=1, top_k=10, top_p=0.9, guidance=1, seed=3,
+    )  # fmt: skip
+    job = session.jobs.submit(partial(run.run, session, request), request)
+    assert job.finished.wait(60)
+    text = tables.session_runs(session.jobs.finished())
+    assert "door-open_fake_1x1x16_seed3" in text
+    assert '<td class="">80</td>' in text
+
+
+def test_the_papers_tables_fit_what_the_engine_knows() -> None:
+    assert {row.preset for row in paper.TABLE1.rows} == set(PAPER_PRESETS)
+    assert [row.block_shape for row in paper.FIGURE_6_7.rows] == list(FIGURE6_SHAPES)
+    assert [row.block_shape for row in paper.TABLE3.rows] == list(TABLE3_SHAPES)
+    ntp, nbp = paper.TABLE1.rows[:2]
+    assert nbp.fps / ntp.fps == pytest.approx(15.04 / 1.35, rel=0.01), "seconds and frames agree"
+    for table in (paper.TABLE1, paper.TABLE2, paper.FIGURE_6_7, paper.TABLE3, paper.TABLE7):
+        assert "arXiv 2502.07737" in table.source

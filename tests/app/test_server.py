@@ -1,0 +1,207 @@
+"""The studio as a server: its API, what it refuses, and that a page finds its run again."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file  # type: ignore[import-untyped]
+from gradio_client.exceptions import AppError  # type: ignore[import-untyped]
+from PIL import Image
+
+from app import ui
+from app.security import check_host, check_tools, default_host, parse_auth
+from app.session import Session
+from nbp_core.media.video import read_video
+from tests.support.engine import VALUES, FakePipeline, add_model, fake_session, small_clips
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def studio(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[str, Session, FakePipeline]]:
+    session, pipeline = fake_session(tmp_path_factory.mktemp("studio") / "models", step_s=0)
+    blocks = ui.build(session)
+    url = ui.launch(blocks, "127.0.0.1", None, None, prevent_thread_lock=True, quiet=True)
+    with small_clips():
+        yield url, session, pipeline
+    blocks.close()
+    session.close()
+
+
+@pytest.fixture(scope="module")
+def client(studio: tuple[str, Session, FakePipeline]) -> Client:
+    return Client(studio[0], verbose=False)
+
+
+def test_few_endpoints_are_public(client: Client) -> None:
+    info: Any = client.view_api(return_format="dict", print_info=False)
+    assert sorted(info["named_endpoints"]) == ["/attention", "/compare", "/generate", "/tokenize"]
+    names = [p["parameter_name"] for p in info["named_endpoints"]["/generate"]["parameters"]]
+    assert names[:4] == ["model", "start", "action", "picture"]
+    assert info["unnamed_endpoints"] == {}
+
+
+def test_generate_gives_a_clip_and_the_settings_that_repeat_it(
+    client: Client,
+) -> None:
+    clip, settings = client.predict(seed=5, action="drawer-close", api_name="/generate")
+    again, _ = client.predict(seed=5, action="drawer-close", api_name="/generate")
+    assert len(read_video(clip)[0]) == 17
+    assert (settings["sampling"]["seed"], settings["action"]) == (5, "drawer-close")
+    assert Path(clip).read_bytes() == Path(again).read_bytes()
+
+
+def test_a_model_added_meanwhile_is_known_at_once(
+    client: Client, studio: tuple[str, Session, FakePipeline]
+) -> None:
+    with pytest.raises(AppError, match="There is no model 'added' in the folder 'models'"):
+        client.predict(model="added", api_name="/generate")
+    add_model(studio[1].models, "added")
+    assert client.predict(model="added", block="1x16x16", api_name="/generate")[1]["generated"]
+
+
+def test_generate_from_a_picture(client: Client, tmp_path: Path) -> None:
+    Image.new("L", (31, 77)).save(tmp_path / "grey.png")
+    _, settings = client.predict(
+        start="frame", picture=handle_file(tmp_path / "grey.png"), api_name="/generate"
+    )
+    assert settings["num_frames"] == 17
+
+
+def test_uploads_outlive_another_studio_of_the_process(client: Client, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), "teal").save(tmp_path / "teal.png")
+    picture = handle_file(tmp_path / "teal.png")
+    other, _ = fake_session(tmp_path / "other")
+    assert client.predict(file=picture, api_name="/tokenize")[1]["source"] == "teal.png"
+    other.close()
+    assert client.predict(file=picture, api_name="/tokenize")[1]["source"] == "teal.png"
+
+
+def test_a_bad_upload_is_one_sentence_without_a_path(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
+    with pytest.raises(AppError) as error:
+        client.predict(
+            start="frame", picture=handle_file(tmp_path / "torn.png"), api_name="/generate"
+        )
+    assert "torn.png is not a picture" in str(error.value)
+    assert "/" not in str(error.value)
+
+
+def test_a_crash_is_told_and_survived(
+    client: Client, studio: tuple[str, Session, FakePipeline]
+) -> None:
+    studio[2].fault_at = 0
+    with pytest.raises(AppError, match="broke off because of a fault"):
+        client.predict(api_name="/generate")
+    studio[2].fault_at = None
+    assert client.predict(api_name="/generate")[1]["model"] == "fake"
+
+
+def test_other_sites_and_other_names_are_refused(studio: tuple[str, Session, FakePipeline]) -> None:
+    url = studio[0]
+    assert httpx.get(url).status_code == 200
+    upload = {"files": ("a.txt", b"x")}
+    foreign = {"origin": "http://elsewhere.example"}
+    assert httpx.post(f"{url}gradio_api/upload", files=upload, headers=foreign).status_code == 403
+    embedded = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}
+    assert httpx.post(f"{url}gradio_api/upload", files=upload, headers=embedded).status_code == 403
+    assert httpx.get(url, headers={"host": "rebound.example"}).status_code == 400
+    linked = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert httpx.get(url, headers=linked).status_code == 200
+
+
+def test_no_file_outside_is_served(studio: tuple[str, Session, FakePipeline]) -> None:
+    for path in ("/etc/passwd", str(ROOT / "app.py"), str(studio[1].models / "fake/config.json")):
+        assert httpx.get(f"{studio[0]}gradio_api/file={path}").status_code in (403, 404)
+
+
+def test_a_host_without_a_password_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"set --auth USER:PASS"):
+        check_host("0.0.0.0", None)
+    check_host("0.0.0.0", parse_auth("user:pa:ss"))
+    check_host("localhost", None)
+    with pytest.raises(ValueError, match="USER:PASS"):
+        parse_auth("user")
+
+
+def test_a_space_is_served_where_its_gate_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_host() == "127.0.0.1"
+    monkeypatch.setenv("SPACE_ID", "somebody/studio")
+    assert default_host() == "0.0.0.0"
+    check_host(default_host(), None)
+
+
+def test_tools_without_their_package_are_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.security.find_spec", lambda name: None)
+    check_tools(False)
+    with pytest.raises(ValueError, match=r"pip install 'gradio\[mcp\]'\.$"):
+        check_tools(True)
+
+
+def call(url: str, **values: Any) -> str:
+    """Asks for a clip without a client, which takes seconds to build; the event to wait for."""
+    body = {"data": list({**VALUES, **values}.values())}
+    return str(httpx.post(f"{url}gradio_api/call/generate", json=body).json()["event_id"])
+
+
+def answer(url: str, event: str) -> list[Any]:
+    """What came of it: the clip's file and the settings."""
+    said = httpx.get(f"{url}gradio_api/call/generate/{event}", timeout=100).text
+    assert "event: complete" in said, said
+    data = said.rpartition("data: ")[2]
+    found: list[Any] = json.loads(data)
+    return found
+
+
+def test_eight_visitors_at_once_are_served_in_order(
+    studio: tuple[str, Session, FakePipeline],
+) -> None:
+    url, session, pipeline = studio
+    pipeline.step_s = 0.002
+    calls = [call(url, seed=seed, block="1x16x16") for seed in range(8)]
+    answers = [answer(url, event) for event in calls]
+    pipeline.step_s = 0
+    assert [settings["sampling"]["seed"] for _, settings in answers] == list(range(8))
+    assert len({httpx.get(clip["url"]).content for clip, _ in answers}) == 8
+    outcomes = [view.result for view in reversed(session.jobs.finished())][-8:]
+    assert {outcome.manifest["sampling"]["seed"] for outcome in outcomes} == set(range(8))
+    written = [outcome.settings.stat().st_mtime_ns for outcome in outcomes]
+    assert written == sorted(written), "first come, first served"
+
+
+def test_importing_app_py_does_nothing() -> None:
+    spec = importlib.util.spec_from_file_location("app_script", ROOT / "app.py")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_app_py_refuses_an_open_host_in_one_sentence() -> None:
+    command = [sys.executable, "app.py", "--host", "0.0.0.0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Serving on 0.0.0.0 lets others in" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_tokenize_gives_what_came_back_and_the_figures(client: Client, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), "teal").save(tmp_path / "teal.png")
+    file, figures = client.predict(file=handle_file(tmp_path / "teal.png"), api_name="/tokenize")
+    assert Image.open(file).size == (128, 128)
+    assert figures["codes_used"] == 256
+    assert figures["source"] == "teal.png"
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
+    with pytest.raises(AppError, match=r"^torn\.png is not a picture"):
+        client.predict(file=handle_file(tmp_path / "torn.png"), api_name="/tokenize")

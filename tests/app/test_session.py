@@ -1,0 +1,223 @@
+"""Models found and loaded, and files that stay private and few."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from app.clips.words import device_words
+from app.folders import trim
+from app.session import MAX_LOADED, QUICK_BYTES, Session, find_models
+from nbp_core.config.presets import PAPER_PRESETS
+from nbp_core.packed.formats import formats_on
+from tests.support.engine import FakePipeline, add_model, fake_session
+from tests.support.models import save_pipeline, transformer_config
+
+PICTURE = np.zeros((1, 128, 128, 3), np.uint8)
+SHAPE = replace(transformer_config("plain", modern=False), codebook_size=64_000)
+
+
+def test_find_models_takes_transformers_the_smallest_first(tmp_path: Path) -> None:
+    add_model(tmp_path, "big", 20)
+    add_model(tmp_path, "little", 10)
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "config.json").write_text('{"kind": "tokenizer"}')
+    for name, text in (("broken", "{"), ("list", "[]"), ("other", "{}")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(text)
+    assert list(find_models(tmp_path)) == ["little", "big"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "first"),
+    [
+        ({}, None),
+        ({"big": QUICK_BYTES + 1, "bigger": QUICK_BYTES + 2}, "big"),
+        ({"little": 10, "middle": QUICK_BYTES, "big": QUICK_BYTES + 1}, "middle"),
+    ],
+)
+def test_the_page_begins_with_the_largest_model_that_is_quick(
+    sizes: dict[str, int], first: str | None, tmp_path: Path
+) -> None:
+    for name, size in sizes.items():
+        add_model(tmp_path, name, size)
+    session = Session(tmp_path)
+    assert session.first_model() == first
+    session.close()
+
+
+def test_only_the_latest_models_stay_loaded(tmp_path: Path) -> None:
+    loads = list[str]()
+
+    def load(name: str) -> Any:
+        loads.append(name)
+        return cast(Any, FakePipeline(name))
+
+    for name in "abc":
+        add_model(tmp_path, name)
+    session = Session(tmp_path, load=load)
+    for name in "ababca":
+        assert session.pipeline(name).name == name
+    assert MAX_LOADED == 2
+    assert "".join(loads) == "abca"
+    session.close()
+
+
+def test_nobody_waits_for_a_model_that_others_load(tmp_path: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def load(name: str) -> Any:
+        if name == "slow":
+            begun.set()
+            assert go_on.wait(10)
+        return cast(Any, FakePipeline(name))
+
+    for name in ("quick", "slow"):
+        add_model(tmp_path, name)
+    session = Session(tmp_path, load=load)
+    session.pipeline("quick")
+    loads = [threading.Thread(target=session.pipeline, args=["slow"]) for _ in range(2)]
+    for thread in loads:
+        thread.start()
+    assert begun.wait(10)
+    assert session.pipeline("quick").name == "quick"
+    assert session.loaded("slow") is None
+    go_on.set()
+    for thread in loads:
+        thread.join(10)
+    assert session.loaded("slow") is session.pipeline("slow"), "loaded once"
+    session.close()
+
+
+def test_untrained_models_are_offered_and_say_so(tmp_path: Path) -> None:
+    save_pipeline(tmp_path)
+    session = Session(tmp_path, "cpu")
+    assert session.model_names() == ["tiny"]
+    assert session.speed_only_names()[0] == "XL (random weights: speed only)"
+    session.close()
+    without = Session(tmp_path / "none", "cpu")
+    assert without.speed_only_names() == []
+    without.close()
+
+
+@pytest.mark.skipif("int8" not in formats_on("cpu"), reason="no smaller weights on this device")
+def test_models_hold_their_weights_as_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_pipeline(tmp_path)
+    monkeypatch.setitem(PAPER_PRESETS, "XL", SHAPE)
+    session = Session(tmp_path, "cpu", int8=True)
+    for name in ("tiny", "XL (random weights: speed only)"):
+        pipeline = session.pipeline(name)
+        assert pipeline.generate(frames_THWC=PICTURE).manifest["weight_format"] == "int8"
+        assert device_words(pipeline).endswith(", int8")
+    session.close()
+    usual = Session(tmp_path, "cpu")
+    assert device_words(usual.pipeline("tiny")).endswith((" core", " cores"))
+    usual.close()
+
+
+def test_weights_that_this_device_cannot_hold_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="either int8 or int4"):
+        Session(tmp_path, "cpu", int8=True, int4=True)
+    monkeypatch.setattr("nbp_core.packed.formats.has_vectors", lambda: False)
+    with pytest.raises(ValueError, match="int4 weights are for processors with matrix tiles"):
+        Session(tmp_path, "cpu", int4=True)
+
+
+def test_unknown_model_and_empty_folder_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    session = Session(tmp_path / "none")
+    with pytest.raises(ValueError, match="There is no model 'x' in the folder 'none'"):
+        session.pipeline("x")
+    with pytest.raises(ValueError, match="holds no model yet"):
+        session.pipeline(None)
+    session.close()
+
+
+def test_folders_are_private_and_go_with_the_session(tmp_path: Path) -> None:
+    session, _ = fake_session(tmp_path / "models")
+    folders = (session.outputs, session.uploads)
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700, 0o700]
+    assert os.environ["GRADIO_TEMP_DIR"] == str(session.uploads)
+    session.close()
+    assert [folder.exists() for folder in folders] == [False, False]
+
+
+def test_uploads_stay_until_the_last_studio_closes(tmp_path: Path) -> None:
+    first, _ = fake_session(tmp_path / "models")
+    second, _ = fake_session(tmp_path / "models")
+    first.close()
+    first.close()
+    assert os.environ["GRADIO_TEMP_DIR"] == str(second.uploads)
+    assert second.uploads.is_dir()
+    second.close()
+    third, _ = fake_session(tmp_path / "models")
+    assert os.environ["GRADIO_TEMP_DIR"] == str(third.uploads)
+    assert third.uploads.is_dir()
+    third.close()
+    assert not third.uploads.exists()
+
+
+def test_folders_of_dead_studios_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead, alive = tmp_path / "nbp-studio-999999999-x", tmp_path / f"nbp-studio-{os.getpid()}-x"
+    dead.mkdir()
+    alive.mkdir()
+    session, _ = fake_session(tmp_path / "models")
+    assert (dead.exists(), alive.exists()) == (False, True)
+    session.close()
+
+
+def test_only_the_newest_outputs_are_kept(tmp_path: Path) -> None:
+    session, _ = fake_session(tmp_path / "models", max_clips=3)
+    for index in range(6):
+        folder = session.new_output(f"job-{index}")
+        os.utime(folder, (time.time() + index, time.time() + index))
+    assert sorted(path.name for path in session.outputs.iterdir()) == ["job_3", "job_4", "job_5"]
+    session.close()
+
+
+def test_disk_use_counts_what_was_made_and_uploaded(tmp_path: Path) -> None:
+    session, _ = fake_session(tmp_path / "models")
+    (session.new_output("a") / "clip.mp4").write_bytes(b"0" * 300)
+    (session.uploads / "b.png").write_bytes(b"0" * 50)
+    assert session.disk_use() == 350
+    session.close()
+    assert session.disk_use() == 0
+
+
+def test_a_model_too_large_is_a_sentence_and_the_next_one_loads(tmp_path: Path) -> None:
+    def load(name: str) -> Any:
+        if name == "big":
+            raise MemoryError
+        return cast(Any, FakePipeline(name))
+
+    add_model(tmp_path, "big", 20)
+    add_model(tmp_path, "little", 10)
+    session = Session(tmp_path, load=load)
+    with pytest.raises(ValueError, match="choose a smaller model"):
+        session.pipeline("big")
+    assert session.pipeline("little").name == "little"
+    session.close()
+
+
+def test_trim_deletes_the_oldest_files_first(tmp_path: Path) -> None:
+    for index in range(4):
+        path = tmp_path / str(index)
+        path.write_bytes(b"0" * 100)
+        os.utime(path, (index, index))
+    trim(250, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]

@@ -1,0 +1,217 @@
+"""The Tokenizer tab: what is taken, what comes back, what is said about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.clips.request import make_request
+from app.clips.run import run as run_clip
+from app.jobs import JobView
+from app.session import Session
+from app.tokenizer import view
+from app.tokenizer.round_trip import (
+    Material,
+    RoundTrip,
+    Source,
+    cut,
+    made_clips,
+    read_material,
+    run,
+    split_strip,
+)
+from app.tokenizer.tab import TokenizerTab
+from nbp_core.checkpoint import weights_sha256
+from nbp_core.media.fidelity import psnr
+from nbp_core.media.video import read_video, write_video
+from nbp_core.models.speed_only import SpeedOnlyTokenizer
+from nbp_core.tokenizer.model import VideoTokenizer
+from tests.support.engine import fake_session
+from tests.support.models import CODES, build_pipeline, save_pipeline
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    session, _ = fake_session(tmp_path / "models", step_s=0)
+    yield session
+    session.close()
+
+
+def noise(count: int, height: int = 128, width: int = 128) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
+
+
+def trip_of(session: Session, model: str, count: int) -> RoundTrip:
+    material = Material(model=model, name="noise.mp4", frames_THWC=noise(count))
+    job = session.jobs.submit(partial(run, session, material))
+    assert job.finished.wait(60)
+    assert isinstance(job.result, RoundTrip), job.error
+    return job.result
+
+
+def read(source: Source, path: Path | None = None, made: JobView | None = None) -> Material:
+    name = None if path is None else str(path)
+    return read_material("fake", source, name, name, made)
+
+
+def test_the_pictures_and_figures_are_those_of_the_real_tokenizer(tmp_path: Path) -> None:
+    save_pipeline(tmp_path)
+    session = Session(tmp_path, "cpu")
+    trip = trip_of(session, "tiny", 7)
+    made = session.pipeline("tiny").reconstruct(noise(5))
+    assert np.array_equal(split_strip(trip.original_strip), noise(5))
+    assert np.array_equal(split_strip(trip.strip), made.frames_THWC)
+    assert np.array_equal(np.load(trip.tokens), made.tokens_thw)
+    report = json.loads(trip.figures.read_text())
+    assert report["psnr"] == psnr(noise(5), made.frames_THWC)
+    assert (report["tokens"], report["codebook_size"]) == ([2, 16, 16], CODES)
+    assert report["codes_used"] == len(np.unique(made.tokens_thw))
+    fingerprint = weights_sha256(tmp_path / "nano")
+    assert report["tokenizer_sha256"] == fingerprint
+    assert f"tokenizer test-tokenizer ({fingerprint[:8]})" in trip.measured
+    assert "of noise.mp4" in trip.measured
+    session.close()
+
+
+def test_untrained_models_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    save_pipeline(tmp_path)
+    pipeline = build_pipeline()
+    assert isinstance(pipeline.tokenizer, VideoTokenizer)
+    pipeline.tokenizer = SpeedOnlyTokenizer(pipeline.tokenizer)
+    session = Session(tmp_path, "cpu", load=lambda name: pipeline)
+    material = Material(model="tiny", name="x", frames_THWC=noise(1))
+    job = session.jobs.submit(partial(run, session, material))
+    assert job.finished.wait(60)
+    assert "This model is untrained" in view.status(session.jobs.view(job.id))
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("count", "used", "said"),
+    [
+        (1, 1, "One picture"),
+        (4, 1, "has 4 frames; the first 1 "),
+        (5, 5, "All 5 frames"),
+        (16, 13, "has 16 frames; the first 13 "),
+        (17, 17, "All 17 frames"),
+        (18, 17, "more than 17 frames; its first 17"),
+    ],
+)
+def test_a_clip_is_cut_to_whole_latent_frames(count: int, used: int, said: str) -> None:
+    frames, note = cut(noise(count, 8, 8), 4)
+    assert len(frames) == used
+    assert said in note
+
+
+def test_a_clip_becomes_two_clips_and_two_strips(session: Session) -> None:
+    trip = trip_of(session, "fake", 17)
+    assert trip.clip is not None
+    assert trip.original_clip is not None
+    assert read_video(trip.clip)[0].shape == (17, 512, 512, 3)
+    before, after = view.pair(trip, 17)
+    assert before.shape == (512, 512, 3)
+    assert np.array_equal(before[::4, ::4], noise(17)[16])
+    assert np.array_equal(after, before // 2)
+    text = view.figures(trip)
+    assert "256 of 4,096" in text
+    assert f"{1280 * 12:,} bits" in text
+    assert f"1/{17 * 128 * 128 * 24 / (1280 * 12):,.0f}" in text
+    maps = view.token_maps(trip)
+    assert maps.count("<img") == 5
+    assert "latent frame 1: frame 1; 256 codes<" in maps
+    assert "latent frame 3: frames 6 to 9; 256 codes, 256 of 256 places as before" in maps
+    assert list(view.quality_curve(trip).data[0].x) == list(range(1, 18))
+
+
+def test_a_picture_has_no_clip(session: Session) -> None:
+    trip = trip_of(session, "fake", 1)
+    assert trip.clip is None
+    assert "One picture" in view.figures(trip)
+    assert "of the picture" in view.figures(trip)
+
+
+def test_equal_pictures_are_said_to_be_equal() -> None:
+    assert view.decibel(float("inf")) == "nothing differs"
+    assert view.decibel(23.64) == "23.6 dB"
+
+
+def test_uploads_are_told_by_content_and_capped(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
+    write_video(tmp_path / "long.mp4", noise(40, 32, 32))
+    assert read("picture", tmp_path / "red.png").frames_THWC.shape == (1, 30, 40, 3)
+    long = read("clip", tmp_path / "long.mp4")
+    assert (len(long.frames_THWC), long.name) == (18, "long.mp4")
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
+    with pytest.raises(ValueError, match=r"^torn\.png is not a picture"):
+        read("picture", tmp_path / "torn.png")
+    with pytest.raises(ValueError, match="Choose a clip, or one of the examples"):
+        read("clip")
+    with pytest.raises(ValueError, match="made here"):
+        read("made")
+
+
+def test_a_clip_made_here_is_read_without_loss(session: Session) -> None:
+    request = make_request(
+        model="fake", start="action", action="door-open", picture=None, clip=None,
+        block="1x1x16", num_frames=33, temperature=1, top_k=10, top_p=0.9, guidance=1, seed=3,
+    )  # fmt: skip
+    job = session.jobs.submit(partial(run_clip, session, request), request)
+    assert job.finished.wait(60)
+    trip_of(session, "fake", 1)  # not a clip to choose
+    assert made_clips(session.jobs.finished()) == [("door-open_fake_1x1x16_seed3", job.id)]
+    material = read("made", made=session.jobs.view(job.id))
+    assert np.array_equal(material.frames_THWC, split_strip(job.result.strip)[:18])
+    job.result.strip.unlink()
+    assert made_clips(session.jobs.finished()) == []
+
+
+@pytest.fixture
+def tab(session: Session) -> TokenizerTab:
+    with gr.Blocks() as blocks:
+        model = gr.Dropdown(["fake"], value="fake")
+        return TokenizerTab(session, blocks, model)
+
+
+def test_the_page_follows_a_round_trip_to_its_result(tab: TokenizerTab, tmp_path: Path) -> None:
+    page = tab.page
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.png")
+    begun = tab.begin("fake", "picture", str(tmp_path / "teal.png"), None, None)
+    job = tab.session.jobs.get(begun[page.follower.job_id])
+    assert job is not None
+    assert job.finished.wait(60)
+    updates = page.follower.poll(job.id, ("", 0))
+    assert "Done." in updates[page.status]
+    assert "PSNR" in updates[page.figures]
+    assert list(updates[page.curve].data[0].x) == [1]
+    assert updates[page.frame].maximum > page.frame.minimum, "a slider needs two ends"
+    seen = updates[page.follower.seen]
+    told = page.follower.poll(job.id, seen)
+    assert set(told) == {page.follower.seen, page.follower.catch_up}, "nothing is sent twice"
+    before, after = tab.show_frame(job.id, 1)
+    assert np.array_equal(after, before // 2)
+
+
+def test_a_bad_file_is_refused_before_anything_is_queued(tab: TokenizerTab, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(gr.Error, match=r"notes\.txt is not a picture"):
+        tab.begin("fake", "picture", str(tmp_path / "notes.txt"), None, None)
+    assert tab.session.jobs.length == 0
+
+
+def test_the_endpoint_gives_the_file_and_the_figures(tab: TokenizerTab, tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mp4", noise(6))
+    file, report = tab.tokenize("fake", str(tmp_path / "clip.mp4"))
+    assert len(read_video(file)[0]) == 5
+    assert report["frames"] == 5
+    assert report["source"] == "clip.mp4"
+    assert len(report["psnr_per_frame"]) == 5
+    with pytest.raises(gr.Error, match="does not exist"):
+        tab.tokenize("fake", str(tmp_path / "none.mp4"))

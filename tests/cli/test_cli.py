@@ -1,0 +1,164 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nbp_core.cli.main import main
+from nbp_core.media.video import read_comment, read_video, write_video
+from tests.support.models import save_pipeline
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pipeline(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
+    path = tmp_path / "photo.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def generate(model: Path, out: Path, *options: str) -> int:
+    return main(["generate", "--model", str(model), "--out", str(out), "--json", *options])
+
+
+def test_an_action_by_rows(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "a.mp4"
+    assert generate(model, out, "--action", "door-open", "--block", "1x1x16", "--seed", "0") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report) == {"out", "steps", "timings", "manifest"}
+    assert report["steps"] == 95
+    assert len(report["timings"]["per_step_s"]) == 95
+    frames, fps = read_video(out)
+    assert frames.shape == (17, 512, 512, 3)
+    assert fps == 8
+    assert json.loads(read_comment(out) or "") == report["manifest"]
+
+
+def test_same_seed_same_file_other_seed_another(model: Path, tmp_path: Path) -> None:
+    files = []
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        out = tmp_path / f"{name}.mp4"
+        options = ("--action", "door-open", "--block", "1x16x16", "--seed", seed)
+        assert generate(model, out, *options) == 0
+        files.append(out)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    first, other = read_video(files[0])[0], read_video(files[2])[0]
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(("block", "steps"), [("1x1x16", 64), ("1x16x16", 4)])
+def test_a_first_frame(
+    model: Path,
+    tmp_path: Path,
+    picture: Path,
+    capsys: pytest.CaptureFixture[str],
+    block: str,
+    steps: int,
+) -> None:
+    out = tmp_path / "a.gif"
+    assert generate(model, out, "--first-frame", str(picture), "--block", block) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == steps
+    assert out.read_bytes().startswith(b"GIF89a")
+
+
+def write_zero_bytes(folder: Path) -> list[str]:
+    (folder / "empty.mp4").write_bytes(b"")
+    return ["--first-frame", str(folder / "empty.mp4")]
+
+
+def write_text_as_picture(folder: Path) -> list[str]:
+    (folder / "text.png").write_text("hello")
+    return ["--first-frame", str(folder / "text.png")]
+
+
+def write_two_frames(folder: Path) -> list[str]:
+    write_video(folder / "two.mp4", np.zeros((2, 64, 64, 3), np.uint8))
+    return ["--context", str(folder / "two.mp4")]
+
+
+def write_giant(folder: Path) -> list[str]:
+    Image.new("1", (20_000, 20_000)).save(folder / "giant.png")
+    return ["--first-frame", str(folder / "giant.png")]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (lambda _: ["--first-frame", "nowhere.png"], "nowhere.png"),
+        (write_text_as_picture, "text.png"),
+        (write_zero_bytes, "empty.mp4"),
+        (write_giant, "giant.png"),
+        (write_two_frames, "two.mp4 has 2 frames"),
+        (lambda _: ["--action", "dor-open"], "nearest are door-open"),
+        (lambda _: ["--block", "1x3x16"], "1x1x16"),
+        (lambda _: ["--block", "row"], "three numbers"),
+        (lambda _: ["--top-p", "1.5"], "top_p must be"),
+        (lambda _: ["--frames", "18"], "1 + 4n"),
+        (lambda _: ["--seed", "x"], "--seed"),
+        (lambda _: ["--model", "nowhere"], "no model folder 'nowhere'"),
+        (lambda _: ["--out", "a.avi"], ".mp4 or .gif"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: object, sentence: str
+) -> None:
+    out = tmp_path / "out" / "a.mp4"
+    out.parent.mkdir()
+    assert callable(options)
+    assert generate(model, out, *options(tmp_path)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert sentence in captured.err
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    assert list(out.parent.iterdir()) == []
+
+
+def test_models_and_doctor(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(model.parent)
+    assert main(["models", "--folder", folder, "--json"]) == 0
+    models = json.loads(capsys.readouterr().out)["models"]
+    assert [m["name"] for m in models] == ["nano", "tiny"]
+    assert main(["doctor", folder, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["packages"]["torch"].startswith("2.13.0")
+    assert [test["name"] for test in report["tests"]] == ["nano", "tiny"]
+    for test in report["tests"]:
+        assert test["parameters"] == test["expected_parameters"] > 0
+        assert test["step_s"] > 0
+        assert len(test["sha256"]) == 64
+    clip = tmp_path / "clip.mp4"
+    assert main(["doctor", str(model), "--clip", str(clip), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tests"][0]["clip"] == str(clip)
+    assert len(read_video(clip)[0]) == 17
+    (model.parent / "nano" / "model.safetensors").rename(model.parent / "away")
+    try:
+        assert main(["doctor", folder]) == 2
+    finally:
+        (model.parent / "away").rename(model.parent / "nano" / "model.safetensors")
+
+
+def test_the_module_runs() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "nbp_core", "--help"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0
+    for verb in (
+        "generate",
+        "compare",
+        "models",
+        "doctor",
+        "convert",
+        "data",
+        "train-tokenizer",
+        "train-transformer",
+    ):
+        assert verb in result.stdout

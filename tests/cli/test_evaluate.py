@@ -1,0 +1,117 @@
+"""The verb `evaluate` from folder to file: figures that repeat, a sheet, plain sentences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nbp_core.cli import evaluate as verb
+from nbp_core.cli.main import main
+from nbp_core.evaluation.features import Features
+from nbp_core.media.files import Frames
+from nbp_core.media.video import read_comment, read_image, write_video
+from nbp_core.results.files import read_result
+from tests.support.clips import moving_square
+from tests.support.models import ACTIONS, save_pipeline
+
+
+class MeanColour:
+    """Two features a clip, in the place of a network's."""
+
+    name = "Frechet distance (Lite0 features)"
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def features(self, frames_NTHWC: Frames) -> Features:
+        return np.asarray(frames_NTHWC.mean((1, 2, 3))[:, :2], np.float64)
+
+
+@pytest.fixture
+def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(verb, "Lite0Features", MeanColour)
+    rng = np.random.default_rng(0)
+    for action, way in zip(ACTIONS, ("left", "right", "up"), strict=True):
+        (tmp_path / "clips" / action).mkdir(parents=True)
+        for number in range(3):
+            clip = moving_square(way, rng, side=128)
+            write_video(tmp_path / "clips" / action / f"{number}.mp4", clip)
+    return tmp_path / "clips"
+
+
+def evaluate(clips: Path, *options: str) -> int:
+    folder = clips.parent
+    common = ["--clips", str(clips), "--split", "train", "--cache", str(folder / "cache")]
+    return main(["evaluate", *common, *options])
+
+
+def test_a_model_is_measured_the_same_twice(clips: Path, tmp_path: Path) -> None:
+    model = save_pipeline(tmp_path / "weights")
+    options = ["--model", str(model), "--count", "3", "--block", "1x16x16", "--batch-size", "2"]
+    options += ["--context-frames", "1"]
+    options += ["--memorisation", "--json"]
+    for name in ("a", "b"):
+        files = ["--out", str(tmp_path / f"{name}.json"), "--sheet", str(tmp_path / f"{name}.png")]
+        assert evaluate(clips, *options, *files) == 0
+    first, second = (read_result(tmp_path / f"{name}.json") for name in ("a", "b"))
+    assert first.rows == second.rows
+    assert first.weights.startswith("test-transformer ")
+    rows = {(row["metric"], row["of"]): row for row in first.rows}
+    groups = {of for _, of in rows}
+    assert groups == {"real clips", "reconstruction of real clips", "generated clips"}
+    for group in groups:
+        assert rows["Frechet distance (Lite0 features)", group]["clips"] == 3
+        assert rows["token changes", group]["better"] == "like real"
+        assert "training clips" in str(
+            rows["distance to the nearest training clip, mean", group]["against"]
+        )
+    assert float(str(rows["PSNR", "reconstruction of real clips"]["value"])) > 0
+    assert np.array_equal(read_image(tmp_path / "a.png"), read_image(tmp_path / "b.png"))
+    assert json.loads(read_comment(tmp_path / "a.png") or "")["block"] == "1x16x16"
+
+
+def test_a_folder_of_clips_is_measured_without_a_model(
+    clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(clips, "--generated", str(clips), "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    made = [row for row in report["rows"] if row["of"] == "generated clips"]
+    assert {row["metric"] for row in made} >= {"flicker at still places"}
+    assert report["weights"] == "none: clips of a folder"
+    assert "i3d_torchscript.pt" in report["notes"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "give --model"),
+        (["--generated", "nowhere"], "there is no folder 'nowhere'"),
+        (["--generated", ".", "--count", "1"], "--count must be at least 2"),
+        (["--generated", ".", "--i3d", "none.pt"], "no file 'none.pt'"),
+        (["--generated", ".", "--classifier", "weights/tiny"], "is a transformer"),
+        (["--generated", ".", "--out", "nowhere/a.json"], "folder of a.json does not exist"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_sentence(
+    clips: Path, capsys: pytest.CaptureFixture[str], options: list[str], sentence: str
+) -> None:
+    assert evaluate(clips, *options) == 2
+    error = capsys.readouterr().err.strip()
+    assert sentence in error
+    assert "\n" not in error
+
+
+def test_without_its_packages_lite0_is_left_out_and_said_so(
+    clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(device: str) -> None:
+        raise ValueError("Lite0 features need two more packages")
+
+    monkeypatch.setattr(verb, "Lite0Features", missing)
+    assert evaluate(clips, "--generated", str(clips)) == 0
+    printed = capsys.readouterr().err
+    assert "Lite0 features need two more packages" in printed
+    assert "Frechet" not in printed

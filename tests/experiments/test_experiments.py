@@ -1,0 +1,217 @@
+"""The experiments on a model of 4 x 4 tokens a frame, and the command that goes on with them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from nbp_core.cli import evaluate, options
+from nbp_core.cli.main import main
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.evaluation.figures import Clips
+from nbp_core.evaluation.judge import REAL, Judge, Tools, reconstruct_many
+from nbp_core.experiments import longer as longer_module
+from nbp_core.experiments.attention_study import PARTS, attention
+from nbp_core.experiments.experiment import Bench, Experiment, Rows
+from nbp_core.experiments.large_blocks import LOOKS, WAYS, by_way
+from nbp_core.experiments.longer import CODED_AGAIN, colour_drift, longer, sharpness
+from nbp_core.experiments.registry import (
+    EXPERIMENTS,
+    by_shape,
+    speculative,
+    validation_loss,
+)
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.media.video import write_video
+from nbp_core.results.files import COLUMNS, read_result
+from tests.support.clips import moving_square, square_clips
+from tests.support.models import (
+    ACTIONS,
+    CODES,
+    build_tokenizer,
+    build_transformer,
+    save_pipeline,
+    transformer_config,
+)
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    config = transformer_config(grid=(5, 4, 4), block_shape=(1, 1, 4))
+    pipeline = VideoPipeline(build_transformer(config), build_tokenizer())
+    frames, _ = square_clips(2, side=32)
+    actions = [ACTIONS[i % 2] for i in range(8)]
+    judge = Judge.of(Clips(name=REAL, frames_NTHWC=frames, actions=actions), 3, Tools())
+    judge.token_side = 8
+    real, _ = reconstruct_many(pipeline.tokenizer, judge.held, "cpu")
+    return Bench(
+        pipeline=pipeline,
+        judge=judge,
+        real=real,
+        count=3,
+        context_frames=0,
+        batch_size=3,
+        sampling=SamplingConfig(seed=2),
+    )
+
+
+def test_a_block_shape_has_its_loss_speed_and_figures_in_one_row(bench: Bench) -> None:
+    (row,) = by_shape(bench, "1x1x4")
+    assert set(COLUMNS["blocks"]) < row.keys()
+    assert row["steps"] == 4 + 19
+    assert row["frames_s"] > 0
+    assert not row["shape_was_trained"]
+    assert 0 < row["token changes"] <= 1
+    (again,) = by_shape(bench, "1x1x4")
+    assert {k: v for k, v in again.items() if k != "frames_s"} == {
+        k: v for k, v in row.items() if k != "frames_s"
+    }
+
+
+def test_the_loss_is_a_token_and_weighs_every_clip_alike(bench: Bench) -> None:
+    tokens, actions = bench.real.tokens_Nthw, bench.real.actions
+    assert tokens is not None
+    many = np.concatenate([tokens, tokens[:2]])
+    losses = [
+        validation_loss(bench.pipeline, tokens[i : i + 1], actions[i : i + 1], (1, 1, 4))
+        for i in range(3)
+    ]
+    whole = validation_loss(bench.pipeline, many, [*actions, *actions[:2]], (1, 1, 4))
+    assert whole == pytest.approx(np.mean([*losses, *losses[:2]]), rel=1e-4)
+    assert whole > np.log(CODES) / 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_is_measured_over_whole_frames(bench: Bench, way: str) -> None:
+    rows = by_way(bench, way)
+    assert {row["of"] for row in rows} == {f"blocks of 1x4x4, {way}"}
+    assert all(set(COLUMNS["evaluation"]) <= row.keys() for row in rows)
+    assert "sampling time a clip" in {row["metric"] for row in rows}
+
+
+def test_a_second_look_is_measured_with_a_model_trained_for_it(bench: Bench) -> None:
+    with pytest.raises(ValueError, match="was not trained for a second look"):
+        by_way(bench, "second-look, share 0.5")
+    config = replace(bench.pipeline.transformer.config, second_look=True)
+    pipeline = VideoPipeline(build_transformer(config), build_tokenizer())
+    for way in LOOKS:
+        rows = by_way(replace(bench, pipeline=pipeline), way)
+        assert {row["of"] for row in rows} == {f"blocks of 1x4x4, {way}"}
+
+
+def test_from_first_frames_two_clips_of_each_tell_how_much_clips_differ(bench: Bench) -> None:
+    given = replace(bench, context_frames=1)
+    drawn = {row["metric"]: row for row in by_way(given, "paper")}
+    assert drawn["difference between clips of one start"]["value"] > 0
+    assert drawn["token changes"]["clips"] == 2 * given.count
+    sure = replace(given, sampling=SamplingConfig(temperature=0))
+    same = {row["metric"]: row for row in by_way(sure, "paper")}
+    assert same["difference between clips of one start"]["value"] == 0
+
+
+def test_attention_has_a_row_a_head_and_one_of_an_even_look(bench: Bench) -> None:
+    rows = attention(bench, "1x1x4")
+    config = bench.pipeline.transformer.config
+    assert len(rows) == config.num_layers * config.num_heads + 1
+    assert all(set(COLUMNS["attention"]) <= row.keys() for row in rows)
+    for row in rows:
+        assert sum(row[part] for part in PARTS) == pytest.approx(1, abs=1e-4)
+
+
+def test_longer_clips_are_told_a_window_at_a_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(longer_module, "LONGEST", 33)
+    real, first, second = longer(bench, "1x4x4")
+    assert [row["window"] for row in (real, first, second)] == [0, 1, 2]
+    assert first["difference to the first window"] == 0 < second["difference to the first window"]
+    assert second["to_frame"] == 33
+    assert all(set(COLUMNS["longer"]) <= row.keys() for row in (real, first, second))
+    coded = longer(bench, CODED_AGAIN)
+    assert [row["window"] for row in coded] == [0, 1, 2]
+    assert coded[0]["colour drift"] < coded[2]["colour drift"]
+
+
+def test_a_blurred_clip_is_less_sharp_and_a_tinted_one_has_drifted(bench: Bench) -> None:
+    frames = bench.judge.held.frames_NTHWC
+    blurred = np.stack([[cv2.blur(frame, (5, 5)) for frame in clip] for clip in frames])
+    assert sharpness(blurred) < sharpness(frames)
+    dark = (frames // 2).astype(np.uint8)
+    tinted = dark + np.array([10, 0, 0], np.uint8)
+    moved = colour_drift(tinted, dark.mean(1).round().astype(np.uint8)[:])
+    assert moved == pytest.approx(10 / np.sqrt(3), abs=1)
+
+
+def test_speculative_decoding_tells_how_many_tokens_a_step_makes(bench: Bench) -> None:
+    rows = {row["metric"]: row["value"] for row in speculative(bench, "drafts of 1x1x4")}
+    assert 0 <= rows["drafted tokens kept"] <= 1
+    assert 0.5 < rows["tokens a forward step"] < 4
+    alone = {row["metric"]: row["value"] for row in speculative(bench, "next token")}
+    assert alone["tokens a forward step"] == 1
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for action in ACTIONS[:2]:
+        (tmp_path / "clips" / action).mkdir(parents=True)
+        for number in range(3):
+            clip = moving_square("left", rng, side=128)
+            write_video(tmp_path / "clips" / action / f"{number}.mp4", clip)
+    return tmp_path / "clips"
+
+
+def test_a_run_goes_on_where_it_ended_and_never_overwrites_another(
+    clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+
+    def rows(bench: Bench, unit: str) -> Rows:
+        if unit == "1x1x8" and len(ran) == 1:
+            raise KeyboardInterrupt
+        ran.append(unit)
+        return [{"model": bench.pipeline.name, "block": unit, "loss": 2.0}]
+
+    fake = Experiment(title="Two", kind="blocks", units=["1x1x16", "1x1x8"], rows=rows)
+    monkeypatch.setitem(EXPERIMENTS, "block-sizes", fake)
+    monkeypatch.setattr(evaluate, "Lite0Features", lambda device: NoFeatures())
+    folder = clips.parent
+    out = folder / "sizes.json"
+    command = ["experiment", "block-sizes", "--model", str(save_pipeline(folder / "weights"))]
+    command += ["--clips", str(clips), "--split", "train", "--cache", str(folder / "cache")]
+    command += ["--count", "2", "--out", str(out)]
+    assert main(command) == 130
+    assert [row["block"] for row in read_result(out).rows] == ["1x1x16"]
+    ran.append("stopped")
+    assert main(command) == 0
+    assert ran == ["1x1x16", "stopped", "1x1x8"]
+    found = read_result(out)
+    assert [row["block"] for row in found.rows] == ["1x1x16", "1x1x8"]
+    assert {row["of"] for row in found.more["baselines"]} == {
+        "real clips",
+        "reconstruction of real clips",
+    }
+    before = out.read_text()
+    assert main([*command, "--seed", "1"]) == 2
+    assert "of another sampling" in capsys.readouterr().err
+    assert out.read_text() == before
+    assert json.loads(before)["done"] == "1x1x16; 1x1x8"
+
+
+class NoFeatures:
+    """A network that says nothing."""
+
+    name = "Frechet distance (nothing)"
+
+    def features(self, frames_NTHWC: np.ndarray) -> np.ndarray:
+        return np.arange(2.0 * len(frames_NTHWC)).reshape(-1, 2)
+
+
+def test_the_default_file_lies_in_results() -> None:
+    assert Path("results") == options.RESULTS
+    assert all(replace(e).kind in COLUMNS for e in EXPERIMENTS.values())

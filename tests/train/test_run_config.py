@@ -1,0 +1,113 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nbp_core.checkpoint import save_model
+from nbp_core.cli.main import main
+from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
+from nbp_core.media.video import write_video
+from nbp_core.train.run_config import (
+    RUN_FILE,
+    TokenizerRun,
+    TransformerRun,
+    TransformerSizes,
+    keep_run,
+    read_run,
+)
+from tests.support.models import ACTIONS, CODES, build_tokenizer
+
+SMALL_RUN: dict[str, Any] = {
+    "model": {"name": "small-test", "num_layers": 1, "width": 32, "num_heads": 2},
+    "recipe": {"shapes": [[1, 1, 16]], "shape_weights": [1.0], "num_validation_clips": 1},
+    "train": {"steps": 2, "lr": 1e-3, "batch_size": 1},
+}
+
+
+def write(path: Path, settings: object) -> Path:
+    path.write_text(json.dumps(settings))
+    return path
+
+
+def test_what_a_file_leaves_out_is_the_default(tmp_path: Path) -> None:
+    run = read_run(write(tmp_path / "a.json", SMALL_RUN), TransformerRun())
+    assert run.model == TransformerSizes(name="small-test", num_layers=1, width=32, num_heads=2)
+    assert run.recipe.shapes == ((1, 1, 16),)
+    assert (run.train.steps, run.train.minutes, run.train.muon_lr) == (2, None, 2e-3)
+    assert TransformerRun.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train": {"stepz": 2}}, "unknown setting 'stepz'"),
+        ({"train": {"steps": 2, "minutes": 1}}, "either"),
+        ({"recipe": {"shapes": [[1, 1, 16]]}}, "1 block shapes need as many weights, not 6"),
+        ([1], "does not hold the settings"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path: Path, settings: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_run(write(tmp_path / "a.json", settings), TransformerRun())
+
+
+def test_a_tokenizer_has_no_arithmetic_budget(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="minutes or in steps"):
+        read_run(write(tmp_path / "a.json", {"train": {"tflop": 1}}), TokenizerRun())
+
+
+def test_our_sizes_are_the_presets() -> None:
+    for name, (layers, width) in ELASTIC_SIZES.items():
+        expected = elastic(name, layers, width, CODES, ACTIONS)
+        assert TransformerSizes.named(name).config(CODES, ACTIONS) == expected
+    assert TokenizerRun().model == TOKENIZER_PRESETS["nano"]
+
+
+def test_a_run_folder_takes_one_run_only_but_a_longer_budget(tmp_path: Path) -> None:
+    run = read_run(write(tmp_path / "a.json", SMALL_RUN), TransformerRun())
+    keep_run(run, tmp_path / "run")
+    more_steps = {**SMALL_RUN, "train": {**SMALL_RUN["train"], "steps": 4}}
+    longer = read_run(write(tmp_path / "b.json", more_steps), TransformerRun())
+    keep_run(longer, tmp_path / "run")
+    assert read_run(tmp_path / "run" / RUN_FILE, TransformerRun()) == longer
+    with pytest.raises(ValueError, match=r"another model\.name"):
+        keep_run(TransformerRun(), tmp_path / "run")
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for action in ("wave", "jump"):
+        (tmp_path / "clips" / action).mkdir(parents=True)
+        for number in range(2):
+            colour = rng.integers(0, 256, 3, dtype=np.uint8)
+            frames = np.broadcast_to(colour, (17, 128, 128, 3))
+            write_video(tmp_path / "clips" / action / f"{number}.mp4", frames)
+    return tmp_path / "clips"
+
+
+def test_a_run_is_repeated_from_its_own_config(clips: Path, tmp_path: Path) -> None:
+    tokenizer = build_tokenizer()
+    save_model(tmp_path / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
+    options = ["--clips", str(clips), "--tokenizer", str(tmp_path / "nano")]
+
+    def train(config: Path, run: str, *more: str) -> list[float]:
+        arguments = ["--config", str(config), "--run", str(tmp_path / run), *options, *more]
+        assert main(["train-transformer", *arguments]) == 0
+        lines = (tmp_path / run / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line)["loss"] for line in lines]
+
+    losses = train(write(tmp_path / "a.json", SMALL_RUN), "one", "--seed", "7")
+    assert len(losses) == 2
+    assert train(tmp_path / "one" / RUN_FILE, "two") == losses
+    assert train(tmp_path / "one" / RUN_FILE, "three", "--seed", "8") != losses
+
+
+def test_a_budget_is_asked_for(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--clips", str(clips), "--run", str(tmp_path / "run")]
+    assert main(["train-tokenizer", *options]) == 2
+    assert capsys.readouterr().err == "give a budget: --minutes or --steps\n"
