@@ -44,9 +44,6 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", choices=METHODS, default=defaults.method, help="how a block's tokens are drawn"
     )
-    parser.add_argument(
-        "--strength", type=float, help="of a method that has one; default: the method's own"
-    )
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     smaller = parser.add_mutually_exclusive_group()
@@ -72,7 +69,6 @@ def sampling_of(args: argparse.Namespace, block_shape: Size3 | None) -> Sampling
         guidance_scale=args.guidance,
         seed=args.seed,
         method=args.method,
-        strength=args.strength,
     )
 
 

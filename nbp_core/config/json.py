@@ -8,7 +8,7 @@ import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 
 def _from_json(kind: Any, value: Any) -> Any:
@@ -27,7 +27,8 @@ def _from_json(kind: Any, value: Any) -> Any:
 
 def _build(kind: Any, data: dict[str, Any]) -> Any:
     hints = typing.get_type_hints(kind)
-    unknown = sorted(set(data) - set(hints))
+    data = {name: value for name, value in data.items() if name not in kind.FORMER}
+    unknown = sorted(set(data) - {field.name for field in dataclasses.fields(kind)})
     if unknown:
         raise ValueError(f"unknown setting {unknown[0]!r} in a {kind.__name__}")
     return kind(**{name: _from_json(hints[name], value) for name, value in data.items()})
@@ -36,6 +37,9 @@ def _build(kind: Any, data: dict[str, Any]) -> Any:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JsonConfig:
     """A frozen dataclass that goes to JSON and comes back equal."""
+
+    FORMER: ClassVar[frozenset[str]] = frozenset()
+    """Settings of earlier versions, which files may still hold: they are ignored."""
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nbp_core.config.json import JsonConfig
 from nbp_core.config.shapes import LayoutKind, Size3
@@ -129,8 +130,8 @@ class TransformerConfig(JsonConfig):
     tied_head: bool = False
     aimed: bool = False
     """Whether queries look from a place moved as their condition says (positions.Aim)."""
-    second_look: bool = False
-    """Whether the model was trained to predict masked tokens of a draft too (second_look.py)."""
+
+    FORMER: ClassVar = frozenset({"second_look"})
 
     def __post_init__(self) -> None:
         if self.width % self.num_heads:

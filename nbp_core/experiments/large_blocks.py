@@ -1,5 +1,5 @@
-"""Sampling in large blocks: whole frames drawn by every method, at several strengths, beside the
-paper's way at lower temperatures, which buys quality with diversity too.
+"""Sampling in large blocks: whole frames drawn by every method, beside the paper's way at lower
+temperatures, which buys quality with diversity too.
 
 Shapes: N clips.
 """
@@ -17,32 +17,22 @@ from nbp_core.evaluation.figures import GREY, Clips, Figure
 from nbp_core.evaluation.metrics import diversity, small
 from nbp_core.experiments.experiment import Bench, Rows
 
-TEMPERATURES, TOP_PS, SHARES = (0.8,), (0.6, 0.75), (0.25, 0.5, 0.75)
+TEMPERATURES, TOP_PS = (0.8,), (0.6, 0.75)
 CLIPS_OF_A_START = 2
 """Where first frames are given: how far these two differ is the diversity."""
 WAYS: Final[dict[str, dict[str, Any]]] = {
-    **{method: {"method": method} for method in METHODS if method != "second-look"},
+    **{method: {"method": method} for method in METHODS},
     **{f"paper, top-p {p}": {"top_p": p} for p in TOP_PS},
     **{f"paper, temperature {t}": {"temperature": t} for t in TEMPERATURES},
-    "entropy, scale 3": {"method": "entropy", "strength": 3.0},
-    "neighbours, cells of 3": {"method": "neighbours", "strength": 3.0},
 }
 """By name: what each way changes in the sampling, for any elastic model."""
-LOOKS: Final[dict[str, dict[str, Any]]] = {
-    "paper": {},
-    **{f"second-look, share {s}": {"method": "second-look", "strength": s} for s in SHARES},
-}
-"""The same for a model that was trained for a second look, and the paper's way with its weights."""
 
 
 def by_way(bench: Bench, way: str) -> Rows:
-    """Every figure of clips whose blocks are whole frames, drawn in one way; its time.
-
-    Raises ValueError for a second look of a model that was not trained for one.
-    """
+    """Every figure of clips whose blocks are whole frames, drawn in one way; its time."""
     pipeline, is_given = bench.pipeline, bench.context_frames > 0
     shape = (1, *pipeline.grid[1:])
-    sampling = replace(bench.sampling, block_shape=shape, **(WAYS | LOOKS)[way])
+    sampling = replace(bench.sampling, block_shape=shape, **WAYS[way])
     count = bench.count * CLIPS_OF_A_START if is_given else bench.count
     clips, made = bench.judge.generate(
         pipeline, count, bench.context_frames, sampling, bench.batch_size

@@ -24,7 +24,7 @@ from nbp_core.config.shapes import (
 from nbp_core.evaluation.held_out import frame_losses
 from nbp_core.experiments.attention_study import STUDY_SHAPES, attention
 from nbp_core.experiments.experiment import Bench, Experiment, Rows
-from nbp_core.experiments.large_blocks import LOOKS, WAYS, by_way
+from nbp_core.experiments.large_blocks import WAYS, by_way
 from nbp_core.experiments.longer import CODED_AGAIN, longer
 from nbp_core.generation.batches import generate_many
 from nbp_core.generation.pipeline import VideoPipeline
@@ -115,10 +115,6 @@ EXPERIMENTS = {
     "large-blocks": Experiment(
         title="Ways to draw a whole frame at once",
         kind="evaluation", units=list(WAYS), rows=by_way,
-    ),
-    "second-look": Experiment(
-        title="A second look at whole frames, by a model trained for it",
-        kind="evaluation", units=list(LOOKS), rows=by_way,
     ),
     "speculative": Experiment(
         title="Next-token prediction, drafted by blocks of the same weights",

@@ -25,8 +25,7 @@ from nbp_core.generation.records import BlockStep, Generation, Timings
 from nbp_core.generation.request import RunRequest
 from nbp_core.generation.segments import CARRY_FRAMES, Segment
 from nbp_core.media.files import Frames
-from nbp_core.sampling.best_block import sampler_of
-from nbp_core.sampling.sampler import TokenStep, synchronize
+from nbp_core.sampling.sampler import Sampler, TokenStep, synchronize
 from nbp_core.tokenizer.conv import StreamState
 from nbp_core.tokenizer.interface import Tokenizer, to_frames
 from nbp_core.transformer.model import BlockTransformer
@@ -164,8 +163,7 @@ class GenerationRun:
         if known_Bthw is not None:
             tokens_Bthw[:, : segment.known] = known_Bthw
         progress = _Progress(layout, segment.known, tokens_Bthw)
-        levels = self._tokenizer.config.levels
-        sampler = sampler_of(self._transformer, layout, request.sampling, self._rng, levels)
+        sampler = Sampler(self._transformer, layout, request.sampling, self._rng)
         held: deque[_Made] = deque()
         for step in sampler.stream(
             tokens_Bthw,

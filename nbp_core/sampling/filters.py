@@ -19,6 +19,7 @@ MAX_TESTS = 8
 """Tokens of a row that are put to the filters before they are sorted out."""
 DRAWS = 16
 """Tokens drawn at once for a row whose token was dropped."""
+UNFILTERED = SamplingConfig(top_k=2**31, top_p=1.0)
 
 
 def filter_top_k(logits: Tensor, top_k: int) -> Tensor:
@@ -46,6 +47,14 @@ def filter_top_p(logits: Tensor, top_p: float) -> Tensor:
     before = probs.cumsum(dim=-1) - probs
     dropped = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before >= top_p)
     return logits.masked_fill(dropped, -torch.inf)
+
+
+def filtered_probs(logits: Tensor, config: SamplingConfig) -> Tensor:
+    """The distribution that the paper's sampling draws from: (..., V), after all filters."""
+    if config.temperature == 0:
+        return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
+    scaled = logits.float() / config.temperature
+    return filter_top_p(filter_top_k(scaled, config.top_k), config.top_p).softmax(-1)
 
 
 def guide(logits: Tensor, unconditional: Tensor, guidance_scale: float) -> Tensor:

@@ -18,8 +18,8 @@ from nbp_core.blocks.sequences import DecodeStep, SequenceLayout
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import NO_TOKEN
 from nbp_core.device import one_thread
+from nbp_core.sampling.drawing import drawing
 from nbp_core.sampling.filters import guide
-from nbp_core.sampling.shared_noise import drawing
 from nbp_core.sampling.steps import whole_steps
 from nbp_core.transformer.attention import KVCache
 from nbp_core.transformer.model import BlockTransformer
@@ -53,14 +53,12 @@ class Sampler:
         layout: SequenceLayout,
         sampling: SamplingConfig,
         rng: torch.Generator,
-        levels: tuple[int, ...] = (),
     ) -> None:
-        """`levels` are the codebook's, for a method that needs to know which codes are alike."""
         self.model = model
         self.layout = layout
         self.sampling = sampling
         self._rng = rng
-        self._draw = drawing(sampling, rng, levels, math.prod(layout.blocks.grid[1:]))
+        self._draw = drawing(sampling, rng, math.prod(layout.blocks.grid[1:]))
 
     @torch.inference_mode()
     def stream(
@@ -85,7 +83,7 @@ class Sampler:
         position_of = self._positions()
         with whole_steps(model, layout, self.sampling, ids_BL.shape[0], batch) as whole:
             if whole is None:
-                cache = model.new_cache(ids_BL.shape[0], self._room())
+                cache = model.new_cache(ids_BL.shape[0], layout.length)
                 inputs = model.position_inputs(layout)
             else:
                 cache, inputs = whole.cache, whole.inputs
@@ -123,17 +121,7 @@ class Sampler:
             if len(ids_Rn) > batch:
                 given, without = logits.chunk(2)
                 logits = guide(given, without, self.sampling.guidance_scale)
-            return self._settle(self._draw(logits, self._places(step)), logits, step, cache)
-
-    def _room(self) -> int:
-        """Positions that the cache must hold at once."""
-        return self.layout.length
-
-    def _settle(
-        self, tokens_BS: Tensor, logits_BSV: Tensor, step: DecodeStep, cache: KVCache
-    ) -> Tensor:
-        """What becomes of a block's tokens once they are drawn; here they stay."""
-        return tokens_BS
+            return self._draw(logits, self._places(step))
 
     def _positions(self) -> list[int]:
         """The input position of each token in block order; NO_TOKEN for the last block's."""

@@ -17,9 +17,8 @@ from torch import Tensor
 from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3
-from nbp_core.sampling.filters import sample
+from nbp_core.sampling.filters import UNFILTERED, filtered_probs, sample
 from nbp_core.sampling.sampler import Sampler, TokenStep, synchronize
-from nbp_core.sampling.shared_noise import UNFILTERED, filtered_probs
 from nbp_core.transformer.model import BlockTransformer
 
 

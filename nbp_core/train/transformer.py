@@ -6,7 +6,7 @@ Shapes: N clips, B batch, t h w grid, L positions.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +21,6 @@ from nbp_core.config.json import JsonConfig
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.shapes import FIGURE6_SHAPES, Size3, format_block_shape
 from nbp_core.data.tokens import PHOTO_LOOK, TokenSet
-from nbp_core.sampling.second_look import draft_layout, masked
 from nbp_core.train.compute import step_tflop
 from nbp_core.train.growth import grown
 from nbp_core.train.loop.task import Part, Task, compile_parts, spaced
@@ -44,9 +43,6 @@ class TransformerRecipe(JsonConfig):
     late_lengths: tuple[float, ...] = (0.1, 0.2, 0.0, 0.0, 0.7)
     """The same at its end; in between the shares move from one to the other."""
     condition_dropout: float = 0.1
-    second_look: float = 0.0
-    """Share of batches whose sequences end in a draft: a block with masked tokens to be predicted
-    from the others of the block too (second_look.py). Without any, a model cannot look again."""
     look_weights: tuple[tuple[str, float], ...] = ()
     """Relative weight of clips by look; a look that is not named weighs 1."""
     given_looks: tuple[str, ...] = (PHOTO_LOOK,)
@@ -59,8 +55,6 @@ class TransformerRecipe(JsonConfig):
                 f"{len(self.shapes)} block shapes need as many weights, not "
                 f"{len(self.shape_weights)}"
             )
-        if not 0 <= self.second_look <= 1:
-            raise ValueError(f"second_look is a share from 0 to 1, not {self.second_look:g}")
 
     @property
     def shape_shares(self) -> list[float]:
@@ -130,13 +124,8 @@ class TransformerTask(Task):
         rows = rng.choice(len(self.train), count, p=weights)
         dropped = rng.random(count) < recipe.condition_dropout
         layout = sequence_layout(config, shape, length)
-        is_masked = None
-        if rng.random() < recipe.second_look and layout.blocks.num_blocks > 1:
-            layout = draft_layout(layout, int(rng.integers(1, layout.blocks.num_blocks)))
-            size = (count, layout.blocks.block_len)
-            is_masked = (rng.random(size) < rng.random((count, 1)))[part.own]
         loss = self._clip_loss(
-            self.train, self.train_ids, rows[part.own], layout, dropped[part.own], is_masked
+            self.train, self.train_ids, rows[part.own], layout, dropped[part.own]
         )
         return loss * self._weight(part, rows, layout), {
             "block_len": float(np.prod(shape)),
@@ -156,10 +145,8 @@ class TransformerTask(Task):
         rows: NDArray[np.int64],
         layout: SequenceLayout,
         dropped: np.ndarray | None = None,
-        is_masked: np.ndarray | None = None,
     ) -> Tensor:
-        """Of the next block everywhere, but for first frames that are given; of a DraftLayout,
-        which has is_masked (B, S), also of what is masked in the draft."""
+        """Loss of the next block everywhere, but for first frames that are given."""
         config = self.model.config
         tokens_Nthw = clips.tokens_Nthw[rows, : layout.blocks.grid[0]].astype(np.int64)
         tokens = torch.from_numpy(tokens_Nthw).to(self.device)
@@ -176,11 +163,6 @@ class TransformerTask(Task):
         is_first_L = layout.target_L[skip:] < layout.blocks.num_tokens // layout.blocks.grid[0]
         is_given_B = torch.from_numpy(self._is_given(clips, rows))
         is_asked = ~(is_given_B[:, None] & is_first_L).to(self.device)
-        if is_masked is not None:
-            start = layout.length - is_masked.shape[1]
-            chosen = torch.from_numpy(is_masked).to(self.device)
-            ids = torch.cat([ids[:, :start], masked(ids[:, start:], chosen)], 1)
-            is_asked[:, start - skip :] &= chosen
         features = self.model.features(ids, layout)[:, skip:][is_asked]
         return token_loss(self.model.video_logits(features)[None], targets[is_asked][None])
 
@@ -194,19 +176,7 @@ class TransformerTask(Task):
                 for rows in np.array_split(self.val_rows, max(1, len(self.val_rows) // 8))
             ]
             figures[format_block_shape(shape)] = float(torch.stack(parts).mean())
-        if self.recipe.second_look:
-            figures["second_look"] = self._second_look_loss()
         return figures
-
-    def _second_look_loss(self) -> float:
-        """Of whole validation clips whose last block is a draft with half its tokens masked, told
-        together with the blocks before."""
-        shape = max(self.recipe.shapes, key=np.prod)
-        layout = sequence_layout(self.model.config, shape)
-        draft = draft_layout(layout, layout.blocks.num_blocks - 1)
-        rows = self.val_rows[:8]
-        is_masked = np.random.default_rng(0).random((len(rows), draft.blocks.block_len)) < 0.5
-        return float(self._clip_loss(self.val, self.val_ids, rows, draft, is_masked=is_masked))
 
 
 def train_transformer(
@@ -230,7 +200,6 @@ def train_transformer(
     """
     accelerator = new_accelerator(device, train_config.accumulate)
     torch.manual_seed(train_config.seed)
-    config = replace(config, second_look=recipe.second_look > 0)
     model = BlockTransformer(config) if start_from is None else _first_weights(config, start_from)
     model = model.to(accelerator.device)
     compile_parts(model, Layer)

@@ -33,6 +33,12 @@ def test_unknown_and_missing_settings_are_refused() -> None:
         TokenizerConfig.from_dict(data)
 
 
+def test_settings_of_earlier_versions_are_ignored() -> None:
+    sampling, model = SamplingConfig(seed=3), elastic("tiny", 4, 192, 4375, ("door-open",))
+    assert SamplingConfig.from_dict({**sampling.to_dict(), "strength": None}) == sampling
+    assert TransformerConfig.from_dict({**model.to_dict(), "second_look": False}) == model
+
+
 @pytest.mark.parametrize("text", ["1x16", "axbxc", "0x1x1", "1x1x-4", "", "1x1x16x1"])
 def test_block_shapes_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="three numbers"):

@@ -18,7 +18,7 @@ from nbp_core.evaluation.judge import REAL, Judge, Tools, reconstruct_many
 from nbp_core.experiments import longer as longer_module
 from nbp_core.experiments.attention_study import PARTS, attention
 from nbp_core.experiments.experiment import Bench, Experiment, Rows
-from nbp_core.experiments.large_blocks import LOOKS, WAYS, by_way
+from nbp_core.experiments.large_blocks import WAYS, by_way
 from nbp_core.experiments.longer import CODED_AGAIN, colour_drift, longer, sharpness
 from nbp_core.experiments.registry import (
     EXPERIMENTS,
@@ -92,16 +92,6 @@ def test_every_way_is_measured_over_whole_frames(bench: Bench, way: str) -> None
     assert {row["of"] for row in rows} == {f"blocks of 1x4x4, {way}"}
     assert all(set(COLUMNS["evaluation"]) <= row.keys() for row in rows)
     assert "sampling time a clip" in {row["metric"] for row in rows}
-
-
-def test_a_second_look_is_measured_with_a_model_trained_for_it(bench: Bench) -> None:
-    with pytest.raises(ValueError, match="was not trained for a second look"):
-        by_way(bench, "second-look, share 0.5")
-    config = replace(bench.pipeline.transformer.config, second_look=True)
-    pipeline = VideoPipeline(build_transformer(config), build_tokenizer())
-    for way in LOOKS:
-        rows = by_way(replace(bench, pipeline=pipeline), way)
-        assert {row["of"] for row in rows} == {f"blocks of 1x4x4, {way}"}
 
 
 def test_from_first_frames_two_clips_of_each_tell_how_much_clips_differ(bench: Bench) -> None:

@@ -24,8 +24,8 @@ from nbp_core.config.shapes import LayoutKind, Size3
 from nbp_core.device import has_tiles, has_vectors
 from nbp_core.packed.formats import WeightFormat, formats_on
 from nbp_core.packed.linear import CompiledLinear, pack_linear
+from nbp_core.sampling.filters import filtered_probs
 from nbp_core.sampling.sampler import Sampler
-from nbp_core.sampling.shared_noise import filtered_probs
 from tests.support.models import (
     CODES,
     DECODINGS,

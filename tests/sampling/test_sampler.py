@@ -9,7 +9,6 @@ from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3
 from nbp_core.packed.formats import choose_format
 from nbp_core.sampling.sampler import Sampler
-from nbp_core.transformer.attention import KVCache
 from nbp_core.transformer.model import BlockTransformer
 from tests.support.models import build_transformer, transformer_config
 
@@ -19,11 +18,10 @@ class Watched(Sampler):
 
     threads: dict[int, set[int]]
 
-    def _settle(
-        self, tokens_BS: Tensor, logits_BSV: Tensor, step: DecodeStep, cache: KVCache
-    ) -> Tensor:
-        self.threads.setdefault(tokens_BS.shape[1], set()).add(torch.get_num_threads())
-        return tokens_BS
+    def _places(self, step: DecodeStep) -> Tensor:
+        places = super()._places(step)
+        self.threads.setdefault(len(places), set()).add(torch.get_num_threads())
+        return places
 
 
 @pytest.fixture

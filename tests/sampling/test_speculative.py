@@ -13,7 +13,7 @@ from scipy.stats import chisquare
 from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3
-from nbp_core.sampling.shared_noise import filtered_probs
+from nbp_core.sampling.filters import filtered_probs
 from nbp_core.sampling.speculative import SpeculativeSampler, verify
 from nbp_core.transformer.attention import KVCache
 from nbp_core.transformer.model import BlockTransformer

@@ -56,15 +56,12 @@ def run_transformer(
     start_from: Path | None = None,
     accumulate: int = 1,
     stop_after: int | None = None,
-    second_look: float = 0.0,
     num_layers: int = 2,
 ) -> None:
     tokenizer = build_tokenizer()
     save_model(folder / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
     config = train_config(steps, muon_lr=muon_lr, accumulate=accumulate)
-    recipe = TransformerRecipe(
-        num_validation_clips=2, shapes=SHAPES, shape_weights=(0.2,) * 5, second_look=second_look
-    )
+    recipe = TransformerRecipe(num_validation_clips=2, shapes=SHAPES, shape_weights=(0.2,) * 5)
     clips = token_set(12, grid), token_set(4, grid, seed=1)
     model = replace(transformer_config(grid=grid), num_layers=num_layers)
     reference = {"folder": "../../nano", "sha256": weights_sha256(folder / "nano")}
@@ -117,18 +114,6 @@ def test_a_trained_model_is_a_folder_the_pipeline_loads(tmp_path: Path) -> None:
     sampling = SamplingConfig(block_shape=(1, 16, 16))
     frames = np.zeros((13, 128, 128, 3), np.uint8)
     assert pipeline.generate("door-open", frames, sampling=sampling).is_complete
-
-
-def test_a_model_trained_on_drafts_can_look_twice_and_says_so(tmp_path: Path) -> None:
-    run_transformer(tmp_path / "once", 2)
-    assert not BlockTransformer.from_pretrained(
-        tmp_path / "once" / "run" / "model"
-    ).config.second_look
-    run_transformer(tmp_path / "twice", 2, second_look=1.0)
-    assert BlockTransformer.from_pretrained(tmp_path / "twice" / "run" / "model").config.second_look
-    assert losses(tmp_path / "once") != losses(tmp_path / "twice")
-    last = (tmp_path / "twice" / "run" / "metrics.jsonl").read_text().splitlines()[-1]
-    assert json.loads(last)["val_second_look"] > 0
 
 
 @pytest.fixture(scope="module")

@@ -59,14 +59,3 @@ def test_parts_of_a_batch_add_up_to_it() -> None:
         whole = training.loss(step, 0.5, Part())[0]
         parts = [training.loss(step, 0.5, Part(index, 2))[0] for index in range(2)]
         torch.testing.assert_close(torch.stack(parts).mean(), whole)
-
-
-def test_a_batch_that_asks_nothing_is_no_loss() -> None:
-    """Drafts that end inside first frames which are all given."""
-    photos = replace(token_set(4, GRID), looks=[PHOTO_LOOK] * 4)
-    recipe = TransformerRecipe(shapes=(ROWS,), shape_weights=(1.0,), second_look=1.0)
-    model = build_transformer(replace(transformer_config(grid=GRID), second_look=True))
-    training = TransformerTask(model, recipe, photos, photos, batch_size=2, seed=0)
-    losses = [float(training.loss(step, 0.5, Part())[0]) for step in range(12)]
-    assert 0 in losses
-    assert all(loss >= 0 for loss in losses)

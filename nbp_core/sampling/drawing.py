@@ -1,0 +1,40 @@
+"""How logits become the tokens of a generation: the draw that a SamplingConfig and a processor ask
+for, chosen once.
+
+Comes in: logits_BSV and the places of the S tokens. Goes out: tokens_BS, int64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.device import has_tiles, has_vectors
+from nbp_core.sampling.filters import Scratch, sample
+from nbp_core.sampling.shared_noise import SharedNoise
+
+Draw = Callable[[Tensor, Tensor], Tensor]
+
+
+def drawing(config: SamplingConfig, rng: torch.Generator, num_places: int) -> Draw:
+    """How the tokens of a generation are drawn; num_places are the tokens of a latent frame."""
+    if config.method == "shared-noise":
+        return SharedNoise(config, rng, num_places)
+    scratch = Scratch()
+
+    def draw(logits_BSV: Tensor, places_S: Tensor) -> Tensor:
+        dtype = torch.bfloat16 if has_tiles() else torch.float32
+        is_compiled = (
+            has_vectors() and logits_BSV.device.type == "cpu" and logits_BSV.dtype == dtype
+        )
+        if not is_compiled or config.temperature == 0:
+            return sample(logits_BSV, config, rng, scratch)
+        # Only here: it brings a compiler along.
+        from nbp_core.packed.calls import draw
+
+        return draw(logits_BSV.flatten(0, 1), config, rng).view(logits_BSV.shape[:2])
+
+    return draw
