@@ -69,7 +69,8 @@ class Job:
     def __init__(self, work: Work, request: Any) -> None:
         self.id = secrets.token_urlsafe(12)
         self.request = request
-        self.work = work
+        self.work: Work | None = work
+        """None once it has begun: it holds whole uploads, and a job keeps its outcome only."""
         self.stop = threading.Event()
         self.finished = threading.Event()
         self.state = JobState.WAITING
@@ -133,6 +134,7 @@ class Job:
     def end(self, state: JobState, error: str = "") -> None:
         """Makes the job final and wakes whoever waits for it."""
         self.state, self.error = state, error
+        self.work = None
         self.version += 1
         self.finished.set()
 
@@ -258,25 +260,27 @@ class JobQueue:
                         waiting.end(JobState.STOPPED)
                     return
                 job = self._running = self._waiting.popleft()
+                work, job.work = job.work, None
                 job.state = JobState.RUNNING
                 job.version += 1
-            state, error, result = self._work(job)
+            assert work is not None, "only a final job has none"
+            state, error, result = _outcome(work, job)
+            del work
             with self._changed:
                 self._running = None
                 # At once: a page that sees the result may already ask for the next run.
                 job.result = result
                 job.end(state, error)
 
-    def _work(self, job: Job) -> tuple[JobState, str, Any]:
-        try:
-            result = job.work(job)
-        except ValueError as error:
-            return (
-                (JobState.STOPPED if job.stop.is_set() else JobState.FAILED),
-                explain(error),
-                None,
-            )
-        except Exception as error:  # whatever one job does, the next one gets its turn
-            logger.exception("a job failed")
-            return JobState.FAILED, explain(error), None
-        return (JobState.STOPPED if job.stop.is_set() else JobState.DONE), "", result
+
+def _outcome(work: Work, job: Job) -> tuple[JobState, str, Any]:
+    """Runs the work: (final state, sentence for the user, result)."""
+    try:
+        result = work(job)
+    except ValueError as error:
+        state = JobState.STOPPED if job.stop.is_set() else JobState.FAILED
+        return state, explain(error), None
+    except Exception as error:  # whatever one job does, the next one gets its turn
+        logger.exception("a job failed")
+        return JobState.FAILED, explain(error), None
+    return (JobState.STOPPED if job.stop.is_set() else JobState.DONE), "", result

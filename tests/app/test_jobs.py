@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from functools import partial
 
+import numpy as np
 import pytest
 
 from app.jobs import INTERNAL, NO_MEMORY, Job, JobQueue, JobState
@@ -85,6 +88,36 @@ def test_stop_takes_a_waiting_job_out(queue: JobQueue) -> None:
     assert queue.submit(lambda job: None).finished.wait(30)
     assert waiting.state is JobState.STOPPED
     assert not ran.is_set()
+
+
+def holding(frames: object, job: Job, *, end: str) -> str:
+    if end == "failed":
+        raise ValueError("not these frames")
+    if end == "crashed":
+        raise RuntimeError("deep inside")
+    return "made"
+
+
+@pytest.mark.parametrize("end", ["done", "failed", "crashed", "stopped while waiting"])
+def test_a_finished_job_keeps_nothing_of_its_uploads(
+    queue: JobQueue, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.logger.disabled", True)  # pytest keeps the crash's call frames
+    frames = np.zeros((5, 2160, 3840, 3), np.uint8)
+    uploaded = weakref.ref(frames)
+    work = partial(holding, frames, end=end)
+    gate = threading.Event()
+    first = hold(queue, gate)
+    job = queue.submit(work)
+    del frames, work
+    if end == "stopped while waiting":
+        queue.stop(job.id)
+    gate.set()
+    assert first.finished.wait(30)
+    assert job.finished.wait(30)
+    gc.collect()
+    assert queue.get(job.id) is job
+    assert uploaded() is None
 
 
 @pytest.mark.parametrize(
