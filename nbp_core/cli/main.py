@@ -37,8 +37,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all verbs; the chosen verb's function is in `run`."""
-    parser = _Parser(prog="python -m nbp_core", description="NBP Studio's engine.")
+    """The parser of all verbs. The chosen verb's function is in the result's `run`."""
+    installed = Path(sys.argv[0]).stem == "nbp"
+    name = "nbp" if installed else "python -m nbp_core"
+    parser = _Parser(prog=name, description="NBP Studio's engine.")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     _add_generate(verbs)
 
