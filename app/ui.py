@@ -14,6 +14,7 @@ from app.generate.page import GeneratePage
 from app.generate.tab import GenerateTab
 from app.models.tab import ModelsTab
 from app.parts import controls
+from app.parts.uploads import MAX_UPLOAD
 from app.results.tab import ResultsTab
 from app.security import check_host, guards
 from app.session import Session, no_model
@@ -104,7 +105,7 @@ def launch(
         ssr_mode=False,
         run_history=False,
         enable_monitoring=False,
-        max_file_size="20mb",
+        max_file_size=MAX_UPLOAD,
         footer_links=["api", "settings"],
         theme=theme(),
         css=css(),

@@ -78,6 +78,7 @@ class ComparePage:
             uploads.offer_examples(self.session, "frame", self.picture, "Photographs to race with")
         with gr.Column(visible=False) as self.clip_box:
             self.clip = uploads.clip_upload("Clip to continue", "race-clip")
+            gr.Markdown(uploads.FIVE_FRAMES, elem_classes="quiet")
             uploads.offer_examples(self.session, "clip", self.clip, "Clips to race with")
         self.action = gr.Dropdown(
             controls.action_choices(names), value=controls.favourite("action", names),

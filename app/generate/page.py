@@ -61,7 +61,7 @@ class GeneratePage:
             self.pictures = self._examples("frame", "Photographs to try")
         with gr.Column(visible=False) as self.clip_box:
             self.clip = uploads.clip_upload("Clip to continue", "clip")
-            gr.Markdown("Its first five frames are used, the middle square.", elem_classes="quiet")
+            gr.Markdown(uploads.FIVE_FRAMES, elem_classes="quiet")
             self.clips = self._examples("clip", "Clips to try")
         self.action = gr.Dropdown(
             controls.action_choices(names), value=controls.favourite("action", names),

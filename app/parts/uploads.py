@@ -9,8 +9,15 @@ import gradio as gr
 from app.clips.request import Start, read_start
 from app.parts.events import LIGHT, OWN, refusals
 from app.session import Session
+from nbp_core.config.shapes import CLIP_FPS
 
 STARTS = [("an action", "action"), ("a first frame", "frame"), ("five frames", "clip")]
+FIVE_FRAMES = (
+    f"Five frames from its start are used, the middle square: the model's {CLIP_FPS} a second, so"
+    " half a second of it, whatever its own frame rate. Of a shorter clip, five of its own frames."
+)
+MAX_UPLOAD = "1gb"
+"""Largest upload; what is read of it is bounded by nbp_core.media."""
 _EXAMPLES: dict[Start, tuple[str, ...]] = {
     "frame": (".png", ".jpg", ".jpeg", ".webp"),
     "clip": (".mp4", ".webm", ".mov"),

@@ -55,8 +55,8 @@ class TokenizerPage:
                 info="The clips of this session, the newest first.",
             )  # fmt: skip
         gr.Markdown(
-            "The middle square is used. Of a clip, the first 17 frames are, or as many as fit"
-            " 1 + 4n: a latent frame holds four frames after the first.",
+            "The middle square is used. Of a clip, the first 17 frames are, 8 a second, or as many"
+            " as fit 1 + 4n: a latent frame holds four frames after the first.",
             elem_classes="quiet",
         )
 

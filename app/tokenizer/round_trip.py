@@ -18,6 +18,7 @@ from app.clips.run import Outcome
 from app.clips.words import device_words, plural
 from app.jobs import Job, JobView
 from nbp_core.config.shapes import CLIP_FRAMES
+from nbp_core.media.files import MAX_PIXELS
 from nbp_core.media.video import Frames, read_context, read_image, write_strip, write_video
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _made_frames(made: JobView | None) -> tuple[Frames, str]:
 
 def split_strip(path: Path) -> Frames:
     """The frames_THWC of square frames that lie side by side in a PNG."""
-    strip_HWC = read_image(path)
+    strip_HWC = read_image(path, MAX_PIXELS)
     side = strip_HWC.shape[0]
     return np.stack([strip_HWC[:, x : x + side] for x in range(0, strip_HWC.shape[1], side)])
 

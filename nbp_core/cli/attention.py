@@ -22,7 +22,9 @@ def add_verb(verbs: Any) -> None:
     parser = verbs.add_parser("attention", help="what the heads look at in a clip")
     parser.add_argument("--model", type=Path, required=True, help="folder of a transformer")
     parser.add_argument("--action", help="named action; without --context it makes the clip")
-    parser.add_argument("--context", type=Path, help="clip to look at; default: one is generated")
+    parser.add_argument(
+        "--context", type=Path, help="clip to look at, 8 frames a second; default: one is generated"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of a clip that is generated")
     parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
     parser.add_argument("--layer", type=int, default=1, help="counted from 1")

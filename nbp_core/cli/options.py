@@ -10,6 +10,7 @@ from typing import Any
 
 from nbp_core.config.sampling import METHODS, SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, Size3
+from nbp_core.media.files import shown_name
 from nbp_core.media.video import Frames, read_context
 
 CONTEXT_FRAMES = 5
@@ -21,9 +22,12 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--action", help="named action, such as door-open")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--first-frame", type=Path, help="picture or clip to start from")
-    start.add_argument("--context", type=Path, help="clip whose first frames are given")
+    start.add_argument("--context", type=Path, help="clip whose first frames are given, 8 a second")
     parser.add_argument(
-        "--context-frames", type=int, default=CONTEXT_FRAMES, help="frames taken of --context"
+        "--context-frames",
+        type=int,
+        default=CONTEXT_FRAMES,
+        help="frames taken of --context: 5 are half a second",
     )
     parser.add_argument("--frames", type=int, default=CLIP_FRAMES, help="length: 17, 33, 65, ...")
     add_sampling_options(parser)
@@ -78,10 +82,10 @@ def context_of(args: argparse.Namespace) -> Frames | None:
         return read_context(args.first_frame, max_frames=1)
     if args.context is None:
         return None
-    frames = read_context(args.context, max_frames=args.context_frames)
+    frames = read_context(args.context, args.context_frames, args.context_frames)
     if len(frames) < args.context_frames:
         raise ValueError(
-            f"{args.context.name} has {len(frames)} frames, too few for a context of "
+            f"{shown_name(args.context)} has {len(frames)} frames, too few for a context of "
             f"{args.context_frames}"
         )
     return frames

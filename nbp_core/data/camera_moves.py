@@ -7,6 +7,7 @@ and the picture turns clockwise. Every clip starts upright. Shape letters: T H W
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import cv2
 import numpy as np
 
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
-from nbp_core.media.files import Frames, MediaError
+from nbp_core.media.files import Frames, MediaError, printable_name
 from nbp_core.media.video import read_image
 
 CAMERA_MOVES = (
@@ -45,8 +46,11 @@ VIEW_SHARE = (0.4, 1.0)
 """Side of the view over the largest that fits the move into the picture."""
 
 _PICTURE_SIDE = 384
-_PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+_PICTURE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif",
+})  # fmt: skip
 _OVERSAMPLING = 2
+_log = logging.getLogger(__name__)
 _DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 
@@ -155,15 +159,12 @@ class PhotoClips:
 
     A transformer learns one pace, since nothing in an action's name or a first frame could tell it
     another; a tokenizer is shown all paces from 1 to `max_pace`.
-    Raises MediaError when the folder has no picture or one that cannot be read.
+    Pictures that cannot be read are logged and left out. Raises MediaError when none is left.
     """
 
     def __init__(self, folder: str | Path, seed: int = 0, max_pace: float = 1.0) -> None:
         folder = Path(folder)
-        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PICTURE_SUFFIXES)
-        if not paths:
-            raise MediaError(f"{folder.name} has no pictures (JPEG, PNG, WebP).")
-        self.pictures = [_shrink(read_image(path)) for path in paths]
+        self.pictures = _read_pictures(folder)
         self.seed = seed
         self.max_pace = max_pace
         self.rng = np.random.default_rng(seed)
@@ -188,6 +189,24 @@ class PhotoClips:
         move = CAMERA_MOVES[rng.integers(len(CAMERA_MOVES))]
         pace = rng.uniform(1, self.max_pace)
         return camera_move(picture_HWC, move, rng, pace=pace), move
+
+
+def _read_pictures(folder: Path) -> list[Frames]:
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PICTURE_SUFFIXES)
+    pictures = []
+    for path in paths:
+        try:
+            pictures.append(_shrink(read_image(path)))
+        except MediaError as error:
+            _log.warning("a picture left out: %s", error)
+    name = printable_name(folder)
+    if not pictures:
+        raise MediaError(f"{name} has no picture that can be read (JPEG, PNG, WebP).")
+    if len(pictures) < len(paths):
+        _log.warning(
+            "%d of the %d pictures of %s left out", len(paths) - len(pictures), len(paths), name
+        )
+    return pictures
 
 
 def _varied(picture_HWC: Frames, rng: np.random.Generator) -> Frames:

@@ -12,27 +12,39 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tarfile
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
-from nbp_core.media.files import Frames, MediaError, replacing
-from nbp_core.media.video import crop_resize, read_video_bytes, read_video_window
+from nbp_core.media.files import Frames, MediaError, printable_name, replacing
+from nbp_core.media.video import crop_resize, read_window, read_windows
 
 Split = Literal["train", "val"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".ogv"})
-WINDOW_SECONDS = 4.0
-"""A longer video gives its middle seconds, so that a clip shows one action at a watchable pace."""
+VIDEO_SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".webm", ".mkv", ".avi", ".ogv", ".mpg", ".mpeg",
+    ".vob", ".m2v", ".ts", ".mts", ".m2ts", ".dv", ".mxf", ".wmv", ".asf", ".flv", ".y4m", ".ivf",
+    ".gif", ".webp", ".avif", ".apng",
+})  # fmt: skip
+"""Files that are taken for clips, videos and animated pictures; their content decides."""
 VAL_SHARE = 0.1
+
+_BATCH = 16
+"""Clips that are decoded in one run: starting a run takes longer than decoding a clip."""
+_AHEAD = 4
+"""Batches or files that are decoded before they are asked for."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,22 +93,57 @@ def read_shard(path: Path, limit: int | None = None) -> Iterator[ClipRecord]:
         for name in names:
             label = members.get(f"{name.removesuffix('.mp4')}.json")
             files.append((name, _read_member(tar, members[name]), _read_member(tar, label)))
-    # Decoding runs in processes of its own, so threads are enough to use all cores.
+    batches = [files[start : start + _BATCH] for start in range(0, len(files), _BATCH)]
+    num_read = 0
+    for records in _in_threads(lambda batch: _decoded(path.name, batch), batches):
+        num_read += len(records)
+        yield from records
+    _report_left_out(len(files) - num_read, len(files), path.name)
+
+
+def _decoded(shard: str, files: list[tuple[str, bytes, bytes]]) -> list[ClipRecord]:
+    """The clips (name, video, label) of a shard that can be read; a line in the log of others."""
+    records = []
+    with tempfile.TemporaryDirectory(prefix="nbp-", ignore_cleanup_errors=True) as folder:
+        # An error names the file: it keeps what its name has of letters and digits.
+        paths = [
+            Path(folder, f"{index}-{re.sub(r'[^A-Za-z0-9.-]', '_', name)[-80:]}")
+            for index, (name, _, _) in enumerate(files)
+        ]
+        for path, (_, video, _) in zip(paths, files, strict=True):
+            path.write_bytes(video)
+        for (name, _, label_json), frames in zip(
+            files, read_windows(paths, CLIP_FRAMES), strict=True
+        ):
+            try:
+                if isinstance(frames, MediaError):
+                    raise frames
+                label = json.loads(label_json)
+                action, look = str(label["action"]), str(label.get("look", ""))
+            except (KeyError, TypeError, ValueError) as error:
+                _log.warning("%s of %s left out: %s", name, shard, error or "no label")
+                continue
+            key = name.removesuffix(".mp4")
+            records.append(ClipRecord(key, action, crop_resize(frames, CLIP_SIDE), look))
+    return records
+
+
+def _in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """The results in order, a few of them worked out ahead. Decoding runs in processes of its own,
+    so threads are enough to use all cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for record in pool.map(lambda file: _decoded(path.name, *file), files):
-            if record is not None:
-                yield record
+        pending: deque[Future[Result]] = deque()
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > _AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
-def _decoded(shard: str, name: str, video: bytes, label_json: bytes) -> ClipRecord | None:
-    """One clip of a shard, or None (and a line in the log) when it cannot be read."""
-    try:
-        label = json.loads(label_json)
-        action, look = str(label["action"]), str(label.get("look", ""))
-        return ClipRecord(name.removesuffix(".mp4"), action, _fitted(read_video_bytes(video)), look)
-    except (KeyError, TypeError, ValueError) as error:
-        _log.warning("%s of %s left out: %r", name, shard, error)
-        return None
+def _report_left_out(count: int, total: int, name: str) -> None:
+    if count:
+        _log.warning("%d of the %d clips of %s left out", count, total, name)
 
 
 def _members(path: Path) -> dict[str, tarfile.TarInfo]:
@@ -112,14 +159,6 @@ def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:
     return b"" if file is None else file.read()
 
 
-def _fitted(frames_THWC: Frames) -> Frames:
-    """Frames of the training size; a clip of another length is sampled evenly."""
-    if len(frames_THWC) != CLIP_FRAMES:
-        chosen = np.linspace(0, len(frames_THWC) - 1, CLIP_FRAMES).round().astype(int)
-        frames_THWC = frames_THWC[chosen]
-    return crop_resize(frames_THWC, CLIP_SIDE)
-
-
 def _videos(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.glob("*/*")) if path.suffix.lower() in VIDEO_SUFFIXES)
 
@@ -127,7 +166,7 @@ def _videos(folder: Path) -> Iterator[Path]:
 def validation_keys(keys: Iterable[str]) -> set[str]:
     """Which videos belong to validation: told by a hash of their path inside the folder, so that
     adding files moves none from one split to the other. Of a few videos it is at least one."""
-    rank = {key: int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) for key in keys}
+    rank = {key: int(hashlib.sha256(os.fsencode(key)).hexdigest()[:8], 16) for key in keys}
     chosen = {key for key, value in rank.items() if value < VAL_SHARE * 16**8}
     return chosen or ({min(rank, key=rank.__getitem__)} if len(rank) > 1 else set())
 
@@ -135,23 +174,34 @@ def validation_keys(keys: Iterable[str]) -> set[str]:
 def _read_video_folder(folder: Path, split: Split, limit: int | None) -> Iterator[ClipRecord]:
     """The videos of a folder's sub-folders, each named as its action.
 
-    A clip is evenly spaced frames of the middle WINDOW_SECONDS (of the whole, when it is shorter),
-    cut to the middle square.
+    A clip is the middle CLIP_FRAMES of a video, CLIP_FPS of them a second (evenly spread over the
+    whole, when it is shorter), cut to the middle square.
     """
     counts: Counter[str] = Counter()
     paths = {path.relative_to(folder).as_posix(): path for path in _videos(folder)}
     validation = validation_keys(paths)
-    for key, path in paths.items():
-        action = path.parent.name
-        if (key in validation) != (split == "val") or counts[action] == limit:
-            continue
-        try:
-            frames = read_video_window(path, CLIP_FRAMES, WINDOW_SECONDS)
-        except MediaError as error:
-            _log.warning("%s left out: %s", key, error)
-            continue
-        counts[action] += 1
-        yield ClipRecord(key, action, crop_resize(frames, CLIP_SIDE))
+    wanted = (
+        (key, path)
+        for key, path in paths.items()
+        if (key in validation) == (split == "val") and counts[path.parent.name] != limit
+    )
+    num_left_out = 0
+    for key, path, frames in _in_threads(_read_file, wanted):
+        if isinstance(frames, MediaError):
+            _log.warning("a clip of %s left out: %s", printable_name(path.parent), frames)
+            num_left_out += 1
+        elif counts[path.parent.name] != limit:
+            counts[path.parent.name] += 1
+            yield ClipRecord(key, printable_name(path.parent), frames)
+    _report_left_out(num_left_out, num_left_out + counts.total(), printable_name(folder))
+
+
+def _read_file(job: tuple[str, Path]) -> tuple[str, Path, Frames | MediaError]:
+    key, path = job
+    try:
+        return key, path, crop_resize(read_window(path, CLIP_FRAMES), CLIP_SIDE)
+    except MediaError as error:
+        return key, path, error
 
 
 @dataclass(frozen=True)
@@ -189,7 +239,8 @@ def load_clips(folder: str | Path, split: Split, cache_folder: str | Path) -> Cl
 
 def _fingerprint(folder: Path) -> str:
     """Changes with the names, sizes and times of a folder's shards and videos."""
-    files = [path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES | {".tar"}]
+    kinds = VIDEO_SUFFIXES | {".tar"}
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in kinds and path.is_file()]
     facts = [
         (path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(files)

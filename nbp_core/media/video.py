@@ -7,7 +7,7 @@ float32 in [0, 1]. Bad input raises MediaError: one sentence that names the file
 from __future__ import annotations
 
 import re
-import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -19,17 +19,17 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from nbp_core.config.shapes import CLIP_FPS, CLIP_SIDE
+from nbp_core.media import ffmpeg
+from nbp_core.media.decode import PROTECTED, Decoded, Plan, Source, Take, decode, decode_many
 from nbp_core.media.files import (
+    MAX_FRAME_PIXELS,
     Frames,
     MediaError,
-    check_memory,
     is_video,
-    open_image,
-    open_video,
     replacing,
-    run_ffmpeg,
-    to_rgb,
+    shown_name,
 )
+from nbp_core.media.pictures import frame_seconds, open_image, read_frames, read_picture
 
 __all__ = [
     "Clip",
@@ -40,8 +40,8 @@ __all__ = [
     "read_context",
     "read_image",
     "read_video",
-    "read_video_bytes",
-    "read_video_window",
+    "read_window",
+    "read_windows",
     "to_clip",
     "to_frames",
     "write_gif",
@@ -51,95 +51,166 @@ __all__ = [
 
 Clip = npt.NDArray[np.float32]
 
-_ANIMATED_FORMATS = ("GIF", "WEBP", "PNG")
+CONTEXT_FRAMES = 5
+"""Known frames that a model continues, half a second of them."""
+_MAX_FRAMES = 100_000
+_LATE = 0.01
+"""Seconds that a frame may come after its time: GIF and others round times."""
 
 
-def read_image(path: str | Path) -> Frames:
-    """A picture as frame_HWC, upright (EXIF), laid on white where it is transparent.
+def read_image(path: str | Path, max_pixels: int = MAX_FRAME_PIXELS) -> Frames:
+    """A picture as frame_HWC: upright (EXIF), in sRGB, on white where it is transparent.
 
-    Raises MediaError when the file is missing, not a picture, damaged or above MAX_PIXELS.
+    One above `max_pixels` is reduced to it. Raises MediaError when the file is missing, not a
+    picture, damaged or above MAX_PIXELS.
     """
-    with open_image(Path(path)) as image:
-        return to_rgb(image)
+    return read_picture(Path(path), max_pixels)
 
 
-def read_context(path: str | Path, max_frames: int | None = None) -> Frames:
-    """A picture (one frame), an animated picture or a video as frames_THWC, told by content.
+def read_context(
+    path: str | Path, max_frames: int | None = None, min_frames: int | None = None
+) -> Frames:
+    """The start of a video or an animated picture as frames_THWC, CLIP_FPS of them a second.
 
-    Raises MediaError when the file is neither.
+    Each is the frame that is on screen at its time. A clip too short for `min_frames` (at most
+    five, unless said) gives so many of its own frames, evenly spread, or all it has. A picture is
+    one frame. Raises MediaError when the file is none of the three or cannot be read.
     """
     path = Path(path)
-    if is_video(path):
-        return read_video(path, max_frames)[0]
-    with open_image(path) as image:
-        # Of the others (phone JPEG, TIFF) the further frames are previews and pages.
-        count = getattr(image, "n_frames", 1) if image.format in _ANIMATED_FORMATS else 1
-        count = min(count, max_frames or count)
-        check_memory(path.name, count * image.width * image.height * 3)
-        frames = []
-        for index in range(count):
-            image.seek(index)
-            frames.append(to_rgb(image))
-        return np.stack(frames)
+    count = max_frames or _MAX_FRAMES
+    least = min(count, CONTEXT_FRAMES) if min_frames is None else min_frames
+    if not is_video(path):
+        return _read_animation(path, count, least)
+    taken = decode(path, lambda source: Take(count=count, fps=CLIP_FPS))
+    return taken.frames_THWC if len(taken.frames_THWC) >= least else _spread(path, taken, least)
+
+
+def read_window(path: str | Path, num_frames: int) -> Frames:
+    """`num_frames` of the middle of a clip as frames_THWC, CLIP_FPS of them a second.
+
+    A shorter clip gives frames evenly spread over all of it, some of them twice if it has too few.
+    Raises MediaError as read_context does, and for a picture that does not move.
+    """
+    path = Path(path)
+    if not is_video(path):
+        return _read_animated_window(path, num_frames)
+    return _window(path, decode(path, _window_plan(num_frames)), num_frames)
+
+
+def read_windows(paths: Sequence[Path], num_frames: int) -> Iterator[Frames | MediaError]:
+    """read_window of many short videos at once, in their order; an error in place of its frames."""
+    refused = [_refusal(path) for path in paths]
+    videos = [path for path, error in zip(paths, refused, strict=True) if error is None]
+    decoded = decode_many(videos, _window_plan(num_frames))
+    for path, error in zip(paths, refused, strict=True):
+        taken = error or next(decoded)
+        try:
+            if isinstance(taken, MediaError):
+                yield taken
+            elif len(taken.frames_THWC) < num_frames:
+                # Only a run of its own says how many frames a short clip has.
+                yield read_window(path, num_frames)
+            else:
+                yield _window(path, taken, num_frames)
+        except MediaError as late_error:
+            yield late_error
+
+
+def _refusal(path: Path) -> MediaError | None:
+    try:
+        return None if is_video(path) else _not_a_video(path)
+    except MediaError as error:
+        return error
+
+
+def _not_a_video(path: Path) -> MediaError:
+    kinds = "MP4, MOV, WebM, MKV, AVI, MPEG"
+    return MediaError(f"{shown_name(path)} is not a video that can be read ({kinds}).")
+
+
+def _window_plan(num_frames: int) -> Plan:
+    seconds = num_frames / CLIP_FPS
+
+    def plan(source: Source) -> Take:
+        # Twice the window is read whole, so that its frames keep their places in time.
+        if source.seconds is None or source.seconds <= 2 * seconds:
+            return Take(count=2 * num_frames, fps=CLIP_FPS)
+        return Take(count=num_frames, fps=CLIP_FPS, start=(source.seconds - seconds) / 2)
+
+    return plan
+
+
+def _window(path: Path, taken: Decoded, num_frames: int) -> Frames:
+    if (
+        len(taken.frames_THWC) < num_frames
+        and (taken.source.seconds or 0) > 2 * num_frames / CLIP_FPS
+    ):
+        # The file is shorter than its header says.
+        plan = _window_plan(num_frames)
+        taken = decode(path, lambda source: plan(Source()))
+    if taken.num_seen == 1:
+        raise MediaError(f"{shown_name(path)} has one frame, which does not move.")
+    extra = len(taken.frames_THWC) - num_frames
+    if extra < 0:
+        return _repeated(_spread(path, taken, num_frames), num_frames)
+    return taken.frames_THWC[extra // 2 : extra // 2 + num_frames]
+
+
+def _spread(path: Path, taken: Decoded, count: int) -> Frames:
+    """`count` frames of a video that is over, evenly spread over its own; or all it has."""
+    wanted = tuple(_even(taken.num_seen, count))
+    return decode(path, lambda source: Take(count=len(wanted), indices=wanted)).frames_THWC
+
+
+def _even(total: int, count: int) -> list[int]:
+    """At most `count` places, evenly spread from the first to the last of `total`."""
+    return [round(place) for place in np.linspace(0, total - 1, min(count, total))]
+
+
+def _repeated(frames_THWC: Frames, count: int) -> Frames:
+    chosen = np.linspace(0, len(frames_THWC) - 1, count).round().astype(int)
+    return np.ascontiguousarray(frames_THWC[chosen])
+
+
+def _read_animation(path: Path, count: int, least: int) -> Frames:
+    if count == 1:
+        return read_picture(path)[None]
+    seconds = frame_seconds(path, most=count / CLIP_FPS)
+    if len(seconds) == 1:
+        return read_picture(path)[None]
+    indices = _shown(seconds)[:count]
+    return read_frames(path, indices if len(indices) >= least else _even(len(seconds), least))
+
+
+def _read_animated_window(path: Path, num_frames: int) -> Frames:
+    seconds = frame_seconds(path)
+    if len(seconds) == 1:
+        raise MediaError(f"{shown_name(path)} is a picture that does not move.")
+    indices = _shown(seconds)
+    extra = len(indices) - num_frames
+    if extra < 0:
+        return _repeated(read_frames(path, _even(len(seconds), num_frames)), num_frames)
+    return read_frames(path, indices[extra // 2 : extra // 2 + num_frames])
+
+
+def _shown(seconds: list[float]) -> list[int]:
+    """Which frame is on screen at each time, CLIP_FPS times a second."""
+    starts = np.concatenate([[0], np.cumsum(seconds)])
+    times = np.arange(int(np.ceil(starts[-1] * CLIP_FPS - _LATE))) / CLIP_FPS
+    return [int(after) - 1 for after in np.searchsorted(starts[:-1], times + _LATE, side="right")]
 
 
 def read_video(path: str | Path, max_frames: int | None = None) -> tuple[Frames, float]:
-    """(frames_THWC, frames per second); decodes no more than `max_frames` from the start.
+    """(frames_THWC, frames a second) of a video as it is stored, at most `max_frames` of them.
 
     Raises MediaError when the file is missing, not a video, damaged or too large.
     """
     path = Path(path)
-    with open_video(path) as capture:
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        frames: list[Frames] = []
-        while len(frames) != max_frames:
-            ok, frame = capture.read()
-            if not ok:
-                break
-            frames.append(cv2.cvtColor(cast(Frames, frame), cv2.COLOR_BGR2RGB).astype(np.uint8))
-            check_memory(path.name, len(frames) * frame.nbytes)
-    return _stack(frames, path.name), fps if 0 < fps <= 1000 else float(CLIP_FPS)
-
-
-def read_video_window(path: str | Path, num_frames: int, seconds: float) -> Frames:
-    """`num_frames` evenly spaced frames_THWC of the middle `seconds` (of all, if it is shorter).
-
-    A window with fewer frames than asked for repeats some. Raises MediaError as read_video does.
-    """
-    path = Path(path)
-    with open_video(path) as capture:
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        # Counted by decoding: the count in the header is a guess for many containers.
-        total = 0
-        while capture.grab():
-            total += 1
-    span = min(total, max(num_frames, round(seconds * fps))) if 0 < fps <= 1000 else total
-    offsets = np.linspace(0, max(span - 1, 0), num_frames).round().astype(int)
-    wanted = (total - span) // 2 + offsets
-    frames: dict[int, Frames] = {}
-    with open_video(path) as capture:
-        for index in range(int(wanted[-1]) + 1):
-            if capture.grab() and index in wanted:
-                frame = capture.retrieve()[1]
-                frames[index] = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.uint8)
-    return _stack([frames[index] for index in wanted if index in frames], path.name)
-
-
-def read_video_bytes(data: bytes) -> Frames:
-    """frames_THWC of a video held in memory. Raises MediaError when it is not one."""
-    # OpenCV reads files only; its own reader for Python streams crashed the interpreter (5.0.0).
-    with tempfile.TemporaryDirectory(prefix="nbp-") as folder:
-        path = Path(folder, "clip.mp4")
-        path.write_bytes(data)
-        return read_video(path)[0]
-
-
-def _stack(frames: list[Frames], name: str) -> Frames:
-    if not frames:
-        raise MediaError(f"{name} is damaged: it has no frame that can be read.")
-    if len({frame.shape for frame in frames}) > 1:
-        raise MediaError(f"{name} changes its size midway, which is not supported.")
-    return np.stack(frames)
+    if not is_video(path):
+        raise _not_a_video(path)
+    taken = decode(path, lambda source: Take(count=max_frames or _MAX_FRAMES))
+    stream = taken.source.stream
+    return taken.frames_THWC, (stream and stream.fps) or float(CLIP_FPS)
 
 
 def crop_resize(frames_THWC: Frames, side: int = CLIP_SIDE) -> Frames:
@@ -189,18 +260,20 @@ def write_video(
         # OpenCV takes every file for smpte170m; the file says so, so that browsers do the same.
         # One thread and no dates or version names, so that equal input gives equal bytes.
         # fmt: off
-        command = [
-            "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", f"{fps:g}", "-i", "-",
+        command: list[ffmpeg.Argument] = [
+            "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", f"{fps:g}",
+            "-i", "pipe:0",
             "-vf", "scale=out_color_matrix=smpte170m:out_range=tv,"
                    "setparams=color_primaries=bt709:color_trc=bt709:colorspace=smpte170m",
             "-c:v", "libx264", "-crf", "16", "-pix_fmt", pixel_format,
             "-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact",
             "-movflags", "+faststart+use_metadata_tags",
             *(["-metadata", f"comment={comment}"] if comment else []),
-            "-f", "mp4", f"file:{temporary}",
+            "-f", "mp4", ffmpeg.file_url(temporary),
         ]
         # fmt: on
-        run_ffmpeg(command, Path(path).name, "cannot be written as a video", shown_THWC.tobytes())
+        if ffmpeg.run(command, shown_THWC.tobytes()) is None:
+            raise MediaError(f"{shown_name(path)} cannot be written as a video.")
 
 
 def write_gif(
@@ -252,7 +325,9 @@ def read_comment(path: str | Path) -> str | None:
         if isinstance(comment, bytes):
             comment = comment.decode(errors="replace")
         return str(comment) if comment else None
-    listing = run_ffmpeg(["-i", f"file:{path}", "-f", "ffmetadata", "-"], path.name, "is damaged")
+    listing = ffmpeg.run([*PROTECTED, "-i", ffmpeg.file_url(path), "-f", "ffmetadata", "pipe:1"])
+    if listing is None:
+        raise MediaError(f"{shown_name(path)} is damaged.")
     text = listing.decode(errors="replace")
     # In this format a backslash stands before a line break, '=', ';', '#' and itself.
     tag = re.search(r"^comment=((?:\\.|[^\\\n])*)", text, re.MULTILINE | re.DOTALL | re.I)

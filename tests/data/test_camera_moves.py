@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import cv2
@@ -74,7 +75,7 @@ def test_a_turn_rolls_the_picture_the_other_way(picture: np.ndarray, move: str, 
 def test_unknown_moves_and_empty_folders_are_refused(picture: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'fly' is not one of"):
         camera_move(picture, "fly", np.random.default_rng(0))
-    with pytest.raises(MediaError, match="no pictures"):
+    with pytest.raises(MediaError, match="no picture that can be read"):
         PhotoClips(tmp_path)
 
 
@@ -89,3 +90,22 @@ def test_photo_clips_are_drawn_from_the_rng_alone(picture: np.ndarray, tmp_path:
     assert not np.array_equal(first[0], paced[0])
     moves = {photos.draw(np.random.default_rng(seed))[1] for seed in range(40)}
     assert moves == set(CAMERA_MOVES)
+
+
+def test_pictures_that_cannot_be_read_are_left_out_with_a_line_each(
+    picture: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.fromarray(picture).save(tmp_path / "good.png")
+    Image.fromarray(picture).save(tmp_path / os.fsdecode(b"\xe9.jpg"))
+    whole = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "._a.JPG").write_bytes(b"\0\5\x16\7" + bytes(80))
+    (tmp_path / "folder.jpg").mkdir()
+    Image.new("1", (9000, 9000)).save(tmp_path / "giant.png")
+    assert len(PhotoClips(tmp_path)) == 2
+    *lines, count = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 5
+    for name in ("cut.png", "empty.jpg", "._a.JPG", "folder.jpg", "giant.png"):
+        assert sum(name in line for line in lines) == 1
+    assert count.startswith("5 of the 7 pictures of ")

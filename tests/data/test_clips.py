@@ -1,15 +1,18 @@
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nbp_core.data.clips import load_clips, open_clips, validation_keys
 from nbp_core.data.metaworld import METAWORLD_ACTIONS, add_clip, render
 from nbp_core.media.files import MediaError
 from nbp_core.media.video import write_video
+from tests.support.charts import encode, numbered
 
 
 def moving(shade: int, count: int = 17) -> np.ndarray:
@@ -120,3 +123,82 @@ def test_metaworld_has_fifty_actions_and_refuses_others(tmp_path: Path) -> None:
     assert METAWORLD_ACTIONS.index("door-open") == 15
     with pytest.raises(ValueError, match="unknown action 'fly'"):
         render(tmp_path, "train", 1, 0, ["fly"])
+
+
+def spoil(folder: Path) -> int:
+    """Files of a folder of clips that are none; how many."""
+    frames = moving(10)
+    write_video(folder / "cut.mp4", frames)
+    whole = (folder / "cut.mp4").read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 3])
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "._a.mp4").write_bytes(b"\0\5\x16\7" + bytes(80))
+    (folder / "text.webm").write_text("no video")
+    (folder / "folder.mp4").mkdir()
+    (folder / "gone.mp4").symlink_to("nowhere.mp4")
+    encode(folder / "still.mp4", frames[:1], "-c:v libx264 -pix_fmt yuv420p")
+    Image.fromarray(frames[0]).save(folder / "still.webp")
+    return 8
+
+
+def test_files_that_are_no_clips_are_left_out_with_a_line_each(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "clips"
+    action = folder / os.fsdecode(b"sprung-\xe9")
+    action.mkdir(parents=True)
+    for number in range(25):
+        write_video(action / os.fsdecode(b"cl\xe9ment %d.mp4" % number), moving(number))
+    num_bad = spoil(action)
+    splits = [list(open_clips(folder, split)) for split in ("train", "val")]
+    lines = [record.getMessage() for record in caplog.records]
+    reasons = [line for line in lines if "a clip of" in line]
+    counts = [int(line.split()[0]) for line in lines if line.endswith("of clips left out")]
+    assert len(reasons) == num_bad == sum(counts)
+    assert sum(map(len, splits)) == 25
+    assert all(line.isprintable() for line in lines)
+    clips = load_clips(folder, "train", tmp_path / "cache")
+    assert (len(clips), set(clips.actions)) == (len(splits[0]), {"sprung-\ufffd"})
+
+
+def test_a_clip_of_a_shard_that_cannot_be_read_is_named(
+    shards: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tarfile.open(shards / "train-00.tar", "a") as tar:
+        label = json.dumps({"action": "door-open"}).encode()
+        for name, data in {
+            "e.mp4": b"",
+            "e.json": label,
+            "t.mp4": b"text",
+            "t.json": label,
+        }.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    assert len(list(open_clips(shards, "train"))) == 6
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split(":")[0] for line in lines] == [
+        "e.mp4 of train-00.tar left out",
+        "t.mp4 of train-00.tar left out",
+        "2 of the 5 clips of train-00.tar left out",
+    ]
+
+
+def test_clips_of_other_lengths_and_rates_are_taken_by_time(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    encode(tmp_path / "a" / "fast.mkv", numbered(50), "-c:v ffv1", "24")
+    encode(tmp_path / "a" / "long.mkv", numbered(27), "-c:v ffv1", "8")
+    records = list(open_clips(tmp_path, "train")) + list(open_clips(tmp_path, "val"))
+    found = {record.key: record.frames_THWC for record in records}
+    # The number stands at the left, which the middle square cuts in half.
+    greys = {key: frames[:, 64, 3].mean(-1) for key, frames in found.items()}
+    assert np.allclose(np.diff(greys["a/fast.mkv"]), 12, atol=5)
+    assert np.allclose(greys["a/long.mkv"], 40 + 4 * np.arange(5, 22), atol=2)
+
+
+def test_a_limit_counts_the_clips_that_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    spoil(tmp_path / "a")
+    for number in range(12):
+        write_video(tmp_path / "a" / f"{number}.mp4", moving(10))
+    assert len(list(open_clips(tmp_path, "train", limit_per_action=3))) == 3

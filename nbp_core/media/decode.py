@@ -1,0 +1,436 @@
+"""Decodes videos: upright, in their display aspect, as sRGB on white, by time.
+
+The frames of a file come from one run of ffmpeg, which says what the file holds before it decodes
+it. Where that asks for other filters than the usual ones (untagged HD, HDR, transparency in a
+layer of its own, a window of a long clip), the run is ended there and the right one is started.
+Shape letters: T H W frames and pixels, C colour.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from nbp_core.media import ffmpeg
+from nbp_core.media.files import (
+    MAX_DECODED_BYTES,
+    MAX_FRAME_PIXELS,
+    MAX_PIXELS,
+    Frames,
+    MediaError,
+    reason,
+    shown_name,
+    too_large,
+    too_long,
+)
+
+_SMALL_BYTES = 2**18
+"""A file below it is decoded by one thread: starting more takes longer than they save."""
+_MAX_THREADS = 4
+
+# Containers only: playlists and scripts name other files.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,mpeg,mpegts,mpegvideo,h264,hevc,dv,mxf,flv,"
+    "asf,ivf,nut,yuv4mpegpipe"
+)
+PROTECTED = ("-protocol_whitelist", "file", "-format_whitelist", _CONTAINERS)
+"""Arguments before an input that may be anything."""
+
+_HD_WIDTH, _SD_HEIGHT = 1280, 576
+"""From this width, or above this height, colours without a tag are BT.709's; else BT.601's."""
+_WIDE_GAMUTS = ("bt2020", "smpte431", "smpte432")
+_HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
+_WHITE_NITS, _PEAK_NITS = 203, 1000
+"""Diffuse white in HDR (ITU-R BT.2408), and the brightest that is told apart."""
+_KNEE = 0.9
+"""Linear light below it is kept; what is brighter, up to the peak, shares the rest."""
+_LEAST_INTERLACED = 4
+"""Pixels of a side below which nothing is interlaced, and the filter refuses."""
+_LATE_MICROSECONDS = 10_000
+"""A frame may come so much later than its time: containers round times."""
+
+_INPUT = re.compile(r"\[info\] Input #(\d+), ")
+_DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d\d):(\d\d\.\d+)")
+_STREAM = re.compile(
+    r"\[info\]   Stream #\d+:(?P<index>\d+)\S* Video: (?P<codec>\w+).*?"
+    r", (?P<pixels>\w+)(?:\((?P<tags>[^)]*)\))?, (?P<width>\d+)x(?P<height>\d+)(?P<rest>\D.*|)$"
+)
+_LAYER = re.compile(r"\[info\]     +alpha_mode +: 1$")
+_COUNT = re.compile(r"\[Parsed_fps_\d+ @ .*\] (\d+) frames in, ")
+_DAMAGED = "is damaged: some of its frames cannot be decoded whole"
+_DAMAGE = re.compile(r"corrupt decoded frame|Error submitting packet to decoder|CRC mismatch")
+_CODEC_ERROR = re.compile(r"\[(?P<codec>\w+) @ \w+\] \[error\] (?!overread)")
+_MARKING_CODECS = frozenset({
+    "h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3", "wmv2", "h263", "flv",
+    "vp8", "vp9", "av1", "libdav1d", "libvpx", "theora",
+})  # fmt: skip
+"""They mark the frames that are not whole, and call much an error that harms none."""
+_NEW_SIZE = re.compile(
+    r"Reconfiguring filter graph because video parameters changed to .*?, (\d+x\d+)"
+)
+_RATE = re.compile(r", ([\d.]+) fps")
+_PAM = re.compile(
+    rb"P7\nWIDTH (\d+)\nHEIGHT (\d+)\nDEPTH ([34])\nMAXVAL 255\nTUPLTYPE \w+\nENDHDR\n"
+)
+_COLOURS = re.compile(
+    r"(?P<matrix>[\w-]+)/(?P<primaries>[\w-]+)/(?P<transfer>[\w-]+)"
+    r"|(?P<all>bt709|bt470m|bt470bg|smpte170m|smpte240m)"
+)
+"""Tags of colour among those of the range, the field order and the place of chroma."""
+_LAYER_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Only these decode the transparency of WebM, which is a second picture beside each frame."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stream:
+    """A stream of moving pictures, as ffmpeg describes it; a tag that is not set is 'unknown'."""
+
+    index: int
+    codec: str
+    width: int
+    height: int
+    matrix: str = "unknown"
+    primaries: str = "unknown"
+    transfer: str = "unknown"
+    fps: float | None = None
+    is_default: bool = False
+    has_layer: bool = False
+    """Its transparency is a layer of its own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """What a file holds; `seconds` is what its header says, if it does."""
+
+    seconds: float | None = None
+    streams: tuple[Stream, ...] = ()
+
+    @property
+    def stream(self) -> Stream | None:
+        """The one to show: the file's own choice, else the largest."""
+        return max(self.streams, key=lambda s: (s.is_default, s.width * s.height), default=None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Take:
+    """Which frames to take of a file: `count` at most, from `start` seconds on."""
+
+    count: int
+    fps: float | None = None
+    """Frames a second, each the one that is shown at its time; None takes the file's own."""
+    start: float = 0.0
+    seconds: float | None = None
+    """How much of the file is decoded; None decodes until there are enough frames."""
+    indices: tuple[int, ...] = ()
+    """The places of the file's own frames to keep; none keeps all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decoded:
+    """The frames_THWC of a take, the file they came from, and how many frames of it were seen."""
+
+    frames_THWC: Frames
+    source: Source
+    num_seen: int
+
+
+Plan = Callable[[Source], Take]
+"""Chooses a take by what the file's header says; nothing is known of Source() yet."""
+
+
+def decode(path: Path, plan: Plan) -> Decoded:
+    """The frames of one video. Raises MediaError, one sentence, when they cannot be had."""
+    (decoded,) = decode_many([path], plan)
+    if isinstance(decoded, MediaError):
+        raise decoded
+    return decoded
+
+
+def decode_many(paths: Sequence[Path], plan: Plan) -> Iterator[Decoded | MediaError]:
+    """Many short videos in one run, which costs little more than the run of one; in their order."""
+    if len(paths) > 1:
+        with _outputs(len(paths)) as outputs:
+            ended, sources = _run(paths, outputs, plan)
+            if ended.status == 0 and not _fault(ended.log, sources):
+                # The log of many says how many frames were seen, but not of which.
+                silent = replace(ended, log=[])
+                for job in zip(paths, outputs, sources, strict=True):
+                    yield _result(*job, silent)
+                return
+    # One bad file ends the run of all, and the log does not say which one it was.
+    for path in paths:
+        try:
+            yield _decode_one(path, plan)
+        except OSError as error:
+            yield MediaError(f"{shown_name(path)} cannot be read: {reason(error)}.")
+
+
+def _decode_one(path: Path, plan: Plan) -> Decoded | MediaError:
+    with _outputs(1) as outputs:
+        ended, sources = _run([path], outputs, plan)
+        if _fault(ended.log, sources) == _DAMAGED and plan(sources[0]).fps:
+            # It may lie beyond the frames that are taken: how far a run reads ahead is left to
+            # chance, so that the file is read again, up to there.
+            ended, sources = _run([path], outputs, lambda source: _limited(plan(source)))
+        return _result(path, outputs[0], sources[0], ended)
+
+
+def _limited(take: Take) -> Take:
+    return replace(take, seconds=take.count / take.fps if take.fps else None)
+
+
+@contextlib.contextmanager
+def _outputs(count: int) -> Iterator[list[Path]]:
+    with tempfile.TemporaryDirectory(prefix="nbp-", ignore_cleanup_errors=True) as folder:
+        yield [Path(folder, f"{index}.pam") for index in range(count)]
+
+
+def _run(
+    paths: Sequence[Path], outputs: Sequence[Path], plan: Plan
+) -> tuple[ffmpeg.Ended, list[Source]]:
+    sources = [Source()] * len(paths)
+    commands = [_command(*job, plan) for job in zip(paths, sources, strict=True)]
+
+    def is_wanted(log: list[str]) -> bool:
+        nonlocal sources, commands
+        before = commands
+        sources = _sources(log, len(paths))
+        commands = [_command(*job, plan) for job in zip(paths, sources, strict=True)]
+        return commands == before
+
+    # The verbose log says how many frames a file has, and takes time to read.
+    level = "verbose" if len(paths) == 1 else "info"
+    ended = ffmpeg.run_logged(_arguments(commands, outputs), is_wanted, level)
+    if ended.is_unwanted:
+        ended = ffmpeg.run_logged(_arguments(commands, outputs), lambda log: True, level)
+    elif not any(source.streams for source in sources):
+        # It ended before its inputs were all open.
+        sources = _sources(ended.log, len(paths))
+    return ended, sources
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Command:
+    """Arguments of ffmpeg for one file: before and after its name, and the stream to map."""
+
+    before: tuple[str, ...]
+    url: bytes
+    stream: str
+    after: tuple[str, ...]
+
+
+def _command(path: Path, source: Source, plan: Plan) -> _Command:
+    take, stream = plan(source), source.stream
+    is_small = path.stat().st_size < _SMALL_BYTES
+    threads = 1 if is_small else min(_MAX_THREADS, os.cpu_count() or 1)
+    # "-map V" leaves out cover pictures.
+    # fmt: off
+    return _Command(
+        before=(
+            *PROTECTED, "-max_pixels", str(MAX_PIXELS), "-threads", str(threads),
+            *(["-c:v", _LAYER_DECODERS[stream.codec]] if stream and stream.has_layer else []),
+            *(["-ss", f"{take.start:.3f}"] if take.start else []),
+            *(["-t", f"{take.seconds:.3f}"] if take.seconds else []),
+            "-i",
+        ),
+        url=ffmpeg.file_url(path.absolute()),
+        stream="V:0" if stream is None or stream == source.streams[0] else str(stream.index),
+        after=(
+            "-filter:v", filters(stream, take), "-fps_mode", "passthrough",
+            "-frames:v", str(take.count), "-fs", str(MAX_DECODED_BYTES), "-threads", "1",
+            "-c:v", "pam", "-f", "image2pipe",
+        ),
+    )
+    # fmt: on
+
+
+def _arguments(commands: Sequence[_Command], outputs: Sequence[Path]) -> list[ffmpeg.Argument]:
+    arguments: list[ffmpeg.Argument] = ["-y", "-filter_threads", "1"]
+    for command in commands:
+        arguments += [*command.before, command.url]
+    for index, (command, output) in enumerate(zip(commands, outputs, strict=True)):
+        arguments += ["-map", f"{index}:{command.stream}", *command.after, ffmpeg.file_url(output)]
+    return arguments
+
+
+def filters(stream: Stream | None, take: Take) -> str:
+    """The filters from a file's frames to the frames that are taken, in RGB or RGBA.
+
+    ffmpeg has turned and mirrored them before, as the file's display matrix says.
+    """
+    # Counted in microseconds, since the time base of a file may be as coarse as its frames.
+    steps = ["settb=1/1000000", f"setpts=PTS-STARTPTS-{_LATE_MICROSECONDS}"]
+    if stream is None or min(stream.width, stream.height) >= _LEAST_INTERLACED:
+        # Frames that are not flagged as interlaced pass as they are.
+        steps.append("bwdif=mode=send_frame:deint=interlaced")
+    if take.fps is not None:
+        # Rounded up, each time gets the last frame that began before it: the one on screen.
+        steps.append(f"fps={take.fps:g}:round=up")
+    if take.indices:
+        steps.append("select='" + "+".join(f"eq(n,{index})" for index in take.indices) + "'")
+    if take.fps is None:
+        # Every frame counts, also where two have one time.
+        steps += ["settb=1", "setpts=N"]
+    steps.append(_scaled(stream))
+    if stream is not None and _needs_conversion(stream):
+        steps += _converted(stream)
+    return ",".join([*steps, "format=rgb24|rgba"])
+
+
+def _scaled(stream: Stream | None) -> str:
+    """To square pixels (the shorter side stays), at most MAX_FRAME_PIXELS, by the right matrix."""
+    # A ratio that is nearly 1 is a rounding, an extreme one a mistake.
+    aspect = "if(lt(abs(sar-1),0.01),1,clip(sar,0.05,20))"
+    wide, high = f"iw*max(1,{aspect})", f"ih*max(1,1/{aspect})"
+    shrink = f"min(1,sqrt({MAX_FRAME_PIXELS}/({wide})/({high})))"
+    size = f"w='max(1,round({wide}*{shrink}))':h='max(1,round({high}*{shrink}))'"
+    matrix = ":in_color_matrix=bt709" if stream is not None and _is_untagged_hd(stream) else ""
+    return f"scale={size}:flags=bicubic+full_chroma_int{matrix}"
+
+
+def _is_untagged_hd(stream: Stream) -> bool:
+    is_hd = stream.width >= _HD_WIDTH or stream.height > _SD_HEIGHT
+    return is_hd and stream.matrix == "unknown"
+
+
+def _needs_conversion(stream: Stream) -> bool:
+    return stream.transfer in _HDR_TRANSFERS or stream.primaries in _WIDE_GAMUTS
+
+
+def _converted(stream: Stream) -> list[str]:
+    """From HDR or a wide gamut to BT.709's colours, bright light compressed."""
+    is_hdr = stream.transfer in _HDR_TRANSFERS
+    transfer = stream.transfer if is_hdr else "bt709"
+    primaries = "bt2020" if stream.primaries == "unknown" else stream.primaries
+    peak = _PEAK_NITS / _WHITE_NITS
+    return [
+        "format=gbrp16",
+        f"zscale=min=gbr:rin=full:tin={transfer}:pin={primaries}"
+        f":m=gbr:r=full:t=linear:p=bt709:npl={_WHITE_NITS}",
+        "format=gbrpf32",
+        *([f"tonemap=tonemap=mobius:param={_KNEE}:peak={peak:.3f}:desat=0"] if is_hdr else []),
+        "zscale=t=bt709:r=full",
+        "format=gbrp",
+    ]
+
+
+def _sources(log: Sequence[str], count: int) -> list[Source]:
+    """What the log says of each input."""
+    found = [Source() for _ in range(count)]
+    number = -1
+    for line in log:
+        if match := _INPUT.match(line):
+            number = min(int(match[1]), count - 1)
+        elif line.startswith("[info] Output #"):
+            break
+        elif number >= 0:
+            found[number] = _with_line(found[number], line)
+    return found
+
+
+def _with_line(source: Source, line: str) -> Source:
+    if match := _DURATION.match(line):
+        hours, minutes, seconds = match.groups()
+        return replace(source, seconds=3600 * int(hours) + 60 * int(minutes) + float(seconds))
+    if (match := _STREAM.match(line)) and "(attached pic)" not in match["rest"]:
+        return replace(source, streams=(*source.streams, _stream(match)))
+    if _LAYER.match(line) and source.streams and source.streams[-1].codec in _LAYER_DECODERS:
+        *others, last = source.streams
+        return replace(source, streams=(*others, replace(last, has_layer=True)))
+    return source
+
+
+def _stream(match: re.Match[str]) -> Stream:
+    tags = (match["tags"] or "").split(", ")
+    colours = next(filter(None, map(_COLOURS.fullmatch, tags)), None)
+    matrix, primaries, transfer = (
+        (colours["all"] or colours[name] if colours else "unknown")
+        for name in ("matrix", "primaries", "transfer")
+    )
+    rate = _RATE.search(match["rest"])
+    return Stream(
+        index=int(match["index"]),
+        codec=match["codec"],
+        width=int(match["width"]),
+        height=int(match["height"]),
+        matrix=matrix,
+        primaries=primaries,
+        transfer=transfer,
+        fps=float(rate[1]) if rate else None,
+        is_default="(default)" in match["rest"],
+    )
+
+
+def _result(path: Path, output: Path, source: Source, ended: ffmpeg.Ended) -> Decoded | MediaError:
+    name = shown_name(path)
+    stream = source.stream
+    if stream is not None and (large := too_large(path, stream.width, stream.height)):
+        return large
+    if ended.is_late:
+        return MediaError(f"{name} takes too long to read.")
+    if stream is None and any(" Audio: " in line for line in ended.log):
+        return MediaError(f"{name} has sound but no moving pictures.")
+    if fault := _fault(ended.log, [source]):
+        return MediaError(f"{name} {fault}.")
+    frames_THWC = _read_pam(output)
+    if frames_THWC is None:
+        return MediaError(f"{name} is damaged: it has no frame that can be read.")
+    if ended.status != 0:
+        return MediaError(f"{name} is damaged: it cannot be read to its end.")
+    if output.stat().st_size >= MAX_DECODED_BYTES:
+        return too_long(path)
+    seen = [int(match[1]) for line in ended.log if (match := _COUNT.match(line))]
+    num_seen = seen[-1] if seen else len(frames_THWC)
+    return Decoded(frames_THWC=frames_THWC, source=source, num_seen=num_seen)
+
+
+def _fault(log: Sequence[str], sources: Sequence[Source]) -> str | None:
+    """What is wrong with the frames themselves, as the end of a sentence."""
+    codecs = {stream.codec for source in sources for stream in source.streams}
+    decoding = log[log.index(ffmpeg.INPUTS_OPEN) :] if ffmpeg.INPUTS_OPEN in log else []
+    if any(_NEW_SIZE.search(line) for line in decoding):
+        return "changes its size midway, which is not supported"
+    if any("No space left on device" in line for line in decoding):
+        return "cannot be read: there is no space for its frames on the disk"
+    is_damaged = any(_is_damage(line, codecs - _MARKING_CODECS) for line in decoding)
+    return _DAMAGED if is_damaged else None
+
+
+def _is_damage(line: str, codecs: set[str]) -> bool:
+    """Whether a frame is marked as damaged, or one of these codecs, which mark none, complains."""
+    error = _CODEC_ERROR.match(line)
+    return (error is not None and error["codec"] in codecs) or _DAMAGE.search(line) is not None
+
+
+def _read_pam(path: Path) -> Frames | None:
+    """frames_THWC of a file of PAM pictures, on white; None when the file is not whole."""
+    data = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
+    header = _PAM.match(data[:200].tobytes())
+    if header is None:
+        return None
+    width, height, depth = (int(value) for value in header.groups())
+    start = header.end()
+    length = start + width * height * depth
+    if len(data) % length:
+        return None
+    pictures = data.reshape(-1, length)
+    if (pictures[:, :start] != pictures[0, :start]).any():
+        return None
+    frames_THWC = pictures[:, start:].reshape(-1, height, width, depth)
+    return _on_white(frames_THWC) if depth == 4 else np.ascontiguousarray(frames_THWC)
+
+
+def _on_white(frames_THWC: Frames) -> Frames:
+    """Straight RGBA laid on white."""
+    laid_THWC = np.empty((*frames_THWC.shape[:3], 3), np.uint8)
+    for frame_HWC, laid_HWC in zip(frames_THWC, laid_THWC, strict=True):
+        alpha_HW1 = frame_HWC[..., 3:].astype(np.uint32)
+        laid_HWC[:] = (frame_HWC[..., :3] * alpha_HW1 + (255 - alpha_HW1) * 255 + 127) // 255
+    return laid_THWC

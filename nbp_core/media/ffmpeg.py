@@ -1,0 +1,130 @@
+"""Runs the ffmpeg that imageio bundles, bounded in time and memory.
+
+Each run is a process of its own, started for one job: whatever a decoder leaves unwritten, or
+reads past the end of a buffer, comes from the files of that job, and a crash ends that job alone.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import imageio_ffmpeg
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+SECONDS = 120.0
+"""Longest time that one run may take."""
+MAX_MEMORY = 4 * 2**30
+_MAX_LOG_LINES = 20_000
+_MAX_LINE_BYTES = 4096
+INPUTS_OPEN = "[info] Stream mapping:"
+"""The line between what is said of the inputs and what is said while they are decoded."""
+
+Argument = str | bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """How a run ended: its exit status (negative: a signal), its log, and what ended it."""
+
+    status: int
+    log: list[str]
+    is_late: bool = False
+    """The time limit ended it."""
+    is_unwanted: bool = False
+    """The caller ended it, after a look at its inputs."""
+
+
+def file_url(path: str | os.PathLike[str]) -> bytes:
+    """The path as ffmpeg takes it: any bytes, and never mistaken for an option or an address."""
+    return b"file:" + os.fsencode(path)
+
+
+def run(arguments: list[Argument], data: bytes | None = None) -> bytes | None:
+    """What ffmpeg prints when it is fed `data`; None when it fails or takes too long."""
+    try:
+        return subprocess.run(
+            _command("error", arguments), input=data, capture_output=True, check=True,
+            timeout=SECONDS,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def run_logged(
+    arguments: list[Argument], is_wanted: Callable[[list[str]], bool], level: str
+) -> Ended:
+    """Runs ffmpeg for the files it writes and for its log, "info" or "verbose".
+
+    `is_wanted` sees the log once, when all inputs are open and before anything is decoded; False
+    ends the run there.
+    """
+    process = subprocess.Popen(
+        _command(f"level+{level}", arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    is_late = threading.Event()
+
+    def stop_late() -> None:
+        is_late.set()
+        process.kill()
+
+    timer = threading.Timer(SECONDS, stop_late)
+    timer.daemon = True
+    log: list[str] = []
+    is_unwanted = False
+    try:
+        _limit_memory(process.pid)
+        timer.start()
+        assert process.stderr is not None
+        for line in _lines(process.stderr):
+            if line == INPUTS_OPEN and not is_wanted(log):
+                is_unwanted = True
+                break
+            if len(log) < _MAX_LOG_LINES:
+                log.append(line)
+        else:
+            process.wait()
+    finally:
+        # Does nothing to a process that has ended.
+        process.kill()
+        timer.cancel()
+        with process:
+            pass
+    return Ended(
+        status=process.returncode, log=log, is_late=is_late.is_set(), is_unwanted=is_unwanted
+    )
+
+
+def _command(level: str, arguments: list[Argument]) -> list[Argument]:
+    program = imageio_ffmpeg.get_ffmpeg_exe()
+    return [program, "-nostdin", "-hide_banner", "-nostats", "-v", level, *arguments]
+
+
+def _lines(stream: IO[bytes]) -> Iterator[str]:
+    """The lines of a log, each cut to a bounded length."""
+    is_start = True
+    while piece := stream.readline(_MAX_LINE_BYTES):
+        if is_start:
+            yield piece.decode(errors="replace").rstrip("\r\n")
+        is_start = piece.endswith(b"\n")
+
+
+def _limit_memory(pid: int) -> None:
+    """Caps the memory that a process of ours may write to, where the system can."""
+    if hasattr(resource, "prlimit"):
+        try:
+            resource.prlimit(pid, resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
+        except (OSError, ValueError):
+            # It has ended, or a lower limit holds already.
+            return

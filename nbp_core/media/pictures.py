@@ -1,0 +1,217 @@
+"""Reads pictures, still or animated: upright, in sRGB, on white, at a bounded size.
+
+Shape letters: T H W frames and pixels, C colour (RGB). Bad input raises MediaError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from nbp_core.media.files import (
+    MAX_FRAME_PIXELS,
+    MAX_PIXELS,
+    Frames,
+    MediaError,
+    is_video,
+    shown_name,
+    too_large,
+)
+
+MAX_JPEG_PIXELS = 120_000_000
+"""Largest baseline JPEG, which is decoded at a fraction of its size."""
+MAX_WEBP_PIXELS = 40_000_000
+"""Largest WebP, which is decoded into four copies."""
+
+# Named so that Pillow tries no format that starts another program (EPS).
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+# Of the others (phone JPEG, TIFF) the further frames are previews and pages.
+_ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")
+_UNSET_MS, _SHOWN_MS = 10, 100
+"""A frame that short has no duration set; browsers show it so long."""
+
+# What Pillow's readers raise when they stumble over nonsense.
+_DAMAGE = (
+    OSError, SyntaxError, EOFError, ValueError, TypeError, ArithmeticError, LookupError,
+    struct.error, zlib.error, AssertionError,
+)  # fmt: skip
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PROFILED_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+@contextlib.contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """The picture, not yet decoded. Raises MediaError, also for damage found while decoding."""
+    name = shown_name(path)
+    if is_video(path):
+        raise MediaError(f"{name} is a video, not a picture.")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large pictures and of odd metadata: the first is judged below.
+            warnings.simplefilter("ignore")
+            image = Image.open(path, formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        limit = MAX_PIXELS // 1_000_000
+        raise MediaError(f"{name} is too large: the limit is {limit} megapixels.") from error
+    except _DAMAGE as error:
+        raise MediaError(
+            f"{name} is not a picture that can be read (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF)."
+        ) from error
+    with image:
+        if large := too_large(path, *image.size, _most_pixels(image)):
+            raise large
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield image
+        except MediaError:
+            raise
+        except _DAMAGE as error:
+            raise MediaError(f"{name} is damaged: it cannot be read to its end.") from error
+
+
+def _most_pixels(image: Image.Image) -> int:
+    """So that reading a picture takes no more than some 500 MB."""
+    if image.format == "WEBP":
+        return MAX_WEBP_PIXELS
+    # A progressive JPEG is held whole before it is reduced.
+    is_lean = image.format in ("JPEG", "MPO") and "progressive" not in image.info
+    return MAX_JPEG_PIXELS if is_lean else MAX_PIXELS
+
+
+def read_picture(path: Path, max_pixels: int = MAX_FRAME_PIXELS) -> Frames:
+    """A picture, or the first frame of an animated one, as frame_HWC."""
+    with open_image(path) as image:
+        return _rgb(image, max_pixels)
+
+
+def frame_seconds(path: Path, most: float = math.inf) -> list[float]:
+    """How long each frame of a picture is shown, until `most` seconds; [0] for a still one."""
+    with open_image(path) as image:
+        count = getattr(image, "n_frames", 1) if image.format in _ANIMATED_FORMATS else 1
+        seconds: list[float] = []
+        while count > 1 and len(seconds) < count and sum(seconds) < most:
+            image.seek(len(seconds))
+            # Pillow knows the duration of some formats only when the frame is decoded.
+            image.load()
+            shown_ms = float(image.info.get("duration") or 0)
+            seconds.append((shown_ms if shown_ms > _UNSET_MS else _SHOWN_MS) / 1000)
+        return seconds or [0.0]
+
+
+def read_frames(path: Path, indices: list[int]) -> Frames:
+    """These frames of an animated picture, in rising order, as frames_THWC."""
+    with open_image(path) as image:
+        frames: dict[int, Frames] = {}
+        for index in sorted(set(indices)):
+            image.seek(index)
+            frames[index] = _rgb(image, MAX_FRAME_PIXELS)
+        return np.stack([frames[index] for index in indices])
+
+
+def _rgb(image: Image.Image, max_pixels: int) -> Frames:
+    """The present frame as frame_HWC uint8: reduced first, so that the rest takes little memory."""
+    # JPEG is decoded at 1/2, 1/4 or 1/8 of its size; other formats do nothing here.
+    image.draft(None, _reduced(image.size, max_pixels))
+    image.load()
+    orientation = _orientation(image)
+    profile = image.info.get("icc_profile")
+    small = _in_eight_bits(image)
+    size = _reduced(small.size, max_pixels)
+    if size != small.size:
+        small = small.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    small = _on_white(_in_srgb(small, profile))
+    if orientation in _UPRIGHT:
+        small = small.transpose(_UPRIGHT[orientation])
+    return np.array(small)
+
+
+def _reduced(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
+    width, height = size
+    shrink = min(1.0, math.sqrt(max_pixels / (width * height)))
+    return max(1, round(width * shrink)), max(1, round(height * shrink))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except _DAMAGE:
+        # Metadata that is damaged says nothing.
+        return 1
+
+
+def _in_eight_bits(image: Image.Image) -> Image.Image:
+    """The picture in a mode that can be resized: RGB, RGBA, L, LA, CMYK or LAB."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _from_deep_grey(image)
+    if image.mode != "RGBA" and image.has_transparency_data:
+        return image.convert("RGBA")
+    if image.mode in ("RGB", "RGBA", "L", "CMYK", "LAB"):
+        return image
+    return image.convert("RGB")
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    # Pillow clips these at 255 when it converts them, which turns 16-bit grey all white.
+    values_HW = np.asarray(image)
+    peak = float(values_HW.max(initial=0))
+    full = 1 if peak <= 1 and image.mode == "F" else 65535 if peak > 255 else 255
+    full = 65535 if image.mode.startswith("I;16") else full
+    levels_HW = np.empty(values_HW.shape, np.uint8)
+    for row, values_W in enumerate(values_HW):
+        levels_HW[row] = np.round(np.clip(values_W.astype(np.float64), 0, full) / full * 255)
+    return Image.fromarray(levels_HW)
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB or RGBA in sRGB, by the picture's colour profile if it has one that fits."""
+    has_alpha = image.mode == "RGBA"
+    colours = image.convert("RGB") if has_alpha else image
+    converted = _by_profile(colours, profile) if profile else colours
+    converted = converted if converted.mode == "RGB" else converted.convert("RGB")
+    if has_alpha:
+        converted.putalpha(image.getchannel("A"))
+    return converted
+
+
+def _by_profile(image: Image.Image, data: bytes) -> Image.Image:
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
+        fits = _PROFILED_MODES.get(profile.profile.xcolor_space.strip()) == image.mode
+        # The usual profile would change nothing but round every level anew.
+        if not fits or "sRGB" in (profile.profile.profile_description or ""):
+            return image
+        converted = ImageCms.profileToProfile(
+            image, profile, _SRGB, ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )  # fmt: skip
+    except (ImageCms.PyCMSError, *_DAMAGE):
+        # A profile that is damaged says nothing.
+        return image
+    return image if converted is None else converted
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -1,0 +1,298 @@
+"""Videos of every kind give their colours, upright, in their aspect, or one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nbp_core.media.files import MAX_FRAME_PIXELS, MediaError
+from nbp_core.media.video import read_context, read_window
+from tests.support.charts import (
+    chart,
+    encode,
+    error,
+    numbered,
+    numbers,
+    patches,
+    run_ffmpeg,
+    with_display_matrix,
+)
+
+X264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
+X265 = "-c:v libx265 -preset ultrafast -x265-params log-level=0"
+TAGGED_709 = "-vf scale=out_color_matrix=bt709 -colorspace bt709"
+
+FORMATS = {
+    "h264.mp4": X264,
+    "h264-bt709.mp4": f"{TAGGED_709} {X264}",
+    "h264-full-range.mp4": f"-vf scale=out_range=pc -color_range pc {X264}",
+    "h264-444.mkv": "-c:v libx264 -pix_fmt yuv444p",
+    "h264-10-bits.mov": "-c:v libx264 -pix_fmt yuv420p10le",
+    "h264.ts": X264,
+    "h264.m2ts": f"{X264} -mpegts_m2ts_mode 1 -f mpegts",
+    "h264.264": f"{X264} -f h264",
+    "hevc.mp4": f"{X265} -tag:v hvc1",
+    "hevc-10-bits.mov": f"{X265} -tag:v hvc1 -pix_fmt yuv420p10le",
+    "av1.mp4": "-c:v libsvtav1 -preset 12 -pix_fmt yuv420p",
+    "av1-10-bits.webm": "-c:v libsvtav1 -preset 12 -pix_fmt yuv420p10le",
+    "vp8.webm": "-c:v libvpx -deadline realtime",
+    "vp9.webm": "-c:v libvpx-vp9 -deadline realtime",
+    "vp9-10-bits.mkv": "-c:v libvpx-vp9 -deadline realtime -pix_fmt yuv420p10le",
+    "mpeg1.mpg": "-c:v mpeg1video -q:v 2",
+    "mpeg2.mpg": "-c:v mpeg2video -q:v 2",
+    "mpeg2.ts": "-c:v mpeg2video -q:v 2",
+    "mpeg4.avi": "-c:v mpeg4 -q:v 2",
+    "mjpeg.avi": "-c:v mjpeg -q:v 2",
+    "prores.mov": "-c:v prores_ks",
+    "dv.dv": "-s 720x576 -pix_fmt yuv420p -c:v dvvideo -f dv",
+    "dv.avi": "-s 720x576 -pix_fmt yuv420p -c:v dvvideo",
+    "ffv1.mkv": "-c:v ffv1",
+    "huffyuv.avi": "-c:v huffyuv",
+    "raw.avi": "-c:v rawvideo -pix_fmt bgr24",
+    "png.mov": "-c:v png",
+    "theora.ogv": "-c:v libtheora -q:v 10",
+    "wmv.wmv": "-c:v wmv2 -q:v 2",
+    "flv.flv": "-c:v flv -q:v 2",
+    "dnxhr.mxf": "-vf scale=256:144:out_color_matrix=bt709 -c:v dnxhd -profile:v dnxhr_hqx"
+    " -pix_fmt yuv422p10le",
+}  # fmt: skip
+FIXED_RATES = {"dnxhr.mxf", "mpeg1.mpg", "mpeg2.mpg", "mpeg2.ts", "dv.dv", "dv.avi", "h264.264"}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_codec_gives_the_chart(tmp_path: Path, name: str) -> None:
+    rate = "25" if name in FIXED_RATES else "8"
+    path = encode(tmp_path / name, numbered(18), FORMATS[name], rate)
+    frames = read_context(path)
+    assert max(map(error, frames)) <= 3
+    expected = [0, 3, 6, 9, 12] if rate == "25" else [0, 1, 2, 3, 4]
+    # A codec may be off by the few levels that a number is apart from the next.
+    assert np.abs(np.subtract(numbers(frames)[:5], expected)).max() <= 1
+
+
+INTERLACED = {
+    "h264.mp4": "-c:v libx264 -x264opts tff=1 -pix_fmt yuv420p",
+    "h264.mkv": "-c:v libx264 -x264opts bff=1 -pix_fmt yuv420p",
+    "mpeg2.mpg": "-c:v mpeg2video -q:v 2 -flags +ildct+ilme",
+    "mpeg4.avi": "-c:v mpeg4 -q:v 2 -flags +ildct+ilme",
+    "prores.mov": "-vf setfield=tff -c:v prores_ks -flags +ildct+ilme",
+    "dv.avi": "-s 720x576 -pix_fmt yuv420p -vf setfield=bff -c:v dvvideo",
+    "mjpeg.mov": "-vf setfield=tff -field_order tt -c:v mjpeg -q:v 2",
+}
+
+
+@pytest.mark.parametrize("name", INTERLACED)
+def test_interlaced_frames_are_read_whole(tmp_path: Path, name: str) -> None:
+    path = encode(tmp_path / name, numbered(25), INTERLACED[name], "25")
+    assert max(map(error, read_context(path, 5))) <= 4
+    assert max(map(error, read_window(path, 17))) <= 4
+
+
+def test_fields_of_two_times_are_not_shown_as_a_comb(tmp_path: Path) -> None:
+    frames = np.zeros((50, 96, 96, 3), np.uint8)
+    for index, frame in enumerate(frames):
+        frame[:, index : index + 30] = 255
+    options = "-vf tinterlace=interleave_top,setfield=tff -c:v ffv1 -field_order tt"
+    path = encode(tmp_path / "a.mkv", frames, options, "50")
+    rows = read_context(path, 5)[1:].astype(int).mean(-1)
+    assert np.abs(np.diff(rows, axis=1)).mean() < 1
+
+
+MATRICES = {
+    (1, 0, 0, 1): lambda f: f,
+    (-1, 0, 0, 1): lambda f: f[:, :, ::-1],
+    (1, 0, 0, -1): lambda f: f[:, ::-1],
+    (-1, 0, 0, -1): lambda f: f[:, ::-1, ::-1],
+    (0, 1, 1, 0): lambda f: f.swapaxes(1, 2),
+    (0, 1, -1, 0): lambda f: np.rot90(f, 1, (1, 2)),
+    (0, -1, 1, 0): lambda f: np.rot90(f, 3, (1, 2)),
+    (0, -1, -1, 0): lambda f: np.rot90(f.swapaxes(1, 2), 2, (1, 2)),
+}
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_turns_and_flips_of_the_display_matrix_are_undone_once(
+    tmp_path: Path, matrix: tuple[int, int, int, int]
+) -> None:
+    path = encode(tmp_path / "a.mp4", MATRICES[matrix](numbered(6)), X264)
+    with_display_matrix(path, matrix)
+    frames = read_context(path, 5)
+    assert frames.shape == (5, 120, 160, 3)
+    assert error(frames[0]) <= 3
+
+
+@pytest.mark.parametrize(
+    ("ratio", "size"),
+    [("64/45", (228, 120)), ("16/11", (233, 120)), ("8/9", (160, 135)), ("1/2", (160, 240)),
+     ("1001/1000", (160, 120)), ("1000/1", (3200, 120))],
+)  # fmt: skip
+def test_pixels_that_are_not_square_are_shown_as_wide_as_they_are(
+    tmp_path: Path, ratio: str, size: tuple[int, int]
+) -> None:
+    options = f"-vf setsar={ratio} {X264}"
+    frames = read_context(encode(tmp_path / "a.mp4", numbered(6), options), 5)
+    assert frames.shape[2:0:-1] == size
+    assert error(frames[0]) <= 3
+
+
+def test_a_turned_clip_of_wide_pixels_is_high(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", numbered(6), f"-vf setsar=2/1 {X264}")
+    with_display_matrix(path, (0, 1, -1, 0))
+    assert read_context(path, 5).shape == (5, 320, 120, 3)
+
+
+def test_large_frames_are_reduced(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", numbered(6, 1920, 1080), f"{TAGGED_709} {X264}")
+    _, height, width, _ = read_context(path, 5).shape
+    assert 0.99 * MAX_FRAME_PIXELS < height * width < 1.01 * MAX_FRAME_PIXELS
+    assert width / height == pytest.approx(16 / 9, rel=0.01)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (720, 600)])
+def test_untagged_hd_is_bt709(tmp_path: Path, width: int, height: int) -> None:
+    options = f"-vf scale=out_color_matrix=bt709,setparams=colorspace=unknown {X264}"
+    path = encode(tmp_path / "a.mkv", numbered(6, width, height), options)
+    assert error(read_context(path, 5)[0]) <= 3
+
+
+_LINEAR = (
+    "format=gbrp16,setparams=color_primaries=bt709:color_trc=bt709:range=pc,"
+    "zscale=t=linear:npl=203,format=gbrpf32"
+)
+_WIDE = "format=gbrp16,scale=out_color_matrix=bt2020:out_range=tv,format=yuv420p10"
+
+
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_hdr_is_tone_mapped(tmp_path: Path, transfer: str) -> None:
+    tags = f"setparams=colorspace=bt2020nc:color_primaries=bt2020:color_trc={transfer}"
+    options = f"-vf {_LINEAR},zscale=p=2020:t={transfer}:npl=203,{_WIDE},{tags} -c:v ffv1"
+    frames = read_context(encode(tmp_path / "a.mkv", numbered(6), options), 5)
+    assert max(map(error, frames)) <= 10
+
+
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_light_brighter_than_white_keeps_its_order(tmp_path: Path, transfer: str) -> None:
+    shades = np.linspace(60, 250, 8).round().astype(np.uint8)
+    frames = np.repeat(shades[None, None, :, None], 6, 0).repeat(64, 1).repeat(16, 2).repeat(3, 3)
+    # Nominal white four times as bright as diffuse white.
+    bright = _LINEAR.replace("npl=203", "npl=800")
+    tags = f"setparams=colorspace=bt2020nc:color_primaries=bt2020:color_trc={transfer}"
+    options = f"-vf {bright},zscale=p=2020:t={transfer}:npl=800,{_WIDE},{tags} -c:v ffv1"
+    row = read_context(encode(tmp_path / "a.mkv", frames, options), 5)[0, 32, 8::16].mean(-1)
+    assert (np.diff(row) >= 0).all()
+    assert row[3] < row[4] - 3 < row[-1] - 3
+    assert row[4] < 255
+
+
+@pytest.mark.parametrize(("primaries", "number"), [("bt2020", "2020"), ("smpte432", "smpte432")])
+def test_wide_gamuts_are_shown_in_srgb(tmp_path: Path, primaries: str, number: str) -> None:
+    options = (
+        f"-vf {_LINEAR},zscale=p={number}:t=709,format=gbrp16,setparams=color_primaries={primaries}"
+        ":color_trc=bt709 -c:v ffv1"
+    )
+    assert error(read_context(encode(tmp_path / "a.mkv", numbered(6), options), 5)[0]) <= 3
+
+
+TRANSPARENT = {
+    "png.mov": "-c:v png",
+    "qtrle.mov": "-c:v qtrle",
+    "prores.mov": "-c:v prores_ks -pix_fmt yuva444p10le",
+    "ffv1.mkv": "-c:v ffv1 -pix_fmt rgba",
+    "vp9.webm": "-c:v libvpx-vp9 -deadline realtime -pix_fmt yuva420p",
+    "vp8.webm": "-c:v libvpx -deadline realtime -pix_fmt yuva420p -auto-alt-ref 0",
+}
+
+
+@pytest.mark.parametrize("name", TRANSPARENT)
+def test_transparent_videos_lie_on_white_as_pictures_do(tmp_path: Path, name: str) -> None:
+    alpha = np.full((6, 120, 160, 1), 255, np.uint8)
+    alpha[:, :, 80:] = 0
+    frames = np.concatenate([numbered(6), alpha], -1)
+    found = patches(read_context(encode(tmp_path / name, frames, TRANSPARENT[name]), 5)[1])
+    opaque = np.abs(found[:, :2] - patches(chart())[:, :2])
+    opaque[1, 0] = 0
+    assert opaque.max() <= 4
+    assert np.abs(found[:, 2:] - 255).max() <= 3
+
+
+def test_half_transparent_pixels_are_half_white(tmp_path: Path) -> None:
+    frames = np.concatenate([numbered(6), np.full((6, 120, 160, 1), 128, np.uint8)], -1)
+    found = patches(read_context(encode(tmp_path / "a.mov", frames, "-c:v png"), 5)[0])
+    expected = patches(numbered(1)[0]) * 128 / 255 + 127
+    assert np.abs(found - expected).max() <= 1.5
+
+
+def test_sound_with_a_cover_is_no_clip(tmp_path: Path) -> None:
+    cover = encode(tmp_path / "cover.png", numbered(1), "-frames:v 1")
+    tone = "-f lavfi -i sine=duration=1"
+    attached = {
+        "a.mp4": f"-i {cover} -map 0 -map 1 -c:v copy -disposition:v attached_pic",
+        "a.mkv": f"-attach {cover} -metadata:s:t mimetype=image/png",
+    }
+    for name, options in attached.items():
+        run_ffmpeg(f"{tone} {options} -c:a aac", tmp_path / name)
+        with pytest.raises(MediaError, match="has sound but no moving pictures"):
+            read_context(tmp_path / name)
+    encode(tmp_path / "still.mp4", numbered(1), X264)
+    with pytest.raises(MediaError, match="has one frame, which does not move"):
+        read_window(tmp_path / "still.mp4", 17)
+    run_ffmpeg(f"{tone} -c:a aac", tmp_path / "sound.mp4")
+    with pytest.raises(MediaError, match="has sound but no moving pictures"):
+        read_window(tmp_path / "sound.mp4", 17)
+
+
+def test_the_largest_of_several_pictures_is_shown(tmp_path: Path) -> None:
+    small = encode(tmp_path / "s.mkv", np.zeros((8, 64, 64, 3), np.uint8), "-c:v ffv1")
+    large = encode(tmp_path / "l.mkv", numbered(8), "-c:v ffv1")
+    options = f"-i {small} -i {large} -map 0 -map 1 -c copy -disposition:v 0"
+    run_ffmpeg(options, tmp_path / "a.mkv")
+    assert error(read_context(tmp_path / "a.mkv", 5)[0]) <= 1
+
+
+def test_a_clip_that_changes_its_size_is_refused(tmp_path: Path) -> None:
+    first = encode(tmp_path / "a.ts", numbered(8), X264)
+    second = encode(tmp_path / "b.ts", numbered(8, 320, 180), X264)
+    (tmp_path / "c.ts").write_bytes(first.read_bytes() + second.read_bytes())
+    with pytest.raises(MediaError, match="changes its size midway"):
+        read_context(tmp_path / "c.ts")
+
+
+DAMAGED = {
+    "h264.mp4": f"{X264} -g 4",
+    "ffv1.mkv": "-c:v ffv1",
+    "mjpeg.avi": "-c:v mjpeg -q:v 3",
+    "png.mov": "-c:v png",
+    "prores.mov": "-c:v prores_ks",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_frames_that_are_not_whole_are_an_error(tmp_path: Path, name: str) -> None:
+    noise = np.random.default_rng(0).integers(-6, 7, (8, 120, 160, 3))
+    frames = (numbered(8) + noise).clip(0, 255).astype(np.uint8)
+    path = encode(tmp_path / name, frames, DAMAGED[name])
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 300] = np.random.default_rng(1).bytes(300)
+    path.write_bytes(data)
+    for read in (read_context, lambda path: read_window(path, 17)):
+        with pytest.raises(MediaError, match="is damaged"):
+            read(path)
+
+
+def test_damage_beyond_the_frames_that_are_taken_harms_nothing(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.avi", numbered(40), "-c:v mjpeg -q:v 3")
+    data = bytearray(path.read_bytes())
+    start = len(data) * 3 // 4
+    data[start : start + 300] = np.random.default_rng(1).bytes(300)
+    path.write_bytes(data)
+    assert numbers(read_context(path, 5)) == [0, 1, 2, 3, 4]
+
+
+def test_a_broadcast_that_begins_between_two_keyframes_is_read(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.ts", numbered(40), f"{X264} -g 12 -bf 2")
+    data = path.read_bytes()
+    path.write_bytes(data[len(data) // 4 // 188 * 188 :])
+    assert max(map(error, read_context(path, 5))) <= 3

@@ -1,0 +1,167 @@
+"""Pictures arrive upright, in sRGB, on white, within their memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nbp_core.media.files import MAX_FRAME_PIXELS, Frames
+from nbp_core.media.video import read_context, read_image
+from tests.support.charts import (
+    ADOBE_RGB,
+    COLOURS,
+    DISPLAY_P3,
+    PROPHOTO,
+    chart,
+    error,
+    icc_profile,
+    in_profile,
+    patches,
+    run_ffmpeg,
+)
+
+PROFILES = {"p3": (DISPLAY_P3, 2.2), "adobe": (ADOBE_RGB, 2.2), "prophoto": (PROPHOTO, 1.8)}
+# The wider a gamut, the fewer levels are left for a colour of sRGB, and losses count for more.
+ALLOWED = {"p3": (2, 6), "adobe": (3, 10), "prophoto": (6, 30)}
+LOSSY = ("jpg", "avif")
+KINDS: dict[str, dict[str, Any]] = {
+    "png": {}, "jpg": {"quality": 95, "subsampling": 0}, "webp": {"lossless": True},
+    "tif": {}, "avif": {"quality": 100},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_colours_are_shown_in_srgb(tmp_path: Path, profile: str, kind: str) -> None:
+    primaries, gamma = PROFILES[profile]
+    coded = Image.fromarray(in_profile(chart(320, 240), primaries, gamma))
+    icc = icc_profile(primaries, gamma)
+    coded.save(tmp_path / f"a.{kind}", icc_profile=icc, **KINDS[kind])
+    assert error(read_image(tmp_path / f"a.{kind}")) <= ALLOWED[profile][kind in LOSSY]
+    assert error(np.asarray(coded)) > 30
+
+
+def test_transparent_pictures_with_a_profile_lie_on_white(tmp_path: Path) -> None:
+    coded = Image.fromarray(in_profile(chart(), DISPLAY_P3, 2.2)).convert("RGBA")
+    mask = np.full((120, 160), 255, np.uint8)
+    mask[:, 80:] = 0
+    coded.putalpha(Image.fromarray(mask))
+    coded.save(tmp_path / "a.png", icc_profile=icc_profile(DISPLAY_P3, 2.2))
+    found = patches(read_image(tmp_path / "a.png"))
+    assert np.abs(found[:, :2] - COLOURS[:, :2]).max() <= 3
+    assert (found[:, 2:] == 255).all()
+
+
+def test_a_grey_profile_is_followed(tmp_path: Path) -> None:
+    levels = np.linspace(0, 255, 64).round().astype(np.uint8)
+    grey = Image.fromarray(np.repeat(levels[None], 16, 0))
+    grey.save(tmp_path / "a.png", icc_profile=icc_profile(DISPLAY_P3, 1.0, b"GRAY"))
+    expected = np.where(
+        levels / 255 <= 0.0031308, levels / 255 * 12.92,
+        1.055 * (levels / 255) ** (1 / 2.4) - 0.055,
+    )  # fmt: skip
+    difference = np.abs(read_image(tmp_path / "a.png")[0, :, 0] - expected * 255)
+    # One level of linear grey is many of sRGB in the dark.
+    assert difference[8:].max() <= 2
+    assert difference.max() <= 12
+
+
+@pytest.mark.parametrize(
+    "icc",
+    [b"nonsense", b"", icc_profile(DISPLAY_P3, 2.2)[:200], icc_profile(DISPLAY_P3, 2.2, b"GRAY")],
+)
+def test_a_profile_that_does_not_fit_says_nothing(tmp_path: Path, icc: bytes) -> None:
+    Image.fromarray(chart()).save(tmp_path / "a.png", icc_profile=icc)
+    assert error(read_image(tmp_path / "a.png")) == 0
+
+
+def test_cmyk_and_sixteen_bits_are_read(tmp_path: Path) -> None:
+    Image.fromarray(chart()).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    assert error(read_image(tmp_path / "a.jpg")) <= 6
+    ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    found = read_image(tmp_path / "a.png")[..., 0]
+    assert np.abs(found - ramp / 257).max() <= 0.5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif", "avif"])
+def test_pictures_are_upright(tmp_path: Path, kind: str, orientation: int) -> None:
+    # What undoes each orientation.
+    undo: dict[int, Callable[[Frames], Frames]] = {
+        1: lambda f: f, 2: lambda f: f[:, ::-1], 3: lambda f: f[::-1, ::-1], 4: lambda f: f[::-1],
+        5: lambda f: f.swapaxes(0, 1), 6: np.rot90, 8: lambda f: np.rot90(f, 3),
+        7: lambda f: np.rot90(f.swapaxes(0, 1), 2),
+    }  # fmt: skip
+    stored = undo[orientation](chart())
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{kind}"
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **KINDS[kind])
+    found = read_image(path)
+    assert found.shape == (120, 160, 3)
+    assert error(found) <= 3
+
+
+def test_large_pictures_are_reduced_with_their_shape(tmp_path: Path) -> None:
+    for kind in KINDS:
+        path = tmp_path / f"a.{kind}"
+        Image.fromarray(chart(2400, 1800)).save(path, **KINDS[kind])
+        found = read_image(path)
+        assert found.shape[1] / found.shape[0] == pytest.approx(4 / 3, rel=0.01)
+        assert 0.5 * MAX_FRAME_PIXELS < found.shape[0] * found.shape[1] <= 1.01 * MAX_FRAME_PIXELS
+        assert error(found) <= 3
+    strip = np.zeros((128, 128 * 65, 3), np.uint8)
+    Image.fromarray(strip).save(tmp_path / "strip.png")
+    assert read_image(tmp_path / "strip.png", max_pixels=strip.size).shape == strip.shape
+
+
+_GROWTH = """
+import sys
+from nbp_core.media.video import read_context
+def memory(field):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(field))
+before = memory("VmRSS")
+with open("/proc/self/clear_refs", "w") as refs:
+    refs.write("5")
+read_context(sys.argv[1], 5)
+print((memory("VmHWM") - before) / 1000)
+"""
+
+
+def growth_mb(path: Path) -> float:
+    """How much the memory of a process grows at most while it reads the file."""
+    command = [sys.executable, "-c", _GROWTH, str(path)]
+    return float(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measured by Linux")
+@pytest.mark.parametrize("kind", ["jpg", "progressive.jpg", "png", "rgba.png", "tif", "avif"])
+def test_a_picture_of_fifty_megapixels_takes_little_memory(tmp_path: Path, kind: str) -> None:
+    picture = Image.effect_noise((512, 384), 60).convert("RGB").resize((8192, 6144))
+    if kind.startswith("rgba"):
+        picture.putalpha(200)
+    options: dict[str, Any] = {"quality": 90} if kind.endswith(("jpg", "avif")) else {}
+    if kind.startswith("progressive"):
+        options |= {"progressive": True, "subsampling": 0}
+    picture.save(tmp_path / f"a.{kind}", **options)
+    assert growth_mb(tmp_path / f"a.{kind}") < 600
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measured by Linux")
+def test_a_clip_of_five_hundred_megabytes_takes_little_memory(tmp_path: Path) -> None:
+    picture = "-f lavfi -i testsrc2=size=1920x1080:rate=60 -t 3"
+    run_ffmpeg(f"{picture} -pix_fmt yuv420p -c:v rawvideo", tmp_path / "a.nut")
+    assert (tmp_path / "a.nut").stat().st_size > 500_000_000
+    assert growth_mb(tmp_path / "a.nut") < 600
+    assert read_context(tmp_path / "a.nut", 5).shape[0] == 5

@@ -1,0 +1,133 @@
+"""Frames are taken by time, at the rate that models continue them at."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nbp_core.media.files import MediaError
+from nbp_core.media.video import read_context, read_video, read_window, read_windows, write_gif
+from tests.support.charts import encode, numbered, numbers
+
+LOSSLESS = "-c:v ffv1"
+
+
+def at_rate(folder: Path, count: int, fps: str) -> Path:
+    return encode(folder / "a.mkv", numbered(count), LOSSLESS, fps)
+
+
+@pytest.mark.parametrize(
+    ("fps", "expected"),
+    [("60", [0, 8, 15, 23, 30]), ("30", [0, 4, 7, 11, 15]), ("25", [0, 3, 6, 9, 12]),
+     ("24000/1001", [0, 3, 6, 9, 12]), ("16", [0, 2, 4, 6, 8]), ("8", [0, 1, 2, 3, 4]),
+     ("4", [0, 0, 1, 1, 2]), ("1/10", [0, 0, 0, 0, 0])],
+)  # fmt: skip
+def test_five_frames_span_half_a_second(tmp_path: Path, fps: str, expected: list[int]) -> None:
+    assert numbers(read_context(at_rate(tmp_path, 40, fps), 5)) == expected
+
+
+def test_a_clip_at_the_rate_of_models_comes_unchanged(tmp_path: Path) -> None:
+    path = at_rate(tmp_path, 17, "8")
+    whole, fps = read_video(path)
+    assert (numbers(whole), fps) == (list(range(17)), 8)
+    for frames in (read_context(path), read_context(path, 17), read_window(path, 17)):
+        assert np.array_equal(frames, whole)
+    (batch,) = read_windows([path], 17)
+    assert np.array_equal(np.asarray(batch), whole)
+
+
+@pytest.mark.parametrize(
+    ("count", "fps", "expected"),
+    [(5, "60", [0, 1, 2, 3, 4]), (9, "30", [0, 2, 4, 6, 8]), (5, "10", [0, 1, 2, 3, 4]),
+     (8, "480", [0, 2, 4, 5, 7]), (4, "8", [0, 1, 2, 3]), (3, "60", [0, 1, 2])],
+)  # fmt: skip
+def test_a_short_clip_gives_its_own_frames(
+    tmp_path: Path, count: int, fps: str, expected: list[int]
+) -> None:
+    assert numbers(read_context(at_rate(tmp_path, count, fps), 5)) == expected
+
+
+def test_more_frames_may_be_asked_for_than_a_clip_lasts(tmp_path: Path) -> None:
+    path = at_rate(tmp_path, 30, "30")
+    assert numbers(read_context(path, 17)) == [0, 4, 7, 11, 15, 19, 22, 26]
+    assert len(read_context(path, 9, min_frames=9)) == 9
+    assert len(read_context(path, 40, min_frames=40)) == 30
+
+
+def test_a_window_is_the_middle_of_a_long_clip(tmp_path: Path) -> None:
+    found = numbers(read_window(at_rate(tmp_path, 50, "5"), 17))
+    # 10 s of five frames a second; two seconds of the middle are ten of them.
+    assert np.abs(np.mean(found) - 24.5) <= 1
+    assert found[-1] - found[0] == 10
+    assert numbers(read_window(at_rate(tmp_path, 27, "8"), 17)) == list(range(5, 22))
+
+
+@pytest.mark.parametrize(("count", "fps"), [(30, "30"), (10, "8"), (5, "60"), (2, "8")])
+def test_a_short_window_is_spread_over_the_whole_clip(tmp_path: Path, count: int, fps: str) -> None:
+    path = at_rate(tmp_path, count, fps)
+    (batch, again) = read_windows([path, path], 17)
+    for frames in (read_window(path, 17), batch, again):
+        assert not isinstance(frames, MediaError)
+        found = numbers(frames)
+        assert (len(found), found[0], found[-1]) == (17, 0, count - 1)
+        assert set(np.diff(found)) <= {0, 1, 2}
+
+
+def test_a_variable_frame_rate_is_followed(tmp_path: Path) -> None:
+    # Twenty frames in the first second, then four a second.
+    steps = "if(lt(N,20),N/20,1+(N-20)/4)"
+    options = (
+        f"-vf settb=1/1000,setpts='({steps})/TB' -fps_mode vfr -enc_time_base 1/1000 {LOSSLESS}"
+    )
+    path = encode(tmp_path / "a.mkv", numbered(36), options)
+    times = [Fraction(k, 8) for k in range(17)]
+    shown = [int(20 * t) if t < 1 else 20 + int(4 * (t - 1)) for t in times]
+    assert numbers(read_context(path, 17)) == shown
+    assert numbers(read_video(path)[0]) == list(range(36))
+
+
+def animated(path: Path, durations_ms: list[int]) -> Path:
+    first, *others = (Image.fromarray(frame) for frame in numbered(len(durations_ms)))
+    options: dict[str, Any] = {"lossless": True} if path.suffix == ".webp" else {}
+    if path.suffix == ".avif":
+        options = {"quality": 100}
+    first.save(path, save_all=True, append_images=others, duration=durations_ms, loop=0, **options)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "avif", "png"])
+def test_animated_pictures_are_taken_by_time(tmp_path: Path, kind: str) -> None:
+    path = animated(tmp_path / f"a.{kind}", [250, 60, 60, 500, 130, 1000, 400])
+    starts = np.cumsum([0, 250, 60, 60, 500, 130, 1000]) / 1000
+    shown = [int(np.searchsorted(starts, k / 8 + 0.011, "right")) - 1 for k in range(17)]
+    assert np.abs(np.subtract(numbers(read_context(path, 17)), shown)).max() <= (kind == "gif")
+    assert len(read_window(path, 17)) == 17
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "avif", "png"])
+def test_short_animated_pictures_give_their_own_frames(tmp_path: Path, kind: str) -> None:
+    path = animated(tmp_path / f"a.{kind}", [20] * 8)
+    frames = read_context(path, 5)
+    assert len(frames) == 5
+    window = read_window(path, 17)
+    assert len(window) == 17
+    assert len(np.unique(window.reshape(17, -1), axis=0)) >= 7
+
+
+def test_a_gif_of_ours_comes_back_frame_by_frame(tmp_path: Path) -> None:
+    frames = np.repeat(np.linspace(0, 240, 17).astype(np.uint8)[:, None, None, None], 3, -1)
+    frames = frames.repeat(32, 1).repeat(32, 2)
+    write_gif(tmp_path / "a.gif", frames)
+    again = read_context(tmp_path / "a.gif", 17)
+    assert np.abs(again.astype(int) - frames).max() <= 2
+
+
+def test_a_still_picture_is_no_clip(tmp_path: Path) -> None:
+    Image.fromarray(numbered(1)[0]).save(tmp_path / "a.webp")
+    with pytest.raises(MediaError, match="does not move"):
+        read_window(tmp_path / "a.webp", 17)
