@@ -47,6 +47,8 @@ class SequenceLayout:
     prefix_len: int
     first_video_id: int
     """Ids below are special tokens (0 = BOV, 1..S-1 = middle tokens) and conditions."""
+    window: int | None = None
+    """Latent frames before the predicted one that a position sees, besides the first; None: all."""
 
     @property
     def head_len(self) -> int:
@@ -120,6 +122,28 @@ class SequenceLayout:
         return torch.where(index_L == NO_TOKEN, NO_TOKEN, places)
 
     @cached_property
+    def frame_L(self) -> Tensor:
+        """Latent frame in which each position stands, 0 for the prefix and BOV."""
+        return self.place_L.clamp(min=0) // self._frame_len
+
+    @cached_property
+    def target_frame_L(self) -> Tensor:
+        """Latent frame of the token each position predicts, 0 for conditions."""
+        return self.target_place_L.clamp(min=0) // self._frame_len
+
+    def of_targets(self, values_Bt: Tensor | None, here: slice) -> Tensor | None:
+        """What latent frames have, for the positions `here` that predict them: (B, L); as it is if
+        it is (B, 1), one value for all frames, or None."""
+        if values_Bt is None or values_Bt.shape[1] == 1:
+            return values_Bt
+        return values_Bt[:, self.target_frame_L[here].to(values_Bt.device)]
+
+    @property
+    def _frame_len(self) -> int:
+        _, h, w = self.blocks.grid
+        return h * w
+
+    @cached_property
     def segment_L(self) -> Tensor:
         """Positions of one segment see each other both ways; later segments see earlier ones.
 
@@ -135,8 +159,15 @@ class SequenceLayout:
 
     @cached_property
     def mask_LL(self) -> Tensor:
-        """Bool, True where a query (row) may attend to a key (column): figure 4 of the paper."""
-        return self.segment_L[:, None] >= self.segment_L[None, :]
+        """Bool, True where a query (row) may attend to a key (column): figure 4 of the paper.
+
+        With a window, keys further back than it are hidden, but for those of the first frame.
+        """
+        allowed = self.segment_L[:, None] >= self.segment_L[None, :]
+        if self.window is None:
+            return allowed
+        oldest_L = self.target_frame_L - self.window
+        return allowed & ((self.frame_L == 0) | (self.frame_L >= oldest_L[:, None]))
 
     def input_ids(self, tokens_Bthw: Tensor, conditions_BP: Tensor | None = None) -> Tensor:
         """Ids of all positions for known tokens: ids_BL. The layout's grid must be the tokens'."""
@@ -151,6 +182,8 @@ class SequenceLayout:
 
     def sees_all(self, start: int, stop: int) -> bool:
         """Whether each of the positions [start, stop) attends to all of them and all before."""
+        if self.window is not None and int(self.target_frame_L[stop - 1]) > self.window + 1:
+            return False
         return bool(self.segment_L[start] >= self.segment_L[stop - 1])
 
     def with_conditions(self, ids_BL: Tensor, conditions_BP: Tensor | None) -> Tensor:
@@ -218,7 +251,8 @@ def sequence_layout(
 ) -> SequenceLayout:
     """The layout of a model's sequences. Raises ValueError for a block shape the model cannot do.
 
-    num_latent_frames cuts the grid short in time, for clips shorter than the model's.
+    num_latent_frames cuts the grid short in time, for clips shorter than the model's; a model with
+    a window may have longer ones too.
     """
     shape = block_shape or config.block_shape
     if config.layout != "elastic" and shape != config.block_shape:
@@ -228,11 +262,12 @@ def sequence_layout(
         )
     t, h, w = config.grid
     grid = (num_latent_frames or t, h, w)
-    if grid[0] > t:
+    if grid[0] > t and config.window is None:
         raise ValueError(f"model {config.name!r} makes at most {t} latent frames at once")
     blocks = BlockLayout(grid, shape)
     if config.layout != "plain" and blocks.block_len > config.num_special:
         raise ValueError(
             f"blocks of {blocks.block_len} tokens are more than model {config.name!r} can do"
         )
-    return SequenceLayout(config.layout, blocks, config.prefix_len, config.first_video_id)
+    window = config.window
+    return SequenceLayout(config.layout, blocks, config.prefix_len, config.first_video_id, window)

@@ -120,6 +120,13 @@ class TransformerConfig(JsonConfig):
     """Condition tokens before BOV."""
     actions: tuple[str, ...] = ()
     """Names of the condition ids, in order; empty when prompts are text."""
+    keys: tuple[str, ...] = ()
+    """Names of further condition ids, after the actions': a player's keys, one a latent frame."""
+    frame_conditions: bool = False
+    """Whether each latent frame has a condition of its own, not only the prefix."""
+    window: int | None = None
+    """Latent frames before the one that is predicted that it sees, besides the first. Sequences of
+    such a model may be of any length; without a window, they end with the grid."""
     max_len: int = 5120
     """Learned absolute positions (plain and hybrid)."""
     mlp_ratio: float = 4.0
@@ -144,6 +151,13 @@ class TransformerConfig(JsonConfig):
             raise ValueError("RoPE over (t, h, w) needs a head width that is a multiple of 16")
         if self.aimed and not (self.rope and self.prefix_len == 1):
             raise ValueError("aimed queries need RoPE and one condition token")
+        if self.frame_conditions and not (self.layout == "elastic" and self.prefix_len == 1):
+            raise ValueError("conditions per latent frame need the elastic layout and one prefix")
+        if self.window is not None and not (self.rope and self.window >= self.grid[0] - 1):
+            raise ValueError(
+                f"a window needs RoPE and at least {self.grid[0] - 1} latent frames, one fewer "
+                "than the grid has"
+            )
 
     @property
     def num_special(self) -> int:

@@ -97,8 +97,11 @@ class CapturedSteps:
         self.cache.keys.zero_()
         self.cache.values.zero_()
         self.inputs = model.position_inputs(layout)
+        self.num_rows = num_rows
         like = torch.zeros(num_rows, dtype=torch.int64, device=self.cache.keys.device)
-        self.condition_R, self.start_1 = like, torch.zeros_like(like[:1])
+        self.condition_Rt: Tensor | None = None
+        self.target_frame_L = layout.target_frame_L.to(like.device)
+        self.start_1 = torch.zeros_like(like[:1])
         self.capture = capture
         self._steps: dict[int, _Step] = {}
 
@@ -114,8 +117,11 @@ class CapturedSteps:
         if size not in self._steps:
             self._steps[size] = _Step(self, size)
         self.start_1.fill_(step.start)
-        if self.cache.condition_B is not None:
-            self.condition_R.copy_(self.cache.condition_B)
+        known_Rt = self.cache.condition_Bt
+        if known_Rt is not None:
+            if self.condition_Rt is None:
+                self.condition_Rt = known_Rt.new_zeros(self.num_rows, self.layout.blocks.grid[0])
+            self.condition_Rt.copy_(known_Rt.expand_as(self.condition_Rt))
         tokens = self._steps[size].run(model, ids_Rn, rng)
         self.cache.length = step.stop
         return tokens
@@ -125,9 +131,9 @@ class _Step:
     """A step of one size: what it reads and writes, and the work between."""
 
     def __init__(self, steps: CapturedSteps, size: int) -> None:
-        like = steps.condition_R
+        like = steps.start_1
         self._shared = steps
-        self._ids_Rn = like.new_zeros(len(like), size)
+        self._ids_Rn = like.new_zeros(steps.num_rows, size)
         self._noise_Bn1 = like.new_zeros(steps.num_samples, size, 1, dtype=torch.float32)
         self._tokens_Bn = like.new_zeros(steps.num_samples, size)
         self._work: Work | None = None
@@ -149,11 +155,12 @@ class _Step:
         size, room = self._ids_Rn.shape[1], cache.keys.shape[3]
         arange_M = torch.arange(room, device=cache.keys.device)
         positions_n = shared.start_1 + arange_M[:size]
+        known_Rt = shared.condition_Rt
         seen_1M = arange_M[None] < shared.start_1 + size
         features = model.features_here(
             self._ids_Rn,
             shared.inputs.at(positions_n),
-            shared.condition_R,
+            None if known_Rt is None else known_Rt[:, shared.target_frame_L[positions_n]],
             Mask(seen_1M.expand(size, -1), [(0, size, room)]),
             PlacedCache(cache.keys, cache.values, positions_L=positions_n),
         )

@@ -68,18 +68,23 @@ class Sampler:
         conditions_BP: Tensor | None = None,
         null_conditions_BP: Tensor | None = None,
         stop: threading.Event | None = None,
+        frame_conditions_Bt: Tensor | None = None,
     ) -> Iterator[TokenStep]:
         """Yields a TokenStep per forward step; the first is the prefill of all that is known.
 
         tokens_Bthw covers the whole grid; its first num_known_tokens (whole latent frames) are
         the context, the rest is ignored. With null conditions each step also runs without the
         condition, for guidance. A set `stop` ends the stream before the next step.
+        frame_conditions_Bt: condition ids of the latent frames, where they have different ones.
         """
         layout, model = self.layout, self.model
         ids_BL = layout.input_ids(tokens_Bthw, conditions_BP)
         batch, device = ids_BL.shape[0], ids_BL.device
         if null_conditions_BP is not None:
             ids_BL = torch.cat([ids_BL, layout.with_conditions(ids_BL, null_conditions_BP)])
+            if frame_conditions_Bt is not None:
+                nulls_Bt = null_conditions_BP.expand_as(frame_conditions_Bt)
+                frame_conditions_Bt = torch.cat([frame_conditions_Bt, nulls_Bt])
         position_of = self._positions()
         with whole_steps(model, layout, self.sampling, ids_BL.shape[0], batch) as whole:
             if whole is None:
@@ -96,7 +101,7 @@ class Sampler:
                 if whole is not None and step.phase != "prefill" and sees_all:
                     tokens = whole.draw(model, new_BL, step, self._rng)
                 else:
-                    tokens = self._forward(new_BL, batch, step, cache, inputs)
+                    tokens = self._forward(new_BL, batch, step, cache, inputs, frame_conditions_Bt)
                 self._feed_back(ids_BL, tokens, step, position_of)
                 synchronize(device)
                 yield TokenStep(
@@ -109,13 +114,24 @@ class Sampler:
                 )
 
     def _forward(
-        self, ids_Rn: Tensor, batch: int, step: DecodeStep, cache: KVCache, inputs: PositionInputs
+        self,
+        ids_Rn: Tensor,
+        batch: int,
+        step: DecodeStep,
+        cache: KVCache,
+        inputs: PositionInputs,
+        conditions_Rt: Tensor | None,
     ) -> Tensor:
         """The tokens of a step, one call after the other."""
         # Compiled work has threads of its own, from which PyTorch's would take time.
         with one_thread(self.model.is_compiled):
             features = self.model.features(
-                ids_Rn, self.layout, start=step.start, cache=cache, inputs=inputs
+                ids_Rn,
+                self.layout,
+                start=step.start,
+                cache=cache,
+                inputs=inputs,
+                conditions_Bt=conditions_Rt,
             )
             logits = self.model.video_logits(features[:, -(step.last - step.first) :])
             if len(ids_Rn) > batch:

@@ -81,7 +81,9 @@ class ListedSteps:
         assert model.compiled_steps is not None
         if step.start not in self._turned or step.stop - 1 not in self._turned:
             self._turn(model, step)
-        x_RnD = model.embed(ids_Rn, self.inputs.added_LD[step.start : step.stop])
+        here = slice(step.start, step.stop)
+        condition_Rn = self._layout.of_targets(self.cache.condition_Bt, here)
+        x_RnD = model.embed(ids_Rn, self.inputs.added_LD[here], condition_Rn)
         first = step.start - self._turned.start
         tokens_Rn = model.compiled_steps.draw(
             x_RnD, self.cache, self._rotations, first, self._num_samples, self._sampling, rng
@@ -93,7 +95,8 @@ class ListedSteps:
         """Works out how the positions of a step and of some after it are turned."""
         ahead = min(step.start + TURNED_AT_ONCE, self._layout.length)
         self._turned = range(step.start, max(step.stop, ahead))
-        here = self.inputs.at(slice(step.start, self._turned.stop))
+        here = slice(step.start, self._turned.stop)
+        condition_RL = self._layout.of_targets(self.cache.condition_Bt, here)
         with one_thread(is_wanted=True):
-            told = model.by_layer(here, self.cache.condition_B)
+            told = model.by_layer(self.inputs.at(here), condition_RL)
         self._rotations = [inputs.rotation for inputs in told]

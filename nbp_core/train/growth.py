@@ -9,6 +9,7 @@ zero output weights (after Net2Net, arXiv 1511.05641, and LLaMA Pro, arXiv 2401.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -45,13 +46,54 @@ def grown(small: BlockTransformer, config: TransformerConfig) -> BlockTransforme
     sources = [layer * old.num_layers // config.num_layers for layer in range(config.num_layers)]
     for name, target in large.state_dict().items():
         source, is_new = _source(name, sources)
-        if ".aim." in name and not old.aimed:
-            continue  # aims nowhere at first
+        if (".aim." in name and not old.aimed) or (
+            name == "frame_emb.weight" and not old.frame_conditions
+        ):
+            continue  # aims nowhere at first; no latent frame has a condition of its own
         if is_new and name.endswith(_NEXT_LAYER_ADDS):
             target.zero_()
         else:
             _fill(name, target, known[source])
     return large
+
+
+@torch.no_grad()
+def reconditioned(
+    model: BlockTransformer, actions: tuple[str, ...], keys: tuple[str, ...]
+) -> BlockTransformer:
+    """The same model with other actions and keys, one condition token each.
+
+    What it knows by name stays; a new name begins as "no condition" does.
+    """
+    old = model.config
+    config = replace(old, actions=actions, keys=keys, num_conditions=len(actions) + len(keys) + 1)
+    known = {name: index for index, name in enumerate((*old.actions, *old.keys))}
+    none = old.num_conditions - 1
+    rows = torch.tensor([known.get(name, none) for name in (*actions, *keys)] + [none])
+    ids = torch.cat(
+        [
+            torch.arange(old.first_condition_id),
+            old.first_condition_id + rows,
+            torch.arange(old.first_video_id, old.vocab_size),
+        ]
+    )
+    changed = BlockTransformer(config)
+    weights = model.state_dict()
+    for name, target in changed.state_dict().items():
+        of_tokens = name in ("tok_emb.weight", "head.weight")
+        of_conditions = name.endswith("aim.maps") or name == "frame_emb.weight"
+        chosen = ids if of_tokens else rows if of_conditions else slice(None)
+        target.copy_(weights[name][chosen])
+    return changed
+
+
+@torch.no_grad()
+def fit_weights(model: BlockTransformer, known: BlockTransformer) -> None:
+    """Copies the weights of a model of the same size; aims and conditions of latent frames that it
+    lacks stay as they begin. Raises ValueError if `known` has weights the model does not."""
+    missing, unexpected = model.load_state_dict(known.state_dict(), strict=False)
+    if unexpected or any("aim." not in name and "frame_emb" not in name for name in missing):
+        raise ValueError(f"{model.config.name} cannot start from {known.config.name}")
 
 
 def _source(name: str, sources: list[int]) -> tuple[str, bool]:

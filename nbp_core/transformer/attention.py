@@ -24,8 +24,9 @@ class KVCache:
     keys: Tensor
     values: Tensor
     length: int = 0
-    condition_B: Tensor | None = None
-    """What each sequence is conditioned on, for models whose every step depends on it."""
+    condition_Bt: Tensor | None = None
+    """What the latent frames of each sequence are conditioned on, (B, 1) where all are on the same;
+    for models whose every step depends on it."""
 
     @classmethod
     def allocate(

@@ -33,18 +33,24 @@ class Conditions:
 
         Raises ValueError for a name the model does not know and for what it cannot do without one.
         """
-        if name is not None and name not in self.names:
-            raise ValueError(self._unknown(name))
         config = self.config
+        if name is not None and name not in (*self.names, *config.keys):
+            raise ValueError(self._unknown(name))
         if config.prefix_len == 0:
             return None, None
         if self.is_text:
             return self._prompt(name, guidance_scale).expand(batch, -1), None
-        none = config.first_condition_id + config.num_conditions - 1
-        chosen = none if name is None else config.first_condition_id + config.actions.index(name)
         shape = (batch, config.prefix_len)
         guided = name is not None and guidance_scale != 1
-        return torch.full(shape, chosen), torch.full(shape, none) if guided else None
+        nulls = torch.full(shape, self.id(None)) if guided else None
+        return torch.full(shape, self.id(name)), nulls
+
+    def id(self, name: str | None) -> int:
+        """The id of an action or a key of a model that has one a condition; None: no condition."""
+        config = self.config
+        known = (*config.actions, *config.keys)
+        index = config.num_conditions - 1 if name is None else known.index(name)
+        return config.first_condition_id + index
 
     def _prompt(self, name: str | None, guidance_scale: float) -> Tensor:
         if name is None:

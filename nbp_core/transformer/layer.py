@@ -89,14 +89,14 @@ class Layer(nn.Module):
         x_BLD: Tensor,
         mask: Mask | None,
         at: PositionInputs,
-        condition_B: Tensor | None,
+        condition_BL: Tensor | None,
         cache: KVCache | None,
         layer: int,
         record: Record | None = None,
     ) -> Tensor:
         rotation = at.rotation
-        if self.aim is not None and at.targets is not None and condition_B is not None:
-            rotation = self.aim(at.targets, rotation, condition_B)
+        if self.aim is not None and at.targets is not None and condition_BL is not None:
+            rotation = self.aim(at.targets, rotation, condition_BL)
         seen_BLD = self.attention(self.norm_1(x_BLD), mask, rotation, cache, layer, record)
         x_BLD = x_BLD + seen_BLD
         out: Tensor = x_BLD + self.dropout(self.mlp(self.norm_2(x_BLD)))

@@ -29,7 +29,7 @@ from nbp_core.transformer.positions import (
     PositionInputs,
     Targets,
     aimed,
-    rotary_table,
+    rotary_angles,
     rotation_of,
     targets_of,
 )
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 class BlockTransformer(nn.Module):
     """Decoder-only transformer whose mask, not whose code, knows about blocks."""
-
-    rotary: Tensor
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -61,13 +59,13 @@ class BlockTransformer(nn.Module):
         self.aims_NCK23: Tensor | None = None
         self.compiled_steps: CompiledSteps | None = None
         self.captured: dict[Any, Any] = {}  # captured.py's, which go with the model
-        if config.rope:
-            table = rotary_table(config.grid, config.width // config.num_heads)
-            self.register_buffer("rotary", table, persistent=False)
         self._masks: dict[tuple[SequenceLayout, int, int], Mask] = {}
         self.apply(self._init_weights)
         for layer in self.layers:
             cast(Layer, layer).scale_down(1 / math.sqrt(2 * config.num_layers))
+        if config.frame_conditions:
+            self.frame_emb = nn.Embedding(config.num_conditions, config.width)
+            nn.init.zeros_(self.frame_emb.weight)
 
     @staticmethod
     def _init_weights(module: nn.Module) -> None:
@@ -165,19 +163,22 @@ class BlockTransformer(nn.Module):
         cache: KVCache | None = None,
         record: Record | None = None,
         inputs: PositionInputs | None = None,
+        conditions_Bt: Tensor | None = None,
     ) -> Tensor:
         """Final hidden states (B, L, D) of the positions from `start` on.
 
         With a cache, positions before `start` are taken from it and these are appended. A record
         gathers the queries and keys of all layers. `inputs` are the layout's position_inputs, which
-        a decoding works out once.
+        a decoding works out once. conditions_Bt: the condition ids of the latent frames; without,
+        all have the one in the prefix. A cache keeps them, so they are only read at the start.
         """
         stop = start + ids_BL.shape[1]
         if mask is None:
             mask = self._layout_mask(layout, start, stop, ids_BL.device)
         here = (inputs or self.position_inputs(layout)).at(slice(start, stop))
-        condition_B = self._condition(ids_BL, start, cache) if self.config.aimed else None
-        out = self.features_here(ids_BL, here, condition_B, mask, cache, record)
+        known_Bt = self._conditions(ids_BL, conditions_Bt, start, cache)
+        condition_BL = layout.of_targets(known_Bt, slice(start, stop))
+        out = self.features_here(ids_BL, here, condition_BL, mask, cache, record)
         if cache is not None:
             cache.length = stop
         return out
@@ -186,26 +187,30 @@ class BlockTransformer(nn.Module):
         self,
         ids_BL: Tensor,
         here: PositionInputs,
-        condition_B: Tensor | None,
+        condition_BL: Tensor | None,
         mask: Mask | None,
         cache: KVCache | None,
         record: Record | None = None,
     ) -> Tensor:
         """As `features`, of positions whose inputs and mask are at hand; the cache's length stays
-        as it is. condition_B is what an aimed model's sequences are conditioned on."""
-        x = self.embed(ids_BL, here.added_LD)
-        at = self.by_layer(here, condition_B)
+        as it is. condition_BL is what the positions of each sequence are conditioned on, (B, 1)
+        if all are on the same."""
+        x = self.embed(ids_BL, here.added_LD, condition_BL)
+        at = self.by_layer(here, condition_BL)
         reach_L = None if mask is None else mask.reach_L
         is_ahead = (mask is None or reach_L is not None) and record is None
         if is_ahead and cache is not None and self.compiled_steps is not None:
             return self.compiled_steps(x, cache, [told.rotation for told in at], reach_L)
         for i, (layer, told) in enumerate(zip(self.layers, at, strict=True)):
-            x = layer(x, mask, told, condition_B, cache, i, record)
+            x = layer(x, mask, told, condition_BL, cache, i, record)
         return cast(Tensor, self.norm_f(x))
 
-    def embed(self, ids_BL: Tensor, added_LD: Tensor) -> Tensor:
+    def embed(self, ids_BL: Tensor, added_LD: Tensor, condition_BL: Tensor | None) -> Tensor:
         """What the layers begin with, (B, L, D)."""
-        return cast(Tensor, self.dropout(self.tok_emb(ids_BL).to(added_LD.dtype) + added_LD))
+        x_BLD = self.tok_emb(ids_BL).to(added_LD.dtype) + added_LD
+        if self.config.frame_conditions:
+            x_BLD = x_BLD + self.frame_emb(condition_BL)
+        return cast(Tensor, self.dropout(x_BLD))
 
     def _make_steps(self) -> CompiledSteps | None:
         if not isinstance(self.video_head, CompiledLinear):
@@ -217,8 +222,11 @@ class BlockTransformer(nn.Module):
         is_fit = fits(self.config.width, self.config.num_heads)
         return CompiledSteps(layers, self.norm_f, self.video_head) if is_fit else None
 
-    def position_inputs(self, layout: SequenceLayout) -> PositionInputs:
-        """What is added to the token embeddings of a layout's positions."""
+    def position_inputs(self, layout: SequenceLayout, shift: int = 0) -> PositionInputs:
+        """What is added to the token embeddings of a layout's positions.
+
+        shift: how many latent frames are missing between the first one and the others.
+        """
         if self.config.layout != "elastic":
             return PositionInputs(self.pos_emb[0, : layout.length], None)
         device = self.tok_emb.weight.device
@@ -226,34 +234,40 @@ class BlockTransformer(nn.Module):
         added: Tensor = self.grid_emb(place, target, layout.blocks.block_shape)
         if not self.config.rope:
             return PositionInputs(added, None)
-        rotation = rotation_of(self.rotary, target, place, added.dtype)
-        targets = targets_of(self.rotary, target, self.config.grid) if self.config.aimed else None
+        grid, head_width = self.config.grid, self.config.width // self.config.num_heads
+        target_LE, place_LE = (rotary_angles(x, grid, head_width, shift) for x in (target, place))
+        rotation = rotation_of(target_LE, place_LE, added.dtype)
+        targets = targets_of(target_LE, target, grid) if self.config.aimed else None
         return PositionInputs(added, rotation, targets)
 
-    def by_layer(self, here: PositionInputs, condition_B: Tensor | None) -> list[PositionInputs]:
+    def by_layer(self, here: PositionInputs, condition_BL: Tensor | None) -> list[PositionInputs]:
         """What each layer is told about positions: packed, the layers are aimed together."""
-        if self.aims_NCK23 is None or condition_B is None:
+        if self.aims_NCK23 is None or condition_BL is None:
             return [here] * len(self.layers)
         targets, rotation = cast(Targets, here.targets), cast(Rotation, here.rotation)
-        rotations = aimed(self.aims_NCK23, targets, rotation, condition_B)
+        rotations = aimed(self.aims_NCK23, targets, rotation, condition_BL)
         return [PositionInputs(here.added_LD, rotation) for rotation in rotations]
 
-    def _condition(self, ids_BL: Tensor, start: int, cache: KVCache | None) -> Tensor:
-        """Index of each sequence's condition: its first token, which the cache keeps for later.
-
-        A token that is none counts as "no condition".
-        """
+    def _conditions(
+        self, ids_BL: Tensor, conditions_Bt: Tensor | None, start: int, cache: KVCache | None
+    ) -> Tensor | None:
+        """Index of the condition of each latent frame, (B, 1) if all have the one of the prefix;
+        None if the model's steps do not depend on it. The cache keeps them for later."""
+        if not (self.config.aimed or self.config.frame_conditions):
+            return None
         if start > 0:
             assert cache is not None
-            assert cache.condition_B is not None
-            return cache.condition_B
-        count = self.config.num_conditions
-        condition_B = ids_BL[:, 0] - self.config.first_condition_id
-        is_known = (condition_B >= 0) & (condition_B < count)
-        condition_B = condition_B.where(is_known, count - 1)
+            return cache.condition_Bt
+        known_Bt = self.condition_index(ids_BL[:, :1] if conditions_Bt is None else conditions_Bt)
         if cache is not None:
-            cache.condition_B = condition_B
-        return condition_B
+            cache.condition_Bt = known_Bt
+        return known_Bt
+
+    def condition_index(self, ids_Bt: Tensor) -> Tensor:
+        """Condition ids -> their index; a token that is none counts as "no condition"."""
+        count = self.config.num_conditions
+        index_Bt = ids_Bt - self.config.first_condition_id
+        return index_Bt.where((index_Bt >= 0) & (index_Bt < count), count - 1)
 
     def video_logits(self, features: Tensor) -> Tensor:
         """Features (..., D) -> logits (..., codebook) over the video ids: all one may sample."""

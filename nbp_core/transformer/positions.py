@@ -53,39 +53,46 @@ class PositionInputs:
 
 class GridEmbedding(nn.Module):
     """What an elastic model adds to its inputs: where a position stands, what place it must
-    predict, and the block shape. The last row of the place tables stands for the prefix."""
+    predict, and the block shape. The last row of the place tables stands for the prefix; latent
+    frames after those of the grid have the rows of its last one."""
 
     def __init__(self, grid: Size3, width: int) -> None:
         super().__init__()
         num_places = math.prod(grid)
+        self.grid = grid
         self.place = nn.Embedding(num_places + 1, width)
         self.target = nn.Embedding(num_places + 1, width)
         self.shape = nn.ModuleList([nn.Embedding(side + 1, width) for side in grid])
 
     def forward(self, place_L: Tensor, target_L: Tensor, block_shape: Size3) -> Tensor:
         """Places (NO_TOKEN in the prefix) -> (L, D)."""
-        last = self.place.num_embeddings - 1
-        out: Tensor = self.place(place_L.where(place_L >= 0, last))
-        out = out + self.target(target_L.where(target_L >= 0, last))
+        out: Tensor = self.place(self._rows(place_L)) + self.target(self._rows(target_L))
         for table, side in zip(self.shape, block_shape, strict=True):
             out = out + cast(nn.Embedding, table).weight[side]
         return out
 
+    def _rows(self, place_L: Tensor) -> Tensor:
+        t, h, w = self.grid
+        beyond_L = (place_L // (h * w) - (t - 1)).clamp(min=0)
+        return (place_L - beyond_L * h * w).where(place_L >= 0, t * h * w)
 
-def rotary_table(grid: Size3, head_width: int) -> Tensor:
-    """Angles (places + 1, head_width) over (t, h, w); the prefix (last row) is not rotated.
+
+def rotary_angles(place_L: Tensor, grid: Size3, head_width: int, shift: int = 0) -> Tensor:
+    """Angles (L, head_width) of places over (t, h, w); the prefix is not rotated.
 
     A quarter of the pairs turn with time, three eighths each with height and width. Angles of the
-    first half of the channels are negative, as Rotation wants their sines.
+    first half of the channels are negative, as Rotation wants their sines. Latent frames after the
+    first turn as if they were `shift` later.
     """
-    t, h, w = grid
-    pairs = head_width // 2
-    places = torch.cartesian_prod(torch.arange(t), torch.arange(h), torch.arange(w)).float()
+    _, h, w = grid
+    time_L = place_L // (h * w)
+    time_L = time_L + shift * (time_L > 0)
+    places_3L = torch.stack([time_L, place_L // w % h, place_L % w]).float()
     angles = [
-        places[:, axis, None] * _frequencies(share) for axis, share in enumerate(_shares(pairs))
+        places[:, None] * _frequencies(share).to(places.device)
+        for places, share in zip(places_3L, _shares(head_width // 2), strict=True)
     ]
-    half = torch.cat(angles, dim=1)
-    return _both_halves(F.pad(half, (0, 0, 0, 1)))
+    return _both_halves(torch.cat(angles, dim=1) * (place_L >= 0).unsqueeze(-1))
 
 
 def _both_halves(angles_XP: Tensor) -> Tensor:
@@ -102,34 +109,28 @@ def _frequencies(count: int) -> Tensor:
     return torch.logspace(math.log2(math.pi / 2), -4, count, base=2.0)
 
 
-def rotation_of(table: Tensor, target_L: Tensor, place_L: Tensor, dtype: torch.dtype) -> Rotation:
-    """Queries turn with the place they must predict, keys with their own: "the same place one frame
-    earlier" is then one and the same offset for every block shape."""
-    angles = table[_rows(torch.stack([target_L, place_L]), table)][:, None, None]
-    return _rotation(angles, dtype)
-
-
-def _rows(place_L: Tensor, table: Tensor) -> Tensor:
-    """Where the places stand in a rotary table; the prefix has the last row."""
-    return place_L.where(place_L >= 0, len(table) - 1)
+def rotation_of(target_LE: Tensor, place_LE: Tensor, dtype: torch.dtype) -> Rotation:
+    """From rotary_angles. Queries turn with the place they must predict, keys with their own: "the
+    same place one frame earlier" is then one and the same offset for every block shape."""
+    return _rotation(torch.stack([target_LE, place_LE])[:, None, None], dtype)
 
 
 def _rotation(angles: Tensor, dtype: torch.dtype) -> Rotation:
     return Rotation(angles.cos().to(dtype), angles.sin().to(dtype))
 
 
-def targets_of(table: Tensor, target_L: Tensor, grid: Size3) -> Targets:
-    """What Aim needs to know about a sequence."""
+def targets_of(angles_LE: Tensor, target_L: Tensor, grid: Size3) -> Targets:
+    """What Aim needs to know about a sequence, whose targets have these rotary angles."""
     _, h, w = grid
     place_L = target_L.clamp(min=0) % (h * w)
     middle_y, middle_x = (h - 1) / 2, (w - 1) / 2
     y_L, x_L = (place_L // w - middle_y) / (h / 2), (place_L % w - middle_x) / (w / 2)
     where_L3 = torch.stack([y_L, x_L, torch.ones_like(x_L)], -1) * (target_L >= 0).unsqueeze(-1)
-    time, height, width = _shares(table.shape[1] // 2)
+    time, height, width = _shares(angles_LE.shape[1] // 2)
     down = F.pad(_frequencies(height), (time, width))
     right = F.pad(_frequencies(width), (time + height, 0))
-    steps_2E = AIM_SCALE * _both_halves(torch.stack([down, right])).to(table.device)
-    return Targets(table[_rows(target_L, table)], where_L3, steps_2E)
+    steps_2E = AIM_SCALE * _both_halves(torch.stack([down, right])).to(angles_LE.device)
+    return Targets(angles_LE, where_L3, steps_2E)
 
 
 class Aim(nn.Module):
@@ -144,21 +145,28 @@ class Aim(nn.Module):
         super().__init__()
         self.maps = nn.Parameter(torch.zeros(num_conditions, num_heads, 2, 3))
 
-    def forward(self, targets: Targets, rotation: Rotation, condition_B: Tensor) -> Rotation:
+    def forward(self, targets: Targets, rotation: Rotation, condition_BL: Tensor) -> Rotation:
         """The layer's own rotation (2, B, K, L, E): queries aimed, keys as they are."""
-        return aimed(self.maps[None], targets, rotation, condition_B)[0]
+        return aimed(self.maps[None], targets, rotation, condition_BL)[0]
 
 
 def aimed(
-    maps_NCK23: Tensor, targets: Targets, rotation: Rotation, condition_B: Tensor
+    maps_NCK23: Tensor, targets: Targets, rotation: Rotation, condition_BL: Tensor
 ) -> list[Rotation]:
     """The rotations of N layers with these maps, as of Aim, in one go.
 
-    A decode step's tensors are so small that calling takes the time.
+    condition_BL may be (B, 1): one condition of all positions. A decode step's tensors are so small
+    that calling takes the time.
     """
-    # Angles for each of the three numbers that say where in the frame a place lies.
-    turns_NBK3E = maps_NCK23[:, condition_B].float().transpose(-1, -2) @ targets.steps_2E
-    angles_NBKLE = targets.angles_LE + targets.where_L3 @ turns_NBK3E
+    if condition_BL.shape[1] == 1:
+        # Angles for each of the three numbers that say where in the frame a place lies.
+        maps_NBK23 = maps_NCK23[:, condition_BL[:, 0]].float()
+        turned_NBKLE = targets.where_L3 @ (maps_NBK23.transpose(-1, -2) @ targets.steps_2E)
+    else:
+        maps_NBKL23 = maps_NCK23[:, condition_BL].float().transpose(2, 3)
+        moved_NBKL2 = (maps_NBKL23 * targets.where_L3[:, None]).sum(-1)
+        turned_NBKLE = moved_NBKL2 @ targets.steps_2E
+    angles_NBKLE = targets.angles_LE + turned_NBKLE
     queries = _rotation(angles_NBKLE, rotation.cos.dtype)
     cos, sin = (
         torch.stack([query, both[1].expand_as(query)], dim=1).unbind()

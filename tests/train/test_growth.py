@@ -11,7 +11,7 @@ import torch
 from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.presets import elastic
-from nbp_core.train.growth import grown
+from nbp_core.train.growth import fit_weights, grown, reconditioned
 from nbp_core.transformer.model import BlockTransformer
 
 SMALL = elastic("small", 2, 64, 50, ("push", "pull"))
@@ -80,3 +80,37 @@ def test_every_new_row_and_column_has_a_gradient_after_two_steps() -> None:
 def test_what_cannot_grow_is_told(change: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         grown(BlockTransformer(SMALL), replace(LARGE, **change))
+
+
+def test_a_model_with_more_conditions_computes_the_same_for_those_it_knows() -> None:
+    config = replace(SMALL, aimed=True)
+    small = trained(config)
+    more = reconditioned(small, ("pull", "lift", "push"), ("up", "down"))
+    assert more.config.num_conditions == 6
+    layout, wider = sequence_layout(config), sequence_layout(more.config)
+    tokens = torch.randint(0, 50, (1, *config.grid))
+    pairs = {"push": 2, "pull": 0, "lift": None, "up": None}
+    for name, index in pairs.items():
+        known = config.actions.index(name) if name in config.actions else config.num_conditions - 1
+        at = {n: i for i, n in enumerate((*more.config.actions, *more.config.keys))}[name]
+        assert index is None or at == index
+        with torch.inference_mode():
+            ids = layout.input_ids(tokens, torch.tensor([[config.first_condition_id + known]]))
+            new_ids = wider.input_ids(tokens, torch.tensor([[more.config.first_condition_id + at]]))
+            torch.testing.assert_close(
+                more.video_logits(more.features(new_ids, wider)),
+                small.video_logits(small.features(ids, layout)),
+            )
+
+
+def test_conditions_of_latent_frames_begin_without_effect() -> None:
+    small = trained(SMALL)
+    config = replace(SMALL, frame_conditions=True, window=2)
+    model = BlockTransformer(config)
+    fit_weights(model, small)
+    ids = ids_of(SMALL)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(ids), small(ids))
+        torch.testing.assert_close(grown(small, replace(config, num_layers=3))(ids), small(ids))
+    with pytest.raises(ValueError, match="cannot start from"):
+        fit_weights(BlockTransformer(SMALL), model)

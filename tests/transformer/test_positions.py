@@ -8,15 +8,15 @@ from nbp_core.transformer.positions import (
     AIM_SCALE,
     Aim,
     aimed,
-    rotary_table,
+    rotary_angles,
     rotation_of,
     targets_of,
 )
 
 GRID = (2, 4, 6)
-TABLE = rotary_table(GRID, 32)
 PLACES = torch.tensor([-1, *range(48)])
-KEYS = rotation_of(TABLE, PLACES, PLACES, torch.float32)
+ANGLES = rotary_angles(PLACES, GRID, 32)
+KEYS = rotation_of(ANGLES, ANGLES, torch.float32)
 
 
 def looks_from(map_23: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -24,8 +24,8 @@ def looks_from(map_23: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
     still, aim = (Aim(num_conditions=2, num_heads=2) for _ in range(2))
     with torch.no_grad():
         aim.maps[1, 1] = torch.tensor(map_23) / AIM_SCALE
-    targets = targets_of(TABLE, PLACES, GRID)
-    maps, conditions = torch.stack([still.maps, aim.maps]), torch.tensor([0, 1])
+    targets = targets_of(ANGLES, PLACES, GRID)
+    maps, conditions = torch.stack([still.maps, aim.maps]), torch.tensor([[0], [1]])
     unmoved, rotation = aimed(maps, targets, KEYS, conditions)
     torch.testing.assert_close(rotation.cos, aim(targets, KEYS, conditions).cos)
     torch.testing.assert_close(unmoved.cos, KEYS.cos.expand_as(unmoved.cos))
@@ -47,7 +47,7 @@ def test_a_zoom_looks_from_nearer_the_middle() -> None:
     """Twice as far from the middle: one and a half places are added to one and a half."""
     cos, _ = looks_from([[2, 0, 0], [0, 3, 0]])
     at = {(y, x): 1 + y * 6 + x for y in range(4) for x in range(6)}
-    half = TABLE.shape[1] // 2
+    half = ANGLES.shape[1] // 2
     frequency = torch.logspace(torch.log2(torch.tensor(torch.pi / 2)).item(), -4, 6, base=2.0)
     torch.testing.assert_close(cos[at[0, 0], 4:10], torch.cos(-1.5 * frequency))
     torch.testing.assert_close(cos[at[3, 5], 10:half], torch.cos(7.5 * frequency))
