@@ -26,9 +26,9 @@ from nbp_core.cli.train_options import (
 )
 from nbp_core.config.models import ClassifierConfig
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
-from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PhotoClips
+from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PHOTO_LOOK, PhotoClips
 from nbp_core.data.clips import Split, load_clips, open_clips
-from nbp_core.data.tokens import PHOTO_LOOK, TokenSet, encode_clips
+from nbp_core.data.tokens import TokenSet, encode_clips
 from nbp_core.media.files import Frames
 from nbp_core.tokenizer.cosmos import CosmosTokenizer, cosmos_sha256, is_cosmos
 from nbp_core.tokenizer.model import VideoTokenizer

@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nbp_core.cli import train
+from nbp_core.data.arm_keys import ARM_SCENES, ARM_SPLITS, EPISODES_PER_SCENE, render_arm_keys
 from nbp_core.data.metaworld import render
 from nbp_core.train.everything import PLANS, Plan, Sources, train_all
 from nbp_core.train.loop.trainer import new_accelerator
@@ -27,6 +28,15 @@ def add_verbs(verbs: Any) -> None:
     metaworld.add_argument("--seed", type=int, default=0)
     metaworld.add_argument("--actions", nargs="+", help="only these; default: all fifty")
     metaworld.set_defaults(run=_metaworld)
+    arm_keys = sources.add_parser("arm-keys", help="render episodes of an arm moved by keys")
+    arm_keys.add_argument("out", type=Path, help="folder for the shards")
+    arm_keys.add_argument("--split", choices=ARM_SPLITS, default="train")
+    arm_keys.add_argument(
+        "--shards", type=int, default=50, help=f"of {EPISODES_PER_SCENE} episodes per scene each"
+    )
+    arm_keys.add_argument("--seed", type=int, default=0)
+    arm_keys.add_argument("--scenes", nargs="+", default=ARM_SCENES, help="default: all ten")
+    arm_keys.set_defaults(run=_arm_keys)
 
     train.add_verbs(verbs)
 
@@ -44,6 +54,10 @@ def add_verbs(verbs: Any) -> None:
 
 def _metaworld(args: argparse.Namespace) -> None:
     render(args.out, args.split, args.clips, args.seed, args.actions)
+
+
+def _arm_keys(args: argparse.Namespace) -> None:
+    render_arm_keys(args.out, args.split, args.shards, args.seed, tuple(args.scenes))
 
 
 def _train_all(args: argparse.Namespace) -> None:

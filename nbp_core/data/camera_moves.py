@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,9 @@ CAMERA_MOVES = (
     "turn-right",
 )
 
+PHOTO_LOOK = "photo"
+"""The look of camera moves over photographs."""
+
 # At pace 1, over the whole clip. A pan then goes on by one token from latent frame to latent frame
 # (8 pixels in 4 frames): what it shows is tokens moved by a place, which a model can copy.
 PAN_TRAVEL = 0.25
@@ -55,7 +58,7 @@ _DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
+class View:
     """A square cut of the picture: centre and side in its pixels, roll in radians, clockwise."""
 
     x: float
@@ -79,7 +82,17 @@ def camera_move(
     if move not in CAMERA_MOVES:
         raise ValueError(f"camera move {move!r} is not one of {', '.join(CAMERA_MOVES)}")
     height, width = picture_HWC.shape[:2]
-    views = _plan(move, width, height, rng, num_frames, pace)
+    return shoot_views(picture_HWC, _plan(move, width, height, rng, num_frames, pace), side)
+
+
+def pan_direction(way: str) -> tuple[int, int]:
+    """(x to the right, y down) of a pan "left", "right", "up" or "down"."""
+    return _DIRECTIONS[way]
+
+
+def shoot_views(picture_HWC: Frames, views: Sequence[View], side: int) -> Frames:
+    """frames_THWC of these views of a picture, each side x side."""
+    height, width = picture_HWC.shape[:2]
     # Shrunk by area to about one pixel a sample, as warpAffine looks at a few pixels only.
     shrink = min(view.side for view in views) / side
     if shrink > 1:
@@ -91,20 +104,20 @@ def camera_move(
 
 def _plan(
     move: str, width: int, height: int, rng: np.random.Generator, num_frames: int, pace: float
-) -> list[_View]:
+) -> list[View]:
     """The view of each frame, at even speed from the first to the last."""
     kind, way = move.split("-")
     share = rng.uniform(*VIEW_SHARE)
     progress = np.linspace(0, 1, num_frames).tolist()
     if kind == "pan":
-        dx, dy = _DIRECTIONS[way]
+        dx, dy = pan_direction(way)
         travel = pace * PAN_TRAVEL
         side = share * min(width / (1 + travel * abs(dx)), height / (1 + travel * abs(dy)))
         x, y = _place(
             width, height, side * (1 + travel * abs(dx)), side * (1 + travel * abs(dy)), rng
         )
         return [
-            _View(x + dx * travel * side * (p - 0.5), y + dy * travel * side * (p - 0.5), side)
+            View(x + dx * travel * side * (p - 0.5), y + dy * travel * side * (p - 0.5), side)
             for p in progress
         ]
     if kind == "zoom":
@@ -112,13 +125,13 @@ def _plan(
         side = share * min(width, height)
         x, y = _place(width, height, side, side, rng)
         # A zoom looks even when each frame is the same ratio to the one before.
-        return [_View(x, y, side * ratio ** -(p if way == "in" else 1 - p)) for p in progress]
+        return [View(x, y, side * ratio ** -(p if way == "in" else 1 - p)) for p in progress]
     roll = math.radians(pace * TURN_DEGREES)
     reach = math.cos(roll) + math.sin(roll)
     side = share * min(width, height) / reach
     x, y = _place(width, height, side * reach, side * reach, rng)
     sign = -1 if way == "left" else 1
-    return [_View(x, y, side, sign * roll * p) for p in progress]
+    return [View(x, y, side, sign * roll * p) for p in progress]
 
 
 def _place(
@@ -130,7 +143,7 @@ def _place(
     return x, y
 
 
-def _shoot(picture_HWC: Frames, view: _View, scale_x: float, scale_y: float, side: int) -> Frames:
+def _shoot(picture_HWC: Frames, view: View, scale_x: float, scale_y: float, side: int) -> Frames:
     samples = side * _OVERSAMPLING
     step = view.side / samples
     cos, sin = math.cos(view.roll) * step, math.sin(view.roll) * step
@@ -185,10 +198,14 @@ class PhotoClips:
     def draw(self, rng: np.random.Generator | None = None) -> tuple[Frames, str]:
         """(frames_THWC, name of the move) of a random picture, made another one first."""
         rng = self.rng if rng is None else rng
-        picture_HWC = _varied(self.pictures[rng.integers(len(self.pictures))], rng)
+        picture_HWC = self.draw_picture(rng)
         move = CAMERA_MOVES[rng.integers(len(CAMERA_MOVES))]
         pace = rng.uniform(1, self.max_pace)
         return camera_move(picture_HWC, move, rng, pace=pace), move
+
+    def draw_picture(self, rng: np.random.Generator) -> Frames:
+        """A random picture, made another one."""
+        return _varied(self.pictures[rng.integers(len(self.pictures))], rng)
 
 
 def _read_pictures(folder: Path) -> list[Frames]:

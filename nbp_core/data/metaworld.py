@@ -91,6 +91,9 @@ ARM_VALUES, TINT = (0.5, 0.95), (0.6, 1.25)
 ARM_COLOUR = (0.5, 0.1, 0.1)
 """Stock colour of the links; pedestal, black ring and fingers have others and keep them."""
 
+State = tuple[Any, ...]
+"""qpos, qvel, mocap_pos, mocap_quat of a moment."""
+
 
 def render(
     out_folder: Path,
@@ -106,7 +109,7 @@ def render(
     unknown = sorted(set(actions or ()) - set(METAWORLD_ACTIONS))
     if unknown:
         raise ValueError(f"unknown action {unknown[0]!r}; see METAWORLD_ACTIONS for the fifty")
-    worlds = _import_metaworld()
+    worlds = import_metaworld()
     out_folder.mkdir(parents=True, exist_ok=True)
     for index, action in enumerate(METAWORLD_ACTIONS):
         shard = out_folder / f"{split}-{index:02d}.tar"
@@ -133,7 +136,7 @@ def add_clip(tar: tarfile.TarFile, key: str, frames: Frames, label: dict[str, An
         tar.addfile(member, io.BytesIO(data))
 
 
-def _import_metaworld() -> tuple[Any, Any, Any]:
+def import_metaworld() -> tuple[Any, Any, Any]:
     """(metaworld, its policies, mujoco), rendering in software."""
     os.environ.setdefault("MUJOCO_GL", "osmesa")
     os.environ.setdefault("LP_NUM_THREADS", "1")
@@ -158,7 +161,9 @@ def _render_clip(
         varied = bool(rng.random() >= STOCK_SHARE)
         env, states = _roll_out(worlds, action, rng, varied)
         if states:
-            frames = _shoot(worlds[2], env, states, rng, varied)
+            camera = set_up_camera(worlds[2], env.model, rng, varied)
+            chosen = np.linspace(0, len(states) - 1, CLIP_FRAMES).round().astype(int)
+            frames = shoot(worlds[2], env, [states[index] for index in chosen], camera)
             look = "varied" if varied else "stock"
             return frames, {"look": look, "steps": len(states), "fps": CLIP_FPS}
     raise RuntimeError(f"the expert failed {MAX_FAILURES} times in a row at {action}")
@@ -166,58 +171,79 @@ def _render_clip(
 
 def _roll_out(
     worlds: tuple[Any, Any, Any], action: str, rng: np.random.Generator, varied: bool
-) -> tuple[Any, list[tuple[Any, ...]]]:
+) -> tuple[Any, list[State]]:
     """(environment, physics states of a rollout); no states if the action did not succeed."""
-    metaworld, policies, _ = worlds
-    env = metaworld.ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE[f"{action}-v3-goal-observable"](
-        seed=int(rng.integers(2**31))
-    )
-    env._freeze_rand_vec = False
-    env.max_path_length = 10**9
-    if varied:
-        env.hand_init_pos = env.hand_init_pos + [rng.uniform(*span) for span in HAND_JITTER]
+    env = new_environment(worlds, action, rng, varied)
     observation, _ = env.reset()
-    words = "".join(word.capitalize() for word in action.split("-"))
-    policy = getattr(policies, f"Sawyer{_POLICY_NAMES.get(action, words)}V3Policy")()
-    states, after_success = [_state(env)], 0
+    policy = new_expert(worlds, action)
+    states, after_success = [read_state(env)], 0
     for _ in range(MAX_STEPS):
         move = policy.get_action(observation)
         move = np.clip(move + rng.normal(0, ACTION_NOISE, move.shape), -1, 1)
         observation, _, _, _, info = env.step(move.astype(np.float32))
-        states.append(_state(env))
+        states.append(read_state(env))
         after_success += bool(after_success or info["success"])
         if after_success > STEPS_AFTER_SUCCESS:
             return env, states
     return env, []
 
 
+def new_environment(
+    worlds: tuple[Any, Any, Any], scene: str, rng: np.random.Generator, varied: bool
+) -> Any:
+    """A scene before its first reset, without a time limit; varied: the hand starts elsewhere.
+
+    worlds: import_metaworld's.
+    """
+    seed = int(rng.integers(2**31))
+    env = worlds[0].ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE[f"{scene}-v3-goal-observable"](seed=seed)
+    env.seed(seed)
+    env._freeze_rand_vec = False
+    env.seeded_rand_vec = True  # else objects are placed by NumPy's global generator
+    env.max_path_length = 10**9
+    if varied:
+        env.hand_init_pos = env.hand_init_pos + [rng.uniform(*span) for span in HAND_JITTER]
+    return env
+
+
+def new_expert(worlds: tuple[Any, Any, Any], scene: str) -> Any:
+    """Meta-World's scripted policy of a scene: get_action(observation) -> move (4,)."""
+    words = "".join(word.capitalize() for word in scene.split("-"))
+    return getattr(worlds[1], f"Sawyer{_POLICY_NAMES.get(scene, words)}V3Policy")()
+
+
 _POLICY_NAMES = {"peg-insert-side": "PegInsertionSide"}
 
 
-def _state(env: Any) -> tuple[Any, ...]:
+def read_state(env: Any) -> State:
+    """Copies of what a picture depends on: qpos, qvel, mocap_pos, mocap_quat."""
     data = env.data
     return tuple(part.copy() for part in (data.qpos, data.qvel, data.mocap_pos, data.mocap_quat))
 
 
-def _shoot(
-    mujoco: Any, env: Any, states: list[tuple[Any, ...]], rng: np.random.Generator, varied: bool
-) -> Frames:
-    """CLIP_FRAMES evenly spaced states, seen by a free camera."""
-    model, data = env.model, env.data
+def set_up_camera(mujoco: Any, model: Any, rng: np.random.Generator, varied: bool) -> Any:
+    """A free camera; makes light and materials simple, and varies them and the camera if asked."""
     model.light_castshadow[:] = 0
     model.mat_reflectance[:] = 0
     model.vis.quality.offsamples = 0
     model.vis.quality.shadowsize = 512
-    camera, options = mujoco.MjvCamera(), mujoco.MjvOption()
-    options.sitegroup[:] = 0  # else green goal markers show
+    camera = mujoco.MjvCamera()
     camera.azimuth, camera.elevation, camera.distance = AZIMUTH, ELEVATION, DISTANCE
     camera.lookat[:] = LOOK_AT
     if varied:
         _vary(model, camera, rng)
+    return camera
+
+
+def shoot(mujoco: Any, env: Any, states: list[State], camera: Any) -> Frames:
+    """frames_THWC of states, at RENDER_SIDE shrunk by area to CLIP_SIDE."""
+    model, data = env.model, env.data
+    options = mujoco.MjvOption()
+    options.sitegroup[:] = 0  # else green goal markers show
     renderer = mujoco.Renderer(model, RENDER_SIDE, RENDER_SIDE)
     frames = []
-    for index in np.linspace(0, len(states) - 1, CLIP_FRAMES).round().astype(int):
-        data.qpos[:], data.qvel[:], data.mocap_pos[:], data.mocap_quat[:] = states[index]
+    for state in states:
+        data.qpos[:], data.qvel[:], data.mocap_pos[:], data.mocap_quat[:] = state
         mujoco.mj_forward(model, data)
         renderer.update_scene(data, camera, options)
         picture = renderer.render()

@@ -21,9 +21,9 @@ from nbp_core.checkpoint import model_kind, weights_sha256
 from nbp_core.config.json import JsonConfig
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PhotoClips
+from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PHOTO_LOOK, PhotoClips
 from nbp_core.data.clips import Split, load_clips, open_clips
-from nbp_core.data.tokens import PHOTO_LOOK, TokenSet, encode_clips
+from nbp_core.data.tokens import TokenSet, encode_clips
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.files import Frames
 from nbp_core.media.video import write_strip

@@ -5,8 +5,8 @@ Shapes: N clips, B batch, t h w grid, L positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -16,16 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
-from nbp_core.checkpoint import load_config, load_weights
+from nbp_core.checkpoint import load_config
 from nbp_core.config.json import JsonConfig
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.shapes import FIGURE6_SHAPES, Size3, format_block_shape
-from nbp_core.data.tokens import PHOTO_LOOK, TokenSet
+from nbp_core.data.camera_moves import PHOTO_LOOK
+from nbp_core.data.tokens import TokenSet
 from nbp_core.train.compute import step_tflop
-from nbp_core.train.growth import grown
+from nbp_core.train.growth import fit_weights, grown, reconditioned
 from nbp_core.train.loop.task import Part, Task, compile_parts, spaced
 from nbp_core.train.loop.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
 from nbp_core.train.losses.losses import token_loss
+from nbp_core.train.noise import noisy_tokens
 from nbp_core.transformer.conditions import Conditions
 from nbp_core.transformer.layer import Layer
 from nbp_core.transformer.model import BlockTransformer
@@ -43,6 +45,14 @@ class TransformerRecipe(JsonConfig):
     late_lengths: tuple[float, ...] = (0.1, 0.2, 0.0, 0.0, 0.7)
     """The same at its end; in between the shares move from one to the other."""
     condition_dropout: float = 0.1
+    source_shares: tuple[tuple[str, float], ...] = ()
+    """Share of the sequences that come from each named token set, of those long enough; a set that
+    is not named has a share as large as it has clips, which is only of use if none is named."""
+    later_windows: float = 0.0
+    """Share of batches, where clips are longer than the sequences, that go on after the first
+    latent frame from anywhere in the clips: the anchor and a window, as a long play has them."""
+    context_noise: float = 0.0
+    """Most wrong tokens in the context, as a share; each sequence draws its own (noise.py)."""
     look_weights: tuple[tuple[str, float], ...] = ()
     """Relative weight of clips by look; a look that is not named weighs 1."""
     given_looks: tuple[str, ...] = (PHOTO_LOOK,)
@@ -71,112 +81,246 @@ class TransformerTask(Task):
         self,
         model: BlockTransformer,
         recipe: TransformerRecipe,
-        train: TokenSet,
-        val: TokenSet,
+        train: TokenSets,
+        val: TokenSets,
         *,
         batch_size: int,
         seed: int,
         prompts: Path | None = None,
+        levels: tuple[int, ...] = (),
     ) -> None:
+        """levels: FSQ levels of the tokens' codebook, for a recipe with wrong ones among them."""
         self.model = model
         self.conditions = Conditions(model.config, prompts)
         if self.conditions.is_text and recipe.condition_dropout:
             raise ValueError(
                 "a model with class prompts has no token for 'no condition' to drop to"
             )
+        if recipe.context_noise and not levels:
+            raise ValueError("wrong tokens in the context need the codebook's levels")
         self.recipe = recipe
-        self.train = train
         self.batch_size = batch_size
         self.seed = seed
+        self.levels = levels
         self.device = next(model.parameters()).device
-        self.train_ids = self._condition_ids(train)
-        self.val_ids = self._condition_ids(val)
-        self.val_rows = spaced(len(val), recipe.num_validation_clips)
-        self.val = val
+        shares = dict(recipe.source_shares)
+        self.train = [self._source(x, shares.get(name)) for name, x in _named(train).items()]
+        self.val = {name: self._source(x, None) for name, x in _named(val).items()}
+        self.longest = max(source.tokens_Nthw.shape[1] for source in self.train)
+
+    def _source(self, tokens: TokenSet, share: float | None) -> _Source:
+        recipe = self.recipe
         weights = dict(recipe.look_weights)
-        of_clips = np.array([weights.get(look, 1.0) for look in train.looks])
-        self.clip_weights = of_clips / of_clips.sum()
-        # Of single frames, those that are given teach nothing.
-        of_frames = of_clips * ~self._is_given(train, np.arange(len(train)))
-        self.frame_weights = of_frames / (of_frames.sum() or 1.0)
+        of_clips = np.array([weights.get(look, 1.0) for look in tokens.looks])
+        if share is not None:
+            of_clips *= share / of_clips.sum()
+        is_given = np.isin(tokens.looks, recipe.given_looks)
+        return _Source(tokens.tokens_Nthw, *self._condition_ids(tokens), of_clips, is_given)
 
-    def _is_given(self, clips: TokenSet, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(B,), whether a clip's first frame is one that a generation is given."""
-        return np.isin([clips.looks[row] for row in rows], self.recipe.given_looks)
-
-    def _condition_ids(self, tokens: TokenSet) -> Tensor | None:
-        """Ids (N, P) of each clip's action, or None for a model without conditions."""
-        known = {name: self.conditions.ids(name, 1, 1.0)[0] for name in set(tokens.actions)}
-        ids = [known[action] for action in tokens.actions]
-        return None if self.model.config.prefix_len == 0 else torch.cat(cast(list[Tensor], ids))
+    def _condition_ids(self, tokens: TokenSet) -> tuple[Tensor | None, Tensor | None]:
+        """Ids of each clip: (N, P) for the prefix and (N, t), one for each latent frame; None for
+        what the model does not have."""
+        config, known = self.model.config, self.conditions
+        if config.prefix_len == 0:
+            return None, None
+        if not config.frame_conditions:
+            if tokens.keys is not None:
+                raise ValueError(f"model {config.name!r} has no conditions per latent frame")
+            ids = {name: known.ids(name, 1, 1.0)[0] for name in set(tokens.actions)}
+            return torch.cat([cast(Tensor, ids[action]) for action in tokens.actions]), None
+        rows = [[known.id(name) for name in tokens.conditions(i)] for i in range(len(tokens))]
+        frames_Nt = torch.tensor(rows)
+        return frames_Nt[:, :1], frames_Nt
 
     def loss(self, step: int, progress: float, part: Part) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([self.seed, step])
         recipe, config = self.recipe, self.model.config
         shape = recipe.shapes[int(rng.choice(len(recipe.shapes), p=recipe.shape_shares))]
-        early, late = np.array(recipe.early_lengths), np.array(recipe.late_lengths)
-        lengths = early + progress * (late - early)
-        if not self.frame_weights.any():
-            lengths[0] = 0.0
-        length = 1 + int(rng.choice(len(lengths), p=lengths / lengths.sum()))
-        count = round(self.batch_size * config.grid[0] / length)
-        weights = self.clip_weights if length > 1 else self.frame_weights
-        rows = rng.choice(len(self.train), count, p=weights)
-        dropped = rng.random(count) < recipe.condition_dropout
+        length = self._draw_length(progress, rng)
+        first = self._draw_first(length, rng)
+        count = max(1, round(self.batch_size * config.grid[0] / length))
+        rows = self._draw_rows(length, first, count, rng)
         layout = sequence_layout(config, shape, length)
-        loss = self._clip_loss(
-            self.train, self.train_ids, rows[part.own], layout, dropped[part.own]
-        )
-        return loss * self._weight(part, rows, layout), {
+        batch = self._batch(rows, length, first)
+        dropped = rng.random(count) < recipe.condition_dropout
+        seen_Bthw = batch.tokens_Bthw
+        if recipe.context_noise:
+            seen_Bthw = noisy_tokens(seen_Bthw, recipe.context_noise, self.levels, rng)
+        loss = self._clip_loss(batch.part(part.own), layout, dropped[part.own], seen_Bthw[part.own])
+        return loss * self._weight(part, batch.is_given_B, length), {
             "block_len": float(np.prod(shape)),
             "latent_frames": float(length),
             "tflop": step_tflop(self.model, layout, count),
         }
 
-    def _weight(self, part: Part, rows: NDArray[np.int64], layout: SequenceLayout) -> float:
+    def _draw_length(self, progress: float, rng: np.random.Generator) -> int:
+        """Latent frames of a batch's sequences."""
+        early, late = np.array(self.recipe.early_lengths), np.array(self.recipe.late_lengths)
+        lengths = early + progress * (late - early)
+        lengths[self.longest :] = 0.0
+        if not any(source.frame_weights.any() for source in self.train):
+            lengths[0] = 0.0
+        return 1 + int(rng.choice(len(lengths), p=lengths / lengths.sum()))
+
+    def _draw_first(self, length: int, rng: np.random.Generator) -> int:
+        """Which latent frame of the clips is the sequences' second one."""
+        latest = self.longest - length + 1
+        if length == 1 or latest == 1 or rng.random() >= self.recipe.later_windows:
+            return 1
+        return int(rng.integers(2, latest + 1))
+
+    def _draw_rows(
+        self, length: int, first: int, count: int, rng: np.random.Generator
+    ) -> list[tuple[int, int]]:
+        """(source, clip) of each sequence, of those that are long enough."""
+        # Of single frames, those that are given teach nothing.
+        weights = [
+            (source.clip_weights if length > 1 else source.frame_weights)
+            * (source.tokens_Nthw.shape[1] >= first + length - 1)
+            for source in self.train
+        ]
+        ends = np.cumsum([len(w) for w in weights])
+        all_weights = np.concatenate(weights)
+        chosen = rng.choice(len(all_weights), count, p=all_weights / all_weights.sum())
+        sources = np.searchsorted(ends, chosen, side="right")
+        rows = chosen - (ends - [len(w) for w in weights])[sources]
+        return [(int(source), int(row)) for source, row in zip(sources, rows, strict=True)]
+
+    def _batch(self, rows: list[tuple[int, int]], length: int, first: int) -> _Batch:
+        frames = [0, *range(first, first + length - 1)]
+        picked = [(self.train[source], row) for source, row in rows]
+        return _Batch(
+            np.stack([x.tokens_Nthw[row, frames].astype(np.int64) for x, row in picked]),
+            _stacked([x.prefix_NP[row] for x, row in picked if x.prefix_NP is not None]),
+            _stacked([x.frames_Nt[row, frames] for x, row in picked if x.frames_Nt is not None]),
+            np.array([x.is_given_N[row] for x, row in picked]),
+            first - 1,
+        )
+
+    def _weight(self, part: Part, is_given_B: NDArray[np.bool_], length: int) -> float:
         """What turns a part's mean into its share of the mean over all tokens of the batch."""
-        rest = 1 - self._is_given(self.train, rows) / layout.blocks.grid[0]
+        rest = 1 - is_given_B / length
         return float(rest[part.own].sum() * part.count / rest.sum())
 
     def _clip_loss(
         self,
-        clips: TokenSet,
-        ids_NP: Tensor | None,
-        rows: NDArray[np.int64],
+        batch: _Batch,
         layout: SequenceLayout,
-        dropped: np.ndarray | None = None,
+        dropped: NDArray[np.bool_] | None = None,
+        seen_Bthw: NDArray[np.int64] | None = None,
     ) -> Tensor:
-        """Loss of the next block everywhere, but for first frames that are given."""
+        """Of the next block everywhere, but for first frames that are given and for the first
+        latent frame of a later window, before which others are missing. seen_Bthw: what stands in
+        the context, if it is not the clips' own tokens."""
         config = self.model.config
-        tokens_Nthw = clips.tokens_Nthw[rows, : layout.blocks.grid[0]].astype(np.int64)
-        tokens = torch.from_numpy(tokens_Nthw).to(self.device)
-        conditions = None
-        if ids_NP is not None:
-            conditions = ids_NP[rows]
-            if dropped is not None and dropped.any():
-                conditions[dropped] = config.first_condition_id + config.num_conditions - 1
-            conditions = conditions.to(self.device)
-        ids = layout.input_ids(tokens, conditions)
+        tokens = torch.from_numpy(batch.tokens_Bthw).to(self.device)
+        seen = tokens if seen_Bthw is None else torch.from_numpy(seen_Bthw).to(self.device)
+        prefix, frames = batch.prefix_BP, batch.frames_Bt
+        if dropped is not None and dropped.any():
+            none = config.first_condition_id + config.num_conditions - 1
+            is_dropped = torch.from_numpy(dropped)[:, None]
+            prefix, frames = (
+                None if ids is None else ids.masked_fill(is_dropped, none)
+                for ids in (prefix, frames)
+            )
+        ids = layout.input_ids(seen, None if prefix is None else prefix.to(self.device))
         # Conditions predict nothing; every later position predicts a video token.
         skip = layout.prefix_len
         targets = layout.targets(tokens)[:, skip:]
-        is_first_L = layout.target_L[skip:] < layout.blocks.num_tokens // layout.blocks.grid[0]
-        is_given_B = torch.from_numpy(self._is_given(clips, rows))
-        is_asked = ~(is_given_B[:, None] & is_first_L).to(self.device)
-        features = self.model.features(ids, layout)[:, skip:][is_asked]
-        return token_loss(self.model.video_logits(features)[None], targets[is_asked][None])
+        frame_L = layout.target_frame_L[skip:]
+        is_given_B = torch.from_numpy(batch.is_given_B)
+        is_asked = ~(is_given_B[:, None] & (frame_L == 0)).to(self.device)
+        if batch.missing:
+            is_asked &= (frame_L != 1).to(self.device)
+        inputs = self.model.position_inputs(layout, batch.missing)
+        if frames is not None:
+            frames = frames.to(self.device)
+        features = self.model.features(ids, layout, inputs=inputs, conditions_Bt=frames)
+        asked = features[:, skip:][is_asked]
+        return token_loss(self.model.video_logits(asked)[None], targets[is_asked][None])
 
     def validate(self) -> dict[str, float]:
-        """Loss a token on whole validation clips, for each block shape."""
+        """Loss a token on whole validation clips: of clips by action for each block shape, of the
+        others in the model's own blocks, also without their keys."""
         figures = {}
-        for shape in self.recipe.shapes:
-            layout = sequence_layout(self.model.config, shape)
-            parts = [
-                self._clip_loss(self.val, self.val_ids, rows, layout)
-                for rows in np.array_split(self.val_rows, max(1, len(self.val_rows) // 8))
-            ]
-            figures[format_block_shape(shape)] = float(torch.stack(parts).mean())
+        for name, source in self.val.items():
+            if source.frames_Nt is None or name == CLIPS_SOURCE:
+                for shape in self.recipe.shapes:
+                    figures[format_block_shape(shape)] = self._source_loss(source, shape)
+            else:
+                shape = self.model.config.block_shape
+                figures[name] = self._source_loss(source, shape)
+                figures[f"{name}_without"] = self._source_loss(source, shape, drop=True)
         return figures
+
+    def _source_loss(self, source: _Source, shape: Size3, drop: bool = False) -> float:
+        rows = spaced(len(source.tokens_Nthw), self.recipe.num_validation_clips)
+        layout = sequence_layout(self.model.config, shape, min(9, source.tokens_Nthw.shape[1]))
+        length = layout.blocks.grid[0]
+        losses = []
+        for part in np.array_split(rows, max(1, len(rows) * length // 40)):
+            frames = None if source.frames_Nt is None else source.frames_Nt[part, :length]
+            batch = _Batch(
+                source.tokens_Nthw[part, :length].astype(np.int64),
+                None if source.prefix_NP is None else source.prefix_NP[part],
+                frames,
+                source.is_given_N[part],
+            )
+            dropped = np.full(len(part), True) if drop else None
+            losses.append(self._clip_loss(batch, layout, dropped))
+        return float(torch.stack(losses).mean())
+
+
+TokenSets = TokenSet | Mapping[str, TokenSet]
+"""One set, or several by the names that a recipe's source_shares has."""
+CLIPS_SOURCE = "clips"
+
+
+def _named(sets: TokenSets) -> Mapping[str, TokenSet]:
+    return {CLIPS_SOURCE: sets} if isinstance(sets, TokenSet) else sets
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A token set as a task reads it."""
+
+    tokens_Nthw: NDArray[np.uint16]
+    prefix_NP: Tensor | None
+    frames_Nt: Tensor | None
+    """Condition ids of the latent frames, for models that have them."""
+    clip_weights: NDArray[np.float64]
+    is_given_N: NDArray[np.bool_]
+    """Whether a clip's first frame is one that a generation is given."""
+
+    @property
+    def frame_weights(self) -> NDArray[np.float64]:
+        """Weights of single frames."""
+        return self.clip_weights * ~self.is_given_N
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Sequences of one length; `missing` latent frames lie between the first and the others."""
+
+    tokens_Bthw: NDArray[np.int64]
+    prefix_BP: Tensor | None
+    frames_Bt: Tensor | None
+    is_given_B: NDArray[np.bool_]
+    missing: int = 0
+
+    def part(self, own: slice) -> _Batch:
+        """Some of them."""
+        return replace(
+            self,
+            tokens_Bthw=self.tokens_Bthw[own],
+            prefix_BP=None if self.prefix_BP is None else self.prefix_BP[own],
+            frames_Bt=None if self.frames_Bt is None else self.frames_Bt[own],
+            is_given_B=self.is_given_B[own],
+        )
+
+
+def _stacked(rows: list[Tensor]) -> Tensor | None:
+    return torch.stack(rows) if rows else None
 
 
 def train_transformer(
@@ -184,12 +328,13 @@ def train_transformer(
     recipe: TransformerRecipe,
     train_config: TrainConfig,
     run_folder: Path,
-    train: TokenSet,
-    val: TokenSet,
+    train: TokenSets,
+    val: TokenSets,
     tokenizer: dict[str, str],
     device: str = "cpu",
     start_from: Path | None = None,
     prompts: Path | None = None,
+    levels: tuple[int, ...] = (),
 ) -> Iterator[TrainStep]:
     """Trains, or goes on with, the run in `run_folder`; leaves the averaged model in its model/.
 
@@ -211,6 +356,7 @@ def train_transformer(
         batch_size=train_config.batch_size,
         seed=train_config.seed,
         prompts=prompts,
+        levels=levels,
     )
     trainer = Trainer(task, train_config, run_folder, accelerator)
     yield from trainer.run()
@@ -219,9 +365,11 @@ def train_transformer(
 
 def _first_weights(config: TransformerConfig, folder: Path) -> BlockTransformer:
     known = load_config(folder, TransformerConfig)
-    sizes = (known.num_layers, known.width, known.aimed)
-    if sizes != (config.num_layers, config.width, config.aimed):
-        return grown(BlockTransformer.from_pretrained(folder), config)
+    start = BlockTransformer.from_pretrained(folder)
+    if (known.actions, known.keys) != (config.actions, config.keys):
+        start = reconditioned(start, config.actions, config.keys)
+    if (known.num_layers, known.width) != (config.num_layers, config.width):
+        return grown(start, config)
     model = BlockTransformer(config)
-    load_weights(model, folder)
+    fit_weights(model, start)
     return model

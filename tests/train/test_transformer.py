@@ -1,10 +1,14 @@
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
 from nbp_core.blocks.sequences import sequence_layout
-from nbp_core.data.tokens import PHOTO_LOOK, TokenSet
+from nbp_core.data.camera_moves import PHOTO_LOOK
+from nbp_core.data.tokens import TokenSet
 from nbp_core.train.loop.task import Part
 from nbp_core.train.transformer import TransformerRecipe, TransformerTask
 from tests.support.models import build_transformer, transformer_config
@@ -59,3 +63,81 @@ def test_parts_of_a_batch_add_up_to_it() -> None:
         whole = training.loss(step, 0.5, Part())[0]
         parts = [training.loss(step, 0.5, Part(index, 2))[0] for index in range(2)]
         torch.testing.assert_close(torch.stack(parts).mean(), whole)
+
+
+KEYED = build_transformer(
+    replace(
+        transformer_config(grid=(3, 4, 16)),
+        keys=("x", "y"),
+        num_conditions=len(transformer_config().actions) + 3,
+        frame_conditions=True,
+        window=2,
+    )
+)
+
+
+def keyed_sets() -> dict[str, TokenSet]:
+    tokens = np.random.default_rng(0).integers(10, size=(4, 7, 4, 16)).astype(np.uint16)
+    keys: list[tuple[str, ...]] = [("x", "y") * 3, ("y", "x") * 3] * 2
+    played = TokenSet(tokens, ["arm"] * 4, ["arm"] * 4, keys)
+    return {"clips": token_set(4, (3, 4, 16)), "arm": played}
+
+
+def keyed_task(**recipe: Any) -> TransformerTask:
+    lengths = (0.0, 0.5, 0.0, 0.5)
+    chosen = TransformerRecipe(
+        shapes=(ROWS,), shape_weights=(1.0,), early_lengths=lengths, late_lengths=lengths,
+        given_looks=("arm",), num_validation_clips=4, **recipe,
+    )  # fmt: skip
+    sets = keyed_sets()
+    return TransformerTask(KEYED, chosen, sets, sets, batch_size=2, seed=0, levels=(5, 5))
+
+
+def test_sources_are_drawn_by_their_shares() -> None:
+    training = keyed_task(source_shares=(("clips", 0.25), ("arm", 0.75)))
+    rng = np.random.default_rng(0)
+    short = [source for source, _ in training._draw_rows(2, 1, 2000, rng)]
+    assert 0.7 < np.mean(short) < 0.8
+    long = training._draw_rows(4, 1, 50, rng)
+    assert {source for source, _ in long} == {1}  # the others are too short
+    assert {row for _, row in long} == {0, 1, 2, 3}
+
+
+def test_a_later_window_has_the_tokens_and_keys_of_its_frames() -> None:
+    training = keyed_task(later_windows=1.0)
+    played = keyed_sets()["arm"]
+    batch = training._batch([(1, 2)], 3, 4)
+    np.testing.assert_array_equal(batch.tokens_Bthw[0], played.tokens_Nthw[2, [0, 4, 5]])
+    ids = [training.conditions.id(name) for name in (None, played.keys[2][3], played.keys[2][4])]  # type: ignore[index]
+    assert batch.frames_Bt is not None
+    assert batch.frames_Bt[0].tolist() == ids
+    assert batch.missing == 3
+    firsts = {training._draw_first(3, np.random.default_rng(seed)) for seed in range(40)}
+    assert firsts == {2, 3, 4, 5}
+
+
+def test_the_first_frame_of_a_later_window_is_not_asked() -> None:
+    """Its loss does not change with what it holds; that of a window from the start does."""
+    training = keyed_task()
+    layout = sequence_layout(KEYED.config, ROWS, 3)
+    for first, is_asked in ((1, True), (4, False)):
+        batch = training._batch([(1, 0)], 3, first)
+        other = batch.tokens_Bthw.copy()
+        other[:, 1] = (other[:, 1] + 1) % 10
+        seen = batch.tokens_Bthw
+        losses = [
+            training._clip_loss(replace(batch, tokens_Bthw=tokens), layout, None, seen)
+            for tokens in (batch.tokens_Bthw, other)
+        ]
+        assert bool(losses[0] != losses[1]) == is_asked
+
+
+def test_keys_need_a_model_with_conditions_per_latent_frame() -> None:
+    with pytest.raises(ValueError, match="no conditions per latent frame"):
+        task(keyed_sets()["arm"])
+
+
+def test_wrong_tokens_in_the_context_change_the_loss_of_a_step() -> None:
+    clean, noisy = keyed_task(), keyed_task(context_noise=0.5)
+    assert clean.loss(0, 0.0, Part())[0] != noisy.loss(0, 0.0, Part())[0]
+    assert set(noisy.validate()) == {"1x1x16", "arm", "arm_without"}

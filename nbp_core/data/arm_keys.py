@@ -1,0 +1,209 @@
+"""Renders episodes of a robot arm moved by keys: Meta-World (MIT), keys as the camera sees them.
+
+An episode is EPISODE_FRAMES frames and one key per latent frame: frame 0 is the reset, key k moves
+frames 4k + 1 to 4k + 4. Half of the episodes follow Meta-World's scripted expert, so that things
+are touched; the others wander. Out come tar shards in WebDataset's layout (KEY.mp4 and KEY.json),
+each with all scenes, so that the first shards alone are a balanced set. Needs the dependency group
+`data` and the system's libosmesa6. Shapes: T H W frames, C colour.
+"""
+
+from __future__ import annotations
+
+import math
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from nbp_core.data.keys import FRAMES_PER_KEY, HeldKeys
+from nbp_core.data.metaworld import (
+    STOCK_SHARE,
+    add_clip,
+    import_metaworld,
+    new_environment,
+    new_expert,
+    read_state,
+    set_up_camera,
+    shoot,
+)
+from nbp_core.media.files import Frames, replacing
+
+ARM_SCENES = (
+    "drawer-open",
+    "drawer-close",
+    "door-open",
+    "window-open",
+    "faucet-open",
+    "box-close",
+    "coffee-push",
+    "button-press",
+    "soccer",
+    "sweep-into",
+)
+ARM_KEYS = ("stay", "left", "right", "away", "near", "up", "down")
+GRIP_OPEN, GRIP_CLOSED = -1, 1
+
+ArmSplit = Literal["train", "val", "recorded"]
+ARM_SPLITS: tuple[ArmSplit, ...] = ("train", "val", "recorded")
+"""`recorded` episodes are neither trained on nor validated with; a player is compared to them."""
+
+KEYS_PER_EPISODE = 16
+EPISODE_FRAMES = 1 + KEYS_PER_EPISODE * FRAMES_PER_KEY
+EPISODE_FPS = 16
+STEPS_PER_FRAME = 2
+EPISODES_PER_SCENE = 5
+"""Of a shard."""
+
+GRIP_CHANGE = 0.15
+"""Chance that a new key comes with the other grip."""
+EXPERT_SHARE = 0.5
+RANDOM_SHARE = 0.15
+"""Of the keys of an episode that follows the expert."""
+EXPERT_STAYS = 0.1
+"""An expert's move of which no component is larger is the key `stay`."""
+BOUNDS = np.array([[-0.3, 0.3], [0.45, 0.9], [0.06, 0.35]])
+"""Metres, x y z: where keys may lead the hand."""
+REACH = 0.07
+"""Metres that a key is looked ahead."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Press:
+    """What is held for one latent frame: a name in ARM_KEYS, and the grip."""
+
+    key: str
+    grip: int
+
+
+def key_directions(azimuth_degrees: float) -> dict[str, NDArray[np.float64]]:
+    """Each key's direction (x, y, z) in the world, of length 1, for a camera of this azimuth."""
+    a = math.radians(azimuth_degrees)
+    away = np.array([math.cos(a), math.sin(a), 0.0])
+    right = np.array([math.sin(a), -math.cos(a), 0.0])
+    up = np.array([0.0, 0.0, 1.0])
+    moves = (np.zeros(3), -right, right, away, -away, up, -up)
+    return dict(zip(ARM_KEYS, moves, strict=True))
+
+
+def leads_out(hand: NDArray[np.float64], direction: NDArray[np.float64]) -> bool:
+    """Whether a key leads the hand out of BOUNDS, or further out where it is out."""
+    ahead = hand + REACH * direction
+    below = (ahead < BOUNDS[:, 0]) & (direction < -1e-6)
+    above = (ahead > BOUNDS[:, 1]) & (direction > 1e-6)
+    return bool((below | above).any())
+
+
+class Wanderer:
+    """Draws keys that keep the hand in bounds; a new key may come with the other grip."""
+
+    def __init__(
+        self, directions: dict[str, NDArray[np.float64]], rng: np.random.Generator
+    ) -> None:
+        self._directions = directions
+        self._rng = rng
+        self._held = HeldKeys(rng)
+        self._grip = GRIP_OPEN
+
+    def next(self, hand: NDArray[np.float64]) -> Press:
+        """The press of the next latent frame, with the hand (x, y, z) where it is."""
+        key, is_new = self._held.next(allowed_keys(hand, self._directions))
+        if is_new and self._rng.random() < GRIP_CHANGE:
+            self._grip = -self._grip
+        return Press(key=key, grip=self._grip)
+
+
+def allowed_keys(
+    hand: NDArray[np.float64], directions: dict[str, NDArray[np.float64]]
+) -> list[str]:
+    """The keys that do not lead the hand out."""
+    return [key for key, way in directions.items() if not leads_out(hand, way)]
+
+
+def nearest_key(move: NDArray[np.float64], directions: dict[str, NDArray[np.float64]]) -> str:
+    """The key whose direction is nearest to a move (x, y, z)."""
+    if (np.abs(move) < EXPERT_STAYS).all():
+        return "stay"
+    return max(ARM_KEYS[1:], key=lambda key: float(move @ directions[key]))
+
+
+def render_arm_keys(
+    out_folder: Path,
+    split: ArmSplit,
+    num_shards: int,
+    seed: int,
+    scenes: tuple[str, ...] = ARM_SCENES,
+    per_scene: int = EPISODES_PER_SCENE,
+) -> None:
+    """Renders shards {split}-NNNN.tar into a folder; those that are there already are left alone.
+
+    A shard has `per_scene` episodes of each scene. Raises ValueError for an unknown scene or when
+    Meta-World is not installed.
+    """
+    unknown = sorted(set(scenes) - set(ARM_SCENES))
+    if unknown:
+        raise ValueError(f"unknown scene {unknown[0]!r}; there are {', '.join(ARM_SCENES)}")
+    worlds = import_metaworld()
+    out_folder.mkdir(parents=True, exist_ok=True)
+    for number in range(num_shards):
+        shard = out_folder / f"{split}-{number:04d}.tar"
+        if shard.is_file():
+            continue
+        with replacing(shard) as partial, tarfile.open(partial, "w") as tar:
+            episodes = [(scene, index) for index in range(per_scene) for scene in scenes]
+            for scene, index in tqdm(episodes, desc=shard.name, unit="episode"):
+                # Seeds of the splits never meet: the split is part of the seed.
+                place = [ARM_SPLITS.index(split), number, ARM_SCENES.index(scene), index]
+                frames, label = render_episode(worlds, scene, np.random.default_rng([seed, *place]))
+                add_clip(tar, f"{scene}_{split}_{number:04d}_{index}", frames, label)
+
+
+def render_episode(
+    worlds: tuple[Any, Any, Any], scene: str, rng: np.random.Generator
+) -> tuple[Frames, dict[str, Any]]:
+    """frames_THWC (EPISODE_FRAMES of them) and the label: scene, look, fps, keys, grip."""
+    varied = bool(rng.random() >= STOCK_SHARE)
+    follows_expert = bool(rng.random() < EXPERT_SHARE)
+    env = new_environment(worlds, scene, rng, varied)
+    observation, _ = env.reset()
+    camera = set_up_camera(worlds[2], env.model, rng, varied)
+    directions = key_directions(camera.azimuth)
+    wanderer = Wanderer(directions, rng)
+    expert = new_expert(worlds, scene) if follows_expert else None
+    states, presses = [read_state(env)], []
+    for _ in range(KEYS_PER_EPISODE):
+        press = wanderer.next(env.get_endeff_pos())
+        if expert is not None:
+            press = _expert_press(expert, observation, env.get_endeff_pos(), directions, rng)
+        move = np.array([*directions[press.key], press.grip], dtype=np.float32)
+        for _ in range(FRAMES_PER_KEY):
+            for _ in range(STEPS_PER_FRAME):
+                observation = env.step(move)[0]
+            states.append(read_state(env))
+        presses.append(press)
+    return shoot(worlds[2], env, states, camera), {
+        "scene": scene,
+        "look": "varied" if varied else "stock",
+        "fps": EPISODE_FPS,
+        "keys": [press.key for press in presses],
+        "grip": [press.grip for press in presses],
+    }
+
+
+def _expert_press(
+    expert: Any,
+    observation: NDArray[np.float64],
+    hand: NDArray[np.float64],
+    directions: dict[str, NDArray[np.float64]],
+    rng: np.random.Generator,
+) -> Press:
+    """What the scripted expert would hold; now and then a random key instead."""
+    move = expert.get_action(observation)
+    key = nearest_key(move[:3], directions)
+    if rng.random() < RANDOM_SHARE:
+        allowed = allowed_keys(hand, directions)
+        key = allowed[rng.integers(len(allowed))]
+    return Press(key=key, grip=GRIP_CLOSED if move[3] > 0 else GRIP_OPEN)

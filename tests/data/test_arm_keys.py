@@ -1,0 +1,116 @@
+"""Keys move the hand as the camera sees it, and never out of reach."""
+
+from __future__ import annotations
+
+import json
+import math
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nbp_core.data.arm_keys import (
+    ARM_KEYS,
+    BOUNDS,
+    EPISODE_FRAMES,
+    KEYS_PER_EPISODE,
+    ArmSplit,
+    Wanderer,
+    key_directions,
+    leads_out,
+    nearest_key,
+    render_arm_keys,
+)
+
+AZIMUTHS = (116.0, 138.0, 160.0)
+
+
+def on_screen(point: np.ndarray, azimuth: float, elevation: float = -28.0) -> np.ndarray:
+    """(right, down) of a point, as MuJoCo's free camera looking at (0, 0.7, 0.2) sees it."""
+    a, e = math.radians(azimuth), math.radians(elevation)
+    forward = np.array([math.cos(a) * math.cos(e), math.sin(a) * math.cos(e), math.sin(e)])
+    right = np.cross(forward, [0, 0, 1])
+    right /= np.linalg.norm(right)
+    seen = point - (np.array([0, 0.7, 0.2]) - 1.15 * forward)
+    across, down = seen @ right, -(seen @ np.cross(right, forward))
+    return np.array([across, down]) / float(seen @ forward)
+
+
+@pytest.mark.parametrize("azimuth", AZIMUTHS)
+def test_keys_move_as_the_camera_sees(azimuth: float) -> None:
+    hand = np.array([0.0, 0.6, 0.2])
+    moved = {
+        key: on_screen(hand + 0.05 * way, azimuth) - on_screen(hand, azimuth)
+        for key, way in key_directions(azimuth).items()
+    }
+    assert moved["left"][0] < -0.02
+    assert moved["right"][0] > 0.02
+    assert moved["up"][1] < -0.02
+    assert moved["down"][1] > 0.02
+    assert moved["away"][1] < -0.005
+    assert moved["near"][1] > 0.005
+    assert not moved["stay"].any()
+
+
+def test_directions_are_of_length_one_and_opposite_in_pairs() -> None:
+    ways = key_directions(138.0)
+    assert list(ways) == list(ARM_KEYS)
+    for one, other in (("left", "right"), ("away", "near"), ("up", "down")):
+        np.testing.assert_allclose(ways[one], -ways[other])
+        assert np.linalg.norm(ways[one]) == pytest.approx(1)
+
+
+def test_wandering_stays_in_bounds_and_changes_the_grip() -> None:
+    rng = np.random.default_rng(0)
+    ways = key_directions(150.0)
+    wanderer = Wanderer(ways, rng)
+    hand = np.array([0.0, 0.6, 0.2])
+    pressed = []
+    for _ in range(2000):
+        press = wanderer.next(hand)
+        hand = hand + 0.06 * ways[press.key]  # less than a key is looked ahead
+        pressed.append(press)
+        assert (hand >= BOUNDS[:, 0]).all()
+        assert (hand <= BOUNDS[:, 1]).all()
+    assert {press.key for press in pressed} == set(ARM_KEYS)
+    assert {press.grip for press in pressed} == {-1, 1}
+
+
+def test_outside_a_key_back_is_allowed() -> None:
+    outside = np.array([0.0, 0.6, 0.5])
+    assert leads_out(outside, np.array([0.0, 0.0, 1.0]))
+    assert not leads_out(outside, np.array([0.0, 0.0, -1.0]))
+
+
+def test_the_nearest_key_to_an_experts_move() -> None:
+    ways = key_directions(138.0)
+    for key in ARM_KEYS[1:]:
+        wobbled = 3 * ways[key] + np.array([0.3, -0.2, 0.4])
+        assert nearest_key(wobbled, ways) == key
+    assert nearest_key(np.array([0.05, -0.09, 0.02]), ways) == "stay"
+
+
+def test_an_unknown_scene_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown scene 'kitchen'"):
+        render_arm_keys(tmp_path, "val", 1, 0, scenes=("kitchen",))
+
+
+@pytest.mark.slow
+def test_episodes_are_the_same_again_and_splits_differ(tmp_path: Path) -> None:
+    pytest.importorskip("metaworld")
+    splits: dict[str, ArmSplit] = {"a": "val", "b": "val", "c": "recorded"}
+    for name, split in splits.items():
+        render_arm_keys(tmp_path / name, split, 1, 0, ("drawer-open",), per_scene=1)
+    videos = []
+    for path in sorted(tmp_path.glob("*/*.tar")):
+        with tarfile.open(path) as tar:
+            names = sorted(tar.getnames())
+            label, video = (tar.extractfile(name) for name in names)
+            assert label is not None
+            assert video is not None
+            videos.append(video.read())
+            facts = json.load(label)
+    assert videos[0] == videos[1] != videos[2]
+    assert len(facts["keys"]) == len(facts["grip"]) == KEYS_PER_EPISODE
+    assert EPISODE_FRAMES == 65
