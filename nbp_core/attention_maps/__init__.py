@@ -1,1 +1,1 @@
-"""What the attention heads look at: maps of one forward pass, and pictures of them."""
+"""Attention maps of one forward pass, and pictures of them."""

@@ -1,4 +1,4 @@
-"""Attention weights as pictures and files: log levels, colours, PNG, npz. Knows no models.
+"""Attention weights as pictures and files: log levels, colours, PNG, NPZ. Knows no models.
 
 Shapes: L positions. Weights are float32 in [0, 1]; levels are uint8 on a log scale.
 """
@@ -19,17 +19,17 @@ from nbp_core.media.video import Frames, write_strip
 Weights = NDArray[np.float32]
 Levels = NDArray[np.uint8]
 Positions = dict[str, NDArray[Any]]
-"""What stands where: label_L, place_L3, target_L3 (t, h, w from 0, -1 for none), walls."""
+"""The content of each position: label_L, place_L3, target_L3 (t, h, w from 0, -1: none), walls."""
 
 Head = int | Literal["mean", "max"]
-"""One head, counted from 0, or the mean or the greatest weight of all of a layer."""
+"""One head, counted from 0, or the mean or maximum over all heads of the layer."""
 
 DECADES = 5
-"""Powers of ten between the greatest weight and the least that has a level of its own."""
+"""Powers of ten between the largest and the smallest weight that the levels tell apart."""
 
 
 def parse_head(text: str) -> Head:
-    """'1' is the first head; 'mean' and 'max' stay. Raises ValueError for the rest."""
+    """'1' -> 0, the first head; 'mean' and 'max' stay. Raises ValueError for anything else."""
     match text:
         case "mean" | "max":
             return text
@@ -39,7 +39,7 @@ def parse_head(text: str) -> Head:
 
 
 def levels(weights: Weights) -> Levels:
-    """Log levels: 255 is a weight of 1, 1 is one of 10**-DECADES, 0 is anything less."""
+    """Weights -> log levels: 1 becomes 255, 10**-DECADES becomes 1, anything smaller 0."""
     scale = 254 / DECADES
     with np.errstate(divide="ignore"):
         raised = 255 + scale * np.log10(weights)
@@ -48,25 +48,25 @@ def levels(weights: Weights) -> Levels:
 
 
 def colours() -> Levels:
-    """(256, 3) RGB from black to pale yellow, by level or by share of the greatest weight."""
+    """The colour of each level: (256, 3) RGB from black to pale yellow."""
     ramp = np.arange(256, dtype=np.uint8)[None]
     table_BGR = cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO)[0]
     return np.ascontiguousarray(table_BGR[:, ::-1], np.uint8)
 
 
 def picture(weights_LL: Weights) -> Frames:
-    """The map at one pixel a weight, log scale, RGB."""
+    """The map as an RGB picture on a log scale, one pixel per weight."""
     coloured: Frames = colours()[levels(weights_LL)]
     return coloured
 
 
 def write_png(path: Path, weights_LL: Weights, positions: Positions, report: str) -> None:
-    """Writes the map's picture with the report inside; whole or not at all."""
+    """Writes the map as a PNG with the report in its comment; leaves no partial file."""
     write_strip(path, picture(weights_LL)[None], comment=report)
 
 
 def write_npz(path: Path, weights_LL: Weights, positions: Positions, report: str) -> None:
-    """Writes the exact weights, what stands at each position, and the report."""
+    """Writes the exact weights, the content of each position, and the report."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, weights_LL=weights_LL, report=report, **positions)  # type: ignore[arg-type]
 

@@ -1,7 +1,7 @@
-"""What the heads look at: one masked forward over a clip, then any map, row or look on demand.
+"""Attention maps of a clip: one masked forward pass, then any head's map or row on request.
 
-Shapes: L positions, K heads, E head width, t h w grid; maps are float32 (L, L), their rows are
-queries and add up to 1. Only queries and keys are kept: a map is made when it is asked for.
+Shapes: L positions, K heads, E head width, t h w grid. A map is float32 (L, L); each row is a query
+and sums to 1. The forward pass keeps queries and keys only; maps are computed on request.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ THUMBNAIL_SIDE = 64
 
 @dataclass(frozen=True)
 class Look:
-    """Where one query looks: at tokens of the clip, and apart from them at the prefix."""
+    """The attention of one query: to the clip's tokens on the grid, and to the rest in sums."""
 
     weights_thw: Weights
     is_seen_thw: NDArray[np.bool_]
-    """Tokens the query may attend to."""
+    """True for tokens that the query may attend to."""
     conditions: float
     bov: float
     middle: float
-    """Weight on the middle tokens, which stand in for the first block once more."""
+    """Sum of the weights on middle tokens, which stand in for tokens of the first block."""
 
 
 class AttentionView:
-    """The attention of one model in one clip, read in blocks of one shape."""
+    """The attention of one model over one clip, for one block shape."""
 
     def __init__(self, layout: SequenceLayout, record: Record) -> None:
         self.layout = layout
@@ -51,20 +51,20 @@ class AttentionView:
         self.block_shape: Size3 = layout.blocks.block_shape
 
     def map(self, layer: int, head: Head) -> Weights:
-        """Weights (L, L) of a head. The rows of a mean add up to 1, those of 'max' do not.
+        """Weights (L, L) of a head. Rows sum to 1, except for head "max".
 
-        Raises ValueError for a layer or a head that is not there.
+        Raises ValueError for a layer or a head that does not exist.
         """
         return self._weights(layer, head, slice(0, self.length))
 
     def row(self, layer: int, head: Head, query: int) -> Weights:
-        """Weights (L,) of one query, without making the map."""
+        """Weights (L,) of one query, without computing the whole map."""
         self._check("position", query, self.length)
         row: Weights = self._weights(layer, head, slice(query, query + 1))[0]
         return row
 
     def look(self, layer: int, head: Head, query: int) -> Look:
-        """The row of a query, on the grid."""
+        """The row of one query, with the token weights placed on the grid."""
         row_L = self.row(layer, head, query)
         is_token = self.is_token_L
         places = self.places_L[is_token]
@@ -82,7 +82,7 @@ class AttentionView:
         )
 
     def thumbnails(self, side: int = THUMBNAIL_SIDE) -> Levels:
-        """Every head small, (layers, heads, side, side): the greatest weights, in log levels."""
+        """Max-pooled maps of all heads in log levels: (layers, heads, side, side)."""
         pooled = [
             F.adaptive_max_pool2d(self._head(layer, head, slice(0, self.length))[None, None], side)
             for layer in range(self.num_layers)
@@ -93,38 +93,38 @@ class AttentionView:
 
     @cached_property
     def places_L(self) -> NDArray[np.int64]:
-        """Grid place of what stands at each position; NO_TOKEN for conditions and BOV."""
+        """Place in the grid of each position; NO_TOKEN for conditions and BOV."""
         places: NDArray[np.int64] = self.layout.place_L.numpy()
         return places
 
     @cached_property
     def is_token_L(self) -> NDArray[np.bool_]:
-        """Where tokens of the clip stand, and not the prefix or middle tokens."""
+        """True for positions that hold a token of the clip, not a prefix or middle token."""
         is_token: NDArray[np.bool_] = self.layout.source_L.numpy() != NO_TOKEN
         return is_token
 
     @property
     def num_prefix(self) -> int:
-        """Positions before the first token of the clip: conditions and BOV."""
+        """The number of positions before the clip's first token: conditions and BOV."""
         return self.layout.prefix_len + (self.layout.kind != "plain")
 
     @cached_property
     def targets_L(self) -> NDArray[np.int64]:
-        """Grid place of the token that each position makes; NO_TOKEN for conditions."""
+        """Place in the grid of the token that each position predicts; NO_TOKEN for conditions."""
         targets: NDArray[np.int64] = self.layout.target_place_L.numpy()
         return targets
 
     @cached_property
     def walls(self) -> list[int]:
-        """Where a block begins, and the end: each sees all before its own end."""
+        """First position of each segment, then L. A segment attends to all before its end."""
         segment_L = self.layout.segment_L
         starts = (segment_L[1:] != segment_L[:-1]).nonzero().flatten() + 1
         return [0, *starts.tolist(), self.length]
 
     def query_of(self, place: int) -> int:
-        """The position that makes the token of a grid place: the row that says how.
+        """The position that predicts the token at `place`, that is, its row in the map.
 
-        Raises ValueError for a token that is given, not made: the first block of a plain model.
+        Raises ValueError for tokens that no position predicts: the first block of a plain model.
         """
         self._check("place", place, math.prod(self.grid))
         queries = np.flatnonzero(self.targets_L == place)
@@ -136,7 +136,7 @@ class AttentionView:
 
     @cached_property
     def labels(self) -> list[str]:
-        """What stands at each position, in words; t, h and w count from 1."""
+        """The content of each position in words; t, h and w count from 1."""
         conditions = [f"condition {i + 1}" for i in range(self.layout.prefix_len)]
         bov = [] if self.layout.kind == "plain" else ["BOV"]
         special = self.layout.special_L.tolist()
@@ -144,7 +144,7 @@ class AttentionView:
         return conditions + bov + [self._label(special[i], int(self.places_L[i])) for i in rest]
 
     def positions(self) -> Positions:
-        """What stands at each position, as arrays for a file."""
+        """The content of each position as arrays, for an NPZ file."""
         return {
             "label_L": np.array(self.labels),
             "place_L3": self._grid_places(self.places_L),
@@ -161,7 +161,7 @@ class AttentionView:
         return f"middle token {special} at {words}" if special else f"token {words}"
 
     def place_words(self, place: int) -> str:
-        """'(1, 4, 16)': t, h and w of a grid place, counted from 1."""
+        """t, h and w of a place, counted from 1, such as '(1, 4, 16)'."""
         t, h, w = np.unravel_index(place, self.grid)
         return f"({t + 1}, {h + 1}, {w + 1})"
 
@@ -171,7 +171,7 @@ class AttentionView:
             self._check("head", head, self.num_heads)
             chosen = self._head(layer, head, queries)
         else:
-            # One head after the other: all maps of a layer at once may not fit.
+            # One head at a time: all maps of a layer may not fit into memory.
             chosen = self._head(layer, 0, queries)
             for other in range(1, self.num_heads):
                 weights = self._head(layer, other, queries)
@@ -183,7 +183,7 @@ class AttentionView:
 
     @torch.inference_mode()
     def _head(self, layer: int, head: int, queries: slice) -> Tensor:
-        """Softmax weights of some queries over all keys; exactly 0 where the mask says no."""
+        """Softmax weights of some queries over all keys; exactly 0 where the mask is False."""
         query = self._record.queries[layer][0, head, queries].float()
         key = self._record.keys[layer][0, head].float()
         scores = query @ key.T / math.sqrt(query.shape[-1])
@@ -203,9 +203,9 @@ def look_into(
     tokens_Bthw: Tensor,
     conditions_BP: Tensor | None,
 ) -> AttentionView:
-    """One masked forward over the tokens of one clip (B = 1), as the layout's blocks see them.
+    """Runs one masked forward pass over the tokens of one clip (B = 1).
 
-    Raises ValueError for tokens that are not the model's.
+    Raises ValueError for tokens that do not fit the model's grid and codebook.
     """
     codes = model.config.codebook_size
     if tokens_Bthw.shape[2:] != layout.blocks.grid[1:] or (tokens_Bthw < 0).any():

@@ -1,1 +1,1 @@
-"""Speed: how fast each step runs, beside the floor of this machine and beside other samplers."""
+"""Speed of decode steps, beside the hardware's floor and beside Hugging Face transformers."""

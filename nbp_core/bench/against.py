@@ -1,8 +1,8 @@
-"""The same next-token model here and in Hugging Face transformers, timed in one run.
+"""Times one next-token model in this project and in Hugging Face transformers.
 
-Both are GPT-2's shape with random weights: learned positions, exact GELU, a head of its own. What
-comes out are medians of tokens after a known context, ours and theirs in turn, so that a noisy
-machine disturbs both alike. transformers is a development extra.
+Both models have GPT-2's architecture and random weights: learned positions, exact GELU, an untied
+head. The figures are median seconds per token after a known context. Runs of the two alternate, so
+that other load on the machine affects both. transformers is a dependency group of its own.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ SHAPES = {
     ),
     "XL, 6 of 24 layers": replace(_TOKENS, name="XL, 6 of 24 layers", num_layers=6),
 }
-"""Sizes to compare at; a step's time grows with the layers, so six stand for all."""
+"""Sizes to compare. Six layers suffice, since the time of a step grows with their number."""
 
 
 @dataclass(frozen=True)
 class Against:
-    """Seconds of a decode step of next-token prediction, medians of runs in turn."""
+    """Median seconds of a next-token decode step, from alternating runs."""
 
     model: str
     our_format: str
@@ -54,12 +54,12 @@ class Against:
 
     @property
     def ratio(self) -> float:
-        """How many times faster ours is."""
+        """Their seconds divided by ours."""
         return self.their_ms / self.our_ms
 
 
 def check_installed() -> None:
-    """Raises ValueError, with what to do, where transformers is missing."""
+    """Raises ValueError, which says how to install it, if transformers is missing."""
     if importlib.util.find_spec("transformers") is None:
         raise ValueError(
             "transformers is not installed: pip install --group against, then run this again"
@@ -67,7 +67,7 @@ def check_installed() -> None:
 
 
 def compare(name: str, weights: WeightFormat, num_tokens: int, rounds: int) -> Against:
-    """Times one of SHAPES in a weight format; theirs in the type that ours computes in."""
+    """Times one of SHAPES. `weight_format` is ours; their model has the dtype that ours uses."""
     config = SHAPES[name]
     ours = random_transformer(config, "cpu", weights)
     dtype = compute_dtype(weights)
@@ -76,7 +76,7 @@ def compare(name: str, weights: WeightFormat, num_tokens: int, rounds: int) -> A
     layout = sequence_layout(config, (1, 1, 1))
     our_s: list[float] = []
     their_s: list[float] = []
-    for _ in range(1 + rounds):  # the first of each is not counted
+    for _ in range(1 + rounds):  # the first of each is a warm-up
         our_s.append(statistics.median(time_steps(ours, layout, KNOWN_TOKENS, num_tokens)[1:]))
         their_s.append(_their_step(theirs, config.codebook_size, num_tokens))
     return Against(
@@ -104,12 +104,12 @@ def _their_model(config: TransformerConfig, dtype: torch.dtype) -> Any:
         bos_token_id=0,
         eos_token_id=None,
     )
-    model: Any = GPT2LMHeadModel(shape)  # its `to` is decorated in a way that loses its types
+    model: Any = GPT2LMHeadModel(shape)  # its decorated `to` has no types
     return model.to(dtype).eval()
 
 
 class _Clock:
-    """A streamer of `generate`: when each token came."""
+    """A streamer for `generate` that records the time of each token."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -118,11 +118,11 @@ class _Clock:
         self.times.append(time.perf_counter())
 
     def end(self) -> None:
-        """The protocol of streamers wants it."""
+        """Required by the streamer protocol."""
 
 
 def _their_step(model: Any, vocab: int, num_tokens: int) -> float:
-    """Median seconds from one token of `generate` to the next, sampled with the same filters."""
+    """Median seconds per token of their `generate`, sampled with the same filters."""
     known = torch.randint(0, vocab, (1, KNOWN_TOKENS))
     clock = _Clock()
     model.generate(
@@ -136,6 +136,6 @@ def _their_step(model: Any, vocab: int, num_tokens: int) -> float:
         pad_token_id=0,
         streamer=clock,
     )
-    # The first is the prompt's, the second ends the prefill.
+    # The first time is the prompt's, the second is the end of the prefill.
     times = clock.times[1:]
     return statistics.median(b - a for a, b in pairwise(times))

@@ -1,8 +1,9 @@
-"""Speed against the hardware's floor: what one decode step takes, and what it could take at best.
+"""Times decode steps and compares them with the hardware's floor.
 
-Floor of a step: the larger of (bytes of weights and cache it must read / measured read bandwidth)
-and (operations / measured matrix-product rate). Comes in: a model on its device. Goes out: figures;
-printing and files are bench_command's. Shapes: M new positions of a step, L positions seen.
+The floor of a step is the larger of two times: bytes of weights and KV cache to read / measured
+read bandwidth, and operations / measured matrix-product rate. Input: a model on its device.
+Output: figures; cli/bench.py prints and writes them. Shapes: M new positions per step, L positions
+attended to.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from nbp_core.sampling.sampler import Sampler, synchronize
 from nbp_core.transformer.model import BlockTransformer
 
 K600_KNOWN_FRAMES = 2
-"""Latent frames known in the paper's K600 protocol: 512 tokens, and 768 to make."""
+"""Known latent frames in the paper's K600 protocol: 512 known tokens, 768 to generate."""
 READ_BYTES = 2**30
 MATMUL_SIDE = 2048
 REPEATS = 7
@@ -34,7 +35,7 @@ REPEATS = 7
 
 @dataclass(frozen=True)
 class Machine:
-    """What the hardware was measured to do."""
+    """Measured rates of the hardware."""
 
     device: str
     name: str
@@ -42,14 +43,14 @@ class Machine:
     read_gb_s: float
     matmul_tflop_s: float
     dtype: str
-    """Of the matrix products: the one that models are run in here."""
+    """The dtype of the matrix products: the one in which models run on this device."""
     int8_tflop_s: float = math.nan
-    """The same of 8-bit integers, where models can be held so."""
+    """The rate of 8-bit integer products, if models can use them here."""
 
 
 @dataclass(frozen=True)
 class StepFigures:
-    """One model at one block size, model only, in milliseconds; medians."""
+    """Median times of one model at one block shape, without the tokenizer, in milliseconds."""
 
     model: str
     weights: str
@@ -61,23 +62,23 @@ class StepFigures:
     step_ms: float
     floor_ms: float
     bound: str
-    """What the floor is made of: 'memory' or 'arithmetic'."""
+    """What limits the floor: 'memory' or 'arithmetic'."""
     timed_steps: int
     block_len: int
 
     @property
     def tokens_s(self) -> float:
-        """Tokens a second while decoding."""
+        """Tokens per second while decoding."""
         return self.block_len / self.step_ms * 1e3
 
     @property
     def ratio(self) -> float:
-        """How many times the floor a step takes."""
+        """Time of a step divided by its floor."""
         return self.step_ms / self.floor_ms
 
     @property
     def total_s(self) -> float:
-        """Seconds of the whole protocol at this pace."""
+        """Seconds of the whole protocol: its prefill and all its decode steps."""
         return (self.prefill_ms + (self.num_steps - 1) * self.step_ms) / 1e3
 
 
@@ -95,7 +96,7 @@ def median_seconds(work: Callable[[], object], device: torch.device, repeats: in
 
 
 def measure_machine(device: torch.device, dtype: torch.dtype, name: str) -> Machine:
-    """Reads a gigabyte and multiplies two square matrices, several times each."""
+    """Measures read bandwidth (over a gigabyte) and the rate of square matrix products."""
     block = torch.ones(READ_BYTES // 4, device=device)
     read_s = median_seconds(block.sum, device, REPEATS)
     del block
@@ -120,7 +121,7 @@ def measure_machine(device: torch.device, dtype: torch.dtype, name: str) -> Mach
 
 
 def step_bytes(model: BlockTransformer, num_seen: int) -> int:
-    """Bytes a decode step must read: every weight but the embedding tables, and the cache."""
+    """Bytes that a decode step reads: all weights but the embedding tables, and the KV cache."""
     config = model.config
     item = cast(Tensor, model.norm_f.weight).element_size()
     if model.video_head is None:
@@ -132,7 +133,7 @@ def step_bytes(model: BlockTransformer, num_seen: int) -> int:
 
 
 def step_operations(model: BlockTransformer, num_new: int, num_seen: int) -> int:
-    """Multiplications and additions of a decode step."""
+    """Number of multiplications and additions in a decode step."""
     config = model.config
     weights = matrix_weights(model.layers) + config.codebook_size * config.width
     attention = 2 * config.num_layers * config.width * num_seen
@@ -142,7 +143,7 @@ def step_operations(model: BlockTransformer, num_new: int, num_seen: int) -> int
 def floor_of(
     model: BlockTransformer, machine: Machine, num_new: int, num_seen: int
 ) -> tuple[float, str]:
-    """(seconds, what bounds it) of the fastest decode step this machine could make."""
+    """(seconds, what limits it) of the fastest possible decode step on this machine."""
     memory = step_bytes(model, num_seen) / (machine.read_gb_s * 1e9)
     is_whole = model.weight_format in ("int8", "int4")
     rate = machine.int8_tflop_s if is_whole else machine.matmul_tflop_s
@@ -158,15 +159,15 @@ def time_block_shape(
     weights: str,
     max_steps: int = 32,
 ) -> StepFigures:
-    """Prefill and decode steps of one block shape in a protocol ('k600' or 'ucf').
+    """Times prefill and decode steps of one block shape in a protocol ('k600' or 'ucf').
 
-    Steps are timed around the middle of what the protocol makes, where the cache has its mean
-    length, so that a few of them stand for all.
+    The timed steps lie around the middle of the protocol, where the cache has its mean length, so
+    that a few of them represent all.
     """
     layout = sequence_layout(model.config, shape)
     frame = layout.blocks.num_tokens // layout.blocks.grid[0]
     known = K600_KNOWN_FRAMES * frame if protocol == "k600" else 0
-    # The first one also pays for what a process needs once.
+    # The first prefill includes one-time work of the process.
     _, prefill = (time_steps(model, layout, known, 1)[0] for _ in range(2))
     block_len, num_tokens = layout.blocks.block_len, layout.blocks.num_tokens
     count = min(max_steps, max(1, (num_tokens - known) // block_len - 1))
@@ -194,7 +195,7 @@ def time_block_shape(
 def time_steps(
     model: BlockTransformer, layout: SequenceLayout, num_known: int, count: int
 ) -> list[float]:
-    """Seconds of the first `count` forward steps, sampling included, after a known context."""
+    """Seconds of each of the first `count` steps after a known context, sampling included."""
     config, device = model.config, model.tok_emb.weight.device
     rng = torch.Generator(device).manual_seed(0)
     tokens = torch.randint(0, config.codebook_size, (1, *layout.blocks.grid)).to(device)
@@ -204,5 +205,5 @@ def time_steps(
 
 
 def protocols(config: TransformerConfig) -> tuple[str, ...]:
-    """What a model can be timed at: only those with a prefix can begin from nothing."""
+    """The protocols for which a model can be timed. 'ucf' needs a prefix."""
     return ("k600",) if config.layout == "plain" else ("k600", "ucf")

@@ -1,6 +1,6 @@
-"""What a weight format costs in quality: a model's logits and token loss beside its plain ones'.
+"""Measures what a weight format costs in quality: logits and token loss beside float32.
 
-Comes in: a model folder and tokens of real clips. Goes out: figures. Shapes: B clips, L positions.
+Input: a model folder and tokens of real clips. Output: figures. Shapes: B clips, L positions.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from nbp_core.transformer.model import BlockTransformer
 
 @dataclass(frozen=True)
 class FormatLoss:
-    """Of one masked forward over whole clips, in the model's own block shape."""
+    """Figures of one masked forward pass over whole clips, in the model's default block shape."""
 
     weight_format: str
     clips: int
     plain_loss: float
-    """Cross-entropy a token, in nats, of the weights as they are stored, in float32."""
+    """Cross-entropy per token in nats, with the stored weights in float32."""
     loss: float
     logit_error: float
-    """Standard deviation of the logits' difference, in those of the plain logits."""
+    """Standard deviation of the logits' difference, divided by that of the float32 logits."""
     same_best: float
-    """Share of positions whose likeliest token is the same."""
+    """Share of positions whose most likely token is the same."""
 
 
 @torch.inference_mode()
 def format_loss(folder: Path, tokens_Bthw: Tensor, weights: WeightFormat) -> FormatLoss:
-    """Compares a model with itself in another format; without its condition, if it has one."""
+    """Compares a model in a weight format with the same model in float32, without a condition."""
     plain = BlockTransformer.from_pretrained(folder)
     packed = BlockTransformer.from_pretrained(folder).pack(weights)
     config, layout = plain.config, sequence_layout(plain.config)
-    # Of an elastic model the last condition means none.
+    # The last condition id of an elastic model means "no condition".
     condition = config.first_condition_id + config.num_conditions - 1
     conditions = torch.full((len(tokens_Bthw), config.prefix_len), condition)
     ids_BL = layout.input_ids(tokens_Bthw, conditions)

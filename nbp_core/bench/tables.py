@@ -1,4 +1,4 @@
-"""What `bench` prints: figures of steps, of whole clips and of losses, as tables and sentences."""
+"""The tables and sentences that `bench` prints: steps, whole clips, losses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMED_CLIPS = 3
 
 @dataclass(frozen=True)
 class EndToEnd:
-    """An action or five frames to a whole clip, tokenizer included; medians of whole runs."""
+    """Median times of whole clips, tokenizer included, from an action or five frames."""
 
     model: str
     weights: str
@@ -27,11 +27,11 @@ class EndToEnd:
 
 @dataclass(frozen=True)
 class Timed:
-    """One model in one format, in a process of its own."""
+    """Figures of one model in one weight format, measured in a process of its own."""
 
     figures: list[StepFigures]
     load_s: float
-    """From its files, in memory or not, to packed weights; of random ones, to draw them."""
+    """Seconds until the weights are packed; random weights are drawn instead of read."""
     peak_bytes: int
 
     @property
@@ -40,7 +40,7 @@ class Timed:
 
 
 def loss_words(loss: FormatLoss) -> str:
-    """What a format costs in quality, in words."""
+    """A sentence on what a weight format costs in quality."""
     return (
         f"{loss.weight_format} on {loss.clips} clips: {loss.loss:.4f} nats a token, plain"
         f" {loss.plain_loss:.4f}; logits differ by {loss.logit_error:.1%}, the likeliest token is"
@@ -49,7 +49,7 @@ def loss_words(loss: FormatLoss) -> str:
 
 
 def against_words(found: Against) -> str:
-    """A comparison with another library, in words."""
+    """A sentence on the comparison with another library."""
     return (
         f"next token, {found.model}: {found.our_ms:.1f} ms here ({found.our_format}),"
         f" {found.their_ms:.1f} ms in Hugging Face transformers ({found.their_dtype}):"
@@ -58,7 +58,7 @@ def against_words(found: Against) -> str:
 
 
 def step_table(timed: Timed) -> Table:
-    """Steps of one model in one format."""
+    """The table of one model's steps in one weight format."""
     figures, first = timed.figures, timed.figures[0]
     table = Table(
         title=f"{first.model} (weights {first.weights}) in {first.weight_format}, model only, "
@@ -77,7 +77,7 @@ def step_table(timed: Timed) -> Table:
 
 
 def clip_table(clips: list[EndToEnd]) -> Table:
-    """Whole clips of every model."""
+    """The table of whole clips of every model."""
     table = Table(title=f"Whole clips of an action, with tokenizer (median of {TIMED_CLIPS})")
     for name in ("model", "block", "clip s", "first frame s", "frames/s"):
         table.add_column(name, justify="right")

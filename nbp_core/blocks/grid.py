@@ -1,7 +1,7 @@
-"""BLOCKS: how a grid is cut into blocks (sequences.py lays them out as inputs).
+"""BLOCKS: cuts a grid of tokens into blocks. sequences.py turns the blocks into model inputs.
 
-Shapes: B batch, t h w grid, N blocks, S tokens in a block. 'Place' is a token's raster index in its
-grid. Source: the paper's section 3.2. Knows nothing of models.
+Shapes: B batch, t h w grid, N blocks, S tokens per block. 'Place' is a token's raster index in the
+grid. Source: section 3.2 of the paper. This module does not know models.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ def _divides(part: Size3, whole: Size3) -> bool:
 
 
 def _cut(places_thw: Tensor, shape: Size3) -> Tensor:
-    """(t, h, w) -> (N, S): blocks in raster order, raster inside a block."""
+    """(t, h, w) -> (N, S): blocks in raster order, tokens in raster order inside each block."""
     t, h, w = shape
     return rearrange(places_thw, "(a t) (b h) (c w) -> (a b c) (t h w)", t=t, h=h, w=w)
 
 
 @dataclass(frozen=True)
 class BlockLayout:
-    """A grid cut into equal blocks.
+    """A grid cut into blocks of equal length.
 
-    Shapes of one latent frame tile the whole grid. Shapes that span time tile the frames after the
-    first; the first is cut into blocks of the same length within itself. Raises ValueError for a
-    shape that does not tile the grid, naming some that do.
+    A block shape within one latent frame tiles the whole grid. A block shape that spans several
+    latent frames tiles all frames but the first; the first frame is cut by `first_frame_shape`.
+    Raises ValueError, which names shapes that fit, if the shape does not tile the grid.
     """
 
     grid: Size3
@@ -50,7 +50,7 @@ class BlockLayout:
 
     @property
     def block_len(self) -> int:
-        """S, tokens in a block."""
+        """S, the number of tokens per block."""
         return math.prod(self.block_shape)
 
     @property
@@ -59,12 +59,12 @@ class BlockLayout:
 
     @property
     def num_blocks(self) -> int:
-        """N."""
+        """N, the number of blocks in the grid."""
         return self.num_tokens // self.block_len
 
     @cached_property
     def places_NS(self) -> Tensor:
-        """The grid place of each token, int64, (N, S) in block order."""
+        """The place of each token in the grid: int64, (N, S), in block order."""
         t, h, w = self.grid
         places_thw = torch.arange(self.num_tokens).reshape(t, h, w)
         if self.block_shape[0] == 1:
@@ -85,12 +85,12 @@ class BlockLayout:
 
 
 def first_frame_shape(shape: Size3) -> Size3:
-    """How a block shape that spans time cuts the first latent frame: same length and width."""
+    """The shape that cuts the first latent frame if `shape` spans time: same length and width."""
     return 1, shape[0] * shape[1], shape[2]
 
 
 def tiles(grid: Size3, shape: Size3) -> bool:
-    """Whether blocks of a shape cut a grid without rest, as BlockLayout does it."""
+    """Whether BlockLayout can cut the grid into blocks of this shape without a remainder."""
     if shape[0] == 1:
         return _divides(shape, grid)
     first, rest = (1, *grid[1:]), (grid[0] - 1, *grid[1:])

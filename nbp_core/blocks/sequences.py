@@ -1,8 +1,8 @@
-"""BLOCKS as sequences: prefix, first block, rest; ids, targets, places, masks, decoding steps.
+"""BLOCKS as sequences: input ids, targets, places, the block mask (`mask_LL`), decode steps.
 
-Shapes: B batch, t h w grid, S tokens in a block, P condition tokens, L input positions. 'Place'
-is a token's raster index in its grid; 'index' is its rank in block order. Source: the paper's
-section 3.3 and figure 4; the elastic layout is ours. Knows nothing of models.
+Shapes: B batch, t h w grid, S tokens per block, P condition tokens, L input positions. 'Place' is a
+token's raster index in the grid; 'index' is its rank in block order. Source: section 3.3 and
+figure 4 of the paper; the elastic layout is our own. This module does not know models.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from nbp_core.config.shapes import NO_TOKEN, LayoutKind, Size3, format_block_sha
 
 @dataclass(frozen=True)
 class DecodeStep:
-    """One forward step of decoding: feed positions [start, stop), sample tokens [first, last).
+    """One forward pass of decoding: feed positions [start, stop), sample tokens [first, last).
 
-    Positions count inputs of the sequence, tokens count in block order; the logits of the last
-    `last - first` positions fed are the ones to sample from.
+    Positions index the input sequence. Tokens are counted in block order. The sampler reads the
+    logits of the last `last - first` positions that were fed.
     """
 
     phase: str
@@ -35,7 +35,7 @@ class DecodeStep:
 
 @dataclass(frozen=True)
 class SequenceLayout:
-    """Prefix, first block, rest: the input positions of one clip, and what each must predict.
+    """The input positions of one clip, and the token that each position predicts.
 
     plain:  [block 1] ... [block N-1]
     hybrid: [P conditions][BOV][S tokens of block 1][S-1 middle tokens][block 2] ... [block N-1]
@@ -46,9 +46,10 @@ class SequenceLayout:
     blocks: BlockLayout
     prefix_len: int
     first_video_id: int
-    """Ids below are special tokens (0 = BOV, 1..S-1 = middle tokens) and conditions."""
+    """Smaller ids are special tokens (0 = BOV, 1..S-1 = middle tokens) and conditions."""
     window: int | None = None
-    """Latent frames before the predicted one that a position sees, besides the first; None: all."""
+    """Number of latent frames before the predicted one that a position attends to, besides the
+    first frame; None: all."""
 
     @property
     def head_len(self) -> int:
@@ -58,12 +59,12 @@ class SequenceLayout:
 
     @property
     def length(self) -> int:
-        """L, positions of a whole clip; the last block is predicted, never fed."""
+        """L, the number of input positions of a clip. The last block is predicted, never fed."""
         return self.head_len + (self.blocks.num_blocks - 2) * self.blocks.block_len
 
     @property
     def _full_length(self) -> int:
-        """Length with the whole head, which a clip of a single block does not feed."""
+        """Length including the whole head, of which a single-block clip feeds only a part."""
         return max(self.length, self.head_len)
 
     @property
@@ -76,7 +77,7 @@ class SequenceLayout:
 
     @cached_property
     def source_L(self) -> Tensor:
-        """Index of the video token that stands at each position, or NO_TOKEN."""
+        """Index of the video token at each position; NO_TOKEN for prefix and middle tokens."""
         s = self.blocks.block_len
         source = torch.full((self._full_length,), NO_TOKEN)
         first = 0 if self.kind == "plain" else self.prefix_len + 1
@@ -86,14 +87,14 @@ class SequenceLayout:
 
     @cached_property
     def special_L(self) -> Tensor:
-        """Id of the special token at each position (BOV, middle tokens), 0 elsewhere."""
+        """Id of the special token at each position (BOV is 0, middle tokens), 0 elsewhere."""
         special = torch.zeros(self._full_length, dtype=torch.int64)
         special[self._middle] = torch.arange(1, self.blocks.block_len)[: self._num_middle]
         return special[: self.length]
 
     @cached_property
     def target_L(self) -> Tensor:
-        """Index of the video token each position predicts, or NO_TOKEN (conditions)."""
+        """Index of the video token that each position predicts; NO_TOKEN for conditions."""
         s, p = self.blocks.block_len, self.prefix_len
         target = torch.full((self.length,), NO_TOKEN)
         blockwise = 0
@@ -105,16 +106,16 @@ class SequenceLayout:
 
     @cached_property
     def place_L(self) -> Tensor:
-        """Grid place of each position, or NO_TOKEN in the prefix and at BOV.
+        """Place in the grid of each position; NO_TOKEN for conditions and BOV.
 
-        A middle token sits at the place it stands in for: that of its counterpart in block 1.
+        A middle token has the place of the token of block 1 that it stands in for.
         """
         index = torch.where(self.special_L > 0, self.special_L, self.source_L)
         return self._places(index)
 
     @cached_property
     def target_place_L(self) -> Tensor:
-        """Grid place of the token each position predicts, or NO_TOKEN."""
+        """Place in the grid of the token that each position predicts, or NO_TOKEN."""
         return self._places(self.target_L)
 
     def _places(self, index_L: Tensor) -> Tensor:
@@ -123,17 +124,19 @@ class SequenceLayout:
 
     @cached_property
     def frame_L(self) -> Tensor:
-        """Latent frame in which each position stands, 0 for the prefix and BOV."""
+        """Latent frame of each position, 0 for the prefix and BOV."""
         return self.place_L.clamp(min=0) // self._frame_len
 
     @cached_property
     def target_frame_L(self) -> Tensor:
-        """Latent frame of the token each position predicts, 0 for conditions."""
+        """Latent frame of the token that each position predicts, 0 for conditions."""
         return self.target_place_L.clamp(min=0) // self._frame_len
 
     def of_targets(self, values_Bt: Tensor | None, here: slice) -> Tensor | None:
-        """What latent frames have, for the positions `here` that predict them: (B, L); as it is if
-        it is (B, 1), one value for all frames, or None."""
+        """Values per latent frame -> (B, L): for each position in `here` the predicted frame's.
+
+        (B, 1), one value for all frames, and None are returned unchanged.
+        """
         if values_Bt is None or values_Bt.shape[1] == 1:
             return values_Bt
         return values_Bt[:, self.target_frame_L[here].to(values_Bt.device)]
@@ -145,10 +148,11 @@ class SequenceLayout:
 
     @cached_property
     def segment_L(self) -> Tensor:
-        """Positions of one segment see each other both ways; later segments see earlier ones.
+        """Segment number of each position, ascending.
 
-        Conditions are one segment, token-by-token positions one each, then a segment a block (the
-        first is {token S, middle tokens}). These are the walls of the attention map.
+        A position attends to its own segment in both directions and to all earlier segments. The
+        conditions form segment 0. Each position that predicts one token is a segment of its own.
+        Then every block is a segment; the first of these is {token S, middle tokens}.
         """
         s, p = self.blocks.block_len, self.prefix_len
         if self.kind == "plain":
@@ -159,9 +163,10 @@ class SequenceLayout:
 
     @cached_property
     def mask_LL(self) -> Tensor:
-        """Bool, True where a query (row) may attend to a key (column): figure 4 of the paper.
+        """The block mask, bool (L, L): True where the query (row) may attend to the key (column).
 
-        With a window, keys further back than it are hidden, but for those of the first frame.
+        A window hides keys of frames further back than it, except for the first frame. Source:
+        figure 4 of the paper; the window is our own.
         """
         allowed = self.segment_L[:, None] >= self.segment_L[None, :]
         if self.window is None:
@@ -170,7 +175,7 @@ class SequenceLayout:
         return allowed & ((self.frame_L == 0) | (self.frame_L >= oldest_L[:, None]))
 
     def input_ids(self, tokens_Bthw: Tensor, conditions_BP: Tensor | None = None) -> Tensor:
-        """Ids of all positions for known tokens: ids_BL. The layout's grid must be the tokens'."""
+        """Tokens of whole clips -> input ids_BL. The tokens must have this layout's grid."""
         flat = self.blocks.to_blocks(tokens_Bthw).flatten(1)
         source = self.source_L.to(flat.device)
         ids = torch.where(
@@ -181,13 +186,13 @@ class SequenceLayout:
         return self.with_conditions(ids, conditions_BP)
 
     def sees_all(self, start: int, stop: int) -> bool:
-        """Whether each of the positions [start, stop) attends to all of them and all before."""
+        """Whether each position in [start, stop) attends to all positions before `stop`."""
         if self.window is not None and int(self.target_frame_L[stop - 1]) > self.window + 1:
             return False
         return bool(self.segment_L[start] >= self.segment_L[stop - 1])
 
     def with_conditions(self, ids_BL: Tensor, conditions_BP: Tensor | None) -> Tensor:
-        """The same ids with the condition ids written into the prefix."""
+        """The ids with the condition ids in the prefix. Raises ValueError if they are missing."""
         if self.prefix_len == 0:
             return ids_BL
         if conditions_BP is None:
@@ -195,18 +200,19 @@ class SequenceLayout:
         return torch.cat([conditions_BP, ids_BL[:, self.prefix_len :]], dim=1)
 
     def targets(self, tokens_Bthw: Tensor) -> Tensor:
-        """Video token (without id offset) each position predicts; NO_TOKEN where none."""
+        """The video token (without id offset) that each position predicts: (B, L), or NO_TOKEN."""
         flat = self.blocks.to_blocks(tokens_Bthw).flatten(1)
         target = self.target_L.to(flat.device)
         return torch.where(target == NO_TOKEN, NO_TOKEN, flat[:, target.clamp(min=0)])
 
     def known_blocks(self, num_known_tokens: int) -> int:
-        """Blocks that a context of whole latent frames fills.
+        """The number of blocks that a context of `num_known_tokens` tokens fills.
 
-        Raises ValueError if the context does not end on a block boundary or fills the clip.
+        Raises ValueError if the context does not end on a block boundary, if it leaves nothing to
+        generate, or if a plain model has no context.
         """
         known, rest = divmod(num_known_tokens, self.blocks.block_len)
-        # Blocks that span time reach beyond the context unless it ends where they do.
+        # A block that spans time may reach into frames after the context.
         reach = int(self.blocks.places_NS[:known].max()) + 1 if known else 0
         if rest or reach > num_known_tokens:
             raise ValueError(
@@ -220,7 +226,7 @@ class SequenceLayout:
         return known
 
     def decode_steps(self, num_known_tokens: int) -> list[DecodeStep]:
-        """The forward steps from a context to the whole clip; the first is the prefill."""
+        """The forward passes that complete a clip after a context. The first is the prefill."""
         s, p = self.blocks.block_len, self.prefix_len
         known = self.known_blocks(num_known_tokens)
         steps: list[DecodeStep] = []
@@ -249,10 +255,11 @@ def sequence_layout(
     block_shape: Size3 | None = None,
     num_latent_frames: int | None = None,
 ) -> SequenceLayout:
-    """The layout of a model's sequences. Raises ValueError for a block shape the model cannot do.
+    """The sequence layout of a model for one block shape (default: the shape in its config).
 
-    num_latent_frames cuts the grid short in time, for clips shorter than the model's; a model with
-    a window may have longer ones too.
+    num_latent_frames changes the grid's length in time. A model with a window supports longer
+    clips than its own, all models support shorter ones. Raises ValueError for a block shape or a
+    length that the model does not support.
     """
     shape = block_shape or config.block_shape
     if config.layout != "elastic" and shape != config.block_shape:

@@ -1,1 +1,1 @@
-"""Which models there are: the catalogue, tokenizers and their transformers, released ones."""
+"""The catalogue of model folders, the pairing with tokenizers, released checkpoints."""

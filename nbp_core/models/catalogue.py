@@ -1,6 +1,7 @@
-"""What every folder in a folder of models is, told without loading it; faults as sentences.
+"""Describes every model in a folder without loading its weights.
 
-Comes in: the folder. Goes out: one ModelEntry for each folder in it, readable or not.
+Input: a folder of model folders. Output: one ModelEntry per model folder. A folder that cannot be
+used has its fault in the entry, as a sentence.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ _FLOAT32, _BFLOAT16 = 4, 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Card:
-    """What a model's README.md says. Text that others wrote."""
+    """A model's README.md. The text is untrusted."""
 
     licence: str
-    """Empty where it names none."""
+    """Empty if the card names none."""
     excerpt: str
     text: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelEntry:
-    """One folder. With a `fault`, a sentence, the figures are zero."""
+    """One model folder. If `fault` holds a sentence, all figures are zero."""
 
     name: str
     fault: str = ""
@@ -50,20 +51,20 @@ class ModelEntry:
     num_parameters: int = 0
     num_bytes: int = 0
     memory_bytes: int = 0
-    """To generate a clip: weights and cache, and those of the tokenizer."""
+    """Memory to generate one clip: weights, KV cache and the tokenizer's weights."""
     grid: Size3 | None = None
     block_shapes: tuple[Size3, ...] = ()
     codebook_size: int = 0
     actions: tuple[str, ...] = ()
     tokenizer: str = ""
-    """Of a transformer: the folder it names."""
+    """Name of the tokenizer's folder, for a transformer."""
     stamp: tuple[int, int] = (0, 0)
-    """Bytes and time of change of the weights: another stamp, other weights."""
+    """Size in bytes and modification time of the weights; it changes when they change."""
     card: Card = Card(licence="", excerpt="", text="")
 
 
 def catalogue(folder: Path, device: str) -> list[ModelEntry]:
-    """The folders in a folder of models by name; memory is that on `device`, cpu or cuda."""
+    """The models in a folder, by name. Memory is estimated for `device`, cpu or cuda."""
     return list(_entries(folder, device)) if folder.is_dir() else []
 
 
@@ -125,13 +126,13 @@ def _entry(path: Path, device: str) -> ModelEntry:
 
 
 def transformer_bytes(config: TransformerConfig, num_parameters: int, item: int) -> int:
-    """Weights and key/value cache of one clip, in numbers of `item` bytes."""
+    """Bytes of the weights and of one clip's KV cache, with `item` bytes per number."""
     cache = 2 * config.num_layers * config.width * sequence_layout(config).length
     return item * (num_parameters + cache)
 
 
 def _tokenizer_folder(path: Path) -> Path | None:
-    """The tokenizer's folder, or None for Cosmos. Raises CheckpointError where it is not there."""
+    """The tokenizer's folder, or None for Cosmos. Raises CheckpointError if it is missing."""
     wanted = read_description(path).get("tokenizer") or {}
     if wanted.get("cosmos"):
         return None
@@ -143,9 +144,9 @@ def _tokenizer_folder(path: Path) -> Path | None:
 
 
 def fingerprint(folder: Path) -> str:
-    """sha256 of a model's weights, once its tokenizer has been found to be the right one.
+    """SHA-256 of a model's weights.
 
-    Raises CheckpointError if it is another.
+    Raises CheckpointError if the model's tokenizer is missing or is another one.
     """
     if read_description(folder)["kind"] == "transformer" and _tokenizer_folder(folder) is not None:
         find_tokenizer(folder)
@@ -153,7 +154,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def read_card(folder: Path) -> Card:
-    """README.md of a model folder; empty where there is none."""
+    """Reads README.md of a model folder; an empty card if there is none."""
     try:
         with (folder / CARD_FILE).open("rb") as file:
             text = file.read(MAX_CARD_BYTES).decode(errors="replace")
@@ -169,7 +170,7 @@ def read_card(folder: Path) -> Card:
 
 
 def _split_front(text: str) -> tuple[str, str]:
-    """(front matter between two lines of ---, the rest)."""
+    """(the front matter between two lines of ---, the rest)."""
     found = re.match(r"---\s*\n(.*?)\n---\s*\n", text, re.DOTALL)
     return (found[1], text[found.end() :]) if found else ("", text)
 

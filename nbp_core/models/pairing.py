@@ -1,6 +1,6 @@
-"""Which tokenizer a transformer goes with, and whether the one that is there is that one.
+"""Finds the tokenizer of a transformer and checks that it is the one it was trained with.
 
-Comes in: a transformer's folder. Goes out: its tokenizer's folder and fingerprint, or one sentence.
+Input: a transformer's folder. Output: its tokenizer's folder and fingerprint, or one sentence.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from nbp_core.tokenizer.cosmos import DECODER_FILE, ENCODER_FILE, cosmos_sha256,
 def find_tokenizer(folder: Path, cosmos: Path | None = None) -> tuple[Path, str]:
     """(folder, fingerprint) of the tokenizer that the transformer in `folder` names.
 
-    A model of ours names its tokenizer's very weights; a converted one names the data set it was
-    trained on and, where its file carried a tokenizer along, that one's first kernel. Raises
-    CheckpointError if the tokenizer is missing or is another.
+    Our own models name the SHA-256 of their tokenizer's weights. Converted models name their data
+    set and, if their file contained a tokenizer, the hash of its first kernel. Raises
+    CheckpointError if the tokenizer is missing or is another one.
     """
     wanted = read_description(folder).get("tokenizer") or {}
     if wanted.get("cosmos"):
@@ -42,7 +42,7 @@ def find_tokenizer(folder: Path, cosmos: Path | None = None) -> tuple[Path, str]
 
 
 def _check_cosmos(folder: Path, sha256: str, cosmos: Path | None) -> tuple[Path, str]:
-    """Cosmos runs code when loaded, so only the user names its folder, never a model."""
+    """Loading Cosmos runs code, so only the user may name its folder, never a model."""
     if cosmos is None:
         raise CheckpointError(
             f"model {folder.name!r} was trained on the Cosmos tokenizer: name its folder with "
@@ -58,7 +58,7 @@ def _check_cosmos(folder: Path, sha256: str, cosmos: Path | None) -> tuple[Path,
 
 
 def _check_family(folder: Path, wanted: dict[str, str | None], tokenizer_folder: Path) -> None:
-    """Compares what two converted models say about where they came from."""
+    """Checks that a converted transformer and tokenizer come from the same data set."""
     found = read_description(tokenizer_folder).get("origin") or {}
     if wanted.get("source") is not None:
         is_same = found.get("source") == wanted["source"]

@@ -1,6 +1,6 @@
-"""The paper's model sizes with random weights: what they make is noise, how fast is real.
+"""The paper's model sizes with random weights: their speed is real, their clips are noise.
 
-Pixels come from a small bundled tokenizer, since noise needs no good one, and every frame says so.
+A small bundled tokenizer decodes the noise, and every frame carries a notice.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from nbp_core.transformer.model import BlockTransformer, num_parameters
 
 
 def preset_parameters(preset: str) -> int:
-    """Parameters of one of the paper's sizes, counted without building it."""
+    """The number of parameters of one of the paper's sizes, counted without allocating them."""
     return num_parameters(PAPER_PRESETS[preset])
 
 
 def random_transformer(
     shape: TransformerConfig, device: str, weights: WeightFormat
 ) -> BlockTransformer:
-    """A model of some shape, of no use but to be timed; packed for decoding.
+    """A model with random weights, packed for decoding, for timing only.
 
-    Raises ValueError if the memory it needs is not there.
+    Raises ValueError if there is not enough memory for it.
     """
     check_memory(shape.name, num_parameters(shape) * STORED[weights].itemsize, device)
     config = replace(shape, name=f"{shape.name} ({RANDOM_WEIGHTS})")
@@ -46,7 +46,7 @@ def random_transformer(
 
 
 class SpeedOnlyTokenizer(torch.nn.Module):
-    """A bundled tokenizer behind the released one's 64,000 codes, its frames marked as noise."""
+    """A bundled tokenizer that accepts 64,000 codes and marks its frames as noise."""
 
     def __init__(self, inner: VideoTokenizer) -> None:
         super().__init__()
@@ -56,18 +56,18 @@ class SpeedOnlyTokenizer(torch.nn.Module):
         )
 
     def encode(self, clip_BCTHW: Tensor) -> Tensor:
-        """Clip in [0, 1] -> tokens_Bthw, those of the inner tokenizer."""
+        """Clip in [0, 1] -> tokens_Bthw of the inner tokenizer."""
         return self.inner.encode(clip_BCTHW)
 
     def decode(self, tokens_Bthw: Tensor, state: StreamState | None = None) -> Tensor:
-        """Tokens -> clip_BCTHW in [0, 1], with the notice written across every frame."""
+        """Tokens -> clip_BCTHW in [0, 1], with the notice across every frame."""
         clip = self.inner.decode(tokens_Bthw % self.inner.config.codebook_size, state)
         mark_HW = torch.from_numpy(_notice(*clip.shape[-2:])).to(clip.device)
         return clip * (1 - mark_HW) + mark_HW * (mark_HW > 0.75)
 
 
 def _notice(height: int, width: int) -> NDArray[np.float32]:
-    """The notice as a mask: 1 where a letter is, 0.7 in the bar behind it, 0 elsewhere."""
+    """The notice as a mask: 1 in its letters, 0.7 in the bar behind them, 0 elsewhere."""
     lines = RANDOM_WEIGHTS.replace(": ", ":\n").split("\n")
     scale = width / 320
     step = int(40 * scale)

@@ -1,1 +1,1 @@
-"""Files of measured figures, and the paper's figures beside them."""
+"""Result files of this project's measurements, and the figures of the paper."""

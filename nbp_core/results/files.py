@@ -1,7 +1,7 @@
-"""Measured figures that are kept with the project: results/*.json and results/training/*.jsonl.
+"""Reads the measured figures in results/*.json and results/training/*.jsonl.
 
-Comes in: files that anyone may have written. Goes out: checked ResultFiles and Curves, or one
-sentence that names the file. docs/results.md describes both formats.
+Input: untrusted files. Output: checked ResultFiles and Curves, or one sentence that names the file.
+docs/results.md describes both formats.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "longer": ("model", "block", "window"),
     "trained": ("arm", "seed", "block", "steps", "loss", "loss_later"),
 }
-"""What each row of a kind must have; it may have more."""
+"""The columns that each row of a kind must have; more are allowed."""
 _HEAD = ("title", "kind", "device", "weights", "date", "command")
 
 
 class ResultError(ValueError):
-    """A file of figures that cannot be used, in one sentence."""
+    """A result file that cannot be used. The message is one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResultFile:
-    """One measurement: what was measured, on what, with which weights, and how to repeat it."""
+    """One measurement: its figures, device, weights, and the command that repeats it."""
 
     name: str
     title: str
@@ -52,12 +52,12 @@ class ResultFile:
     command: str
     rows: tuple[Row, ...]
     more: dict[str, tuple[Row, ...]]
-    """Further lists of rows, such as a bench's whole clips."""
+    """Further lists of rows, such as the `clips` of a bench."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Curve:
-    """A training run as its trainer logged it: for each metric, (step, value) pairs."""
+    """The log of a training run: (step, value) pairs for each metric."""
 
     name: str
     metrics: dict[str, tuple[tuple[int, float], ...]]
@@ -65,12 +65,12 @@ class Curve:
 
 
 def read_results(folder: Path) -> tuple[list[ResultFile], list[str]]:
-    """(the results in a folder, a sentence for each file that is broken), by file name."""
+    """(results in a folder, one sentence per broken file), ordered by file name."""
     return _read_all(sorted(folder.glob("*.json")), read_result)
 
 
 def read_curves(folder: Path) -> tuple[list[Curve], list[str]]:
-    """(the training runs in a folder, a sentence for each file that is broken)."""
+    """(training runs in a folder, one sentence per broken file)."""
     return _read_all(sorted(folder.glob("*.jsonl")), read_curve)
 
 
@@ -86,7 +86,7 @@ def _read_all(paths: Sequence[Path], read: Callable[[Path], Read]) -> tuple[list
 
 @lru_cache(maxsize=256)
 def _read_once(read: Callable[[Path], Read], path: Path, stamp: tuple[int, int]) -> Read:
-    """What a file says, read again only when it has changed."""
+    """The content of a file, or its fault; read again only if the file has changed."""
     return read(path)
 
 
@@ -94,12 +94,12 @@ def _stamp(path: Path) -> tuple[int, int]:
     try:
         stat = path.stat()
     except OSError:
-        return 0, 0  # reading it says why
+        return 0, 0  # read_result reports why
     return stat.st_mtime_ns, stat.st_size
 
 
 def read_result(path: Path) -> ResultFile:
-    """A results file. Raises ResultError, one sentence."""
+    """Reads a result file. Raises ResultError if it is broken."""
     data = _parse(path.name, _text(path))
     if not isinstance(data, dict):
         raise ResultError(f"{path.name} is not an object with a title, a kind and rows.")
@@ -126,7 +126,7 @@ def read_result(path: Path) -> ResultFile:
 
 
 def read_curve(path: Path) -> Curve:
-    """A metrics.jsonl of the trainer. Raises ResultError, one sentence."""
+    """Reads a metrics.jsonl file of the trainer. Raises ResultError if it is broken."""
     metrics: dict[str, list[tuple[int, float]]] = {}
     seconds = 0.0
     lines = [line for line in _text(path).splitlines() if line.strip()]
@@ -183,7 +183,7 @@ def _rows(name: str, key: str, value: Any, columns: tuple[str, ...]) -> tuple[Ro
 
 
 def _check_row(what: str, row: dict[str, Any]) -> None:
-    """Values must be plain: text, truth values and finite numbers."""
+    """Refuses values other than text, booleans, null and finite numbers."""
     for key, value in row.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ResultError(f"{what} has a {key} that is no number.")

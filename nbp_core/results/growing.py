@@ -1,4 +1,4 @@
-"""A results file that grows by units of work: a run that was stopped goes on after its last one."""
+"""A result file that grows with each unit of work, so that a stopped run can continue."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _VARYING = {"date", "command", "done", "baselines", "rows", "curves"}
 
 
 def earlier(out: Path, report: Report) -> Report | None:
-    """What an earlier run of the same settings has left, if there is any, with this run's command.
+    """The report of an earlier run with the same settings, if there is one; else this report.
 
-    Raises ValueError for a file that is something else: it is not overwritten.
+    The result has this run's command. Raises ValueError, and keeps the file, if it has other
+    settings.
     """
     if not out.is_file():
         return None
@@ -34,13 +35,13 @@ def earlier(out: Path, report: Report) -> Report | None:
 
 
 def remaining(report: Report, units: Iterable[str]) -> list[str]:
-    """The units that are not done yet."""
+    """The units of work that are not done yet."""
     done = report["done"].split("; ")
     return [unit for unit in units if unit not in done]
 
 
 def keep(out: Path, report: Report, unit: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Adds a unit's rows to the report and writes it, whole or not at all."""
+    """Adds the rows of a unit to the report and replaces the file as a whole."""
     report["rows"] += rows
     report["done"] = "; ".join(filter(None, [report["done"], unit]))
     with replacing(out) as partial:

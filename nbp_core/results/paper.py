@@ -1,7 +1,6 @@
-"""What the paper reports, to stand beside our own figures. Pure data: nothing here was measured
-by this project.
+"""The figures of the paper (arXiv 2502.07737), as data. None of them was measured by this project.
 
-A figure the paper does not print, or that can only be read off a curve, is None.
+A figure that the paper does not print, or prints only as a curve, is None.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class SpeedRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleRow:
-    """Quality on one data set: our method's rows of table 2, or a neighbour's."""
+    """A row of table 2: quality on one data set, of next-block prediction or another method."""
 
     data: str
     method: str
@@ -45,7 +44,7 @@ class SampleRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlockRow:
-    """What is known of one block shape."""
+    """Loss, quality and speed of one block shape."""
 
     block_shape: Size3
     fvd: float | None = None
@@ -54,7 +53,7 @@ class BlockRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerRow:
-    """A row of table 7: how well a tokenizer gives clips back."""
+    """A row of table 7: how well a tokenizer reconstructs clips."""
 
     data: str
     tokenizer: str
@@ -66,7 +65,7 @@ class TokenizerRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaperTable(Generic[Row]):
-    """Rows, where they stand, and how they were measured there."""
+    """Rows of a table or figure, its number in the paper, and how they were measured."""
 
     title: str
     source: str

@@ -1,9 +1,9 @@
 """Causal 3D convolution, residual unit, space/time down and up.
 
 Shapes: B batch, C channels, T time, H height, W width; tensors are (B, C, T, H, W).
-Each layer takes an optional StreamState and keeps there what it must remember of earlier frames, so
-that a clip fed in pieces comes out as if fed whole. Source: MAGVIT-v2 (arXiv 2310.05737) as in the
-released NBP tokenizer.
+Each layer takes an optional StreamState and stores there the earlier frames that it needs. A clip
+processed in pieces then equals the clip processed whole. Source: MAGVIT-v2 (arXiv 2310.05737), as
+in the released NBP tokenizer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ StreamState = dict[nn.Module, Tensor]
 
 
 def _frames(x: Tensor) -> Tensor:
-    """(B, C, T, H, W) -> (B T, C, H, W), channels last in memory; a view if it is so already."""
+    """(B, C, T, H, W) -> (B T, C, H, W), channels last in memory; a view where possible."""
     frames = rearrange(x, "b c t h w -> (b t) h w c").permute(0, 3, 1, 2)
     return frames.contiguous(memory_format=torch.channels_last)
 
@@ -31,10 +31,10 @@ def _clips(frames: Tensor, batch: int) -> Tensor:
 
 
 class CausalConv3d(nn.Module):
-    """Convolution that never looks ahead: replicate padding, in time in front only.
+    """3D convolution that sees no later frame: replicate padding, in time before the clip only.
 
-    In two dimensions where the kernel spans no more: on a processor PyTorch takes up to four times
-    as long for the same in three.
+    A kernel that spans one frame or one place runs as a 2D convolution, which is up to four times
+    as fast as the same 3D convolution in PyTorch on a CPU.
     """
 
     def __init__(self, cin: int, cout: int, kernel: Size3, stride: Size3 = (1, 1, 1)) -> None:
@@ -64,19 +64,19 @@ class CausalConv3d(nn.Module):
 
     @staticmethod
     def _after(past: Tensor, x: Tensor) -> Tensor:
-        """Both in a row, joined as they lie in memory."""
+        """`past` and `x` concatenated in time, joined in channels-last memory order."""
         joined = torch.cat([past.permute(0, 2, 3, 4, 1), x.permute(0, 2, 3, 4, 1)], dim=1)
         return joined.permute(0, 4, 1, 2, 3)
 
     def _padded(self, x: Tensor) -> Tensor:
-        """Frames, or clips, with their edges repeated."""
+        """Frames (4D) or clips (5D) with their spatial edges repeated."""
         if not any(self.space_pad):
             return x
         return F.pad(x, self.space_pad + (0, 0) * (x.ndim - 4), mode="replicate")
 
 
 class FrameNorm(nn.GroupNorm):
-    """GroupNorm over each frame alone: time is folded into the batch, so nothing leaks ahead."""
+    """GroupNorm over each frame alone: time is part of the batch, so no later frame is seen."""
 
     def forward(self, x: Tensor, state: StreamState | None = None) -> Tensor:
         return _clips(super().forward(_frames(x)), x.shape[0])
@@ -94,7 +94,7 @@ class Swish(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Norm, swish, conv, twice, beside a shortcut (1x1x1 where the width changes)."""
+    """Twice (norm, swish, conv), plus a shortcut: a 1x1x1 convolution if the width changes."""
 
     def __init__(self, cin: int, cout: int, kernels: tuple[Size3, Size3], norm_groups: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class ResidualUnit(nn.Module):
 class Upsample(nn.Module):
     """Convolution to more channels, then depth-to-space in channel order (t, h, w, c).
 
-    A stride of 2 in time makes 2n frames of n; the first of all is dropped, so 1 + n become 1 + 2n.
+    A stride of 2 in time doubles the frames and drops the clip's first: 1 + n become 1 + 2n.
     """
 
     def __init__(self, cin: int, cout: int, kernel: Size3, stride: Size3) -> None:
@@ -132,7 +132,7 @@ class Upsample(nn.Module):
         is_start = state is None or self.conv not in state
         x = self.conv(x, state)
         p, q, r = self.stride
-        # In the order of memory, channels last: a copy of whole pixels.
+        # Channels last, so that the copy moves whole pixels.
         pixels = rearrange(x, "b (p q r c) t h w -> b (t p) (h q) (w r) c", p=p, q=q, r=r)
         pixels = pixels.contiguous()
         x = pixels.permute(0, 4, 1, 2, 3)
@@ -140,7 +140,7 @@ class Upsample(nn.Module):
 
 
 def run_layers(layers: nn.ModuleList, x: Tensor, state: StreamState | None) -> Tensor:
-    """One layer after the other, each with the state."""
+    """Applies the layers in order. Each receives the same stream state."""
     for layer in layers:
         x = layer(x, state)
     return x

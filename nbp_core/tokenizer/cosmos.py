@@ -1,7 +1,7 @@
-"""NVIDIA's Cosmos DV4x8x8 as a tokenizer: two TorchScript files, the interface of our own.
+"""NVIDIA's Cosmos DV4x8x8 tokenizer: two TorchScript files behind the Tokenizer interface.
 
-TorchScript runs code when it is loaded. So these files are only ever opened from a folder that the
-user names on the command line, never from a model folder, an upload or the page. Source: the
+Loading TorchScript runs code. These files are therefore only opened from a folder that the user
+names on the command line, never from a model folder, an upload or the page. Source: the
 Cosmos-Tokenizer release (pixels in [-1, 1], bfloat16).
 """
 
@@ -27,7 +27,7 @@ def is_cosmos(folder: Path) -> bool:
 
 
 def cosmos_sha256(folder: Path) -> str:
-    """Fingerprint of both files."""
+    """One SHA-256 for both files."""
     digest = hashlib.sha256()
     for name in (ENCODER_FILE, DECODER_FILE):
         with (folder / name).open("rb") as file:
@@ -36,7 +36,7 @@ def cosmos_sha256(folder: Path) -> str:
 
 
 class CosmosTokenizer(torch.nn.Module):
-    """encode and decode as VideoTokenizer has them; not for training."""
+    """A Tokenizer for inference only: encode and decode work as in VideoTokenizer."""
 
     def __init__(self, encoder: torch.nn.Module, decoder: torch.nn.Module) -> None:
         super().__init__()
@@ -74,10 +74,10 @@ class CosmosTokenizer(torch.nn.Module):
 
     @torch.inference_mode()
     def decode(self, tokens_Bthw: Tensor, state: StreamState | None = None) -> Tensor:
-        """Tokens -> clip_BCTHW, float32 in [0, 1]; with a `state`, its next frames.
+        """Tokens -> clip_BCTHW, float32 in [0, 1]. With a `state`: only the next frames.
 
-        The script keeps no state of its own: all tokens so far are decoded again, which the
-        network's causality makes equal to decoding them once.
+        The TorchScript decoder keeps no state, so each call decodes all tokens so far again. The
+        network is causal, so this equals streaming.
         """
         past = None if state is None else state.get(self)
         tokens = tokens_Bthw if past is None else torch.cat([past, tokens_Bthw], dim=1)

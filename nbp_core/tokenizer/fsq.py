@@ -1,6 +1,7 @@
-"""Finite scalar quantisation: latent <-> code <-> token. Always float32.
+"""Finite scalar quantisation (FSQ): latent <-> code <-> token. Always computed in float32.
 
-Latent: encoder output, unbounded. Code: rounded and scaled to [-1, 1]. Token: the code's integer.
+Latent: the encoder's unbounded output. Code: the latent, rounded and scaled to [-1, 1]. Token: the
+code as one integer.
 Source: FSQ (arXiv 2309.15505), as in the released NBP tokenizer.
 """
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 
 class FSQ(nn.Module):
-    """Channels are rounded to `levels` values each; the codebook is their product."""
+    """Rounds channel i to levels[i] values. The codebook is the product of all levels."""
 
     basis: Tensor
     levels: Tensor
@@ -29,7 +30,7 @@ class FSQ(nn.Module):
         half_l = (levels_D - 1) * (1 - 1e-3) / 2
         offset = torch.where(levels_D % 2 == 0, 0.5, 0.0)
         basis = torch.tensor([math.prod(levels[:i]) for i in range(len(levels))])
-        # Constants of the configuration, not weights: kept out of checkpoints.
+        # These buffers follow from the config, so checkpoints do not hold them.
         self.register_buffer("levels", levels_D, persistent=False)
         self.register_buffer("half_levels", half_l, persistent=False)
         self.register_buffer("offset", offset, persistent=False)
@@ -38,7 +39,7 @@ class FSQ(nn.Module):
         self.register_buffer("basis", basis, persistent=False)
 
     def bound(self, latent: Tensor) -> Tensor:
-        """Latent (..., D) squeezed so that rounding gives each channel its number of levels."""
+        """Squeezes a latent (..., D) so that rounding gives channel i exactly levels[i] values."""
         half_levels, offset, shift = (
             b.float() for b in (self.half_levels, self.offset, self.shift)
         )

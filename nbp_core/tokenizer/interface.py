@@ -1,4 +1,4 @@
-"""The calls every tokenizer has, ours or another's, and its pixels as frames."""
+"""The interface of all tokenizers, and the conversion of their output to uint8 frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbp_core.tokenizer.conv import StreamState
 
 
 class Tokenizer(Protocol):
-    """Clips to tokens and back: a VideoTokenizer, or another with the same calls."""
+    """Encodes clips to tokens and decodes tokens to clips, as VideoTokenizer does."""
 
     @property
     def config(self) -> TokenGridConfig: ...

@@ -1,8 +1,8 @@
-"""TOKENS: clips to grids of integers and back. Knows nothing of blocks or transformers.
+"""TOKENS: clips to grids of integers and back. This module does not know blocks or transformers.
 
-Shapes: clip_BCTHW float in [0, 1] with T = 1 + 4n; tokens_Bthw int64; latents are channels-last
-(B, t, h, w, D) at the quantizer. Source: the paper's section on tokenization and the released
-tokenizer; sizes come from TokenizerConfig.
+Shapes: clip_BCTHW float in [0, 1] with T = 1 + 4n; tokens_Bthw int64; latents at the quantizer are
+channels-last (B, t, h, w, D). Sizes come from TokenizerConfig. Source: the paper's section on
+tokenization and the released tokenizer.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _dtype(layers: nn.ModuleList) -> torch.dtype:
 
 
 class VideoTokenizer(nn.Module):
-    """Causal 3D CNN with FSQ. An image is a clip of one frame."""
+    """Causal 3D CNN with FSQ. An image is encoded as a clip of one frame."""
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
@@ -86,15 +86,15 @@ class VideoTokenizer(nn.Module):
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """Loads a model folder. Raises CheckpointError (a ValueError) saying what is wrong."""
+        """Loads a model folder. Raises CheckpointError (a ValueError) with one sentence."""
         model = load_model(Path(folder), TokenizerConfig, cls, device=device, dtype=dtype)
         return model.channels_last()
 
     @classmethod
     def for_decoding(cls, folder: str | Path, device: str = "cpu") -> Self:
-        """Loads a model folder, with a decoder in bfloat16 where the hardware multiplies it.
+        """Loads a model folder; the decoder is in bfloat16 where the hardware has fast bfloat16.
 
-        The encoder stays in float32: between two levels a rounded number could go the other way.
+        The encoder stays in float32, since FSQ may round a less exact latent to another level.
         Raises CheckpointError as from_pretrained does.
         """
         model = cls.from_pretrained(folder, device)
@@ -103,7 +103,7 @@ class VideoTokenizer(nn.Module):
         return model
 
     def channels_last(self) -> Self:
-        """This model with its kernels in the layout of its activations.
+        """This model with channels-last kernels, the memory format of its activations.
 
         Channels-last lets the per-frame norm fold time into the batch without a copy.
         """
@@ -111,7 +111,7 @@ class VideoTokenizer(nn.Module):
         return model
 
     def to_latent(self, clip_BCTHW: Tensor) -> Tensor:
-        """Clip in [0, 1] -> latent (B, t, h, w, D), before FSQ; float32."""
+        """Clip in [0, 1] -> latent (B, t, h, w, D) before FSQ, float32."""
         patch = self.config.patch
         x = rearrange(clip_BCTHW, "b c t (h p) (w q) -> b (p q c) t h w", p=patch, q=patch)
         x = x.to(_dtype(self.encoder_layers)).contiguous(memory_format=torch.channels_last_3d)
@@ -119,14 +119,14 @@ class VideoTokenizer(nn.Module):
         return rearrange(latent, "b d t h w -> b t h w d").float()
 
     def from_code(self, code_BthwD: Tensor, state: StreamState | None = None) -> Tensor:
-        """Code (B, t, h, w, D) in [-1, 1] -> clip, not clamped; with a state, its next frames."""
+        """Code (B, t, h, w, D) in [-1, 1] -> clip, not clamped. With a state: the next frames."""
         patch = self.config.patch
         code = rearrange(code_BthwD, "b t h w d -> b d t h w")
         x = run_layers(self.decoder_layers, code.to(_dtype(self.decoder_layers)), state)
         return rearrange(x, "b (p q c) t h w -> b c t (h p) (w q)", p=patch, q=patch)
 
     def forward(self, clip_BCTHW: Tensor) -> Tensor:
-        """Reconstruction, not clamped: what training compares with the clip."""
+        """Clip -> reconstruction, not clamped. Training compares the two."""
         return self.from_code(self.quantizer(self.to_latent(clip_BCTHW)))
 
     @torch.inference_mode()
@@ -142,8 +142,8 @@ class VideoTokenizer(nn.Module):
     def decode(self, tokens_Bthw: Tensor, state: StreamState | None = None) -> Tensor:
         """Tokens -> clip_BCTHW, float32 in [0, 1].
 
-        With a `state` (an empty dict at the start of a clip) it goes on where the last call ended:
-        latent frames decoded one at a time equal the clip decoded whole.
+        With a `state` (an empty dict for a new clip) each call decodes the next latent frames of
+        that clip. Latent frames decoded one at a time equal the clip decoded whole.
         """
         code = self.quantizer.token_to_code(tokens_Bthw)
         return self.from_code(code, state).float().clamp(0, 1)

@@ -1,7 +1,7 @@
 """The paper's released checkpoints -> our model folders.
 
-Comes in: a file as the authors save it (magvit2_*.pt, *_nbp16*.ckpt). Goes out: a model folder, or
-nothing at all. Source of the names and of the sequence rules: the released code.
+Input: a file as the authors save it (magvit2_*.pt, *_nbp16*.ckpt). Output: a model folder, or
+nothing on failure. Source of the names and of the sequence rules: the released code.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.transformer.model import BlockTransformer
 
 FAMILIES = ("ucf", "k600")
-"""The two data sets of the paper; a transformer works with the tokenizer of its own only."""
+"""The two data sets of the paper. A transformer and its tokenizer must share one."""
 _WRAPPERS = re.compile(r"^(module\.|_forward_module\.)+")
-"""What data-parallel training puts before each name."""
+"""The prefix that data-parallel training adds to each name."""
 _FOREIGN = {
     "model.diffusion_model.": "a diffusion model",
     "model.layers.0.self_attn": "a language model of the LLaMA kind",
@@ -53,12 +53,12 @@ def convert(
     tokenizer: str | None = None,
     on_start: Callable[[Released], Callable[[int], None]] | None = None,
 ) -> Released:
-    """Converts a released file into the new model folder `folder`; dtype None keeps its precision.
+    """Converts a released file into the new model folder `folder`. dtype None keeps its precision.
 
-    family ("ucf" or "k600") and num_heads are for files that do not tell. tokenizer is the folder,
-    relative to the new one, of the tokenizer that a transformer goes with. on_start hears what was
-    found and returns a callback for the bytes done. Raises ReleasedFileError and leaves nothing
-    behind when the file cannot be converted.
+    family ("ucf" or "k600") and num_heads are needed only if the file does not name them.
+    tokenizer is the folder of the transformer's tokenizer, relative to the new folder. on_start is
+    called with the model found and returns a callback that receives the bytes written so far.
+    Raises ReleasedFileError, and leaves nothing behind, if the file cannot be converted.
     """
     if folder.exists():
         raise ReleasedFileError(f"{folder.name!r} exists already; name a new folder")
@@ -94,7 +94,7 @@ def convert(
 def understand(
     path: Path, name: str, num_heads: int | None = None, family: str | None = None
 ) -> Released:
-    """Which of the two kinds a file is, its configuration, and its tensors under our names."""
+    """Reads a released file: its kind, its configuration, and its tensors under our names."""
     data = read_released(path)
     num_bytes = path.stat().st_size
     inner = next((data[k] for k in ("model_state_dict", "state_dict") if k in data), data)
@@ -127,14 +127,14 @@ def _check(model: Released, build: Callable[[Any], torch.nn.Module]) -> Released
 
 
 def _arguments(data: dict[Any, Any]) -> dict[str, Any]:
-    """The training arguments stored in a transformer's file, or none."""
+    """The training arguments stored in a transformer's file, or an empty dict."""
     stored = data.get("hyper_parameters")
     args = stored.get("args") if isinstance(stored, dict) else None
     return dict(vars(args)) if isinstance(args, Namespace) else {}
 
 
 def _family(path: Path, args: dict[str, Any]) -> str | None:
-    """The data set, by the file's name or by the paths in its arguments."""
+    """The data set, from the file's name or from the paths in its training arguments."""
     names = [path.name, *(str(v) for k, v in args.items() if "path" in k or "data" in k)]
     for name in names:
         for family in FAMILIES:

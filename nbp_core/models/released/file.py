@@ -1,7 +1,7 @@
 """Reads a .pt or .ckpt file without executing anything in it and without holding it in memory.
 
-Comes in: a path. Goes out: plain dicts, numbers, argparse.Namespace and memory-mapped tensors.
-Knows nothing of which network the tensors belong to.
+Input: a path. Output: plain dicts, numbers, argparse.Namespace and memory-mapped tensors. This
+module does not know which network the tensors belong to.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 import torch
 
 MAX_PICKLE_BYTES = 64 * 2**20
-"""The structure of a checkpoint; the released ones stay under 1 MB. Tensors lie beside it."""
+"""Limit of a checkpoint's structure without its tensors; the released ones stay under 1 MB."""
 
 
 class ReleasedFileError(ValueError):
-    """A file that cannot be converted; the message is one sentence for its user."""
+    """A file that cannot be converted. The message is one sentence for the user."""
 
 
 def read_released(path: Path) -> dict[str, Any]:
-    """The dictionary a checkpoint file holds, its tensors memory-mapped (never copied).
+    """The dictionary in a checkpoint file. Its tensors are memory-mapped, never copied.
 
-    Raises ReleasedFileError for anything but a whole, zip-based PyTorch file of plain data.
+    Raises ReleasedFileError unless the file is a complete, zip-based PyTorch file of plain data.
     """
     if not path.is_file():
         raise ReleasedFileError(f"there is no file {path.name!r}")
@@ -45,9 +45,10 @@ def read_released(path: Path) -> dict[str, Any]:
 
 
 def tensors_of(data: dict[Any, Any], num_bytes: int) -> dict[str, torch.Tensor]:
-    """The tensors of a dictionary, by name. Raises ReleasedFileError for one larger than its file.
+    """The tensors of a dictionary by name.
 
-    A strided view can claim more elements than there are bytes behind it.
+    Raises ReleasedFileError for a tensor larger than its file: a strided view can have more
+    elements than the storage behind it.
     """
     tensors = {str(k): v for k, v in data.items() if isinstance(v, torch.Tensor)}
     for name, tensor in tensors.items():
@@ -57,7 +58,7 @@ def tensors_of(data: dict[Any, Any], num_bytes: int) -> dict[str, torch.Tensor]:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuses, before anything is unpacked, what is not laid out as torch.save lays it out."""
+    """Refuses, before unpacking, any archive whose layout differs from that of torch.save."""
     with path.open("rb") as file:
         start = file.read(16)
     if not zipfile.is_zipfile(path):
@@ -86,7 +87,7 @@ _PICKLE = ("data.pkl",)
 
 
 def _foreign_sentence(path: Path, start: bytes) -> str:
-    """What a file that is no archive seems to be."""
+    """Says what a file that is not an archive seems to be."""
     if not start:
         return f"{path.name!r} is empty"
     if start.startswith(b"PK"):

@@ -1,7 +1,7 @@
-"""What the released networks look like inside: their tensors' names -> our configuration and names.
+"""Translates the tensor names of the released networks to our configuration and names.
 
-Comes in: named tensors and training arguments of a file. Goes out: a Released model, not yet
-checked against the network it describes. Source: the released code.
+Input: named tensors and training arguments of a file. Output: a Released model, not yet checked
+against the network that its configuration describes. Source: the released code.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from nbp_core.models.released.file import ReleasedFileError
 
 HEADS_OF_WIDTH = {1536: 16, 2048: 32, 3072: 32}
 EMBEDDED_TOKENIZER = "first_stage_model."
-"""What a transformer's file may carry along: the tokenizer it was trained with."""
+"""Prefix of the tokenizer's tensors, which a transformer's file may contain too."""
 SOURCE_TENSOR = "encoder_layers.0.conv.weight"
-"""Tells one tokenizer from another: its first kernel, hashed."""
+"""The tokenizer's first kernel; its hash identifies the tokenizer."""
 _STRIDES: dict[int, Size3] = {8: (2, 2, 2), 4: (1, 2, 2)}
 
 
 @dataclass(frozen=True)
 class Released:
-    """A released model, understood but not yet copied: tensors under our names, memory-mapped."""
+    """A released model: its configuration, and memory-mapped tensors under our names."""
 
     kind: str
     config: TokenizerConfig | TransformerConfig
@@ -44,14 +44,14 @@ class Released:
 
 
 def fingerprint(kernel: Tensor) -> str:
-    """A short hash of a tensor's values, the same in float32 and in what float32 was read from."""
+    """A short hash of a tensor's values in float32, so that a stored precision does not matter."""
     return hashlib.sha256(kernel.float().contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
 def released_tokenizer(tensors: dict[str, Tensor], name: str, family: str | None) -> Released:
-    """A tokenizer's tensors (encoder_layers.N, decoder_layers.N) with the sizes they tell.
+    """A tokenizer from its tensors (encoder_layers.N, decoder_layers.N); sizes from their shapes.
 
-    Raises ReleasedFileError for one that is not built as the released ones are.
+    Raises ReleasedFileError if its architecture is not that of the released tokenizers.
     """
     stacks = {stack: _layers(tensors, f"{stack}_layers.") for stack in ("encoder", "decoder")}
     widths, units = _stages(stacks["encoder"])
@@ -92,7 +92,7 @@ def released_tokenizer(tensors: dict[str, Tensor], name: str, family: str | None
 
 
 def _layers(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:
-    """The tensors of a stack by layer, in order; reshapes have none and are left out."""
+    """The tensors of a stack by layer, in order. Layers without tensors (reshapes) are left out."""
     layers: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, inner = name.removeprefix(prefix).partition(".")
@@ -113,7 +113,7 @@ def _with_ups(
 
 
 def _stages(layers: dict[int, dict[str, Tensor]]) -> tuple[list[int], list[int]]:
-    """Width and number of residual units of each stage, in the order of the layers."""
+    """(widths, numbers of residual units) of the stages, in layer order."""
     widths: list[int] = []
     units: list[int] = []
     is_new = True
@@ -130,7 +130,7 @@ def _stages(layers: dict[int, dict[str, Tensor]]) -> tuple[list[int], list[int]]
 
 
 def _renamed(inner: str, *, is_last: bool, is_up: bool) -> str:
-    """A tensor's name inside its layer, in our words."""
+    """Our name of a tensor inside its layer."""
     if is_up:
         return f"conv.{inner}"
     if is_last and not inner.startswith("conv."):
@@ -154,9 +154,9 @@ def released_transformer(
     num_heads: int | None,
     family: str | None,
 ) -> Released:
-    """A transformer's tensors (transformer.*) with the sizes that they and its arguments tell.
+    """A transformer from its tensors (transformer.*); sizes from their shapes and the arguments.
 
-    Raises ReleasedFileError for one that is not built as the released ones are.
+    Raises ReleasedFileError if its architecture is not that of the released transformers.
     """
     ours = {
         key.removeprefix("transformer."): tensor
@@ -211,7 +211,7 @@ def _transformer_name(name: str) -> str:
 
 
 def _layout(args: dict[str, Any], family: str | None, vocab: int) -> LayoutKind:
-    """Plain for the unconditional models, hybrid for those with a class prompt."""
+    """Plain for unconditional models, hybrid for models with a class prompt."""
     if "unconditional" in args:
         is_plain = bool(args["unconditional"])
     else:
@@ -241,7 +241,7 @@ def _grid(args: dict[str, Any]) -> Size3:
 
 
 def _block_shape(block_len: int, side: int) -> Size3:
-    """The released models predict whole rows or parts of one: tokens in raster order."""
+    """The released models predict a part of a row, or whole rows, in raster order."""
     if block_len <= side:
         return 1, 1, block_len
     return 1, block_len // side, side
