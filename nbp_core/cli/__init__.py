@@ -1,1 +1,1 @@
-"""The command line: `python -m nbp_core VERB`; one file per verb."""
+"""The command line: `python -m nbp_core VERB`, or `nbp VERB` where it is installed."""

@@ -1,4 +1,4 @@
-"""The verb `attention`: the map of a head, or of a whole layer, as picture or exact weights."""
+"""The verb `attention`: writes the map of a head or a layer as a picture or as exact weights."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ from nbp_core.media.video import read_context
 
 def add_verb(verbs: Any) -> None:
     """Adds the verb to the command line's parser."""
-    parser = verbs.add_parser("attention", help="what the heads look at in a clip")
+    parser = verbs.add_parser("attention", help="write the attention map of a head over a clip")
     parser.add_argument("--model", type=Path, required=True, help="folder of a transformer")
     parser.add_argument("--action", help="named action; without --context it makes the clip")
     parser.add_argument(
         "--context", type=Path, help="clip to look at, 8 frames a second; default: one is generated"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of a clip that is generated")
+    parser.add_argument("--seed", type=int, default=0, help="seed of a generated clip")
     parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
-    parser.add_argument("--layer", type=int, default=1, help="counted from 1")
-    parser.add_argument("--head", default="mean", help="counted from 1, or mean or max of all")
+    parser.add_argument("--layer", type=int, default=1, help="layer, counted from 1")
+    parser.add_argument(
+        "--head", default="mean", help="head, counted from 1, or mean or max over all heads"
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
         "--out", type=Path, required=True,

@@ -51,7 +51,7 @@ from nbp_core.packed.formats import WeightFormat, choose_format, compute_dtype, 
 from nbp_core.transformer.model import BlockTransformer
 
 ROUNDS = 5
-"""Turns of ours and theirs, against another library."""
+"""Alternating runs of this project and of the other library."""
 WIDTH = 110
 PAPER_ROW = "paper, one A100: 700M, K600, NTP 0.80 and rows 8.89 frames/s, tokenizer included"
 
@@ -59,23 +59,25 @@ PAPER_ROW = "paper, one A100: 700M, K600, NTP 0.80 and rows 8.89 frames/s, token
 def add_verb(verbs: Any) -> None:
     """Adds the verb to the command line's parser."""
     parser = verbs.add_parser(
-        "bench", help="speed of every block size against the hardware's floor"
+        "bench", help="time decode steps and compare them with the hardware's floor"
     )
     parser.add_argument("--folder", type=Path, default=Path("weights"), help="folder of models")
     parser.add_argument(
         "--presets", nargs="*", choices=sorted(PAPER_PRESETS), default=["XL"], metavar="NAME",
-        help="the paper's sizes to time with random weights (XL, XXL, 3B); default: XL",
+        help="model sizes of the paper to time with random weights (XL, XXL, 3B); default: XL",
     )  # fmt: skip
     parser.add_argument("--blocks", nargs="+", help="block shapes; default: the paper's six")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--steps", type=int, default=32, help="decode steps to time, at most")
+    parser.add_argument(
+        "--steps", type=int, default=32, help="largest number of decode steps to time"
+    )
     parser.add_argument(
         "--clips", type=Path, default=Path("assets"), metavar="FOLDER",
-        help="clips on which the loss of smaller weights is measured",
+        help="clips to measure the loss of int8 and int4 weights on",
     )  # fmt: skip
     parser.add_argument(
         "--against", choices=("transformers",),
-        help="time the same next-token model in Hugging Face transformers too",
+        help="also time the same next-token model in Hugging Face transformers",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
@@ -144,7 +146,7 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def _sources(args: argparse.Namespace) -> Iterator[Path | str]:
-    """Folders of bundled transformers, then names of presets."""
+    """The folders of bundled transformers, then the names of presets."""
     for model in describe_models(args.folder):
         if model.kind == "transformer":
             yield args.folder / model.name
@@ -152,13 +154,13 @@ def _sources(args: argparse.Namespace) -> Iterator[Path | str]:
 
 
 def _apart(work: Any, *arguments: Any) -> Any:
-    """Runs a function in a process of its own: its memory is then that of one model alone."""
+    """Runs a function in a new process, so that peak memory is that of one model alone."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 
 
 def _finite(figures: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: what was not measured is null."""
+    """The row with null in place of NaN, which JSON lacks."""
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in figures.items()}
 
 
@@ -193,7 +195,7 @@ def _time_model(
 
 
 def _as_trained_for(model: BlockTransformer, shape: Size3) -> BlockTransformer:
-    """A random model serves any block shape: its layout is only said otherwise."""
+    """A copy of the config for another block shape, which random weights serve equally well."""
     model.config = replace(model.config, block_shape=shape)
     return model
 
@@ -207,7 +209,7 @@ def _peak_resident() -> int:
 
 
 def _time_clips(folder: Path, device: str, shapes: list[Size3]) -> list[EndToEnd]:
-    """Whole clips of each block shape, of the model's first action; one untimed before."""
+    """Times whole clips of each block shape, for the model's first action, after a warm-up."""
     pipeline = VideoPipeline.from_pretrained(folder, device=device)
     clips = []
     for shape in shapes:
@@ -227,7 +229,7 @@ def _time_clips(folder: Path, device: str, shapes: list[Size3]) -> list[EndToEnd
 
 
 def _time_clip(pipeline: VideoPipeline, shape: Size3, seed: int) -> tuple[float, float]:
-    """(seconds to the whole clip, seconds to its first frame)."""
+    """(seconds until the whole clip, seconds until its first frame)."""
     first_frame_s = None
     began = time.perf_counter()
     for step in pipeline.stream(
@@ -240,7 +242,7 @@ def _time_clip(pipeline: VideoPipeline, shape: Size3, seed: int) -> tuple[float,
 
 
 def _loss(folder: Path, clips: Path, held: WeightFormat) -> FormatLoss | None:
-    """What a format costs on clips as long as the model's own; None where there are none."""
+    """The loss of a weight format on clips of the model's length; None without such clips."""
     pipeline = VideoPipeline.from_pretrained(folder, device="cpu")
     known = [read_context(path, max_frames=CLIP_FRAMES) for path in sorted(clips.glob("*.mp4"))]
     whole = [pipeline.tokenize(frames) for frames in known if len(frames) == CLIP_FRAMES]

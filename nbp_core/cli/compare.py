@@ -1,4 +1,4 @@
-"""The verb `compare`: two block shapes race; both clips and all figures go into a folder."""
+"""The verb `compare`: races two block shapes; writes both clips and all figures to a folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIGURES = "compare.json"
 
 def add_verb(verbs: Any) -> None:
     """Adds the verb to the command line's parser."""
-    parser = verbs.add_parser("compare", help="race two block shapes: same start, same seed")
+    parser = verbs.add_parser("compare", help="race two block shapes from the same start and seed")
     add_generation_options(parser)
     parser.add_argument(
         "--blocks", nargs=2, default=DEFAULT_BLOCKS, metavar="BLOCK",

@@ -1,4 +1,4 @@
-"""The verb `convert`: a released checkpoint -> a model folder, with a progress bar."""
+"""The verb `convert`: turns a released checkpoint into a model folder."""
 
 from __future__ import annotations
 
@@ -24,8 +24,12 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument(
         "--dtype", choices=sorted(DTYPES), default="keep", help="precision to store"
     )
-    parser.add_argument("--heads", type=int, help="attention heads, where the file does not say")
-    parser.add_argument("--family", choices=FAMILIES, help="data set, where its name does not say")
+    parser.add_argument(
+        "--heads", type=int, help="number of attention heads, if the file does not contain it"
+    )
+    parser.add_argument(
+        "--family", choices=FAMILIES, help="data set, if the file's name does not contain it"
+    )
     parser.add_argument(
         "--tokenizer",
         metavar="FOLDER",

@@ -1,4 +1,4 @@
-"""What is installed, which weights there are, and whether each model works here, with timings."""
+"""The verb `doctor`: lists packages and models, and tests and times each model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CONTEXT_FRAMES = 5
 
 @dataclass
 class ModelTest:
-    """What one model is and how it did. Seconds: to load, of the first step, of a later one."""
+    """The test of one model. Seconds are for loading, the first step and a later step."""
 
     name: str
     kind: str
@@ -54,7 +54,7 @@ class ModelTest:
     step_s: float = 0.0
     clip: str | None = None
     note: str | None = None
-    """Why there is no clip, where one was wanted."""
+    """Why a requested clip was not made."""
 
     def text(self) -> str:
         what = "one frame to tokens" if self.kind == "tokenizer" else "first step"
@@ -72,7 +72,7 @@ class ModelTest:
 
 @dataclass
 class Report:
-    """What `examine` found. `faults` holds a sentence for each model that cannot be used."""
+    """The result of `examine`. `faults` has one sentence per model that cannot be used."""
 
     python: str
     packages: dict[str, str]
@@ -100,7 +100,7 @@ def _version(package: str) -> str:
 def examine(folder: Path, device: str, clip: Path | None = None) -> Report:
     """Examines the machine and one model folder, or every model in a folder of models.
 
-    `clip` is where a clip goes that a transformer makes with its tokenizer, if that is there.
+    A transformer whose tokenizer is available also writes a clip to the file `clip`.
     """
     chosen = choose_device(device)
     packages = {name: _version(name) for name in PACKAGES}
@@ -143,7 +143,7 @@ def _described(folder: Path, expected: int, num_bytes: int, device: str) -> Mode
 
 
 def _test_tokenizer(folder: Path, device: str) -> ModelTest:
-    """One frame to tokens and back."""
+    """Encodes one frame to tokens and decodes it."""
     config = load_config(folder, TokenizerConfig)
     with torch.device("meta"):
         expected = sum(p.numel() for p in VideoTokenizer(config).parameters())
@@ -162,7 +162,7 @@ def _test_tokenizer(folder: Path, device: str) -> ModelTest:
 
 
 def _test_transformer(folder: Path, device: str) -> ModelTest:
-    """A few decode steps after one latent frame of arbitrary tokens."""
+    """Runs a few decode steps after one latent frame of arbitrary tokens."""
     config = load_config(folder, TransformerConfig)
     expected = num_parameters(config)
     weights = choose_format(device)

@@ -1,4 +1,4 @@
-"""The verb `evaluate`: what a model's clips, or any folder of clips, are worth."""
+"""The verb `evaluate`: measures the quality of a model's clips, or of a folder of clips."""
 
 from __future__ import annotations
 
@@ -35,31 +35,42 @@ FRAMES_CACHE = Path("runs/frames")
 
 def add_verb(verbs: Any) -> None:
     """Adds the verb to the command line's parser."""
-    parser = verbs.add_parser("evaluate", help="figures of a model's clips against real ones")
+    parser = verbs.add_parser(
+        "evaluate", help="measure the quality of a model's clips against real clips"
+    )
     parser.add_argument("--model", type=Path, help="folder of a transformer")
-    parser.add_argument("--generated", type=Path, help="folder of clips, instead of making them")
+    parser.add_argument(
+        "--generated", type=Path, help="folder of clips to measure instead of generating clips"
+    )
     add_judge_options(parser)
     parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
     add_sampling_options(parser)
-    parser.add_argument("--photos", type=Path, help="pictures, for camera moves to reconstruct")
-    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="contact sheet of 20 clips")
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        help="folder of pictures; camera moves over them are reconstructed too",
+    )
+    parser.add_argument(
+        "--sheet", type=Path, metavar="FILE.png", help="write a contact sheet of 20 clips"
+    )
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=_evaluate)
 
 
 def add_judge_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """The real clips, how many are made to be compared with them, and what is measured with."""
+    """Adds options: the real clips, the number of generated clips, and the measuring models."""
     parser.add_argument(
         "--clips", type=Path, required=required, help="folder of real clips: shards or videos"
     )
-    parser.add_argument("--split", choices=("val", "train"), default="val", help="of --clips")
-    parser.add_argument(
-        "--cache", type=Path, default=FRAMES_CACHE, help="where decoded clips are kept"
-    )
+    parser.add_argument("--split", choices=("val", "train"), default="val", help="split of --clips")
+    parser.add_argument("--cache", type=Path, default=FRAMES_CACHE, help="folder for decoded clips")
     parser.add_argument("--count", type=int, default=100, help="clips to generate")
     parser.add_argument(
-        "--context-frames", type=int, default=0, help="frames given of a real clip: 0, 1, 5, ..."
+        "--context-frames",
+        type=int,
+        default=0,
+        help="known frames taken from each real clip: 0, 1, 5, ...",
     )
     parser.add_argument("--batch-size", type=int, default=16, help="clips sampled at once")
     parser.add_argument("--classifier", type=Path, help="folder of a trained action classifier")
@@ -69,12 +80,14 @@ def add_judge_options(parser: argparse.ArgumentParser, required: bool = True) ->
     )  # fmt: skip
     parser.add_argument("--fvd-side", type=int, help="score FVD at this size (paper, K600: 64)")
     parser.add_argument(
-        "--memorisation", action="store_true", help="look for the nearest of all training clips"
+        "--memorisation",
+        action="store_true",
+        help="measure the distance to the nearest training clip",
     )
 
 
 def tools_of(args: argparse.Namespace, device: str) -> tuple[Tools, list[str]]:
-    """(what the options ask to measure with, a sentence for what is not at hand).
+    """(the measuring models that the options name, a sentence for each one that is missing).
 
     Raises ValueError for a file or folder that cannot be used.
     """
@@ -102,7 +115,7 @@ def tools_of(args: argparse.Namespace, device: str) -> tuple[Tools, list[str]]:
 
 
 def real_clips(args: argparse.Namespace) -> Clips:
-    """The real clips that the options name, decoded."""
+    """Decodes the real clips that the options name."""
     found = load_clips(args.clips, args.split, args.cache)
     return Clips(
         name=REAL, frames_NTHWC=found.frames_NTHWC, actions=found.actions, looks=found.looks
@@ -164,7 +177,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 def settings(
     args: argparse.Namespace, pipeline: VideoPipeline, sampling: SamplingConfig
 ) -> dict[str, Any]:
-    """How the clips are made, for the report."""
+    """The settings of generation, for the report."""
     shape = sampling.block_shape or pipeline.transformer.config.block_shape
     return {
         "weights": f"{pipeline.name} {pipeline.identity['sha256'][:8]}",
@@ -177,7 +190,7 @@ def settings(
 
 
 def _given_clips(folder: Path) -> Clips:
-    """All clips of a folder, of either split."""
+    """All clips of a folder, from both splits."""
     records = [record for split in ("train", "val") for record in open_clips(folder, split)]
     frames = np.stack([record.frames_THWC for record in records])
     return Clips(name=GENERATED, frames_NTHWC=frames, actions=[record.action for record in records])
@@ -194,7 +207,7 @@ def _photo_figures(pipeline: VideoPipeline, folder: Path) -> list[Figure]:
 
 
 def figure_table(figures: Sequence[Figure]) -> Table:
-    """The figures for people to read."""
+    """The figures as a table for the terminal."""
     table = Table()
     for name in ("metric", "of", "value", "clips", "against"):
         table.add_column(name, justify="right" if name in ("value", "clips") else "left")

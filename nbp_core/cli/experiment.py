@@ -1,4 +1,4 @@
-"""The verb `experiment`: one of the experiments, gone on with where an earlier run ended."""
+"""The verb `experiment`: runs one experiment, or continues it where an earlier run ended."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from nbp_core.results.growing import earlier, keep, remaining
 
 def add_verb(verbs: Any) -> None:
     """Adds the verb to the command line's parser."""
-    verb = verbs.add_parser("experiment", help="repeat one of the paper's experiments, small")
+    verb = verbs.add_parser("experiment", help="repeat an experiment of the paper on a small scale")
     names = verb.add_subparsers(title="names", dest="name", required=True, metavar="NAME")
     for name, experiment in EXPERIMENTS.items():
         parser = names.add_parser(name, help=experiment.title)
@@ -65,7 +65,7 @@ def _experiment(args: argparse.Namespace) -> None:
         "baselines": [],
         "rows": [],
     }
-    del report["block"]  # each row says its own
+    del report["block"]  # each row has its own
     report = earlier(out, report) or report
     todo = remaining(report, experiment.units)
     if todo:

@@ -1,7 +1,7 @@
-"""The command line: verbs, their options, and their errors as one sentence with exit code 2.
+"""The command line: verbs, their options, and errors as one sentence with exit code 2.
 
-With --json a verb prints one JSON object on stdout and nothing else; text for people and progress
-go to stderr.
+With --json a verb prints one JSON object, and nothing else, on stdout. Text for people and
+progress bars go to stderr.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WRITERS = {".mp4": write_video, ".gif": write_gif}
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, with its errors as one sentence."""
+    """argparse that raises an error as a one-sentence ValueError."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message} (see {self.prog} --help)")
@@ -49,13 +49,13 @@ def build_parser() -> argparse.ArgumentParser:
     models.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     models.set_defaults(run=_models)
 
-    doctor = verbs.add_parser("doctor", help="what is installed, which weights, a timed self-test")
+    doctor = verbs.add_parser("doctor", help="list packages and models, test and time each model")
     doctor.add_argument(
         "folder", type=Path, nargs="?", default=MODELS_FOLDER,
         help="one model, or a folder of models",
     )  # fmt: skip
     doctor.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    doctor.add_argument("--clip", type=Path, metavar="FILE.mp4", help="where to put a test clip")
+    doctor.add_argument("--clip", type=Path, metavar="FILE.mp4", help="file for a test clip")
     doctor.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     doctor.set_defaults(run=_doctor)
 
@@ -143,7 +143,10 @@ def _doctor(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a verb; 0 when it did its work, 2 after one sentence on stderr when it could not."""
+    """Runs a verb. Returns 0 on success, 2 after an error, 130 after Ctrl+C.
+
+    An error is one sentence on stderr.
+    """
     try:
         args = build_parser().parse_args(argv)
         args.run(args)

@@ -1,4 +1,4 @@
-"""Options that several verbs share: what a clip starts from, and how its tokens are sampled."""
+"""Options that several verbs share: the start of a clip, sampling, device, report file."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ CONTEXT_FRAMES = 5
 
 
 def add_generation_options(parser: argparse.ArgumentParser) -> None:
-    """The model, the start, the length, the sampling and the device of a generation."""
+    """Adds options of a generation: model, start, length, sampling, device."""
     parser.add_argument("--model", type=Path, required=True, help="folder of a transformer")
     parser.add_argument("--action", help="named action, such as door-open")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--first-frame", type=Path, help="picture or clip to start from")
-    start.add_argument("--context", type=Path, help="clip whose first frames are given, 8 a second")
+    start.add_argument("--context", type=Path, help="clip to continue, read at 8 frames/s")
     parser.add_argument(
         "--context-frames",
         type=int,
         default=CONTEXT_FRAMES,
-        help="frames taken of --context: 5 are half a second",
+        help="number of frames taken from --context: 5 are half a second",
     )
-    parser.add_argument("--frames", type=int, default=CLIP_FRAMES, help="length: 17, 33, 65, ...")
+    parser.add_argument(
+        "--frames", type=int, default=CLIP_FRAMES, help="length in frames: 17, 33, 65, ..."
+    )
     add_sampling_options(parser)
     parser.add_argument(
         "--scale", type=int, choices=range(1, 9), default=4, metavar="1-8",
@@ -39,14 +41,14 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
-    """How tokens are drawn, on which device, and a foreign tokenizer."""
+    """Adds options: sampling, device, weight format, Cosmos tokenizer."""
     defaults = SamplingConfig()
     parser.add_argument("--temperature", type=float, default=defaults.temperature)
     parser.add_argument("--top-k", type=int, default=defaults.top_k)
     parser.add_argument("--top-p", type=float, default=defaults.top_p)
     parser.add_argument("--guidance", type=float, default=defaults.guidance_scale)
     parser.add_argument(
-        "--method", choices=METHODS, default=defaults.method, help="how a block's tokens are drawn"
+        "--method", choices=METHODS, default=defaults.method, help="how tokens of a block are drawn"
     )
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -55,16 +57,18 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         "--int8", action="store_true", help="large matrices in 8 bits: faster, a little less exact"
     )
     smaller.add_argument(
-        "--int4", action="store_true", help="in 4 bits, with matrix tiles (AMX): faster, less exact"
+        "--int4",
+        action="store_true",
+        help="large matrices in 4 bits (needs AMX): faster, less exact",
     )
     parser.add_argument(
         "--cosmos", type=Path, metavar="FOLDER",
-        help="Cosmos' encoder.jit and decoder.jit, WHICH RUN CODE, for models trained on them",
+        help="Cosmos' encoder.jit and decoder.jit, WHICH RUN CODE, for models trained with it",
     )  # fmt: skip
 
 
 def sampling_of(args: argparse.Namespace, block_shape: Size3 | None) -> SamplingConfig:
-    """The sampling a command asks for. Raises ValueError for what is out of range."""
+    """The sampling that the options describe. Raises ValueError for values out of range."""
     return SamplingConfig(
         block_shape=block_shape,
         temperature=args.temperature,
@@ -77,7 +81,7 @@ def sampling_of(args: argparse.Namespace, block_shape: Size3 | None) -> Sampling
 
 
 def context_of(args: argparse.Namespace) -> Frames | None:
-    """The known frames a command names, or None. Raises MediaError or ValueError."""
+    """The known frames that the options name, or None. Raises MediaError or ValueError."""
     if args.first_frame is not None:
         return read_context(args.first_frame, max_frames=1)
     if args.context is None:
@@ -95,13 +99,13 @@ RESULTS = Path("results")
 
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:
-    """Where the report goes."""
+    """Adds options for the report: its file, and JSON on stdout."""
     parser.add_argument("--out", type=Path, help="file to write; default: results/NAME.json")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
 def results_file(args: argparse.Namespace) -> Path:
-    """The file that the options name. Raises ValueError if its folder does not exist."""
+    """The report's file that the options name. Raises ValueError if its folder does not exist."""
     if args.out is None:
         RESULTS.mkdir(exist_ok=True)
         return RESULTS / f"{args.name}.json"
@@ -112,7 +116,7 @@ def results_file(args: argparse.Namespace) -> Path:
 
 
 def say(args: argparse.Namespace, out: Path, report: dict[str, Any]) -> None:
-    """The report on stdout, or one line on stderr."""
+    """Prints the report on stdout, or one line on stderr."""
     if args.json:
         print(json.dumps(report))
     else:

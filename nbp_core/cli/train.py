@@ -1,6 +1,6 @@
 """The verbs train-tokenizer, train-transformer and train-classifier: one run each.
 
-Started with `accelerate launch -m nbp_core ...`, a run is spread over several processes.
+With `accelerate launch -m nbp_core ...` several processes share a run.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def add_verbs(verbs: Any) -> None:
         "--tokenizer",
         type=Path,
         required=True,
-        help="its model folder, or one with Cosmos' encoder.jit and decoder.jit",
+        help="folder of a tokenizer, or of Cosmos' encoder.jit and decoder.jit",
     )
     transformer.add_argument("--size", choices=sorted(ELASTIC_SIZES), help="default: tiny")
     transformer.add_argument(
@@ -69,13 +69,15 @@ def add_verbs(verbs: Any) -> None:
         help="folder with LLaMA-2's tokenizer.json, for models whose conditions are class prompts",
     )
     transformer.add_argument(
-        "--stock-weight", type=float, help="weight of clips with the stock look; others weigh 1"
+        "--stock-weight",
+        type=float,
+        help="weight of clips with the stock look; other clips have weight 1",
     )
-    transformer.add_argument("--limit", type=int, help="clips of each action to encode")
+    transformer.add_argument("--limit", type=int, help="number of clips per action to encode")
     transformer.set_defaults(run=_train_transformer)
 
     classifier = verbs.add_parser(
-        "train-classifier", help="train a judge of which action a clip shows"
+        "train-classifier", help="train a classifier of the action that a clip shows"
     )
     add_train_options(classifier)
     classifier.set_defaults(run=_train_classifier)
@@ -86,7 +88,7 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
     if args.preset is not None:
         default = replace(default, model=TOKENIZER_PRESETS[args.preset])
     run = chosen_run(args, default)
-    # One process decodes; the others find it done.
+    # One process decodes; the others then read its files.
     with new_accelerator(args.device).main_process_first():
         keep_run(run, args.run_folder)
         cache = args.run_folder / "frames"
@@ -157,7 +159,7 @@ def _train_classifier(args: argparse.Namespace) -> None:
 
 
 def _actions(train: TokenSet) -> tuple[str, ...]:
-    """The named actions, camera moves last."""
+    """The names of all actions, camera moves last."""
     names = set(train.actions)
     return (*sorted(names - set(CAMERA_MOVES)), *(m for m in CAMERA_MOVES if m in names))
 
@@ -169,7 +171,7 @@ def _token_set(
     fingerprint: str,
     split: Split,
 ) -> TokenSet:
-    """The clips of a split and camera moves over the photographs, encoded once per run."""
+    """The tokens of a split's clips and of camera moves; encoded once per run."""
     folder = args.run_folder / "tokens" / split
     known = TokenSet.load(folder, fingerprint)
     if known is not None:
@@ -184,20 +186,20 @@ def _token_set(
 
 
 def _labelled(folder: Path, split: Split, limit: int | None) -> Iterator[tuple[Frames, str, str]]:
-    """(frames_THWC, action, look) of each clip of a folder of shards or of videos."""
+    """Yields (frames_THWC, action, look) of each clip in a folder of shards or of videos."""
     for record in open_clips(folder, split, limit):
         yield record.frames_THWC, record.action, record.look
 
 
 def _photo_clips(folder: Path, split: Split, count: int) -> Iterator[tuple[Frames, str, str]]:
-    # Different moves over the same pictures: pictures kept for tests never come here.
+    # Validation has other moves over the same pictures. Pictures kept for tests are not in here.
     photos = PhotoClips(folder, seed=0 if split == "train" else 1)
     for frames, move in photos.draw_many(count):
         yield frames, move, PHOTO_LOOK
 
 
 def _show(steps: Iterator[TrainStep]) -> None:
-    """A progress bar over a run, on stderr, with each validation on a line of its own."""
+    """Shows a progress bar on stderr, and each validation on a line of its own."""
     style = "{l_bar}{bar}| {elapsed} {postfix}"
     is_silent = not PartialState().is_main_process
     with tqdm(total=100, unit="%", bar_format=style, disable=is_silent) as bar:

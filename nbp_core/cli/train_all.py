@@ -1,4 +1,4 @@
-"""Training's verbs of the command line: data, train-all, and those of a single run."""
+"""The verbs of training: data, train-all, and the verbs of a single run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from nbp_core.train.loop.trainer import new_accelerator
 
 def add_verbs(verbs: Any) -> None:
     """Adds the training verbs to the command line's parser."""
-    data = verbs.add_parser("data", help="make training clips")
+    data = verbs.add_parser("data", help="make clips to train on")
     sources = data.add_subparsers(required=True, metavar="SOURCE")
     metaworld = sources.add_parser("metaworld", help="render 50 robot-arm actions")
     metaworld.add_argument("out", type=Path, help="folder for the shards")
     metaworld.add_argument("--split", choices=("train", "val"), default="train")
-    metaworld.add_argument("--clips", type=int, default=160, help="clips of each action")
+    metaworld.add_argument("--clips", type=int, default=160, help="number of clips per action")
     metaworld.add_argument("--seed", type=int, default=0)
-    metaworld.add_argument("--actions", nargs="+", help="only these; default: all fifty")
+    metaworld.add_argument(
+        "--actions", nargs="+", help="names of actions to render; default: all 50"
+    )
     metaworld.set_defaults(run=_metaworld)
     arm_keys = sources.add_parser("arm-keys", help="render episodes of an arm moved by keys")
     arm_keys.add_argument("out", type=Path, help="folder for the shards")
@@ -41,13 +43,17 @@ def add_verbs(verbs: Any) -> None:
     train.add_verbs(verbs)
 
     everything = verbs.add_parser(
-        "train-all", help="tokenizer, tokens, both transformers and samples, unattended"
+        "train-all", help="train the tokenizer and both transformers, then make samples"
     )
     everything.add_argument("--clips", type=Path, required=True, help="folder of shards or videos")
     everything.add_argument("--photos", type=Path, help="folder of pictures for camera moves")
     everything.add_argument("--run", type=Path, required=True, dest="run_folder", help="run folder")
-    everything.add_argument("--minutes", type=float, required=True, help="time budget of it all")
-    everything.add_argument("--plan", type=Path, help="JSON of settings to change in the plan")
+    everything.add_argument(
+        "--minutes", type=float, required=True, help="time budget of the whole run"
+    )
+    everything.add_argument(
+        "--plan", type=Path, help="JSON file of settings that replace those of the plan"
+    )
     everything.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     everything.set_defaults(run=_train_all)
 

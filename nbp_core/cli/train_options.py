@@ -1,4 +1,4 @@
-"""Options of a training run on the command line: what they change in its settings."""
+"""Options of a training run, and the settings that result from them and a config file."""
 
 from __future__ import annotations
 
@@ -12,41 +12,45 @@ from nbp_core.train.run_config import BUDGETS, RunT, read_run
 
 
 def add_train_options(parser: argparse.ArgumentParser) -> None:
-    """Clips, run folder, budget, optimiser, device."""
+    """Adds options: clips, run folder, budget, optimiser, device."""
     parser.add_argument("--clips", type=Path, required=True, help="folder of shards or of videos")
     parser.add_argument("--run", type=Path, required=True, dest="run_folder", help="run folder")
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--minutes", type=float, help="time budget")
-    budget.add_argument("--steps", type=int, help="budget in steps")
+    budget.add_argument("--minutes", type=float, help="time budget in minutes")
+    budget.add_argument("--steps", type=int, help="budget in training steps")
     parser.add_argument("--lr", type=float)
     parser.add_argument(
-        "--muon-lr", type=float, help="rate of Muon, which trains the matrices; 0: AdamW alone"
+        "--muon-lr",
+        type=float,
+        help="learning rate of Muon, which trains the matrices; 0: use AdamW for all",
     )
-    parser.add_argument("--batch-size", type=int, help="clips a step, over all processes")
-    parser.add_argument(
-        "--accumulate", type=int, help="parts of a process' share, computed one after the other"
-    )
+    parser.add_argument("--batch-size", type=int, help="clips per step, over all processes")
+    parser.add_argument("--accumulate", type=int, help="gradient accumulation steps per process")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.set_defaults(config=None)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """The same, and what else a config file may say."""
+    """Adds the options of add_train_options and those of a run that may start from a config."""
     add_train_options(parser)
     parser.add_argument(
-        "--config", type=Path, help="JSON of settings; the other options go over it"
+        "--config", type=Path, help="JSON file of settings; other options override it"
     )
     parser.add_argument("--name", help="name of the model")
     parser.add_argument("--photos", type=Path, help="folder of pictures for camera moves")
-    parser.add_argument("--photo-clips", type=int, help="camera moves besides the clips")
     parser.add_argument(
-        "--start-from", type=Path, help="model folder to start from; a smaller transformer is grown"
+        "--photo-clips", type=int, help="number of camera-move clips made from --photos"
+    )
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        help="model folder whose weights to start from; a smaller transformer is grown",
     )
 
 
 def chosen_train(args: argparse.Namespace, default: TrainConfig) -> TrainConfig:
-    """Budget and optimiser. Raises ValueError where neither options nor a file name a budget."""
+    """The budget and optimiser. Raises ValueError if neither options nor config name a budget."""
     changes: dict[str, Any] = {
         name: getattr(args, name)
         for name in ("lr", "muon_lr", "batch_size", "accumulate", "seed")
@@ -66,7 +70,7 @@ def chosen_train(args: argparse.Namespace, default: TrainConfig) -> TrainConfig:
 
 
 def chosen_run(args: argparse.Namespace, default: RunT) -> RunT:
-    """The run that the config file and the options ask for."""
+    """The run that the config file and the options describe."""
     run = default if args.config is None else read_run(args.config, default)
     return replace(
         run,

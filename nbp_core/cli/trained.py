@@ -1,7 +1,7 @@
-"""The experiments of the verb `experiment` that train their models, and go on where they ended.
+"""The experiments of the verb `experiment` that train their own models.
 
-An arm is trained once in the run folder, whichever experiments take it. With --clips its clips are
-judged too; without, its loss and its speed are all that is measured.
+An arm is one of the compared models. It is trained once per run folder, also if several experiments
+use it. With --clips its clips are judged too; otherwise only its loss and speed are measured.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SPEED_CLIPS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
-    """What arms are trained and measured with."""
+    """The data and tools with which arms are trained and measured."""
 
     run_folder: Path
     scale: Scale
@@ -54,13 +54,13 @@ class Workshop:
     sampling: SamplingConfig
     device: str
     judge: Judge | None
-    """Real clips to judge with, if there are some."""
+    """Real clips to judge against, if the options name some."""
     count: int
     batch_size: int
 
 
 def add_names(names: Any) -> None:
-    """Adds the experiments to those that the verb knows."""
+    """Adds one parser per experiment to the verb `experiment`."""
     defaults = Scale()
     for name, comparison in COMPARISONS.items():
         parser = names.add_parser(name, help=comparison.title)
@@ -68,25 +68,41 @@ def add_names(names: Any) -> None:
             "--tokens", type=Path, required=True, help="folder of encoded clips: train/ and val/"
         )
         parser.add_argument(
-            "--tokenizer", type=Path, required=True, help="model folder they are of"
+            "--tokenizer",
+            type=Path,
+            required=True,
+            help="folder of the tokenizer that encoded them",
         )
         parser.add_argument(
             "--run", type=Path, required=True, dest="run_folder",
-            help="folder of the models; those that are there are not trained again",
+            help="folder of the models; models already in it are not trained again",
         )  # fmt: skip
-        parser.add_argument("--seeds", type=int, default=1, help="models of each kind")
+        parser.add_argument(
+            "--seeds", type=int, default=1, help="number of models per arm, one per seed"
+        )
         parser.add_argument("--layers", type=int, default=defaults.layers)
         parser.add_argument("--width", type=int, default=defaults.width)
         parser.add_argument("--steps", type=int, default=defaults.steps)
         parser.add_argument(
-            "--lr", type=float, default=defaults.lr, help="AdamW's: of vectors and embeddings"
+            "--lr",
+            type=float,
+            default=defaults.lr,
+            help="learning rate of AdamW, for vectors and embeddings",
         )
         parser.add_argument(
-            "--muon-lr", type=float, default=defaults.muon_lr, help="Muon's: of matrices"
+            "--muon-lr",
+            type=float,
+            default=defaults.muon_lr,
+            help="learning rate of Muon, for matrices",
         )
-        parser.add_argument("--train-batch", type=int, default=defaults.batch, help="clips a step")
         parser.add_argument(
-            "--validation-clips", type=int, default=100, help="held-out clips of the loss"
+            "--train-batch", type=int, default=defaults.batch, help="clips per step"
+        )
+        parser.add_argument(
+            "--validation-clips",
+            type=int,
+            default=100,
+            help="number of held-out clips for the loss",
         )
         add_judge_options(parser, required=False)
         add_sampling_options(parser)
@@ -134,7 +150,7 @@ def _compare(args: argparse.Namespace) -> None:
 
 
 def _workshop(args: argparse.Namespace) -> tuple[Workshop, list[str]]:
-    """(what the options ask to work with, a sentence for what is not measured)."""
+    """(the workshop that the options describe, a sentence for each figure left out)."""
     device = choose_device(args.device)
     judge, notes = None, ["no clips were judged: that takes --clips"]
     if args.clips is not None:
@@ -162,7 +178,7 @@ def _workshop(args: argparse.Namespace) -> tuple[Workshop, list[str]]:
 
 
 def _material(tokens: Path, tokenizer: Path, run_folder: Path) -> Material:
-    """Raises ValueError for tokens that are not there or are of another tokenizer."""
+    """The encoded clips. Raises ValueError if they are missing or from another tokenizer."""
     sha256 = weights_sha256(tokenizer)
     sets = [TokenSet.load(tokens / split, sha256) for split in ("train", "val")]
     train, val = sets
@@ -182,7 +198,7 @@ def _material(tokens: Path, tokenizer: Path, run_folder: Path) -> Material:
 
 
 def _train(workshop: Workshop, unit: Unit, seed: int, is_silent: bool) -> None:
-    """Trains the unit's arm and the one it is compared with, unless they are there."""
+    """Trains the unit's arm, and the arm it is compared with, unless they exist already."""
     for of in filter(None, (unit.against, unit)):
         steps = train_arm(
             of.arm, workshop.scale, seed, workshop.material, workshop.run_folder, workshop.device
@@ -216,9 +232,9 @@ def _row(workshop: Workshop, unit: Unit, seed: int) -> dict[str, Any]:
 
 
 def _clip_figures(workshop: Workshop, unit: Unit, pipeline: VideoPipeline) -> dict[str, Any]:
-    """Speed of a batch of clips, decoded to pixels, and what the clips are worth.
+    """Speed and quality of a batch of clips, decoded to pixels.
 
-    On a processor speed is by its own time too, which other work on the machine does not change.
+    On a CPU the speed is also given per processor time, which depends less on other load.
     """
     sampling = replace(workshop.sampling, block_shape=unit.shape)
     judge = workshop.judge

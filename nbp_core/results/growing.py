@@ -15,10 +15,9 @@ _VARYING = {"date", "command", "done", "baselines", "rows", "curves"}
 
 
 def earlier(out: Path, report: Report) -> Report | None:
-    """The report of an earlier run with the same settings, if there is one; else this report.
+    """The report of an earlier run with this report's settings and command; None without a file.
 
-    The result has this run's command. Raises ValueError, and keeps the file, if it has other
-    settings.
+    Raises ValueError, and keeps the file, if it has other settings.
     """
     if not out.is_file():
         return None
