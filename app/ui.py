@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -93,14 +94,25 @@ def _first_facts(session: Session, name: str | None) -> str:
 
 
 def launch(
-    blocks: gr.Blocks, host: str, port: int | None, auth: tuple[str, str] | None, **options: Any
+    blocks: gr.Blocks,
+    host: str,
+    port: int | None,
+    auth: tuple[str, str] | None,
+    *,
+    root_path: str | None = None,
+    trusted_hosts: Sequence[str] = (),
+    **options: Any,
 ) -> str:
-    """Serves the page and returns its address; waits for Ctrl+C unless told otherwise."""
+    """Serves the page and returns its address; waits for Ctrl+C by default.
+
+    root_path and trusted_hosts: where a reverse proxy serves the studio, and under which names.
+    """
     check_host(host, auth)
     _, url, _ = blocks.launch(
-        server_name=host,
+        server_name=f"[{host}]" if ":" in host else host,
         server_port=port,
         auth=auth,
+        root_path=root_path,
         share=False,
         ssr_mode=False,
         run_history=False,
@@ -109,7 +121,7 @@ def launch(
         footer_links=["api", "settings"],
         theme=theme(),
         css=css(),
-        app_kwargs={"middleware": guards(host)},
+        app_kwargs={"middleware": guards(host, trusted_hosts)},
         **options,
     )
     return url

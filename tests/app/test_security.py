@@ -1,0 +1,210 @@
+"""The guard in front of HTTP and WebSockets, and the addresses that the studio is served on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.testclient import TestClient, WebSocketTestSession
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from app import ui
+from app.security import check_address, guards, host_name, parse_root_path, parse_trusted
+from app.sockets import BURST, MAX_MESSAGE_BYTES
+from tests.support.engine import fake_session
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = {"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:7860"}
+
+
+async def echo(socket: WebSocket) -> None:
+    """Answers every message with its length, until the visitor goes."""
+    await socket.accept()
+    try:
+        while True:
+            await socket.send_text(str(len(await socket.receive_text())))
+    except WebSocketDisconnect:
+        pass
+
+
+def echo_server(host: str = "127.0.0.1", trusted: tuple[str, ...] = ()) -> TestClient:
+    routes = [WebSocketRoute("/echo", echo)]
+    return TestClient(Starlette(routes=routes, middleware=guards(host, trusted)))
+
+
+def answer(client: TestClient, headers: dict[str, str]) -> str:
+    with client.websocket_connect("/echo", headers=headers) as opened:
+        opened.send_text("four")
+        return opened.receive_text()
+
+
+def test_a_page_of_the_studio_opens_a_websocket() -> None:
+    assert answer(echo_server(), OWN) == "4"
+    assert answer(echo_server(), {"host": "[::1]:7860", "origin": "http://[::1]:7860"}) == "4"
+    assert answer(echo_server(), {"host": "localhost:7860"}) == "4", "a program has no origin"
+    proxied = {"host": "127.0.0.1:7860", "origin": "https://Studio.example"}
+    assert answer(echo_server(trusted=("studio.example",)), proxied) == "4"
+    anyhow = {"host": "tower.lan:7860", "origin": "http://tower.lan:7860"}
+    assert answer(echo_server("0.0.0.0"), anyhow) == "4"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {**OWN, "origin": "http://elsewhere.example"},
+        {**OWN, "origin": "null"},
+        {**OWN, "origin": "http://127.0.0.1:9999"},
+        {**OWN, "sec-fetch-site": "cross-site"},
+        {"host": "rebound.example", "origin": "http://rebound.example"},
+        {"host": "127.0.0.1.rebound.example", "origin": "http://127.0.0.1.rebound.example"},
+    ],
+)
+def test_other_sites_and_other_names_open_no_websocket(headers: dict[str, str]) -> None:
+    with pytest.raises(WebSocketDisconnect) as refused:
+        answer(echo_server(), headers)
+    assert refused.value.code == 1008
+
+
+def test_a_large_message_closes_the_websocket() -> None:
+    with echo_server().websocket_connect("/echo", headers=OWN) as opened:
+        opened.send_text("x" * MAX_MESSAGE_BYTES)
+        assert opened.receive_text() == str(MAX_MESSAGE_BYTES)
+        opened.send_text("é" * (MAX_MESSAGE_BYTES // 2 + 1))
+        with pytest.raises(WebSocketDisconnect) as closed:
+            opened.receive_text()
+    assert closed.value.code == 1009
+
+
+def test_a_flood_closes_the_websocket() -> None:
+    with echo_server().websocket_connect("/echo", headers=OWN) as opened:
+        for _ in range(10 * BURST):
+            opened.send_text("x")
+        with pytest.raises(WebSocketDisconnect) as closed:
+            _drain(opened)
+    assert closed.value.code == 1008
+
+
+def _drain(opened: WebSocketTestSession) -> None:
+    for _ in range(10 * BURST):
+        opened.receive_text()
+
+
+def test_only_so_many_websockets_are_open_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.security.MAX_SOCKETS", 1)
+    client = echo_server()
+    with client, client.websocket_connect("/echo", headers=OWN):
+        with pytest.raises(WebSocketDisconnect) as refused:
+            answer(client, OWN)
+        assert refused.value.code == 1013
+    with client:
+        assert answer(client, OWN) == "4"
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[tuple[TestClient, str]]:
+    """A studio with a password and one WebSocket; and its address."""
+    session, _ = fake_session(tmp_path / "models")
+    blocks = ui.build(session)
+    password = ("user", "secret")
+    url = ui.launch(blocks, "127.0.0.1", None, password, prevent_thread_lock=True, quiet=True)
+    blocks.app.router.routes.insert(0, WebSocketRoute("/echo", echo))
+    yield TestClient(blocks.app), url
+    blocks.close()
+    session.close()
+
+
+def test_a_websocket_is_only_for_visitors_with_the_password(locked: tuple[TestClient, str]) -> None:
+    client, url = locked
+    with pytest.raises(WebSocketDisconnect) as refused:
+        answer(client, OWN)
+    assert refused.value.code == 1008
+    forged = {"cookie": "access-token=None; access-token-unsecure-x=None"}
+    with pytest.raises(WebSocketDisconnect):
+        answer(client, OWN | forged)
+    signed_in = httpx.post(f"{url}login", data={"username": "user", "password": "secret"})
+    cookies = "; ".join(f"{name}={value}" for name, value in signed_in.cookies.items())
+    assert answer(client, OWN | {"cookie": cookies}) == "4"
+
+
+def test_host_names_are_read_as_browsers_write_them() -> None:
+    names = ["Studio.example", "studio.example:80", "[::1]:7860", "127.0.0.1:7860", "", "[::1"]
+    assert [host_name(name) for name in names] == [
+        "studio.example", "studio.example", "::1", "127.0.0.1", "", "",
+    ]  # fmt: skip
+
+
+def test_options_of_a_reverse_proxy_are_checked() -> None:
+    assert parse_root_path("/studio/") == "/studio"
+    assert parse_root_path("https://example.org/a/studio") == "https://example.org/a/studio"
+    assert parse_root_path("/") is None
+    assert parse_trusted(["Studio.example"]) == ["studio.example"]
+    for path in ("studio", "", "ftp://example.org", "/a b", "/<script>"):
+        with pytest.raises(ValueError, match="--root-path takes the path"):
+            parse_root_path(path)
+    for name in ("https://studio.example", "studio.example:80", "*", ""):
+        with pytest.raises(ValueError, match="--trusted-host takes a host name"):
+            parse_trusted([name])
+
+
+def test_an_address_that_cannot_be_served_is_one_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ValueError, match=r"^Port \d+ is in use, .*--port\.$"):
+            check_address("127.0.0.1", taken.getsockname()[1])
+    for port in (99_999, 0, -1):
+        with pytest.raises(ValueError, match=f"from 1 to 65535, not {port}"):
+            check_address("127.0.0.1", port)
+    for host in ("203.0.113.7", "no such host", "a" * 70):
+        with pytest.raises(ValueError, match=f"--host {host} is no address of this machine"):
+            check_address(host, 17_860)
+
+
+def serve(port: int, folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """app.py in a process of its own, once it answers; its private folders are in `folder`."""
+    models = folder / "models"
+    models.mkdir(parents=True)
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--port", str(port), "--models", str(models), "--host", "::1"],
+        cwd=ROOT, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(folder), **environment},
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            httpx.get(f"http://[::1]:{port}/config", trust_env=False)
+            return process
+        except httpx.TransportError:
+            time.sleep(0.2)
+    process.kill()
+    raise AssertionError(process.communicate()[0])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM is POSIX's")
+def test_app_py_serves_beside_proxies_and_tidies_up_at_sigterm(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6 loopback")
+        port = probe.getsockname()[1]
+    dead = "127.0.0.1:9"
+    proxies = {"ALL_PROXY": f"socks5://{dead}", "http_proxy": f"http://{dead}"}
+    proxies |= {"HTTP_PROXY": f"http://{dead}", "https_proxy": f"http://{dead}"}
+    process = serve(port, tmp_path, **proxies)
+    assert list(tmp_path.glob("nbp-studio-*"))
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("nbp-studio-*"))
