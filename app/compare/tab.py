@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -97,12 +98,13 @@ class CompareTab:
         top_p: float = 0.9,
         guidance: float = 1.0,
         seed: int | None = None,
-    ) -> tuple[str, str, dict[str, Any]]:
+    ) -> Iterator[Any]:
         """Runs one race to its end: the two clips' files, and all figures."""
         values = (model, start, action, picture, clip, temperature, top_k, top_p, guidance, seed)
         submit = partial(self._submit, first, second, values)
-        result: RaceResult = finish(submit, "The race was stopped before it began.")
-        return str(result.clips[0]), str(result.clips[1]), result.report
+        stopped = "The race was stopped before it began."
+        result: RaceResult = yield from finish(self.session.jobs, submit, 3, stopped)
+        yield str(result.clips[0]), str(result.clips[1]), result.report
 
     def _submit(self, first: str, second: str, values: tuple[Any, ...]) -> Job:
         settings = dict(zip(_INPUTS, values, strict=True))

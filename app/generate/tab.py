@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -119,12 +120,13 @@ class GenerateTab:
         top_p: float = 0.9,
         guidance: float = 1.0,
         seed: int | None = None,
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> Iterator[Any]:
         """Runs one generation to its end: the clip's file, and the settings that repeat it."""
         values = (model, start, action, picture, clip, block, num_frames)
         submit = partial(self._submit, (*values, temperature, top_k, top_p, guidance, seed))
-        outcome: Outcome = finish(submit, "The run was stopped before it began.")
-        return str(outcome.clip), outcome.manifest
+        stopped = "The run was stopped before it began."
+        outcome: Outcome = yield from finish(self.session.jobs, submit, 2, stopped)
+        yield str(outcome.clip), outcome.manifest
 
     def _submit(self, values: tuple[Any, ...]) -> Job:
         request = make_request(**dict(zip(_INPUTS, values, strict=True)))

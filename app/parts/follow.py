@@ -7,7 +7,7 @@ the few that show its progress; all of them are drawn when it begins, pauses, go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -20,6 +20,8 @@ Seen = tuple[str, int]
 NOTHING_SEEN: Seen = ("", 0)
 SOON = 0.02
 """Seconds."""
+LISTEN_S = 0.5
+"""Seconds between two looks at whether the caller of the API is still there."""
 
 
 class Follower:
@@ -118,11 +120,24 @@ def _stage(view: JobView) -> str:
     return f"{view.id} {view.state}{' paused' if view.is_paused else ''}"
 
 
-def finish(submit: Callable[[], Job], stopped: str) -> Any:
-    """Queues a job and waits for its result; `stopped` says why there is none."""
+def finish(
+    jobs: JobQueue, submit: Callable[[], Job], num_outputs: int, stopped: str
+) -> Generator[Any, None, Any]:
+    """Queues a job for a caller of the API, waits for its end and returns its result.
+
+    `stopped` says why there is none. Yields empty outputs while it waits, since that is when Gradio
+    ends a call whose caller has cancelled or gone: then the job ends too, and nobody waits for it.
+    """
+    nothing = (None,) * num_outputs
+    yield nothing
     with refusals():
         job = submit()
-        job.finished.wait()
+    try:
+        while not job.finished.wait(LISTEN_S):
+            yield nothing
+    finally:
+        jobs.stop(job.id)
+    with refusals():
         if job.result is None:
             raise ValueError(job.error or stopped)
     return job.result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -52,11 +53,12 @@ class TokenizerTab:
             api_name="tokenize", concurrency_limit=16, concurrency_id="api",
         )  # fmt: skip
 
-    def tokenize(self, model: str, file: str) -> tuple[str, dict[str, Any]]:
+    def tokenize(self, model: str, file: str) -> Iterator[Any]:
         """A picture or clip to tokens and back: the file that came back, and all figures."""
         submit = partial(self._submit, model, "clip", None, file, "")
-        trip: RoundTrip = finish(submit, "The round trip was stopped.")
-        return str(trip.clip or trip.strip), json.loads(trip.figures.read_text())
+        stopped = "The round trip was stopped."
+        trip: RoundTrip = yield from finish(self.session.jobs, submit, 2, stopped)
+        yield str(trip.clip or trip.strip), json.loads(trip.figures.read_text())
 
     def begin(
         self, model: str, source: Source, picture: str | None, clip: str | None, made: str | None

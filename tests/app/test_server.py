@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,41 @@ def test_eight_visitors_at_once_are_served_in_order(
     assert {outcome.manifest["sampling"]["seed"] for outcome in outcomes} == set(range(8))
     written = [outcome.settings.stat().st_mtime_ns for outcome in outcomes]
     assert written == sorted(written), "first come, first served"
+
+
+@pytest.fixture
+def slow(studio: tuple[str, Session, FakePipeline]) -> Iterator[tuple[str, Session]]:
+    """A studio where a run of single tokens takes a minute."""
+    url, session, pipeline = studio
+    pipeline.step_s = 0.05
+    yield url, session
+    pipeline.step_s = 0
+
+
+def assert_soon_idle(session: Session) -> None:
+    deadline = time.monotonic() + 20
+    while session.jobs.length:
+        assert time.monotonic() < deadline, "the run goes on, though nobody waits for it"
+        time.sleep(0.05)
+
+
+def test_a_cancelled_call_ends_its_run(slow: tuple[str, Session], client: Client) -> None:
+    running = client.submit(block="1x1x1", api_name="/generate")
+    while slow[1].jobs.length == 0:
+        time.sleep(0.01)
+    running.cancel()
+    assert_soon_idle(slow[1])
+
+
+@pytest.mark.parametrize("num_calls", [1, 3])
+def test_a_caller_that_vanishes_ends_its_runs(slow: tuple[str, Session], num_calls: int) -> None:
+    url, session = slow
+    events = [call(url, block="1x1x1") for _ in range(num_calls)]
+    streams = [f"{url}gradio_api/call/generate/{event}" for event in events]
+    for stream in streams:
+        with httpx.stream("GET", stream, timeout=60) as listening:
+            next(listening.iter_lines())
+    assert_soon_idle(session)
 
 
 def test_importing_app_py_does_nothing() -> None:
