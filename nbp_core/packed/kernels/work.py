@@ -30,6 +30,7 @@ from nbp_core.packed.kernels.jobs import (
     QUANTIZE,
     RMS_NORM,
 )
+from nbp_core.packed.kernels.kept import njit_kept
 from nbp_core.packed.kernels.numbers import NUMBER_BYTES
 from nbp_core.packed.kernels.products import multiply
 from nbp_core.packed.kernels.rows import gate, normalize, quantize
@@ -124,10 +125,7 @@ def _compiled(sources: int) -> Any:
                 looks = 0
             looks += 1
 
-    try:
-        return njit(**COMPILED, cache=True)(take_part)
-    except RuntimeError:  # there is no folder to keep it in
-        return njit(**COMPILED)(take_part)
+    return njit_kept(take_part, **COMPILED)
 
 
 def _digest() -> int:
