@@ -9,6 +9,9 @@ import tempfile
 import threading
 from pathlib import Path
 
+import psutil
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 _PREFIX = "nbp-studio-"
 
 
@@ -33,6 +36,15 @@ class Uploads:
             self._owners.add(owner)
             return self._folder
 
+    def mend(self) -> None:
+        """Makes the folder again if it was removed, as systems do with what nobody used for days.
+
+        Gradio would make it again by itself, but for all to read.
+        """
+        with self._lock:
+            if self._owners:
+                keep_private(self._folder)
+
     def close(self, owner: Path) -> None:
         """Removes the folder when nobody else has it open."""
         with self._lock:
@@ -47,24 +59,39 @@ UPLOADS = Uploads()
 """Of this process."""
 
 
+class MendsUploads:
+    """Sees to the folder for uploads before every request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hands every request on."""
+        UPLOADS.mend()
+        await self.app(scope, receive, send)
+
+
 def private_folder() -> Path:
     """A new folder that only this user can read; those of studios that were killed are removed."""
-    root = Path(tempfile.gettempdir())
-    for old in root.glob(f"{_PREFIX}*"):
+    for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         owner = old.name.removeprefix(_PREFIX).partition("-")[0]
-        if owner.isdigit() and old.stat().st_uid == os.getuid() and not _is_alive(int(owner)):
-            shutil.rmtree(old, ignore_errors=True)
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(old, ignore_errors=True)  # not those of another user
     return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
 
 
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def keep_private(folder: Path) -> Path:
+    """The folder itself, made again if it is gone, and readable by this user only.
+
+    Raises OSError where somebody else's folder, or a link, has taken its place.
+    """
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
+    if folder.is_symlink() or not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder")
+    if os.name == "posix" and folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)  # refused by the system when it is another user's
+    return folder
 
 
 def num_bytes(*folders: Path) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.folders import UPLOADS, num_bytes, private_folder, trim
+from app.folders import UPLOADS, keep_private, num_bytes, private_folder, trim
 from app.jobs import NO_MEMORY, JobQueue, is_memory_error
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 
@@ -81,8 +81,8 @@ class Session:
         self.results = results
         self.is_local = is_local
         self.jobs = JobQueue(keep=max_clips)
-        self.outputs = private_folder()
-        self.uploads = UPLOADS.open(self.outputs)
+        self._outputs = private_folder()
+        self._uploads = UPLOADS.open(self._outputs)
         self.max_clips = max_clips
         self.max_bytes = max_bytes
         self._cosmos = cosmos
@@ -91,6 +91,16 @@ class Session:
         self._loaded: OrderedDict[str, VideoPipeline] = OrderedDict()
         self._looking = threading.Lock()
         self._loading = threading.Lock()
+
+    @property
+    def outputs(self) -> Path:
+        """A private folder for what is made, there even if somebody has removed it meanwhile."""
+        return keep_private(self._outputs)
+
+    @property
+    def uploads(self) -> Path:
+        """The private folder for uploads, there even if somebody has removed it meanwhile."""
+        return keep_private(self._uploads)
 
     def model_names(self) -> list[str]:
         """The models there are at this moment, the smallest first."""
@@ -190,8 +200,8 @@ class Session:
         """Ends the running job and removes every file that was made."""
         self.jobs.close()
         self._loaded.clear()
-        UPLOADS.close(self.outputs)
-        shutil.rmtree(self.outputs, ignore_errors=True)
+        UPLOADS.close(self._outputs)
+        shutil.rmtree(self._outputs, ignore_errors=True)
 
 
 def no_model(name: str | None, models: Path) -> str:

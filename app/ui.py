@@ -7,10 +7,12 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from app.attention.tab import AttentionTab
 from app.blocks.tab import BlocksTab
 from app.compare.tab import CompareTab
+from app.folders import MendsUploads
 from app.generate.page import GeneratePage
 from app.generate.tab import GenerateTab
 from app.models.tab import ModelsTab
@@ -121,7 +123,7 @@ def launch(
         footer_links=["api", "settings"],
         theme=theme(),
         css=css(),
-        app_kwargs={"middleware": guards(host, trusted_hosts)},
+        app_kwargs={"middleware": [*guards(host, trusted_hosts), Middleware(MendsUploads)]},
         **options,
     )
     return url

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -86,6 +87,21 @@ def test_uploads_outlive_another_studio_of_the_process(client: Client, tmp_path:
     assert client.predict(file=picture, api_name="/tokenize")[1]["source"] == "teal.png"
     other.close()
     assert client.predict(file=picture, api_name="/tokenize")[1]["source"] == "teal.png"
+
+
+def test_folders_removed_meanwhile_are_made_again(
+    client: Client, studio: tuple[str, Session, FakePipeline], tmp_path: Path
+) -> None:
+    session = studio[1]
+    Image.new("RGB", (40, 40), "teal").save(tmp_path / "teal.png")
+    for _ in range(2):
+        for folder in (session.outputs, session.uploads):
+            shutil.rmtree(folder)
+        picture = handle_file(tmp_path / "teal.png")
+        clip, _ = client.predict(start="frame", picture=picture, api_name="/generate")
+        assert len(read_video(clip)[0]) == 17
+        modes = [folder.stat().st_mode & 0o777 for folder in (session.outputs, session.uploads)]
+        assert modes == [0o700, 0o700]
 
 
 def test_a_bad_upload_is_one_sentence_without_a_path(client: Client, tmp_path: Path) -> None:

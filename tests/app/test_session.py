@@ -154,6 +154,17 @@ def test_folders_are_private_and_go_with_the_session(tmp_path: Path) -> None:
     assert [folder.exists() for folder in folders] == [False, False]
 
 
+def test_a_link_in_place_of_a_private_folder_is_not_used(tmp_path: Path) -> None:
+    session, _ = fake_session(tmp_path / "models")
+    taken = session.outputs
+    taken.rmdir()
+    taken.symlink_to(tmp_path)
+    with pytest.raises(OSError, match="is no folder"):
+        session.new_output("job")
+    taken.unlink()
+    session.close()
+
+
 def test_uploads_stay_until_the_last_studio_closes(tmp_path: Path) -> None:
     first, _ = fake_session(tmp_path / "models")
     second, _ = fake_session(tmp_path / "models")
