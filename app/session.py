@@ -83,6 +83,7 @@ class Session:
         self.jobs = JobQueue(keep=max_clips)
         self._outputs = private_folder()
         self._uploads = UPLOADS.open(self._outputs)
+        self._is_closed = False
         self.max_clips = max_clips
         self.max_bytes = max_bytes
         self._cosmos = cosmos
@@ -95,12 +96,12 @@ class Session:
     @property
     def outputs(self) -> Path:
         """A private folder for what is made, there even if somebody has removed it meanwhile."""
-        return keep_private(self._outputs)
+        return self._outputs if self._is_closed else keep_private(self._outputs)
 
     @property
     def uploads(self) -> Path:
         """The private folder for uploads, there even if somebody has removed it meanwhile."""
-        return keep_private(self._uploads)
+        return self._uploads if self._is_closed else keep_private(self._uploads)
 
     def model_names(self) -> list[str]:
         """The models there are at this moment, the smallest first."""
@@ -199,6 +200,7 @@ class Session:
     def close(self) -> None:
         """Ends the running job and removes every file that was made."""
         self.jobs.close()
+        self._is_closed = True
         self._loaded.clear()
         UPLOADS.close(self._outputs)
         shutil.rmtree(self._outputs, ignore_errors=True)
