@@ -8,8 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,10 +103,8 @@ def load_weights(model: torch.nn.Module, folder: Path, dtype: torch.dtype = torc
     """
     weights: dict[str, torch.Tensor] = {}
     for path in weight_files(folder):
-        try:
+        with _open_weights(path):
             weights |= load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path.name} of model {folder.name!r} is corrupt") from error
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if {name: tensor.shape for name, tensor in weights.items()} != shapes:
         raise CheckpointError(f"the weights of model {folder.name!r} do not fit the configuration")
@@ -149,6 +150,7 @@ def save_model(
             for name in names
         }
         save_file(shard, folder / file_name, metadata=metadata)
+        _set_usual_mode(folder / file_name)
         del shard
         if on_progress is not None:
             on_progress(sum(weights[name].nbytes for name in names))
@@ -156,6 +158,19 @@ def save_model(
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
     (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
+
+
+def _set_usual_mode(path: Path) -> None:
+    """Lets those read the file whom the umask lets: safetensors makes files for their owner only.
+
+    The umask itself can only be read by changing it, for all threads.
+    """
+    usual = path.with_name(f".{path.name}.{os.getpid()}.mode")
+    usual.touch()
+    try:
+        path.chmod(usual.stat().st_mode)
+    finally:
+        usual.unlink()
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -178,11 +193,26 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+@contextmanager
+def _open_weights(path: Path) -> Iterator[BufferedReader]:
+    """The file of weights, opened. Raises CheckpointError if it cannot be read or is corrupt."""
+    model = path.parent.name
+    try:
+        # Opened here in any case: safetensors says of an unreadable file that there is none.
+        with path.open("rb") as file:
+            yield file
+    except SafetensorError as error:
+        raise CheckpointError(f"{path.name} of model {model!r} is corrupt") from error
+    except OSError as error:
+        reason = (error.strerror or "the system refused").lower()
+        raise CheckpointError(f"{path.name} of model {model!r} cannot be read: {reason}") from error
+
+
 def weights_sha256(folder: Path) -> str:
     """Fingerprint of a model folder's weights; of several shards, that of their fingerprints."""
     digests = []
     for path in weight_files(folder):
-        with path.open("rb") as file:
+        with _open_weights(path) as file:
             digests.append(hashlib.file_digest(file, "sha256"))
     if len(digests) == 1:
         return digests[0].hexdigest()
@@ -218,11 +248,8 @@ def summarize(folder: Path) -> ModelSummary:
     shapes: list[list[int]] = []
     paths = weight_files(folder)
     for path in paths:
-        try:
-            with safe_open(path, "pt") as file:
-                shapes += [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path.name} of model {folder.name!r} cannot be read") from error
+        with _open_weights(path), safe_open(path, "pt") as file:
+            shapes += [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
     return ModelSummary(
         name=folder.name,
         kind=data["kind"],

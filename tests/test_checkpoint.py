@@ -1,6 +1,9 @@
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,6 +34,41 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     assert not loaded.training
     clip = torch.rand(1, 3, 5, 32, 32)
     torch.testing.assert_close(loaded(clip), tokenizer(clip), atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_a_saved_model_is_for_those_whom_the_umask_lets(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    tokenizer = build_tokenizer()
+    before = os.umask(umask)
+    try:
+        save_model(tmp_path, "tokenizer", tokenizer.config, tokenizer.state_dict())
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {mode}
+
+
+@pytest.mark.parametrize("use", [VideoTokenizer.from_pretrained, weights_sha256, summarize])
+def test_unreadable_weights_are_called_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[[Path], object]
+) -> None:
+    tokenizer = build_tokenizer()
+    save_model(tmp_path / "t", "tokenizer", tokenizer.config, tokenizer.state_dict())
+    opened = Path.open
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        # The superuser, who may run this test, is refused nothing.
+        if path.suffix == ".safetensors":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(CheckpointError) as error:
+        use(tmp_path / "t")
+    expected = "model.safetensors of model 't' cannot be read: permission denied"
+    assert str(error.value) == expected
 
 
 def remove(name: str) -> Callable[[Path], None]:

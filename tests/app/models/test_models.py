@@ -77,7 +77,7 @@ def test_memory_is_weights_cache_and_tokenizer(models: Path) -> None:
     [
         (lambda f: (f / "config.json").unlink(), "has no config.json."),
         (lambda f: (f / "config.json").write_text("{"), "is not JSON."),
-        (lambda f: (f / "model.safetensors").write_bytes(b"no"), "cannot be read."),
+        (lambda f: (f / "model.safetensors").write_bytes(b"no"), "is corrupt."),
         (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors."),
         (lambda f: (f.parent / "nano").rename(f.parent / "micro"), "which is not there."),
     ],
