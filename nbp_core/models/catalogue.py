@@ -6,7 +6,6 @@ used has its fault in the entry, as a sentence.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from nbp_core.checkpoint import (
 )
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, FIGURE6_SHAPES, Size3
-from nbp_core.models.pairing import find_tokenizer
+from nbp_core.models.pairing import find_tokenizer, named_folder
 
 MAX_CARD_BYTES = 200_000
 _FLOAT32, _BFLOAT16 = 4, 2
@@ -136,7 +135,7 @@ def _tokenizer_folder(path: Path) -> Path | None:
     wanted = read_description(path).get("tokenizer") or {}
     if wanted.get("cosmos"):
         return None
-    folder = Path(os.path.normpath(path / str(wanted.get("folder", ""))))
+    folder = named_folder(path, str(wanted.get("folder", "")))
     if not (folder / "config.json").is_file():
         name = folder.name if folder != path else "that is not named"
         raise CheckpointError(f"model {path.name!r} needs a tokenizer {name!r}, which is not there")

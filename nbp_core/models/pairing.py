@@ -23,7 +23,7 @@ def find_tokenizer(folder: Path, cosmos: Path | None = None) -> tuple[Path, str]
     wanted = read_description(folder).get("tokenizer") or {}
     if wanted.get("cosmos"):
         return _check_cosmos(folder, str(wanted["cosmos"]), cosmos)
-    tokenizer_folder = Path(os.path.normpath(folder / str(wanted.get("folder", ""))))
+    tokenizer_folder = named_folder(folder, str(wanted.get("folder", "")))
     if wanted.get("family") and not tokenizer_folder.is_dir():
         raise CheckpointError(
             f"model {folder.name!r} needs the {wanted['family']} tokenizer in a folder "
@@ -39,6 +39,18 @@ def find_tokenizer(folder: Path, cosmos: Path | None = None) -> tuple[Path, str]
             f"{tokenizer_folder.name!r} (its fingerprint differs)"
         )
     return tokenizer_folder, fingerprint
+
+
+def named_folder(folder: Path, name: str) -> Path:
+    """The folder that a model names relative to its own, such as '../nano'.
+
+    Where the model is reached by a link, that may be beside the link or beside the model itself.
+    """
+    beside = Path(os.path.normpath(folder / name))
+    if not beside.is_dir() and folder.is_dir():
+        beside_model = Path(os.path.normpath(folder.resolve() / name))
+        return beside_model if beside_model.is_dir() else beside
+    return beside
 
 
 def _check_cosmos(folder: Path, sha256: str, cosmos: Path | None) -> tuple[Path, str]:
