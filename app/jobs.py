@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from nbp_core.memory import is_memory_error
+
 logger = logging.getLogger(__name__)
 
 Work = Callable[["Job"], Any]
@@ -143,17 +145,9 @@ def explain(error: BaseException) -> str:
     """One sentence for the user. ValueErrors are already written for them."""
     if isinstance(error, ValueError):
         return str(error)
-    # The accelerator's own error is told by its name: this package does not import torch.
     if is_memory_error(error):
         return NO_MEMORY
     return INTERNAL
-
-
-def is_memory_error(error: BaseException) -> bool:
-    """Whether memory ran out: Python's, the accelerator's, or the engine's on a CPU."""
-    # The last is an ordinary RuntimeError, told by its words alone.
-    is_engine = type(error) is RuntimeError and "allocate memory" in str(error)
-    return is_engine or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 class JobQueue:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.folders import UPLOADS, keep_private, num_bytes, private_folder, trim
-from app.jobs import NO_MEMORY, JobQueue, is_memory_error
+from app.jobs import NO_MEMORY, JobQueue
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
+from nbp_core.memory import is_memory_error
 
 if TYPE_CHECKING:
     from nbp_core.generation.pipeline import VideoPipeline

@@ -24,8 +24,13 @@ from nbp_core.cli.options import add_generation_options, context_of, sampling_of
 from nbp_core.config.shapes import parse_block_shape
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.video import write_gif, write_video
+from nbp_core.memory import is_memory_error
 
 MODELS_FOLDER = Path("weights")
+NO_MEMORY = (
+    "There is not enough memory for this: choose a smaller model, fewer frames or a smaller batch,"
+    " or the CPU with --device cpu."
+)
 WRITERS = {".mp4": write_video, ".gif": write_gif}
 
 
@@ -150,14 +155,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser().parse_args(argv)
         args.run(args)
-    except ValueError as error:
-        print(str(error), file=sys.stderr)
-        return 2
-    except OSError as error:
-        subject = f"{error.filename}: " if error.filename else ""
-        print(f"{subject}{error.strerror or error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        print(sentence, file=sys.stderr)
+        return 2
     return 0
+
+
+def _sentence(error: Exception) -> str | None:
+    """What the user reads of an error; None for a fault of ours, whose traceback is wanted."""
+    if is_memory_error(error):
+        return NO_MEMORY
+    if isinstance(error, OSError):
+        subject = f"{error.filename}: " if error.filename else ""
+        return f"{subject}{error.strerror or error}"
+    return str(error) if isinstance(error, ValueError) else None

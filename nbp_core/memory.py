@@ -1,0 +1,15 @@
+"""Which errors say that memory ran out. Imports nothing: it serves where torch is not loaded."""
+
+from __future__ import annotations
+
+import errno
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, the system's, the accelerator's or torch's on a CPU."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch has an error class for the accelerator only, known here by its name. On a CPU it raises
+    # an ordinary RuntimeError with these words.
+    is_torch = type(error) is RuntimeError and "allocate memory" in str(error)
+    return is_torch or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
