@@ -9,15 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.records import Tokens
-from nbp_core.generation.request import RunRequest
-from nbp_core.generation.run import GenerationRun
-from nbp_core.generation.segments import plan_segments
+from nbp_core.generation.request import GenerateRequest
 from nbp_core.media.files import Frames
 
 
@@ -53,49 +50,23 @@ def generate_many(
         pipeline.conditions.ids(action, 1, sampling.guidance_scale)
     frames, tokens, sampling_s, seconds = [], [], 0.0, 0.0
     for batch, start in enumerate(range(0, len(actions), batch_size)):
-        rows = slice(start, start + batch_size)
-        contexts = None if contexts_NTHWC is None else contexts_NTHWC[rows]
         seeded = replace(sampling, seed=sampling.seed + batch)
-        run = _run(pipeline, actions[rows], contexts, num_frames, seeded)
+        requests = [
+            GenerateRequest(
+                action=action,
+                frames_THWC=None if contexts_NTHWC is None else contexts_NTHWC[start + row],
+                num_frames=num_frames,
+                sampling=seeded,
+            )
+            for row, action in enumerate(actions[start : start + batch_size])
+        ]
+        run = pipeline.start(*requests)
         steps = list(run)
         sampling_s += sum(step.step_s for step in steps)
         seconds += steps[-1].elapsed
-        made = [run.generation(i) for i in range(len(actions[rows]))]
+        made = [run.generation(i) for i in range(len(requests))]
         frames += [clip.frames_THWC for clip in made]
         tokens += [clip.tokens_thw for clip in made]
         if on_clips is not None:
             on_clips(len(made))
     return ManyClips(np.stack(frames), np.stack(tokens), sampling_s, seconds)
-
-
-def _run(
-    pipeline: VideoPipeline,
-    actions: Sequence[str | None],
-    contexts_BTHWC: Frames | None,
-    num_frames: int,
-    sampling: SamplingConfig,
-) -> GenerationRun:
-    shape = sampling.block_shape or pipeline.transformer.config.block_shape
-    context = None
-    if contexts_BTHWC is not None:
-        context = torch.cat([pipeline.to_clip(frames_THWC) for frames_THWC in contexts_BTHWC])
-    num_context = 0 if context is None else context.shape[2]
-    ids = [pipeline.conditions.ids(action, 1, sampling.guidance_scale) for action in actions]
-    chosen = [row.to(pipeline.device) for row, _ in ids if row is not None]
-    nulls = [row.to(pipeline.device) for _, row in ids if row is not None]
-    if nulls and len(nulls) < len(actions):
-        raise ValueError("guidance needs an action for every clip")
-    grid = pipeline.tokenizer.config
-    request = RunRequest(
-        num_samples=len(actions),
-        context_BCTHW=context,
-        conditions_BP=torch.cat(chosen) if chosen else None,
-        null_conditions_BP=torch.cat(nulls) if nulls else None,
-        segments=plan_segments(num_context, num_frames, pipeline.grid[0], grid),
-        num_steps=pipeline.num_steps(shape, num_context, num_frames),
-        num_frames=num_frames,
-        block_shape=shape,
-        sampling=sampling,
-        manifest={},
-    )
-    return GenerationRun(pipeline.transformer, pipeline.tokenizer, request, None)

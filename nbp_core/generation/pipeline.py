@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,8 +27,8 @@ from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3
 from nbp_core.device import choose_device
 from nbp_core.generation.reconstruction import Reconstruction, reconstruct
-from nbp_core.generation.records import Generation, Tokens, settings_of
-from nbp_core.generation.request import RunRequest
+from nbp_core.generation.records import Generation, Tokens
+from nbp_core.generation.request import GenerateRequest, RunRequest
 from nbp_core.generation.run import GenerationRun
 from nbp_core.generation.segments import plan_segments
 from nbp_core.media.files import Frames
@@ -215,7 +216,8 @@ class VideoPipeline:
         stop: threading.Event | None = None,
     ) -> list[Generation]:
         """Several different clips of the same request, in one batch; otherwise like generate."""
-        run = self._run(num_samples, action, frames_THWC, num_frames, sampling, stop)
+        request = _request(action, frames_THWC, num_frames, sampling)
+        run = self.start(*[request] * num_samples, stop=stop)
         for _ in run:
             continue
         return [run.generation(i) for i in range(num_samples)]
@@ -233,47 +235,86 @@ class VideoPipeline:
         Its generation() gives the Generation of what there is so far; a set `stop` ends it before
         the next step.
         """
-        return self._run(1, action, frames_THWC, num_frames, sampling, stop)
+        return self.start(_request(action, frames_THWC, num_frames, sampling), stop=stop)
 
-    def _run(
-        self,
-        num_samples: int,
-        action: str | None,
-        frames_THWC: Frames | None,
-        num_frames: int,
-        sampling: SamplingConfig | None,
-        stop: threading.Event | None,
+    def start(
+        self, *requests: GenerateRequest, stop: threading.Event | None = None
     ) -> GenerationRun:
-        sampling = sampling or SamplingConfig()
-        conditions, nulls = self.conditions.ids(action, num_samples, sampling.guidance_scale)
-        context = None if frames_THWC is None else self.to_clip(frames_THWC)
-        num_context = 0 if context is None else context.shape[2]
+        """One clip for each request, all in one batch; otherwise like stream.
+
+        Raises ValueError also for requests that differ in length, context length or sampling.
+        """
+        return GenerationRun(self.transformer, self.tokenizer, self._assemble(requests), stop)
+
+    def _assemble(self, requests: Sequence[GenerateRequest]) -> RunRequest:
+        """The requests in the models' own terms."""
+        first = requests[0]
+        num_context, num_frames, sampling = (
+            first.num_context_frames, first.num_frames, first.sampling,
+        )  # fmt: skip
+        if any(
+            (other.num_context_frames, other.num_frames, other.sampling)
+            != (num_context, num_frames, sampling)
+            for other in requests
+        ):
+            raise ValueError("clips of one batch must have equal lengths, contexts and sampling")
+        conditions, nulls = self._conditions(requests)
+        context = self._context(requests)
         if context is None and self.transformer.config.layout == "plain":
             raise ValueError(f"model {self.name!r} has no actions: give it first frames to extend")
         shape = sampling.block_shape or self.transformer.config.block_shape
-        request = RunRequest(
-            num_samples=num_samples,
+        return RunRequest(
+            num_samples=len(requests),
             context_BCTHW=context,
-            conditions_BP=None if conditions is None else conditions.to(self.device),
-            null_conditions_BP=None if nulls is None else nulls.to(self.device),
+            conditions_BP=conditions,
+            null_conditions_BP=nulls,
             segments=plan_segments(num_context, num_frames, self.grid[0], self.tokenizer.config),
             num_steps=self.num_steps(shape, num_context, num_frames),
             num_frames=num_frames,
             block_shape=shape,
             sampling=sampling,
-            manifest={
-                "format": MANIFEST_FORMAT,
-                "generated": True,
-                "software": "NBP Studio",
-                "model": self.name,
-                "tokenizer": self.tokenizer_name,
-                **self.identity,
-                **settings_of(action, frames_THWC, num_context, num_frames, shape, sampling),
-                "device": self.device,
-                "torch": torch.__version__,
-            },
+            manifests=tuple(self._manifest(request, shape) for request in requests),
         )
-        return GenerationRun(self.transformer, self.tokenizer, request, stop)
+
+    def _conditions(
+        self, requests: Sequence[GenerateRequest]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Ids (B, P) of the actions and, with guidance, of 'no condition'."""
+        ids = [
+            self.conditions.ids(request.action, 1, request.sampling.guidance_scale)
+            for request in requests
+        ]
+        chosen, nulls = (
+            [row for row in rows if row is not None] for rows in zip(*ids, strict=True)
+        )
+        if nulls and len(nulls) < len(requests):
+            raise ValueError("guidance needs an action for every clip")
+        return (
+            torch.cat(chosen).to(self.device) if chosen else None,
+            torch.cat(nulls).to(self.device) if nulls else None,
+        )
+
+    def _context(self, requests: Sequence[GenerateRequest]) -> Tensor | None:
+        """The known frames as clips, once where all requests begin with the same."""
+        contexts = [request.frames_THWC for request in requests]
+        if all(frames_THWC is contexts[0] for frames_THWC in contexts):
+            contexts = contexts[:1]
+        clips = [self.to_clip(frames_THWC) for frames_THWC in contexts if frames_THWC is not None]
+        return torch.cat(clips) if clips else None
+
+    def _manifest(self, request: GenerateRequest, block_shape: Size3) -> dict[str, Any]:
+        """Everything that is needed to repeat a request."""
+        return {
+            "format": MANIFEST_FORMAT,
+            "generated": True,
+            "software": "NBP Studio",
+            "model": self.name,
+            "tokenizer": self.tokenizer_name,
+            **self.identity,
+            **request.settings(block_shape),
+            "device": self.device,
+            "torch": torch.__version__,
+        }
 
     def to_clip(self, frames_THWC: Frames) -> Tensor:
         """Frames of any size -> clip_BCTHW of the model's, on its device."""
@@ -285,3 +326,17 @@ class VideoPipeline:
         self.tokenizer.config.grid(len(frames_THWC), side, side)
         frames = torch.from_numpy(frames_THWC.copy()).to(self.device)
         return rearrange(frames, "t h w c -> 1 c t h w").float() / 255
+
+
+def _request(
+    action: str | None,
+    frames_THWC: Frames | None,
+    num_frames: int,
+    sampling: SamplingConfig | None,
+) -> GenerateRequest:
+    return GenerateRequest(
+        action=action,
+        frames_THWC=frames_THWC,
+        num_frames=num_frames,
+        sampling=sampling or SamplingConfig(),
+    )

@@ -5,15 +5,12 @@ Shapes: frames_THWC uint8; tokens_thw int64; n tokens of a step. Numpy only.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import Size3, format_block_shape
 from nbp_core.media.files import Frames
 
 Tokens = NDArray[np.int64]
@@ -64,26 +61,3 @@ class Generation:
     timings: Timings
     manifest: dict[str, Any]
     is_complete: bool
-
-
-def settings_of(
-    action: str | None,
-    frames_THWC: Frames | None,
-    num_context_frames: int,
-    num_frames: int,
-    block_shape: Size3,
-    sampling: SamplingConfig,
-) -> dict[str, Any]:
-    """What a manifest says of a request: all that is needed to repeat it, nothing that differs
-    between repetitions."""
-    context = None
-    if frames_THWC is not None:
-        digest = hashlib.sha256(np.ascontiguousarray(frames_THWC).tobytes()).hexdigest()
-        context = {"num_frames": num_context_frames, "sha256": digest}
-    return {
-        "action": action,
-        "context": context,
-        "num_frames": num_frames,
-        "block_shape": format_block_shape(block_shape),
-        "sampling": {k: v for k, v in sampling.to_dict().items() if k != "block_shape"},
-    }

@@ -104,7 +104,7 @@ class GenerationRun:
                 detokenize_s=self._detokenize_s,
                 per_step_s=list(self._per_step_s),
             ),
-            manifest=self._request.manifest,
+            manifest=self._request.manifests[sample],
             is_complete=frames.shape[1] == self._request.num_frames,
         )
 

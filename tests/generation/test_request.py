@@ -1,0 +1,96 @@
+"""One request, one assembly: alone and in batches, each clip says what it was asked to be."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nbp_core import SamplingConfig, VideoPipeline
+from nbp_core.generation.batches import generate_many
+from nbp_core.generation.request import GenerateRequest
+from nbp_core.media.files import Frames
+from tests.support.models import build_pipeline
+
+SAMPLING = SamplingConfig(block_shape=(1, 16, 16), seed=3)
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> VideoPipeline:
+    return build_pipeline()
+
+
+def frames(seed: int, count: int = 1) -> Frames:
+    return np.random.default_rng(seed).integers(0, 256, (count, 48, 64, 3), dtype=np.uint8)
+
+
+def test_a_request_cannot_be_changed() -> None:
+    request = GenerateRequest(action="door-open")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        request.num_frames = 33  # type: ignore[misc]
+    assert (request.num_context_frames, request.num_frames) == (0, 17)
+
+
+def test_a_request_makes_the_clip_of_its_values(pipeline: VideoPipeline) -> None:
+    values: dict[str, Any] = {"action": "door-open", "frames_THWC": frames(0), "sampling": SAMPLING}
+    run = pipeline.start(GenerateRequest(**values))
+    for _ in run:
+        continue
+    made, expected = run.generation(), pipeline.generate(**values)
+    assert np.array_equal(made.tokens_thw, expected.tokens_thw)
+    assert made.manifest == expected.manifest
+
+
+def test_every_clip_of_a_batch_has_its_own_manifest(pipeline: VideoPipeline) -> None:
+    requests = [
+        GenerateRequest(action=action, frames_THWC=frames(seed), sampling=SAMPLING)
+        for seed, action in enumerate(("door-open", "pan-left"))
+    ]
+    run = pipeline.start(*requests)
+    for _ in run:
+        continue
+    for index, request in enumerate(requests):
+        manifest = run.generation(index).manifest
+        assert manifest["action"] == request.action
+        assert manifest == pipeline.start(request).generation().manifest
+
+
+def test_many_clips_are_those_of_a_batch(pipeline: VideoPipeline) -> None:
+    actions, contexts = ("door-open", "pan-left"), np.stack([frames(0), frames(1)])
+    many = generate_many(pipeline, actions, contexts, sampling=SAMPLING)
+    run = pipeline.start(
+        *(
+            GenerateRequest(action=action, frames_THWC=context, sampling=SAMPLING)
+            for action, context in zip(actions, contexts, strict=True)
+        )
+    )
+    for _ in run:
+        continue
+    for index in range(2):
+        assert np.array_equal(many.tokens_Nthw[index], run.generation(index).tokens_thw)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"num_frames": 33},
+        {"frames_THWC": None},
+        {"frames_THWC": frames(0, 5)},
+        {"sampling": SamplingConfig(block_shape=(1, 16, 16), seed=4)},
+    ],
+)
+def test_a_batch_of_different_lengths_or_sampling_is_refused(
+    pipeline: VideoPipeline, other: dict[str, Any]
+) -> None:
+    first = GenerateRequest(action="door-open", frames_THWC=frames(0), sampling=SAMPLING)
+    with pytest.raises(ValueError, match="must have equal lengths, contexts and sampling"):
+        pipeline.start(first, dataclasses.replace(first, **other))
+
+
+def test_guidance_needs_an_action_for_every_clip(pipeline: VideoPipeline) -> None:
+    guided = dataclasses.replace(SAMPLING, guidance_scale=2.0)
+    requests = [GenerateRequest(action=action, sampling=guided) for action in ("door-open", None)]
+    with pytest.raises(ValueError, match="guidance needs an action for every clip"):
+        pipeline.start(*requests)
