@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from nbp_core.checkpoint import describe_models, model_kind
-from nbp_core.cli import attention, bench, compare, convert, evaluate, experiment
+from nbp_core.cli import attention, bench, compare, convert, evaluate, experiment, play
 from nbp_core.cli import train_all as train_commands
 from nbp_core.cli.doctor import examine
 from nbp_core.cli.options import add_generation_options, context_of, sampling_of
@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     attention.add_verb(verbs)
     compare.add_verb(verbs)
+    play.add_verb(verbs)
     convert.add_verb(verbs)
     bench.add_verb(verbs)
     evaluate.add_verb(verbs)

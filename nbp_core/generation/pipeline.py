@@ -26,6 +26,7 @@ from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3
 from nbp_core.device import choose_device
+from nbp_core.generation.play import WORLDS, Play, World
 from nbp_core.generation.reconstruction import Reconstruction, reconstruct
 from nbp_core.generation.records import Generation, Tokens
 from nbp_core.generation.request import GenerateRequest, RunRequest
@@ -43,6 +44,8 @@ from nbp_core.transformer.conditions import Conditions
 from nbp_core.transformer.model import BlockTransformer, num_parameters
 
 MANIFEST_FORMAT = 1
+START_ACTION = "drawer-open"
+"""Its scene is what a play of the arm begins with where no first frame is given."""
 
 
 class VideoPipeline:
@@ -315,6 +318,31 @@ class VideoPipeline:
             "device": self.device,
             "torch": torch.__version__,
         }
+
+    def play(
+        self,
+        first_frame: Frames | None = None,
+        world: World = "arm",
+        sampling: SamplingConfig | None = None,
+    ) -> Play:
+        """A clip that answers to keys: `with pipeline.play(...) as play: play.step(play.keys[0])`.
+
+        first_frame: frame_HWC uint8 of any size; None makes one up, in the arm world only. The same
+        start, seed and keys give the same frames. Raises ValueError for a world or sampling that
+        the model cannot do.
+        """
+        sampling = sampling or SamplingConfig()
+        if world not in WORLDS:
+            raise ValueError(f"world must be one of {', '.join(WORLDS)}, not {world!r}")
+        if first_frame is not None:
+            tokens_Bthw = self.tokenizer.encode(self.to_clip(first_frame[None]))
+        elif world == "arm":
+            made = self.generate(START_ACTION, num_frames=1, sampling=sampling)
+            tokens_Bthw = torch.from_numpy(made.tokens_thw)[None].to(self.device)
+        else:
+            raise ValueError(f"the {world} world needs a first frame")
+        first_Bhw = tokens_Bthw[:, 0]
+        return Play(self.transformer, self.tokenizer, self.conditions, first_Bhw, world, sampling)
 
     def to_clip(self, frames_THWC: Frames) -> Tensor:
         """Frames of any size -> clip_BCTHW of the model's, on its device."""

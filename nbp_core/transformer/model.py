@@ -222,15 +222,17 @@ class BlockTransformer(nn.Module):
         is_fit = fits(self.config.width, self.config.num_heads)
         return CompiledSteps(layers, self.norm_f, self.video_head) if is_fit else None
 
-    def position_inputs(self, layout: SequenceLayout, shift: int = 0) -> PositionInputs:
-        """What is added to the token embeddings of a layout's positions.
+    def position_inputs(
+        self, layout: SequenceLayout, shift: int = 0, here: slice = slice(None)
+    ) -> PositionInputs:
+        """What is added to the token embeddings of a layout's positions, or of those `here`.
 
         shift: how many latent frames are missing between the first one and the others.
         """
         if self.config.layout != "elastic":
-            return PositionInputs(self.pos_emb[0, : layout.length], None)
+            return PositionInputs(self.pos_emb[0, : layout.length][here], None)
         device = self.tok_emb.weight.device
-        place, target = layout.place_L.to(device), layout.target_place_L.to(device)
+        place, target = layout.place_L[here].to(device), layout.target_place_L[here].to(device)
         added: Tensor = self.grid_emb(place, target, layout.blocks.block_shape)
         if not self.config.rope:
             return PositionInputs(added, None)

@@ -109,6 +109,17 @@ def _frequencies(count: int) -> Tensor:
     return torch.logspace(math.log2(math.pi / 2), -4, count, base=2.0)
 
 
+def turned_later(keys_XE: Tensor, num_frames: int) -> Tensor:
+    """Keys (..., E), turned for their places already, as if these lay num_frames later in time."""
+    time = _shares(keys_XE.shape[-1] // 2)[0]
+    still = keys_XE.shape[-1] // 2 - time
+    angles_P = F.pad(num_frames * _frequencies(time), (0, still)).to(keys_XE.device)
+    rotation = _rotation(_both_halves(angles_P[None])[0], torch.float32)
+    keys = keys_XE.float()
+    swapped = keys.roll(keys.shape[-1] // 2, -1)
+    return (keys * rotation.cos + swapped * rotation.sin).to(keys_XE.dtype)
+
+
 def rotation_of(target_LE: Tensor, place_LE: Tensor, dtype: torch.dtype) -> Rotation:
     """From rotary_angles. Queries turn with the place they must predict, keys with their own: "the
     same place one frame earlier" is then one and the same offset for every block shape."""

@@ -90,6 +90,8 @@ def _make_lively(model: nn.Module, scale: float) -> None:
         for name, parameter in model.named_parameters():
             if name.endswith("aim.maps"):
                 parameter.normal_(std=0.05)
+            elif name == "frame_emb.weight":
+                parameter.normal_(std=0.5)
             elif parameter.ndim > 1:
                 parameter.mul_(scale)
             else:
@@ -120,9 +122,9 @@ def build_pipeline(layout: LayoutKind = "elastic") -> VideoPipeline:
     return VideoPipeline(build_transformer(transformer_config(layout)), build_tokenizer())
 
 
-def save_pipeline(folder: Path) -> Path:
+def save_pipeline(folder: Path, config: TransformerConfig | None = None) -> Path:
     """Both models as folders, as they are bundled; returns the transformer's."""
-    tokenizer, transformer = build_tokenizer(), build_transformer(transformer_config())
+    tokenizer, transformer = build_tokenizer(), build_transformer(config or transformer_config())
     save_model(folder / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
     reference = {"folder": "../nano", "sha256": weights_sha256(folder / "nano")}
     save_model(

@@ -1,0 +1,122 @@
+"""A clip that answers to keys: one latent frame, so four frames, per key, for as long as one likes.
+
+Tokens and the decoder's state are carried on; nothing is ever encoded again but the first frame.
+Shapes: frames_THWC uint8, tokens_hw int64.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Self, get_args
+
+import torch
+from torch import Tensor
+
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.generation.records import Tokens
+from nbp_core.media.files import Frames
+from nbp_core.sampling.window import WindowSampler
+from nbp_core.tokenizer.conv import StreamState
+from nbp_core.tokenizer.interface import Tokenizer, to_frames
+from nbp_core.transformer.conditions import Conditions
+from nbp_core.transformer.model import BlockTransformer
+
+World = Literal["arm", "camera"]
+WORLDS: tuple[World, ...] = get_args(World)
+PLAY_FPS = 16
+"""Frames shown per second: a key is held for a quarter of one."""
+CAMERA_STILL = "still"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlayStep:
+    """What one key made."""
+
+    frames_THWC: Frames
+    """The frames of one latent frame."""
+    tokens_hw: Tokens
+    sample_s: float
+    decode_s: float
+    num_steps: int
+    """Forward steps."""
+
+
+def keys_of(model: BlockTransformer, world: World) -> tuple[str, ...]:
+    """The keys that a world of a model answers to, none if it was not trained for it."""
+    config = model.config
+    if world == "arm":
+        return tuple(key for key in config.keys if key != CAMERA_STILL)
+    kinds = ("pan", "zoom", "turn")
+    moves = tuple(name for name in config.actions if name.split("-")[0] in kinds)
+    return (CAMERA_STILL, *moves) if CAMERA_STILL in config.keys else ()
+
+
+class Play:
+    """A context manager; step(key) gives the next frames. Not for two threads at once."""
+
+    def __init__(
+        self,
+        transformer: BlockTransformer,
+        tokenizer: Tokenizer,
+        conditions: Conditions,
+        first_Bhw: Tensor,
+        world: World,
+        sampling: SamplingConfig,
+    ) -> None:
+        """first_Bhw: tokens of the first frame, (1, h, w). Raises ValueError if the model cannot be
+        played in this world or with this sampling."""
+        self.keys = keys_of(transformer, world)
+        if not self.keys:
+            raise ValueError(f"model {transformer.config.name!r} has no keys for the {world} world")
+        transformer.wait_until_ready()
+        device = transformer.tok_emb.weight.device
+        rng = torch.Generator(device).manual_seed(sampling.seed)
+        self._conditions = conditions
+        self._tokenizer = tokenizer
+        self._state: StreamState = {}
+        self._sampler: WindowSampler | None = WindowSampler(transformer, first_Bhw, sampling, rng)
+        self.first_frame_HWC: Frames = self._decode(first_Bhw)[0]
+        """The first frame as the tokenizer sees it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the cache and the decoder's state back; further steps are refused."""
+        self._sampler = None
+        self._state.clear()
+
+    def step(self, key: str) -> PlayStep:
+        """The frames that a key makes, held for a latent frame.
+
+        Raises ValueError for a key that is not in `keys` and after close().
+        """
+        if self._sampler is None:
+            raise ValueError("this play is over")
+        if key not in self.keys:
+            raise ValueError(f"unknown key {key!r}; there are {', '.join(self.keys)}")
+        began = time.perf_counter()
+        tokens_Bhw = self._sampler.next(self._conditions.id(key))
+        sampled = time.perf_counter()
+        frames_THWC = self._decode(tokens_Bhw)
+        return PlayStep(
+            frames_THWC=frames_THWC,
+            tokens_hw=tokens_Bhw[0].cpu().numpy(),
+            sample_s=sampled - began,
+            decode_s=time.perf_counter() - sampled,
+            num_steps=self._sampler.num_steps,
+        )
+
+    def _decode(self, tokens_Bhw: Tensor) -> Frames:
+        frames: Frames = to_frames(self._tokenizer.decode(tokens_Bhw[:, None], self._state))[0]
+        return frames

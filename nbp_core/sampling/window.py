@@ -1,0 +1,181 @@
+"""Latent frames without an end: a cache that keeps the first one and the last few.
+
+The first latent frame is the anchor (attention sinks, arXiv 2309.17453): it stays in the cache for
+ever, and beside it lies a window of the latent frames last made. What leaves the window is
+forgotten, nothing is computed again, and the anchor's keys turn on, so that it never lies further
+back than training had it. A condition is given for each latent frame when its turn comes.
+Shapes: B clips, R sequences (twice as many with guidance), n positions, h w places.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nbp_core.blocks.grid import BlockLayout
+from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import Size3, format_block_shape
+from nbp_core.device import one_thread
+from nbp_core.sampling.drawing import drawing
+from nbp_core.sampling.filters import guide
+from nbp_core.transformer.attention import Rotation
+from nbp_core.transformer.model import BlockTransformer
+from nbp_core.transformer.positions import PositionInputs, turned_later
+
+ANCHOR_DISTANCE = 12
+"""Latent frames between the anchor and the frame that is made, at most; training has up to 16."""
+
+
+class WindowSampler:
+    """Makes one latent frame after another; holds the model, never the reverse."""
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        model: BlockTransformer,
+        first_Bhw: Tensor,
+        sampling: SamplingConfig,
+        rng: torch.Generator,
+    ) -> None:
+        """first_Bhw: the tokens of the first latent frame, on the model's device.
+
+        Raises ValueError for a model without a window or without conditions per latent frame, and
+        for blocks that span latent frames.
+        """
+        config = model.config
+        shape = sampling.block_shape or config.block_shape
+        check(config.name, config.window if config.frame_conditions else None, shape)
+        assert config.window is not None
+        self.model = model
+        self.sampling = sampling
+        self.window = config.window
+        self.frame = 0
+        """Latent frames made so far, without the first."""
+        self._rng = rng
+        self._batch, height, width = first_Bhw.shape
+        self._frame_len = height * width
+        self._draw = drawing(sampling, rng, self._frame_len)
+        self._grid = BlockLayout((1, height, width), shape)
+        # In this many latent frames every position sees all that is in the cache.
+        self._layout = sequence_layout(config, shape, self.window + 2)
+        self._is_guided = sampling.guidance_scale != 1
+        self._none = config.first_condition_id + config.num_conditions - 1
+        self._prefill(first_Bhw)
+
+    def _prefill(self, first_Bhw: Tensor) -> None:
+        """Fills the cache with the first latent frame, but for the block that predicts the next."""
+        model, layout = self.model, self._layout
+        rows = self._batch * (2 if self._is_guided else 1)
+        tokens = first_Bhw.new_zeros((self._batch, *layout.blocks.grid))
+        tokens[:, 0] = first_Bhw
+        nothing = first_Bhw.new_full((rows, 1), self._none)
+        ids_RL = layout.input_ids(tokens, nothing[: self._batch])
+        ids_RL = ids_RL.repeat(rows // self._batch, 1)
+        size = layout.blocks.block_len
+        self._start = layout.decode_steps(self._frame_len)[0].stop - size
+        """Where the block stands that predicts the first one of the second latent frame."""
+        self._cache = model.new_cache(rows, layout.length)
+        model.features(ids_RL[:, : self._start], layout, cache=self._cache, conditions_Bt=nothing)
+        self._ids_Rn = ids_RL[:, self._start : self._start + size]
+        self._anchor_len = self._start + size
+        self._anchor: Tensor | None = None
+
+    @property
+    def num_steps(self) -> int:
+        """Forward steps of a latent frame."""
+        return self._layout.blocks.grid[1] * self._layout.blocks.grid[2] // self._grid.block_len
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of what the cache holds."""
+        return self._cache.num_bytes
+
+    @torch.inference_mode()
+    def next(self, condition_id: int) -> Tensor:
+        """The tokens (B, h, w) of the next latent frame, under a condition."""
+        self.frame += 1
+        if self.frame > self.window + 1:
+            self._forget_oldest()
+        if self.frame > ANCHOR_DISTANCE:
+            self._move_anchor(self.frame - ANCHOR_DISTANCE)
+        inputs, condition_R1 = self._inputs(), self._condition(condition_id)
+        with one_thread(self.model.is_compiled):
+            rotations = self.model.by_layer(inputs, condition_R1)
+        blocks = []
+        for step in range(self.num_steps):
+            blocks.append(self._block(inputs, rotations, condition_R1, step))
+            ids = blocks[-1] + self.model.config.first_video_id
+            self._ids_Rn = ids.repeat(2 if self._is_guided else 1, 1)
+        return self._grid.to_grid(torch.stack(blocks, 1))[:, 0]
+
+    def _inputs(self) -> PositionInputs:
+        """Of the positions that predict this latent frame; those of a later one than the layout's
+        last are the last one's, so much later."""
+        known = min(self.frame, self.window + 1)
+        start = self._start + (known - 1) * self._frame_len
+        here = slice(start, start + self._frame_len)
+        return self.model.position_inputs(self._layout, self.frame - known, here)
+
+    def _condition(self, condition_id: int) -> Tensor:
+        rows = self._ids_Rn.new_full((len(self._ids_Rn), 1), condition_id)
+        rows[self._batch :] = self._none
+        return self.model.condition_index(rows)
+
+    def _block(
+        self,
+        inputs: PositionInputs,
+        by_layer: list[PositionInputs],
+        condition_R1: Tensor,
+        step: int,
+    ) -> Tensor:
+        """Feeds the last block and draws the next one, (B, n)."""
+        model, cache, size = self.model, self._cache, self._grid.block_len
+        here = slice(step * size, (step + 1) * size)
+        is_listed = model.compiled_steps is not None and self.sampling.temperature > 0
+        if is_listed and self.sampling.method == "paper":
+            assert model.compiled_steps is not None
+            x_RnD = model.embed(self._ids_Rn, inputs.added_LD[here], condition_R1)
+            rotations: list[Rotation | None] = [told.rotation for told in by_layer]
+            tokens_Bn = model.compiled_steps.draw(
+                x_RnD, cache, rotations, here.start, self._batch, self.sampling, self._rng
+            )
+        else:
+            with one_thread(model.is_compiled):
+                features = model.features_here(
+                    self._ids_Rn, inputs.at(here), condition_R1, None, cache
+                )
+                logits = model.video_logits(features)
+                if self._is_guided:
+                    given, without = logits.chunk(2)
+                    logits = guide(given, without, self.sampling.guidance_scale)
+                tokens_Bn = self._draw(logits, self._grid.places_NS[step])
+        cache.length += size
+        return tokens_Bn
+
+    def _forget_oldest(self) -> None:
+        """Drops the oldest latent frame of the window; the later ones move up."""
+        cache, size = self._cache, self._frame_len
+        for memory in (cache.keys, cache.values):
+            kept = memory[..., self._anchor_len + size : cache.length, :].clone()
+            memory[..., self._anchor_len : cache.length - size, :] = kept
+        cache.length -= size
+
+    def _move_anchor(self, num_frames: int) -> None:
+        """Turns the anchor's keys as if it lay so many latent frames later than it does."""
+        keys = self._cache.keys[..., : self._anchor_len, :]
+        if self._anchor is None:
+            self._anchor = keys.clone()
+        keys.copy_(turned_later(self._anchor, num_frames))
+
+
+def check(name: str, window: int | None, shape: Size3) -> None:
+    """Raises ValueError if a model cannot be continued for ever in blocks of this shape."""
+    if window is None:
+        raise ValueError(
+            f"model {name!r} cannot be played: it was not trained with a window and keys"
+        )
+    if shape[0] > 1:
+        raise ValueError(
+            f"blocks of {format_block_shape(shape)} span latent frames; each needs its own key"
+        )

@@ -1,0 +1,150 @@
+"""A clip that answers to keys: same start, seed and keys, same frames."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nbp_core.cli.main import main
+from nbp_core.cli.play import read_keys
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.media.video import read_comment, read_video
+from tests.support.models import (
+    build_tokenizer,
+    build_transformer,
+    save_pipeline,
+    transformer_config,
+)
+
+ARM = ("stay", "left", "left+grip")
+CONFIG = replace(
+    transformer_config(),
+    actions=("drawer-open", "pan-left", "zoom-in"),
+    keys=(*ARM, "still"),
+    num_conditions=8,
+    frame_conditions=True,
+    window=4,
+)
+ROWS = SamplingConfig(block_shape=(1, 16, 16), seed=3)
+FRAME = np.random.default_rng(0).integers(0, 255, (90, 120, 3)).astype(np.uint8)
+KEYS = ["left", "left+grip", "stay", "left", "stay", "left", "left+grip"]
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> VideoPipeline:
+    return VideoPipeline(build_transformer(CONFIG), build_tokenizer())
+
+
+def frames_of(pipeline: VideoPipeline, keys: list[str], sampling: SamplingConfig) -> np.ndarray:
+    with pipeline.play(FRAME, "arm", sampling) as play:
+        return np.stack([play.step(key).frames_THWC for key in keys])
+
+
+def test_each_world_has_its_keys(pipeline: VideoPipeline) -> None:
+    with pipeline.play(FRAME, "arm", ROWS) as play:
+        assert play.keys == ARM
+        assert play.first_frame_HWC.shape == (128, 128, 3)
+    with pipeline.play(FRAME, "camera", ROWS) as play:
+        assert play.keys == ("still", "pan-left", "zoom-in")
+
+
+def test_a_key_makes_four_frames(pipeline: VideoPipeline) -> None:
+    with pipeline.play(FRAME, "arm", replace(ROWS, block_shape=(1, 4, 16))) as play:
+        step = play.step("left")
+        assert step.frames_THWC.shape == (4, 128, 128, 3)
+        assert step.frames_THWC.dtype == np.uint8
+        assert step.tokens_hw.shape == (16, 16)
+        assert step.num_steps == 4
+        assert step.sample_s > 0
+        assert step.decode_s > 0
+
+
+def test_the_same_start_seed_and_keys_give_the_same_frames(pipeline: VideoPipeline) -> None:
+    one = frames_of(pipeline, KEYS, ROWS)
+    assert np.array_equal(one, frames_of(pipeline, KEYS, ROWS))
+    assert not np.array_equal(one, frames_of(pipeline, KEYS, replace(ROWS, seed=4)))
+    assert np.array_equal(one[:3], frames_of(pipeline, KEYS[:3], ROWS))
+
+
+def test_frames_are_those_of_the_tokens_in_one_piece(pipeline: VideoPipeline) -> None:
+    """The decoder's state is carried on, not begun anew."""
+    with pipeline.play(FRAME, "arm", ROWS) as play:
+        first = pipeline.tokenize(FRAME[None])
+        steps = [play.step(key) for key in KEYS]
+        frames = np.concatenate([play.first_frame_HWC[None], *(s.frames_THWC for s in steps)])
+    tokens = np.concatenate([first, np.stack([step.tokens_hw for step in steps])])
+    whole = pipeline.tokenizer.decode(torch.from_numpy(tokens)[None])[0]
+    expected = (whole * 255).round().permute(1, 2, 3, 0).numpy()
+    assert np.abs(frames.astype(int) - expected).max() <= 1
+
+
+def test_without_a_first_frame_the_arm_starts_in_a_scene(pipeline: VideoPipeline) -> None:
+    with pipeline.play(sampling=ROWS) as play:
+        assert play.step("stay").frames_THWC.shape == (4, 128, 128, 3)
+    with pytest.raises(ValueError, match="the camera world needs a first frame"):
+        pipeline.play(world="camera")
+
+
+def test_what_cannot_be_done_is_one_sentence(pipeline: VideoPipeline) -> None:
+    with pipeline.play(FRAME, "arm", ROWS) as play:
+        with pytest.raises(ValueError, match="unknown key 'jump'"):
+            play.step("jump")
+        play.close()
+        with pytest.raises(ValueError, match="over"):
+            play.step("left")
+    with pytest.raises(ValueError, match="world must be one of arm, camera"):
+        pipeline.play(FRAME, "moon")  # type: ignore[arg-type]
+    old = VideoPipeline(build_transformer(transformer_config()), build_tokenizer())
+    with pytest.raises(ValueError, match="has no keys for the arm world"):
+        old.play(FRAME, "arm")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("play")
+    return save_pipeline(folder, CONFIG)
+
+
+def test_the_command_makes_the_same_clip_twice(folder: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.txt"
+    keys.write_text("left*2 stay\nleft+grip\n")
+    outs = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
+    for out in outs:
+        options = ["--block", "1x16x16", "--scale", "1", "--device", "cpu"]
+        files = ["--model", str(folder), "--keys", str(keys), "--out", str(out)]
+        assert main(["play", *files, *options]) == 0
+    first, second = (read_video(out)[0] for out in outs)
+    assert first.shape == (17, 128, 128, 3)
+    assert np.array_equal(first, second)
+    facts = json.loads(read_comment(outs[0]) or "")
+    assert facts["keys"] == ["left", "left", "stay", "left+grip"]
+    assert facts["world"] == "arm"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "holds no keys"), ("left*x", "number of times"), ("jump", "unknown key 'jump'")],
+)
+def test_bad_keys_are_one_sentence(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    keys, out = tmp_path / "keys.txt", tmp_path / "a.mp4"
+    keys.write_text(text)
+    assert main(["play", "--model", str(folder), "--keys", str(keys), "--out", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_keys_may_be_repeated_by_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "keys.txt"
+    path.write_text("left*3\tstay left+grip*2")
+    assert read_keys(path) == ["left"] * 3 + ["stay"] + ["left+grip"] * 2
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_keys(path)
