@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -196,6 +197,11 @@ def small_clips() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("app.clips.exports.RESULT_SCALE", 1)
         yield
+
+
+def answer_of(call: Iterator[Any]) -> Any:
+    """What a call of the API comes to: its last answer, as a client takes it."""
+    return deque(call, maxlen=1)[0]
 
 
 def add_model(models: Path, name: str, size: int = 10) -> None:

@@ -21,7 +21,7 @@ from app.jobs import JobState, JobView
 from app.session import Session
 from nbp_core.config.shapes import Size3
 from nbp_core.media.video import read_comment, read_video
-from tests.support.engine import FakePipeline, fake_session
+from tests.support.engine import FakePipeline, answer_of, fake_session
 
 VALUES: dict[str, Any] = {
     "model": "fake", "start": "action", "action": "door-open", "picture": None, "clip": None,
@@ -143,7 +143,8 @@ def test_progress_says_who_runs(studio: Studio) -> None:
 
 
 def test_the_endpoint_gives_files_and_figures(tab: CompareTab) -> None:
-    first, second, figures = tab.compare("1x1x16", "1x4x16", **VALUES)
+    call = tab.compare("1x1x16", "1x4x16", *VALUES.values())
+    first, second, figures = answer_of(call)
     assert Path(first).is_file()
     assert Path(second).is_file()
     assert [runner["steps"] for runner in figures["runners"]] == [80, 20]
@@ -162,8 +163,9 @@ def test_the_endpoint_gives_files_and_figures(tab: CompareTab) -> None:
 def test_the_endpoint_refuses_in_one_sentence(
     tab: CompareTab, changes: dict[str, Any], sentence: str
 ) -> None:
+    values = {"first": "1x1x1", "second": "1x4x16", **VALUES, **changes}
     with pytest.raises(gr.Error, match=sentence):
-        tab.compare(**{"first": "1x1x1", "second": "1x4x16", **VALUES, **changes})
+        answer_of(tab.compare(*values.values()))
 
 
 def test_a_model_of_one_block_shape_cannot_race(studio: Studio) -> None:
@@ -172,7 +174,7 @@ def test_a_model_of_one_block_shape_cannot_race(studio: Studio) -> None:
     with gr.Blocks() as blocks:
         tab = CompareTab(session, blocks, gr.Dropdown(["fake"], value="fake"))
     with pytest.raises(gr.Error, match="makes blocks of 1x1x16 only"):
-        tab.compare("1x1x16", "1x1x16", **VALUES)
+        answer_of(tab.compare("1x1x16", "1x1x16", *VALUES.values()))
     note = tab.change_choices("fake", "action", "zoom-in", "1x1x16", "1x1x16")[0]
     assert "fair only between two block shapes of the same weights" in note
     assert tab.page.note.value == note

@@ -34,7 +34,7 @@ from nbp_core.media.fidelity import psnr
 from nbp_core.media.video import read_video, write_video
 from nbp_core.models.speed_only import SpeedOnlyTokenizer
 from nbp_core.tokenizer.model import VideoTokenizer
-from tests.support.engine import fake_session
+from tests.support.engine import answer_of, fake_session
 from tests.support.models import CODES, build_pipeline, save_pipeline
 
 
@@ -208,10 +208,10 @@ def test_a_bad_file_is_refused_before_anything_is_queued(tab: TokenizerTab, tmp_
 
 def test_the_endpoint_gives_the_file_and_the_figures(tab: TokenizerTab, tmp_path: Path) -> None:
     write_video(tmp_path / "clip.mp4", noise(6))
-    file, report = tab.tokenize("fake", str(tmp_path / "clip.mp4"))
+    file, report = answer_of(tab.tokenize("fake", str(tmp_path / "clip.mp4")))
     assert len(read_video(file)[0]) == 5
     assert report["frames"] == 5
     assert report["source"] == "clip.mp4"
     assert len(report["psnr_per_frame"]) == 5
     with pytest.raises(gr.Error, match="does not exist"):
-        tab.tokenize("fake", str(tmp_path / "none.mp4"))
+        answer_of(tab.tokenize("fake", str(tmp_path / "none.mp4")))
