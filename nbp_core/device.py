@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 import psutil
 import torch
+
+from nbp_core.processor import instruction_set
 
 
 def choose_device(name: str) -> str:
@@ -25,25 +25,14 @@ def device_name(device: str) -> str:
     """The device in words, for reports."""
     if device == "cuda":
         return torch.cuda.get_device_name()
-    return f"CPU ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
+    found = instruction_set()
+    return f"CPU ({platform.machine()}, {found.words if found else 'nothing compiled'})"
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 faster than float32."""
-    return device.type == "cuda" or has_tiles()
-
-
-@cache
-def has_tiles() -> bool:
-    """Whether this processor multiplies tiles of bfloat16 and int8 (AMX), and the system lets this
-    process. NBP_TILES=0 in the environment leaves them out."""
-    is_wanted = os.environ.get("NBP_TILES") != "0"
-    return bool(is_wanted and torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx())
-
-
-def has_vectors() -> bool:
-    """Whether this processor has vectors of float32 and reads float16 into them (AVX2, AVX-512)."""
-    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    found = instruction_set()
+    return device.type == "cuda" or (found is not None and found.has_bfloat16)
 
 
 @contextmanager

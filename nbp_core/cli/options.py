@@ -54,12 +54,14 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     smaller = parser.add_mutually_exclusive_group()
     smaller.add_argument(
-        "--int8", action="store_true", help="large matrices in 8 bits: faster, a little less exact"
+        "--int8",
+        action="store_true",
+        help="large matrices in 8 bits, a little less exact; doctor says what it gains here",
     )
     smaller.add_argument(
         "--int4",
         action="store_true",
-        help="large matrices in 4 bits (needs AMX): faster, less exact",
+        help="large matrices in 4 bits, less exact; doctor says what it gains here",
     )
     parser.add_argument(
         "--cosmos", type=Path, metavar="FOLDER",

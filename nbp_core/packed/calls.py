@@ -1,7 +1,7 @@
 """Compiled work as calls on tensors: linear layers, and drawing.
 
 Imported only when a model is packed: numba takes half a second. Activations are bfloat16 on
-processors with matrix tiles, else float32. Shapes: I inputs, O outputs, M rows, V vocabulary.
+processors that multiply it, else float32. Shapes: I inputs, O outputs, M rows, V vocabulary.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.packed.kernels import jobs
 from nbp_core.packed.kernels.draws import draw_bytes
-from nbp_core.packed.kernels.numbers import NUMBERS
+from nbp_core.packed.kernels.numbers import LEVEL_BYTES, LEVEL_ZERO, NUMBERS
 from nbp_core.packed.kernels.products import arranged, sums_bytes
 from nbp_core.packed.kernels.team import the_team
 
@@ -37,8 +37,9 @@ FEW_LOGITS = 2**18
 class Product:
     """x -> x W^T + b, and GELU of it if `is_gelu_next`.
 
-    With tiles, weights are bfloat16, or int8 or (as uint8) places in jobs.LEVELS with a scale for
-    each output: rows of x then become int8 too, with a scale each. Without tiles they are float16.
+    Weights are bfloat16 or float16, as activations are, or else int8 or (as uint8) places in
+    jobs.LEVELS, with a scale for each output: rows of x then become whole numbers too, with a scale
+    each.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class Product:
             weight_OI = F.pad(weight_OI, (0, self.input_size - self.num_inputs, 0, more))
         self.num_weights = weight_OI.numel()
         """With those that fill it up."""
+        self._kind = KINDS[weight_OI.dtype]
+        self._correction_O = None if scale_O is None else _correction(weight_OI)
         self.weight = arranged(weight_OI)
         bias = torch.zeros(self.num_outputs) if bias_O is None else bias_O.float()
         self._bias_O = F.pad(bias, (0, more))
@@ -75,8 +78,8 @@ class Product:
 
     def jobs(self, inputs_MI: Tensor, num_rows: int, levels: Levels) -> NDArray[np.int64]:
         """What is to be done with rows of `input_size` numbers, the last of it the product, whose
-        OUTPUT is to be said. `levels` holds the rows as int8 meanwhile."""
-        job = jobs.new_job(KINDS[self.weight.dtype])
+        OUTPUT is to be said. `levels` holds the rows as whole numbers meanwhile."""
+        job = jobs.new_job(self._kind)
         job[jobs.NUM_PIECES] = self.output_size // jobs.PIECE
         job[jobs.INPUT] = inputs_MI.data_ptr()
         job[jobs.NUM_ROWS] = num_rows
@@ -85,7 +88,7 @@ class Product:
         job[jobs.BIAS] = self._bias_O.data_ptr()
         job[jobs.NUM_OUTPUTS] = self.output_size
         job[jobs.THEN] = jobs.ACTIVATE if self.is_gelu_next else jobs.ROUND
-        if self._scale_O is None:
+        if self._scale_O is None or self._correction_O is None:
             return job[None]
         rounding = jobs.new_job(jobs.QUANTIZE)
         rounding[jobs.NUM_PIECES] = num_rows
@@ -94,14 +97,22 @@ class Product:
         rounding[jobs.OUTPUT] = job[jobs.INPUT] = levels.numbers.data_ptr()
         rounding[jobs.INPUT_SCALE] = job[jobs.INPUT_SCALE] = levels.scale_M.data_ptr()
         job[jobs.SCALE] = self._scale_O.data_ptr()
+        job[jobs.CORRECTION] = self._correction_O.data_ptr()
         return np.stack([rounding, job])
 
 
+def _correction(weight_OI: Tensor) -> Tensor:
+    """What the sums of each output begin with (O,), int32: activations lie around LEVEL_ZERO."""
+    if weight_OI.dtype == torch.uint8:
+        weight_OI = torch.tensor(jobs.LEVELS, dtype=torch.int8)[weight_OI.int()]
+    return -LEVEL_ZERO * weight_OI.sum(1, dtype=torch.int32)
+
+
 class Levels:
-    """Room for rows as int8, and their scales."""
+    """Room for rows as whole numbers, and their scales."""
 
     def __init__(self, num_rows: int, row_size: int) -> None:
-        self.numbers = torch.empty(num_rows * row_size, dtype=torch.int8)
+        self.numbers = torch.empty(LEVEL_BYTES * num_rows * row_size, dtype=torch.int8)
         self.scale_M = torch.empty(num_rows)
 
 

@@ -6,7 +6,8 @@ from typing import Final, Literal
 
 import torch
 
-from nbp_core.device import has_fast_bfloat16, has_vectors
+from nbp_core.device import has_fast_bfloat16
+from nbp_core.processor import instruction_set
 
 WeightFormat = Literal["float32", "float16", "bfloat16", "int8", "int4"]
 
@@ -28,15 +29,16 @@ def formats_on(device: str) -> tuple[WeightFormat, ...]:
     """The formats a device has; the first is that of weights nobody asked to be smaller.
 
     bfloat16 where the hardware multiplies it; else float16, which is computed with in float32 and
-    loses nothing of weights stored so; float32 on processors without AVX2. int8 on x86 processors,
-    int4 on those with matrix tiles.
+    loses nothing of weights stored so; float32 on processors that nothing is compiled for. int8 and
+    int4 where products of them are faster.
     """
-    is_fast = has_fast_bfloat16(torch.device(device))
-    is_packable = device == "cpu" and has_vectors()
-    usual: WeightFormat = "bfloat16" if is_fast else "float16" if is_packable else "float32"
-    if not is_packable:
-        return (usual,)
-    return (usual, "int8", "int4") if is_fast else (usual, "int8")
+    if device == "cuda":
+        return ("bfloat16",)
+    found = instruction_set()
+    if found is None:
+        return ("float32",)
+    usual: WeightFormat = "bfloat16" if found.has_bfloat16 else "float16"
+    return (usual,) if found.int8 is None else (usual, "int8", "int4")
 
 
 def choose_format(device: str, int8: bool = False, int4: bool = False) -> WeightFormat:
@@ -44,13 +46,10 @@ def choose_format(device: str, int8: bool = False, int4: bool = False) -> Weight
     Raises ValueError for what it does not have, and for both."""
     if int8 and int4:
         raise ValueError("weights are either int8 or int4: leave one of them out")
-    found = formats_on(device)
-    if int8 and "int8" not in found:
-        raise ValueError("int8 weights are for x86 processors: leave them out on this device")
-    if int4 and "int4" not in found:
-        raise ValueError(
-            "int4 weights are for processors with matrix tiles (AMX): leave them out on this device"
-        )
+    found, wanted = formats_on(device), "int8" if int8 else "int4" if int4 else None
+    if wanted is not None and wanted not in found:
+        where = "a GPU" if device == "cuda" else "this processor"
+        raise ValueError(f"{wanted} weights would gain nothing on {where}: leave --{wanted} out")
     return "int8" if int8 else "int4" if int4 else found[0]
 
 

@@ -8,8 +8,6 @@ Shapes: O outputs, I inputs, M rows (any leading dimensions).
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -18,14 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nbp_core.device import has_fast_bfloat16, has_vectors
-from nbp_core.packed.formats import CPU, STORED, WeightFormat, compute_dtype
+from nbp_core.packed.formats import STORED, WeightFormat, compute_dtype, formats_on
 from nbp_core.packed.kernels.jobs import LEVELS
 
-MIN_WEIGHTS = 2**18
-"""A smaller matrix lies in the cache and is multiplied sooner than a packed one is called."""
-PACKED_ROWS = 16
-"""Rows that a layout is chosen for, where it depends on them: a row block's."""
 SHARES: Final = (0.6, 0.7, 0.8, 0.9, 1.0)
 """Of an output's largest weight, tried as the largest level of four bits: of many weights, to cut
 off a few costs less than coarser levels for all."""
@@ -33,24 +26,9 @@ TRIED_WEIGHTS = 128
 """Of an output, on which shares are tried."""
 
 
-class PackedLinear(nn.Module):
-    """x -> x W^T + b with packed weights; what is packed is no parameter and cannot be saved."""
-
-    def __init__(
-        self, multiply: Callable[[Tensor], Tensor], num_weights: int, num_bytes: int
-    ) -> None:
-        super().__init__()
-        self._multiply = multiply
-        self.num_weights = num_weights
-        self.num_bytes = num_bytes
-        """Of the matrix alone: its biases and scales are a thousandth of it."""
-
-    def forward(self, x_MI: Tensor) -> Tensor:
-        return self._multiply(x_MI)
-
-
-class CompiledLinear(PackedLinear):
-    """One of our own: it may apply GELU while it writes, and its threads are its own."""
+class CompiledLinear(nn.Module):
+    """x -> x W^T + b with packed weights; what is packed is no parameter and cannot be saved. It
+    may apply GELU while it writes, and its threads are its own."""
 
     def __init__(
         self, weight_OI: Tensor, bias_O: Tensor | None, scale_O: Tensor | None = None
@@ -58,39 +36,40 @@ class CompiledLinear(PackedLinear):
         # Only here: it brings a compiler along.
         from nbp_core.packed.calls import Product
 
-        product = Product(weight_OI, bias_O, scale_O)
-        super().__init__(product, weight_OI.numel(), product.weight.nbytes)
-        self.product = product
+        super().__init__()
+        self.product = Product(weight_OI, bias_O, scale_O)
+        self.num_weights = weight_OI.numel()
+        self.num_bytes = self.product.weight.nbytes
+        """Of the matrix alone: its biases and scales are a thousandth of it."""
+
+    def forward(self, x_MI: Tensor) -> Tensor:
+        return self.product(x_MI)
 
 
 def held_bytes(module: nn.Module) -> int:
     """Bytes of all weights of a module, packed ones included."""
     plain = sum(p.numel() * p.element_size() for p in module.parameters())
-    return plain + sum(m.num_bytes for m in module.modules() if isinstance(m, PackedLinear))
+    return plain + sum(m.num_bytes for m in module.modules() if isinstance(m, CompiledLinear))
 
 
 def matrix_weights(module: nn.Module) -> int:
     """Weights of all matrices of a module, packed ones included."""
     plain = sum(p.numel() for p in module.parameters() if p.ndim == 2)
-    return plain + sum(m.num_weights for m in module.modules() if isinstance(m, PackedLinear))
+    return plain + sum(m.num_weights for m in module.modules() if isinstance(m, CompiledLinear))
 
 
 @torch.no_grad()
 def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat) -> nn.Module:
     """The fastest layer with these weights in a format; a plain one where packing gains nothing."""
-    if weight_OI.is_cuda or weights == "float32":
+    if weight_OI.is_cuda or weights not in formats_on("cpu") or weights == "float32":
         return _plain(weight_OI, bias_O, compute_dtype(weights))
-    if weights == ("bfloat16" if has_fast_bfloat16(CPU) else "float16") and has_vectors():
-        return CompiledLinear(weight_OI.to(STORED[weights]), bias_O)
-    if weights == "int8" and has_fast_bfloat16(CPU):
+    if weights == "int8":
         rounded_OI, scale_O = _rounded(weight_OI)
         return CompiledLinear(rounded_OI, bias_O, scale_O)
-    if weights == "int4" and has_fast_bfloat16(CPU):
+    if weights == "int4":
         places_OI, scale_O = _levelled(weight_OI)
         return CompiledLinear(places_OI, bias_O, scale_O)
-    if weights == "int8" and weight_OI.numel() >= MIN_WEIGHTS:
-        return PackedLinear(_pack_int8(weight_OI, bias_O), weight_OI.numel(), weight_OI.numel())
-    return _plain(weight_OI, bias_O, compute_dtype(weights))
+    return CompiledLinear(weight_OI.to(STORED[weights]), bias_O)
 
 
 def pack_linears(layer: nn.Module, weights: WeightFormat, pool: ThreadPoolExecutor) -> None:
@@ -153,51 +132,3 @@ def _levelled(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
         losses.append(share**2 * lost.square().sum(1))
     scale_O = largest_O1[:, 0] * torch.tensor(SHARES)[torch.stack(losses).argmin(0)]
     return torch.from_numpy(places(weight / scale_O[:, None])), scale_O
-
-
-def _pack_int8(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """One scale for each output, and one for each row of activations, which are made int8 too."""
-    rounded_OI, scale_O = _rounded(weight_OI)
-    pack = _pack_int8_vnni if torch.cpu._is_vnni_supported() else _pack_int8_plain
-    product = pack(rounded_OI, scale_O)
-    bias = None if bias_O is None else bias_O.float()
-
-    def multiply(x: Tensor) -> Tensor:
-        scale = x.abs().amax(-1, keepdim=True).float().clamp_min_(1e-8).div_(127)
-        out = product(x / scale)
-        out = out.mul_(scale) if bias is None else torch.addcmul(bias, out, scale)
-        return out.to(x.dtype)
-
-    return multiply
-
-
-def _pack_int8_vnni(rounded_OI: Tensor, scale_O: Tensor) -> Callable[[Tensor], Tensor]:
-    """oneDNN: activations in [-127, 127] to products."""
-    packed = torch.ops.onednn.qlinear_prepack(rounded_OI, [PACKED_ROWS, rounded_OI.shape[1]])
-    zeros_O = torch.zeros(len(scale_O), dtype=torch.int64)
-    product = torch.ops.onednn.qlinear_pointwise.default
-
-    def multiply(x: Tensor) -> Tensor:
-        # Unsigned around 128, the one kind of activations that has fast kernels everywhere.
-        levels = x.add_(128.5).to(torch.uint8)
-        out: Tensor = product(
-            levels, 1.0, 128, packed, scale_O, zeros_O, None, 1.0, 0, torch.float32, "none", [], ""
-        )
-        return out
-
-    return multiply
-
-
-def _pack_int8_plain(rounded_OI: Tensor, scale_O: Tensor) -> Callable[[Tensor], Tensor]:
-    """FBGEMM, for processors without VNNI."""
-    zeros_O = torch.zeros(len(scale_O), dtype=torch.int64)
-    with warnings.catch_warnings():
-        # PyTorch will drop this tensor type one day; the version is pinned, and nothing else it
-        # ships reaches these kernels.
-        warnings.simplefilter("ignore", UserWarning)
-        quantized = torch._make_per_channel_quantized_tensor(
-            rounded_OI, scale_O.double(), zeros_O, 0
-        )
-    packed = torch.ops.quantized.linear_prepack(quantized, None)
-    # Two products are added in 16 bits, which leaves activations 7 of their 8.
-    return lambda x: torch.ops.quantized.linear_dynamic(x, packed, True)

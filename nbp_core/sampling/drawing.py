@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.device import has_tiles, has_vectors
+from nbp_core.packed.formats import compute_dtype, formats_on
+from nbp_core.processor import instruction_set
 from nbp_core.sampling.filters import Scratch, sample
 from nbp_core.sampling.shared_noise import SharedNoise
 
@@ -26,10 +27,8 @@ def drawing(config: SamplingConfig, rng: torch.Generator, num_places: int) -> Dr
     scratch = Scratch()
 
     def draw(logits_BSV: Tensor, places_S: Tensor) -> Tensor:
-        dtype = torch.bfloat16 if has_tiles() else torch.float32
-        is_compiled = (
-            has_vectors() and logits_BSV.device.type == "cpu" and logits_BSV.dtype == dtype
-        )
+        is_here = logits_BSV.device.type == "cpu" and instruction_set() is not None
+        is_compiled = is_here and logits_BSV.dtype == compute_dtype(formats_on("cpu")[0])
         if not is_compiled or config.temperature == 0:
             return sample(logits_BSV, config, rng, scratch)
         # Only here: it brings a compiler along.

@@ -130,8 +130,8 @@ def test_weights_that_this_device_cannot_hold_are_refused_at_once(
 ) -> None:
     with pytest.raises(ValueError, match="either int8 or int4"):
         Session(tmp_path, "cpu", int8=True, int4=True)
-    monkeypatch.setattr("nbp_core.packed.formats.has_vectors", lambda: False)
-    with pytest.raises(ValueError, match="int4 weights are for processors with matrix tiles"):
+    monkeypatch.setattr("nbp_core.packed.formats.instruction_set", lambda: None)
+    with pytest.raises(ValueError, match="int4 weights would gain nothing on this processor"):
         Session(tmp_path, "cpu", int4=True)
 
 

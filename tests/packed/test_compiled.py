@@ -21,9 +21,9 @@ from torch import Tensor
 from nbp_core.blocks.sequences import DecodeStep, sequence_layout
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import LayoutKind, Size3
-from nbp_core.device import has_tiles, has_vectors
-from nbp_core.packed.formats import WeightFormat, formats_on
+from nbp_core.packed.formats import WeightFormat, compute_dtype, formats_on
 from nbp_core.packed.linear import CompiledLinear, pack_linear
+from nbp_core.processor import instruction_set
 from nbp_core.sampling.filters import filtered_probs
 from nbp_core.sampling.sampler import Sampler
 from tests.support.models import (
@@ -34,14 +34,17 @@ from tests.support.models import (
     transformer_config,
 )
 
-if has_vectors():
+IN_USE = instruction_set()
+if IN_USE is not None:
     from nbp_core.packed.calls import draw
     from nbp_core.packed.kernels.jobs import LEVELS
 
-pytestmark = pytest.mark.skipif(not has_vectors(), reason="nothing is compiled here")
-needs_tiles = pytest.mark.skipif(not has_tiles(), reason="this processor has no matrix tiles")
-FORMAT: WeightFormat = "bfloat16" if has_tiles() else "float16"
-NUMBERS = torch.bfloat16 if has_tiles() else torch.float32
+pytestmark = pytest.mark.skipif(IN_USE is None, reason="nothing is compiled here")
+needs_int8 = pytest.mark.skipif(
+    "int8" not in formats_on("cpu"), reason="int8 gains nothing on this processor"
+)
+FORMAT: WeightFormat = formats_on("cpu")[0]
+NUMBERS = compute_dtype(FORMAT)
 
 OUTPUTS, INPUTS = 192, 128
 
@@ -75,12 +78,12 @@ def test_a_product_is_the_float32_one_rounded(rows: int, bias: bool, gelu: bool)
     torch.testing.assert_close(got.float(), expected, rtol=2**-8, atol=2e-5)
 
 
-@needs_tiles
+@needs_int8
 @pytest.mark.parametrize("rows", [1, 16, 40])
 def test_an_int8_product_is_that_of_the_rounded_numbers(rows: int) -> None:
     weight, bias = torch.randn(OUTPUTS, INPUTS), torch.randn(OUTPUTS)
     # Rows of very different size: each must keep its own precision.
-    x = (torch.randn(rows, INPUTS) * torch.logspace(-2, 2, rows)[:, None]).bfloat16()
+    x = (torch.randn(rows, INPUTS) * torch.logspace(-2, 2, rows)[:, None]).to(NUMBERS)
     with torch.inference_mode():
         got = compiled_linear(weight, bias, "int8")(x).float()
     scale_O, scale_M = (values.float().abs().amax(1) / 127 for values in (weight, x))
@@ -93,7 +96,7 @@ def test_an_int8_product_is_that_of_the_rounded_numbers(rows: int) -> None:
     assert (((got - expected).abs() / size) < 2**-8).float().mean() > 0.99
 
 
-@needs_tiles
+@needs_int8
 @pytest.mark.parametrize("rows", [1, 16, 40])
 def test_an_int4_product_is_that_of_levels(rows: int) -> None:
     levels = torch.tensor(LEVELS).float()
@@ -101,7 +104,7 @@ def test_an_int4_product_is_that_of_levels(rows: int) -> None:
     scale_O = torch.logspace(-3, 1, OUTPUTS)
     places_OI = torch.randint(0, len(LEVELS), (OUTPUTS, INPUTS))
     places_OI[:, 0] = len(LEVELS) - 1
-    weight, x = levels[places_OI] * scale_O[:, None], torch.randn(rows, INPUTS).bfloat16()
+    weight, x = levels[places_OI] * scale_O[:, None], torch.randn(rows, INPUTS).to(NUMBERS)
     with torch.inference_mode():
         got = compiled_linear(weight, None, "int4")(x).float()
     scale_M = x.float().abs().amax(1) / 127
@@ -110,12 +113,12 @@ def test_an_int4_product_is_that_of_levels(rows: int) -> None:
     torch.testing.assert_close(got / scale_O, expected / scale_O, rtol=2**-7, atol=5)
 
 
-@needs_tiles
+@needs_int8
 def test_four_bits_lose_little_of_normal_weights() -> None:
     weight = torch.randn(256, 512) * torch.logspace(-3, 1, 256)[:, None]
     packed = compiled_linear(weight, None, "int4")
     with torch.inference_mode():
-        held_IO = packed(torch.eye(512).bfloat16()).float()
+        held_IO = packed(torch.eye(512).to(NUMBERS)).float()
     lost_O = (held_IO.T - weight).square().mean(1) / weight.square().mean(1)
     assert lost_O.mean() < 0.0125
     assert lost_O.max() < 0.025
@@ -159,7 +162,7 @@ def test_steps_are_those_of_the_layers_rounded(
         ]
     assert torch.cat(got, 1).dtype == NUMBERS
     difference = torch.cat(got, 1).float() - expected
-    tolerance = 0.03 if has_tiles() else 1e-3
+    tolerance = 0.03 if FORMAT == "bfloat16" else 1e-3
     assert difference[:, known:].std() / expected.std() < tolerance
     with torch.inference_mode():
         at_once = packed.features(ids, layout, cache=packed.new_cache(2, layout.length))

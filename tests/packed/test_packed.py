@@ -7,9 +7,9 @@ from torch import nn
 from nbp_core import BlockTransformer, SamplingConfig, VideoPipeline
 from nbp_core.bench.format_loss import format_loss
 from nbp_core.blocks.sequences import sequence_layout
-from nbp_core.device import has_tiles
 from nbp_core.packed.formats import WeightFormat, choose_format, compute_dtype, formats_on
-from nbp_core.packed.linear import PackedLinear, held_bytes, matrix_weights, pack_linear
+from nbp_core.packed.linear import CompiledLinear, held_bytes, matrix_weights, pack_linear
+from nbp_core.processor import SETS, InstructionSet
 from tests.support.models import CODES, build_transformer, save_pipeline, transformer_config
 
 FORMATS: list[tuple[WeightFormat, float]] = [
@@ -35,8 +35,8 @@ def test_a_packed_product_is_the_plain_one(
     torch.manual_seed(0)
     linear = nn.Linear(512, 600, bias=bias)
     packed = pack_linear(linear.weight.data, linear.bias.data if bias else None, weights)
-    is_packed = weights in (*SMALLER, "bfloat16" if has_tiles() else "float16")
-    assert isinstance(packed, PackedLinear) == is_packed
+    is_packed = weights in formats_on("cpu")
+    assert isinstance(packed, CompiledLinear) == is_packed
     # Rows of very different size: each must keep its own precision.
     x = torch.randn(1, rows, 512) * torch.logspace(-2, 2, rows)[:, None]
     got = packed(x.bfloat16() if weights == "bfloat16" else x).float()
@@ -45,31 +45,22 @@ def test_a_packed_product_is_the_plain_one(
     assert ((got - expected) / size).abs().max() < 5 * tolerance
 
 
-@needs_packing
-@pytest.mark.parametrize("has_vnni", [True, False])
-def test_both_int8_products_are_the_rounded_one(
-    has_vnni: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("found", [*SETS, None])
+def test_formats_are_those_that_gain(
+    found: InstructionSet | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbp_core.packed.linear.has_fast_bfloat16", lambda device: False)
-    if has_vnni and not torch.cpu._is_vnni_supported():
-        pytest.skip("no VNNI")
-    monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: has_vnni)
-    linear, x = nn.Linear(512, 600), torch.randn(2, 16, 512)
-    packed = pack_linear(linear.weight.data, linear.bias.data, "int8")
-    expected = linear(x)
-    assert ((packed(x) - expected).std() / expected.std()) < (0.015 if has_vnni else 0.03)
-    assert packed(x.bfloat16()).dtype == torch.bfloat16
-
-
-def test_bfloat16_is_for_hardware_that_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_format("cuda") == "bfloat16"
-    for has_it in (True, False):
-        monkeypatch.setattr(
-            "nbp_core.packed.formats.has_fast_bfloat16", lambda device, it=has_it: it
-        )
-        assert (choose_format("cpu") == "bfloat16") == has_it
-        assert (compute_dtype("int8") == torch.bfloat16) == has_it
-        assert ("int4" in formats_on("cpu")) <= has_it
+    for module in ("nbp_core.packed.formats", "nbp_core.device"):
+        monkeypatch.setattr(f"{module}.instruction_set", lambda: found)
+    is_fast = found is not None and found.has_bfloat16
+    usual = "float32" if found is None else "bfloat16" if is_fast else "float16"
+    assert choose_format("cpu") == usual
+    assert compute_dtype(choose_format("cpu")) == (torch.bfloat16 if is_fast else torch.float32)
+    for wanted in ("int8", "int4"):
+        if found is not None and found.int8 is not None:
+            assert choose_format("cpu", **{wanted: True}) == wanted
+        else:
+            with pytest.raises(ValueError, match=f"{wanted} weights would gain nothing on this"):
+                choose_format("cpu", **{wanted: True})
 
 
 @pytest.mark.parametrize("weights", SMALLER)
@@ -91,12 +82,9 @@ def test_weights_stored_in_float16_lose_nothing() -> None:
 
 @pytest.mark.parametrize("weights", ["float32", "float16", "bfloat16", "int8", "int4"])
 @pytest.mark.parametrize("kind", ["plain", "hybrid", "elastic"])
-def test_a_packed_model_has_the_logits_of_the_plain_one(
-    kind: str, weights: WeightFormat, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_packed_model_has_the_logits_of_the_plain_one(kind: str, weights: WeightFormat) -> None:
     if weights != "float32" and choose_format("cpu") == "float32":
         pytest.skip("PyTorch packs nothing for this processor")
-    monkeypatch.setattr("nbp_core.packed.linear.MIN_WEIGHTS", 0)
     config = transformer_config(kind, grid=(5, 4, 16))  # type: ignore[arg-type]
     model = build_transformer(config)
     layout = sequence_layout(config)
@@ -127,7 +115,6 @@ def test_packing_halves_the_bytes() -> None:
 def test_smaller_weights_are_chosen_by_name_and_told(
     weights: WeightFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbp_core.packed.linear.MIN_WEIGHTS", 0)
     folder = save_pipeline(tmp_path)
     pipeline = VideoPipeline.from_pretrained(
         folder, "cpu", int8=weights == "int8", int4=weights == "int4"
@@ -142,9 +129,9 @@ def test_smaller_weights_are_chosen_by_name_and_told(
 
 
 def test_smaller_weights_where_there_are_none_are_one_sentence() -> None:
-    with pytest.raises(ValueError, match="int8 weights are for x86 processors"):
+    with pytest.raises(ValueError, match="int8 weights would gain nothing on a GPU"):
         choose_format("cuda", int8=True)
-    with pytest.raises(ValueError, match="int4 weights are for processors with matrix tiles"):
+    with pytest.raises(ValueError, match="int4 weights would gain nothing on a GPU"):
         choose_format("cuda", int4=True)
     with pytest.raises(ValueError, match="either int8 or int4"):
         choose_format("cpu", int8=True, int4=True)
@@ -154,7 +141,6 @@ def test_smaller_weights_where_there_are_none_are_one_sentence() -> None:
 def test_the_loss_of_a_format_is_measured(
     weights: WeightFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbp_core.packed.linear.MIN_WEIGHTS", 0)
     folder = save_pipeline(tmp_path)
     config = BlockTransformer.from_pretrained(folder).config
     found = format_loss(folder, torch.randint(0, CODES, (1, *config.grid)), weights)

@@ -10,7 +10,6 @@ from typing import Final
 
 from numba import carray, int64, njit
 
-from nbp_core.device import has_tiles
 from nbp_core.packed.kernels.instructions import fused, pointer
 from nbp_core.packed.kernels.jobs import (
     COMPILED,
@@ -32,12 +31,14 @@ from nbp_core.packed.kernels.jobs import (
     TURN_OF_KEYS,
     VALUE,
 )
-from nbp_core.packed.kernels.numbers import NUMBER, NUMBER_BYTES, read, written
+from nbp_core.packed.kernels.numbers import IN_USE, NUMBER, NUMBER_BYTES, read, written
 
-if has_tiles():
+if IN_USE.has_tiles:
     from nbp_core.packed.kernels.amx.attention import attend, attend_bytes
+elif IN_USE.has_bfloat16:
+    from nbp_core.packed.kernels.simd.bfloat16_attention import attend, attend_bytes
 else:
-    from nbp_core.packed.kernels.simd.attention import attend, attend_bytes
+    from nbp_core.packed.kernels.simd.float_attention import attend, attend_bytes
 
 HEAD_WIDTHS: Final = (32, 64, 96, 128)
 QUERIES_BYTES: Final = NUMBER_BYTES * ROWS * HEAD_WIDTHS[-1]

@@ -17,8 +17,8 @@ ATTENTION, GUIDE, DRAW = range(7, 10)
 """Kinds of work."""
 KIND, NUM_PIECES, INPUT, OUTPUT, NUM_ROWS = range(5)
 """Places in a job. After them those of products and of work on single rows, of attention:"""
-ROW_SIZE, WEIGHT, BIAS, INPUT_SCALE, SCALE, NUM_OUTPUTS, THEN = range(5, 12)
-"""ROW_SIZE is the numbers of a row of inputs,"""
+ROW_SIZE, WEIGHT, BIAS, INPUT_SCALE, SCALE, NUM_OUTPUTS, THEN, CORRECTION = range(5, 13)
+"""ROW_SIZE is the numbers of a row of inputs, CORRECTION what sums of whole numbers begin with,"""
 OUTPUT_SIZE: Final = NUM_OUTPUTS
 """and this is those from one row of outputs to the next;"""
 NUM_HEADS, HEAD_WIDTH, NUM_PAST, KEY, VALUE, KEY_OF_BATCH, KEY_OF_HEAD = range(5, 12)

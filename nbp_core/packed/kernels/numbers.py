@@ -1,20 +1,22 @@
 """Numbers of activations, and arithmetic of single ones for compiled loops, written so that LLVM
 makes vectors of it.
 
-Activations are bfloat16 on processors with matrix tiles, else float32.
+Activations are bfloat16 on processors that multiply it, else float32; for products of int8 they
+become whole numbers of 8 or 16 bits.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import numpy as np
 import torch
-from numba import float32, int32, njit, uint16, uint32
+from numba import config, float32, int8, int16, int32, njit, uint8, uint16, uint32
 
-from nbp_core.device import has_tiles
 from nbp_core.packed.kernels.instructions import bits_of_float, float_of_bits, fused
 from nbp_core.packed.kernels.jobs import COMPILED
+from nbp_core.processor import VARIABLE, InstructionSet, instruction_set
 
 SERIES: Final = (
     1.9875691500e-4,
@@ -46,11 +48,38 @@ def _same(value):
     return value
 
 
-NUMBERS: Final = torch.bfloat16 if has_tiles() else torch.float32
+def _in_use() -> InstructionSet:
+    found = instruction_set()
+    assert found is not None, "nothing is compiled for this processor"
+    if os.environ.get(VARIABLE) and found.cpu is not None:
+        # Loops that LLVM makes vectors of itself use nothing better either.
+        config.CPU_NAME, config.CPU_FEATURES = found.cpu, ""
+    return found
+
+
+IN_USE: Final = _in_use()
+NUMBERS: Final = torch.bfloat16 if IN_USE.has_bfloat16 else torch.float32
 NUMBER_BYTES: Final = NUMBERS.itemsize
-NUMBER = uint16 if has_tiles() else float32
+NUMBER = uint16 if IN_USE.has_bfloat16 else float32
 """The type of a number in memory, what it means in float32, and back."""
-read, written = (single, half) if has_tiles() else (_same, _same)
+read, written = (single, half) if IN_USE.has_bfloat16 else (_same, _same)
+BITS = uint16 if IN_USE.has_bfloat16 else uint32
+SIZE_BITS = BITS(0x7FFF) if IN_USE.has_bfloat16 else BITS(0x7FFFFFFF)
+"""The type of a number's bits, and those without the sign."""
+
+
+@njit(**COMPILED)
+def _float_of_word(bits):
+    return float_of_bits(int32(bits))
+
+
+float_of = single if IN_USE.has_bfloat16 else _float_of_word
+"""The number, in float32, of bits."""
+IS_UNSIGNED: Final = IN_USE.int8 == "quads" and IN_USE.lanes > 4 and not IN_USE.has_tiles
+LEVEL_BYTES: Final = 2 if IN_USE.int8 == "pairs" else 1
+LEVEL_ZERO: Final = 128 if IS_UNSIGNED else 0
+"""Of activations as whole numbers: their size, and what stands for 0."""
+LEVEL = int16 if IN_USE.int8 == "pairs" else uint8 if IS_UNSIGNED else int8
 
 
 @njit(**COMPILED)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from numba import carray, float32, njit
 
-from nbp_core.device import has_tiles
 from nbp_core.packed.kernels.instructions import pointer
 from nbp_core.packed.kernels.jobs import (
     ACTIVATE,
@@ -26,7 +25,7 @@ from nbp_core.packed.kernels.jobs import (
     SCALE,
     THEN,
 )
-from nbp_core.packed.kernels.numbers import NUMBER_BYTES, gelu
+from nbp_core.packed.kernels.numbers import IN_USE, NUMBER_BYTES, gelu
 from nbp_core.packed.kernels.simd.lanes import (
     LANES,
     add_lanes,
@@ -35,7 +34,7 @@ from nbp_core.packed.kernels.simd.lanes import (
     scale_lanes,
 )
 
-if has_tiles():
+if IN_USE.has_tiles:
     from nbp_core.packed.kernels.amx.products import arranged, sum_up, sums_bytes
 else:
     from nbp_core.packed.kernels.simd.products import arranged, sum_up, sums_bytes

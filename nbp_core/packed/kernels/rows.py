@@ -1,4 +1,4 @@
-"""Work on single rows between products, compiled by numba: norms, gates, rounding to int8.
+"""Work on single rows between products, compiled by numba: norms, gates, rounding to whole numbers.
 
 A piece is one row.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from numba import carray, float32, int8, njit, uint16
+from numba import carray, float32, int32, njit
 
 from nbp_core.packed.kernels.instructions import bits_of_float, fused, pointer
 from nbp_core.packed.kernels.jobs import (
@@ -22,7 +22,19 @@ from nbp_core.packed.kernels.jobs import (
     ROW_SIZE,
     WEIGHT,
 )
-from nbp_core.packed.kernels.numbers import NUMBER, NUMBER_BYTES, exp, read, single, written
+from nbp_core.packed.kernels.numbers import (
+    BITS,
+    LEVEL,
+    LEVEL_BYTES,
+    LEVEL_ZERO,
+    NUMBER,
+    NUMBER_BYTES,
+    SIZE_BITS,
+    exp,
+    float_of,
+    read,
+    written,
+)
 from nbp_core.packed.kernels.simd.sums import sum_apart, sum_squares
 
 EPSILON = 1e-5
@@ -61,17 +73,20 @@ def gate(job, row):
 
 @njit(**COMPILED)
 def quantize(job, row):
-    """bfloat16 -> int8 in [-127, 127] and the row's scale."""
+    """Numbers -> whole numbers in [-127, 127] around LEVEL_ZERO, and the row's scale."""
     count = job[ROW_SIZE]
-    x = carray(pointer(job[INPUT] + 2 * row * count), count, uint16)
-    out = carray(pointer(job[OUTPUT] + row * count), count, int8)
-    peak = uint16(0)
+    place = job[INPUT] + NUMBER_BYTES * row * count
+    x = carray(pointer(place), count, NUMBER)
+    bits = carray(pointer(place), count, BITS)
+    out = carray(pointer(job[OUTPUT] + LEVEL_BYTES * row * count), count, LEVEL)
+    peak = BITS(0)
     for i in range(count):
         # Without its sign, a larger number has larger bits.
-        peak = max(peak, uint16(x[i] & uint16(0x7FFF)))
-    largest = max(single(peak), float32(1e-8))
+        peak = max(peak, BITS(bits[i] & SIZE_BITS))
+    largest = max(float_of(peak), float32(1e-8))
     carray(pointer(job[INPUT_SCALE] + 4 * row), 1, float32)[0] = largest / float32(127.0)
     factor = float32(127.0) / largest
     for i in range(count):
         # So large a number leaves no bits for fractions: whole numbers are its last ones.
-        out[i] = int8(bits_of_float(fused(single(x[i]), factor, float32(12582912.0))))
+        whole = bits_of_float(fused(read(x[i]), factor, float32(12582912.0)))
+        out[i] = LEVEL(whole + int32(LEVEL_ZERO))

@@ -31,10 +31,9 @@ from nbp_core.packed.kernels.jobs import (
     RMS_NORM,
 )
 from nbp_core.packed.kernels.kept import njit_kept
-from nbp_core.packed.kernels.numbers import NUMBER_BYTES
+from nbp_core.packed.kernels.numbers import IN_USE
 from nbp_core.packed.kernels.products import multiply
 from nbp_core.packed.kernels.rows import gate, normalize, quantize
-from nbp_core.packed.kernels.simd.lanes import AT_ONCE
 
 OPEN, INSIDE, JOBS, NUM_JOBS, SCRATCH, SCRATCH_SIZE, SHARED_SIZE = 0, 8, 16, 17, 18, 19, 24
 """Places in what threads share: int64, the first two in lines of the cache for themselves."""
@@ -131,7 +130,7 @@ def _compiled(sources: int) -> Any:
 def _digest() -> int:
     """Of the files that hold what is compiled and of what they choose by; never 0."""
     files = sorted(Path(__file__).parent.rglob("*.py"))
-    text = b"".join(path.read_bytes() for path in files) + bytes([NUMBER_BYTES, AT_ONCE])
+    text = b"".join(path.read_bytes() for path in files) + IN_USE.name.encode()
     return int(hashlib.sha256(text).hexdigest()[:15], 16) | 1
 
 

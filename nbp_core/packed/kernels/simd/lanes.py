@@ -7,22 +7,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-import torch
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nbp_core.packed.kernels.jobs import LEVELS, LINE
-from nbp_core.packed.kernels.numbers import LEAST, LN_2_HIGH, LN_2_LOW, LOG2_E, SERIES
+from nbp_core.packed.kernels.numbers import IN_USE, LEAST, LN_2_HIGH, LN_2_LOW, LOG2_E, SERIES
 
 LANES: Final = 16
-AT_ONCE, COLUMNS = (8, 32) if torch.backends.cpu.get_cpu_capability() == "AVX512" else (4, 16)
-"""Rows and columns of a product whose sums fit the registers."""
 WORD, LONG = ir.IntType(32), ir.IntType(64)
 HALVES, WORDS = ir.VectorType(ir.IntType(16), LANES), ir.VectorType(WORD, LANES)
 FLOATS = ir.VectorType(ir.FloatType(), LANES)
-_LINE, _PAIRS = ir.VectorType(ir.IntType(8), LINE), ir.VectorType(ir.IntType(16), LINE // 2)
+_STREAMED_IN, _DATA = 3, 1
+_LOOK_UP = {
+    64: "llvm.x86.avx512.pshuf.b.512",
+    32: "llvm.x86.avx2.pshuf.b",
+    16: "llvm.aarch64.neon.tbl1.v16i8",
+}
+"""The operation that looks bytes up in a table of sixteen, by the bytes of a vector."""
 _HALF_FLOATS = ir.VectorType(ir.HalfType(), LANES)
 ROW: Final = 4 * LANES
 """Bytes of sixteen numbers."""
@@ -56,6 +59,14 @@ class Lanes:
     def number(self, address: Any) -> Any:
         """That at an address, in every lane."""
         return self.all(self.load(self.inttoptr(address, ir.PointerType(ir.FloatType())), align=4))
+
+    def ask(self, address: Any, line: int = 0) -> None:
+        """For a line of the cache that will be read soon; any address will do."""
+        hints = [WORD(0), WORD(_STREAMED_IN), WORD(_DATA)]
+        place = self.place(address, ir.IntType(8), LINE * line)
+        kind = ir.FunctionType(ir.VoidType(), [place.type, WORD, WORD, WORD])
+        function = cgutils.get_or_insert_function(self.module, kind, "llvm.prefetch.p0")
+        self.call(function, [place, *hints])
 
     def larger(self, a: Any, b: Any) -> Any:
         return self.select(self.fcmp_ordered(">", a, b), a, b)
@@ -193,73 +204,52 @@ def unpack(context: Any, packed: Any, count: Any, target: Any) -> Any:
     bytes have in their lower halves."""
 
     def write(lanes: Lanes, packed: Any, count: Any, target: Any) -> None:
-        levels = ir.Constant(_LINE, [level & 0xFF for level in LEVELS] * (LINE // len(LEVELS)))
-        lower, four = ir.Constant(_LINE, [0x0F] * LINE), ir.Constant(_PAIRS, [4] * (LINE // 2))
-        kind = ir.FunctionType(_LINE, [_LINE, _LINE])
-        name = "llvm.x86.avx512.pshuf.b.512"
-        look_up = cgutils.get_or_insert_function(lanes.module, kind, name)
+        num_bytes = 4 * IN_USE.lanes
+        name = _LOOK_UP[num_bytes]
+        kind = ir.VectorType(ir.IntType(8), num_bytes)
+        levels = ir.Constant(kind, [level & 0xFF for level in LEVELS] * (num_bytes // len(LEVELS)))
+        lower, four = ir.Constant(kind, [0x0F] * num_bytes), ir.Constant(kind, [4] * num_bytes)
+        function = ir.FunctionType(kind, [kind, kind])
+        look_up = cgutils.get_or_insert_function(lanes.module, function, name)
         with cgutils.for_range(lanes.builder, count) as loop:
             at = lanes.mul(loop.index, LONG(LINE))
-            both = lanes.get(lanes.add(packed, at), _LINE)
-            shifted = lanes.bitcast(lanes.lshr(lanes.bitcast(both, _PAIRS), four), _LINE)
             into = lanes.add(target, lanes.add(at, at))
-            for offset, half in ((0, both), (LINE, shifted)):
-                lanes.put(lanes.call(look_up, [levels, lanes.and_(half, lower)]), into, offset)
+            for part in range(0, LINE, num_bytes):
+                both = lanes.get(lanes.add(packed, at), kind, part)
+                low, high = lanes.and_(both, lower), lanes.lshr(both, four)
+                for offset, half in ((0, low), (LINE, high)):
+                    lanes.put(lanes.call(look_up, [levels, half]), into, offset + part)
 
     return operation(write, types.int64, types.int64, types.int64)
 
 
-def _sums_of(num_rows: int, num_columns: int, is_half: bool) -> Any:
-    """A function that sums up products of some rows with some columns side by side:
-    sums[r, c] = sum of x[r, k] * weights[k, c] over `count` k. Steps are in bytes; weights are
-    float16 or float32."""
-    kind = _HALF_FLOATS if is_half else FLOATS
-    item = 2 if is_half else 4
+@intrinsic
+def widen(context: Any, halves: Any, count: Any, target: Any) -> Any:
+    """`count` lines of float16 -> twice as many of float32."""
 
-    @intrinsic
-    def sums_of(
-        context: Any, x: Any, x_row: Any, x_k: Any, weights: Any, weights_k: Any, count: Any,
-        sums: Any, sums_row: Any,
-    ) -> Any:  # fmt: skip
-        def write(lanes: Lanes, x: Any, x_row: Any, x_k: Any, weights: Any, weights_k: Any,
-                  count: Any, sums: Any, sums_row: Any) -> None:  # fmt: skip
-            # Of one row alone, each addition would wait for the one before it; with four turns, the
-            # code for other rows gets slower.
-            num_turns = 1 if num_rows > 1 else 2
-            held = [
-                [lanes.places(num_turns, 0.0) for _ in range(0, num_columns, LANES)]
-                for _ in range(num_rows)
-            ]
+    def write(lanes: Lanes, halves: Any, count: Any, target: Any) -> None:
+        with cgutils.for_range(lanes.builder, count) as loop:
+            at = lanes.mul(loop.index, LONG(LINE))
+            into = lanes.add(target, lanes.add(at, at))
+            for part in range(2):
+                half = lanes.get(lanes.add(halves, at), _HALF_FLOATS, 2 * LANES * part)
+                lanes.put(lanes.fpext(half, FLOATS), into, ROW * part)
 
-            def add(index: Any, turn: int) -> None:
-                at = lanes.add(weights, lanes.mul(index, weights_k))
-                columns = [
-                    lanes.get(at, kind, item * column) for column in range(0, num_columns, LANES)
-                ]
-                if is_half:
-                    columns = [lanes.fpext(column, FLOATS) for column in columns]
-                at = lanes.add(x, lanes.mul(index, x_k))
-                for row, of_row in enumerate(held):
-                    number = lanes.number(lanes.add(at, lanes.mul(x_row, LONG(row))))
-                    for column, places in zip(columns, of_row, strict=True):
-                        total = lanes.load(places[turn])
-                        lanes.store(lanes.fused(number, column, total), places[turn])
-
-            lanes.by_turns(count, num_turns, add)
-            for row, of_row in enumerate(held):
-                at = lanes.add(sums, lanes.mul(sums_row, LONG(row)))
-                for column, places in enumerate(of_row):
-                    total = lanes.joined([lanes.load(place) for place in places], lanes.fadd)
-                    lanes.put(total, at, 4 * LANES * column)
-
-        return operation(write, *[types.int64] * 8)
-
-    return sums_of
+    return operation(write, types.int64, types.int64, types.int64)
 
 
-sum_rows, sum_row = _sums_of(AT_ONCE, COLUMNS, True), _sums_of(1, COLUMNS, True)
-"""Of rows with weights: AT_ONCE of them, or one."""
-score_rows, score_row = _sums_of(AT_ONCE, LANES, False), _sums_of(1, LANES, False)
-"""Of keys with 16 queries."""
-gather_rows, gather_row = _sums_of(AT_ONCE, COLUMNS, False), _sums_of(1, COLUMNS, False)
-"""Of queries' weights with values."""
+@intrinsic
+def start_row(context: Any, numbers: Any, count: Any, target: Any) -> Any:
+    """Copies `count` numbers, a multiple of 16, to target; zeros if their address is 0."""
+
+    def write(lanes: Lanes, numbers: Any, count: Any, target: Any) -> None:
+        with cgutils.for_range(lanes.builder, lanes.udiv(count, LONG(LANES))) as loop:
+            at = lanes.mul(loop.index, LONG(ROW))
+            is_there = lanes.icmp_unsigned("!=", numbers, LONG(0))
+            with lanes.if_else(is_there) as (then, otherwise):
+                with then:
+                    lanes.put(lanes.get(lanes.add(numbers, at)), lanes.add(target, at))
+                with otherwise:
+                    lanes.put(ir.Constant(FLOATS, None), lanes.add(target, at))
+
+    return operation(write, types.int64, types.int64, types.int64)

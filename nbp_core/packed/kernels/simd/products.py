@@ -1,42 +1,203 @@
-"""Sums of products in float32, sixteen outputs at once, for processors without matrix tiles.
+"""Sums of products in the processor's vectors, for processors without matrix tiles.
 
-Weights are float16: half the memory to read, and nothing lost of weights stored so.
+Weights are read from memory once, a chunk at a time that the first-level cache holds. Rows take
+turns with it in groups whose sums fit the registers; meanwhile the next chunk is asked for, which
+the hardware does not do of its own for a chunk that is read several times.
 """
 
 from __future__ import annotations
 
+from typing import Any, Final
+
+import torch
 from numba import njit
 from torch import Tensor
 
-from nbp_core.packed.kernels.jobs import COMPILED, INPUT, PIECE, ROW_SIZE, ROWS, WEIGHT
-from nbp_core.packed.kernels.simd.lanes import AT_ONCE, COLUMNS, sum_row, sum_rows
+from nbp_core.packed.kernels.jobs import (
+    COMPILED,
+    CORRECTION,
+    INPUT,
+    KIND,
+    LINE,
+    PIECE,
+    PRODUCT,
+    PRODUCT_INT8,
+    ROW_SIZE,
+    ROWS,
+    WEIGHT,
+)
+from nbp_core.packed.kernels.numbers import IN_USE, LEVEL_BYTES, NUMBER_BYTES
+from nbp_core.packed.kernels.simd.dots import (
+    BRAIN_PAIRS,
+    BYTE_PAIRS,
+    FLOATS,
+    HALVES,
+    QUADS,
+    WIDTH,
+    Dot,
+    kernel,
+    vectors_for,
+)
+from nbp_core.packed.kernels.simd.lanes import start_row, unpack, widen
+
+CHUNK: Final = 64
+"""Lanes of inputs, of each of a piece's outputs, that are worked on before the next ones."""
+STAGE: Final = 4 * ROWS * PIECE
+"""Place in a thread's scratch, after the sums, of weights that were widened."""
+GROUP: Final = 4
+"""Rows whose sums are in the registers at once."""
+ROW: Final = 4 * PIECE
+"""Bytes of the sums of a row."""
 
 
 def arranged(weight_OI: Tensor) -> Tensor:
-    """A matrix as products read it: the outputs that are summed up at once side by side."""
+    """A matrix as products read it: pieces of 64 outputs, and in these the weights of 32 bits of
+    activations side by side.
+
+    uint8 are places in `jobs.LEVELS`, of which two share a byte: those of lines of the cache by
+    twos.
+    """
     num_outputs, num_inputs = weight_OI.shape
-    groups = weight_OI.view(num_outputs // COLUMNS, COLUMNS, num_inputs)
-    return groups.transpose(1, 2).contiguous()
+    inputs = _inputs_of_lane(weight_OI.dtype)
+    pieces = weight_OI.view(num_outputs // PIECE, PIECE, num_inputs // inputs, inputs)
+    ordered = pieces.transpose(1, 2).contiguous()
+    if weight_OI.dtype != torch.uint8:
+        return ordered
+    lower, upper = ordered.view(-1, 2, LINE).unbind(1)
+    return lower | upper << 4
+
+
+def _inputs_of_lane(dtype: torch.dtype) -> int:
+    if dtype.is_floating_point:
+        return 4 // NUMBER_BYTES
+    return 4 // LEVEL_BYTES
 
 
 def sums_bytes(row_size: int) -> int:
     """Memory that a thread needs of its own, for rows of any size."""
-    return 4 * ROWS * PIECE
+    return STAGE + CHUNK * ROW
+
+
+@njit(**COMPILED)
+def _as_it_is(weights, lines, room):
+    return weights
+
+
+@njit(**COMPILED)
+def _unpacked(weights, lines, room):
+    unpack(weights, lines, room)
+    return room
+
+
+@njit(**COMPILED)
+def _widened(weights, lines, room):
+    widen(weights, lines, room)
+    return room
+
+
+def _summing(read: Dot | None, kept: Dot, widened: Any, step: int) -> Any:
+    """A function that sums up rows of activations at an address, `x_row` bytes apart, times the
+    weights of a piece, `step` bytes for each of `count` lanes of inputs: adds to float32 or int32
+    at `sums`.
+
+    For more than two rows, or always if weights cannot be read as `read`, `widened` first writes
+    them as `kept` to the scratch.
+    """
+    is_always = read is None
+    read = read or kept
+    one, two = kernel(read, 1, vectors_for(1)), kernel(read, 2, vectors_for(2))
+    last, last_two = kernel(kept, 1, vectors_for(1)), kernel(kept, 2, vectors_for(2))
+    plain = kernel(kept, GROUP, vectors_for(GROUP))
+    ask_one, ask_two, ask_four = (
+        kernel(kept, GROUP, vectors_for(GROUP), lines) for lines in (1, 2, 4)
+    )
+    at_once, at_once_two = WIDTH * vectors_for(GROUP), WIDTH * vectors_for(2)
+    kept_step, item, read_item = PIECE * kept.weight_bytes, kept.weight_bytes, read.weight_bytes
+    needed = step // LINE
+
+    @njit(**COMPILED)
+    def add_few(x, x_row, rows, weights, count, sums):
+        if rows == 1:
+            one(x, x_row, 4, weights, step, count, sums, ROW, 0)
+        else:
+            for column in range(0, PIECE, at_once_two):
+                place = weights + read_item * column
+                two(x, x_row, 4, place, step, count, sums + 4 * column, ROW, 0)
+
+    @njit(**COMPILED)
+    def add_chunk(x, x_row, rows, weights, count, sums, ask):
+        """All rows; the lines of the next chunk are asked for at `ask`, unless that is 0."""
+        turns = rows // GROUP * (PIECE // at_once)
+        lines = 1 if turns >= needed else 2 if 2 * turns >= needed else 4
+        every, turn = max(1, turns * lines // needed), 0
+        while rows >= GROUP:
+            for column in range(0, PIECE, at_once):
+                w, s = weights + item * column, sums + 4 * column
+                if ask == 0 or turn % every:
+                    plain(x, x_row, 4, w, kept_step, count, s, ROW, 0)
+                elif lines == 1:
+                    ask_one(x, x_row, 4, w, kept_step, count, s, ROW, ask)
+                    ask += LINE * count
+                elif lines == 2:
+                    ask_two(x, x_row, 4, w, kept_step, count, s, ROW, ask)
+                    ask += 2 * LINE * count
+                else:
+                    ask_four(x, x_row, 4, w, kept_step, count, s, ROW, ask)
+                turn += 1
+            x, sums, rows = x + GROUP * x_row, sums + GROUP * ROW, rows - GROUP
+        if rows >= 2:
+            for column in range(0, PIECE, at_once_two):
+                w = weights + item * column
+                last_two(x, x_row, 4, w, kept_step, count, sums + 4 * column, ROW, 0)
+            x, sums, rows = x + 2 * x_row, sums + 2 * ROW, rows - 2
+        if rows:
+            last(x, x_row, 4, weights, kept_step, count, sums, ROW, 0)
+
+    @njit(**COMPILED)
+    def add_all(x, x_row, rows, weights, count, sums, room):
+        if rows <= 2 and not is_always:
+            add_few(x, x_row, rows, weights, count, sums)
+            return
+        for first in range(0, count, CHUNK):
+            now = min(CHUNK, count - first)
+            place, ask = weights + step * first, weights + step * (first + now)
+            place = widened(place, now * step // LINE, room)
+            if first + now == count:
+                ask = 0
+            add_chunk(x + 4 * first, x_row, rows, place, now, sums, ask)
+
+    return add_all
+
+
+_FLOAT_STEP: Final = PIECE * (BRAIN_PAIRS if IN_USE.has_bfloat16 else HALVES).weight_bytes
+_INT8_STEP: Final = PIECE * 4 // LEVEL_BYTES
+"""Bytes of a piece's weights for each lane of inputs: bfloat16 or float16, and int8."""
+if IN_USE.has_bfloat16:
+    _add_floats = _summing(BRAIN_PAIRS, BRAIN_PAIRS, _as_it_is, _FLOAT_STEP)
+else:
+    _add_floats = _summing(HALVES, FLOATS, _widened, _FLOAT_STEP)
+_OF_INT8: Final = QUADS if LEVEL_BYTES == 1 else BYTE_PAIRS
+_add_int8 = _add_int4 = _add_floats
+if IN_USE.int8 is not None:
+    _add_int8 = _summing(_OF_INT8, _OF_INT8, _as_it_is, _INT8_STEP)
+    _add_int4 = _summing(None, _OF_INT8, _unpacked, _INT8_STEP // 2)
 
 
 @njit(**COMPILED)
 def sum_up(job, scratch, first, rows, piece):
-    """Of up to 16 rows from `first` on, for the 64 outputs of a piece: float32, to the start of a
-    thread's scratch."""
-    count = job[ROW_SIZE]
-    for column in range(0, PIECE, COLUMNS):
-        weight = job[WEIGHT] + 2 * count * (PIECE * piece + column)
-        row = 0
-        while row < rows:
-            x, sums = job[INPUT] + 4 * count * (first + row), scratch + 4 * (PIECE * row + column)
-            if row + AT_ONCE <= rows:
-                sum_rows(x, 4 * count, 4, weight, 2 * COLUMNS, count, sums, 4 * PIECE)
-                row += AT_ONCE
-            else:
-                sum_row(x, 4 * count, 4, weight, 2 * COLUMNS, count, sums, 4 * PIECE)
-                row += 1
+    """Of up to 16 rows from `first` on, for the 64 outputs of a piece: float32, or int32 of int8,
+    to the start of a thread's scratch."""
+    is_whole = job[KIND] != PRODUCT
+    x_row = job[ROW_SIZE] * (LEVEL_BYTES if is_whole else NUMBER_BYTES)
+    x, count, room = job[INPUT] + first * x_row, x_row // 4, scratch + STAGE
+    for row in range(rows):
+        start_row(job[CORRECTION] + ROW * piece if is_whole else 0, PIECE, scratch + ROW * row)
+    if not is_whole:
+        weights = job[WEIGHT] + piece * count * _FLOAT_STEP
+        _add_floats(x, x_row, rows, weights, count, scratch, room)
+    elif job[KIND] == PRODUCT_INT8:
+        weights = job[WEIGHT] + piece * count * _INT8_STEP
+        _add_int8(x, x_row, rows, weights, count, scratch, room)
+    else:
+        weights = job[WEIGHT] + piece * count * (_INT8_STEP // 2)
+        _add_int4(x, x_row, rows, weights, count, scratch, room)

@@ -11,14 +11,8 @@ from numba import carray, float32, njit
 
 from nbp_core.packed.kernels.instructions import pointer
 from nbp_core.packed.kernels.jobs import COMPILED, LINE, ROWS
-from nbp_core.packed.kernels.simd.lanes import (
-    AT_ONCE,
-    COLUMNS,
-    gather_row,
-    gather_rows,
-    score_row,
-    score_rows,
-)
+from nbp_core.packed.kernels.simd.dots import FLOATS, HELD, WIDTH, kernel
+from nbp_core.packed.kernels.simd.lanes import LANES
 from nbp_core.packed.kernels.simd.scores import find_largest, hide, weigh
 
 SUMS: Final = LINE
@@ -29,6 +23,17 @@ QUERIES: Final = FOUND + 128 * LINE
 """queries, those of a number of the head side by side,"""
 SCORES: Final = QUERIES + 128 * LINE
 """scores of each key, which become weights."""
+
+COLUMNS: Final = 32
+"""Numbers of a head's values that are summed up at once."""
+SCORED, GATHERED = HELD * WIDTH // LANES, HELD * WIDTH // COLUMNS
+"""Keys, and queries, whose sums are in the registers at once."""
+score_many, score_one = (
+    kernel(FLOATS, keys, LANES // WIDTH, is_fresh=True) for keys in (SCORED, 1)
+)
+gather_many, gather_one = (
+    kernel(FLOATS, queries, COLUMNS // WIDTH, is_fresh=True) for queries in (GATHERED, 1)
+)
 
 
 def attend_bytes(num_keys: int) -> int:
@@ -71,11 +76,11 @@ def _score(key, num_keys, width, scratch):
     at, first = scratch + QUERIES, 0
     while first < num_keys:
         keys, scores = key + 4 * width * first, scratch + SCORES + LINE * first
-        if first + AT_ONCE <= num_keys:
-            score_rows(keys, 4 * width, 4, at, LINE, width, scores, LINE)
-            first += AT_ONCE
+        if first + SCORED <= num_keys:
+            score_many(keys, 4 * width, 4, at, LINE, width, scores, LINE, 0)
+            first += SCORED
         else:
-            score_row(keys, 4 * width, 4, at, LINE, width, scores, LINE)
+            score_one(keys, 4 * width, 4, at, LINE, width, scores, LINE, 0)
             first += 1
 
 
@@ -83,12 +88,11 @@ def _score(key, num_keys, width, scratch):
 def _gather(value, rows, num_keys, width, scratch):
     """Sums of values by weight. For one row alone, or for all there is room for."""
     for column in range(0, width, COLUMNS):
+        found, place = scratch + FOUND + 4 * column, value + 4 * column
         if rows == 1:
-            found = scratch + FOUND + 4 * column
-            place = value + 4 * column
-            gather_row(scratch + SCORES, 4, LINE, place, 4 * width, num_keys, found, 4 * width)
+            weights = scratch + SCORES
+            gather_one(weights, 4, LINE, place, 4 * width, num_keys, found, 4 * width, 0)
             continue
-        for row in range(0, rows, AT_ONCE):
-            found, place = scratch + FOUND + 4 * (width * row + column), value + 4 * column
-            weights = scratch + SCORES + 4 * row
-            gather_rows(weights, 4, LINE, place, 4 * width, num_keys, found, 4 * width)
+        for row in range(0, rows, GATHERED):
+            weights, sums = scratch + SCORES + 4 * row, found + 4 * width * row
+            gather_many(weights, 4, LINE, place, 4 * width, num_keys, sums, 4 * width, 0)

@@ -1,0 +1,193 @@
+"""Dot products of the processor's vectors, for weights of every format, and kernels of them.
+
+A lane is 32 bits wide. Of activations it has one float32, two bfloat16 or int16, or four int8, and
+of weights as many: a dot product adds what they make together to the lane's sum, float32 or int32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from nbp_core.packed.kernels.jobs import LINE, PIECE
+from nbp_core.packed.kernels.numbers import IN_USE
+from nbp_core.packed.kernels.simd.lanes import LONG, WORD, Lanes, operation
+
+
+class _BrainFloat(ir.Type):  # type: ignore[misc]
+    """LLVM's bfloat, which llvmlite has no name for."""
+
+    def __str__(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BrainFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BrainFloat)
+
+
+WIDTH: Final = IN_USE.lanes
+"""Lanes of the processor's vectors."""
+HELD: Final = 16 if IN_USE.num_registers == 32 else 8
+"""Vectors of sums that are held in registers, beside those of weights and activations."""
+IS_X86: Final = WIDTH > 4
+_WORDS, _FLOATS = ir.VectorType(WORD, WIDTH), ir.VectorType(ir.FloatType(), WIDTH)
+_PAIRS = ir.VectorType(ir.IntType(16), 2 * WIDTH)
+_QUADS = ir.VectorType(ir.IntType(8), 4 * WIDTH)
+_BRAIN_PAIRS = ir.VectorType(_BrainFloat(), 2 * WIDTH)
+_HALVES = ir.VectorType(ir.HalfType(), WIDTH)
+_BITS: Final = 32 * WIDTH
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dot:
+    """One kind of dot product."""
+
+    num_inputs: int
+    """Of activations, and of weights, in a lane."""
+    weight_bytes: int
+    """Of a lane's weights in memory."""
+    sums: ir.VectorType
+    load: Callable[[Lanes, Any], Any]
+    """Writes how weights are read from an address into lanes."""
+    add: Callable[[Lanes, Any, Any, Any], Any]
+    """Writes sums + activations * weights."""
+
+
+def _called(lanes: Lanes, name: str, result: ir.Type, *values: Any) -> Any:
+    kind = ir.FunctionType(result, [value.type for value in values])
+    return lanes.call(cgutils.get_or_insert_function(lanes.module, kind, name), values)
+
+
+def _multiply_floats(lanes: Lanes, sums: Any, x: Any, weights: Any) -> Any:
+    return _called(lanes, f"llvm.fma.v{WIDTH}f32", _FLOATS, x, weights, sums)
+
+
+def _multiply_brain_floats(lanes: Lanes, sums: Any, x: Any, weights: Any) -> Any:
+    name = f"llvm.x86.avx512bf16.dpbf16ps.{_BITS}"
+    if not IS_X86:
+        name = "llvm.aarch64.neon.bfdot.v4f32.v8bf16"
+    x, weights = (lanes.bitcast(value, _BRAIN_PAIRS) for value in (x, weights))
+    return _called(lanes, name, _FLOATS, sums, x, weights)
+
+
+def _multiply_quads(lanes: Lanes, sums: Any, x: Any, weights: Any) -> Any:
+    name = f"llvm.x86.avx512.vpdpbusd.{_BITS}" if IS_X86 else "llvm.aarch64.neon.sdot.v4i32.v16i8"
+    x, weights = (lanes.bitcast(value, _QUADS) for value in (x, weights))
+    return _called(lanes, name, _WORDS, sums, x, weights)
+
+
+def _multiply_pairs(lanes: Lanes, sums: Any, x: Any, weights: Any) -> Any:
+    name = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[WIDTH]
+    x, weights = (lanes.bitcast(value, _PAIRS) for value in (x, weights))
+    return lanes.add(sums, _called(lanes, name, _WORDS, x, weights))
+
+
+def _widened_halves(lanes: Lanes, address: Any) -> Any:
+    return lanes.fpext(lanes.get(address, _HALVES), _FLOATS)
+
+
+def _widened_bytes(lanes: Lanes, address: Any) -> Any:
+    return lanes.sext(lanes.get(address, ir.VectorType(ir.IntType(8), 2 * WIDTH)), _PAIRS)
+
+
+FLOATS: Final = Dot(
+    num_inputs=1,
+    weight_bytes=4,
+    sums=_FLOATS,
+    load=lambda lanes, address: lanes.get(address, _FLOATS),
+    add=_multiply_floats,
+)
+HALVES: Final = Dot(
+    num_inputs=1, weight_bytes=2, sums=_FLOATS, load=_widened_halves, add=_multiply_floats
+)
+"""float16 weights, which are widened to float32."""
+BRAIN_PAIRS: Final = Dot(
+    num_inputs=2,
+    weight_bytes=4,
+    sums=_FLOATS,
+    load=lambda lanes, address: lanes.get(address, _WORDS),
+    add=_multiply_brain_floats,
+)
+QUADS: Final = Dot(
+    num_inputs=4,
+    weight_bytes=4,
+    sums=_WORDS,
+    load=lambda lanes, address: lanes.get(address, _WORDS),
+    add=_multiply_quads,
+)
+"""int8; on x86 the activations are unsigned."""
+BYTE_PAIRS: Final = Dot(
+    num_inputs=2, weight_bytes=2, sums=_WORDS, load=_widened_bytes, add=_multiply_pairs
+)
+"""int8 weights, which are widened to int16."""
+
+
+def kernel(
+    dot: Dot, num_rows: int, num_vectors: int, lines: int = 0, is_fresh: bool = False
+) -> Any:
+    """A function that adds dot products of some rows with some vectors of columns side by side:
+
+    sums[r, c] += sum over k < count of x[r, k] * weights[k, c]
+
+    or sets the sums to that, if `is_fresh`. Its arguments are addresses and steps in bytes.
+    Meanwhile it asks for so many lines of the cache for each k, from `ask` on.
+    """
+
+    @intrinsic
+    def add_products(
+        context: Any, x: Any, x_row: Any, x_k: Any, weights: Any, weights_k: Any, count: Any,
+        sums: Any, sums_row: Any, ask: Any,
+    ) -> Any:  # fmt: skip
+        def write(lanes: Lanes, x: Any, x_row: Any, x_k: Any, weights: Any, weights_k: Any,
+                  count: Any, sums: Any, sums_row: Any, ask: Any) -> None:  # fmt: skip
+            rows, vectors = range(num_rows), range(num_vectors)
+            place_of = [lanes.add(sums, lanes.mul(sums_row, LONG(row))) for row in rows]
+            held = [[cgutils.alloca_once(lanes.builder, dot.sums) for _ in vectors] for _ in rows]
+            for row in rows:
+                for i in vectors:
+                    start = ir.Constant(dot.sums, None)
+                    if not is_fresh:
+                        start = lanes.get(place_of[row], dot.sums, 4 * WIDTH * i)
+                    lanes.store(start, held[row][i])
+            with cgutils.for_range(lanes.builder, count) as loop:
+                at = lanes.add(weights, lanes.mul(loop.index, weights_k))
+                found = [
+                    dot.load(lanes, lanes.add(at, LONG(dot.weight_bytes * WIDTH * i)))
+                    for i in vectors
+                ]
+                for line in range(lines):
+                    lanes.ask(lanes.add(ask, lanes.mul(loop.index, LONG(LINE * lines))), line)
+                at = lanes.add(x, lanes.mul(loop.index, x_k))
+                for row in rows:
+                    number = _everywhere(lanes, lanes.add(at, lanes.mul(x_row, LONG(row))), dot)
+                    for i in vectors:
+                        total = lanes.load(held[row][i])
+                        lanes.store(dot.add(lanes, total, number, found[i]), held[row][i])
+            for row in rows:
+                for i in vectors:
+                    lanes.put(lanes.load(held[row][i]), place_of[row], 4 * WIDTH * i)
+
+        return operation(write, *[types.int64] * 9)
+
+    return add_products
+
+
+def _everywhere(lanes: Lanes, address: Any, dot: Dot) -> Any:
+    """The 32 bits of activations at an address, in every lane."""
+    word = lanes.load(lanes.inttoptr(address, ir.PointerType(WORD)), align=4)
+    first = lanes.insert_element(ir.Constant(_WORDS, ir.Undefined), word, WORD(0))
+    spread = lanes.shuffle_vector(first, first, ir.Constant(_WORDS, [0] * WIDTH))
+    return lanes.bitcast(spread, _FLOATS) if dot.num_inputs == 1 else spread
+
+
+def vectors_for(num_rows: int) -> int:
+    """Vectors of columns whose sums, of so many rows, are held in registers: at most a piece."""
+    return min(HELD // num_rows, PIECE // WIDTH)

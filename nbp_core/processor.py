@@ -1,0 +1,105 @@
+"""Which instructions of this processor products are computed with: chosen once a process.
+
+The instruction sets are in an order: each is there to be preferred to those after it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, Literal
+
+import torch
+
+IntegerDot = Literal["quads", "pairs"]
+"""How int8 is multiplied: sums of four products of 8 bits, or of two of 16 bits."""
+VARIABLE: Final = "NBP_INSTRUCTIONS"
+"""Environment variable with the name of the best set to be used: better ones are left out."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstructionSet:
+    """What products, attention and sampling are compiled to."""
+
+    name: str
+    words: str
+    """For people."""
+    lanes: int
+    """float32 numbers of a vector."""
+    num_registers: int = 32
+    """Vectors."""
+    has_tiles: bool = False
+    """Matrix tiles (AMX) of bfloat16 and int8."""
+    has_bfloat16: bool = False
+    """Sums of two products of bfloat16, added to float32."""
+    int8: IntegerDot | None = "pairs"
+    cpu: str | None = None
+    """LLVM's name of a processor that has these and nothing better, to leave better ones out."""
+
+
+SETS: Final = (
+    InstructionSet(
+        name="amx", words="AMX tiles of bfloat16 and int8", lanes=16, has_tiles=True,
+        has_bfloat16=True, int8="quads",
+    ),
+    InstructionSet(
+        name="avx512-bf16", words="AVX-512 with bfloat16 and VNNI", lanes=16, has_bfloat16=True,
+        int8="quads", cpu="cooperlake",
+    ),
+    InstructionSet(
+        name="avx512-vnni", words="AVX-512 with VNNI", lanes=16, int8="quads", cpu="cascadelake",
+    ),
+    InstructionSet(name="avx512", words="AVX-512", lanes=16, cpu="skylake-avx512"),
+    InstructionSet(
+        name="avx2-vnni", words="AVX2 with AVX-VNNI", lanes=8, num_registers=16, int8="quads",
+        cpu="alderlake",
+    ),
+    InstructionSet(name="avx2", words="AVX2", lanes=8, num_registers=16, cpu="haswell"),
+    InstructionSet(
+        name="neon-bf16", words="NEON with bfloat16 and dot products", lanes=4, has_bfloat16=True,
+        int8="quads",
+    ),
+    InstructionSet(
+        name="neon-dot", words="NEON with dot products", lanes=4, int8="quads",
+    ),
+    InstructionSet(name="neon", words="NEON", lanes=4, int8=None),
+)  # fmt: skip
+
+
+@cache
+def instruction_set() -> InstructionSet | None:
+    """The best set that this processor has and NBP_INSTRUCTIONS allows; None for processors
+    without vectors that are known here, whose products PyTorch computes.
+
+    Raises ValueError for a value of NBP_INSTRUCTIONS that names no set.
+    """
+    wanted = os.environ.get(VARIABLE) or SETS[0].name
+    names = [found.name for found in SETS]
+    if wanted not in (*names, "none"):
+        raise ValueError(f"{VARIABLE} must be one of {', '.join(names)}, none; not {wanted!r}")
+    allowed = SETS[names.index(wanted) :] if wanted != "none" else ()
+    return next((found for found in allowed if _has(found)), None)
+
+
+@cache
+def _has(found: InstructionSet) -> bool:
+    """Whether this processor has a set, and the system lets this process use it."""
+    can = torch.cpu.get_capabilities()
+    if found.lanes == 4:
+        is_arm = platform.machine().lower() in ("arm64", "aarch64")
+        has_dots = bool(can.get("dot")) or found.int8 is None
+        return is_arm and has_dots and (bool(can.get("bf16")) or not found.has_bfloat16)
+    vectors = torch.backends.cpu.get_cpu_capability()  # ATEN_CPU_CAPABILITY can lower it
+    if found.lanes == 8:
+        has_vnni = bool(can.get("avx_vnni"))
+        return vectors in ("AVX2", "AVX512") and (has_vnni or found.int8 == "pairs")
+    has_vnni = bool(can.get("avx512_vnni")) or found.int8 == "pairs"
+    has_bfloat16 = bool(can.get("avx512_bf16")) or not found.has_bfloat16
+    return vectors == "AVX512" and has_vnni and has_bfloat16 and (_tiles() or not found.has_tiles)
+
+
+@cache
+def _tiles() -> bool:
+    return bool(torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx())
