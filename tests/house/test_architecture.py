@@ -109,6 +109,7 @@ def test_the_engine_imports_without_gradio() -> None:
 
 def test_readme_shows_the_folders_that_are_on_disk() -> None:
     readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) <= MAX_README_LINES
     shown = shown_tree(readme)
     assert len(shown) <= MAX_TREE_LINES
     missing = sorted(path for path in shown if not (ROOT / path).exists())
