@@ -1,6 +1,6 @@
-"""A clip that answers to keys: one latent frame, so four frames, per key, for as long as one likes.
+"""A clip that answers to keys: one latent frame (four frames) per key, without end.
 
-Tokens and the decoder's state are carried on; nothing is ever encoded again but the first frame.
+KV cache and decoder state persist between keys. Only the first frame is ever encoded.
 Shapes: frames_THWC uint8, tokens_hw int64.
 """
 
@@ -26,13 +26,13 @@ from nbp_core.transformer.model import BlockTransformer
 World = Literal["arm", "camera"]
 WORLDS: tuple[World, ...] = get_args(World)
 PLAY_FPS = 16
-"""Frames shown per second: a key is held for a quarter of one."""
+"""Frames shown per second."""
 CAMERA_STILL = "still"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlayStep:
-    """What one key made."""
+    """The frames and tokens of one key, and their times."""
 
     frames_THWC: Frames
     """The frames of one latent frame."""
@@ -40,11 +40,11 @@ class PlayStep:
     sample_s: float
     decode_s: float
     num_steps: int
-    """Forward steps."""
+    """Number of forward passes."""
 
 
 def keys_of(model: BlockTransformer, world: World) -> tuple[str, ...]:
-    """The keys that a world of a model answers to, none if it was not trained for it."""
+    """The keys of a world; empty if the model was not trained for it."""
     config = model.config
     if world == "arm":
         return tuple(key for key in config.keys if key != CAMERA_STILL)
@@ -54,7 +54,7 @@ def keys_of(model: BlockTransformer, world: World) -> tuple[str, ...]:
 
 
 class Play:
-    """A context manager; step(key) gives the next frames. Not for two threads at once."""
+    """A stream of frames under key control: a context manager, used by one thread at a time."""
 
     def __init__(
         self,
@@ -65,8 +65,10 @@ class Play:
         world: World,
         sampling: SamplingConfig,
     ) -> None:
-        """first_Bhw: tokens of the first frame, (1, h, w). Raises ValueError if the model cannot be
-        played in this world or with this sampling."""
+        """first_Bhw: tokens of the first frame, (1, h, w).
+
+        Raises ValueError if the model does not support this world or this sampling.
+        """
         self.keys = keys_of(transformer, world)
         if not self.keys:
             raise ValueError(f"model {transformer.config.name!r} has no keys for the {world} world")
@@ -78,7 +80,7 @@ class Play:
         self._state: StreamState = {}
         self._sampler: WindowSampler | None = WindowSampler(transformer, first_Bhw, sampling, rng)
         self.first_frame_HWC: Frames = self._decode(first_Bhw)[0]
-        """The first frame as the tokenizer sees it."""
+        """The first frame as the tokenizer receives it."""
 
     def __enter__(self) -> Self:
         return self
@@ -92,12 +94,12 @@ class Play:
         self.close()
 
     def close(self) -> None:
-        """Gives the cache and the decoder's state back; further steps are refused."""
+        """Frees the cache and the decoder's state. Later steps raise ValueError."""
         self._sampler = None
         self._state.clear()
 
     def step(self, key: str) -> PlayStep:
-        """The frames that a key makes, held for a latent frame.
+        """Generates the next latent frame while `key` is held.
 
         Raises ValueError for a key that is not in `keys` and after close().
         """

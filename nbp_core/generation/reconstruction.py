@@ -1,4 +1,4 @@
-"""What a tokenizer makes of frames: their tokens, the frames it gives back, and the figures.
+"""Frames -> tokens -> frames: the reconstruction by a tokenizer, and its figures.
 
 Shapes: frames_THWC uint8, tokens_thw int64, clip_BCTHW in [0, 1].
 """
@@ -21,10 +21,10 @@ from nbp_core.tokenizer.interface import Tokenizer, to_frames
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruction:
-    """Frames that went to tokens and back."""
+    """Frames, their tokens and their reconstruction."""
 
     original_THWC: Frames
-    """What the tokenizer saw: the middle square, resized."""
+    """The tokenizer's input: the middle square, resized."""
     frames_THWC: Frames
     tokens_thw: Tokens
     codebook_size: int
@@ -34,12 +34,12 @@ class Reconstruction:
 
     @property
     def num_codes(self) -> int:
-        """Different codes among the tokens."""
+        """Number of different codes among the tokens."""
         return len(np.unique(self.tokens_thw))
 
     @property
     def bits(self) -> float:
-        """Bits that name all tokens when every code takes the same number of them."""
+        """Bits of all tokens if every code takes the same number of bits."""
         return self.tokens_thw.size * math.log2(self.codebook_size)
 
     @property
@@ -49,12 +49,12 @@ class Reconstruction:
 
     @property
     def ratio(self) -> float:
-        """How many times fewer bits the tokens take than the plain frames."""
+        """Compression: bits of the raw frames divided by bits of the tokens."""
         return self.raw_bits / self.bits
 
 
 def reconstruct(tokenizer: Tokenizer, clip_BCTHW: Tensor) -> Reconstruction:
-    """One clip to tokens and back. Raises ValueError for a tokenizer that is only borrowed."""
+    """Encodes and decodes one clip. Raises ValueError for the tokenizer of a speed-only model."""
     if isinstance(tokenizer, SpeedOnlyTokenizer):
         raise ValueError("This model is untrained and has no tokenizer; choose a trained one.")
     began = time.perf_counter()

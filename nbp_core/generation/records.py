@@ -1,4 +1,4 @@
-"""What a generation is made of: its plan in segments, its steps as they happen, its result.
+"""The records of a generation: its steps, its times and its result.
 
 Shapes: frames_THWC uint8; tokens_thw int64; n tokens of a step. Numpy only.
 """
@@ -18,7 +18,7 @@ Tokens = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class BlockStep:
-    """One forward step, as it happened. Of a batch, the first sample is shown."""
+    """One forward pass. For a batch, tokens and frames are those of the first sample."""
 
     index: int
     """Counts from 0 over the whole video."""
@@ -28,20 +28,22 @@ class BlockStep:
     tokens: Tokens
     """(n,) the new tokens."""
     places: Tokens
-    """(n,) their raster places in the whole video's (t, h, w) token grid."""
+    """(n,) the raster places of the new tokens in the whole video's (t, h, w) grid."""
     elapsed: float
     """Seconds since the generation began."""
     step_s: float
-    """Seconds of this forward step and its sampling."""
+    """Seconds of this forward pass and its sampling."""
     cache_length: int
     cache_bytes: int
     new_frames: Frames | None
-    """frames_THWC that this step completed: those of whole latent frames."""
+    """frames_THWC of the latent frames that this step completed, or None."""
 
 
 class Timings(TypedDict):
-    """Seconds: context to tokens, the first step, the other steps, tokens to pixels. On a processor
-    the last two overlap."""
+    """Seconds: context to tokens, the first step, the other steps, tokens to pixels.
+
+    On a CPU the last two overlap.
+    """
 
     tokenize_s: float
     prefill_s: float
@@ -52,11 +54,11 @@ class Timings(TypedDict):
 
 @dataclass(frozen=True)
 class Generation:
-    """A clip and everything known about how it was made."""
+    """A clip, its tokens, its times, and the manifest that repeats it."""
 
     frames_THWC: Frames
     tokens_thw: Tokens
-    """Whole latent frames only: shorter than asked when stopped."""
+    """Whole latent frames only, so fewer than requested after a stop."""
     steps: int
     timings: Timings
     manifest: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What a clip is asked to be, and the same in the models' own terms."""
+"""The request for a clip: as a caller writes it, and as the models read it."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerateRequest:
-    """A clip as it is asked for: by the page, the API, the command line and Python alike."""
+    """A request for one clip. The page, the API, the command line and Python all use it."""
 
     action: str | None = None
     """A named action of the model."""
     frames_THWC: Frames | None = None
-    """The known frames it begins with: uint8 RGB, 1 + 4n of any size (cropped and resized)."""
+    """The known frames at the start: uint8 RGB, 1 + 4n of any size (cropped and resized)."""
     num_frames: int = CLIP_FRAMES
-    """1 + 4n; beyond the model's own length a clip is continued from its last five frames."""
+    """1 + 4n. A clip longer than the model's grid is continued from its last five frames."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     @property
     def num_context_frames(self) -> int:
-        """How many known frames it begins with."""
+        """The number of known frames at the start."""
         return 0 if self.frames_THWC is None else len(self.frames_THWC)
 
     def settings(self, block_shape: Size3) -> dict[str, Any]:
-        """What a manifest says of it: all that is needed to repeat it, in blocks of this shape."""
+        """The manifest's entries for this request, which repeat it with this block shape."""
         context = None
         if self.frames_THWC is not None:
             digest = hashlib.sha256(np.ascontiguousarray(self.frames_THWC).tobytes()).hexdigest()
@@ -51,7 +51,7 @@ class GenerateRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """A checked request, in the models' own terms."""
+    """A checked request: context pixels, condition ids, segments, and one manifest per sample."""
 
     num_samples: int
     context_BCTHW: Tensor | None
@@ -63,4 +63,4 @@ class RunRequest:
     block_shape: Size3
     sampling: SamplingConfig
     manifests: tuple[dict[str, Any], ...]
-    """One for each sample."""
+    """One manifest per sample."""

@@ -1,4 +1,4 @@
-"""A video longer than the model's grid, cut into segments that carry frames over."""
+"""Cuts a video that is longer than the model's grid into overlapping segments."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from nbp_core.config.models import TokenGridConfig
 
 CARRY_FRAMES = 5
-"""Frames that a longer video carries over as context into its next segment."""
+"""Frames at the end of a segment that are the context of the next one."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of video the model makes in one sequence: known latent frames, then new ones."""
+    """The part of a video that one sequence generates: known latent frames, then new ones."""
 
     known: int
     total: int
@@ -25,9 +25,9 @@ class Segment:
 def plan_segments(
     num_context_frames: int, num_frames: int, max_latent_frames: int, tokenizer: TokenGridConfig
 ) -> list[Segment]:
-    """Cuts a video into segments: each after the first starts from the last five frames.
+    """Cuts a video into segments. Each segment after the first starts from the last five frames.
 
-    Raises ValueError for lengths that the tokenizer cannot hold or that leave nothing to make.
+    Raises ValueError if a length is not 1 + 4n, or if nothing is left to generate.
     """
     factor = tokenizer.time_factor
     for what, count in (("the context", num_context_frames), ("the clip", num_frames)):

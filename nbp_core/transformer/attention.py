@@ -1,4 +1,4 @@
-"""Attention and its key/value cache. Knows nothing of blocks: masks and positions are handed in.
+"""Attention and its KV cache. This module does not know blocks: masks and positions are arguments.
 
 Shapes: B batch, L queries, M keys, K heads, D width, E = D / K head width.
 """
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 QUERY_CHUNK = 256
 
 Positions = slice | Tensor
-"""A stretch of a sequence, or indices that lie on the device."""
+"""A contiguous range of a sequence, or indices in device memory."""
 
 
 @dataclass
 class KVCache:
-    """Preallocated keys and values of all layers, (layers, B, K, capacity, E), filled in order."""
+    """Preallocated keys and values of all layers: (layers, B, K, capacity, E), filled in order."""
 
     keys: Tensor
     values: Tensor
     length: int = 0
     condition_Bt: Tensor | None = None
-    """What the latent frames of each sequence are conditioned on, (B, 1) where all are on the same;
-    for models whose every step depends on it."""
+    """Condition index of each latent frame, (B, 1) if all frames share one. None for models whose
+    decode steps do not depend on it."""
 
     @classmethod
     def allocate(
@@ -43,12 +43,12 @@ class KVCache:
 
     @property
     def num_bytes(self) -> int:
-        """Memory of the filled part."""
+        """Bytes of the filled part."""
         per_position = self.keys[..., 0, :].numel() * self.keys.element_size()
         return 2 * per_position * self.length
 
     def append(self, layer: int, key_BKLE: Tensor, value_BKLE: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes new positions of one layer; returns views of all that they may attend to."""
+        """Writes new positions of one layer. Returns views of all filled keys and values."""
         stop = self.length + key_BKLE.shape[2]
         self.keys[layer, :, :, self.length : stop] = key_BKLE
         self.values[layer, :, :, self.length : stop] = value_BKLE
@@ -57,16 +57,16 @@ class KVCache:
 
 @dataclass
 class PlacedCache(KVCache):
-    """The same memory for steps whose place in it is known to the device alone.
+    """A KVCache whose write positions are a tensor on the device, as a CUDA graph needs them.
 
-    New positions go to `positions_L`, and all there is room for is returned: a mask must hide what
-    is not filled.
+    New positions are written to `positions_L`. `append` returns the whole buffer, so a mask must
+    hide the unfilled part.
     """
 
     positions_L: Tensor = field(kw_only=True)
 
     def append(self, layer: int, key_BKLE: Tensor, value_BKLE: Tensor) -> tuple[Tensor, Tensor]:
-        """As KVCache.append, with views of the whole memory."""
+        """As KVCache.append, with views of the whole buffer."""
         keys, values = self.keys[layer], self.values[layer]
         keys.index_copy_(2, self.positions_L, key_BKLE)
         values.index_copy_(2, self.positions_L, value_BKLE)
@@ -75,7 +75,7 @@ class PlacedCache(KVCache):
 
 @dataclass(frozen=True)
 class Record:
-    """Queries and keys of every layer in turn, (B, K, L, E), for whoever wants to see weights."""
+    """Queries and keys of every layer, each (B, K, L, E), from which attention maps are made."""
 
     queries: list[Tensor] = field(default_factory=list)
     keys: list[Tensor] = field(default_factory=list)
@@ -83,15 +83,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Mask:
-    """Which keys a query may attend to, with the extent of keys each chunk of queries can reach.
+    """An attention mask, with the number of keys that each chunk of queries can reach.
 
-    Work beyond the last visible key of a chunk is skipped, which halves a causal mask's cost.
+    Attention skips keys beyond the last visible key of a chunk. This halves a causal mask's cost.
     """
 
     mask_LM: Tensor
     spans: list[tuple[int, int, int]] = field(default_factory=list)
     reach_L: Tensor | None = None
-    """How many keys each query sees, if it is the first ones and no fewer than the query before."""
+    """The number of keys per query, if each query attends to the first keys only and to no fewer
+    than the query before it; else None."""
 
     @classmethod
     def of(cls, mask_LM: Tensor) -> Mask:
@@ -106,7 +107,7 @@ class Mask:
 
 
 def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Mask | None) -> Tensor:
-    """softmax(q k^T / sqrt(E)) v over the keys the mask allows; all of (B, K, L or M, E)."""
+    """softmax(q k^T / sqrt(E)) v over the keys that the mask allows; all (B, K, L or M, E)."""
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value)
     if query.is_cuda or len(mask.spans) == 1:
@@ -124,7 +125,7 @@ def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Mask | Non
 
 @dataclass(frozen=True)
 class Rotation:
-    """Cosines and sines (2, 1, 1, L, E): of the queries' places, then of the keys'.
+    """Rotary tables: cosines and sines, each (2, 1, 1, L, E): for queries, then for keys.
 
     Rotary position embedding in pairs (i, i + E/2); the first half of the sines is negated.
     """
@@ -133,11 +134,11 @@ class Rotation:
     sin: Tensor
 
     def at(self, positions: Positions) -> Rotation:
-        """Those of some positions."""
+        """The same for some of the positions."""
         return Rotation(self.cos[..., positions, :], self.sin[..., positions, :])
 
     def of(self, x_2BKLE: Tensor) -> Tensor:
-        """Queries and keys, turned."""
+        """Applies the rotary tables to queries and keys."""
         swapped = x_2BKLE.roll(x_2BKLE.shape[-1] // 2, -1)
         return torch.addcmul(x_2BKLE * self.cos, swapped, self.sin)
 
@@ -156,7 +157,7 @@ class Attention(nn.Module):
         self.joint: nn.Module | None = None
 
     def join(self) -> None:
-        """Makes query, key and value one product, for decoding; the three are given up."""
+        """Joins the query, key and value layers into one for decoding; the three are deleted."""
         three = (self.query, self.key, self.value)
         joint = nn.Linear(self.query.in_features, 3 * self.query.out_features, device="meta")
         joint.weight = nn.Parameter(torch.cat([x.weight for x in three]), requires_grad=False)
@@ -181,9 +182,9 @@ class Attention(nn.Module):
         layer: int,
         record: Record | None = None,
     ) -> Tensor:
-        """With a cache, keys and values of these positions are appended and all so far are seen.
+        """Attention over x_BLD. A cache receives the new keys and values and supplies earlier ones.
 
-        With a record, queries and keys are left there as they are multiplied.
+        A record receives queries and keys after rotation.
         """
         products = self._products(x_BLD)
         turned = products[:2] if rotation is None else rotation.of(products[:2])

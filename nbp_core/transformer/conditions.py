@@ -1,7 +1,7 @@
-"""What a model can be asked for: names of actions or classes -> condition ids.
+"""Names of actions or classes -> condition ids.
 
-Shapes: B batch, P condition tokens. Three kinds: no conditions at all (plain), one id an action
-(ours), a prompt of several tokens (the paper's UCF-101 models).
+Shapes: B batch, P condition tokens. There are three kinds: no conditions (plain), one id per action
+(our models), a prompt of several tokens (the paper's UCF-101 models).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from nbp_core.transformer.prompts import UCF101_CLASSES, prompt_ids
 
 
 class Conditions:
-    """The names a model knows, and the ids that stand for them."""
+    """The condition names of a model and their ids."""
 
     def __init__(self, config: TransformerConfig, folder: Path | None = None) -> None:
-        """`folder` is where a model with text prompts finds its text tokenizer."""
+        """`folder` holds the text tokenizer of a model with text prompts."""
         self.config = config
         self.folder = folder
         self.is_text = config.layout == "hybrid" and config.prefix_len > 0 and not config.actions
@@ -29,9 +29,9 @@ class Conditions:
     def ids(
         self, name: str | None, batch: int, guidance_scale: float
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Ids (B, P) of a name and, where guidance wants them, of 'no condition'.
+        """Ids (B, P) of a name and, if guidance needs them, of 'no condition'.
 
-        Raises ValueError for a name the model does not know and for what it cannot do without one.
+        Raises ValueError for an unknown name, or if the model needs a name and has none.
         """
         config = self.config
         if name is not None and name not in (*self.names, *config.keys):

@@ -1,7 +1,7 @@
-"""What a model is told about positions: embeddings of an elastic grid, rotary tables.
+"""Position inputs of the transformer: grid embeddings of elastic models, rotary tables, aims.
 
-Comes in: places (raster indices in the grid, negative in the prefix). Goes out: what is added to
-the token embeddings and how queries and keys are turned. Shapes: L positions, D width.
+Input: places (raster indices in the grid, negative in the prefix). Output: embeddings to add to
+the token embeddings, and rotary tables for queries and keys. Shapes: L positions, D width.
 """
 
 from __future__ import annotations
@@ -18,43 +18,46 @@ from nbp_core.config.shapes import Size3
 from nbp_core.transformer.attention import Positions, Rotation
 
 AIM_SCALE = 30.0
-"""Places for a weight of one: what an optimiser moves in a step is little beside a place."""
+"""Places per unit of an aim's weight, since an optimiser step is small compared with a place."""
 
 
 @dataclass(frozen=True)
 class Targets:
-    """The places that positions must predict: their rotary angles (L, E), and where in the frame
-    they lie: (y, x, 1) from -1 to 1 around its middle, zeros in the prefix (L, 3). `steps_2E` are
-    the angles of AIM_SCALE places down and to the right."""
+    """The places that positions predict, as Aim needs them."""
 
     angles_LE: Tensor
+    """Rotary angles of the places."""
     where_L3: Tensor
+    """(y, x, 1) in the frame, from -1 to 1 around its middle; zeros in the prefix."""
     steps_2E: Tensor
+    """Rotary angles of AIM_SCALE places down, and of as many to the right."""
 
     def at(self, positions: Positions) -> Targets:
-        """Those of some positions."""
+        """The same for some of the positions."""
         return Targets(self.angles_LE[positions], self.where_L3[positions], self.steps_2E)
 
 
 @dataclass(frozen=True)
 class PositionInputs:
-    """What is added to a sequence's token embeddings, (L, D), and how its positions are turned."""
+    """The position inputs of a sequence: embeddings to add (L, D) and rotary tables."""
 
     added_LD: Tensor
     rotation: Rotation | None
     targets: Targets | None = None
 
     def at(self, positions: Positions) -> PositionInputs:
-        """Those of some positions."""
+        """The same for some of the positions."""
         rotation = None if self.rotation is None else self.rotation.at(positions)
         targets = None if self.targets is None else self.targets.at(positions)
         return PositionInputs(self.added_LD[positions], rotation, targets)
 
 
 class GridEmbedding(nn.Module):
-    """What an elastic model adds to its inputs: where a position stands, what place it must
-    predict, and the block shape. The last row of the place tables stands for the prefix; latent
-    frames after those of the grid have the rows of its last one."""
+    """The embeddings that an elastic model adds: place, predicted place and block shape.
+
+    The last row of the place tables is for the prefix. Latent frames beyond the grid use the rows
+    of the grid's last frame.
+    """
 
     def __init__(self, grid: Size3, width: int) -> None:
         super().__init__()
@@ -65,7 +68,7 @@ class GridEmbedding(nn.Module):
         self.shape = nn.ModuleList([nn.Embedding(side + 1, width) for side in grid])
 
     def forward(self, place_L: Tensor, target_L: Tensor, block_shape: Size3) -> Tensor:
-        """Places (NO_TOKEN in the prefix) -> (L, D)."""
+        """Places and target places (NO_TOKEN in the prefix) -> embeddings (L, D)."""
         out: Tensor = self.place(self._rows(place_L)) + self.target(self._rows(target_L))
         for table, side in zip(self.shape, block_shape, strict=True):
             out = out + cast(nn.Embedding, table).weight[side]
@@ -78,11 +81,11 @@ class GridEmbedding(nn.Module):
 
 
 def rotary_angles(place_L: Tensor, grid: Size3, head_width: int, shift: int = 0) -> Tensor:
-    """Angles (L, head_width) of places over (t, h, w); the prefix is not rotated.
+    """Rotary angles (L, head_width) of places over (t, h, w); the prefix is not rotated.
 
-    A quarter of the pairs turn with time, three eighths each with height and width. Angles of the
-    first half of the channels are negative, as Rotation wants their sines. Latent frames after the
-    first turn as if they were `shift` later.
+    A quarter of the channel pairs rotate with time, three eighths each with height and width. The
+    angles of the first half of the channels are negated, as Rotation requires. `shift` is added to
+    the time of all latent frames but the first.
     """
     _, h, w = grid
     time_L = place_L // (h * w)
@@ -96,12 +99,12 @@ def rotary_angles(place_L: Tensor, grid: Size3, head_width: int, shift: int = 0)
 
 
 def _both_halves(angles_XP: Tensor) -> Tensor:
-    """Angles of the rotary pairs -> (X, E), of their two channels."""
+    """Angles of channel pairs (X, E / 2) -> angles of channels (X, E)."""
     return torch.cat([-angles_XP, angles_XP], dim=1)
 
 
 def _shares(pairs: int) -> tuple[int, int, int]:
-    """Rotary pairs that turn with time, height and width."""
+    """Numbers of channel pairs that rotate with time, height and width."""
     return pairs // 4, pairs * 3 // 8, pairs * 3 // 8
 
 
@@ -110,7 +113,7 @@ def _frequencies(count: int) -> Tensor:
 
 
 def turned_later(keys_XE: Tensor, num_frames: int) -> Tensor:
-    """Keys (..., E), turned for their places already, as if these lay num_frames later in time."""
+    """Rotated keys (..., E) -> the same keys as if their places were num_frames later in time."""
     time = _shares(keys_XE.shape[-1] // 2)[0]
     still = keys_XE.shape[-1] // 2 - time
     angles_P = F.pad(num_frames * _frequencies(time), (0, still)).to(keys_XE.device)
@@ -121,8 +124,11 @@ def turned_later(keys_XE: Tensor, num_frames: int) -> Tensor:
 
 
 def rotation_of(target_LE: Tensor, place_LE: Tensor, dtype: torch.dtype) -> Rotation:
-    """From rotary_angles. Queries turn with the place they must predict, keys with their own: "the
-    same place one frame earlier" is then one and the same offset for every block shape."""
+    """Rotary tables from rotary_angles.
+
+    Queries rotate with the place that they predict, keys with their own place. "The same place one
+    frame earlier" is then the same offset for every block shape.
+    """
     return _rotation(torch.stack([target_LE, place_LE])[:, None, None], dtype)
 
 
@@ -131,7 +137,7 @@ def _rotation(angles: Tensor, dtype: torch.dtype) -> Rotation:
 
 
 def targets_of(angles_LE: Tensor, target_L: Tensor, grid: Size3) -> Targets:
-    """What Aim needs to know about a sequence, whose targets have these rotary angles."""
+    """The input of Aim for a sequence whose target places have these rotary angles."""
     _, h, w = grid
     place_L = target_L.clamp(min=0) % (h * w)
     middle_y, middle_x = (h - 1) / 2, (w - 1) / 2
@@ -145,11 +151,11 @@ def targets_of(angles_LE: Tensor, target_L: Tensor, grid: Size3) -> Targets:
 
 
 class Aim(nn.Module):
-    """Lets the queries of a layer look from a place that is moved as their condition says.
+    """Moves the rotary place of a layer's queries by an affine map per condition and head.
 
-    When the camera moves, what comes to a place was beside it one frame earlier: an affine map of
-    the picture, which is learned for each condition and head. Without one, looking a place aside
-    for some actions and straight on for others takes far longer to learn.
+    When the camera moves, the content of a place was beside it one frame earlier. The learned map
+    lets a query attend there. Without it, models need far longer to learn that some actions shift
+    the picture and others do not (docs/decisions/0010-aimed-queries.md).
     """
 
     def __init__(self, num_conditions: int, num_heads: int) -> None:
@@ -157,20 +163,20 @@ class Aim(nn.Module):
         self.maps = nn.Parameter(torch.zeros(num_conditions, num_heads, 2, 3))
 
     def forward(self, targets: Targets, rotation: Rotation, condition_BL: Tensor) -> Rotation:
-        """The layer's own rotation (2, B, K, L, E): queries aimed, keys as they are."""
+        """The layer's rotary tables (2, B, K, L, E): moved for queries, unchanged for keys."""
         return aimed(self.maps[None], targets, rotation, condition_BL)[0]
 
 
 def aimed(
     maps_NCK23: Tensor, targets: Targets, rotation: Rotation, condition_BL: Tensor
 ) -> list[Rotation]:
-    """The rotations of N layers with these maps, as of Aim, in one go.
+    """The rotary tables of N layers with these maps, computed together.
 
-    condition_BL may be (B, 1): one condition of all positions. A decode step's tensors are so small
-    that calling takes the time.
+    condition_BL may be (B, 1), one condition for all positions. A decode step's tensors are so
+    small that the number of calls determines the time.
     """
     if condition_BL.shape[1] == 1:
-        # Angles for each of the three numbers that say where in the frame a place lies.
+        # Angles for each of the three numbers (y, x, 1) of a place in its frame.
         maps_NBK23 = maps_NCK23[:, condition_BL[:, 0]].float()
         turned_NBKLE = targets.where_L3 @ (maps_NBK23.transpose(-1, -2) @ targets.steps_2E)
     else:

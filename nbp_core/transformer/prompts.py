@@ -1,7 +1,7 @@
 """Class prompts of the paper's UCF-101 models: a class name -> eight condition tokens.
 
-The released models were trained with LLaMA's tokenizer, which only its licence holders may hand
-on: the user puts its tokenizer.json into the model's folder. Source: the released data loader.
+The released models were trained with LLaMA's tokenizer. Its licence forbids bundling it here, so
+the user puts its tokenizer.json into the model's folder. Source: the released data loader.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TennisSwing ThrowDiscus TrampolineJumping Typing UnevenBars VolleyballSpiking Wa
 WallPushups WritingOnBoard YoYo
 """
 UCF101_CLASSES = tuple(_CLASS_NAMES.split())
-"""As the data set spells them."""
+"""The class names in the data set's spelling."""
 
 
 def prompt_text(class_name: str) -> str:
@@ -41,7 +41,7 @@ def prompt_text(class_name: str) -> str:
 def prompt_ids(class_name: str, folder: Path, length: int) -> list[int]:
     """Token ids of a class prompt: BOS, the words, then EOS up to `length`.
 
-    Raises ValueError if the model's folder has no tokenizer.json, or another's.
+    Raises ValueError if the model's folder has no tokenizer.json, or that of another tokenizer.
     """
     path = folder / TOKENIZER_FILE
     if not path.is_file():
