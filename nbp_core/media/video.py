@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import cv2
+import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 from einops import rearrange
@@ -313,7 +314,7 @@ def write_strip(
     if comment:
         text.add_itxt("comment", comment)
     with replacing(Path(path)) as temporary:
-        Image.fromarray(strip_HWC).save(temporary, "PNG", pnginfo=text)
+        iio.imwrite(temporary, strip_HWC, plugin="pillow", extension=".png", pnginfo=text)
 
 
 def read_comment(path: str | Path) -> str | None:
