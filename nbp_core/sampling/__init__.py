@@ -1,1 +1,1 @@
-"""From logits to tokens: filters, the sampling loop, kinds of decode steps."""
+"""From logits to tokens: filters, the sampling loop, and ways to run decode steps."""

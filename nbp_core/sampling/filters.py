@@ -16,14 +16,14 @@ from torch import Tensor
 from nbp_core.config.sampling import SamplingConfig
 
 MAX_TESTS = 8
-"""Tokens of a row that are put to the filters before they are sorted out."""
+"""Number of draws that a row is given before it is filtered by sorting."""
 DRAWS = 16
-"""Tokens drawn at once for a row whose token was dropped."""
+"""Number of tokens drawn at once for a row whose token was dropped."""
 UNFILTERED = SamplingConfig(top_k=2**31, top_p=1.0)
 
 
 def filter_top_k(logits: Tensor, top_k: int) -> Tensor:
-    """Keeps the k largest logits (and ties with the k-th); the rest become -inf."""
+    """Keeps the k largest logits, and ties with the k-th. The rest become -inf."""
     if top_k >= logits.shape[-1]:
         return logits
     least = _largest(logits, top_k).amin(-1, keepdim=True)
@@ -31,15 +31,18 @@ def filter_top_k(logits: Tensor, top_k: int) -> Tensor:
 
 
 def _largest(values: Tensor, k: int) -> Tensor:
-    """The k largest along the last dimension, in any order."""
+    """The k largest values along the last dimension, in any order."""
     if values.is_cuda:
         return values.topk(k, dim=-1, sorted=False).values
-    # NumPy partitions with the processor's vectors, four times as fast as torch.topk.
+    # NumPy's partition uses SIMD and is four times as fast as torch.topk.
     return torch.from_numpy(np.partition(values.float().numpy(), -k, axis=-1)[..., -k:])
 
 
 def filter_top_p(logits: Tensor, top_p: float) -> Tensor:
-    """Keeps the fewest most likely tokens whose probabilities reach top_p; at least one."""
+    """Keeps the smallest set of most likely tokens whose probabilities sum to top_p or more.
+
+    At least one token is kept. The logits of the rest become -inf.
+    """
     if top_p >= 1:
         return logits
     ordered, order = logits.sort(dim=-1, descending=True)
@@ -50,7 +53,7 @@ def filter_top_p(logits: Tensor, top_p: float) -> Tensor:
 
 
 def filtered_probs(logits: Tensor, config: SamplingConfig) -> Tensor:
-    """The distribution that the paper's sampling draws from: (..., V), after all filters."""
+    """The distribution that the paper samples from: probabilities (..., V) after all filters."""
     if config.temperature == 0:
         return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
     scaled = logits.float() / config.temperature
@@ -58,19 +61,21 @@ def filtered_probs(logits: Tensor, config: SamplingConfig) -> Tensor:
 
 
 def guide(logits: Tensor, unconditional: Tensor, guidance_scale: float) -> Tensor:
-    """Classifier-free guidance (arXiv 2207.12598): 1 gives the conditional logits back."""
+    """Classifier-free guidance (arXiv 2207.12598). A scale of 1 returns the conditional logits."""
     return unconditional + guidance_scale * (logits - unconditional)
 
 
 class Scratch:
-    """Memory that one decoding draws in, step after step: fresh megabytes cost more than what is
-    computed in them, since the system clears every page first."""
+    """Scratch buffers that all steps of a generation reuse.
+
+    The system clears new pages first, which costs more than the computation in them.
+    """
 
     def __init__(self) -> None:
         self._buffers: dict[str, Tensor] = {}
 
     def rows(self, name: str, num_rows: int, like_RV: Tensor) -> Tensor:
-        """(num_rows, V) float32 of any content, until the same name is asked for again."""
+        """A float32 buffer (num_rows, V) with arbitrary content, valid until the name is reused."""
         held, vocab = self._buffers.get(name), like_RV.shape[1]
         if held is None or held.shape[1] != vocab or len(held) < num_rows:
             held = like_RV.new_empty((num_rows, vocab), dtype=torch.float32)
@@ -81,14 +86,14 @@ class Scratch:
 def sample(
     logits: Tensor, config: SamplingConfig, rng: torch.Generator, scratch: Scratch | None = None
 ) -> Tensor:
-    """Logits (..., V) -> tokens (...), int64; every position drawn on its own from its filtered
-    distribution. Temperature 0 is argmax. The noise comes from `rng`, on the logits' device.
-    `scratch` is for whoever calls again and again.
+    """Logits (..., V) -> tokens (...), int64, each from the filtered distribution of its position.
 
-    Sorting a large vocabulary costs more than the model's own step. So a token is drawn from the
-    unfiltered distribution and kept if the filters would have kept it, which gives the filtered
-    distribution exactly; what a few draws leave unsettled is filtered by sorting. A GPU sorts at
-    once: asking what is settled would make it wait.
+    Temperature 0 is argmax. `rng` is on the logits' device. Repeated calls should share `scratch`.
+
+    Sorting a large vocabulary costs more than the model's own step. On a CPU a token is therefore
+    drawn from the unfiltered distribution and kept if the filters would keep it. This gives the
+    filtered distribution exactly. Rows that a few draws do not settle are filtered by sorting. A
+    GPU always sorts, since reading which rows are settled would synchronise it.
     """
     if config.temperature == 0:
         return logits.argmax(dim=-1)
@@ -100,7 +105,7 @@ def sample(
     odds_RV = scratch.rows("odds", len(logits_RV), logits_RV).copy_(logits_RV)
     odds_RV -= odds_RV.amax(-1, keepdim=True)
     if config.temperature != 1:
-        # Before the filters: a nucleus is of the distribution that is sampled.
+        # Temperature comes first: the nucleus is that of the sampled distribution.
         odds_RV /= config.temperature
     urn = Urn(odds_RV.exp_())
     tokens_R = urn.draw(rng)
@@ -110,8 +115,10 @@ def sample(
 
 
 def sample_by_sorting(logits: Tensor, config: SamplingConfig, noise: Tensor) -> Tensor:
-    """As `sample`, from noise (..., 1) in [0, 1), in a fixed number of calls that never ask the
-    device for a value: what a CUDA graph can hold."""
+    """As `sample`, from uniform noise (..., 1) in [0, 1).
+
+    It makes a fixed number of calls and never synchronises, so a CUDA graph can capture it.
+    """
     if config.temperature == 0:
         return logits.argmax(dim=-1)
     ordered, order = logits.sort(dim=-1, descending=True)
@@ -129,7 +136,7 @@ def sample_by_sorting(logits: Tensor, config: SamplingConfig, noise: Tensor) -> 
 def _redraw_what_is_filtered(
     tokens_R: Tensor, urn: Urn, config: SamplingConfig, rng: torch.Generator, scratch: Scratch
 ) -> None:
-    """Draws again, in place, for the rows whose token the filters would have dropped."""
+    """Draws again, in place, for rows whose token the filters would drop."""
     odds, open_R = urn.odds_RV, torch.arange(len(tokens_R), device=tokens_R.device)
     for _ in range(MAX_TESTS):
         own_R1 = odds.gather(1, tokens_R[open_R, None])
@@ -146,9 +153,9 @@ def _redraw_what_is_filtered(
 
 
 def _likelier(urn: Urn, rng: torch.Generator, rows_R: Tensor, dropped_R1: Tensor) -> Tensor:
-    """The first of some draws for each of the rows that is likelier than the token dropped there.
+    """For each row, the first of several draws that is more likely than the dropped token.
 
-    What is not would be dropped as well. Where none is likelier, any of them.
+    A less likely token would be dropped too. If no draw is more likely, any of them is returned.
     """
     drawn_RN = urn.draw(rng, rows_R.repeat_interleave(DRAWS)).view(-1, DRAWS)
     is_likelier = urn.odds_RV[rows_R[:, None], drawn_RN] > dropped_R1
@@ -156,8 +163,10 @@ def _likelier(urn: Urn, rng: torch.Generator, rows_R: Tensor, dropped_R1: Tensor
 
 
 class Urn:
-    """Rows of odds (probabilities but for a factor a row) to draw from again and again: inversion,
-    in two stages for speed."""
+    """Draws repeatedly from rows of odds: probabilities up to one factor per row.
+
+    It inverts the cumulative sum in two stages, first over chunks, then inside one chunk.
+    """
 
     def __init__(self, odds_RV: Tensor) -> None:
         num_rows, self.vocab = odds_RV.shape
@@ -170,7 +179,7 @@ class Urn:
         self.total_R = self._sums_RC.sum(-1)
 
     def draw(self, rng: torch.Generator, rows: Tensor | None = None) -> Tensor:
-        """One token (int64) for each row, or for each of `rows`, distributed as its odds."""
+        """One token (int64) per row, or per index in `rows`, distributed as the row's odds."""
         device = self.odds_RV.device
         if rows is None:
             rows = torch.arange(len(self.odds_RV), device=device)
@@ -182,24 +191,24 @@ class Urn:
 
 @lru_cache(maxsize=8)
 def _chunk_width(vocab: int) -> int:
-    """About the square root; a divisor where there is one near, since padding copies all rows."""
+    """A chunk width near sqrt(vocab): a divisor of it if possible, since padding copies rows."""
     root = max(1, math.isqrt(vocab))
     return next((width for width in range(root, 4 * root) if vocab % width == 0), root)
 
 
 def _invert(weights_RV: Tensor, noise_R1: Tensor) -> Tensor:
-    """Where the running sum of weights passes a share `noise` of their total; never at a zero."""
+    """The first index where the cumulative sum exceeds `noise` times the total; never a zero."""
     running = weights_RV.cumsum(-1)
     total = running[:, -1:].contiguous()
     index = torch.searchsorted(running, noise_R1 * total, right=True)
-    # Rounding can put the share at the total: the first place that has all of it is not a zero.
+    # Rounding can raise the threshold to the total. Its first index there has a nonzero weight.
     return torch.minimum(index, torch.searchsorted(running, total))
 
 
 def _is_kept(
     odds_RV: Tensor, own_R1: Tensor, total_R: Tensor, config: SamplingConfig, scratch_RV: Tensor
 ) -> Tensor:
-    """Whether top-k and then top-p would keep a token of each row, given its odds."""
+    """Whether top-k, then top-p, would keep the token of each row."""
     vocab, top_k, top_p = odds_RV.shape[1], config.top_k, config.top_p
     is_above = torch.gt(odds_RV, own_R1, out=scratch_RV)
     rank_R = is_above.sum(-1)

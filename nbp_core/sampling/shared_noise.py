@@ -1,6 +1,6 @@
-"""Blocks drawn with the same noise in every latent frame. The paper draws each by itself.
+"""Sampling with the same noise in every latent frame. The paper uses independent noise.
 
-Shapes: B batch, S tokens of a block, P places of a latent frame, V codes.
+Shapes: B batch, S tokens per block, P places per latent frame, V codes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from nbp_core.sampling.filters import filtered_probs
 class SharedNoise:
     """Gumbel-max with the same noise at the same place of every latent frame.
 
-    Given logits that do not depend on the noise, a token is distributed exactly as the paper's; two
-    frames with equal logits get equal tokens. Over several frames it is another distribution: what
-    came before was drawn with the same noise. Holds (B, places, V) numbers.
+    If the logits do not depend on the noise, each token has exactly the paper's distribution, and
+    frames with equal logits get equal tokens. The joint distribution over frames differs, since
+    earlier frames were drawn with the same noise. The noise has shape (B, P, V).
     """
 
     def __init__(self, config: SamplingConfig, rng: torch.Generator, num_places: int) -> None:
