@@ -68,6 +68,11 @@ SETS: Final = (
 )  # fmt: skip
 
 
+def sets_here() -> list[InstructionSet]:
+    """All that this processor has, best first."""
+    return [found for found in SETS if _has(found)]
+
+
 @cache
 def instruction_set() -> InstructionSet | None:
     """The best set that this processor has and NBP_INSTRUCTIONS allows; None for processors

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nbp_core.bench.gains import Gain, measure_gains
 from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.checkpoint import (
     describe_models,
@@ -78,6 +79,8 @@ class Report:
     packages: dict[str, str]
     device: str
     threads: int
+    gains: list[Gain] = field(default_factory=list)
+    """What smaller weights gain on this processor."""
     tests: list[ModelTest] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -87,6 +90,7 @@ class Report:
     def text(self) -> str:
         lines = [f"python {self.python}, {self.device}, {self.threads} threads"]
         lines += [f"  {name} {version}" for name, version in self.packages.items()]
+        lines += [gain.text() for gain in self.gains]
         return "\n".join([*lines, *(test.text() for test in self.tests), *self.faults])
 
 
@@ -107,6 +111,8 @@ def examine(folder: Path, device: str, clip: Path | None = None) -> Report:
     report = Report(
         platform.python_version(), packages, device_name(chosen), torch.get_num_threads()
     )
+    if chosen == "cpu":
+        report.gains = measure_gains()
     for path in _model_folders(folder):
         try:
             report.tests.append(_test(path, chosen, clip))

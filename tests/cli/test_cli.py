@@ -10,6 +10,7 @@ from PIL import Image
 
 from nbp_core.cli.main import main
 from nbp_core.media.video import read_comment, read_video, write_video
+from nbp_core.packed.formats import formats_on
 from tests.support.models import save_pipeline
 
 
@@ -131,6 +132,8 @@ def test_models_and_doctor(model: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["doctor", folder, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["packages"]["torch"].startswith("2.13.0")
+    assert [gain["weight_format"] for gain in report["gains"]] == list(formats_on("cpu")[1:])
+    assert all(gain["token"] > 0 and gain["row"] > 0 for gain in report["gains"])
     assert [test["name"] for test in report["tests"]] == ["nano", "tiny"]
     for test in report["tests"]:
         assert test["parameters"] == test["expected_parameters"] > 0

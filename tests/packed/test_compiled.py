@@ -23,7 +23,7 @@ from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import LayoutKind, Size3
 from nbp_core.packed.formats import WeightFormat, compute_dtype, formats_on
 from nbp_core.packed.linear import CompiledLinear, pack_linear
-from nbp_core.processor import instruction_set
+from nbp_core.processor import instruction_set, sets_here
 from nbp_core.sampling.filters import filtered_probs
 from nbp_core.sampling.sampler import Sampler
 from tests.support.models import (
@@ -279,13 +279,14 @@ def test_the_same_seed_draws_the_same() -> None:
     assert not torch.equal(first, other)
 
 
-def print_what_is_computed() -> None:
+def print_what_is_computed(weights: WeightFormat = FORMAT) -> None:
     """Hidden states of both kinds of layer, and tokens, in full."""
+    torch.manual_seed(0)
     digest = hashlib.sha256()
     kinds: tuple[LayoutKind, ...] = ("plain", "elastic")
     for kind in kinds:
         config = transformer_config(kind, modern=kind == "elastic")
-        model = build_transformer(replace(config, width=384, num_heads=6)).pack(FORMAT)
+        model = build_transformer(replace(config, width=384, num_heads=6)).pack(weights)
         layout = sequence_layout(model.config, (1, 1, 16))
         tokens = torch.randint(0, CODES, (1, *config.grid))
         ids = layout.input_ids(tokens, torch.ones(1, config.prefix_len, dtype=torch.int64))
@@ -298,21 +299,41 @@ def print_what_is_computed() -> None:
     print(digest.hexdigest())
 
 
+def computed_apart(what: str, **variables: str) -> str:
+    """What a process of its own prints, under some environment variables."""
+    program = "from tests.packed import test_compiled as t; " + what
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=240,
+        text=True,
+    ).stdout
+
+
 def test_what_was_compiled_before_computes_the_same(tmp_path: Path) -> None:
     """numba links what it compiles anew otherwise than what it kept: both round alike."""
-    program = "import torch; torch.manual_seed(0); from tests.packed import test_compiled as t; "
     digests = [
-        subprocess.run(
-            [sys.executable, "-c", program + "t.print_what_is_computed()"],
-            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
-            stdout=subprocess.PIPE,
-            check=True,
-            timeout=120,
-        ).stdout
+        computed_apart("t.print_what_is_computed()", NUMBA_CACHE_DIR=str(tmp_path))
         for _ in range(2)
     ]
     assert list(tmp_path.rglob("*.nbc"))
     assert digests[0] == digests[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_sets_of_instructions_compute_the_same(tmp_path: Path) -> None:
+    """Whatever multiplies them, sums of whole numbers are exact, and those of float32 are in one
+    order."""
+    names = [found.name for found in sets_here() if not found.has_bfloat16]
+    what = "[t.print_what_is_computed(held) for held in ('float16', 'int8', 'int4')]"
+    printed = {
+        name: computed_apart(what, NBP_INSTRUCTIONS=name, NUMBA_CACHE_DIR=str(tmp_path / name))
+        for name in names
+    }
+    assert len(names) < 2 or len(set(printed.values())) == 1, printed
 
 
 def test_a_packed_model_says_when_it_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
