@@ -135,7 +135,7 @@ class Session:
     def loaded(self, name: str | None) -> VideoPipeline | None:
         """The model of that name if it is in memory."""
         with self._looking:
-            if name is None or name not in self._loaded:
+            if not isinstance(name, str) or name not in self._loaded:
                 return None
             self._loaded.move_to_end(name)
             return self._loaded[name]

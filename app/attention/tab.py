@@ -65,7 +65,7 @@ class AttentionTab:
                 gr.Text(label="model"),
                 gr.Text("", label="action"),
                 gr.Text("1x1x16", label="block"),
-                gr.Number(1, precision=0, label="layer"),
+                gr.Number(1, label="layer"),
                 gr.Text("mean", label="head"),
             ]
             outputs = [gr.File(), gr.File(), gr.JSON()]
@@ -200,7 +200,7 @@ class AttentionTab:
         model: str,
         action: str = "",
         block: str = "1x1x16",
-        layer: int = 1,
+        layer: float | None = 1,
         head: str = "mean",
     ) -> tuple[str, str, dict[str, Any]]:
         """What the heads look at in a clip: a PNG, the exact weights as NPZ, and what was asked.
@@ -208,6 +208,8 @@ class AttentionTab:
         Layer and head are counted from 1; head may also be 'mean' or 'max' of the layer.
         """
         try:
+            if layer is None or layer % 1:
+                raise ValueError(f"layer must be a whole number, not {layer}")
             found = clips.from_file(self.session, Path(clip), model, title="your clip")
             choice = Choice(UPLOAD, clip, model, False, action, block, int(layer), head, NO_PLACE)
             found = replace(found, action=action or None)

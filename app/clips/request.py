@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
+from app.clips.form import Start, read_form
 from app.clips.words import plural
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import format_block_shape, parse_block_shape
 from nbp_core.media.video import Frames, crop_resize, read_context, read_image
 
-Start = Literal["action", "frame", "clip"]
 CONTEXT_FRAMES: dict[Start, int] = {"action": 0, "frame": 1, "clip": 5}
 MAX_SEED = 2**31 - 1
 """Of the seeds that are drawn; a page may ask for any that its numbers can hold."""
@@ -36,40 +36,27 @@ class Request:
         return 0 if self.context_THWC is None else len(self.context_THWC)
 
 
-def make_request(
-    *,
-    model: str | None,
-    start: Start,
-    action: str | None,
-    picture: str | None,
-    clip: str | None,
-    block: str,
-    num_frames: int,
-    temperature: float,
-    top_k: float,
-    top_p: float,
-    guidance: float,
-    seed: float | None,
-) -> Request:
-    """The values of the page as a request; without a seed, one is drawn.
+def make_request(**values: Any) -> Request:
+    """The values of a Form as a request; files are read.
 
     Raises ValueError, one sentence, for a file or a setting that cannot be used.
     """
+    form = read_form(values)
     sampling = SamplingConfig(
-        block_shape=parse_block_shape(block),
-        temperature=temperature,
-        top_k=int(top_k),
-        top_p=top_p,
-        guidance_scale=guidance,
-        seed=random_seed() if seed is None else int(seed),
+        block_shape=parse_block_shape(form.block),
+        temperature=form.temperature,
+        top_k=form.top_k,
+        top_p=form.top_p,
+        guidance_scale=form.guidance,
+        seed=random_seed() if form.seed is None else form.seed,
     )
     return Request(
-        model=model or "",
-        action=action or None,
-        context_THWC=read_start(start, picture, clip),
-        num_frames=int(num_frames),
+        model=form.model or "",
+        action=form.action or None,
+        context_THWC=read_start(form.start, form.picture, form.clip),
+        num_frames=form.num_frames,
         sampling=sampling,
-        source={"action": None, "frame": picture, "clip": clip}[start],
+        source={"action": None, "frame": form.picture, "clip": form.clip}[form.start],
     )
 
 

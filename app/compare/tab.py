@@ -8,23 +8,22 @@ from typing import Any
 
 import gradio as gr
 
-from app.clips.request import Start, make_request
+from app.clips.form import FIELDS, Start
+from app.clips.request import make_request
 from app.compare import run, view
 from app.compare.charts import steps_chart, tokens_chart
 from app.compare.page import ComparePage, usual_pair
 from app.compare.run import RaceResult
 from app.jobs import Job, JobView
 from app.parts import controls
+from app.parts.api import call_of, hand_over_values
 from app.parts.events import LIGHT, OWN, Updates, refusals
 from app.parts.follow import finish
 from app.parts.uploads import wire_uploads
 from app.session import Session
 from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
 
-_INPUTS = (
-    "model", "start", "action", "picture", "clip", "temperature", "top_k", "top_p", "guidance",
-    "seed",
-)  # fmt: skip
+_INPUTS = tuple(name for name in FIELDS if name not in ("block", "num_frames"))
 
 
 class CompareTab:
@@ -33,6 +32,8 @@ class CompareTab:
     def __init__(self, session: Session, blocks: gr.Blocks, model: gr.Dropdown) -> None:
         self.session = session
         self.page = ComparePage(session, blocks, model)
+        values = [getattr(self.page, name) for name in _INPUTS if name not in ("picture", "clip")]
+        hand_over_values([self.page.first, self.page.second, *values])
         self._wire_run()
         self._wire_controls()
         self._wire_api()
@@ -69,7 +70,8 @@ class CompareTab:
             button, first, second = gr.Button(), gr.File(), gr.File()
             figures = gr.JSON()
         button.click(
-            self.compare, self._inputs(), [first, second, figures],
+            call_of(self.compare, _INPUTS, first="1x1x1", second="1x1x16"),
+            self._inputs(), [first, second, figures],
             api_name="compare", concurrency_limit=16, concurrency_id="api",
         )  # fmt: skip
 
@@ -84,23 +86,8 @@ class CompareTab:
             **page.follower.follow(job),
         }
 
-    def compare(
-        self,
-        first: str = "1x1x1",
-        second: str = "1x1x16",
-        model: str | None = None,
-        start: Start = "action",
-        action: str = "",
-        picture: str | None = None,
-        clip: str | None = None,
-        temperature: float = 1.0,
-        top_k: int = controls.MAX_TOP_K,
-        top_p: float = 0.9,
-        guidance: float = 1.0,
-        seed: int | None = None,
-    ) -> Iterator[Any]:
+    def compare(self, first: str, second: str, *values: Any) -> Iterator[Any]:
         """Runs one race to its end: the two clips' files, and all figures."""
-        values = (model, start, action, picture, clip, temperature, top_k, top_p, guidance, seed)
         submit = partial(self._submit, first, second, values)
         stopped = "The race was stopped before it began."
         result: RaceResult = yield from finish(self.session.jobs, submit, 3, stopped)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from app.clips.request import Start
+from app.clips.form import Start
 from app.generate import live
 from app.generate.gallery import PastClips
 from app.parts import controls, uploads

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.clips.request import CONTEXT_FRAMES, Start
+from app.clips.form import LENGTHS, Start
+from app.clips.request import CONTEXT_FRAMES
 from app.parts import controls
 from app.session import Session
 from nbp_core.config.presets import RANDOM_WEIGHTS
@@ -129,7 +130,7 @@ def _sampling(manifest: dict[str, Any]) -> SamplingConfig:
     for key, (least, most) in _LIMITS.items():
         if isinstance(settings[key], bool) or not least <= settings[key] <= most:
             raise ValueError(key)
-    if manifest["num_frames"] not in controls.LENGTHS:
+    if manifest["num_frames"] not in LENGTHS:
         raise ValueError("num_frames")
     shape = parse_block_shape(manifest["block_shape"])
     return SamplingConfig.from_dict({**settings, "block_shape": shape})

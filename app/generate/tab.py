@@ -10,13 +10,15 @@ from typing import Any
 import gradio as gr
 
 from app.clips import run
-from app.clips.request import Start, make_request, random_seed
+from app.clips.form import FIELDS, Start
+from app.clips.request import make_request, random_seed
 from app.clips.run import Outcome
 from app.generate import live
 from app.generate.page import GeneratePage
 from app.generate.reuse import Reuse
 from app.jobs import Job, JobState, JobView
 from app.parts import controls
+from app.parts.api import call_of, hand_over_values
 from app.parts.charts import timing_chart
 from app.parts.events import LIGHT, OWN, Updates, refusal, refusals
 from app.parts.follow import Seen, finish
@@ -27,11 +29,6 @@ from app.parts.uploads import examples, wire_uploads
 from app.session import Session
 from nbp_core.config.shapes import parse_block_shape
 
-_INPUTS = (
-    "model", "start", "action", "picture", "clip", "block", "num_frames",
-    "temperature", "top_k", "top_p", "guidance", "seed",
-)  # fmt: skip
-
 
 class GenerateTab:
     """Wires the page to the session; every handler is a method."""
@@ -39,6 +36,8 @@ class GenerateTab:
     def __init__(self, session: Session, page: GeneratePage) -> None:
         self.session = session
         self.page = page
+        values = {name: getattr(page, name) for name in FIELDS}
+        hand_over_values([values[name] for name in FIELDS if name not in ("picture", "clip")])
         self._wire_run()
         self._wire_controls()
         self._wire_api()
@@ -87,13 +86,13 @@ class GenerateTab:
         with gr.Row(visible=False):
             button, clip, settings = gr.Button(), gr.File(), gr.JSON()
         button.click(
-            self.generate, self.inputs(), [clip, settings],
+            call_of(self.generate, FIELDS), self.inputs(), [clip, settings],
             api_name="generate", concurrency_limit=16, concurrency_id="api",
         )  # fmt: skip
 
     def inputs(self) -> list[Any]:
         """The components whose values make a request."""
-        return [getattr(self.page, name) for name in _INPUTS]
+        return [getattr(self.page, name) for name in FIELDS]
 
     def begin(self, *values: Any) -> Updates:
         """Generate: checks the settings, queues the run and makes the page follow it."""
@@ -106,30 +105,15 @@ class GenerateTab:
             **page.follower.follow(job),
         }
 
-    def generate(
-        self,
-        model: str,
-        start: Start = "action",
-        action: str = "",
-        picture: str | None = None,
-        clip: str | None = None,
-        block: str = "1x1x16",
-        num_frames: int = 17,
-        temperature: float = 1.0,
-        top_k: int = controls.MAX_TOP_K,
-        top_p: float = 0.9,
-        guidance: float = 1.0,
-        seed: int | None = None,
-    ) -> Iterator[Any]:
+    def generate(self, *values: Any) -> Iterator[Any]:
         """Runs one generation to its end: the clip's file, and the settings that repeat it."""
-        values = (model, start, action, picture, clip, block, num_frames)
-        submit = partial(self._submit, (*values, temperature, top_k, top_p, guidance, seed))
+        submit = partial(self._submit, values)
         stopped = "The run was stopped before it began."
         outcome: Outcome = yield from finish(self.session.jobs, submit, 2, stopped)
         yield str(outcome.clip), outcome.manifest
 
     def _submit(self, values: tuple[Any, ...]) -> Job:
-        request = make_request(**dict(zip(_INPUTS, values, strict=True)))
+        request = make_request(**dict(zip(FIELDS, values, strict=True)))
         return self.session.jobs.submit(partial(run.run, self.session, request), request)
 
     def pause(self, job_id: str) -> None:

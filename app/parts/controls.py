@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from app.clips.request import CONTEXT_FRAMES, Start
+from app.clips.form import LENGTHS, Start
+from app.clips.request import CONTEXT_FRAMES
 from app.clips.words import device_words
 from app.parts.pictures import block_name
 from app.session import Session
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 DEFAULT_BLOCK: Size3 = (1, 1, 16)
 DEFAULT_GRID: Size3 = (5, 16, 16)
-LENGTHS = (17, 33, 65)
 MAX_TOP_K = 16_000
 _FAVOURITES: dict[Start, str] = {"action": "drawer-close", "frame": "pan-left", "clip": ""}
 

@@ -6,7 +6,8 @@ from typing import Protocol
 
 import gradio as gr
 
-from app.clips.request import Start, read_start
+from app.clips.form import Start
+from app.clips.request import read_start
 from app.parts.events import LIGHT, OWN, refusals
 from app.session import Session
 from nbp_core.config.shapes import CLIP_FPS

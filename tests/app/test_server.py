@@ -63,6 +63,52 @@ def test_generate_gives_a_clip_and_the_settings_that_repeat_it(
     assert Path(clip).read_bytes() == Path(again).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ({"seed": 1.5}, "seed must be a whole number, not 1.5"),
+        ({"seed": "7"}, 'seed must be a whole number, not "7"'),
+        ({"seed": -1}, "seed must be a whole number from 0 to 2^63 - 1, not -1"),
+        ({"top_k": None}, "top_k must be a whole number, not null"),
+        ({"top_k": 10.5}, "top_k must be a whole number, not 10.5"),
+        ({"temperature": "hot"}, 'temperature must be a number, not "hot"'),
+        ({"temperature": [1]}, "temperature must be a number, not [1]"),
+        ({"guidance": True}, "guidance must be a number, not true"),
+        ({"top_p": 2}, "top_p must be above 0 and at most 1, not 2"),
+        ({"num_frames": "17"}, 'num_frames must be a whole number, not "17"'),
+        ({"num_frames": 21}, "num_frames must be one of 17, 33, 65, not 21"),
+        ({"start": "photo"}, 'start must be "action", "frame" or "clip", not "photo"'),
+        ({"block": None}, "block must be text, not null"),
+        ({"action": 3}, "action must be text, not 3"),
+        ({"model": {"name": "fake"}}, 'model must be text, not {"name": "fake"}'),
+    ],
+)
+def test_a_value_of_another_type_is_a_sentence_that_names_it(
+    studio: tuple[str, Session, FakePipeline], value: dict[str, Any], sentence: str
+) -> None:
+    url, session, _ = studio
+    said = httpx.get(f"{url}gradio_api/call/generate/{call(url, **value)}", timeout=100).text
+    assert "event: error" in said
+    assert json.loads(said.rpartition("data: ")[2])["error"] == sentence
+    assert session.jobs.length == 0
+
+
+def test_a_layer_is_not_rounded(client: Client, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), "teal").save(tmp_path / "teal.png")
+    with pytest.raises(AppError, match=r"^layer must be a whole number, not 1\.5$"):
+        client.predict(
+            clip=handle_file(tmp_path / "teal.png"), model="fake", layer=1.5, api_name="/attention"
+        )
+
+
+def test_whole_numbers_may_be_written_with_a_point(
+    studio: tuple[str, Session, FakePipeline],
+) -> None:
+    _, settings = answer(studio[0], call(studio[0], seed=5.0, num_frames=17.0, top_k=9.0))
+    sampling = settings["sampling"]
+    assert (sampling["seed"], sampling["top_k"], settings["num_frames"]) == (5, 9, 17)
+
+
 def test_a_model_added_meanwhile_is_known_at_once(
     client: Client, studio: tuple[str, Session, FakePipeline]
 ) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.clips.request import CONTEXT_FRAMES, Start, read_start
+from app.clips.form import Start
+from app.clips.request import CONTEXT_FRAMES, read_start
 from app.generate.restore import read_manifest
 from tests.support.odd_uploads import Case, cases
 
