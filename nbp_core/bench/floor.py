@@ -22,7 +22,8 @@ from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3, format_block_shape
-from nbp_core.packed.linear import held_bytes, matrix_weights
+from nbp_core.packed.formats import STORED, WeightFormat, compute_dtype, formats_on
+from nbp_core.packed.linear import held_bytes, matrix_weights, pack_linear
 from nbp_core.sampling.sampler import Sampler, synchronize
 from nbp_core.transformer.model import BlockTransformer
 
@@ -31,6 +32,11 @@ K600_KNOWN_FRAMES = 2
 READ_BYTES = 2**30
 MATMUL_SIDE = 2048
 REPEATS = 7
+READ_STEP = 4
+READ_SIZES = tuple(2**20 * READ_STEP**power for power in range(5))
+"""Bytes that packed layers are read in; the last do not fit a cache."""
+RATE_SIDE, RATE_ROWS = 1024, 256
+"""Of packed layers whose product rates are measured."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Machine:
     """The dtype of the matrix products: the one in which models run on this device."""
     int8_tflop_s: float = math.nan
     """The rate of 8-bit integer products, if models can use them here."""
+    cached_gb_s: tuple[tuple[int, float], ...] = ()
+    """Bytes that are read again and again, and the rate: small models stay in caches."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +90,8 @@ class StepFigures:
         return (self.prefill_ms + (self.num_steps - 1) * self.step_ms) / 1e3
 
 
-def median_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Median time of `work` after one untimed call."""
+def best_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Least time of `work` after one untimed call, for floors: no step may be faster."""
     work()
     seconds = []
     for _ in range(repeats):
@@ -92,32 +100,58 @@ def median_seconds(work: Callable[[], object], device: torch.device, repeats: in
         work()
         synchronize(device)
         seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
+    return min(seconds)
 
 
 def measure_machine(device: torch.device, dtype: torch.dtype, name: str) -> Machine:
-    """Measures read bandwidth (over a gigabyte) and the rate of square matrix products."""
+    """Measures how fast memory and caches are read, and the best rates of matrix products: those of
+    PyTorch and those of the packed layers."""
     block = torch.ones(READ_BYTES // 4, device=device)
-    read_s = median_seconds(block.sum, device, REPEATS)
+    read_s = best_seconds(block.sum, device, REPEATS)
     del block
     left, right = (
         torch.randn(MATMUL_SIDE, MATMUL_SIDE, device=device, dtype=dtype) for _ in range(2)
     )
-    matmul_s = median_seconds(lambda: left @ right, device, REPEATS)
-    int8_s = math.nan
+    operations = 2 * MATMUL_SIDE**3
+    rate = operations / best_seconds(lambda: left @ right, device, REPEATS) / 1e12
+    read, int8_rate, cached = READ_BYTES / read_s / 1e9, math.nan, []
     if device.type == "cpu":
-        whole = (torch.ones(MATMUL_SIDE, MATMUL_SIDE, dtype=torch.int8) for _ in range(2))
-        left, right = whole
-        int8_s = median_seconds(lambda: torch._int_mm(left, right), device, REPEATS)
+        whole = torch.ones(MATMUL_SIDE, MATMUL_SIDE, dtype=torch.int8)
+        int8_s = best_seconds(lambda: torch._int_mm(whole, whole), device, REPEATS)
+        rates = {held: _product_rate(held) for held in formats_on("cpu")}
+        rate = max(rate, rates[formats_on("cpu")[0]])
+        int8_rate = max([operations / int8_s / 1e12, *list(rates.values())[1:]])
+        *cached, (_, found) = [(size, _packed_read_rate(size)) for size in READ_SIZES]
+        read = max(read, found)
     return Machine(
         device=device.type,
         name=name,
         threads=torch.get_num_threads(),
-        read_gb_s=READ_BYTES / read_s / 1e9,
-        matmul_tflop_s=2 * MATMUL_SIDE**3 / matmul_s / 1e12,
+        read_gb_s=read,
+        matmul_tflop_s=rate,
         dtype=str(dtype).removeprefix("torch."),
-        int8_tflop_s=2 * MATMUL_SIDE**3 / int8_s / 1e12,
+        int8_tflop_s=int8_rate,
+        cached_gb_s=tuple(cached),
     )
+
+
+@torch.inference_mode()
+def _product_rate(held: WeightFormat) -> float:
+    """TFLOP/s of a packed layer for many rows."""
+    layer = pack_linear(torch.randn(RATE_SIDE, RATE_SIDE), None, held)
+    x = torch.randn(RATE_ROWS, RATE_SIDE).to(compute_dtype(held))
+    seconds = best_seconds(lambda: layer(x), torch.device("cpu"), 3 * REPEATS)
+    return 2 * RATE_ROWS * RATE_SIDE**2 / seconds / 1e12
+
+
+@torch.inference_mode()
+def _packed_read_rate(num_bytes: int) -> float:
+    """GB/s at which a packed layer of so many bytes is read, again and again, for one row."""
+    held = formats_on("cpu")[0]
+    num_outputs = num_bytes // (RATE_SIDE * STORED[held].itemsize)
+    layer = pack_linear(torch.ones(num_outputs, RATE_SIDE), None, held)
+    x = torch.randn(1, RATE_SIDE).to(compute_dtype(held))
+    return num_bytes / best_seconds(lambda: layer(x), torch.device("cpu"), 3 * REPEATS) / 1e9
 
 
 def step_bytes(model: BlockTransformer, num_seen: int) -> int:
@@ -144,7 +178,10 @@ def floor_of(
     model: BlockTransformer, machine: Machine, num_new: int, num_seen: int
 ) -> tuple[float, str]:
     """(seconds, what limits it) of the fastest possible decode step on this machine."""
-    memory = step_bytes(model, num_seen) / (machine.read_gb_s * 1e9)
+    num_bytes = step_bytes(model, num_seen)
+    # The largest measured size that is no larger than the model, or any that is larger.
+    rates = [rate for size, rate in machine.cached_gb_s if num_bytes < READ_STEP * size]
+    memory = num_bytes / (max([machine.read_gb_s, *rates]) * 1e9)
     is_whole = model.weight_format in ("int8", "int4")
     rate = machine.int8_tflop_s if is_whole else machine.matmul_tflop_s
     arithmetic = step_operations(model, num_new, num_seen) / (rate * 1e12)

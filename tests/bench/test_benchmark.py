@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,14 @@ def test_the_floor_is_the_larger_of_reading_and_multiplying() -> None:
     assert (seconds, bound) == (step_bytes(model, 0) / 10e9, "memory")
     seconds, bound = floor_of(model, MACHINE, 1000, 0)
     assert (seconds, bound) == (step_operations(model, 1000, 0) / 0.1e12, "arithmetic")
+
+
+def test_the_floor_of_a_small_model_is_that_of_the_cache_it_stays_in() -> None:
+    model = build_transformer(transformer_config())
+    size = step_bytes(model, 0)
+    cached = ((size // 8, 90.0), (size // 2, 40.0), (2 * size, 20.0))
+    seconds, _ = floor_of(model, replace(MACHINE, cached_gb_s=cached), 1, 0)
+    assert seconds == size / 40e9
 
 
 @pytest.mark.parametrize(
@@ -76,3 +85,4 @@ def test_the_machine_is_measured() -> None:
     machine = measure_machine(torch.device("cpu"), torch.float32, "this one")
     assert machine.read_gb_s > 0.1
     assert machine.matmul_tflop_s > 0.001
+    assert all(size > 0 and rate > 0.1 for size, rate in machine.cached_gb_s)
