@@ -11,6 +11,7 @@ from app.clips.form import Start, read_form
 from app.clips.words import plural
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import format_block_shape, parse_block_shape
+from nbp_core.generation.request import GenerateRequest
 from nbp_core.media.video import Frames, crop_resize, read_context, read_image
 
 CONTEXT_FRAMES: dict[Start, int] = {"action": 0, "frame": 1, "clip": 5}
@@ -19,21 +20,12 @@ MAX_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class Request(GenerateRequest):
     """What the user asked for; the files have been read and found good."""
 
     model: str
-    action: str | None
-    context_THWC: Frames | None
-    num_frames: int
-    sampling: SamplingConfig
     source: str | None = None
-    """The file that the context was read from."""
-
-    @property
-    def num_context_frames(self) -> int:
-        """Known frames that the clip begins with."""
-        return 0 if self.context_THWC is None else len(self.context_THWC)
+    """The file that the known frames were read from."""
 
 
 def make_request(**values: Any) -> Request:
@@ -53,7 +45,7 @@ def make_request(**values: Any) -> Request:
     return Request(
         model=form.model or "",
         action=form.action or None,
-        context_THWC=read_start(form.start, form.picture, form.clip),
+        frames_THWC=read_start(form.start, form.picture, form.clip),
         num_frames=form.num_frames,
         sampling=sampling,
         source={"action": None, "frame": form.picture, "clip": form.clip}[form.start],

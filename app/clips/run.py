@@ -49,16 +49,9 @@ def run(session: Session, request: Request, job: Job) -> Outcome:
     shape = request.sampling.block_shape or pipeline.block_shapes[0]
     phases: list[str] = []
     num_tokens = num_frames = 0
-    context_THWC = request.context_THWC
-    frame_HWC = None if context_THWC is None else context_THWC[-1]
+    frame_HWC = None if request.frames_THWC is None else request.frames_THWC[-1]
     progress: Progress | None = None
-    stream = pipeline.stream(
-        action=request.action,
-        frames_THWC=request.context_THWC,
-        num_frames=request.num_frames,
-        sampling=request.sampling,
-        stop=job.stop,
-    )
+    stream = pipeline.start(request, stop=job.stop)
     if not stream.is_ready:
         job.tell(COMPILING)
         stream.wait_until_ready()

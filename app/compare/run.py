@@ -67,7 +67,7 @@ def check_race(request: Request, shapes: Pair) -> RaceRequest:
     return RaceRequest(
         shapes=shapes,
         action=request.action,
-        frames_THWC=request.context_THWC,
+        frames_THWC=request.frames_THWC,
         num_frames=request.num_frames,
         sampling=request.sampling,
     )

@@ -21,6 +21,7 @@ from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3, format_bl
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.reconstruction import Reconstruction
 from nbp_core.generation.records import BlockStep, Generation, Timings
+from nbp_core.generation.request import GenerateRequest
 from nbp_core.media.fidelity import fidelity
 from nbp_core.media.files import Frames
 from nbp_core.media.video import crop_resize
@@ -171,6 +172,11 @@ class FakePipeline:
             fidelity=fidelity(original_THWC, darker_THWC),
             encode_s=0.25,
             decode_s=0.5,
+        )
+
+    def start(self, request: GenerateRequest, stop: threading.Event | None = None) -> FakeRun:
+        return self.stream(
+            request.action, request.frames_THWC, request.num_frames, request.sampling, stop
         )
 
     def stream(

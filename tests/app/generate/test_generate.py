@@ -93,7 +93,7 @@ def test_a_picture_is_cut_square_and_counted_as_given(
     studio: tuple[Session, FakePipeline], tmp_path: Path
 ) -> None:
     job = finish(studio[0], start="frame", picture=picture_file(tmp_path), action="")
-    assert job.request.context_THWC.shape == (1, 128, 128, 3)
+    assert job.request.frames_THWC.shape == (1, 128, 128, 3)
     assert job.request.action is None
     assert job.result.new_frames == 16
     assert job.result.clip.name.startswith("picture_")
