@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psutil
 import torch
@@ -33,20 +31,6 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 faster than float32."""
     found = instruction_set()
     return device.type == "cuda" or (found is not None and found.has_bfloat16)
-
-
-@contextmanager
-def one_thread(is_wanted: bool) -> Iterator[None]:
-    """Computes with one thread meanwhile, if that is wanted; other threads keep theirs."""
-    before = torch.get_num_threads()
-    if not is_wanted or before == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def free_bytes(device: str) -> int:

@@ -80,15 +80,15 @@ def _time(pipeline: VideoPipeline, shape: Size3, job: Job) -> ShapeSpeed:
 
 def _steps(pipeline: VideoPipeline, shape: Size3, job: Job) -> list[float]:
     """Seconds of the steps after the prefill, at most TIMED_STEPS."""
-    stream = pipeline.stream(
-        frames_THWC=_GREY_FRAMES, sampling=SamplingConfig(block_shape=shape), stop=job.stop
-    )
     seconds = []
-    for step in stream:
-        if step.index:
-            seconds.append(step.step_s)
-        if len(seconds) == TIMED_STEPS:
-            break
+    with pipeline.stream(
+        frames_THWC=_GREY_FRAMES, sampling=SamplingConfig(block_shape=shape), stop=job.stop
+    ) as run:
+        for step in run:
+            if step.index:
+                seconds.append(step.step_s)
+            if len(seconds) == TIMED_STEPS:
+                break
     if job.stop.is_set():
         raise ValueError("Stopped before every block shape was timed, so nothing is shown.")
     return seconds

@@ -51,37 +51,37 @@ def run(session: Session, request: Request, job: Job) -> Outcome:
     num_tokens = num_frames = 0
     frame_HWC = None if request.frames_THWC is None else request.frames_THWC[-1]
     progress: Progress | None = None
-    stream = pipeline.start(request, stop=job.stop)
-    if not stream.is_ready:
-        job.tell(COMPILING)
-        stream.wait_until_ready()
-    begun = time.perf_counter()
-    for step in stream:
-        phases.append(step.phase)
-        tokens.flat[step.places] = step.tokens
-        num_tokens += len(step.tokens)
-        if step.new_frames is not None and len(step.new_frames):
-            num_frames += len(step.new_frames)
-            frame_HWC = step.new_frames[-1]
-        progress = Progress(
-            step=step.index + 1,
-            num_steps=step.num_steps,
-            phase=step.phase,
-            elapsed=step.elapsed - job.paused_s,
-            num_tokens=num_tokens,
-            tokens_thw=tokens.copy(),
-            newest=step.places,
-            block_shape=shape,
-            frame_HWC=frame_HWC,
-            num_context_frames=request.num_context_frames,
-            num_frames=num_frames,
-            total_frames=request.num_frames,
-            cache_bytes=step.cache_bytes,
-        )
-        job.report(progress)
-        if not job.wait_turn():
-            break
-    generation = stream.generation()
+    with pipeline.start(request, stop=job.stop) as run:
+        if not run.is_ready:
+            job.tell(COMPILING)
+            run.wait_until_ready()
+        begun = time.perf_counter()
+        for step in run:
+            phases.append(step.phase)
+            tokens.flat[step.places] = step.tokens
+            num_tokens += len(step.tokens)
+            if step.new_frames is not None and len(step.new_frames):
+                num_frames += len(step.new_frames)
+                frame_HWC = step.new_frames[-1]
+            progress = Progress(
+                step=step.index + 1,
+                num_steps=step.num_steps,
+                phase=step.phase,
+                elapsed=step.elapsed - job.paused_s,
+                num_tokens=num_tokens,
+                tokens_thw=tokens.copy(),
+                newest=step.places,
+                block_shape=shape,
+                frame_HWC=frame_HWC,
+                num_context_frames=request.num_context_frames,
+                num_frames=num_frames,
+                total_frames=request.num_frames,
+                cache_bytes=step.cache_bytes,
+            )
+            job.report(progress)
+            if not job.wait_turn():
+                break
+    generation = run.generation()
     seconds = time.perf_counter() - begun - job.paused_s
     if progress is None or not len(generation.frames_THWC):
         raise ValueError("Stopped before the first frame was finished, so there is no clip.")

@@ -12,7 +12,9 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 import torch
@@ -24,8 +26,9 @@ from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3, format_block_shape
 from nbp_core.packed.formats import STORED, WeightFormat, compute_dtype, formats_on
 from nbp_core.packed.linear import held_bytes, matrix_weights, pack_linear
+from nbp_core.packed.model import PackedTransformer
 from nbp_core.sampling.sampler import Sampler, synchronize
-from nbp_core.transformer.model import BlockTransformer
+from nbp_core.sampling.steps import decoder_of
 
 K600_KNOWN_FRAMES = 2
 """Known latent frames in the paper's K600 protocol: 512 known tokens, 768 to generate."""
@@ -154,19 +157,15 @@ def _packed_read_rate(num_bytes: int) -> float:
     return num_bytes / best_seconds(lambda: layer(x), torch.device("cpu"), 3 * REPEATS) / 1e9
 
 
-def step_bytes(model: BlockTransformer, num_seen: int) -> int:
+def step_bytes(model: PackedTransformer, num_seen: int) -> int:
     """Bytes that a decode step reads: all weights but the embedding tables, and the KV cache."""
     config = model.config
     item = cast(Tensor, model.norm_f.weight).element_size()
-    if model.video_head is None:
-        head = config.codebook_size * config.width * model.tok_emb.weight.element_size()
-    else:
-        head = held_bytes(model.video_head)
     cache = 2 * config.num_layers * config.width * num_seen * item
-    return held_bytes(model.layers) + head + cache
+    return held_bytes(model.layers) + held_bytes(model.video_head) + cache
 
 
-def step_operations(model: BlockTransformer, num_new: int, num_seen: int) -> int:
+def step_operations(model: PackedTransformer, num_new: int, num_seen: int) -> int:
     """Number of multiplications and additions in a decode step."""
     config = model.config
     weights = matrix_weights(model.layers) + config.codebook_size * config.width
@@ -175,7 +174,7 @@ def step_operations(model: BlockTransformer, num_new: int, num_seen: int) -> int
 
 
 def floor_of(
-    model: BlockTransformer, machine: Machine, num_new: int, num_seen: int
+    model: PackedTransformer, machine: Machine, num_new: int, num_seen: int
 ) -> tuple[float, str]:
     """(seconds, what limits it) of the fastest possible decode step on this machine."""
     num_bytes = step_bytes(model, num_seen)
@@ -189,7 +188,7 @@ def floor_of(
 
 
 def time_block_shape(
-    model: BlockTransformer,
+    model: PackedTransformer,
     machine: Machine,
     shape: Size3,
     protocol: str,
@@ -216,7 +215,7 @@ def time_block_shape(
     return StepFigures(
         model=model.config.name,
         weights=weights,
-        weight_format=model.weight_format or "float32",
+        weight_format=model.weight_format,
         block=format_block_shape(shape),
         protocol=protocol,
         num_steps=len(layout.decode_steps(known)),
@@ -230,15 +229,16 @@ def time_block_shape(
 
 
 def time_steps(
-    model: BlockTransformer, layout: SequenceLayout, num_known: int, count: int
+    model: PackedTransformer, layout: SequenceLayout, num_known: int, count: int
 ) -> list[float]:
     """Seconds of each of the first `count` steps after a known context, sampling included."""
     config, device = model.config, model.tok_emb.weight.device
     rng = torch.Generator(device).manual_seed(0)
     tokens = torch.randint(0, config.codebook_size, (1, *layout.blocks.grid)).to(device)
     conditions = torch.full((1, config.prefix_len), config.first_condition_id, device=device)
-    stream = Sampler(model, layout, SamplingConfig(), rng).stream(tokens, num_known, conditions)
-    return [step.seconds for step, _ in zip(stream, range(count), strict=False)]
+    sampler = Sampler(decoder_of(model), layout, SamplingConfig(), rng)
+    with closing(sampler.stream(tokens, num_known, conditions)) as stream:
+        return [step.seconds for step in islice(stream, count)]
 
 
 def protocols(config: TransformerConfig) -> tuple[str, ...]:

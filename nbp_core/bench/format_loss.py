@@ -15,6 +15,7 @@ from torch import Tensor
 from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.shapes import NO_TOKEN
 from nbp_core.packed.formats import WeightFormat
+from nbp_core.packed.model import pack
 from nbp_core.transformer.model import BlockTransformer
 
 
@@ -37,7 +38,7 @@ class FormatLoss:
 def format_loss(folder: Path, tokens_Bthw: Tensor, weights: WeightFormat) -> FormatLoss:
     """Compares a model in a weight format with the same model in float32, without a condition."""
     plain = BlockTransformer.from_pretrained(folder)
-    packed = BlockTransformer.from_pretrained(folder).pack(weights)
+    packed = pack(BlockTransformer.from_pretrained(folder), weights)
     config, layout = plain.config, sequence_layout(plain.config)
     # The last condition id of an elastic model means "no condition".
     condition = config.first_condition_id + config.num_conditions - 1

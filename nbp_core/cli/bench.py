@@ -48,7 +48,7 @@ from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.video import read_context
 from nbp_core.models.speed_only import random_transformer
 from nbp_core.packed.formats import WeightFormat, choose_format, compute_dtype, formats_on
-from nbp_core.transformer.model import BlockTransformer
+from nbp_core.packed.model import PackedTransformer, load_packed
 
 ROUNDS = 5
 """Alternating runs of this project and of the other library."""
@@ -179,7 +179,7 @@ def _time_model(
 ) -> Timed:
     began = time.perf_counter()
     if isinstance(source, Path):
-        model = BlockTransformer.for_decoding(source, device, held == "int8", held == "int4")
+        model = load_packed(source, device, held == "int8", held == "int4")
         weights = weights_sha256(source)[:8]
     else:
         model = random_transformer(PAPER_PRESETS[source], device, held)
@@ -194,7 +194,7 @@ def _time_model(
     return Timed(figures, load_s, peak)
 
 
-def _as_trained_for(model: BlockTransformer, shape: Size3) -> BlockTransformer:
+def _as_trained_for(model: PackedTransformer, shape: Size3) -> PackedTransformer:
     """A copy of the config for another block shape, which random weights serve equally well."""
     model.config = replace(model.config, block_shape=shape)
     return model
@@ -232,11 +232,11 @@ def _time_clip(pipeline: VideoPipeline, shape: Size3, seed: int) -> tuple[float,
     """(seconds until the whole clip, seconds until its first frame)."""
     first_frame_s = None
     began = time.perf_counter()
-    for step in pipeline.stream(
-        pipeline.actions[0], sampling=SamplingConfig(block_shape=shape, seed=seed)
-    ):
-        if first_frame_s is None and step.new_frames is not None:
-            first_frame_s = time.perf_counter() - began
+    sampling = SamplingConfig(block_shape=shape, seed=seed)
+    with pipeline.stream(pipeline.actions[0], sampling=sampling) as run:
+        for step in run:
+            if first_frame_s is None and step.new_frames is not None:
+                first_frame_s = time.perf_counter() - began
     assert first_frame_s is not None
     return time.perf_counter() - began, first_frame_s
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from itertools import islice
@@ -31,9 +31,11 @@ from nbp_core.device import check_memory, choose_device, device_name
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.video import write_video
 from nbp_core.packed.formats import STORED, choose_format, compute_dtype
-from nbp_core.sampling.sampler import Sampler, TokenStep
+from nbp_core.packed.model import load_packed
+from nbp_core.sampling.sampler import Sampler
+from nbp_core.sampling.steps import decoder_of
 from nbp_core.tokenizer.model import VideoTokenizer
-from nbp_core.transformer.model import BlockTransformer, num_parameters
+from nbp_core.transformer.model import num_parameters
 
 PACKAGES = ("torch", "gradio", "numpy", "opencv-python-headless", "imageio-ffmpeg", "safetensors")
 TIMED_STEPS = 8
@@ -177,15 +179,14 @@ def _test_transformer(folder: Path, device: str) -> ModelTest:
     num_bytes = STORED[weights].itemsize * expected + compute_dtype(weights).itemsize * cache
     test = _described(folder, expected, num_bytes, device)
     began = time.perf_counter()
-    model = BlockTransformer.for_decoding(folder, device)
+    model = load_packed(folder, device)
     test.load_s = time.perf_counter() - began
     rng = torch.Generator(device).manual_seed(0)
     tokens = torch.zeros((1, *config.grid), dtype=torch.int64, device=device)
     conditions = torch.full((1, config.prefix_len), config.first_condition_id, device=device)
-    steps: Iterator[TokenStep] = Sampler(model, layout, SamplingConfig(), rng).stream(
-        tokens, math.prod(config.grid[1:]), conditions
-    )
-    seconds = [step.seconds for step in islice(steps, 1 + TIMED_STEPS)]
+    sampler = Sampler(decoder_of(model), layout, SamplingConfig(), rng)
+    with closing(sampler.stream(tokens, math.prod(config.grid[1:]), conditions)) as steps:
+        seconds = [step.seconds for step in islice(steps, 1 + TIMED_STEPS)]
     test.prefill_s, later = seconds[0], sorted(seconds[1:])
     test.step_s = later[len(later) // 2]
     return test

@@ -94,8 +94,10 @@ def _generate(args: argparse.Namespace) -> None:
     pipeline = VideoPipeline.from_pretrained(
         args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
     )
-    run = pipeline.stream(args.action, frames, args.frames, sampling)
-    with tqdm(total=None, unit="step", disable=args.json) as bar:
+    with (
+        pipeline.stream(args.action, frames, args.frames, sampling) as run,
+        tqdm(total=None, unit="step", disable=args.json) as bar,
+    ):
         for step in run:
             bar.total = step.num_steps
             bar.update()

@@ -60,8 +60,8 @@ def generate_many(
             )
             for row, action in enumerate(actions[start : start + batch_size])
         ]
-        run = pipeline.start(*requests)
-        steps = list(run)
+        with pipeline.start(*requests) as run:
+            steps = list(run)
         sampling_s += sum(step.step_s for step in steps)
         seconds += steps[-1].elapsed
         made = [run.generation(i) for i in range(len(requests))]

@@ -37,6 +37,8 @@ from nbp_core.media.video import crop_resize
 from nbp_core.models.pairing import find_tokenizer
 from nbp_core.models.speed_only import SpeedOnlyTokenizer, random_transformer
 from nbp_core.packed.formats import choose_format
+from nbp_core.packed.model import load_packed
+from nbp_core.sampling.steps import decoder_of
 from nbp_core.tokenizer.cosmos import CosmosTokenizer
 from nbp_core.tokenizer.interface import Tokenizer
 from nbp_core.tokenizer.model import VideoTokenizer
@@ -64,6 +66,7 @@ class VideoPipeline:
         Raises ValueError if the two do not belong together.
         """
         self.transformer = transformer
+        self.decoder = decoder_of(transformer)
         self.tokenizer = tokenizer
         self.identity = identity or {}
         config = transformer.config
@@ -98,14 +101,14 @@ class VideoPipeline:
         load_config(folder, TransformerConfig)
         tokenizer_folder, fingerprint = find_tokenizer(folder, cosmos)
         chosen = choose_device(device)
-        transformer = BlockTransformer.for_decoding(folder, chosen, int8, int4)
+        transformer = load_packed(folder, chosen, int8, int4)
         tokenizer: Tokenizer
         if tokenizer_folder == cosmos:
             tokenizer = CosmosTokenizer.from_folder(tokenizer_folder, device=chosen)
         else:
             tokenizer = VideoTokenizer.for_decoding(tokenizer_folder, chosen)
         identity = {"sha256": weights_sha256(folder), "tokenizer_sha256": fingerprint}
-        identity |= {"weight_format": str(transformer.weight_format)}
+        identity |= {"weight_format": transformer.weight_format}
         return cls(transformer, tokenizer, identity, folder)
 
     @classmethod
@@ -220,9 +223,9 @@ class VideoPipeline:
     ) -> list[Generation]:
         """Several different clips of the same request, in one batch; otherwise like generate."""
         request = _request(action, frames_THWC, num_frames, sampling)
-        run = self.start(*[request] * num_samples, stop=stop)
-        for _ in run:
-            continue
+        with self.start(*[request] * num_samples, stop=stop) as run:
+            for _ in run:
+                continue
         return [run.generation(i) for i in range(num_samples)]
 
     def stream(
@@ -233,10 +236,10 @@ class VideoPipeline:
         sampling: SamplingConfig | None = None,
         stop: threading.Event | None = None,
     ) -> GenerationRun:
-        """Like generate, step by step: an iterator of BlockStep.
+        """Like generate, step by step: an iterator of BlockStep. Where it may be left before its
+        end, a `with` statement closes it.
 
-        Its generation() gives the Generation of what there is so far; a set `stop` ends it before
-        the next step.
+        Its generation() gives the clip so far; a set `stop` ends it before the next step.
         """
         return self.start(_request(action, frames_THWC, num_frames, sampling), stop=stop)
 
@@ -247,7 +250,7 @@ class VideoPipeline:
 
         Raises ValueError also for requests that differ in length, context length or sampling.
         """
-        return GenerationRun(self.transformer, self.tokenizer, self._assemble(requests), stop)
+        return GenerationRun(self.decoder, self.tokenizer, self._assemble(requests), stop)
 
     def _assemble(self, requests: Sequence[GenerateRequest]) -> RunRequest:
         """The requests in the models' own terms."""
@@ -342,6 +345,7 @@ class VideoPipeline:
         else:
             raise ValueError(f"the {world} world needs a first frame")
         first_Bhw = tokens_Bthw[:, 0]
+        self.decoder.wait_until_ready()
         return Play(self.transformer, self.tokenizer, self.conditions, first_Bhw, world, sampling)
 
     def to_clip(self, frames_THWC: Frames) -> Tensor:

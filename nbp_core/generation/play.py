@@ -72,7 +72,6 @@ class Play:
         self.keys = keys_of(transformer, world)
         if not self.keys:
             raise ValueError(f"model {transformer.config.name!r} has no keys for the {world} world")
-        transformer.wait_until_ready()
         device = transformer.tok_emb.weight.device
         rng = torch.Generator(device).manual_seed(sampling.seed)
         self._conditions = conditions

@@ -181,15 +181,15 @@ def warm_up(
         (largest, grey), (shape, grey), (shape, request.frames_THWC),
     ]  # fmt: skip
     for block_shape, frames_THWC in beginnings:
-        steps = pipeline.stream(
+        with pipeline.stream(
             action=request.action,
             frames_THWC=frames_THWC,
             num_frames=request.num_frames,
             sampling=request.sampling_of(block_shape),
             stop=stop,
-        )
-        for _ in islice(steps, WARM_STEPS):
-            continue
+        ) as run:
+            for _ in islice(run, WARM_STEPS):
+                continue
 
 
 def _run(
@@ -200,37 +200,37 @@ def _run(
     stop: threading.Event,
 ) -> Runner:
     shape = request.shapes[index]
-    stream = pipeline.stream(
+    phases: list[str] = []
+    elapsed_s: list[float] = []
+    places: list[Tokens] = []
+    frame_s = [0.0] * request.num_known
+    with pipeline.stream(
         action=request.action,
         frames_THWC=request.frames_THWC,
         num_frames=request.num_frames,
         sampling=request.sampling_of(shape),
         stop=stop,
-    )
-    phases: list[str] = []
-    elapsed_s: list[float] = []
-    places: list[Tokens] = []
-    frame_s = [0.0] * request.num_known
-    for step in stream:
-        phases.append(step.phase)
-        elapsed_s.append(step.elapsed)
-        places.append(step.places)
-        if step.new_frames is not None:
-            # The first step hands over the given frames too.
-            known = request.num_known if step.index == 0 else 0
-            frame_s += [step.elapsed] * (len(step.new_frames) - known)
-        report(
-            Lap(
-                runner=index,
-                phase="run",
-                step=step.index + 1,
-                num_steps=step.num_steps,
-                elapsed=step.elapsed,
+    ) as run:
+        for step in run:
+            phases.append(step.phase)
+            elapsed_s.append(step.elapsed)
+            places.append(step.places)
+            if step.new_frames is not None:
+                # The first step hands over the given frames too.
+                known = request.num_known if step.index == 0 else 0
+                frame_s += [step.elapsed] * (len(step.new_frames) - known)
+            report(
+                Lap(
+                    runner=index,
+                    phase="run",
+                    step=step.index + 1,
+                    num_steps=step.num_steps,
+                    elapsed=step.elapsed,
+                )
             )
-        )
     return Runner(
         block_shape=shape,
-        generation=stream.generation(),
+        generation=run.generation(),
         phases=tuple(phases),
         elapsed_s=tuple(elapsed_s),
         places=tuple(places),

@@ -11,9 +11,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -25,10 +27,10 @@ from nbp_core.generation.records import BlockStep, Generation, Timings
 from nbp_core.generation.request import RunRequest
 from nbp_core.generation.segments import CARRY_FRAMES, Segment
 from nbp_core.media.files import Frames
+from nbp_core.sampling.decoder import Decoder
 from nbp_core.sampling.sampler import Sampler, TokenStep, synchronize
 from nbp_core.tokenizer.conv import StreamState
 from nbp_core.tokenizer.interface import Tokenizer, to_frames
-from nbp_core.transformer.model import BlockTransformer
 
 
 @dataclass(frozen=True)
@@ -46,29 +48,22 @@ class _Made:
 
 
 class GenerationRun:
-    """Iterator of BlockStep; generation() is what there is so far."""
+    """Iterator of BlockStep; generation() is the clip so far.
+
+    As a context manager it is closed at the end of the block: its thread has then ended, and its
+    cache and captured steps are given back. Iterated to its end or dropped, it is closed too.
+    """
 
     def __init__(
         self,
-        transformer: BlockTransformer,
+        decoder: Decoder,
         tokenizer: Tokenizer,
         request: RunRequest,
         stop: threading.Event | None,
     ) -> None:
-        self._transformer = transformer
-        self._tokenizer = tokenizer
-        self._request = request
-        self._stop = stop
-        self._device = next(transformer.parameters()).device
-        self._rng = torch.Generator(self._device).manual_seed(request.sampling.seed)
-        self._frames: list[Frames] = []
-        self._shown = 0
-        self._latents: list[Tensor] = []
-        self._tokenize_s = self._detokenize_s = 0.0
-        self._per_step_s: list[float] = []
-        threads = torch.get_num_threads()
-        self._decoder = ThreadPoolExecutor(1, "decoder", torch.set_num_threads, (threads,))
-        self._steps = self._advance_all()
+        # The clip knows nothing of its run or of the generator, so dropping a run ends both.
+        self._clip = _Clip(decoder, tokenizer, request, stop)
+        self._steps = self._clip.made()
 
     def __iter__(self) -> Iterator[BlockStep]:
         return self
@@ -76,21 +71,60 @@ class GenerationRun:
     def __next__(self) -> BlockStep:
         return next(self._steps)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the run; generation() still gives what was made. Waits for a decoding under way."""
+        self._steps.close()
+
     @property
     def is_ready(self) -> bool:
         """Whether steps can begin: on a new machine they are first compiled, for some seconds."""
-        return self._transformer.is_ready
+        return self._clip.decoder.is_ready
 
     def wait_until_ready(self) -> None:
-        """Until steps can begin; the iterator does so too, before its clock runs."""
-        self._transformer.wait_until_ready()
+        """Returns when steps can begin; the iterator does so too, before its clock runs."""
+        self._clip.decoder.wait_until_ready()
 
     def generation(self, sample: int = 0) -> Generation:
         """The clip so far of one sample of the batch; whole once the iterator ended unstopped."""
-        side = self._transformer.config.grid[1] * self._tokenizer.config.space_factor
+        return self._clip.generation(sample)
+
+
+class _Clip:
+    """What a run has made so far, and the thread that decodes for it."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokenizer: Tokenizer,
+        request: RunRequest,
+        stop: threading.Event | None,
+    ) -> None:
+        self.decoder = decoder
+        self._config = decoder.model.config
+        self._tokenizer = tokenizer
+        self._request = request
+        self._stop = stop
+        self._device = decoder.model.tok_emb.weight.device
+        self._rng = torch.Generator(self._device).manual_seed(request.sampling.seed)
+        self._frames: list[Frames] = []
+        self._shown = 0
+        self._latents: list[Tensor] = []
+        self._tokenize_s = self._detokenize_s = 0.0
+        self._per_step_s: list[float] = []
+        self._frames_thread = ThreadPoolExecutor(1, "decoder")
+
+    def generation(self, sample: int) -> Generation:
+        """As GenerationRun's."""
+        side = self._config.grid[1] * self._tokenizer.config.space_factor
         empty = np.zeros((self._request.num_samples, 0, side, side, 3), np.uint8)
         frames = np.concatenate([empty, *self._frames], axis=1)
-        grid = self._transformer.config.grid
+        grid = self._config.grid
         nothing = torch.zeros((self._request.num_samples, 0, *grid[1:]), dtype=torch.int64)
         tokens = torch.cat([nothing, *(latent.cpu() for latent in self._latents)], dim=1)
         return Generation(
@@ -112,14 +146,15 @@ class GenerationRun:
     def _is_stopped(self) -> bool:
         return self._stop is not None and self._stop.is_set()
 
-    def _advance_all(self) -> Iterator[BlockStep]:
+    def made(self) -> Generator[BlockStep]:
+        """The steps of the whole clip; to be called once."""
         try:
             yield from self._advance()
         finally:
-            self._decoder.shutdown(cancel_futures=True)
+            self._frames_thread.shutdown(cancel_futures=True)
 
     def _advance(self) -> Iterator[BlockStep]:
-        self.wait_until_ready()
+        self.decoder.wait_until_ready()
         began = time.perf_counter()
         context = self._request.context_BCTHW
         first = self._request.segments[0]
@@ -153,7 +188,7 @@ class GenerationRun:
 
         Stopped, it ends at once: steps that are still held back are dropped.
         """
-        request, config = self._request, self._transformer.config
+        request, config = self._request, self._config
         layout = sequence_layout(config, request.block_shape, segment.total)
         done_latents = sum(latent.shape[1] for latent in self._latents)
         offset = (done_latents - segment.known) * config.grid[1] * config.grid[2]
@@ -163,21 +198,23 @@ class GenerationRun:
         if known_Bthw is not None:
             tokens_Bthw[:, : segment.known] = known_Bthw
         progress = _Progress(layout, segment.known, tokens_Bthw)
-        sampler = Sampler(self._transformer, layout, request.sampling, self._rng)
+        sampler = Sampler(self.decoder, layout, request.sampling, self._rng)
         held: deque[_Made] = deque()
-        for step in sampler.stream(
+        sampled = sampler.stream(
             tokens_Bthw,
             segment.known * config.grid[1] * config.grid[2],
             request.conditions_BP,
             request.null_conditions_BP,
             self._stop,
-        ):
-            places = progress.add(step) + offset
-            fresh = progress.take()
-            decoding = self._start_decoding(fresh, state) if fresh.shape[1] else None
-            held.append(_Made(step, places, fresh, decoding))
-            while held and held[0].is_ready and not self._is_stopped:
-                yield self._told(held.popleft(), began)
+        )
+        with closing(sampled):
+            for step in sampled:
+                places = progress.add(step) + offset
+                fresh = progress.take()
+                decoding = self._start_decoding(fresh, state) if fresh.shape[1] else None
+                held.append(_Made(step, places, fresh, decoding))
+                while held and held[0].is_ready and not self._is_stopped:
+                    yield self._told(held.popleft(), began)
         while held and not self._is_stopped:
             yield self._told(held.popleft(), began)
 
@@ -204,7 +241,7 @@ class GenerationRun:
         )
 
     def _start_decoding(self, tokens_Bthw: Tensor, state: StreamState) -> Future[Frames]:
-        decoding = self._decoder.submit(self._decode, tokens_Bthw, state)
+        decoding = self._frames_thread.submit(self._decode, tokens_Bthw, state)
         if self._device.type == "cuda":
             wait([decoding])  # both would queue on one stream, and steps could not be timed
         return decoding

@@ -17,6 +17,7 @@ from nbp_core.config.models import ForeignTokenizerConfig, TransformerConfig
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS, RELEASED_LEVELS
 from nbp_core.device import check_memory
 from nbp_core.packed.formats import STORED, WeightFormat
+from nbp_core.packed.model import PackedTransformer, pack
 from nbp_core.tokenizer.conv import StreamState
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.transformer.model import BlockTransformer, num_parameters
@@ -29,7 +30,7 @@ def preset_parameters(preset: str) -> int:
 
 def random_transformer(
     shape: TransformerConfig, device: str, weights: WeightFormat
-) -> BlockTransformer:
+) -> PackedTransformer:
     """A model with random weights, packed for decoding, for timing only.
 
     Raises ValueError if there is not enough memory for it.
@@ -42,7 +43,7 @@ def random_transformer(
     rng = torch.Generator(device).manual_seed(0)
     for parameter in model.parameters():
         parameter.requires_grad_(False).uniform_(-0.035, 0.035, generator=rng)
-    return model.eval().pack(weights)
+    return pack(model.eval(), weights)
 
 
 class SpeedOnlyTokenizer(torch.nn.Module):

@@ -56,6 +56,11 @@ class CompiledSteps:
         """Until it is."""
         the_team()
 
+    def forget(self) -> None:
+        """Gives back the memory of all lists of jobs; they are made again when needed."""
+        with self._turn:
+            self._plans.clear()
+
     def __call__(
         self,
         x_BLD: Tensor,

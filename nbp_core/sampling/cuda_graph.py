@@ -9,18 +9,20 @@ Shapes: B samples, R rows (twice as many with guidance), n new positions, L posi
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from nbp_core.blocks.sequences import DecodeStep, SequenceLayout
 from nbp_core.config.sampling import SamplingConfig
+from nbp_core.sampling.decoder import Decoding, PlainDecoder, PlainDecoding
 from nbp_core.sampling.filters import guide, sample_by_sorting
-from nbp_core.transformer.attention import Mask, PlacedCache
+from nbp_core.transformer.attention import KVCache, Mask, PlacedCache
 from nbp_core.transformer.model import BlockTransformer
+from nbp_core.transformer.positions import PositionInputs
 
 KEPT = 2
 """Layouts of a model whose graphs are kept: of those that a race runs."""
@@ -30,6 +32,7 @@ WARM_UPS = 3
 """Untimed runs before a capture, in which libraries make what they keep."""
 
 Work = Callable[[], object]
+Capture = Callable[[Work], Work]
 
 
 def cuda_graph(work: Work) -> Work:
@@ -41,6 +44,7 @@ def cuda_graph(work: Work) -> Work:
             work()
     torch.cuda.current_stream().wait_stream(beside)
     graph = torch.cuda.CUDAGraph()
+    before = torch.cuda.current_stream()
     try:
         # Other threads may go on using the device meanwhile.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
@@ -48,124 +52,208 @@ def cuda_graph(work: Work) -> Work:
     except RuntimeError as error:
         warnings.warn(f"decode steps are slower than they could be: {error}", stacklevel=2)
         return work
+    finally:
+        # An invalidated capture raises before it leaves its own stream.
+        torch.cuda.set_stream(before)
     return graph.replay
 
 
-@contextmanager
-def captured_steps(
-    model: BlockTransformer,
-    layout: SequenceLayout,
-    sampling: SamplingConfig,
-    num_rows: int,
-    num_samples: int,
-) -> Iterator[CapturedSteps]:
-    """Those of one generation, which has them to itself.
+class GraphDecoder:
+    """Captured steps where new positions see all before them, calls elsewhere."""
 
-    They are kept with the model: capturing takes as long as some dozen steps.
-    """
-    key = (layout, replace(sampling, seed=0), num_rows, num_samples)
-    # Taken out meanwhile: two generations at once must not share a cache.
-    steps = model.captured.pop(key, None)
-    if steps is None:
-        steps = CapturedSteps(model, layout, sampling, num_rows, num_samples)
-    steps.begin()
-    try:
-        yield steps
-    finally:
-        while len(model.captured) >= KEPT:
-            model.captured.pop(next(iter(model.captured)))
-        model.captured[key] = steps
+    def __init__(self, model: BlockTransformer, capture: Capture = cuda_graph) -> None:
+        self.model = model
+        self._capture = capture
+        self._kept: dict[Hashable, CapturedSteps] = {}
+
+    @property
+    def is_ready(self) -> bool:
+        return True
+
+    def wait_until_ready(self) -> None:
+        """Steps are captured when they are first run."""
+
+    @property
+    def num_captured(self) -> int:
+        """Steps that were captured and are kept, over all layouts."""
+        return sum(steps.num_captured for steps in self._kept.values())
+
+    @contextmanager
+    def decoding(
+        self,
+        layout: SequenceLayout,
+        sampling: SamplingConfig,
+        rng: torch.Generator,
+        num_rows: int,
+        num_samples: int,
+    ) -> Iterator[Decoding]:
+        """Steps are kept after the generation: capturing takes as long as some dozen steps."""
+        if sampling.method != "paper":
+            with PlainDecoder(self.model).decoding(
+                layout, sampling, rng, num_rows, num_samples
+            ) as plain:
+                yield plain
+            return
+        key = (layout, replace(sampling, seed=0), num_rows, num_samples)
+        # Taken out meanwhile: two generations at once must not share a cache.
+        steps = self._kept.pop(key, None)
+        if steps is None:
+            memory = _Memory.of(self.model, layout, sampling, num_rows, num_samples)
+            steps = CapturedSteps(memory, self._capture)
+        cache = steps.memory.cache
+        cache.length = 0
+        inputs = steps.memory.inputs
+        prefill = PlainDecoding(self.model, layout, sampling, rng, num_samples, cache, inputs)
+        try:
+            yield _GraphDecoding(self.model, steps, prefill, rng)
+        finally:
+            while len(self._kept) >= KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[key] = steps
+
+    def close(self) -> None:
+        """Gives back all graphs and their caches."""
+        self._kept.clear()
 
 
-class CapturedSteps:
-    """The steps of a layout whose new positions see all there is, captured once a size."""
-
+class _GraphDecoding:
     def __init__(
         self,
+        model: BlockTransformer,
+        steps: CapturedSteps,
+        plain: PlainDecoding,
+        rng: torch.Generator,
+    ) -> None:
+        self.cache = plain.cache
+        self._model = model
+        self._captured = steps
+        self._plain = plain
+        self._rng = rng
+
+    def draw(self, ids_Rn: Tensor, step: DecodeStep, conditions_Rt: Tensor | None = None) -> Tensor:
+        if step.phase == "prefill" or not self._plain.layout.sees_all(step.start, step.stop):
+            return self._plain.draw(ids_Rn, step, conditions_Rt)
+        tokens = self._captured.draw(self._model, ids_Rn, step, self._rng)
+        self.cache.length = step.stop
+        return tokens
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What the captured steps of a layout share; it stays in place from clip to clip."""
+
+    cache: KVCache
+    inputs: PositionInputs
+    condition_Rt: Tensor | None
+    """What the latent frames of each sequence are conditioned on, if steps depend on it."""
+    target_frame_L: Tensor
+    start_1: Tensor
+    """The first new position of the step."""
+    num_rows: int
+    sampling: SamplingConfig
+    num_samples: int
+
+    @classmethod
+    def of(
+        cls,
         model: BlockTransformer,
         layout: SequenceLayout,
         sampling: SamplingConfig,
         num_rows: int,
         num_samples: int,
-        capture: Callable[[Work], Work] = cuda_graph,
-    ) -> None:
-        self.layout = layout
-        self.sampling = sampling
-        self.num_samples = num_samples
-        self.cache = model.new_cache(num_rows, layout.length + -layout.length % KEY_MULTIPLE)
+    ) -> _Memory:
+        cache = model.new_cache(num_rows, layout.length + -layout.length % KEY_MULTIPLE)
         # Masked keys weigh nothing, but nothing times what is no number is none.
-        self.cache.keys.zero_()
-        self.cache.values.zero_()
-        self.inputs = model.position_inputs(layout)
-        self.num_rows = num_rows
-        like = torch.zeros(num_rows, dtype=torch.int64, device=self.cache.keys.device)
-        self.condition_Rt: Tensor | None = None
-        self.target_frame_L = layout.target_frame_L.to(like.device)
-        self.start_1 = torch.zeros_like(like[:1])
-        self.capture = capture
+        cache.keys.zero_()
+        cache.values.zero_()
+        start_1 = torch.zeros(1, dtype=torch.int64, device=cache.keys.device)
+        is_conditioned = model.config.aimed or model.config.frame_conditions
+        room_Rt = start_1.new_zeros(num_rows, layout.blocks.grid[0])
+        return cls(
+            cache=cache,
+            inputs=model.position_inputs(layout),
+            condition_Rt=room_Rt if is_conditioned else None,
+            target_frame_L=layout.target_frame_L.to(start_1.device),
+            start_1=start_1,
+            num_rows=num_rows,
+            sampling=sampling,
+            num_samples=num_samples,
+        )
+
+
+class CapturedSteps:
+    """The steps of a layout whose new positions see all before them, captured once a size."""
+
+    def __init__(self, memory: _Memory, capture: Capture) -> None:
+        self.memory = memory
+        self._capture = capture
         self._steps: dict[int, _Step] = {}
 
-    def begin(self) -> None:
-        """Forgets the clip before: from now on the cache is empty."""
-        self.cache.length = 0
+    @property
+    def num_captured(self) -> int:
+        """Sizes of steps that were captured."""
+        return len(self._steps)
 
     def draw(
         self, model: BlockTransformer, ids_Rn: Tensor, step: DecodeStep, rng: torch.Generator
     ) -> Tensor:
         """Feeds a step's ids and returns the tokens (B, n) it draws, int64."""
-        size = ids_Rn.shape[1]
+        memory, size = self.memory, ids_Rn.shape[1]
+        memory.start_1.fill_(step.start)
+        known_Rt = memory.cache.condition_Bt
+        if memory.condition_Rt is not None and known_Rt is not None:
+            memory.condition_Rt.copy_(known_Rt.expand_as(memory.condition_Rt))
         if size not in self._steps:
-            self._steps[size] = _Step(self, size)
-        self.start_1.fill_(step.start)
-        known_Rt = self.cache.condition_Bt
-        if known_Rt is not None:
-            if self.condition_Rt is None:
-                self.condition_Rt = known_Rt.new_zeros(self.num_rows, self.layout.blocks.grid[0])
-            self.condition_Rt.copy_(known_Rt.expand_as(self.condition_Rt))
-        tokens = self._steps[size].run(model, ids_Rn, rng)
-        self.cache.length = step.stop
-        return tokens
+            self._steps[size] = _Step(memory, size)
+        return self._steps[size].run(model, ids_Rn, rng, self._capture)
 
 
 class _Step:
     """A step of one size: what it reads and writes, and the work between."""
 
-    def __init__(self, steps: CapturedSteps, size: int) -> None:
-        like = steps.start_1
-        self._shared = steps
-        self._ids_Rn = like.new_zeros(steps.num_rows, size)
-        self._noise_Bn1 = like.new_zeros(steps.num_samples, size, 1, dtype=torch.float32)
-        self._tokens_Bn = like.new_zeros(steps.num_samples, size)
+    def __init__(self, memory: _Memory, size: int) -> None:
+        like, num_samples = memory.start_1, memory.num_samples
+        self._memory = memory
+        self._ids_Rn = like.new_zeros(memory.num_rows, size)
+        self._noise_Bn1 = like.new_zeros(num_samples, size, 1, dtype=torch.float32)
+        self._tokens_Bn = like.new_zeros(num_samples, size)
         self._work: Work | None = None
 
-    def run(self, model: BlockTransformer, ids_Rn: Tensor, rng: torch.Generator) -> Tensor:
+    def run(
+        self, model: BlockTransformer, ids_Rn: Tensor, rng: torch.Generator, capture: Capture
+    ) -> Tensor:
         """As CapturedSteps.draw."""
         self._ids_Rn.copy_(ids_Rn)
-        if self._shared.sampling.temperature:
+        if self._memory.sampling.temperature:
             self._noise_Bn1.uniform_(generator=rng)
         if self._work is None:
             # Only now: a capture's runs write into the cache, where this step will write anyway.
-            self._work = self._shared.capture(lambda: self._make(model))
+            # What is captured knows the step's memory, not the step.
+            place = self._memory, self._ids_Rn, self._noise_Bn1, self._tokens_Bn
+            self._work = capture(lambda: _make(model, *place))
         self._work()
         return self._tokens_Bn.clone()
 
-    def _make(self, model: BlockTransformer) -> None:
-        """From ids and noise to tokens, without asking the device for a value."""
-        shared, cache = self._shared, self._shared.cache
-        size, room = self._ids_Rn.shape[1], cache.keys.shape[3]
-        arange_M = torch.arange(room, device=cache.keys.device)
-        positions_n = shared.start_1 + arange_M[:size]
-        known_Rt = shared.condition_Rt
-        seen_1M = arange_M[None] < shared.start_1 + size
-        features = model.features_here(
-            self._ids_Rn,
-            shared.inputs.at(positions_n),
-            None if known_Rt is None else known_Rt[:, shared.target_frame_L[positions_n]],
-            Mask(seen_1M.expand(size, -1), [(0, size, room)]),
-            PlacedCache(cache.keys, cache.values, positions_L=positions_n),
-        )
-        logits = model.video_logits(features)
-        if len(self._ids_Rn) > shared.num_samples:
-            given, without = logits.chunk(2)
-            logits = guide(given, without, shared.sampling.guidance_scale)
-        self._tokens_Bn.copy_(sample_by_sorting(logits, shared.sampling, self._noise_Bn1))
+
+def _make(
+    model: BlockTransformer, memory: _Memory, ids_Rn: Tensor, noise_Bn1: Tensor, tokens_Bn: Tensor
+) -> None:
+    """From ids and noise to tokens, without asking the device for a value."""
+    cache = memory.cache
+    size, room = ids_Rn.shape[1], cache.keys.shape[3]
+    arange_M = torch.arange(room, device=cache.keys.device)
+    positions_n = memory.start_1 + arange_M[:size]
+    known_Rt = memory.condition_Rt
+    seen_1M = arange_M[None] < memory.start_1 + size
+    features = model.features_here(
+        ids_Rn,
+        memory.inputs.at(positions_n),
+        None if known_Rt is None else known_Rt[:, memory.target_frame_L[positions_n]],
+        Mask(seen_1M.expand(size, -1), [(0, size, room)]),
+        PlacedCache(cache.keys, cache.values, positions_L=positions_n),
+    )
+    logits = model.video_logits(features)
+    if len(ids_Rn) > memory.num_samples:
+        given, without = logits.chunk(2)
+        logits = guide(given, without, memory.sampling.guidance_scale)
+    tokens_Bn.copy_(sample_by_sorting(logits, memory.sampling, noise_Bn1))

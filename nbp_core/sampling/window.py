@@ -16,7 +16,7 @@ from nbp_core.blocks.grid import BlockLayout
 from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3, format_block_shape
-from nbp_core.device import one_thread
+from nbp_core.packed.model import PackedTransformer
 from nbp_core.sampling.drawing import drawing
 from nbp_core.sampling.filters import guide
 from nbp_core.transformer.attention import Rotation
@@ -48,6 +48,7 @@ class WindowSampler:
         check(config.name, config.window if config.frame_conditions else None, shape)
         assert config.window is not None
         self.model = model
+        self._steps = model.steps if isinstance(model, PackedTransformer) else None
         self.sampling = sampling
         self.window = config.window
         self.frame = 0
@@ -100,8 +101,7 @@ class WindowSampler:
         if self.frame > ANCHOR_DISTANCE:
             self._move_anchor(self.frame - ANCHOR_DISTANCE)
         inputs, condition_R1 = self._inputs(), self._condition(condition_id)
-        with one_thread(self.model.is_compiled):
-            rotations = self.model.by_layer(inputs, condition_R1)
+        rotations = self.model.by_layer(inputs, condition_R1)
         blocks = []
         for step in range(self.num_steps):
             blocks.append(self._block(inputs, rotations, condition_R1, step))
@@ -132,24 +132,20 @@ class WindowSampler:
         """Feeds the last block and draws the next one, (B, n)."""
         model, cache, size = self.model, self._cache, self._grid.block_len
         here = slice(step * size, (step + 1) * size)
-        is_listed = model.compiled_steps is not None and self.sampling.temperature > 0
-        if is_listed and self.sampling.method == "paper":
-            assert model.compiled_steps is not None
+        is_listed = self.sampling.method == "paper" and self.sampling.temperature > 0
+        if self._steps is not None and is_listed:
             x_RnD = model.embed(self._ids_Rn, inputs.added_LD[here], condition_R1)
             rotations: list[Rotation | None] = [told.rotation for told in by_layer]
-            tokens_Bn = model.compiled_steps.draw(
+            tokens_Bn = self._steps.draw(
                 x_RnD, cache, rotations, here.start, self._batch, self.sampling, self._rng
             )
         else:
-            with one_thread(model.is_compiled):
-                features = model.features_here(
-                    self._ids_Rn, inputs.at(here), condition_R1, None, cache
-                )
-                logits = model.video_logits(features)
-                if self._is_guided:
-                    given, without = logits.chunk(2)
-                    logits = guide(given, without, self.sampling.guidance_scale)
-                tokens_Bn = self._draw(logits, self._grid.places_NS[step])
+            features = model.features_here(self._ids_Rn, inputs.at(here), condition_R1, None, cache)
+            logits = model.video_logits(features)
+            if self._is_guided:
+                given, without = logits.chunk(2)
+                logits = guide(given, without, self.sampling.guidance_scale)
+            tokens_Bn = self._draw(logits, self._grid.places_NS[step])
         cache.length += size
         return tokens_Bn
 

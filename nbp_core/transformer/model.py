@@ -7,10 +7,9 @@ GPT, exact GELU, learned absolute positions, untied head without bias); the elas
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,23 +18,15 @@ from torch import Tensor, nn
 from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
 from nbp_core.checkpoint import load_model
 from nbp_core.config.models import TransformerConfig
-from nbp_core.packed.formats import STORED, WeightFormat, choose_format, compute_dtype
-from nbp_core.packed.linear import CompiledLinear, pack_linear, pack_linears
-from nbp_core.transformer.attention import Attention, KVCache, Mask, Record, Rotation
+from nbp_core.transformer.attention import KVCache, Mask, Record
 from nbp_core.transformer.layer import Layer, norm_of
 from nbp_core.transformer.positions import (
-    Aim,
     GridEmbedding,
     PositionInputs,
-    Targets,
-    aimed,
     rotary_angles,
     rotation_of,
     targets_of,
 )
-
-if TYPE_CHECKING:
-    from nbp_core.packed.plan import CompiledSteps
 
 
 class BlockTransformer(nn.Module):
@@ -54,12 +45,6 @@ class BlockTransformer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         if not config.tied_head:
             self.head = nn.Linear(config.width, config.vocab_size, bias=False)
-        self.video_head: nn.Module | None = None
-        self.weight_format: WeightFormat | None = None
-        self.aims_NCK23: Tensor | None = None
-        self.compiled_steps: CompiledSteps | None = None
-        self.captured: dict[Any, Any] = {}  # captured.py's, which go with the model
-        self._masks: dict[tuple[SequenceLayout, int, int], Mask] = {}
         self.apply(self._init_weights)
         for layer in self.layers:
             cast(Layer, layer).scale_down(1 / math.sqrt(2 * config.num_layers))
@@ -84,58 +69,9 @@ class BlockTransformer(nn.Module):
         """Loads a model folder. Raises CheckpointError (a ValueError) saying what is wrong."""
         return load_model(Path(folder), TransformerConfig, cls, device=device, dtype=dtype)
 
-    @classmethod
-    def for_decoding(
-        cls, folder: str | Path, device: str = "cpu", int8: bool = False, int4: bool = False
-    ) -> Self:
-        """Loads a model folder, packed as choose_format has it. Raises what that and loading do."""
-        weights = choose_format(device, int8, int4)
-        return cls.from_pretrained(folder, device, STORED[weights]).pack(weights)
-
-    @torch.no_grad()
-    def pack(self, weights: WeightFormat) -> Self:
-        """Holds the weights as decoding reads them. The model can then not be trained or saved."""
-        for module in self.modules():
-            if isinstance(module, Attention):
-                module.join()
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            for layer in self.layers:
-                # One after the other: what is listed is not freed, and two copies may not fit.
-                pack_linears(layer, weights, pool)
-        if self.config.aimed:
-            layers = [cast(Layer, layer) for layer in self.layers]
-            self.aims_NCK23 = torch.stack([cast(Aim, layer.aim).maps for layer in layers])
-            for layer in layers:
-                layer.aim = None
-        head, first = self._head_weight, self.config.first_video_id
-        self.special_head = head[:first].clone()
-        self.video_head = pack_linear(head[first:], None, weights)
-        self.compiled_steps = self._make_steps()
-        if not self.config.tied_head:
-            del self.head
-        for name, parameter in self.named_parameters():
-            if name != "tok_emb.weight":
-                parameter.data = parameter.data.to(compute_dtype(weights))
-        self.weight_format = weights
-        return self
-
     @property
-    def is_compiled(self) -> bool:
-        """Whether its products are compiled ones, by threads of their own."""
-        return isinstance(self.video_head, CompiledLinear)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether steps can begin: on a new machine they are first compiled, for some seconds."""
-        return self.compiled_steps is None or self.compiled_steps.is_ready
-
-    def wait_until_ready(self) -> None:
-        """Until steps can begin."""
-        if self.compiled_steps is not None:
-            self.compiled_steps.wait()
-
-    @property
-    def _head_weight(self) -> Tensor:
+    def head_weight(self) -> Tensor:
+        """Rows of the head, (V, D)."""
         return self.tok_emb.weight if self.config.tied_head else self.head.weight
 
     def forward(
@@ -149,10 +85,10 @@ class BlockTransformer(nn.Module):
         layout = layout or sequence_layout(self.config)
         chosen = None if mask is None else Mask.of(mask.to(ids_BL.device))
         features = self.features(ids_BL, layout, chosen)
-        if self.video_head is None:
-            return F.linear(features, self._head_weight)
-        special = F.linear(features, self.special_head.to(features.dtype))
-        return torch.cat([special, self.video_head(features)], dim=-1)
+        return self._logits(features)
+
+    def _logits(self, features: Tensor) -> Tensor:
+        return F.linear(features, self.head_weight)
 
     def features(
         self,
@@ -174,7 +110,7 @@ class BlockTransformer(nn.Module):
         """
         stop = start + ids_BL.shape[1]
         if mask is None:
-            mask = self._layout_mask(layout, start, stop, ids_BL.device)
+            mask = layout_mask(layout, start, stop, ids_BL.device)
         here = (inputs or self.position_inputs(layout)).at(slice(start, stop))
         known_Bt = self._conditions(ids_BL, conditions_Bt, start, cache)
         condition_BL = layout.of_targets(known_Bt, slice(start, stop))
@@ -197,10 +133,6 @@ class BlockTransformer(nn.Module):
         if all are on the same."""
         x = self.embed(ids_BL, here.added_LD, condition_BL)
         at = self.by_layer(here, condition_BL)
-        reach_L = None if mask is None else mask.reach_L
-        is_ahead = (mask is None or reach_L is not None) and record is None
-        if is_ahead and cache is not None and self.compiled_steps is not None:
-            return self.compiled_steps(x, cache, [told.rotation for told in at], reach_L)
         for i, (layer, told) in enumerate(zip(self.layers, at, strict=True)):
             x = layer(x, mask, told, condition_BL, cache, i, record)
         return cast(Tensor, self.norm_f(x))
@@ -211,16 +143,6 @@ class BlockTransformer(nn.Module):
         if self.config.frame_conditions:
             x_BLD = x_BLD + self.frame_emb(condition_BL)
         return cast(Tensor, self.dropout(x_BLD))
-
-    def _make_steps(self) -> CompiledSteps | None:
-        if not isinstance(self.video_head, CompiledLinear):
-            return None
-        # Only here: it brings a compiler along.
-        from nbp_core.packed.plan import CompiledSteps, fits
-
-        layers = [cast(Layer, layer) for layer in self.layers]
-        is_fit = fits(self.config.width, self.config.num_heads)
-        return CompiledSteps(layers, self.norm_f, self.video_head) if is_fit else None
 
     def position_inputs(
         self, layout: SequenceLayout, shift: int = 0, here: slice = slice(None)
@@ -243,12 +165,8 @@ class BlockTransformer(nn.Module):
         return PositionInputs(added, rotation, targets)
 
     def by_layer(self, here: PositionInputs, condition_BL: Tensor | None) -> list[PositionInputs]:
-        """What each layer is told about positions: packed, the layers are aimed together."""
-        if self.aims_NCK23 is None or condition_BL is None:
-            return [here] * len(self.layers)
-        targets, rotation = cast(Targets, here.targets), cast(Rotation, here.rotation)
-        rotations = aimed(self.aims_NCK23, targets, rotation, condition_BL)
-        return [PositionInputs(here.added_LD, rotation) for rotation in rotations]
+        """What each layer is told about positions."""
+        return [here] * len(self.layers)
 
     def _conditions(
         self, ids_BL: Tensor, conditions_Bt: Tensor | None, start: int, cache: KVCache | None
@@ -273,10 +191,7 @@ class BlockTransformer(nn.Module):
 
     def video_logits(self, features: Tensor) -> Tensor:
         """Features (..., D) -> logits (..., codebook) over the video ids: all one may sample."""
-        if self.video_head is None:
-            return F.linear(features, self._head_weight[self.config.first_video_id :])
-        logits: Tensor = self.video_head(features)
-        return logits
+        return F.linear(features, self.head_weight[self.config.first_video_id :])
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for sequences of up to `capacity` positions."""
@@ -287,16 +202,14 @@ class BlockTransformer(nn.Module):
             config.num_layers, batch, config.num_heads, capacity, head_width, like
         )
 
-    def _layout_mask(
-        self, layout: SequenceLayout, start: int, stop: int, device: torch.device
-    ) -> Mask | None:
-        """The layout's mask for these positions; None where they see all there is."""
-        if layout.sees_all(start, stop):
-            return None
-        key = (layout, start, stop)
-        if key not in self._masks:
-            self._masks[key] = Mask.of(layout.mask_LL[start:stop, :stop].to(device))
-        return self._masks[key]
+
+@lru_cache(maxsize=32)
+def layout_mask(layout: SequenceLayout, start: int, stop: int, device: torch.device) -> Mask | None:
+    """The layout's mask for positions [start, stop); None where they see all before them."""
+    if layout.sees_all(start, stop):
+        return None
+    with torch.inference_mode(False):  # training may use it too
+        return Mask.of(layout.mask_LL[start:stop, :stop].to(device).clone())
 
 
 @cache

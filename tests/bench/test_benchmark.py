@@ -15,13 +15,14 @@ from nbp_core.bench.floor import (
 )
 from nbp_core.cli.main import main
 from nbp_core.config.shapes import Size3
+from nbp_core.packed.model import pack
 from tests.support.models import build_transformer, save_pipeline, transformer_config
 
 MACHINE = Machine("cpu", "test", 1, read_gb_s=10.0, matmul_tflop_s=0.1, dtype="float32")
 
 
 def test_a_step_reads_every_weight_but_the_tables() -> None:
-    model = build_transformer(transformer_config("plain", modern=False))
+    model = pack(build_transformer(transformer_config("plain", modern=False)), "float32")
     width, layers, codes = 32, 2, 60
     inner = layers * (12 * width**2 + 13 * width)
     assert step_bytes(model, 0) == 4 * (inner + codes * width)
@@ -31,7 +32,7 @@ def test_a_step_reads_every_weight_but_the_tables() -> None:
 
 
 def test_the_floor_is_the_larger_of_reading_and_multiplying() -> None:
-    model = build_transformer(transformer_config())
+    model = pack(build_transformer(transformer_config()), "float32")
     seconds, bound = floor_of(model, MACHINE, 1, 0)
     assert (seconds, bound) == (step_bytes(model, 0) / 10e9, "memory")
     seconds, bound = floor_of(model, MACHINE, 1000, 0)
@@ -39,7 +40,7 @@ def test_the_floor_is_the_larger_of_reading_and_multiplying() -> None:
 
 
 def test_the_floor_of_a_small_model_is_that_of_the_cache_it_stays_in() -> None:
-    model = build_transformer(transformer_config())
+    model = pack(build_transformer(transformer_config()), "float32")
     size = step_bytes(model, 0)
     cached = ((size // 8, 90.0), (size // 2, 40.0), (2 * size, 20.0))
     seconds, _ = floor_of(model, replace(MACHINE, cached_gb_s=cached), 1, 0)
@@ -57,7 +58,7 @@ def test_the_floor_of_a_small_model_is_that_of_the_cache_it_stays_in() -> None:
     ],
 )
 def test_every_block_shape_is_timed(shape: Size3, protocol: str, steps: int) -> None:
-    model = build_transformer(transformer_config())
+    model = pack(build_transformer(transformer_config()), "float32")
     figures = time_block_shape(model, MACHINE, shape, protocol, "none", max_steps=3)
     assert figures.num_steps == steps
     assert 1 <= figures.timed_steps <= 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import LayoutKind, Size3
 from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.sampling.cuda_graph import GraphDecoder
 from nbp_core.tokenizer.conv import StreamState
 from tests.support.models import (
     CODES,
@@ -48,8 +50,11 @@ def test_captured_steps_make_the_tokens_of_the_processor(
 ) -> None:
     model = build_transformer(transformer_config(kind, shape)).cuda()
     tokens = known_tokens()
-    made = decode_tokens(model, shape, SamplingConfig(temperature=0), known, tokens.cuda())
-    assert model.captured, "nothing was captured"
+    decoder, greedy = GraphDecoder(model), SamplingConfig(temperature=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what cannot be captured is a warning
+        made = decode_tokens(model, shape, greedy, known, tokens.cuda(), decoder=decoder)
+    assert decoder.num_captured
     layout = sequence_layout(model.config, shape, 3)
     blocks = layout.blocks.to_blocks(tokens).flatten(1)
     blocks[:, known:] = made.cpu()
@@ -67,8 +72,9 @@ def test_captured_steps_make_the_tokens_of_the_processor(
 
 def test_the_same_seed_makes_the_same_tokens_from_kept_graphs() -> None:
     model = build_transformer(transformer_config()).cuda()
+    decoder, known = GraphDecoder(model), known_tokens().cuda()
     first, again, other = (
-        decode_tokens(model, (1, 1, 16), SamplingConfig(seed=seed), 256, known_tokens().cuda())
+        decode_tokens(model, (1, 1, 16), SamplingConfig(seed=seed), 256, known, decoder=decoder)
         for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)

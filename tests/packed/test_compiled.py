@@ -7,11 +7,9 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -23,9 +21,11 @@ from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import LayoutKind, Size3
 from nbp_core.packed.formats import WeightFormat, compute_dtype, formats_on
 from nbp_core.packed.linear import CompiledLinear, pack_linear
+from nbp_core.packed.model import pack
 from nbp_core.processor import instruction_set, sets_here
+from nbp_core.sampling.decoder import PlainDecoder, PlainDecoding
 from nbp_core.sampling.filters import filtered_probs
-from nbp_core.sampling.sampler import Sampler
+from nbp_core.sampling.steps import decoder_of
 from tests.support.models import (
     CODES,
     DECODINGS,
@@ -144,7 +144,7 @@ def test_steps_are_those_of_the_layers_rounded(
     with torch.no_grad():
         for parameter in exact.parameters():
             parameter.copy_(parameter.bfloat16())
-    packed = deepcopy(exact).pack(FORMAT)
+    packed = pack(deepcopy(exact), FORMAT)
     layout = sequence_layout(config)
     conditions = torch.tensor([[config.first_condition_id], [config.first_condition_id + 1]])
     known = config.prefix_len + 1 + math.prod(block_shape)
@@ -192,7 +192,7 @@ def test_a_packed_model_decodes_as_it_does_masked(kind: LayoutKind, weights: Wei
     ids = layout.input_ids(torch.randint(0, CODES, (2, *config.grid)), conditions)
     with torch.inference_mode():
         expected = model(ids)
-        model.pack(weights)
+        model = pack(model, weights)
         whole = model(ids)
         cache = model.new_cache(2, layout.length)
         parts = [
@@ -218,15 +218,17 @@ def test_steps_to_tokens_make_those_of_steps_call_by_call(
     if kind == "plain" and guidance != 1:
         pytest.skip("nothing to guide by")
     config = replace(transformer_config(kind, shape), width=128, num_heads=2)
-    model = build_transformer(config).pack(weights)
+    model = pack(build_transformer(config), weights)
     by_calls: list[str] = []
-    forward = Sampler._forward
+    draw = PlainDecoding.draw
 
-    def counted(sampler: Sampler, ids: Tensor, batch: int, step: DecodeStep, *rest: Any) -> Tensor:
+    def counted(
+        decoding: PlainDecoding, ids_Rn: Tensor, step: DecodeStep, *rest: Tensor | None
+    ) -> Tensor:
         by_calls.append(step.phase)
-        return forward(sampler, ids, batch, step, *rest)
+        return draw(decoding, ids_Rn, step, *rest)
 
-    monkeypatch.setattr(Sampler, "_forward", counted)
+    monkeypatch.setattr(PlainDecoding, "draw", counted)
     tokens = torch.randint(0, CODES, (2, 3, 16, 16))
     sampling = SamplingConfig(top_k=30, top_p=0.9, temperature=1.2, guidance_scale=guidance)
     # The second clip finds the plans of the first, with another action and other noise.
@@ -235,9 +237,10 @@ def test_steps_to_tokens_make_those_of_steps_call_by_call(
         for seed in (0, 1)
     ]
     assert (set(by_calls) == {"prefill"}) == model.is_compiled
-    monkeypatch.setattr("nbp_core.sampling.sampler.whole_steps", lambda *_: nullcontext())
+    plain = PlainDecoder(model)
     for seed, clip in enumerate(clips):
-        calls = decode_tokens(model, shape, replace(sampling, seed=seed), known, tokens, seed)
+        seeded = replace(sampling, seed=seed)
+        calls = decode_tokens(model, shape, seeded, known, tokens, seed, plain)
         assert torch.equal(clip, calls)
     assert not torch.equal(*clips)
 
@@ -286,7 +289,7 @@ def print_what_is_computed(weights: WeightFormat = FORMAT) -> None:
     kinds: tuple[LayoutKind, ...] = ("plain", "elastic")
     for kind in kinds:
         config = transformer_config(kind, modern=kind == "elastic")
-        model = build_transformer(replace(config, width=384, num_heads=6)).pack(weights)
+        model = pack(build_transformer(replace(config, width=384, num_heads=6)), weights)
         layout = sequence_layout(model.config, (1, 1, 16))
         tokens = torch.randint(0, CODES, (1, *config.grid))
         ids = layout.input_ids(tokens, torch.ones(1, config.prefix_len, dtype=torch.int64))
@@ -340,8 +343,9 @@ def test_a_packed_model_says_when_it_is_compiled(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("nbp_core.packed.kernels.team._teams", [])
     gate = threading.Event()
     monkeypatch.setattr("nbp_core.packed.kernels.team.take_part", lambda *args: gate.wait(60))
-    model = build_transformer(replace(transformer_config(), width=128)).pack(FORMAT)
-    assert not model.is_ready
+    model = pack(build_transformer(replace(transformer_config(), width=128)), FORMAT)
+    decoder = decoder_of(model)
+    assert not decoder.is_ready
     gate.set()
-    model.wait_until_ready()
-    assert model.is_ready
+    decoder.wait_until_ready()
+    assert decoder.is_ready

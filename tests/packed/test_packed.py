@@ -9,6 +9,7 @@ from nbp_core.bench.format_loss import format_loss
 from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.packed.formats import WeightFormat, choose_format, compute_dtype, formats_on
 from nbp_core.packed.linear import CompiledLinear, held_bytes, matrix_weights, pack_linear
+from nbp_core.packed.model import pack
 from nbp_core.processor import SETS, InstructionSet
 from tests.support.models import CODES, build_transformer, save_pipeline, transformer_config
 
@@ -91,7 +92,7 @@ def test_a_packed_model_has_the_logits_of_the_plain_one(kind: str, weights: Weig
     conditions = torch.full((2, config.prefix_len), config.first_condition_id)
     ids = layout.input_ids(torch.randint(0, CODES, (2, *config.grid)), conditions)
     expected, num_weights = model(ids), matrix_weights(model.layers)
-    model.pack(weights)
+    model = pack(model, weights)
     got = model(ids)
     assert matrix_weights(model.layers) == num_weights
     assert got.shape == expected.shape

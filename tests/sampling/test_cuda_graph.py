@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,10 +11,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import LayoutKind, Size3
-from nbp_core.sampling.cuda_graph import CapturedSteps
+from nbp_core.sampling.cuda_graph import GraphDecoder
+from nbp_core.sampling.decoder import PlainDecoder
 from nbp_core.transformer.model import BlockTransformer
 from tests.support.models import (
     CODES,
@@ -77,25 +76,11 @@ def decode(
     captured: bool,
     tokens_Bthw: Tensor,
     action: int = 0,
-    steps: CapturedSteps | None = None,
+    decoder: GraphDecoder | None = None,
 ) -> Tensor:
     """As decode_tokens."""
-
-    @contextmanager
-    def played(
-        model: BlockTransformer,
-        layout: SequenceLayout,
-        sampling: SamplingConfig,
-        num_rows: int,
-        num_samples: int,
-    ) -> Iterator[CapturedSteps | None]:
-        kept = steps or CapturedSteps(model, layout, sampling, num_rows, num_samples, taped)
-        kept.begin()
-        yield kept if captured else None
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nbp_core.sampling.sampler.whole_steps", played)
-        return decode_tokens(model, shape, sampling, known, tokens_Bthw, action)
+    chosen = (decoder or GraphDecoder(model, taped)) if captured else PlainDecoder(model)
+    return decode_tokens(model, shape, sampling, known, tokens_Bthw, action, chosen)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
@@ -153,12 +138,14 @@ def test_a_tape_refuses_what_asks_the_device() -> None:
 def test_kept_steps_begin_a_second_clip_afresh() -> None:
     """What the clip before left in the cache is not seen."""
     model = build_transformer(transformer_config())
-    layout = sequence_layout(model.config, (1, 1, 16), 3)
-    steps = CapturedSteps(model, layout, SamplingConfig(temperature=0), 2, 2, taped)
+    decoder, greedy = GraphDecoder(model, taped), SamplingConfig(temperature=0)
     clips = []
     for seed in (0, 1, 0):
         generator = torch.Generator().manual_seed(seed)
         tokens = torch.randint(0, CODES, (2, 3, 16, 16), generator=generator)
-        clips.append(decode(model, (1, 1, 16), steps.sampling, 256, True, tokens, steps=steps))
+        clips.append(decode(model, (1, 1, 16), greedy, 256, True, tokens, decoder=decoder))
     assert torch.equal(clips[0], clips[2])
     assert not torch.equal(clips[0], clips[1])
+    assert decoder.num_captured == 1
+    decoder.close()
+    assert decoder.num_captured == 0

@@ -20,6 +20,7 @@ import torch
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import LayoutKind, Size3
 from nbp_core.packed.formats import WeightFormat, formats_on
+from nbp_core.packed.model import pack
 from nbp_core.processor import instruction_set
 from nbp_core.transformer.model import BlockTransformer
 from tests.support.models import CODES, DECODINGS, decode_tokens, transformer_config
@@ -70,7 +71,7 @@ def fingerprints(
     """Of the tokens of two clips, for each way of sampling, with guidance too."""
     model = model_of(kind, shape)
     if weights is not None:
-        model.pack(weights)
+        model = pack(model, weights)
     tokens = torch.arange(2 * 768).view(2, 3, 16, 16) * 7 % CODES
     found = {}
     for name, sampling in SAMPLINGS.items():
@@ -93,7 +94,9 @@ def test_the_same_seed_gives_the_tokens_it_gave_before(
     recorded = json.loads(RECORDED.read_text()).get(processor())
     if recorded is None:
         pytest.skip(f"nothing was recorded on {processor()}")
-    expected = recorded[name_of(kind, shape, known, weights)]
+    expected = recorded.get(name_of(kind, shape, known, weights))
+    if expected is None:
+        pytest.skip(f"nothing was recorded for {weights}")
     assert fingerprints(kind, shape, known, weights) == expected
 
 

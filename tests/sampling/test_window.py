@@ -12,8 +12,10 @@ from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3
 from nbp_core.packed.formats import CPU
+from nbp_core.packed.model import pack
 from nbp_core.sampling import window
 from nbp_core.sampling.sampler import Sampler
+from nbp_core.sampling.steps import decoder_of
 from nbp_core.sampling.window import WindowSampler
 from nbp_core.transformer.model import BlockTransformer
 from nbp_core.transformer.positions import rotary_angles, rotation_of, turned_later
@@ -43,7 +45,7 @@ def in_one_sequence(model: BlockTransformer, chosen: SamplingConfig, keys: list[
     none = CONFIG.first_condition_id + CONFIG.num_conditions - 1
     frames = torch.tensor([[none, *(CONFIG.first_condition_id + key for key in keys)]])
     nulls = None if chosen.guidance_scale == 1 else torch.full((1, 1), none)
-    sampler = Sampler(model, layout, chosen, torch.Generator().manual_seed(chosen.seed))
+    sampler = Sampler(decoder_of(model), layout, chosen, torch.Generator().manual_seed(chosen.seed))
     steps = sampler.stream(tokens, 16, frames[:, :1], nulls, frame_conditions_Bt=frames)
     made = torch.cat([step.tokens_Bn for step in steps], 1)
     size = layout.blocks.block_len
@@ -106,7 +108,7 @@ def test_turning_later_is_rotating_for_a_later_place() -> None:
 @pytest.mark.parametrize("temperature", [0.0, 1e-3])
 def test_a_packed_model_plays_the_same(weights: str, temperature: float) -> None:
     """Nearly cold: what is drawn is what is likeliest, whichever way steps are computed."""
-    plain, packed = random_model(CONFIG), random_model(CONFIG).pack(weights)  # type: ignore[arg-type]
+    plain, packed = random_model(CONFIG), pack(random_model(CONFIG), weights)  # type: ignore[arg-type]
     packed.wait_until_ready()
     expected = played(plain, sampling(), KEYS)
     found = played(packed, sampling(temperature=temperature, top_p=1.0), KEYS)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import pytest
@@ -85,6 +85,12 @@ class FakeRun:
                 cache_bytes=int(block[-1]) * 6144,
                 new_frames=np.concatenate(shown) if shown else None,
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is held that would have to be closed."""
 
     @property
     def is_ready(self) -> bool:

@@ -11,7 +11,9 @@ from nbp_core.config.models import StageConfig, TokenizerConfig, TransformerConf
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import LayoutKind, Size3
 from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.sampling.decoder import Decoder
 from nbp_core.sampling.sampler import Sampler
+from nbp_core.sampling.steps import decoder_of
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.transformer.model import BlockTransformer
 
@@ -106,15 +108,17 @@ def decode_tokens(
     known: int,
     tokens_Bthw: Tensor,
     action: int = 0,
+    decoder: Decoder | None = None,
 ) -> Tensor:
     """Clips of three latent frames, from nothing or from known tokens, with guidance where the
-    sampling asks for it: (B, tokens made)."""
+    sampling asks for it: (B, tokens made). By the model's own decoder, or by another one."""
     layout, config = sequence_layout(model.config, shape, 3), model.config
     size = len(tokens_Bthw), config.prefix_len
     conditions = torch.full(size, config.first_condition_id + action).to(tokens_Bthw.device)
     nulls = torch.full_like(conditions, 1) if sampling.guidance_scale != 1 else None
     rng = torch.Generator(tokens_Bthw.device).manual_seed(sampling.seed)
-    stream = Sampler(model, layout, sampling, rng).stream(tokens_Bthw, known, conditions, nulls)
+    sampler = Sampler(decoder or decoder_of(model), layout, sampling, rng)
+    stream = sampler.stream(tokens_Bthw, known, conditions, nulls)
     return torch.cat([step.tokens_Bn for step in stream], dim=1)
 
 

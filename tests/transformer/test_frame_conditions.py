@@ -12,7 +12,9 @@ from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3
+from nbp_core.packed.model import pack
 from nbp_core.sampling.sampler import Sampler
+from nbp_core.sampling.steps import decoder_of
 from nbp_core.transformer.model import BlockTransformer
 
 ONE = TransformerConfig(
@@ -173,7 +175,7 @@ def test_missing_frames_are_a_shift_of_time() -> None:
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_packed_decoding_has_the_conditions_of_its_frames(guidance: float) -> None:
     """Compiled where the processor can, else as PyTorch does it; argmax tells what differs."""
-    plain, packed = random_model(CONFIG), random_model(CONFIG).pack("float32")
+    plain, packed = random_model(CONFIG), pack(random_model(CONFIG), "float32")
     packed.wait_until_ready()
     layout = sequence_layout(CONFIG, (1, 1, 4))
     tokens = torch.zeros(2, 3, 4, 4, dtype=torch.int64)
@@ -183,7 +185,7 @@ def test_packed_decoding_has_the_conditions_of_its_frames(guidance: float) -> No
     for model in (plain, packed):
         for frames in ([[0, 1, 2], [3, 4, 1]], [[0, 1, 4], [3, 4, 2]]):
             sampling = SamplingConfig(temperature=0, guidance_scale=guidance, block_shape=(1, 1, 4))
-            sampler = Sampler(model, layout, sampling, torch.Generator())
+            sampler = Sampler(decoder_of(model), layout, sampling, torch.Generator())
             conditions = torch.tensor(frames) + first
             steps = sampler.stream(
                 tokens, 16, conditions[:, :1], nulls, frame_conditions_Bt=conditions

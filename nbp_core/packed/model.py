@@ -1,0 +1,142 @@
+"""A transformer whose weights are held as decoding reads them.
+
+Comes in: a BlockTransformer. Goes out: a PackedTransformer of the same calls, which can no longer
+be trained or saved. Shapes: B batch, L positions, D width, N layers.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nbp_core.packed.formats import STORED, WeightFormat, choose_format, compute_dtype
+from nbp_core.packed.linear import CompiledLinear, pack_linear, pack_linears
+from nbp_core.transformer.attention import Attention, KVCache, Mask, Record, Rotation
+from nbp_core.transformer.layer import Layer
+from nbp_core.transformer.model import BlockTransformer
+from nbp_core.transformer.positions import Aim, PositionInputs, Targets, aimed
+
+if TYPE_CHECKING:
+    from nbp_core.packed.plan import CompiledSteps
+
+
+def load_packed(
+    folder: str | Path, device: str = "cpu", int8: bool = False, int4: bool = False
+) -> PackedTransformer:
+    """Loads a model folder in the format that choose_format names.
+
+    Raises ValueError as choose_format does and CheckpointError as BlockTransformer.from_pretrained.
+    """
+    weights = choose_format(device, int8, int4)
+    return pack(BlockTransformer.from_pretrained(folder, device, STORED[weights]), weights)
+
+
+@torch.no_grad()
+def pack(model: BlockTransformer, weights: WeightFormat) -> PackedTransformer:
+    """Packs a model's weights in a format; the given model is used up."""
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.join()
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for layer in model.layers:
+            # One after the other: what is listed is not freed, and two copies may not fit.
+            pack_linears(layer, weights, pool)
+    return PackedTransformer(model, weights)
+
+
+class PackedTransformer(BlockTransformer):
+    """Packed layers and head; steps with a cache are lists of compiled jobs if the model fits."""
+
+    def __init__(self, model: BlockTransformer, weights: WeightFormat) -> None:
+        """Takes over the parts of a model whose layers are packed."""
+        with torch.device("meta"):
+            super().__init__(model.config)
+        for parts in (model._modules, model._parameters, model._buffers):
+            for name, part in parts.items():
+                setattr(self, name, part)
+        self.weight_format = weights
+        head, first = model.head_weight, self.config.first_video_id
+        self.special_head = head[:first].clone()
+        self.video_head = pack_linear(head[first:], None, weights)
+        if not self.config.tied_head:
+            del self.head, model.head
+        self._aims_NCK23 = self._take_aims() if self.config.aimed else None
+        # Compiled steps take norms in float32, so they come before what follows.
+        self.steps = self._make_steps()
+        for name, parameter in self.named_parameters():
+            if name != "tok_emb.weight":
+                parameter.data = parameter.data.to(compute_dtype(weights))
+        self.eval().requires_grad_(False)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether its products are compiled ones, by threads of their own."""
+        return isinstance(self.video_head, CompiledLinear)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether steps can begin: on a new machine they are first compiled, for some seconds."""
+        return self.steps is None or self.steps.is_ready
+
+    def wait_until_ready(self) -> None:
+        """Returns when steps can begin."""
+        if self.steps is not None:
+            self.steps.wait()
+
+    def _take_aims(self) -> Tensor:
+        """The maps of all layers, which are then aimed together."""
+        layers = [cast(Layer, layer) for layer in self.layers]
+        aims_NCK23 = torch.stack([cast(Aim, layer.aim).maps for layer in layers])
+        for layer in layers:
+            layer.aim = None
+        return aims_NCK23
+
+    def _make_steps(self) -> CompiledSteps | None:
+        """The layers and the head as lists of compiled jobs, where the model's size allows it."""
+        if not isinstance(self.video_head, CompiledLinear):
+            return None
+        # Only here: it brings a compiler along.
+        from nbp_core.packed.plan import CompiledSteps, fits
+
+        layers = [cast(Layer, layer) for layer in self.layers]
+        is_fit = fits(self.config.width, self.config.num_heads)
+        return CompiledSteps(layers, self.norm_f, self.video_head) if is_fit else None
+
+    def _logits(self, features: Tensor) -> Tensor:
+        special = F.linear(features, self.special_head.to(features.dtype))
+        return torch.cat([special, self.video_head(features)], dim=-1)
+
+    def video_logits(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.video_head(features)
+        return logits
+
+    def features_here(
+        self,
+        ids_BL: Tensor,
+        here: PositionInputs,
+        condition_BL: Tensor | None,
+        mask: Mask | None,
+        cache: KVCache | None,
+        record: Record | None = None,
+    ) -> Tensor:
+        reach_L = None if mask is None else mask.reach_L
+        is_ahead = (mask is None or reach_L is not None) and record is None
+        if self.steps is None or cache is None or not is_ahead:
+            return super().features_here(ids_BL, here, condition_BL, mask, cache, record)
+        x = self.embed(ids_BL, here.added_LD, condition_BL)
+        rotations = [inputs.rotation for inputs in self.by_layer(here, condition_BL)]
+        return self.steps(x, cache, rotations, reach_L)
+
+    def by_layer(self, here: PositionInputs, condition_BL: Tensor | None) -> list[PositionInputs]:
+        """What each layer is told about positions: one computation for all, since calls are what
+        takes the time in small steps."""
+        if self._aims_NCK23 is None or condition_BL is None:
+            return super().by_layer(here, condition_BL)
+        targets, rotation = cast(Targets, here.targets), cast(Rotation, here.rotation)
+        rotations = aimed(self._aims_NCK23, targets, rotation, condition_BL)
+        return [PositionInputs(here.added_LD, rotation) for rotation in rotations]

@@ -1,0 +1,107 @@
+"""Decode steps of a packed model on a processor: each one list of compiled jobs, drawing included.
+
+Shapes: R sequences (twice the samples with guidance), n new positions, D width.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from nbp_core.blocks.sequences import DecodeStep, SequenceLayout
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.packed.model import PackedTransformer
+from nbp_core.packed.plan import CompiledSteps
+from nbp_core.sampling.decoder import Decoding, PlainDecoding
+from nbp_core.transformer.attention import Rotation
+
+TURNED_AT_ONCE = 256
+"""Positions whose rotations are computed in one go: for those of a single step, calls take longer
+than work."""
+
+
+class CompiledDecoder:
+    """Runs lists of jobs where new positions see all before them, calls elsewhere."""
+
+    def __init__(self, model: PackedTransformer, steps: CompiledSteps) -> None:
+        self.model = model
+        self._steps = steps
+
+    @property
+    def is_ready(self) -> bool:
+        return self._steps.is_ready
+
+    def wait_until_ready(self) -> None:
+        self._steps.wait()
+
+    def decoding(
+        self,
+        layout: SequenceLayout,
+        sampling: SamplingConfig,
+        rng: torch.Generator,
+        num_rows: int,
+        num_samples: int,
+    ) -> AbstractContextManager[Decoding]:
+        cache = self.model.new_cache(num_rows, layout.length)
+        inputs = self.model.position_inputs(layout)
+        plain = PlainDecoding(self.model, layout, sampling, rng, num_samples, cache, inputs)
+        # Lists of jobs draw as the paper does, and not greedily.
+        is_listed = sampling.method == "paper" and sampling.temperature > 0
+        return nullcontext(
+            _CompiledDecoding(self.model, self._steps, plain, sampling, rng, num_samples)
+            if is_listed
+            else plain
+        )
+
+    def close(self) -> None:
+        """Forgets the lists of jobs and the memory between them."""
+        self._steps.forget()
+
+
+class _CompiledDecoding:
+    def __init__(
+        self,
+        model: PackedTransformer,
+        steps: CompiledSteps,
+        plain: PlainDecoding,
+        sampling: SamplingConfig,
+        rng: torch.Generator,
+        num_samples: int,
+    ) -> None:
+        self.cache = plain.cache
+        self._model = model
+        self._steps = steps
+        self._plain = plain
+        self._sampling = sampling
+        self._rng = rng
+        self._num_samples = num_samples
+        self._turned = range(0)
+        self._rotations: list[Rotation | None] = []
+
+    def draw(self, ids_Rn: Tensor, step: DecodeStep, conditions_Rt: Tensor | None = None) -> Tensor:
+        layout = self._plain.layout
+        if step.phase == "prefill" or not layout.sees_all(step.start, step.stop):
+            return self._plain.draw(ids_Rn, step, conditions_Rt)
+        if step.start not in self._turned or step.stop - 1 not in self._turned:
+            self._turn(step)
+        here = slice(step.start, step.stop)
+        condition_Rn = layout.of_targets(self.cache.condition_Bt, here)
+        x_RnD = self._model.embed(ids_Rn, self._plain.inputs.added_LD[here], condition_Rn)
+        first = step.start - self._turned.start
+        tokens_Rn = self._steps.draw(
+            x_RnD, self.cache, self._rotations, first, self._num_samples, self._sampling, self._rng
+        )
+        self.cache.length = step.stop
+        return tokens_Rn
+
+    def _turn(self, step: DecodeStep) -> None:
+        """Works out how the positions of a step and of some after it are turned."""
+        layout = self._plain.layout
+        ahead = min(step.start + TURNED_AT_ONCE, layout.length)
+        self._turned = range(step.start, max(step.stop, ahead))
+        here = slice(step.start, self._turned.stop)
+        condition_RL = layout.of_targets(self.cache.condition_Bt, here)
+        told = self._model.by_layer(self._plain.inputs.at(here), condition_RL)
+        self._rotations = [inputs.rotation for inputs in told]

@@ -1,0 +1,132 @@
+"""Decoders: what turns the ids of a decode step into new tokens. A decoder belongs to a model and
+outlives generations; a decoding is one generation's cache and steps.
+
+Shapes: R sequences (twice the samples with guidance), B samples, n new positions.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from nbp_core.blocks.sequences import DecodeStep, SequenceLayout
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.sampling.drawing import drawing
+from nbp_core.sampling.filters import guide
+from nbp_core.transformer.attention import KVCache
+from nbp_core.transformer.model import BlockTransformer
+from nbp_core.transformer.positions import PositionInputs
+
+
+class Decoding(Protocol):
+    """One generation: the cache that its steps fill in order."""
+
+    @property
+    def cache(self) -> KVCache: ...
+
+    def draw(self, ids_Rn: Tensor, step: DecodeStep, conditions_Rt: Tensor | None = None) -> Tensor:
+        """Feeds a step's ids and returns the tokens it draws, (B, last - first), int64.
+
+        conditions_Rt: condition ids of the latent frames, read by the first step alone.
+        """
+
+
+class Decoder(Protocol):
+    """What decodes with a model, and what it keeps for that between generations."""
+
+    @property
+    def model(self) -> BlockTransformer: ...
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether steps can begin: on a new machine they are first compiled, for some seconds."""
+
+    def wait_until_ready(self) -> None:
+        """Returns when steps can begin."""
+
+    def decoding(
+        self,
+        layout: SequenceLayout,
+        sampling: SamplingConfig,
+        rng: torch.Generator,
+        num_rows: int,
+        num_samples: int,
+    ) -> AbstractContextManager[Decoding]:
+        """A generation of num_samples samples in num_rows sequences. Its end gives
+        the cache back."""
+
+    def close(self) -> None:
+        """Gives back what is kept between generations."""
+
+
+class PlainDecoder:
+    """Steps as calls of the model's own forward, one operation after the other."""
+
+    def __init__(self, model: BlockTransformer) -> None:
+        self.model = model
+
+    @property
+    def is_ready(self) -> bool:
+        return True
+
+    def wait_until_ready(self) -> None:
+        """Nothing has to be compiled."""
+
+    def decoding(
+        self,
+        layout: SequenceLayout,
+        sampling: SamplingConfig,
+        rng: torch.Generator,
+        num_rows: int,
+        num_samples: int,
+    ) -> AbstractContextManager[Decoding]:
+        cache = self.model.new_cache(num_rows, layout.length)
+        inputs = self.model.position_inputs(layout)
+        return nullcontext(
+            PlainDecoding(self.model, layout, sampling, rng, num_samples, cache, inputs)
+        )
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+class PlainDecoding:
+    """One generation of a PlainDecoder; other decoders do their prefill so."""
+
+    def __init__(
+        self,
+        model: BlockTransformer,
+        layout: SequenceLayout,
+        sampling: SamplingConfig,
+        rng: torch.Generator,
+        num_samples: int,
+        cache: KVCache,
+        inputs: PositionInputs,
+    ) -> None:
+        self.cache = cache
+        self.layout = layout
+        self._model = model
+        self._sampling = sampling
+        self._num_samples = num_samples
+        self.inputs = inputs
+        self._draw = drawing(sampling, rng, math.prod(layout.blocks.grid[1:]))
+
+    def draw(self, ids_Rn: Tensor, step: DecodeStep, conditions_Rt: Tensor | None = None) -> Tensor:
+        features = self._model.features(
+            ids_Rn,
+            self.layout,
+            start=step.start,
+            cache=self.cache,
+            inputs=self.inputs,
+            conditions_Bt=conditions_Rt,
+        )
+        logits = self._model.video_logits(features[:, -(step.last - step.first) :])
+        if len(ids_Rn) > self._num_samples:
+            given, without = logits.chunk(2)
+            logits = guide(given, without, self._sampling.guidance_scale)
+        places = self.layout.blocks.places_NS.flatten()[step.first : step.last]
+        return self._draw(logits, places)
