@@ -26,9 +26,12 @@ from nbp_core.cli.train_options import (
 )
 from nbp_core.config.models import ClassifierConfig
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
+from nbp_core.data.arm_keys import PLAYER_KEYS, read_episodes
+from nbp_core.data.camera_keys import STILL, PanoramaKeys, PhotoKeys, draw_many
 from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PHOTO_LOOK, PhotoClips
 from nbp_core.data.clips import Split, load_clips, open_clips
-from nbp_core.data.tokens import TokenSet, encode_clips
+from nbp_core.data.keys import KeyClip
+from nbp_core.data.tokens import TokenSet, encode_clips, encode_key_clips
 from nbp_core.media.files import Frames
 from nbp_core.tokenizer.cosmos import CosmosTokenizer, cosmos_sha256, is_cosmos
 from nbp_core.tokenizer.model import VideoTokenizer
@@ -41,8 +44,10 @@ from nbp_core.train.run_config import (
     keep_run,
 )
 from nbp_core.train.tokenizer import train_tokenizer
-from nbp_core.train.transformer import train_transformer
+from nbp_core.train.transformer import CLIPS_SOURCE, train_transformer
 
+KEYS_PER_CLIP = 8
+"""Of a clip of camera keys: 33 frames."""
 SPLITS: tuple[Split, Split] = ("train", "val")
 CLASSIFIER_TRAIN = TrainConfig(minutes=25, lr=2e-3, batch_size=32, muon_lr=2e-3)
 
@@ -72,6 +77,12 @@ def add_verbs(verbs: Any) -> None:
         "--stock-weight",
         type=float,
         help="weight of clips with the stock look; other clips have weight 1",
+    )
+    transformer.add_argument(
+        "--arm-keys", type=Path, help="folder of `data arm-keys`: episodes of an arm moved by keys"
+    )
+    transformer.add_argument(
+        "--panoramas", type=Path, help="folder of panoramas, 512 x 256 pixels, to look round in"
     )
     transformer.add_argument("--limit", type=int, help="number of clips per action to encode")
     transformer.set_defaults(run=_train_transformer)
@@ -132,10 +143,19 @@ def _train_transformer(args: argparse.Namespace) -> None:
         reference = {"folder": place, "sha256": fingerprint}
     with accelerator.main_process_first():
         keep_run(run, args.run_folder)
-        train, val = (_token_set(args, run, tokenizer, fingerprint, split) for split in SPLITS)
+        train, val = (
+            {
+                CLIPS_SOURCE: _token_set(args, run, tokenizer, fingerprint, split),
+                **_key_sets(args, run, tokenizer, fingerprint, split),
+            }
+            for split in SPLITS
+        )
+    actions, keys = _actions(train[CLIPS_SOURCE]), _keys(train)
+    if run.model.frame_conditions:
+        actions = (*actions, *(move for move in CAMERA_MOVES if move not in actions))
     _show(
         train_transformer(
-            run.model.config(tokenizer.config.codebook_size, _actions(train)),
+            run.model.config(tokenizer.config.codebook_size, actions, keys),
             run.recipe,
             run.train,
             args.run_folder,
@@ -145,6 +165,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
             device=args.device,
             start_from=None if run.start_from is None else Path(run.start_from),
             prompts=args.prompts,
+            levels=tokenizer.config.levels,
         )
     )
 
@@ -183,6 +204,47 @@ def _token_set(
     tokens = encode_clips(tokenizer, clips, device=args.device)
     tokens.save(folder, fingerprint)
     return tokens
+
+
+def _key_sets(
+    args: argparse.Namespace,
+    run: TransformerRun,
+    tokenizer: VideoTokenizer | CosmosTokenizer,
+    fingerprint: str,
+    split: Split,
+) -> dict[str, TokenSet]:
+    """The sources of clips that answer to keys, by name, each encoded once per run."""
+    if not run.model.frame_conditions:
+        if args.arm_keys is not None or args.panoramas is not None:
+            raise ValueError("clips that answer to keys need a model with frame_conditions")
+        return {}
+    is_train = split == "train"
+    count = run.key_clips if is_train else max(2, run.key_clips // 50)
+    seed = SPLITS.index(split)
+    sources: dict[str, Iterator[KeyClip]] = {}
+    if args.photos is not None:
+        sources["camera-keys"] = draw_many(PhotoKeys(args.photos), count, KEYS_PER_CLIP, seed)
+    if args.panoramas is not None:
+        places = PanoramaKeys(args.panoramas)
+        sources["look-around"] = draw_many(places, count // 2, KEYS_PER_CLIP, seed)
+    if args.arm_keys is not None:
+        sources["arm-keys"] = read_episodes(args.arm_keys, split)
+    found = {}
+    for name, clips in sources.items():
+        folder = args.run_folder / "tokens" / f"{split}-{name}"
+        tokens = TokenSet.load(folder, fingerprint)
+        if tokens is None:
+            tokens = encode_key_clips(tokenizer, clips, name, args.device)
+            tokens.save(folder, fingerprint)
+        found[name] = tokens
+    return found
+
+
+def _keys(train: dict[str, TokenSet]) -> tuple[str, ...]:
+    """The names of keys that are no actions: the arm's, and the camera that stands still."""
+    arm = PLAYER_KEYS if "arm-keys" in train else ()
+    camera = (STILL,) if train.keys() & {"camera-keys", "look-around"} else ()
+    return (*arm, *camera)
 
 
 def _labelled(folder: Path, split: Split, limit: int | None) -> Iterator[tuple[Frames, str, str]]:

@@ -9,8 +9,11 @@ each with all scenes, so that the first shards alone are a balanced set. Needs t
 
 from __future__ import annotations
 
+import json
 import math
 import tarfile
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from nbp_core.data.keys import FRAMES_PER_KEY, HeldKeys
+from nbp_core.data.keys import FRAMES_PER_KEY, HeldKeys, KeyClip
 from nbp_core.data.metaworld import (
     STOCK_SHARE,
     add_clip,
@@ -30,7 +33,8 @@ from nbp_core.data.metaworld import (
     set_up_camera,
     shoot,
 )
-from nbp_core.media.files import Frames, replacing
+from nbp_core.media.files import Frames, MediaError, replacing
+from nbp_core.media.video import read_video
 
 ARM_SCENES = (
     "drawer-open",
@@ -46,6 +50,12 @@ ARM_SCENES = (
 )
 ARM_KEYS = ("stay", "left", "right", "away", "near", "up", "down")
 GRIP_OPEN, GRIP_CLOSED = -1, 1
+GRIP_SUFFIX = "+grip"
+PLAYER_KEYS = (*ARM_KEYS, *(key + GRIP_SUFFIX for key in ARM_KEYS))
+"""What a player presses, and what a model is conditioned on: grip open, then closed."""
+ARM_LOOK = "arm"
+ARM_LOOKS = (f"{ARM_LOOK}-stock", f"{ARM_LOOK}-varied")
+"""How episodes look."""
 
 ArmSplit = Literal["train", "val", "recorded"]
 ARM_SPLITS: tuple[ArmSplit, ...] = ("train", "val", "recorded")
@@ -128,6 +138,46 @@ def nearest_key(move: NDArray[np.float64], directions: dict[str, NDArray[np.floa
     if (np.abs(move) < EXPERT_STAYS).all():
         return "stay"
     return max(ARM_KEYS[1:], key=lambda key: float(move @ directions[key]))
+
+
+def read_episodes(folder: Path, split: ArmSplit) -> Iterator[KeyClip]:
+    """The episodes of a split of a folder of shards, each key with its grip: "left", "left+grip".
+
+    Raises MediaError when there are none, or a shard is no tar of episodes.
+    """
+    shards = sorted(folder.glob(f"{split}-*.tar"))
+    if not shards:
+        raise MediaError(f"{folder.name} has no {split}-*.tar shards of episodes.")
+    for shard in shards:
+        try:
+            yield from _read_shard(shard)
+        except (tarfile.TarError, KeyError, TypeError, ValueError) as error:
+            raise MediaError(f"{shard.name} is not a tar of episodes, or is damaged.") from error
+
+
+def _read_shard(shard: Path) -> Iterator[KeyClip]:
+    with tarfile.open(shard) as tar:
+        files = {member.name: member for member in tar}
+        for name in sorted(files):
+            stem, dot, kind = name.rpartition(".")
+            if kind == "mp4":
+                video, label = (tar.extractfile(files[stem + dot + x]) for x in ("mp4", "json"))
+                if video is None or label is None:
+                    raise ValueError(f"{name} is not a file")
+                facts = json.load(label)
+                presses = zip(facts["keys"], facts["grip"], strict=True)
+                keys = [key_name(*press) for press in presses]
+                with tempfile.TemporaryDirectory(prefix="nbp-") as folder:
+                    path = Path(folder, "episode.mp4")
+                    path.write_bytes(video.read())
+                    frames = read_video(path)[0]
+                look = f"{ARM_LOOK}-{facts['look']}"
+                yield KeyClip(frames_THWC=frames, keys=tuple(keys), look=look)
+
+
+def key_name(key: str, grip: int) -> str:
+    """A key with its grip, as a player and a model name it."""
+    return key + GRIP_SUFFIX * (grip == GRIP_CLOSED)
 
 
 def render_arm_keys(

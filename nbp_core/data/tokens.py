@@ -6,8 +6,8 @@ Shapes: N clips, tokens_Nthw uint16 on disk, frames_NTHWC uint8.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from nbp_core.data.keys import KeyClip
 from nbp_core.tokenizer.interface import Tokenizer
 
 TOKENS_FILE = "tokens.npy"
@@ -67,6 +68,21 @@ class TokenSet:
             return None
         keys = [tuple(row) for row in labels["keys"]] if "keys" in labels else None
         return cls(np.load(folder / TOKENS_FILE), labels["actions"], labels["looks"], keys)
+
+
+def encode_key_clips(
+    tokenizer: Tokenizer, clips: Iterable[KeyClip], source: str, device: str = "cpu"
+) -> TokenSet:
+    """Clips that answer to keys, all equally long, as a token set whose actions name the source."""
+    keys: list[tuple[str, ...]] = []
+
+    def labelled() -> Iterator[tuple[NDArray[np.uint8], str, str]]:
+        for clip in clips:
+            keys.append(clip.keys)
+            yield clip.frames_THWC, source, clip.look
+
+    encoded = encode_clips(tokenizer, labelled(), batch_size=2, device=device)
+    return replace(encoded, keys=keys)
 
 
 @torch.inference_mode()

@@ -70,6 +70,10 @@ class TransformerSizes(JsonConfig):
     swiglu: bool = True
     aimed: bool = True
     tied_head: bool = False
+    frame_conditions: bool = False
+    """Whether each latent frame has a condition of its own: what answers to keys has."""
+    window: int | None = None
+    """Latent frames that are seen besides the first one; None ends sequences with the grid."""
 
     @classmethod
     def named(cls, size: str) -> TransformerSizes:
@@ -77,12 +81,24 @@ class TransformerSizes(JsonConfig):
         layers, width = ELASTIC_SIZES[size]
         return cls(name=size, num_layers=layers, width=width, num_heads=width // HEAD_WIDTH)
 
-    def config(self, codebook_size: int, actions: tuple[str, ...]) -> TransformerConfig:
-        """The model for tokens of a codebook and clips of these actions."""
+    def config(
+        self, codebook_size: int, actions: tuple[str, ...], keys: tuple[str, ...] = ()
+    ) -> TransformerConfig:
+        """The model for tokens of a codebook, clips of these actions and clips that answer to keys.
+
+        Raises ValueError for keys without conditions per latent frame.
+        """
+        if keys and not (self.frame_conditions and self.conditions == "actions"):
+            raise ValueError("clips that answer to keys need a model with frame_conditions")
         settings = self.to_dict()
         conditions: dict[str, dict[str, Any]] = {
             "none": {},
-            "actions": {"num_conditions": len(actions) + 1, "prefix_len": 1, "actions": actions},
+            "actions": {
+                "num_conditions": len(actions) + len(keys) + 1,
+                "prefix_len": 1,
+                "actions": actions,
+                "keys": keys,
+            },
             "prompts": {"num_conditions": PROMPT_VOCABULARY, "prefix_len": PROMPT_LEN},
         }
         chosen = conditions[settings.pop("conditions")]
@@ -97,6 +113,9 @@ class TransformerRun(JsonConfig):
     recipe: TransformerRecipe = field(default_factory=TransformerRecipe)
     train: TrainConfig = _TRANSFORMER_TRAIN
     photo_clips: int = 400
+    key_clips: int = 1_200
+    """Clips of camera keys over the photographs, and half as many of looking round in panoramas; of
+    a model without conditions per latent frame none."""
     clips_of_an_action: int | None = None
     """At most so many are encoded; None is all of them."""
     start_from: str | None = None

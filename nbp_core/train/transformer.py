@@ -20,6 +20,8 @@ from nbp_core.checkpoint import load_config
 from nbp_core.config.json import JsonConfig
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.shapes import FIGURE6_SHAPES, Size3, format_block_shape
+from nbp_core.data.arm_keys import ARM_LOOKS
+from nbp_core.data.camera_keys import PANORAMA_LOOK
 from nbp_core.data.camera_moves import PHOTO_LOOK
 from nbp_core.data.tokens import TokenSet
 from nbp_core.train.compute import step_tflop
@@ -55,7 +57,7 @@ class TransformerRecipe(JsonConfig):
     """Most wrong tokens in the context, as a share; each sequence draws its own (noise.py)."""
     look_weights: tuple[tuple[str, float], ...] = ()
     """Relative weight of clips by look; a look that is not named weighs 1."""
-    given_looks: tuple[str, ...] = (PHOTO_LOOK,)
+    given_looks: tuple[str, ...] = (PHOTO_LOOK, PANORAMA_LOOK, *ARM_LOOKS)
     """Looks of clips that nothing but a first frame starts: it is not learned to be made up."""
     num_validation_clips: int = 16
 

@@ -15,13 +15,17 @@ from nbp_core.data.arm_keys import (
     BOUNDS,
     EPISODE_FRAMES,
     KEYS_PER_EPISODE,
+    PLAYER_KEYS,
     ArmSplit,
     Wanderer,
     key_directions,
     leads_out,
     nearest_key,
+    read_episodes,
     render_arm_keys,
 )
+from nbp_core.data.metaworld import add_clip
+from nbp_core.media.files import MediaError
 
 AZIMUTHS = (116.0, 138.0, 160.0)
 
@@ -89,6 +93,23 @@ def test_the_nearest_key_to_an_experts_move() -> None:
         wobbled = 3 * ways[key] + np.array([0.3, -0.2, 0.4])
         assert nearest_key(wobbled, ways) == key
     assert nearest_key(np.array([0.05, -0.09, 0.02]), ways) == "stay"
+
+
+def test_episodes_are_read_with_grip_and_look(tmp_path: Path) -> None:
+    frames = np.zeros((9, 128, 128, 3), np.uint8)
+    label = {"scene": "soccer", "look": "stock", "fps": 16, "keys": ["up", "stay"], "grip": [1, -1]}
+    with tarfile.open(tmp_path / "val-0000.tar", "w") as tar:
+        add_clip(tar, "soccer_val_0000_0", frames, label)
+    (clip,) = read_episodes(tmp_path, "val")
+    assert clip.keys == ("up+grip", "stay")
+    assert set(clip.keys) <= set(PLAYER_KEYS)
+    assert clip.look == "arm-stock"
+    assert clip.frames_THWC.shape == frames.shape
+    with pytest.raises(MediaError, match="has no train-"):
+        list(read_episodes(tmp_path, "train"))
+    (tmp_path / "train-0000.tar").write_bytes(b"no tar" * 500)
+    with pytest.raises(MediaError, match="is not a tar of episodes"):
+        list(read_episodes(tmp_path, "train"))
 
 
 def test_an_unknown_scene_is_refused(tmp_path: Path) -> None:

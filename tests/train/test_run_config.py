@@ -1,13 +1,18 @@
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nbp_core.checkpoint import save_model
 from nbp_core.cli.main import main
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
+from nbp_core.data.arm_keys import PLAYER_KEYS
+from nbp_core.data.camera_moves import CAMERA_MOVES
+from nbp_core.data.metaworld import add_clip
 from nbp_core.media.video import write_video
 from nbp_core.train.run_config import (
     RUN_FILE,
@@ -17,6 +22,7 @@ from nbp_core.train.run_config import (
     keep_run,
     read_run,
 )
+from nbp_core.transformer.model import BlockTransformer
 from tests.support.models import ACTIONS, CODES, build_tokenizer
 
 SMALL_RUN: dict[str, Any] = {
@@ -111,3 +117,40 @@ def test_a_budget_is_asked_for(
     options = ["--clips", str(clips), "--run", str(tmp_path / "run")]
     assert main(["train-tokenizer", *options]) == 2
     assert capsys.readouterr().err == "give a budget: --minutes or --steps\n"
+
+
+def test_a_run_learns_keys_from_episodes_photographs_and_panoramas(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = build_tokenizer()
+    save_model(tmp_path / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
+    rng = np.random.default_rng(0)
+    for folder, size in (("photos", (300, 300)), ("panoramas", (512, 256))):
+        (tmp_path / folder).mkdir()
+        picture = rng.integers(0, 255, (*size[::-1], 3)).astype(np.uint8)
+        Image.fromarray(picture).save(tmp_path / folder / "a.png")
+    (tmp_path / "episodes").mkdir()
+    label = {"look": "stock", "keys": ["up"] * 3, "grip": [1] * 3}
+    for split in ("train", "val"):
+        with tarfile.open(tmp_path / "episodes" / f"{split}-0000.tar", "w") as tar:
+            add_clip(tar, "a", rng.integers(0, 255, (13, 128, 128, 3)).astype(np.uint8), label)
+    config = {
+        **SMALL_RUN,
+        "model": {**SMALL_RUN["model"], "frame_conditions": True, "window": 4},
+        "key_clips": 4,
+        "photo_clips": 0,
+    }
+    sources = [("--photos", "photos"), ("--panoramas", "panoramas"), ("--arm-keys", "episodes")]
+    options = ["--clips", str(clips), "--tokenizer", str(tmp_path / "nano")]
+    for option, folder in sources:
+        options += [option, str(tmp_path / folder)]
+    arguments = ["--config", str(write(tmp_path / "keys.json", config)), *options]
+    assert main(["train-transformer", "--run", str(tmp_path / "run"), *arguments]) == 0
+    model = BlockTransformer.from_pretrained(tmp_path / "run" / "model").config
+    assert model.keys == (*PLAYER_KEYS, "still")
+    assert set(CAMERA_MOVES) <= set(model.actions)
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {f"val_{name}" for name in ("arm-keys", "camera-keys", "look-around")} <= set(last)
+    arguments = ["--config", str(write(tmp_path / "old.json", SMALL_RUN)), *options]
+    assert main(["train-transformer", "--run", str(tmp_path / "other"), *arguments]) == 2
+    assert "need a model with frame_conditions" in capsys.readouterr().err
