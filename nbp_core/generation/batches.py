@@ -1,6 +1,6 @@
-"""Many clips at once: batches of different actions and contexts. No steps, no manifests.
+"""Generates many clips in batches of different actions and contexts, without manifests.
 
-Shapes: N clips, B of a batch, T H W pixels, t h w tokens.
+Shapes: N clips, B clips per batch, T H W pixels, t h w tokens.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from nbp_core.media.files import Frames
 
 @dataclass(frozen=True)
 class ManyClips:
-    """frames_NTHWC uint8 and tokens_Nthw, with their time."""
+    """frames_NTHWC uint8, tokens_Nthw, and the seconds they took."""
 
     frames_NTHWC: Frames
     tokens_Nthw: Tokens
     sampling_s: float
-    """Seconds of the forward steps."""
+    """Seconds of all forward passes and their sampling."""
     seconds: float
-    """From asking for each batch to its last frame."""
+    """Seconds from each batch's request to its last frame, summed."""
 
 
 def generate_many(
@@ -39,14 +39,14 @@ def generate_many(
     batch_size: int = 16,
     on_clips: Callable[[int], object] | None = None,
 ) -> ManyClips:
-    """One clip for each action, gone on from its context where there are any.
+    """Generates one clip per action, each continued from its context if there are contexts.
 
-    Batch b is drawn with seed + b, so the same call gives the same clips; a clip depends on its
-    batch. on_clips is told how many have been made since the last time. Raises ValueError as
+    Batch b uses seed + b, so the same call gives the same clips. A clip depends on its batch.
+    on_clips receives the number of new clips after each batch. Raises ValueError as
     VideoPipeline.generate does.
     """
     sampling = sampling or SamplingConfig()
-    for action in set(actions):  # an unknown one is said before the first batch
+    for action in set(actions):  # reports an unknown action before the first batch
         pipeline.conditions.ids(action, 1, sampling.guidance_scale)
     frames, tokens, sampling_s, seconds = [], [], 0.0, 0.0
     for batch, start in enumerate(range(0, len(actions), batch_size)):

@@ -1,7 +1,7 @@
-"""VideoPipeline: numpy in, numpy out; the one door of the app, the command line and the tests.
+"""VideoPipeline: the entry point of generation for the app, the command line and Python.
 
-Tokenizer and transformer meet here, as integers. Shapes: frames_THWC uint8, tokens_thw int64,
-B samples of a batch.
+Input and output are NumPy arrays. Tokenizer and transformer meet here, as integers. Shapes:
+frames_THWC uint8, tokens_thw int64, B samples of a batch.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from nbp_core.transformer.model import BlockTransformer, num_parameters
 
 MANIFEST_FORMAT = 1
 START_ACTION = "drawer-open"
-"""Its scene is what a play of the arm begins with where no first frame is given."""
+"""The action whose generated first frame starts a play of the arm without a first frame."""
 
 
 class VideoPipeline:
@@ -60,10 +60,10 @@ class VideoPipeline:
         identity: dict[str, Any] | None = None,
         folder: Path | None = None,
     ) -> None:
-        """`identity` goes into every manifest: fingerprints of the weights. `folder` is where the
-        transformer came from, and where a text tokenizer may lie.
+        """`identity`, the fingerprints of the weights, is part of every manifest. `folder` is the
+        transformer's folder, which may hold a text tokenizer.
 
-        Raises ValueError if the two do not belong together.
+        Raises ValueError if tokenizer and transformer do not belong together.
         """
         self.transformer = transformer
         self.decoder = decoder_of(transformer)
@@ -90,12 +90,12 @@ class VideoPipeline:
         int8: bool = False,
         int4: bool = False,
     ) -> Self:
-        """Loads a transformer's folder and the tokenizer it names.
+        """Loads a transformer's folder and the tokenizer that it names.
 
-        device: "cpu", "cuda" or "auto". cosmos: folder of the Cosmos tokenizer, whose files run
-        code when loaded, for a model trained on it. int8, int4: the transformer's large matrices in
-        8 or 4 bits, faster and less exact. Raises CheckpointError (a ValueError) saying what is
-        missing, corrupt or does not belong together.
+        device: "cpu", "cuda" or "auto". cosmos: folder of the Cosmos tokenizer for a model trained
+        with it; loading its files runs code. int8, int4: hold the transformer's large matrices in 8
+        or 4 bits, faster and less exact. Raises CheckpointError (a ValueError), one sentence, if
+        something is missing or corrupt, or if tokenizer and transformer do not belong together.
         """
         folder = Path(folder)
         load_config(folder, TransformerConfig)
@@ -120,10 +120,9 @@ class VideoPipeline:
         int8: bool = False,
         int4: bool = False,
     ) -> Self:
-        """One of the paper's sizes with random weights; its frames say that they are noise.
+        """A model of the paper's size with random weights. A notice marks its frames as noise.
 
-        int8, int4: as from_pretrained has them. Raises ValueError if the memory it needs is not
-        there.
+        int8, int4: as in from_pretrained. Raises ValueError if there is not enough memory.
         """
         chosen = choose_device(device)
         weight_format = choose_format(chosen, int8, int4)
@@ -142,12 +141,12 @@ class VideoPipeline:
 
     @property
     def side(self) -> int:
-        """Pixels of a frame's side."""
+        """Side of a frame in pixels."""
         return self.grid[1] * self.tokenizer.config.space_factor
 
     @property
     def block_shapes(self) -> tuple[Size3, ...]:
-        """The block shapes to offer: the paper's six for an elastic model, else the trained one."""
+        """Supported block shapes: the paper's six for an elastic model, else the trained one."""
         config = self.transformer.config
         if config.layout != "elastic":
             return (config.block_shape,)
@@ -156,7 +155,7 @@ class VideoPipeline:
     def num_steps(
         self, block_shape: Size3, num_context_frames: int = 0, num_frames: int = CLIP_FRAMES
     ) -> int:
-        """Forward steps of a generation, prefills included. Raises ValueError as generate does."""
+        """Number of steps of a generation, prefills included. Raises ValueError as generate."""
         frame_tokens = math.prod(self.grid[1:])
         return sum(
             len(
@@ -170,14 +169,14 @@ class VideoPipeline:
         )
 
     def reconstruct(self, frames_THWC: Frames) -> Reconstruction:
-        """What the tokenizer makes of frames: 1 + 4n of them, of any size (cropped and resized).
+        """Encodes and decodes 1 + 4n frames of any size (cropped and resized).
 
-        Raises ValueError for another number of frames and for a model of random weights.
+        Raises ValueError for another number of frames, or for a model with random weights.
         """
         return reconstruct(self.tokenizer, self.to_clip(frames_THWC))
 
     def tokenize(self, frames_THWC: Frames) -> Tokens:
-        """As many of the frames, of any size, as fill latent frames (1 + 4n) -> tokens_thw."""
+        """The first 1 + 4n frames, of any size -> tokens_thw. Further frames are ignored."""
         factor = self.tokenizer.config.time_factor
         whole_THWC = frames_THWC[: 1 + (len(frames_THWC) - 1) // factor * factor]
         tokens: Tokens = self.tokenizer.encode(self.to_clip(whole_THWC))[0].cpu().numpy()
@@ -186,10 +185,10 @@ class VideoPipeline:
     def attention(
         self, tokens_thw: Tokens, action: str | None = None, block_shape: Size3 | None = None
     ) -> AttentionView:
-        """What the heads look at in a clip: one masked forward over its tokens, in such blocks.
+        """Attention maps of a clip: one masked forward pass over its tokens in this block shape.
 
-        Of a clip longer than the model's own, its beginning. Raises ValueError for an action, a
-        block shape or tokens that the model does not know.
+        A clip longer than the model's grid is cut to its length. Raises ValueError for an action, a
+        block shape or tokens that the model does not support.
         """
         tokens_Bthw = torch.from_numpy(tokens_thw[None, : self.grid[0]]).to(self.device)
         layout = sequence_layout(self.transformer.config, block_shape, tokens_Bthw.shape[1])
@@ -204,11 +203,11 @@ class VideoPipeline:
         sampling: SamplingConfig | None = None,
         stop: threading.Event | None = None,
     ) -> Generation:
-        """A clip of num_frames frames, from an action, from known first frames, or both.
+        """Generates a clip of num_frames frames from an action, known first frames, or both.
 
         frames_THWC: the context, uint8 RGB, 1 + 4n frames of any size (cropped to a square and
-        resized). num_frames: 1 + 4n; beyond the model's own length it goes on from its last five
-        frames. Raises ValueError, one sentence, for anything that cannot be done.
+        resized). num_frames: 1 + 4n; a clip longer than the model's grid is continued from its last
+        five frames. Raises ValueError, one sentence, for requests that the model cannot fulfil.
         """
         return self.generate_batch(1, action, frames_THWC, num_frames, sampling, stop)[0]
 
@@ -221,7 +220,7 @@ class VideoPipeline:
         sampling: SamplingConfig | None = None,
         stop: threading.Event | None = None,
     ) -> list[Generation]:
-        """Several different clips of the same request, in one batch; otherwise like generate."""
+        """Generates several different clips of one request in a batch; otherwise as generate."""
         request = _request(action, frames_THWC, num_frames, sampling)
         with self.start(*[request] * num_samples, stop=stop) as run:
             for _ in run:
@@ -236,24 +235,24 @@ class VideoPipeline:
         sampling: SamplingConfig | None = None,
         stop: threading.Event | None = None,
     ) -> GenerationRun:
-        """Like generate, step by step: an iterator of BlockStep. Where it may be left before its
-        end, a `with` statement closes it.
+        """Like generate, step by step: an iterator of BlockStep.
 
-        Its generation() gives the clip so far; a set `stop` ends it before the next step.
+        Use it in a `with` statement if it may be left before its end. Its generation() returns the
+        clip so far. Setting `stop` ends it before the next step.
         """
         return self.start(_request(action, frames_THWC, num_frames, sampling), stop=stop)
 
     def start(
         self, *requests: GenerateRequest, stop: threading.Event | None = None
     ) -> GenerationRun:
-        """One clip for each request, all in one batch; otherwise like stream.
+        """Starts one clip per request, all in one batch; otherwise as stream.
 
-        Raises ValueError also for requests that differ in length, context length or sampling.
+        Also raises ValueError for requests that differ in length, context length or sampling.
         """
         return GenerationRun(self.decoder, self.tokenizer, self._assemble(requests), stop)
 
     def _assemble(self, requests: Sequence[GenerateRequest]) -> RunRequest:
-        """The requests in the models' own terms."""
+        """Checks the requests and assembles the inputs of the models."""
         first = requests[0]
         num_context, num_frames, sampling = (
             first.num_context_frames, first.num_frames, first.sampling,
@@ -301,7 +300,7 @@ class VideoPipeline:
         )
 
     def _context(self, requests: Sequence[GenerateRequest]) -> Tensor | None:
-        """The known frames as clips, once where all requests begin with the same."""
+        """The known frames as a batch of clips; a single clip if all requests share it."""
         contexts = [request.frames_THWC for request in requests]
         if all(frames_THWC is contexts[0] for frames_THWC in contexts):
             contexts = contexts[:1]
@@ -309,7 +308,7 @@ class VideoPipeline:
         return torch.cat(clips) if clips else None
 
     def _manifest(self, request: GenerateRequest, block_shape: Size3) -> dict[str, Any]:
-        """Everything that is needed to repeat a request."""
+        """All settings and fingerprints that repeat a request."""
         return {
             "format": MANIFEST_FORMAT,
             "generated": True,
@@ -330,9 +329,9 @@ class VideoPipeline:
     ) -> Play:
         """A clip that answers to keys: `with pipeline.play(...) as play: play.step(play.keys[0])`.
 
-        first_frame: frame_HWC uint8 of any size; None makes one up, in the arm world only. The same
-        start, seed and keys give the same frames. Raises ValueError for a world or sampling that
-        the model cannot do.
+        first_frame: frame_HWC uint8 of any size; None generates one, in the arm world only. The
+        same start, seed and keys give the same frames. Raises ValueError for a world or sampling
+        that the model does not support.
         """
         sampling = sampling or SamplingConfig()
         if world not in WORLDS:
@@ -349,7 +348,7 @@ class VideoPipeline:
         return Play(self.transformer, self.tokenizer, self.conditions, first_Bhw, world, sampling)
 
     def to_clip(self, frames_THWC: Frames) -> Tensor:
-        """Frames of any size -> clip_BCTHW of the model's, on its device."""
+        """Frames of any size -> clip_BCTHW in the model's size, on its device."""
         if frames_THWC.ndim != 4 or frames_THWC.shape[3] != 3 or frames_THWC.dtype != np.uint8:
             raise ValueError("frames must be uint8 of shape (T, H, W, 3)")
         side = self.side

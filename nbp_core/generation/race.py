@@ -1,7 +1,7 @@
-"""Two block shapes race: one request made with each, one after the other on the same device.
+"""A race of two block shapes: the same request with each, one after the other on one device.
 
-Comes in: a pipeline and a request. Goes out: each runner's clip and the time of its every step.
-Both have the same weights, start, seed and sampling. Before its run each is warmed up, untimed.
+Input: a pipeline and a request. Output: each runner's clip and the time of each of its steps. Both
+have the same weights, start, seed and sampling. Each has an untimed warm-up before its run.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _GREY = 127
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RaceRequest:
-    """What both runners are asked for. Raises ValueError for two equal block shapes."""
+    """The request of both runners. Raises ValueError for two equal block shapes."""
 
     shapes: tuple[Size3, Size3]
     action: str | None = None
     frames_THWC: Frames | None = None
     num_frames: int = CLIP_FRAMES
     sampling: SamplingConfig
-    """Its own block shape does not count."""
+    """Its block shape is replaced by that of each runner."""
 
     def __post_init__(self) -> None:
         if self.shapes[0] == self.shapes[1]:
@@ -52,7 +52,7 @@ class RaceRequest:
 
     @property
     def num_known(self) -> int:
-        """Frames that the clip begins with."""
+        """Number of known frames at the start of the clip."""
         return 0 if self.frames_THWC is None else len(self.frames_THWC)
 
     def sampling_of(self, shape: Size3) -> SamplingConfig:
@@ -62,7 +62,7 @@ class RaceRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lap:
-    """A moment of a race, for whoever watches."""
+    """The state of a race after a step, for progress reports."""
 
     runner: int
     """0 or 1."""
@@ -74,7 +74,7 @@ class Lap:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runner:
-    """One of the two: its clip, and when each step and each frame of it was there."""
+    """One of the two: its clip, and the times at which each step and each frame was complete."""
 
     block_shape: Size3
     generation: Generation
@@ -82,13 +82,13 @@ class Runner:
     elapsed_s: tuple[float, ...]
     """Seconds from the start to the end of each step, tokenizer included."""
     places: tuple[Tokens, ...]
-    """Raster places in the video's grid of the tokens that each step made."""
+    """Raster places in the video's grid of the tokens of each step."""
     frame_s: tuple[float, ...]
-    """Seconds from the start until each frame was decoded; 0 for those given."""
+    """Seconds from the start until each frame was decoded; 0 for known frames."""
 
     @property
     def num_tokens(self) -> int:
-        """Tokens made, without those of the context."""
+        """Number of generated tokens, without those of the context."""
         return sum(map(len, self.places))
 
     @property
@@ -97,7 +97,7 @@ class Runner:
 
     @property
     def sampling_s(self) -> float:
-        """Seconds of all forward steps and their sampling, without the tokenizer."""
+        """Seconds of all forward passes and their sampling, without the tokenizer."""
         return sum(self.generation.timings["per_step_s"])
 
     @property
@@ -125,12 +125,12 @@ class Runner:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Race:
-    """Both runners, the one that was asked for first in front."""
+    """Both runners, in the order of the request."""
 
     runners: tuple[Runner, Runner]
 
     def speed_up(self) -> dict[str, float]:
-        """How many times faster the second was; below 1 where it was slower."""
+        """Speed-up of the second runner; below 1 if it was slower."""
         first, second = self.runners
         return {
             "steps": first.generation.steps / second.generation.steps,
@@ -139,7 +139,7 @@ class Race:
         }
 
     def report(self) -> dict[str, Any]:
-        """All figures, as JSON; rates of tokens are of sampling, those of frames end to end."""
+        """All figures as JSON. Token rates are of sampling, frame rates are end to end."""
         return {
             "warm_up": WARM_UP,
             "runners": [runner.report() for runner in self.runners],
@@ -153,9 +153,9 @@ def race(
     report: Callable[[Lap], None] = lambda lap: None,
     stop: threading.Event | None = None,
 ) -> Race:
-    """Lets both run. `report` is called after every step and counts into the time: keep it light.
+    """Runs both. `report` is called after every step; its time counts, so keep it short.
 
-    Raises ValueError, one sentence, for a request that cannot be met or when stopped.
+    Raises ValueError, one sentence, for a request that the model cannot fulfil, or when stopped.
     """
     stop = stop or threading.Event()
     counts = [
@@ -174,7 +174,7 @@ def race(
 def warm_up(
     pipeline: VideoPipeline, request: RaceRequest, shape: Size3, stop: threading.Event
 ) -> None:
-    """A few steps that nobody times: lazily loaded parts of the engine are loaded by them."""
+    """Runs a few untimed steps, which load the parts of the engine that load lazily."""
     grey = np.full((1, CLIP_SIDE, CLIP_SIDE, 3), _GREY, np.uint8)
     largest = max(pipeline.block_shapes, key=math.prod)
     beginnings: list[tuple[Size3, Frames | None]] = [
@@ -216,7 +216,7 @@ def _run(
             elapsed_s.append(step.elapsed)
             places.append(step.places)
             if step.new_frames is not None:
-                # The first step hands over the given frames too.
+                # The first step returns the known frames too.
                 known = request.num_known if step.index == 0 else 0
                 frame_s += [step.elapsed] * (len(step.new_frames) - known)
             report(

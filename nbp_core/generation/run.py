@@ -1,7 +1,7 @@
-"""One generation under way: segments of tokens from the sampler, frames as they are completed.
+"""A running generation: tokens from the sampler, and frames as soon as they are complete.
 
-On a processor the tokenizer decodes in a thread of its own while the sampler goes on. Steps made
-meanwhile are held back, so that a step is always told together with the frames it completed.
+On a CPU the tokenizer decodes in its own thread while the sampler continues. Steps sampled
+meanwhile are held back, so that a step is always returned together with the frames it completed.
 
 Shapes: B samples, frames_BTHWC uint8, tokens_Bthw of the whole video's grid.
 """
@@ -35,7 +35,7 @@ from nbp_core.tokenizer.interface import Tokenizer, to_frames
 
 @dataclass(frozen=True)
 class _Made:
-    """A step that was sampled, and the frames of the latent frames it completed, when decoded."""
+    """A sampled step, and the future frames of the latent frames that it completed."""
 
     step: TokenStep
     places: Tensor
@@ -48,10 +48,10 @@ class _Made:
 
 
 class GenerationRun:
-    """Iterator of BlockStep; generation() is the clip so far.
+    """Iterator of BlockStep. generation() returns the clip so far.
 
-    As a context manager it is closed at the end of the block: its thread has then ended, and its
-    cache and captured steps are given back. Iterated to its end or dropped, it is closed too.
+    As a context manager it closes at the end of the block: its thread ends, and its KV cache and
+    CUDA graphs are released. It also closes after its last step, or when it is dropped.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class GenerationRun:
         request: RunRequest,
         stop: threading.Event | None,
     ) -> None:
-        # The clip knows nothing of its run or of the generator, so dropping a run ends both.
+        # The clip refers to neither the run nor the generator, so dropping a run ends both.
         self._clip = _Clip(decoder, tokenizer, request, stop)
         self._steps = self._clip.made()
 
@@ -78,25 +78,25 @@ class GenerationRun:
         self.close()
 
     def close(self) -> None:
-        """Ends the run; generation() still gives what was made. Waits for a decoding under way."""
+        """Ends the run after the current decoding. generation() still returns the clip so far."""
         self._steps.close()
 
     @property
     def is_ready(self) -> bool:
-        """Whether steps can begin: on a new machine they are first compiled, for some seconds."""
+        """Whether the kernels are compiled. On a new machine this takes some seconds."""
         return self._clip.decoder.is_ready
 
     def wait_until_ready(self) -> None:
-        """Returns when steps can begin; the iterator does so too, before its clock runs."""
+        """Returns once the kernels are compiled. The iterator waits too, before it takes times."""
         self._clip.decoder.wait_until_ready()
 
     def generation(self, sample: int = 0) -> Generation:
-        """The clip so far of one sample of the batch; whole once the iterator ended unstopped."""
+        """The clip so far of one sample of the batch; complete after an iteration to the end."""
         return self._clip.generation(sample)
 
 
 class _Clip:
-    """What a run has made so far, and the thread that decodes for it."""
+    """The clip of a run so far, and the thread that decodes it."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class _Clip:
         return self._stop is not None and self._stop.is_set()
 
     def made(self) -> Generator[BlockStep]:
-        """The steps of the whole clip; to be called once."""
+        """Yields the steps of the whole clip. Call it once."""
         try:
             yield from self._advance()
         finally:
@@ -163,7 +163,7 @@ class _Clip:
             known = self._encode(context).expand(self._request.num_samples, -1, -1, -1)
             self._latents.append(known)
             if known.shape[1] != first.known:
-                # Longer than one sequence: kept as it is; its last five frames are gone on from.
+                # A context longer than a sequence is kept; its last five frames continue.
                 self._frames.append(self._decode(known, {}))
                 known = None
         for segment in self._request.segments:
@@ -184,9 +184,9 @@ class _Clip:
     def _advance_segment(
         self, segment: Segment, known_Bthw: Tensor | None, state: StreamState, began: float
     ) -> Iterator[BlockStep]:
-        """The steps of one segment; frames are decoded as soon as their latent frame is whole.
+        """Yields the steps of one segment. Frames are decoded once their latent frame is complete.
 
-        Stopped, it ends at once: steps that are still held back are dropped.
+        After a stop it ends at once and drops the steps that are still held back.
         """
         request, config = self._request, self._config
         layout = sequence_layout(config, request.block_shape, segment.total)
@@ -219,7 +219,7 @@ class _Clip:
             yield self._told(held.popleft(), began)
 
     def _told(self, made: _Made, began: float) -> BlockStep:
-        """A step with its frames, which are waited for; from now on they belong to the clip."""
+        """Waits for the frames of a step, adds them to the clip and returns the step."""
         step = made.step
         if made.decoding is not None:
             self._frames.append(made.decoding.result())
@@ -243,11 +243,11 @@ class _Clip:
     def _start_decoding(self, tokens_Bthw: Tensor, state: StreamState) -> Future[Frames]:
         decoding = self._frames_thread.submit(self._decode, tokens_Bthw, state)
         if self._device.type == "cuda":
-            wait([decoding])  # both would queue on one stream, and steps could not be timed
+            wait([decoding])  # both would share one stream, and steps could not be timed
         return decoding
 
     def _last_frames(self) -> Tensor:
-        """The last five frames so far, as a clip."""
+        """The last five frames so far, as clip_BCTHW."""
         frames = np.concatenate(self._frames[-CARRY_FRAMES:], axis=1)[:, -CARRY_FRAMES:]
         clip = torch.from_numpy(frames).to(self._device)
         return rearrange(clip, "b t h w c -> b c t h w").float() / 255
@@ -260,7 +260,7 @@ class _Clip:
         return tokens
 
     def _decode(self, tokens_Bthw: Tensor, state: StreamState) -> Frames:
-        """The next frames (B, T, H, W, C) of the clip that `state` belongs to."""
+        """Decodes the next frames (B, T, H, W, C) of the clip with this stream state."""
         began = time.perf_counter()
         frames = to_frames(self._tokenizer.decode(tokens_Bthw, state))
         self._detokenize_s += time.perf_counter() - began
@@ -268,7 +268,7 @@ class _Clip:
 
 
 class _Progress:
-    """Which places of a segment are filled, and which latent frames that completes."""
+    """Tracks the filled places of a segment and its completed latent frames."""
 
     def __init__(self, layout: SequenceLayout, num_known: int, tokens_Bthw: Tensor) -> None:
         self._places = layout.blocks.places_NS.flatten()
@@ -278,7 +278,7 @@ class _Progress:
         self._taken = num_known
 
     def add(self, step: TokenStep) -> Tensor:
-        """Writes a step's tokens on the grid; returns their places (n,)."""
+        """Writes a step's tokens onto the grid and returns their places (n,)."""
         places = self._places[step.first : step.first + step.tokens_Bn.shape[1]]
         flat = self._tokens_Bthw.flatten(1)
         flat[:, places.to(flat.device)] = step.tokens_Bn

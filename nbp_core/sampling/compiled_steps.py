@@ -1,4 +1,4 @@
-"""Decode steps of a packed model on a processor: each one list of compiled jobs, drawing included.
+"""Decode steps of a packed model on a CPU: each is one list of compiled jobs, sampling included.
 
 Shapes: R sequences (twice the samples with guidance), n new positions, D width.
 """
@@ -23,7 +23,7 @@ than work."""
 
 
 class CompiledDecoder:
-    """Runs lists of jobs where new positions see all before them, calls elsewhere."""
+    """Runs a list of jobs if the new positions attend to all before them, else plain calls."""
 
     def __init__(self, model: PackedTransformer, steps: CompiledSteps) -> None:
         self.model = model
@@ -47,7 +47,7 @@ class CompiledDecoder:
         cache = self.model.new_cache(num_rows, layout.length)
         inputs = self.model.position_inputs(layout)
         plain = PlainDecoding(self.model, layout, sampling, rng, num_samples, cache, inputs)
-        # Lists of jobs draw as the paper does, and not greedily.
+        # Lists of jobs sample as the paper does; other methods and argmax need the logits.
         is_listed = sampling.method == "paper" and sampling.temperature > 0
         return nullcontext(
             _CompiledDecoding(self.model, self._steps, plain, sampling, rng, num_samples)
@@ -56,7 +56,7 @@ class CompiledDecoder:
         )
 
     def close(self) -> None:
-        """Forgets the lists of jobs and the memory between them."""
+        """Releases the lists of jobs and their scratch buffers."""
         self._steps.forget()
 
 
@@ -97,7 +97,7 @@ class _CompiledDecoding:
         return tokens_Rn
 
     def _turn(self, step: DecodeStep) -> None:
-        """Works out how the positions of a step and of some after it are turned."""
+        """Computes the rotary tables of this step's positions and of some later ones."""
         layout = self._plain.layout
         ahead = min(step.start + TURNED_AT_ONCE, layout.length)
         self._turned = range(step.start, max(step.stop, ahead))

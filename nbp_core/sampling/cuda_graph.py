@@ -1,8 +1,8 @@
-"""Decode steps on a GPU as CUDA graphs: hundreds of launches a step become one.
+"""Decode steps on a GPU as CUDA graphs: one launch per step instead of hundreds.
 
-A captured step reads and writes where it did when it was captured: so the cache, the inputs of all
-positions and the step's own ids, noise and tokens stay in place from one generation to the next,
-and which positions a step stands at is a number in the device's memory. Drawing is part of it.
+A captured step always reads and writes the same memory. The KV cache, the inputs of all positions
+and the step's ids, noise and tokens therefore stay in place between generations, and the index of
+the step's first position is a number in device memory. Sampling is part of the graph.
 Shapes: B samples, R rows (twice as many with guidance), n new positions, L positions, M keys.
 """
 
@@ -25,18 +25,18 @@ from nbp_core.transformer.model import BlockTransformer
 from nbp_core.transformer.positions import PositionInputs
 
 KEPT = 2
-"""Layouts of a model whose graphs are kept: of those that a race runs."""
+"""Number of layouts whose graphs are kept: a race runs two."""
 KEY_MULTIPLE = 64
-"""Fused attention wants masks of whole lines of memory."""
+"""Fused attention requires mask rows aligned to this many elements."""
 WARM_UPS = 3
-"""Untimed runs before a capture, in which libraries make what they keep."""
+"""Warm-up runs before a capture, in which libraries allocate their workspaces."""
 
 Work = Callable[[], object]
 Capture = Callable[[Work], Work]
 
 
 def cuda_graph(work: Work) -> Work:
-    """The same work as one launch; as it is, with a warning, where it cannot be captured."""
+    """The work as one graph launch; unchanged, with a warning, if it cannot be captured."""
     beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):
@@ -46,7 +46,7 @@ def cuda_graph(work: Work) -> Work:
     graph = torch.cuda.CUDAGraph()
     before = torch.cuda.current_stream()
     try:
-        # Other threads may go on using the device meanwhile.
+        # Other threads may use the device meanwhile.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             work()
     except RuntimeError as error:
@@ -59,7 +59,7 @@ def cuda_graph(work: Work) -> Work:
 
 
 class GraphDecoder:
-    """Captured steps where new positions see all before them, calls elsewhere."""
+    """Replays a graph if the new positions attend to all before them, else plain calls."""
 
     def __init__(self, model: BlockTransformer, capture: Capture = cuda_graph) -> None:
         self.model = model
@@ -71,11 +71,11 @@ class GraphDecoder:
         return True
 
     def wait_until_ready(self) -> None:
-        """Steps are captured when they are first run."""
+        """Returns at once; each step is captured when it first runs."""
 
     @property
     def num_captured(self) -> int:
-        """Steps that were captured and are kept, over all layouts."""
+        """Number of captured steps that are kept, over all layouts."""
         return sum(steps.num_captured for steps in self._kept.values())
 
     @contextmanager
@@ -87,7 +87,7 @@ class GraphDecoder:
         num_rows: int,
         num_samples: int,
     ) -> Iterator[Decoding]:
-        """Steps are kept after the generation: capturing takes as long as some dozen steps."""
+        """Graphs outlive the generation, since a capture takes as long as dozens of steps."""
         if sampling.method != "paper":
             with PlainDecoder(self.model).decoding(
                 layout, sampling, rng, num_rows, num_samples
@@ -95,7 +95,7 @@ class GraphDecoder:
                 yield plain
             return
         key = (layout, replace(sampling, seed=0), num_rows, num_samples)
-        # Taken out meanwhile: two generations at once must not share a cache.
+        # Removed during the generation, since two generations at once must not share a cache.
         steps = self._kept.pop(key, None)
         if steps is None:
             memory = _Memory.of(self.model, layout, sampling, num_rows, num_samples)
@@ -112,7 +112,7 @@ class GraphDecoder:
             self._kept[key] = steps
 
     def close(self) -> None:
-        """Gives back all graphs and their caches."""
+        """Releases all graphs and their caches."""
         self._kept.clear()
 
 
@@ -140,12 +140,12 @@ class _GraphDecoding:
 
 @dataclass(frozen=True)
 class _Memory:
-    """What the captured steps of a layout share; it stays in place from clip to clip."""
+    """Device memory that the captured steps of a layout share; it stays in place between clips."""
 
     cache: KVCache
     inputs: PositionInputs
     condition_Rt: Tensor | None
-    """What the latent frames of each sequence are conditioned on, if steps depend on it."""
+    """Condition index of the latent frames of each sequence, if steps depend on it."""
     target_frame_L: Tensor
     start_1: Tensor
     """The first new position of the step."""
@@ -163,7 +163,7 @@ class _Memory:
         num_samples: int,
     ) -> _Memory:
         cache = model.new_cache(num_rows, layout.length + -layout.length % KEY_MULTIPLE)
-        # Masked keys weigh nothing, but nothing times what is no number is none.
+        # A masked key has weight 0, but 0 * NaN is NaN: no value may be uninitialised.
         cache.keys.zero_()
         cache.values.zero_()
         start_1 = torch.zeros(1, dtype=torch.int64, device=cache.keys.device)
@@ -182,7 +182,7 @@ class _Memory:
 
 
 class CapturedSteps:
-    """The steps of a layout whose new positions see all before them, captured once a size."""
+    """Steps of a layout whose new positions attend to all before them, one graph per size."""
 
     def __init__(self, memory: _Memory, capture: Capture) -> None:
         self.memory = memory
@@ -191,13 +191,13 @@ class CapturedSteps:
 
     @property
     def num_captured(self) -> int:
-        """Sizes of steps that were captured."""
+        """Number of captured step sizes."""
         return len(self._steps)
 
     def draw(
         self, model: BlockTransformer, ids_Rn: Tensor, step: DecodeStep, rng: torch.Generator
     ) -> Tensor:
-        """Feeds a step's ids and returns the tokens (B, n) it draws, int64."""
+        """Feeds the ids of a step and returns its new tokens (B, n), int64."""
         memory, size = self.memory, ids_Rn.shape[1]
         memory.start_1.fill_(step.start)
         known_Rt = memory.cache.condition_Bt
@@ -209,7 +209,7 @@ class CapturedSteps:
 
 
 class _Step:
-    """A step of one size: what it reads and writes, and the work between."""
+    """A step of one size: its inputs, its outputs and the work between them."""
 
     def __init__(self, memory: _Memory, size: int) -> None:
         like, num_samples = memory.start_1, memory.num_samples
@@ -227,8 +227,8 @@ class _Step:
         if self._memory.sampling.temperature:
             self._noise_Bn1.uniform_(generator=rng)
         if self._work is None:
-            # Only now: a capture's runs write into the cache, where this step will write anyway.
-            # What is captured knows the step's memory, not the step.
+            # Captured only now: warm-up runs write to the cache where this step writes.
+            # The captured work refers to the step's memory, not to the step.
             place = self._memory, self._ids_Rn, self._noise_Bn1, self._tokens_Bn
             self._work = capture(lambda: _make(model, *place))
         self._work()
@@ -238,7 +238,7 @@ class _Step:
 def _make(
     model: BlockTransformer, memory: _Memory, ids_Rn: Tensor, noise_Bn1: Tensor, tokens_Bn: Tensor
 ) -> None:
-    """From ids and noise to tokens, without asking the device for a value."""
+    """The work from ids and noise to tokens, without a synchronisation."""
     cache = memory.cache
     size, room = ids_Rn.shape[1], cache.keys.shape[3]
     arange_M = torch.arange(room, device=cache.keys.device)

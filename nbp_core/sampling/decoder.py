@@ -1,7 +1,8 @@
-"""Decoders: what turns the ids of a decode step into new tokens. A decoder belongs to a model and
-outlives generations; a decoding is one generation's cache and steps.
+"""Decoders turn the ids of a decode step into new tokens.
 
-Shapes: R sequences (twice the samples with guidance), B samples, n new positions.
+A decoder belongs to a model and serves many generations. A decoding holds the KV cache and the
+steps of one generation. Shapes: R sequences (twice the samples with guidance), B samples, n new
+positions.
 """
 
 from __future__ import annotations
@@ -23,30 +24,30 @@ from nbp_core.transformer.positions import PositionInputs
 
 
 class Decoding(Protocol):
-    """One generation: the cache that its steps fill in order."""
+    """The decode steps of one generation, which fill its KV cache in order."""
 
     @property
     def cache(self) -> KVCache: ...
 
     def draw(self, ids_Rn: Tensor, step: DecodeStep, conditions_Rt: Tensor | None = None) -> Tensor:
-        """Feeds a step's ids and returns the tokens it draws, (B, last - first), int64.
+        """Feeds the ids of a step and returns its new tokens (B, last - first), int64.
 
-        conditions_Rt: condition ids of the latent frames, read by the first step alone.
+        conditions_Rt: condition ids of the latent frames; only the first step reads them.
         """
 
 
 class Decoder(Protocol):
-    """What decodes with a model, and what it keeps for that between generations."""
+    """Decodes with one model and keeps buffers and graphs between generations."""
 
     @property
     def model(self) -> BlockTransformer: ...
 
     @property
     def is_ready(self) -> bool:
-        """Whether steps can begin: on a new machine they are first compiled, for some seconds."""
+        """Whether the kernels are compiled. On a new machine this takes some seconds."""
 
     def wait_until_ready(self) -> None:
-        """Returns when steps can begin."""
+        """Returns once the kernels are compiled."""
 
     def decoding(
         self,
@@ -56,15 +57,17 @@ class Decoder(Protocol):
         num_rows: int,
         num_samples: int,
     ) -> AbstractContextManager[Decoding]:
-        """A generation of num_samples samples in num_rows sequences. Its end gives
-        the cache back."""
+        """Starts a generation of num_samples samples in num_rows sequences.
+
+        The end of the generation releases its cache.
+        """
 
     def close(self) -> None:
-        """Gives back what is kept between generations."""
+        """Releases everything that is kept between generations."""
 
 
 class PlainDecoder:
-    """Steps as calls of the model's own forward, one operation after the other."""
+    """Runs steps as plain calls of the model's forward."""
 
     def __init__(self, model: BlockTransformer) -> None:
         self.model = model
@@ -74,7 +77,7 @@ class PlainDecoder:
         return True
 
     def wait_until_ready(self) -> None:
-        """Nothing has to be compiled."""
+        """Returns at once, since nothing is compiled."""
 
     def decoding(
         self,
@@ -91,11 +94,11 @@ class PlainDecoder:
         )
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Does nothing, since nothing is kept."""
 
 
 class PlainDecoding:
-    """One generation of a PlainDecoder; other decoders do their prefill so."""
+    """One generation of a PlainDecoder. Other decoders use it for the prefill."""
 
     def __init__(
         self,

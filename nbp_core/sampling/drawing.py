@@ -1,7 +1,6 @@
-"""How logits become the tokens of a generation: the draw that a SamplingConfig and a processor ask
-for, chosen once.
+"""Chooses once per generation how logits become tokens, by SamplingConfig and processor.
 
-Comes in: logits_BSV and the places of the S tokens. Goes out: tokens_BS, int64.
+Input: logits_BSV and the places of the S tokens. Output: tokens_BS, int64.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Draw = Callable[[Tensor, Tensor], Tensor]
 
 
 def drawing(config: SamplingConfig, rng: torch.Generator, num_places: int) -> Draw:
-    """How the tokens of a generation are drawn; num_places are the tokens of a latent frame."""
+    """The draw function of a generation. num_places: number of tokens per latent frame."""
     if config.method == "shared-noise":
         return SharedNoise(config, rng, num_places)
     scratch = Scratch()

@@ -1,6 +1,6 @@
-"""SAMPLER: prefill, then one forward per block. Knows token ids and layouts, not pixels.
+"""SAMPLER: the loop of prefill and decode steps. It knows token ids and layouts, not pixels.
 
-Shapes: B batch, P condition tokens, n new tokens of a step, L positions.
+Shapes: B batch, P condition tokens, n new tokens per step, L positions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nbp_core.sampling.decoder import Decoder
 
 @dataclass(frozen=True)
 class TokenStep:
-    """Tokens that one forward step made: tokens_Bn at block-order ranks [first, first + n)."""
+    """The tokens of one step: tokens_Bn at block-order ranks [first, first + n)."""
 
     phase: str
     tokens_Bn: Tensor
@@ -32,13 +32,13 @@ class TokenStep:
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for the device, so that a clock read after it is honest."""
+    """Waits for the device, so that a time taken afterwards includes its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class Sampler:
-    """Decodes one batch of clips; holds the decoder, never the reverse."""
+    """Samples one batch of clips with a decoder."""
 
     def __init__(
         self,
@@ -62,12 +62,12 @@ class Sampler:
         stop: threading.Event | None = None,
         frame_conditions_Bt: Tensor | None = None,
     ) -> Generator[TokenStep]:
-        """Yields a TokenStep per forward step; the first is the prefill of all that is known.
+        """Yields one TokenStep per step. The first step is the prefill of everything known.
 
-        tokens_Bthw covers the whole grid; its first num_known_tokens (whole latent frames) are
-        the context, the rest is ignored. With null conditions each step also runs without the
-        condition, for guidance. A set `stop` ends the stream before the next step.
-        frame_conditions_Bt: condition ids of the latent frames, where they have different ones.
+        tokens_Bthw covers the whole grid. Its first num_known_tokens (whole latent frames) are the
+        context; the rest is ignored. With null conditions each step also runs without the
+        condition, for guidance. Setting `stop` ends the stream before the next step.
+        frame_conditions_Bt: condition ids of the latent frames, if they differ.
         """
         layout = self.layout
         ids_BL = layout.input_ids(tokens_Bthw, conditions_BP)
@@ -107,7 +107,7 @@ class Sampler:
     def _feed_back(
         self, ids_BL: Tensor, tokens_Bn: Tensor, step: DecodeStep, position_of: list[int]
     ) -> None:
-        """Writes new tokens where later steps will read them: the inputs of a step lie together."""
+        """Writes new tokens to the input positions that later steps feed."""
         start = position_of[step.first]
         if start == NO_TOKEN:
             return

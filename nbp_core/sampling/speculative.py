@@ -1,8 +1,8 @@
-"""Exact speculative decoding: next-block prediction drafts, the same weights verify token by token.
+"""Exact speculative decoding: next-block prediction drafts, the same weights verify per token.
 
-The distribution of the tokens is that of next-token prediction, whatever the drafts; they only
-decide how many tokens a forward step confirms. Source: Leviathan et al., arXiv 2211.17192.
-Shapes: S tokens of a draft, n of them under verification, V codes; one clip at a time.
+The tokens have the distribution of next-token prediction for any drafts. The drafts only determine
+how many tokens a forward pass confirms. Source: Leviathan et al., arXiv 2211.17192.
+Shapes: S tokens per draft, n tokens under verification, V codes; one clip at a time.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from nbp_core.transformer.model import BlockTransformer
 
 @dataclass
 class Tally:
-    """What a generation has taken so far."""
+    """Counts of a generation so far."""
 
     drafts: int = 0
-    """Forward steps that drafted a block."""
+    """Forward passes that drafted a block."""
     verifications: int = 0
-    """Forward steps of next-token prediction, whose tokens are the result."""
+    """Forward passes of next-token prediction, which give the tokens."""
     drafted: int = 0
     accepted: int = 0
     """Drafted tokens, and those of them that were kept."""
@@ -38,7 +38,7 @@ class Tally:
 
     @property
     def tokens_per_step(self) -> float:
-        """New tokens a forward step, drafts counted in; 1 is next-token prediction alone."""
+        """New tokens per forward pass, drafts included; 1 is next-token prediction alone."""
         return self.tokens / max(1, self.drafts + self.verifications)
 
     @property
@@ -49,10 +49,10 @@ class Tally:
 def verify(
     draft_S: Tensor, draft_probs_SV: Tensor, probs_SV: Tensor, rng: torch.Generator
 ) -> tuple[int, Tensor | None]:
-    """(how many drafted tokens are kept, the token in place of the first that is not).
+    """(number of drafted tokens kept, the token that replaces the first dropped one).
 
-    A token x drafted from q is kept with probability min(1, p(x) / q(x)), else another is drawn
-    from what p has more than q: either way it is distributed as p.
+    A token x drafted from q is kept with probability min(1, p(x) / q(x)). Otherwise another is
+    drawn from the normalised max(0, p - q). In both cases the token is distributed as p.
     """
     rows = torch.arange(len(draft_S), device=draft_S.device)
     noise = torch.rand(len(draft_S), generator=rng, device=draft_S.device)
@@ -94,9 +94,9 @@ class SpeculativeSampler:
     def stream(
         self, tokens_Bthw: Tensor, num_known_tokens: int, conditions_BP: Tensor
     ) -> Iterator[TokenStep]:
-        """Yields a TokenStep per verification: the tokens it settled, in raster order.
+        """Yields one TokenStep per verification, with the tokens it confirmed in raster order.
 
-        As Sampler.stream, for a batch of one.
+        Otherwise as Sampler.stream, for a batch of one.
         """
         single, layout = self._single.layout, self._draft.layout
         ids, draft_ids = (x.input_ids(tokens_Bthw, conditions_BP) for x in (single, layout))

@@ -1,4 +1,4 @@
-"""Which decoder a model has on its device: CUDA graphs, lists of compiled jobs, or plain calls."""
+"""Chooses a model's decoder on its device: CUDA graphs, lists of compiled jobs, or plain calls."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nbp_core.transformer.model import BlockTransformer
 
 
 def decoder_of(model: BlockTransformer) -> Decoder:
-    """The fastest decoder for a model as it is held."""
+    """The fastest decoder for the model's form (plain or packed) and device."""
     if model.tok_emb.weight.device.type == "cuda":
         return GraphDecoder(model)
     if isinstance(model, PackedTransformer) and model.steps is not None:
-        # Only here: it brings a compiler along.
+        # Imported here because it loads a compiler.
         from nbp_core.sampling.compiled_steps import CompiledDecoder
 
         return CompiledDecoder(model, model.steps)

@@ -1,9 +1,9 @@
-"""Latent frames without an end: a cache that keeps the first one and the last few.
+"""Sampling without end: a KV cache of the first latent frame and the most recent ones.
 
-The first latent frame is the anchor (attention sinks, arXiv 2309.17453): it stays in the cache for
-ever, and beside it lies a window of the latent frames last made. What leaves the window is
-forgotten, nothing is computed again, and the anchor's keys turn on, so that it never lies further
-back than training had it. A condition is given for each latent frame when its turn comes.
+The first latent frame is the anchor (attention sinks, arXiv 2309.17453) and stays in the cache. A
+window of the most recent latent frames follows it. Older frames are dropped and nothing is computed
+again. The anchor's keys are rotated along, so that its distance never exceeds that of training. The
+caller supplies the condition of each latent frame when it is sampled.
 Shapes: B clips, R sequences (twice as many with guidance), n positions, h w places.
 """
 
@@ -24,11 +24,11 @@ from nbp_core.transformer.model import BlockTransformer
 from nbp_core.transformer.positions import PositionInputs, turned_later
 
 ANCHOR_DISTANCE = 12
-"""Latent frames between the anchor and the frame that is made, at most; training has up to 16."""
+"""Largest distance in latent frames from the anchor to the new frame; training has up to 16."""
 
 
 class WindowSampler:
-    """Makes one latent frame after another; holds the model, never the reverse."""
+    """Samples one latent frame per call of `next`."""
 
     @torch.inference_mode()
     def __init__(
@@ -52,7 +52,7 @@ class WindowSampler:
         self.sampling = sampling
         self.window = config.window
         self.frame = 0
-        """Latent frames made so far, without the first."""
+        """Number of latent frames sampled so far, without the first."""
         self._rng = rng
         self._batch, height, width = first_Bhw.shape
         self._frame_len = height * width
@@ -65,7 +65,7 @@ class WindowSampler:
         self._prefill(first_Bhw)
 
     def _prefill(self, first_Bhw: Tensor) -> None:
-        """Fills the cache with the first latent frame, but for the block that predicts the next."""
+        """Fills the cache with the first latent frame, except for its last block."""
         model, layout = self.model, self._layout
         rows = self._batch * (2 if self._is_guided else 1)
         tokens = first_Bhw.new_zeros((self._batch, *layout.blocks.grid))
@@ -75,7 +75,7 @@ class WindowSampler:
         ids_RL = ids_RL.repeat(rows // self._batch, 1)
         size = layout.blocks.block_len
         self._start = layout.decode_steps(self._frame_len)[0].stop - size
-        """Where the block stands that predicts the first one of the second latent frame."""
+        """Position of the block that predicts the first block of the second latent frame."""
         self._cache = model.new_cache(rows, layout.length)
         model.features(ids_RL[:, : self._start], layout, cache=self._cache, conditions_Bt=nothing)
         self._ids_Rn = ids_RL[:, self._start : self._start + size]
@@ -84,17 +84,17 @@ class WindowSampler:
 
     @property
     def num_steps(self) -> int:
-        """Forward steps of a latent frame."""
+        """Number of forward passes per latent frame."""
         return self._layout.blocks.grid[1] * self._layout.blocks.grid[2] // self._grid.block_len
 
     @property
     def cache_bytes(self) -> int:
-        """Memory of what the cache holds."""
+        """Bytes of the filled part of the cache."""
         return self._cache.num_bytes
 
     @torch.inference_mode()
     def next(self, condition_id: int) -> Tensor:
-        """The tokens (B, h, w) of the next latent frame, under a condition."""
+        """Samples the tokens (B, h, w) of the next latent frame under a condition."""
         self.frame += 1
         if self.frame > self.window + 1:
             self._forget_oldest()
@@ -110,8 +110,10 @@ class WindowSampler:
         return self._grid.to_grid(torch.stack(blocks, 1))[:, 0]
 
     def _inputs(self) -> PositionInputs:
-        """Of the positions that predict this latent frame; those of a later one than the layout's
-        last are the last one's, so much later."""
+        """Position inputs of the positions that predict this latent frame.
+
+        A frame beyond the layout has the inputs of the layout's last frame, shifted in time.
+        """
         known = min(self.frame, self.window + 1)
         start = self._start + (known - 1) * self._frame_len
         here = slice(start, start + self._frame_len)
@@ -129,7 +131,7 @@ class WindowSampler:
         condition_R1: Tensor,
         step: int,
     ) -> Tensor:
-        """Feeds the last block and draws the next one, (B, n)."""
+        """Feeds the last block and samples the next one, (B, n)."""
         model, cache, size = self.model, self._cache, self._grid.block_len
         here = slice(step * size, (step + 1) * size)
         is_listed = self.sampling.method == "paper" and self.sampling.temperature > 0
@@ -150,7 +152,7 @@ class WindowSampler:
         return tokens_Bn
 
     def _forget_oldest(self) -> None:
-        """Drops the oldest latent frame of the window; the later ones move up."""
+        """Drops the window's oldest latent frame from the cache and moves the later ones up."""
         cache, size = self._cache, self._frame_len
         for memory in (cache.keys, cache.values):
             kept = memory[..., self._anchor_len + size : cache.length, :].clone()
@@ -158,7 +160,7 @@ class WindowSampler:
         cache.length -= size
 
     def _move_anchor(self, num_frames: int) -> None:
-        """Turns the anchor's keys as if it lay so many latent frames later than it does."""
+        """Rotates the anchor's keys as if the anchor were this many latent frames later."""
         keys = self._cache.keys[..., : self._anchor_len, :]
         if self._anchor is None:
             self._anchor = keys.clone()
@@ -166,7 +168,7 @@ class WindowSampler:
 
 
 def check(name: str, window: int | None, shape: Size3) -> None:
-    """Raises ValueError if a model cannot be continued for ever in blocks of this shape."""
+    """Raises ValueError if the model does not support endless sampling in this block shape."""
     if window is None:
         raise ValueError(
             f"model {name!r} cannot be played: it was not trained with a window and keys"

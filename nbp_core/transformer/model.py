@@ -1,7 +1,8 @@
-"""BlockTransformer: token ids (+ cache) -> logits. Sampling and losses live elsewhere.
+"""BlockTransformer: token ids, and optionally a KV cache -> logits. It neither samples nor trains.
 
 Shapes: B batch, L sequence, D width, V vocabulary. Source: the paper's generator (pre-LayerNorm
-GPT, exact GELU, learned absolute positions, untied head without bias); the elastic inputs are ours.
+GPT, exact GELU, learned absolute positions, untied head without bias). The elastic inputs are our
+own.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from nbp_core.transformer.positions import (
 
 
 class BlockTransformer(nn.Module):
-    """Decoder-only transformer whose mask, not whose code, knows about blocks."""
+    """A decoder-only transformer. Blocks appear only in its attention mask."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -66,7 +67,7 @@ class BlockTransformer(nn.Module):
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """Loads a model folder. Raises CheckpointError (a ValueError) saying what is wrong."""
+        """Loads a model folder. Raises CheckpointError (a ValueError) with one sentence."""
         return load_model(Path(folder), TransformerConfig, cls, device=device, dtype=dtype)
 
     @property
@@ -77,10 +78,10 @@ class BlockTransformer(nn.Module):
     def forward(
         self, ids_BL: Tensor, mask: Tensor | None = None, layout: SequenceLayout | None = None
     ) -> Tensor:
-        """One masked forward over a sequence: ids_BL -> logits_BLV over the whole vocabulary.
+        """One masked forward pass: ids_BL -> logits_BLV over the whole vocabulary.
 
-        mask is (L, L) bool, True = may attend; by default the layout's own. The layout says which
-        place each position has; by default the model's own block shape over a whole clip.
+        mask: bool (L, L), True = may attend; default: the layout's mask. The layout gives the place
+        of each position; default: a whole clip in the config's block shape.
         """
         layout = layout or sequence_layout(self.config)
         chosen = None if mask is None else Mask.of(mask.to(ids_BL.device))
@@ -103,10 +104,11 @@ class BlockTransformer(nn.Module):
     ) -> Tensor:
         """Final hidden states (B, L, D) of the positions from `start` on.
 
-        With a cache, positions before `start` are taken from it and these are appended. A record
-        gathers the queries and keys of all layers. `inputs` are the layout's position_inputs, which
-        a decoding works out once. conditions_Bt: the condition ids of the latent frames; without,
-        all have the one in the prefix. A cache keeps them, so they are only read at the start.
+        A cache supplies keys and values before `start` and receives the new ones. A record receives
+        the queries and keys of all layers. `inputs` are the layout's position_inputs, which a
+        generation computes once. conditions_Bt: condition ids of the latent frames; default: all
+        frames have the condition of the prefix. The cache stores them, so only the first call of a
+        generation reads them.
         """
         stop = start + ids_BL.shape[1]
         if mask is None:
@@ -128,9 +130,10 @@ class BlockTransformer(nn.Module):
         cache: KVCache | None,
         record: Record | None = None,
     ) -> Tensor:
-        """As `features`, of positions whose inputs and mask are at hand; the cache's length stays
-        as it is. condition_BL is what the positions of each sequence are conditioned on, (B, 1)
-        if all are on the same."""
+        """As `features`, for given position inputs and mask. The cache's length does not change.
+
+        condition_BL: condition index of each position, (B, 1) if all share one.
+        """
         x = self.embed(ids_BL, here.added_LD, condition_BL)
         at = self.by_layer(here, condition_BL)
         for i, (layer, told) in enumerate(zip(self.layers, at, strict=True)):
@@ -138,7 +141,7 @@ class BlockTransformer(nn.Module):
         return cast(Tensor, self.norm_f(x))
 
     def embed(self, ids_BL: Tensor, added_LD: Tensor, condition_BL: Tensor | None) -> Tensor:
-        """What the layers begin with, (B, L, D)."""
+        """The input of the first layer, (B, L, D)."""
         x_BLD = self.tok_emb(ids_BL).to(added_LD.dtype) + added_LD
         if self.config.frame_conditions:
             x_BLD = x_BLD + self.frame_emb(condition_BL)
@@ -147,9 +150,9 @@ class BlockTransformer(nn.Module):
     def position_inputs(
         self, layout: SequenceLayout, shift: int = 0, here: slice = slice(None)
     ) -> PositionInputs:
-        """What is added to the token embeddings of a layout's positions, or of those `here`.
+        """The position inputs of a layout, or of its positions `here`.
 
-        shift: how many latent frames are missing between the first one and the others.
+        shift: number of latent frames missing between the first frame and the others.
         """
         if self.config.layout != "elastic":
             return PositionInputs(self.pos_emb[0, : layout.length][here], None)
@@ -171,8 +174,10 @@ class BlockTransformer(nn.Module):
     def _conditions(
         self, ids_BL: Tensor, conditions_Bt: Tensor | None, start: int, cache: KVCache | None
     ) -> Tensor | None:
-        """Index of the condition of each latent frame, (B, 1) if all have the one of the prefix;
-        None if the model's steps do not depend on it. The cache keeps them for later."""
+        """Condition index of each latent frame, (B, 1) if all frames share that of the prefix.
+
+        None if the model's steps do not depend on it. The cache stores the result.
+        """
         if not (self.config.aimed or self.config.frame_conditions):
             return None
         if start > 0:
@@ -184,13 +189,13 @@ class BlockTransformer(nn.Module):
         return known_Bt
 
     def condition_index(self, ids_Bt: Tensor) -> Tensor:
-        """Condition ids -> their index; a token that is none counts as "no condition"."""
+        """Condition ids -> condition indices. Ids of other tokens become "no condition"."""
         count = self.config.num_conditions
         index_Bt = ids_Bt - self.config.first_condition_id
         return index_Bt.where((index_Bt >= 0) & (index_Bt < count), count - 1)
 
     def video_logits(self, features: Tensor) -> Tensor:
-        """Features (..., D) -> logits (..., codebook) over the video ids: all one may sample."""
+        """Features (..., D) -> logits (..., codebook) over video ids, the only ones to sample."""
         return F.linear(features, self.head_weight[self.config.first_video_id :])
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
@@ -214,6 +219,6 @@ def layout_mask(layout: SequenceLayout, start: int, stop: int, device: torch.dev
 
 @cache
 def num_parameters(config: TransformerConfig) -> int:
-    """Parameters of a transformer, counted without building it."""
+    """The number of parameters of a transformer, counted without allocating them."""
     with torch.device("meta"):
         return sum(p.numel() for p in BlockTransformer(config).parameters())
