@@ -37,9 +37,9 @@ MATMUL_SIDE = 2048
 REPEATS = 7
 READ_STEP = 4
 READ_SIZES = tuple(2**20 * READ_STEP**power for power in range(5))
-"""Bytes that packed layers are read in; the last do not fit a cache."""
+"""Sizes in bytes of the packed layers whose read rate is measured; the largest exceed the cache."""
 RATE_SIDE, RATE_ROWS = 1024, 256
-"""Of packed layers whose product rates are measured."""
+"""Side and rows of the packed layers whose product rate is measured."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Machine:
     int8_tflop_s: float = math.nan
     """The rate of 8-bit integer products, if models can use them here."""
     cached_gb_s: tuple[tuple[int, float], ...] = ()
-    """Bytes that are read again and again, and the rate: small models stay in caches."""
+    """(bytes read repeatedly, GB/s) pairs, since small models stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class StepFigures:
 
 
 def best_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Least time of `work` after one untimed call, for floors: no step may be faster."""
+    """Shortest time of `work` after one untimed call. Floors use it, as no step may be faster."""
     work()
     seconds = []
     for _ in range(repeats):
@@ -107,8 +107,10 @@ def best_seconds(work: Callable[[], object], device: torch.device, repeats: int)
 
 
 def measure_machine(device: torch.device, dtype: torch.dtype, name: str) -> Machine:
-    """Measures how fast memory and caches are read, and the best rates of matrix products: those of
-    PyTorch and those of the packed layers."""
+    """Measures read rates of memory and caches, and the best rates of matrix products.
+
+    The product rates are the better of PyTorch's and those of the packed layers.
+    """
     block = torch.ones(READ_BYTES // 4, device=device)
     read_s = best_seconds(block.sum, device, REPEATS)
     del block
@@ -140,7 +142,7 @@ def measure_machine(device: torch.device, dtype: torch.dtype, name: str) -> Mach
 
 @torch.inference_mode()
 def _product_rate(held: WeightFormat) -> float:
-    """TFLOP/s of a packed layer for many rows."""
+    """TFLOP/s of a packed layer with many rows."""
     layer = pack_linear(torch.randn(RATE_SIDE, RATE_SIDE), None, held)
     x = torch.randn(RATE_ROWS, RATE_SIDE).to(compute_dtype(held))
     seconds = best_seconds(lambda: layer(x), torch.device("cpu"), 3 * REPEATS)
@@ -149,7 +151,7 @@ def _product_rate(held: WeightFormat) -> float:
 
 @torch.inference_mode()
 def _packed_read_rate(num_bytes: int) -> float:
-    """GB/s at which a packed layer of so many bytes is read, again and again, for one row."""
+    """GB/s at which a packed layer of this size is read repeatedly, with one row."""
     held = formats_on("cpu")[0]
     num_outputs = num_bytes // (RATE_SIDE * STORED[held].itemsize)
     layer = pack_linear(torch.ones(num_outputs, RATE_SIDE), None, held)
@@ -178,7 +180,7 @@ def floor_of(
 ) -> tuple[float, str]:
     """(seconds, what limits it) of the fastest possible decode step on this machine."""
     num_bytes = step_bytes(model, num_seen)
-    # The largest measured size that is no larger than the model, or any that is larger.
+    # The rate of the largest measured size up to the model's, or of any larger size.
     rates = [rate for size, rate in machine.cached_gb_s if num_bytes < READ_STEP * size]
     memory = num_bytes / (max([machine.read_gb_s, *rates]) * 1e9)
     is_whole = model.weight_format in ("int8", "int4")
