@@ -99,7 +99,8 @@ def load_model(
 def load_weights(model: torch.nn.Module, folder: Path, dtype: torch.dtype = torch.float32) -> None:
     """Gives the model the weights of a folder, every one accounted for.
 
-    Raises CheckpointError for a corrupt file and for weights of other names or shapes.
+    Raises CheckpointError for a corrupt file, for weights of other names or shapes and for weights
+    that are not finite numbers in `dtype`.
     """
     weights: dict[str, torch.Tensor] = {}
     for path in weight_files(folder):
@@ -108,8 +109,15 @@ def load_weights(model: torch.nn.Module, folder: Path, dtype: torch.dtype = torc
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if {name: tensor.shape for name, tensor in weights.items()} != shapes:
         raise CheckpointError(f"the weights of model {folder.name!r} do not fit the configuration")
+    weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
+    for name, tensor in weights.items():
+        # The extremes of a tensor with a NaN are NaN.
+        if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+            raise CheckpointError(
+                f"the weights of model {folder.name!r} are not all finite numbers (in {name})"
+            )
     # assign: the file's tensors become the parameters, so a model is never held twice.
-    model.load_state_dict({k: v.to(dtype) for k, v in weights.items()}, strict=True, assign=True)
+    model.load_state_dict(weights, strict=True, assign=True)
 
 
 def save_model(

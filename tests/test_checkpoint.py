@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from nbp_core import BlockTransformer, VideoTokenizer
 from nbp_core.checkpoint import (
@@ -188,3 +189,17 @@ def test_damaged_shards_are_refused(
     harm(folder)
     with pytest.raises(CheckpointError, match=sentence):
         BlockTransformer.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, 1e30])
+def test_weights_that_are_not_finite_are_refused_in_one_sentence(
+    number: float, tmp_path: Path
+) -> None:
+    """1e30 is finite as it is stored, and not in float16, which decoding reads."""
+    folder = save_pipeline(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    weights = {name: tensor.float() for name, tensor in weights.items()}
+    weights["layers.1.attention.proj.weight"][3, 5] = number
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"'tiny' are not all finite numbers \(in layers.1"):
+        BlockTransformer.from_pretrained(folder, dtype=torch.float16)

@@ -89,7 +89,10 @@ def draw(job, scratch, row):
     limit = float32(-1.0)
     rank, total = _above(odds, sums, vocab, limit)
     mass, largest_mass, token = total, -1.0, 0
-    while rank > 0:
+    before = vocab + 1
+    # Of finite odds ever fewer are above the limit; of others any token may come, but one comes.
+    while 0 < rank < before:
+        before = rank
         state += GOLDEN
         token = _walk(odds, sums, vocab, limit, _uniform(state) * mass)
         limit = carray(pointer(odds + 4 * token), 1, float32)[0]

@@ -1,0 +1,55 @@
+"""The same seed gives the same frames, alone and beside others: in one process and in several."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.generation.pipeline import VideoPipeline
+from tests.support.models import save_pipeline
+
+PROGRAM = """
+import sys, torch
+from pathlib import Path
+torch.set_num_threads(2)
+from tests.generation.test_equal_frames import fingerprints
+print(*fingerprints(Path(sys.argv[1]), int(sys.argv[2])))
+"""
+
+
+def fingerprints(folder: Path, count: int) -> list[int]:
+    """Of the frames of a clip, made again and again."""
+    pipeline = VideoPipeline.from_pretrained(folder, "cpu")
+    sampling = SamplingConfig(seed=3, block_shape=(1, 4, 16))
+    clips = [pipeline.generate("door-open", sampling=sampling) for _ in range(count)]
+    return [zlib.crc32(clip.frames_THWC.tobytes()) for clip in clips]
+
+
+def at_once(folder: Path, processes: int, count: int) -> set[int]:
+    def run(_: int) -> str:
+        command = [sys.executable, "-c", PROGRAM, str(folder), str(count)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=600)
+        return done.stdout
+
+    with ThreadPoolExecutor(processes) as pool:
+        found = [int(number) for out in pool.map(run, range(processes)) for number in out.split()]
+    assert len(found) == processes * count
+    return set(found)
+
+
+def test_frames_are_equal_in_processes_at_once(tmp_path: Path) -> None:
+    assert len(at_once(save_pipeline(tmp_path), 2, 3)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_frames_are_equal_in_thirty_runs_and_in_three_processes_at_once() -> None:
+    tiny = Path(__file__).parents[2] / "weights" / "tiny"
+    assert at_once(tiny, 1, 30) == at_once(tiny, 3, 10)
+    assert len(at_once(tiny, 1, 3)) == 1
