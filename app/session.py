@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import threading
@@ -13,6 +12,13 @@ from typing import TYPE_CHECKING
 
 from app.folders import UPLOADS, keep_private, num_bytes, private_folder, trim
 from app.jobs import NO_MEMORY, JobQueue
+from nbp_core.config.description import (
+    CheckpointError,
+    load_config,
+    read_config,
+    read_description,
+)
+from nbp_core.config.models import TransformerConfig
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.memory import is_memory_error
 
@@ -33,15 +39,19 @@ SPEED_ONLY = {f"{preset} ({RANDOM_WEIGHTS})": preset for preset in PAPER_PRESETS
 
 
 def find_models(folder: Path, kind: str = "transformer") -> dict[str, Path]:
-    """Name -> folder of every transformer (or tokenizer) in a folder of models, smallest first."""
+    """Name -> folder of every transformer (or tokenizer) in a folder of models, smallest first.
+
+    A folder whose config.json cannot be used is left out; the list of models says why.
+    """
     found = []
-    for config in folder.glob("*/config.json"):
+    for path in folder.glob("*/config.json"):
         try:
-            found_kind = json.loads(config.read_text())["kind"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # not a model of ours; the loader explains those that look like one
-        if found_kind == kind:
-            found.append((_weights_size(config.parent), config.parent.name, config.parent))
+            is_wanted = read_description(path.parent)["kind"] == kind
+            read_config(path.parent)
+        except CheckpointError:
+            continue
+        if is_wanted:
+            found.append((_weights_size(path.parent), path.parent.name, path.parent))
     return {name: path for _, name, path in sorted(found)}
 
 
@@ -127,8 +137,7 @@ class Session:
         if name in found or name in self.speed_only_names():
             return name
         for other, folder in found.items():
-            config = json.loads((folder / "config.json").read_text()).get("config")
-            if isinstance(config, dict) and config.get("name") == name:
+            if load_config(folder, TransformerConfig).name == name:
                 return other
         raise ValueError(no_model(name, self.models))
 

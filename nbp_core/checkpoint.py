@@ -22,61 +22,39 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nbp_core.config.json import JsonConfig
-from nbp_core.config.models import ClassifierConfig, TokenizerConfig, TransformerConfig
+from nbp_core.config.description import (
+    CONFIG_FILE,
+    CheckpointError,
+    load_config,
+    read_config,
+    read_description,
+)
+from nbp_core.config.json import JsonConfig, read_json
 from nbp_core.config.shapes import FORMAT_VERSION
 
-CONFIG_FILE = "config.json"
+__all__ = [
+    "CARD_FILE",
+    "CONFIG_FILE",
+    "CheckpointError",
+    "ModelSummary",
+    "describe_models",
+    "load_config",
+    "load_model",
+    "load_weights",
+    "model_kind",
+    "read_description",
+    "save_model",
+    "summarize",
+    "weight_files",
+    "weights_sha256",
+]
+
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 MAX_SHARD_BYTES = 5 * 10**9
 CARD_FILE = "README.md"
-KINDS: dict[str, type[JsonConfig]] = {
-    "tokenizer": TokenizerConfig,
-    "transformer": TransformerConfig,
-    "classifier": ClassifierConfig,
-}
-
 ConfigT = TypeVar("ConfigT", bound=JsonConfig)
 ModelT = TypeVar("ModelT", bound=nn.Module)
-
-
-class CheckpointError(ValueError):
-    """A model folder that cannot be used; the message is one sentence for its user."""
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """config.json of a model folder: format, kind, config and, of a transformer, its tokenizer."""
-    path = folder / CONFIG_FILE
-    if not folder.is_dir():
-        raise CheckpointError(f"there is no model folder {folder.name!r}")
-    if not path.is_file():
-        raise CheckpointError(f"model folder {folder.name!r} has no {CONFIG_FILE}")
-    try:
-        data = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{CONFIG_FILE} of model {folder.name!r} is not JSON") from error
-    if not isinstance(data, dict) or data.get("kind") not in KINDS:
-        raise CheckpointError(f"{CONFIG_FILE} of model {folder.name!r} does not name a model kind")
-    if data.get("format") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"model {folder.name!r} has format {data.get('format')}; "
-            f"this version reads format {FORMAT_VERSION}"
-        )
-    return data
-
-
-def load_config(folder: Path, config_type: type[ConfigT]) -> ConfigT:
-    """The configuration of a model folder. Raises CheckpointError if it is of another kind."""
-    data = read_description(folder)
-    if KINDS[data["kind"]] is not config_type:
-        raise CheckpointError(
-            f"model {folder.name!r} is a {data['kind']}, which is not wanted here"
-        )
-    try:
-        return config_type.from_dict(data["config"])
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{CONFIG_FILE} of model {folder.name!r}: {error}") from error
 
 
 def load_model(
@@ -189,7 +167,7 @@ def weight_files(folder: Path) -> list[Path]:
     names = [WEIGHTS_FILE]
     if (folder / INDEX_FILE).is_file():
         try:
-            index = json.loads((folder / INDEX_FILE).read_text())
+            index = read_json(folder / INDEX_FILE)
             names = sorted({str(name) for name in index["weight_map"].values()})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{INDEX_FILE} of model {folder.name!r} is no index") from error
@@ -238,11 +216,21 @@ class ModelSummary:
     actions: tuple[str, ...]
 
 
-def describe_models(folder: Path) -> list[ModelSummary]:
-    """The models in a folder of models, by name. Raises CheckpointError if one cannot be read."""
+def describe_models(folder: Path) -> tuple[list[ModelSummary], list[str]]:
+    """The models in a folder of models by name, and a sentence for each that cannot be used.
+
+    Raises CheckpointError if there is no such folder.
+    """
     if not folder.is_dir():
         raise CheckpointError(f"there is no folder {folder.name!r} with models")
-    return [summarize(path.parent) for path in sorted(folder.glob(f"*/{CONFIG_FILE}"))]
+    models: list[ModelSummary] = []
+    faults: list[str] = []
+    for path in sorted(folder.glob(f"*/{CONFIG_FILE}")):
+        try:
+            models.append(summarize(path.parent))
+        except CheckpointError as error:
+            faults.append(str(error))
+    return models, faults
 
 
 def model_kind(folder: Path) -> str | None:
@@ -252,7 +240,7 @@ def model_kind(folder: Path) -> str | None:
 
 def summarize(folder: Path) -> ModelSummary:
     """What a model folder holds. Raises CheckpointError if it cannot be read."""
-    data = read_description(folder)
+    config = read_config(folder)
     shapes: list[list[int]] = []
     paths = weight_files(folder)
     for path in paths:
@@ -260,8 +248,8 @@ def summarize(folder: Path) -> ModelSummary:
             shapes += [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
     return ModelSummary(
         name=folder.name,
-        kind=data["kind"],
+        kind=read_description(folder)["kind"],
         num_parameters=sum(math.prod(shape) for shape in shapes),
         num_bytes=sum(path.stat().st_size for path in paths),
-        actions=tuple(data["config"].get("actions", ())),
+        actions=getattr(config, "actions", ()),
     )

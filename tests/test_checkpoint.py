@@ -18,6 +18,7 @@ from nbp_core.checkpoint import (
     weight_files,
     weights_sha256,
 )
+from tests.support.broken_models import BROKEN, add_broken, is_sentence
 from tests.support.models import (
     build_tokenizer,
     build_transformer,
@@ -110,7 +111,7 @@ def widen(folder: Path) -> None:
         (widen, "do not fit the configuration"),
         (edit_config(format=99), "has format 99"),
         (edit_config(kind="pickle"), "does not name a model kind"),
-        (edit_config(config={"name": "x"}), "not a complete TransformerConfig"),
+        (edit_config(config={"name": "x"}), "'tiny': num_layers is missing"),
         (lambda folder: (folder / "config.json").write_text("{"), "is not JSON"),
     ],
 )
@@ -133,7 +134,8 @@ def test_a_tokenizer_is_no_transformer(tmp_path: Path) -> None:
 
 def test_models_are_described_without_loading(tmp_path: Path) -> None:
     folder = save_pipeline(tmp_path)
-    tokenizer, transformer = describe_models(tmp_path)
+    (tokenizer, transformer), faults = describe_models(tmp_path)
+    assert faults == []
     assert (tokenizer.name, tokenizer.kind) == ("nano", "tokenizer")
     assert transformer.actions == ("door-open", "drawer-close", "pan-left")
     model = BlockTransformer.from_pretrained(folder)
@@ -203,3 +205,25 @@ def test_weights_that_are_not_finite_are_refused_in_one_sentence(
     save_file(weights, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"'tiny' are not all finite numbers \(in layers.1"):
         BlockTransformer.from_pretrained(folder, dtype=torch.float16)
+
+
+def test_a_broken_config_is_one_sentence_and_spares_the_others(tmp_path: Path) -> None:
+    folder = save_pipeline(tmp_path)
+    add_broken(tmp_path, folder / "model.safetensors")
+    models, faults = describe_models(tmp_path)
+    assert [model.name for model in models] == ["nano", "tiny"]
+    assert len(faults) == len(BROKEN)
+    for (name, (_, sentence)), fault in zip(sorted(BROKEN.items()), faults, strict=True):
+        assert repr(name) in fault
+        assert sentence in fault
+        assert is_sentence(fault)
+        with pytest.raises(CheckpointError) as caught:
+            BlockTransformer.from_pretrained(tmp_path / name)
+        assert str(caught.value) == fault
+
+
+def test_a_byte_order_mark_before_a_config_is_ignored(tmp_path: Path) -> None:
+    folder = save_pipeline(tmp_path)
+    path = folder / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert BlockTransformer.from_pretrained(folder).config == transformer_config()

@@ -147,7 +147,10 @@ def _bench(args: argparse.Namespace) -> None:
 
 def _sources(args: argparse.Namespace) -> Iterator[Path | str]:
     """The folders of bundled transformers, then the names of presets."""
-    for model in describe_models(args.folder):
+    models, faults = describe_models(args.folder)
+    for fault in faults:
+        print(f"left out: {fault}", file=sys.stderr)
+    for model in models:
         if model.kind == "transformer":
             yield args.folder / model.name
     yield from args.presets

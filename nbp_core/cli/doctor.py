@@ -115,7 +115,8 @@ def examine(folder: Path, device: str, clip: Path | None = None) -> Report:
     )
     if chosen == "cpu":
         report.gains = measure_gains()
-    for path in _model_folders(folder):
+    paths, report.faults = _model_folders(folder)
+    for path in paths:
         try:
             report.tests.append(_test(path, chosen, clip))
         except ValueError as error:
@@ -123,10 +124,12 @@ def examine(folder: Path, device: str, clip: Path | None = None) -> Report:
     return report
 
 
-def _model_folders(folder: Path) -> list[Path]:
+def _model_folders(folder: Path) -> tuple[list[Path], list[str]]:
+    """The one model, or those of a folder of models and a sentence for each unusable one."""
     if model_kind(folder) is not None:
-        return [folder]
-    return [folder / model.name for model in describe_models(folder)]
+        return [folder], []
+    models, faults = describe_models(folder)
+    return [folder / model.name for model in models], faults
 
 
 def _test(folder: Path, device: str, clip: Path | None) -> ModelTest:

@@ -123,9 +123,9 @@ def _generate(args: argparse.Namespace) -> None:
 
 
 def _models(args: argparse.Namespace) -> None:
-    models = describe_models(args.folder)
+    models, faults = describe_models(args.folder)
     if args.json:
-        print(json.dumps({"models": [asdict(model) for model in models]}))
+        print(json.dumps({"models": [asdict(model) for model in models], "faults": faults}))
         return
     for model in models:
         text = f"{model.name:12} {model.kind:12} {model.num_parameters / 1e6:8.2f} M parameters"
@@ -133,7 +133,9 @@ def _models(args: argparse.Namespace) -> None:
         if model.actions:
             text += f"  {len(model.actions)} actions"
         print(text, file=sys.stderr)
-    if not models:
+    for fault in faults:
+        print(f"cannot be used: {fault}", file=sys.stderr)
+    if not models and not faults:
         print(f"no models in {args.folder}", file=sys.stderr)
 
 

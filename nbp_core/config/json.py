@@ -1,57 +1,162 @@
-"""Frozen dataclasses, nested as they like, to JSON and back."""
+"""Frozen dataclasses, nested as they like, to JSON and back, every value checked on the way.
+
+Comes in: a JSON file, or a dict as JSON has it. Goes out: the dataclass, or a ValueError whose one
+sentence names the place, such as `train.steps must be a whole number, not "2"`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-def _from_json(kind: Any, value: Any) -> Any:
-    """Rebuilds a field of the annotated kind (nested dataclasses, tuples) from JSON values."""
-    origin = typing.get_origin(kind)
-    if dataclasses.is_dataclass(kind):
-        return _build(kind, value)
-    if origin is tuple:
-        args = typing.get_args(kind)
-        kinds = [args[0]] * len(value) if args[1:] == (...,) else args
-        return tuple(_from_json(k, v) for k, v in zip(kinds, value, strict=True))
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _from_json(typing.get_args(kind)[0], value)
-    return value
+MAX_SHOWN = 40
+"""Letters of a wrong value that a sentence repeats."""
+
+_WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "string_unicode": "text",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dataclass_type": "an object of settings",
+}
+"""What a setting must be, by pydantic's names of errors."""
 
 
-def _build(kind: Any, data: dict[str, Any]) -> Any:
-    hints = typing.get_type_hints(kind)
-    data = {name: value for name, value in data.items() if name not in kind.FORMER}
-    unknown = sorted(set(data) - {field.name for field in dataclasses.fields(kind)})
-    if unknown:
-        raise ValueError(f"unknown setting {unknown[0]!r} in a {kind.__name__}")
-    return kind(**{name: _from_json(hints[name], value) for name, value in data.items()})
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; a byte order mark before it is ignored.
+
+    Raises ValueError, one sentence that names the file, for a file that is not JSON, and OSError
+    for one that cannot be read.
+    """
+    data = path.read_bytes()
+    if not data.strip():
+        raise ValueError(f"{path.name} is empty")
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ValueError(f"{path.name} is not JSON: {error.msg}, {place}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is not JSON: byte {error.start} is not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep or holds a number of too many digits"
+        raise ValueError(f"{path.name} is not JSON: {reason}") from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JsonConfig:
-    """A frozen dataclass that goes to JSON and comes back equal."""
+    """A frozen dataclass that is written as JSON and comes back equal."""
 
     FORMER: ClassVar[frozenset[str]] = frozenset()
     """Settings of earlier versions, which files may still hold: they are ignored."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False
+    )
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Raises ValueError for unknown, missing or impossible settings."""
+    def from_dict(cls, data: Any) -> Self:
+        """The settings of a dict as JSON has it (lists for tuples).
+
+        Raises ValueError, one sentence with its place, for a setting that is unknown, missing, of
+        another type or out of range.
+        """
         try:
-            return typing.cast(Self, _build(cls, data))
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"not a complete {cls.__name__}: {error}") from error
+            text = json.dumps(_without_former(cls, data))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"the settings cannot be written as JSON: {error}") from error
+        try:
+            return typing.cast(Self, _adapter(typing.cast(Any, cls)).validate_json(text))
+        except ValidationError as error:
+            raise ValueError(_sentence(error.errors(include_url=False)[0])) from error
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        return cls.from_dict(json.loads(path.read_text()))
+        """The settings in a JSON file. Raises ValueError naming the file and the place."""
+        data = read_json(path)
+        try:
+            return cls.from_dict(data)
+        except ValueError as error:
+            raise ValueError(f"{path.name}: {error}") from error
+
+
+def check_range(config: JsonConfig, least: float, most: float, *names: str) -> None:
+    """Raises ValueError for the first of these settings outside of [least, most]; None passes."""
+    for name in names:
+        value = getattr(config, name)
+        values = value if isinstance(value, tuple) else (value,)
+        if not all(one is None or least <= one <= most for one in values):
+            limits = f"at least {least:,}" if most == float("inf") else f"{least:,} to {most:,}"
+            each = "every number of " if isinstance(value, tuple) else ""
+            shown = list(value) if isinstance(value, tuple) else value
+            raise ValueError(f"{each}{name} must be {limits}, not {shown}")
+
+
+@lru_cache(maxsize=64)
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _without_former(kind: Any, data: Any) -> Any:
+    """The data without settings of earlier versions, in nested dataclasses too."""
+    if not isinstance(data, dict):
+        return data
+    hints = typing.get_type_hints(kind)
+    return {
+        name: _without_former(hints[name], value)
+        if dataclasses.is_dataclass(hints.get(name))
+        else value
+        for name, value in data.items()
+        if name not in kind.FORMER
+    }
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    """One of pydantic's errors as a sentence that begins with its place."""
+    *outer, last = error["loc"] or ("",)
+    place = _place(error["loc"])
+    kind, found = error["type"], _shown(error["input"])
+    if kind == "unexpected_keyword_argument":
+        return f"unknown setting {str(last)!r}" + (f" in {_place(tuple(outer))}" if outer else "")
+    if kind == "missing" and not isinstance(last, int):
+        return f"{place} is missing"
+    if kind == "missing":
+        return f"{_place(tuple(outer))} has too few values: {found}"
+    if kind == "too_long":
+        return f"{place} must have {error['ctx']['max_length']} values, not {found}"
+    if kind == "value_error":
+        return f"{place}: {error['ctx']['error']}" if place else str(error["ctx"]["error"])
+    wanted = _WANTED.get(kind)
+    if kind == "literal_error":
+        wanted = error["ctx"]["expected"].replace("'", '"')
+    subject = place or "config"
+    if wanted is None:
+        return f"{subject} cannot be {found}: {error['msg']}"
+    return f"{subject} must be {wanted}, not {found}"
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    """('train', 'betas', 0) -> 'train.betas[0]'."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc]
+    return "".join(parts).removeprefix(".")
+
+
+def _shown(value: Any) -> str:
+    """A value as JSON writes it, the start of a long one."""
+    text = json.dumps(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."

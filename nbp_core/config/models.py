@@ -1,4 +1,8 @@
-"""What a model folder's config.json holds: tokenizers, transformers, classifiers."""
+"""What a model folder's config.json holds: tokenizers, transformers, classifiers.
+
+The limits are far above any model of the paper: a file cannot ask for a model that is only found
+to be impossible after minutes of building it.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,15 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nbp_core.config.json import JsonConfig
+from nbp_core.config.json import JsonConfig, check_range
 from nbp_core.config.shapes import LayoutKind, Size3
+
+MAX_WIDTH = 65_536
+MAX_LAYERS = 1_000
+MAX_KERNEL = 64
+MAX_CODES = 2**31
+MAX_TOKENS = 2**20
+"""Of a clip's grid."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +34,11 @@ class StageConfig(JsonConfig):
     """Of each unit's second convolution; None is the same. Space in the first and time in the
     second does the work of one kernel in both at under half the cost."""
 
+    def __post_init__(self) -> None:
+        check_range(self, 1, MAX_WIDTH, "width")
+        check_range(self, 0, MAX_LAYERS, "encoder_units", "decoder_units")
+        check_range(self, 1, MAX_KERNEL, "kernel", "second_kernel")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenGridConfig(JsonConfig):
@@ -31,6 +47,14 @@ class TokenGridConfig(JsonConfig):
     name: str
     levels: tuple[int, ...]
     """FSQ levels of each latent channel; their product is the codebook size."""
+
+    def __post_init__(self) -> None:
+        if not self.levels or any(level < 2 for level in self.levels):
+            raise ValueError(
+                f"levels must be a list of numbers of at least 2, not {list(self.levels)}"
+            )
+        if self.codebook_size > MAX_CODES:
+            raise ValueError(f"levels have {self.codebook_size:,} codes, more than {MAX_CODES:,}")
 
     @property
     def codebook_size(self) -> int:
@@ -72,10 +96,13 @@ class TokenizerConfig(TokenGridConfig):
     norm_groups: int = 32
 
     def __post_init__(self) -> None:
+        TokenGridConfig.__post_init__(self)
+        check_range(self, 1, MAX_KERNEL, "patch", "up_kernel", "io_kernel")
+        check_range(self, 1, MAX_WIDTH, "norm_groups")
+        if any(not 1 <= side <= MAX_KERNEL for stride in self.strides for side in stride):
+            raise ValueError(f"every number of strides must be 1 to {MAX_KERNEL}")
         if len(self.strides) != len(self.stages) - 1:
             raise ValueError("a tokenizer needs one stride fewer than it has stages")
-        if any(level < 2 for level in self.levels):
-            raise ValueError("every FSQ level must be at least 2")
         if any(stage.width % self.norm_groups for stage in self.stages):
             raise ValueError(f"every stage width must be a multiple of {self.norm_groups}")
 
@@ -141,6 +168,21 @@ class TransformerConfig(JsonConfig):
     FORMER: ClassVar = frozenset({"second_look"})
 
     def __post_init__(self) -> None:
+        check_range(self, 1, MAX_LAYERS, "num_layers")
+        check_range(self, 1, MAX_WIDTH, "width", "num_heads")
+        check_range(self, 1, MAX_TOKENS, "grid", "block_shape", "max_len")
+        check_range(self, 1, MAX_CODES, "codebook_size")
+        check_range(self, 0, MAX_CODES, "num_conditions")
+        check_range(self, 0, MAX_TOKENS, "prefix_len")
+        check_range(self, 0.01, 100, "mlp_ratio")
+        check_range(self, 0, 1, "dropout")
+        if math.prod(self.grid) > MAX_TOKENS:
+            raise ValueError(f"grid {list(self.grid)} has more than {MAX_TOKENS:,} tokens")
+        if len(self.actions) > self.num_conditions:
+            raise ValueError(
+                f"{len(self.actions)} actions need as many num_conditions, not "
+                f"{self.num_conditions}"
+            )
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of {self.num_heads} heads")
         if self.layout == "plain" and (self.prefix_len or self.num_conditions):
@@ -191,3 +233,9 @@ class ClassifierConfig(JsonConfig):
     """Channels of the stages; each halves height and width, the third and later ones time too."""
     num_frames: int = 9
     side: int = 64
+
+    def __post_init__(self) -> None:
+        if not self.actions or not self.widths:
+            raise ValueError("a classifier needs actions and widths")
+        check_range(self, 1, MAX_WIDTH, "widths")
+        check_range(self, 1, 4096, "num_frames", "side")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from nbp_core.config.json import JsonConfig
+from nbp_core.config.json import JsonConfig, read_json
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
 from nbp_core.config.presets import ELASTIC_SIZES, HEAD_WIDTH, TOKENIZER_PRESETS
 from nbp_core.config.shapes import LayoutKind, Size3
@@ -126,14 +126,15 @@ RunT = TypeVar("RunT", TokenizerRun, TransformerRun)
 
 def read_run(path: Path, default: RunT) -> RunT:
     """A config file over the default. Raises ValueError saying what is wrong with it."""
-    try:
-        data = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name} is not JSON: {error}") from error
+    data = read_json(path)
     if not isinstance(data, dict):
         raise ValueError(f"{path.name} does not hold the settings of a run")
+    train = data.get("train", {})
+    if not isinstance(train, dict):
+        shown = json.dumps(train)[:40]
+        raise ValueError(f"{path.name}: train must be an object of settings, not {shown}")
     settings = default.to_dict()
-    if any(data.get("train", {}).get(budget) is not None for budget in BUDGETS):
+    if any(train.get(budget) is not None for budget in BUDGETS):
         settings["train"] |= dict.fromkeys(BUDGETS)
     try:
         return type(default).from_dict(_over(settings, data))

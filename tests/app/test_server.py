@@ -22,7 +22,9 @@ from app import ui
 from app.security import check_host, check_tools, default_host, parse_auth
 from app.session import Session
 from nbp_core.media.video import read_video
+from tests.support.broken_models import add_broken
 from tests.support.engine import VALUES, FakePipeline, add_model, fake_session, small_clips
+from tests.support.models import save_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -303,3 +305,16 @@ def test_tokenize_gives_what_came_back_and_the_figures(client: Client, tmp_path:
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
     with pytest.raises(AppError, match=r"^torn\.png is not a picture"):
         client.predict(file=handle_file(tmp_path / "torn.png"), api_name="/tokenize")
+
+
+def test_the_studio_starts_beside_broken_models(tmp_path: Path) -> None:
+    folder = save_pipeline(tmp_path)
+    add_broken(tmp_path, folder / "model.safetensors")
+    session = Session(tmp_path, "cpu")
+    blocks = ui.build(session)
+    url = ui.launch(blocks, "127.0.0.1", None, None, prevent_thread_lock=True, quiet=True)
+    assert httpx.get(url).status_code == 200
+    page = httpx.get(url + "config").text
+    assert "num_layers must be a whole number" in page
+    blocks.close()
+    session.close()

@@ -16,10 +16,12 @@ import pytest
 from app.clips.words import device_words
 from app.folders import trim
 from app.session import MAX_LOADED, QUICK_BYTES, Session, find_models
+from nbp_core.checkpoint import save_model
 from nbp_core.config.presets import PAPER_PRESETS
 from nbp_core.packed.formats import formats_on
+from tests.support.broken_models import add_broken
 from tests.support.engine import FakePipeline, add_model, fake_session
-from tests.support.models import save_pipeline, transformer_config
+from tests.support.models import build_tokenizer, save_pipeline, transformer_config
 
 PICTURE = np.zeros((1, 128, 128, 3), np.uint8)
 SHAPE = replace(transformer_config("plain", modern=False), codebook_size=64_000)
@@ -28,12 +30,11 @@ SHAPE = replace(transformer_config("plain", modern=False), codebook_size=64_000)
 def test_find_models_takes_transformers_the_smallest_first(tmp_path: Path) -> None:
     add_model(tmp_path, "big", 20)
     add_model(tmp_path, "little", 10)
-    (tmp_path / "tokenizer").mkdir()
-    (tmp_path / "tokenizer" / "config.json").write_text('{"kind": "tokenizer"}')
-    for name, text in (("broken", "{"), ("list", "[]"), ("other", "{}")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(text)
+    tokenizer = build_tokenizer()
+    save_model(tmp_path / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
+    add_broken(tmp_path, tmp_path / "big" / "model.safetensors")
     assert list(find_models(tmp_path)) == ["little", "big"]
+    assert list(find_models(tmp_path, "tokenizer")) == ["nano"]
 
 
 @pytest.mark.parametrize(

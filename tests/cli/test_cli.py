@@ -11,6 +11,7 @@ from PIL import Image
 from nbp_core.cli.main import main
 from nbp_core.media.video import read_comment, read_video, write_video
 from nbp_core.packed.formats import formats_on
+from tests.support.broken_models import BROKEN, add_broken
 from tests.support.models import save_pipeline
 
 
@@ -148,6 +149,24 @@ def test_models_and_doctor(model: Path, tmp_path: Path, capsys: pytest.CaptureFi
         assert main(["doctor", folder]) == 2
     finally:
         (model.parent / "away").rename(model.parent / "nano" / "model.safetensors")
+
+
+def test_broken_models_spare_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_pipeline(tmp_path)
+    add_broken(tmp_path, folder / "model.safetensors")
+    assert main(["models", "--folder", str(tmp_path), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [model["name"] for model in report["models"]] == ["nano", "tiny"]
+    assert len(report["faults"]) == len(BROKEN)
+    assert main(["models", "--folder", str(tmp_path)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 + len(BROKEN)
+    assert main(["doctor", str(tmp_path), "--json"]) == 2
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert [test["name"] for test in report["tests"]] == ["nano", "tiny"]
+    assert len(report["faults"]) == len(BROKEN)
+    assert captured.err.count("\n") == 1
 
 
 def test_the_module_runs() -> None:

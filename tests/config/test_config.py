@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -37,6 +38,35 @@ def test_settings_of_earlier_versions_are_ignored() -> None:
     sampling, model = SamplingConfig(seed=3), elastic("tiny", 4, 192, 4375, ("door-open",))
     assert SamplingConfig.from_dict({**sampling.to_dict(), "strength": None}) == sampling
     assert TransformerConfig.from_dict({**model.to_dict(), "second_look": False}) == model
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"stages": 5}, "stages must be a list, not 5"),
+        ({"levels": []}, "levels must be a list of numbers of at least 2, not []"),
+        ({"levels": [1, 5]}, "levels must be a list of numbers of at least 2, not [1, 5]"),
+        ({"levels": [2**31, 2]}, "levels have 4,294,967,296 codes, more than 2,147,483,648"),
+        ({"patch": 0}, "patch must be 1 to 64, not 0"),
+        ({"norm_groups": 0}, "norm_groups must be 1 to 65,536, not 0"),
+        ({"strides": [[2, 0, 2], [2, 1, 1]]}, "every number of strides must be 1 to 64"),
+        ({"name": None}, "name must be text, not null"),
+    ],
+)
+def test_a_mistyped_tokenizer_is_refused_with_its_place(
+    change: dict[str, object], sentence: str
+) -> None:
+    data = {**TOKENIZER_PRESETS["nano"].to_dict(), **change}
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        TokenizerConfig.from_dict(data)
+
+
+def test_a_nested_setting_is_named_with_its_place() -> None:
+    data = TOKENIZER_PRESETS["nano"].to_dict()
+    data["stages"][1]["kernel"] = [3, "3", 3]
+    sentence = 'stages[1].kernel[1] must be a whole number, not "3"'
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        TokenizerConfig.from_dict(data)
 
 
 @pytest.mark.parametrize("text", ["1x16", "axbxc", "0x1x1", "1x1x-4", "", "1x1x16x1"])

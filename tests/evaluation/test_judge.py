@@ -176,7 +176,7 @@ def test_a_classifier_learns_what_it_is_shown_and_resumes(
     with pytest.raises(ValueError, match="does not know 'fly'"):
         classifier.accuracy(frames[:1], ["fly"])
     train(tmp_path, 4)
-    (found,) = describe_models(tmp_path)
+    (found,), _ = describe_models(tmp_path)
     assert (found.kind, found.actions) == ("classifier", CONFIG.actions)
 
 

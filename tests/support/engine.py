@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from app.session import Session
+from nbp_core.config.presets import HEAD_WIDTH, elastic
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3, format_block_shape
 from nbp_core.generation.pipeline import VideoPipeline
@@ -219,7 +220,9 @@ def answer_of(call: Iterator[Any]) -> Any:
 def add_model(models: Path, name: str, size: int = 10) -> None:
     folder = models / name
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"format": 1, "kind": "transformer"}))
+    config = elastic(name, 1, HEAD_WIDTH, 100, ACTIONS).to_dict()
+    description = {"format": 1, "kind": "transformer", "config": config}
+    (folder / "config.json").write_text(json.dumps(description))
     (folder / "model.safetensors").write_bytes(b"0" * size)
 
 

@@ -23,6 +23,7 @@ from nbp_core.models.catalogue import (
     transformer_bytes,
 )
 from tests.models.test_convert import reference_tokenizer
+from tests.support.broken_models import BROKEN, add_broken, is_sentence
 from tests.support.models import ACTIONS, CODES, save_pipeline, transformer_config
 from tests.support.released import save_tokenizer
 
@@ -76,7 +77,7 @@ def test_memory_is_weights_cache_and_tokenizer(models: Path) -> None:
     ("break_it", "sentence"),
     [
         (lambda f: (f / "config.json").unlink(), "has no config.json."),
-        (lambda f: (f / "config.json").write_text("{"), "is not JSON."),
+        (lambda f: (f / "config.json").write_text("{"), "quotes, line 1, column 2."),
         (lambda f: (f / "model.safetensors").write_bytes(b"no"), "is corrupt."),
         (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors."),
         (lambda f: (f.parent / "nano").rename(f.parent / "micro"), "which is not there."),
@@ -92,6 +93,15 @@ def test_a_fault_is_one_sentence_and_spares_the_others(
     assert entry.fault.count(". ") == 0
     assert str(models) not in entry.fault
     assert not next(e for e in catalogue(models, "cpu") if e.name != "tiny").fault
+
+
+def test_broken_configs_are_sentences_in_the_list_of_models(models: Path) -> None:
+    add_broken(models, models / "tiny" / "model.safetensors")
+    faults = {entry.name: entry.fault for entry in catalogue(models, "cpu")}
+    assert {name for name, fault in faults.items() if not fault} == {"nano", "tiny"}
+    for name, (_, sentence) in BROKEN.items():
+        assert sentence in faults[name]
+        assert is_sentence(faults[name])
 
 
 def test_hidden_folders_and_files_are_no_models(models: Path) -> None:
