@@ -11,9 +11,11 @@ from typing import Any
 
 from nbp_core.attention_maps.pictures import WRITERS, parse_head
 from nbp_core.attention_maps.view import AttentionView
+from nbp_core.cli.options import write_or_keep
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, format_block_shape, parse_block_shape
 from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.media.files import try_writing
 from nbp_core.media.video import read_context
 
 
@@ -45,6 +47,7 @@ def _attention(args: argparse.Namespace) -> None:
     write = WRITERS.get(args.out.suffix.lower())
     if write is None:
         raise ValueError(f"--out must end in .png or .npz, not {args.out.name!r}")
+    try_writing(args.out)
     frames_THWC = None if args.context is None else read_context(args.context, CLIP_FRAMES)
     shape = None if args.block is None else parse_block_shape(args.block)
     pipeline = VideoPipeline.from_pretrained(args.model, device=args.device)
@@ -71,7 +74,8 @@ def _attention(args: argparse.Namespace) -> None:
         "positions": view.length,
         "seconds": seconds,
     }
-    write(args.out, weights_LL, view.positions(), json.dumps(report, sort_keys=True))
+    text = json.dumps(report, sort_keys=True)
+    write_or_keep(args.out, lambda out: write(out, weights_LL, view.positions(), text))
     if args.json:
         print(json.dumps(report))
     else:

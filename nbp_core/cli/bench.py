@@ -34,6 +34,7 @@ from nbp_core.bench.tables import (
     step_table,
 )
 from nbp_core.checkpoint import describe_models, weights_sha256
+from nbp_core.cli.options import write_or_keep
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import (
@@ -45,6 +46,7 @@ from nbp_core.config.shapes import (
 )
 from nbp_core.device import choose_device, device_name
 from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.media.files import try_writing, write_text
 from nbp_core.media.video import read_context
 from nbp_core.models.speed_only import random_transformer
 from nbp_core.packed.formats import WeightFormat, choose_format, compute_dtype, formats_on
@@ -90,6 +92,8 @@ def _bench(args: argparse.Namespace) -> None:
         if device != "cpu":
             raise ValueError("--against compares on the processor: add --device cpu")
         against.check_installed()
+    if args.out is not None:
+        try_writing(args.out)
     shapes = [parse_block_shape(text) for text in args.blocks or ()] or list(FIGURE6_SHAPES)
     machine = _apart(_machine, device)
     console = Console(stderr=True, width=WIDTH)
@@ -140,7 +144,7 @@ def _bench(args: argparse.Namespace) -> None:
         "against": others,
     }
     if args.out is not None:
-        args.out.write_text(json.dumps(report, indent=1) + "\n")
+        write_or_keep(args.out, lambda out: write_text(out, json.dumps(report, indent=1) + "\n"))
     if args.json:
         print(json.dumps(report))
 

@@ -10,10 +10,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nbp_core.cli.options import add_generation_options, context_of, sampling_of
+from nbp_core.cli.options import (
+    add_generation_options,
+    context_of,
+    sampling_of,
+    write_or_keep,
+)
 from nbp_core.config.shapes import format_block_shape, parse_block_shape
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.race import Lap, Race, RaceRequest, race
+from nbp_core.media.files import try_writing, write_text
 from nbp_core.media.video import write_video
 
 DEFAULT_BLOCKS = ("1x1x1", "1x1x16")
@@ -45,6 +51,8 @@ def _compare(args: argparse.Namespace) -> None:
     )
     if args.out_dir.exists() and not args.out_dir.is_dir():
         raise ValueError(f"--out-dir is not a folder: {args.out_dir}")
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    try_writing(args.out_dir / FIGURES)
     pipeline = VideoPipeline.from_pretrained(
         args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
     )
@@ -58,23 +66,23 @@ def _compare(args: argparse.Namespace) -> None:
                 bar.update()
 
         result = race(pipeline, request, show)
-    args.out_dir.mkdir(parents=True, exist_ok=True)
-    report = _write(args.out_dir, result, args.scale)
+    report = result.report()
+    write_or_keep(args.out_dir, lambda folder: _write(folder, result, report, args.scale))
     if args.json:
         print(json.dumps(report))
     else:
         print(_text(report, pipeline), file=sys.stderr)
 
 
-def _write(folder: Path, result: Race, scale: int) -> dict[str, Any]:
-    report = {"out_dir": str(folder), **result.report()}
+def _write(folder: Path, result: Race, report: dict[str, Any], scale: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    report["out_dir"] = str(folder)
     for runner, figures in zip(result.runners, report["runners"], strict=True):
         out = folder / f"{figures['block']}.mp4"
         comment = json.dumps(figures["manifest"], sort_keys=True)
         write_video(out, runner.generation.frames_THWC, scale=scale, comment=comment)
         figures["out"] = str(out)
-    (folder / FIGURES).write_text(json.dumps(report, indent=2) + "\n")
-    return report
+    write_text(folder / FIGURES, json.dumps(report, indent=2) + "\n")
 
 
 def _text(report: dict[str, Any], pipeline: VideoPipeline) -> str:

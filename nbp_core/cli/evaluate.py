@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from nbp_core.cli.options import add_sampling_options, sampling_of
+from nbp_core.cli.options import add_sampling_options, sampling_of, write_or_keep
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import format_block_shape, parse_block_shape
 from nbp_core.data.camera_moves import MAX_PACE, PhotoClips
@@ -28,6 +28,7 @@ from nbp_core.evaluation.features import FeatureNetwork, I3DFeatures, Lite0Featu
 from nbp_core.evaluation.figures import Clips, Figure, fidelity_figures
 from nbp_core.evaluation.judge import GENERATED, REAL, Judge, Tools, reconstruct_many
 from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.media.files import try_writing, write_text
 
 PHOTO_CLIPS = 40
 FRAMES_CACHE = Path("runs/frames")
@@ -130,6 +131,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     for path in (args.out, args.sheet):
         if path is not None and not path.parent.is_dir():
             raise ValueError(f"the folder of {path.name} does not exist: {path.parent}")
+        if path is not None:
+            try_writing(path)
     device = choose_device(args.device)
     pipeline = None
     if args.model is not None:
@@ -165,7 +168,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.sheet is not None:
         write_contact_sheet(args.sheet, clips.frames_NTHWC, clips.actions, json.dumps(about))
     if args.out is not None:
-        args.out.write_text(json.dumps(report, indent=1) + "\n")
+        write_or_keep(args.out, lambda out: write_text(out, json.dumps(report, indent=1) + "\n"))
     if args.json:
         print(json.dumps(report))
         return

@@ -20,9 +20,15 @@ from nbp_core.checkpoint import describe_models, model_kind
 from nbp_core.cli import attention, bench, compare, convert, evaluate, experiment, play
 from nbp_core.cli import train_all as train_commands
 from nbp_core.cli.doctor import examine
-from nbp_core.cli.options import add_generation_options, context_of, sampling_of
+from nbp_core.cli.options import (
+    add_generation_options,
+    context_of,
+    sampling_of,
+    write_or_keep,
+)
 from nbp_core.config.shapes import parse_block_shape
 from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.media.files import try_writing
 from nbp_core.media.video import write_gif, write_video
 from nbp_core.memory import is_memory_error
 
@@ -90,6 +96,7 @@ def _generate(args: argparse.Namespace) -> None:
         raise ValueError(f"--out must end in .mp4 or .gif, not {args.out.name!r}")
     if not args.out.parent.is_dir():
         raise ValueError(f"the folder of --out does not exist: {args.out.parent}")
+    try_writing(args.out)
     frames = context_of(args)
     pipeline = VideoPipeline.from_pretrained(
         args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
@@ -104,7 +111,9 @@ def _generate(args: argparse.Namespace) -> None:
     result = run.generation()
     write = WRITERS[args.out.suffix.lower()]
     comment = json.dumps(result.manifest, sort_keys=True)
-    write(args.out, result.frames_THWC, scale=args.scale, comment=comment)
+    write_or_keep(
+        args.out, lambda out: write(out, result.frames_THWC, scale=args.scale, comment=comment)
+    )
     report = {
         "out": str(args.out),
         "steps": result.steps,
@@ -143,6 +152,8 @@ def _doctor(args: argparse.Namespace) -> None:
     clip = args.clip
     if clip is None and model_kind(args.folder) == "transformer":
         clip = Path(f"doctor-{args.folder.resolve().name}.mp4")
+    if clip is not None:
+        try_writing(clip)
     report = examine(args.folder, args.device, clip)
     if args.json:
         print(json.dumps(report.to_dict()))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from nbp_core.config.sampling import METHODS, SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, Size3
-from nbp_core.media.files import shown_name
+from nbp_core.media.files import MediaError, shown_name, try_writing
 from nbp_core.media.video import Frames, read_context
 
 CONTEXT_FRAMES = 5
@@ -106,14 +108,31 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
+def write_or_keep(out: Path, write: Callable[[Path], None]) -> None:
+    """Writes what was made to `out`; where that fails, to a new folder for temporary files.
+
+    Raises MediaError after any failure: it says where the thing lies, so that it is not lost.
+    """
+    try:
+        write(out)
+    except (MediaError, OSError) as error:
+        reason = str(error).rstrip(".")
+        try:
+            kept = Path(tempfile.mkdtemp(prefix="nbp-kept-"), f"made{out.suffix}")
+            write(kept)
+        except (MediaError, OSError):
+            raise error from None
+        raise MediaError(f"{reason}; what was made is kept in {kept}.") from error
+
+
 def results_file(args: argparse.Namespace) -> Path:
     """The report's file that the options name. Raises ValueError if its folder does not exist."""
     if args.out is None:
         RESULTS.mkdir(exist_ok=True)
-        return RESULTS / f"{args.name}.json"
-    out: Path = args.out
+    out: Path = args.out or RESULTS / f"{args.name}.json"
     if not out.parent.is_dir():
         raise ValueError(f"the folder of {out.name} does not exist: {out.parent}")
+    try_writing(out)
     return out
 
 

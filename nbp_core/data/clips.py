@@ -26,7 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
-from nbp_core.media.files import Frames, MediaError, printable_name, replacing
+from nbp_core.media.files import Frames, MediaError, printable_name, replacing, write_text
 from nbp_core.media.video import crop_resize, read_window, read_windows
 
 Split = Literal["train", "val"]
@@ -228,7 +228,7 @@ def load_clips(folder: str | Path, split: Split, cache_folder: str | Path) -> Cl
         with replacing(cache) as partial:
             found = _write_array(partial, open_clips(folder, split), Path(folder).name)
         # Written last: its presence says that the set is whole.
-        labels.write_text(json.dumps(found))
+        write_text(labels, json.dumps(found))
         for old in cache.parent.glob(f"{split}-*"):
             if old.stem != cache.stem:
                 old.unlink()

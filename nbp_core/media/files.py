@@ -104,7 +104,10 @@ def too_long(path: Path) -> MediaError:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved onto it at the end and removed after any error."""
+    """A temporary path beside `path`, moved onto it at the end and removed after any error.
+
+    Raises MediaError where the system refuses a name, a folder or more data.
+    """
     name = shown_name(path)
     # The file's own name would make it longer than a name may be.
     temporary = path.with_name(f".nbp-{os.getpid()}-{next(_temporary_numbers)}.part")
@@ -120,6 +123,26 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise MediaError(f"{name} cannot be written: {reason(error)}.") from error
+
+
+def try_writing(path: Path) -> None:
+    """Tries a name and its folder before the work whose outcome is to be written there.
+
+    A file that is there already stays as it is. Raises MediaError as replacing does.
+    """
+    with contextlib.suppress(_TriedError), replacing(path) as temporary:
+        temporary.touch()
+        raise _TriedError
+
+
+class _TriedError(Exception):
+    """Ends a trial: the temporary file goes, and nothing is replaced."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all. Raises MediaError as replacing does."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
 
 
 def reason(error: OSError) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbp_core.media.files import replacing
+from nbp_core.media.files import write_text
 
 Report = dict[str, Any]
 
@@ -43,5 +43,4 @@ def keep(out: Path, report: Report, unit: str, rows: Sequence[dict[str, Any]]) -
     """Adds the rows of a unit to the report and replaces the file as a whole."""
     report["rows"] += rows
     report["done"] = "; ".join(filter(None, [report["done"], unit]))
-    with replacing(out) as partial:
-        partial.write_text(json.dumps(report, indent=1) + "\n")
+    write_text(out, json.dumps(report, indent=1) + "\n")

@@ -6,9 +6,9 @@ nothing on failure. Source of the names and of the sequence rules: the released 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-import tempfile
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nbp_core.checkpoint import save_model
+from nbp_core.media.files import MediaError, try_writing
 from nbp_core.models.released.file import ReleasedFileError, read_released, tensors_of
 from nbp_core.models.released.networks import (
     SOURCE_TENSOR,
@@ -64,6 +65,10 @@ def convert(
         raise ReleasedFileError(f"{folder.name!r} exists already; name a new folder")
     if not folder.parent.is_dir():
         raise ReleasedFileError(f"there is no folder {folder.parent.name!r} to put it in")
+    try:
+        try_writing(folder)
+    except MediaError as error:
+        raise ReleasedFileError(str(error)) from error
     model = understand(path, folder.name, num_heads, family)
     on_progress = None if on_start is None else on_start(model)
     origin = {"file": path.name, "family": model.family, "source": model.source}
@@ -71,7 +76,8 @@ def convert(
     if model.kind == "transformer":
         place = tokenizer or f"../magvit2_{model.family}"
         reference = {"folder": place, "family": model.family, "source": model.source}
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    partial = folder.with_name(f".nbp-{os.getpid()}.part")
+    partial.mkdir()
     try:
         save_model(
             partial,
@@ -83,7 +89,6 @@ def convert(
             origin=origin,
             on_progress=on_progress,
         )
-        partial.chmod(0o755)
         partial.rename(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
