@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -51,8 +52,7 @@ def _compare(args: argparse.Namespace) -> None:
     )
     if args.out_dir.exists() and not args.out_dir.is_dir():
         raise ValueError(f"--out-dir is not a folder: {args.out_dir}")
-    args.out_dir.mkdir(parents=True, exist_ok=True)
-    try_writing(args.out_dir / FIGURES)
+    _try_folder(args.out_dir)
     pipeline = VideoPipeline.from_pretrained(
         args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
     )
@@ -72,6 +72,18 @@ def _compare(args: argparse.Namespace) -> None:
         print(json.dumps(report))
     else:
         print(_text(report, pipeline), file=sys.stderr)
+
+
+def _try_folder(folder: Path) -> None:
+    """Tries the folder of the clips before the race; what this makes is removed again."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try_writing(folder / FIGURES)
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _write(folder: Path, result: Race, report: dict[str, Any], scale: int) -> None:
