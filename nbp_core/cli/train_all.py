@@ -13,8 +13,9 @@ from tqdm import tqdm
 from nbp_core.cli import train
 from nbp_core.data.arm_keys import ARM_SCENES, ARM_SPLITS, EPISODES_PER_SCENE, render_arm_keys
 from nbp_core.data.metaworld import render
-from nbp_core.train.everything import PLANS, Plan, Sources, train_all
+from nbp_core.train.everything import PLANS, Sources, train_all
 from nbp_core.train.loop.trainer import new_accelerator
+from nbp_core.train.run_config import read_over
 
 
 def add_verbs(verbs: Any) -> None:
@@ -69,9 +70,11 @@ def _arm_keys(args: argparse.Namespace) -> None:
 def _train_all(args: argparse.Namespace) -> None:
     if new_accelerator(args.device).num_processes > 1:
         raise ValueError("train-all runs in one process; launch its two trainings one by one")
+    if not 0 < args.minutes < float("inf"):
+        raise ValueError(f"--minutes must be a finite number above 0, not {args.minutes:g}")
     plan = PLANS[args.device]
     if args.plan is not None:
-        plan = Plan.from_dict({**plan.to_dict(), **json.loads(args.plan.read_text())})
+        plan = read_over(args.plan, plan)
     sources = Sources(args.clips, args.photos)
     for name, step in train_all(sources, args.run_folder, args.minutes, plan, args.device):
         validation = {k: v for k, v in step.metrics.items() if k.startswith("val_")}

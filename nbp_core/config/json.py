@@ -107,6 +107,26 @@ def check_range(config: JsonConfig, least: float, most: float, *names: str) -> N
             raise ValueError(f"{each}{name} must be {limits}, not {shown}")
 
 
+def check_positive(config: JsonConfig, *names: str) -> None:
+    """Raises ValueError for the first of these settings that is not above 0 and finite; None
+    passes."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise ValueError(f"{name} must be a finite number above 0, not {value:g}")
+
+
+def check_shares(config: JsonConfig, *names: str) -> None:
+    """Raises ValueError for the first of these lists of shares that is empty, has one below 0 or
+    has none above 0."""
+    for name in names:
+        values = getattr(config, name)
+        if not any(value > 0 for value in values) or any(value < 0 for value in values):
+            raise ValueError(
+                f"{name} must be numbers of at least 0, one of them above 0, not {list(values)}"
+            )
+
+
 @lru_cache(maxsize=64)
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

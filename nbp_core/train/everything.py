@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from nbp_core.checkpoint import model_kind, weights_sha256
-from nbp_core.config.json import JsonConfig
+from nbp_core.config.json import JsonConfig, check_positive, check_range, check_shares
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PHOTO_LOOK, PhotoClips
@@ -55,6 +56,17 @@ class Plan(JsonConfig):
     tokenizer_lr: float = 1e-3
     transformer_lr: float = 2e-3
     muon_lr: float = 3e-3
+
+    def __post_init__(self) -> None:
+        check_range(self, 1, inf, "tokenizer_batch", "transformer_batch", "tokenizer_photos")
+        check_range(self, 1, inf, "token_photos", "clips_of_an_action")
+        check_positive(self, "tokenizer_share", "tokenizer_lr", "transformer_lr", "muon_lr")
+        check_shares(self, "transformer_shares")
+        unknown = [name for name in self.transformers if name not in ELASTIC_SIZES]
+        if unknown:
+            raise ValueError(f"transformers must be of {list(ELASTIC_SIZES)}, not {unknown[0]!r}")
+        if len(self.transformers) != len(self.transformer_shares):
+            raise ValueError("transformers and transformer_shares must be equally many")
 
 
 PLANS = {

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from nbp_core.config.json import JsonConfig, read_json
+from nbp_core.config.json import JsonConfig, check_range, read_json
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
 from nbp_core.config.presets import ELASTIC_SIZES, HEAD_WIDTH, TOKENIZER_PRESETS
 from nbp_core.config.shapes import LayoutKind, Size3
+from nbp_core.media.files import write_text
 from nbp_core.train.loop.trainer import TrainConfig
 from nbp_core.train.tokenizer import TokenizerRecipe
 from nbp_core.train.transformer import TransformerRecipe
@@ -44,6 +46,7 @@ class TokenizerRun(JsonConfig):
     """Model folder whose weights are the first ones."""
 
     def __post_init__(self) -> None:
+        check_range(self, 0, inf, "photo_clips")
         if self.train.tflop is not None:
             raise ValueError("a tokenizer's budget is in minutes or in steps")
 
@@ -120,12 +123,20 @@ class TransformerRun(JsonConfig):
     """At most so many are encoded; None is all of them."""
     start_from: str | None = None
 
+    def __post_init__(self) -> None:
+        check_range(self, 0, inf, "photo_clips", "key_clips")
+        check_range(self, 1, inf, "clips_of_an_action")
+
 
 RunT = TypeVar("RunT", TokenizerRun, TransformerRun)
+ConfigT = TypeVar("ConfigT", bound=JsonConfig)
 
 
 def read_run(path: Path, default: RunT) -> RunT:
-    """A config file over the default. Raises ValueError saying what is wrong with it."""
+    """The default with the settings of a config file in place of its own.
+
+    Raises ValueError, one sentence that names the file and the setting.
+    """
     data = read_json(path)
     if not isinstance(data, dict):
         raise ValueError(f"{path.name} does not hold the settings of a run")
@@ -133,11 +144,25 @@ def read_run(path: Path, default: RunT) -> RunT:
     if not isinstance(train, dict):
         shown = json.dumps(train)[:40]
         raise ValueError(f"{path.name}: train must be an object of settings, not {shown}")
-    settings = default.to_dict()
     if any(train.get(budget) is not None for budget in BUDGETS):
-        settings["train"] |= dict.fromkeys(BUDGETS)
+        data = {**data, "train": dict.fromkeys(BUDGETS) | train}
+    return _with(default, data, path)
+
+
+def read_over(path: Path, default: ConfigT) -> ConfigT:
+    """The default with the settings of a JSON file in place of its own.
+
+    Raises ValueError, one sentence that names the file and the setting.
+    """
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise ValueError(f"{path.name} must be an object of settings")
+    return _with(default, data, path)
+
+
+def _with(default: ConfigT, changes: dict[str, Any], path: Path) -> ConfigT:
     try:
-        return type(default).from_dict(_over(settings, data))
+        return type(default).from_dict(_over(default.to_dict(), changes))
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
 
@@ -159,7 +184,13 @@ def keep_run(run: RunT, run_folder: Path) -> None:
     settings = _plain(run)
     if path.is_file():
         # A run kept before a setting was there was made as that setting's default does.
-        known = _plain(type(run).from_dict(json.loads(path.read_text())))
+        try:
+            known = _plain(type(run).read(path))
+        except ValueError as error:
+            raise ValueError(
+                f"the settings of run folder {run_folder.name!r} cannot be read: {error}; delete "
+                f"{path.name} to resume with the settings of this command"
+            ) from error
         for name in _differing(known, settings):
             if name.removeprefix("train.") not in MAY_CHANGE:
                 raise ValueError(
@@ -167,7 +198,7 @@ def keep_run(run: RunT, run_folder: Path) -> None:
                     f"on with --config {path}"
                 )
     run_folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=2) + "\n")
+    write_text(path, json.dumps(settings, indent=2) + "\n")
 
 
 def _plain(run: TokenizerRun | TransformerRun) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from einops import rearrange
 from torch import Tensor
 
 from nbp_core.checkpoint import load_weights
-from nbp_core.config.json import JsonConfig
+from nbp_core.config.json import JsonConfig, check_positive, check_range
 from nbp_core.config.models import TokenizerConfig
+from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
 from nbp_core.tokenizer.conv import ResidualUnit
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.train.crops import Crops, Frames
@@ -66,6 +68,13 @@ class TokenizerRecipe(JsonConfig):
     """Share of the run after which the critic comes in: before, there is little to criticise."""
     critic_lr: float = 2e-4
     num_validation_clips: int = 25
+
+    def __post_init__(self) -> None:
+        check_range(self, 1, CLIP_SIDE, "crop")
+        check_range(self, 1, CLIP_FRAMES, "num_frames", "early_frames")
+        check_range(self, 1, inf, "crop_tries", "num_validation_clips")
+        check_range(self, 0, 1, "photo_share", "adversarial_start")
+        check_positive(self, "critic_lr")
 
 
 def to_clip(frames_BTHWC: Frames, device: torch.device) -> Tensor:
@@ -156,7 +165,12 @@ class TokenizerTask(Task):
             self.critic.load_state(state["critic"])
 
     def validate(self) -> dict[str, float]:
-        """PSNR (mean over clips), movement of still latents and pixels, and codes in use."""
+        """PSNR (mean over clips), movement of still latents and pixels, and codes in use; in
+        float32, as clips are encoded everywhere."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self._validate()
+
+    def _validate(self) -> dict[str, float]:
         model = self.model
         values, still, flicker = [], [], []
         used = torch.zeros(model.config.codebook_size, dtype=torch.bool)

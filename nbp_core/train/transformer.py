@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
 from nbp_core.checkpoint import load_config
-from nbp_core.config.json import JsonConfig
+from nbp_core.config.json import JsonConfig, check_range, check_shares
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.shapes import FIGURE6_SHAPES, Size3, format_block_shape
 from nbp_core.data.arm_keys import ARM_LOOKS
@@ -67,6 +68,14 @@ class TransformerRecipe(JsonConfig):
                 f"{len(self.shapes)} block shapes need as many weights, not "
                 f"{len(self.shape_weights)}"
             )
+        check_shares(self, "shape_weights", "early_lengths", "late_lengths")
+        if len(self.early_lengths) != len(self.late_lengths):
+            raise ValueError("early_lengths and late_lengths must have as many shares")
+        check_range(self, 0, 1, "condition_dropout", "later_windows", "context_noise")
+        check_range(self, 1, inf, "num_validation_clips")
+        for name in ("source_shares", "look_weights"):
+            if any(weight < 0 for _, weight in getattr(self, name)):
+                raise ValueError(f"every number of {name} must be at least 0")
 
     @property
     def shape_shares(self) -> list[float]:

@@ -7,7 +7,7 @@ another number of processes, or sharded. All processes must call these together.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from accelerate import PartialState
@@ -20,10 +20,12 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from nbp_core.media.files import reason
 from nbp_core.train.loop.optimizers import AveragedWeights
 from nbp_core.train.loop.task import Task
 
 CHECKPOINT_FILE = "checkpoint.pt"
+_KEYS = {"model", "averaged", "num_averaged", "optimizers", "extra", "counts"}
 Counts = tuple[float, float, float]
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -58,10 +60,7 @@ def save_state(
     }
     here = PartialState()
     if here.is_main_process:
-        path = run_folder / CHECKPOINT_FILE
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(path)
+        _write(run_folder / CHECKPOINT_FILE, state)
     here.wait_for_everyone()
 
 
@@ -70,7 +69,55 @@ def load_state(
 ) -> Counts:
     """Puts everything back as it was; steps, seconds and tflop until then."""
     path = run_folder / CHECKPOINT_FILE
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    path.with_suffix(".partial").unlink(missing_ok=True)  # a killed run's
+    state = _read(path)
+    try:
+        return _put_back(state, task, averages, optimizers)
+    except (RuntimeError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path.name} in run folder {run_folder.name!r} is of another model or other clips: "
+            "take another run folder"
+        ) from error
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    """Raises ValueError, leaving no part of a file, where the disk is full or refuses."""
+    partial = path.with_suffix(".partial")
+    try:
+        torch.save(state, partial)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # PyTorch's writer raises RuntimeError on a full disk
+        refusal = error if isinstance(error, OSError) else error.__context__
+        why = reason(refusal) if isinstance(refusal, OSError) else "the disk may be full"
+        raise ValueError(
+            f"{path.name} in run folder {path.parent.name!r} cannot be written: {why}"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Raises ValueError for a file that is cut, damaged or no checkpoint."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read: {reason(error)}") from error
+    except Exception as error:  # whatever zip, pickle and PyTorch raise over damaged bytes
+        state = error
+    if not isinstance(state, dict) or not state.keys() >= _KEYS:
+        raise ValueError(
+            f"{path.name} in run folder {path.parent.name!r} is cut or damaged: delete it to train "
+            "from the start, or put a copy back"
+        )
+    return state
+
+
+def _put_back(
+    state: dict[str, Any],
+    task: Task,
+    averages: AveragedWeights,
+    optimizers: list[torch.optim.Optimizer],
+) -> Counts:
     set_model_state_dict(task.model, state["averaged"], options=_WHOLE)
     averages.take(state["num_averaged"])
     set_model_state_dict(task.model, state["model"], options=_WHOLE)

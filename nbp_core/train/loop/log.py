@@ -6,8 +6,13 @@ Knows nothing of what the figures mean.
 from __future__ import annotations
 
 import json
+import logging
 from importlib.util import find_spec
 from pathlib import Path
+
+from nbp_core.media.files import write_text
+
+_log = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -19,9 +24,9 @@ class RunLog:
     def __init__(self, run_folder: Path, step: int) -> None:
         self.path = run_folder / METRICS_FILE
         if self.path.is_file():
-            lines = [line for line in self.path.read_text().splitlines() if line]
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            self.path.write_text("".join(line + "\n" for line in kept))
+            rows = _read_rows(self.path)
+            kept = [line for number, line in rows if number <= step]
+            write_text(self.path, "".join(line + "\n" for line in kept))
         self.board = None
         if find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
@@ -37,3 +42,25 @@ class RunLog:
             for name, value in metrics.items():
                 group = "validation/" if name.startswith("val_") else "training/"
                 self.board.add_scalar(group + name.removeprefix("val_"), value, step)
+
+
+def _read_rows(path: Path) -> list[tuple[int, str]]:
+    """(step, line) of each line. A last line that was cut when the run was killed is left out.
+
+    Raises ValueError naming another line that is not a step's figures.
+    """
+    lines = path.read_text(errors="replace").splitlines()
+    rows: list[tuple[int, str]] = []
+    for index, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            rows.append((int(json.loads(line)["step"]), line))
+        except (ValueError, KeyError, TypeError) as error:
+            place = f"{path.name}, line {index + 1}"
+            if index + 1 < len(lines):
+                raise ValueError(
+                    f"{place}: not the figures of a step; delete the line to resume the run"
+                ) from error
+            _log.warning("%s: cut when the run was killed, and left out", place)
+    return rows

@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-
-from nbp_core.device import has_fast_bfloat16
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +62,6 @@ class Task(ABC):
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Takes back what extra_state gave."""
         assert not state
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 where the hardware multiplies it faster than float32, else float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device))
 
 
 def compile_parts(model: nn.Module, *kinds: type[nn.Module]) -> None:

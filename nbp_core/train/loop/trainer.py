@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from nbp_core.checkpoint import save_model
-from nbp_core.config.json import JsonConfig
+from nbp_core.config.json import JsonConfig, check_positive, check_range
 from nbp_core.device import choose_device, has_fast_bfloat16
 from nbp_core.train.loop.checkpoint import CHECKPOINT_FILE, load_state, save_state, whole_weights
 from nbp_core.train.loop.log import RunLog
@@ -65,6 +66,12 @@ class TrainConfig(JsonConfig):
     def __post_init__(self) -> None:
         if sum(budget is not None for budget in (self.minutes, self.steps, self.tflop)) != 1:
             raise ValueError("give either a number of minutes, of steps or of tflop")
+        check_range(self, 1, inf, "steps", "batch_size", "accumulate", "warmup_steps")
+        check_range(self, 1, inf, "validate_steps")
+        check_positive(self, "minutes", "tflop", "lr", "muon_lr", "grad_clip", "validate_minutes")
+        check_range(self, 0, inf, "checkpoint_minutes", "weight_decay")
+        check_range(self, 0, 2**63 - 1, "seed")
+        check_range(self, 0, 1, "betas", "ema_decay")
 
 
 @dataclass(frozen=True, slots=True)
