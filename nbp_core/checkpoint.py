@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,6 +114,9 @@ def save_model(
 ) -> None:
     """Writes config.json and the weights; metadata goes into the safetensors header.
 
+    A model that was there stays whole until the new one is. Raises OSError or
+    CheckpointError where the disk is full or refuses; nothing half-written stays.
+
     dtype None keeps the weights' own. Only one shard is held in memory; on_progress is told the
     bytes of `weights` that each has taken. `origin` says where converted weights came from.
     """
@@ -130,20 +134,33 @@ def save_model(
         max_shard_size=max_shard_bytes,
         filename_pattern=WEIGHTS_FILE.replace(".", "{suffix}.", 1),
     )
-    for file_name, names in split.filename_to_tensors.items():
-        shard = {
-            name: weights[name].detach().to("cpu", dtype or weights[name].dtype).contiguous()
-            for name in names
-        }
-        save_file(shard, folder / file_name, metadata=metadata)
-        _set_usual_mode(folder / file_name)
-        del shard
-        if on_progress is not None:
-            on_progress(sum(weights[name].nbytes for name in names))
+    texts = {CONFIG_FILE: description}
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
-    (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
+        texts = {INDEX_FILE: index, **texts}
+    partial = folder / f".{os.getpid()}.partial"
+    try:
+        partial.mkdir()
+        for file_name, names in split.filename_to_tensors.items():
+            shard = {
+                name: weights[name].detach().to("cpu", dtype or weights[name].dtype).contiguous()
+                for name in names
+            }
+            save_file(shard, partial / file_name, metadata=metadata)
+            _set_usual_mode(partial / file_name)
+            del shard
+            if on_progress is not None:
+                on_progress(sum(weights[name].nbytes for name in names))
+        for file_name, data in texts.items():
+            (partial / file_name).write_text(json.dumps(data, indent=2) + "\n")
+        if not split.is_sharded:
+            (folder / INDEX_FILE).unlink(missing_ok=True)
+        for file_name in (*split.filename_to_tensors, *texts):
+            (partial / file_name).replace(folder / file_name)
+    except SafetensorError as error:
+        raise CheckpointError(f"model {folder.name!r} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _set_usual_mode(path: Path) -> None:

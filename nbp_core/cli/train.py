@@ -28,7 +28,13 @@ from nbp_core.config.models import ClassifierConfig
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
 from nbp_core.data.arm_keys import PLAYER_KEYS, read_episodes
 from nbp_core.data.camera_keys import STILL, PanoramaKeys, PhotoKeys, draw_many
-from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PHOTO_LOOK, PhotoClips
+from nbp_core.data.camera_moves import (
+    CAMERA_MOVES,
+    MAX_PACE,
+    PHOTO_LOOK,
+    PhotoClips,
+    num_validation_moves,
+)
 from nbp_core.data.clips import Split, load_clips, open_clips
 from nbp_core.data.keys import KeyClip
 from nbp_core.data.tokens import TokenSet, encode_clips, encode_key_clips
@@ -41,7 +47,9 @@ from nbp_core.train.run_config import (
     TokenizerRun,
     TransformerRun,
     TransformerSizes,
+    is_begun,
     keep_run,
+    keep_sources,
 )
 from nbp_core.train.tokenizer import train_tokenizer
 from nbp_core.train.transformer import CLIPS_SOURCE, train_transformer
@@ -102,10 +110,15 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
     # One process decodes; the others then read its files.
     with new_accelerator(args.device).main_process_first():
         keep_run(run, args.run_folder)
+        keep_sources(
+            {"clips": args.clips, "photos": args.photos},
+            args.run_folder,
+            is_begun=is_begun(args.run_folder),
+        )
         cache = args.run_folder / "frames"
         train, val = (load_clips(args.clips, split, cache).frames_NTHWC for split in SPLITS)
     photos = None
-    if args.photos is not None:
+    if args.photos is not None and run.photo_clips:
         photos = PhotoClips(args.photos, max_pace=MAX_PACE).render(run.photo_clips)
     _show(
         train_tokenizer(
@@ -143,10 +156,19 @@ def _train_transformer(args: argparse.Namespace) -> None:
         reference = {"folder": place, "sha256": fingerprint}
     with accelerator.main_process_first():
         keep_run(run, args.run_folder)
+        folders = {
+            "clips": args.clips,
+            "photos": args.photos,
+            "panoramas": args.panoramas,
+            "arm-keys": args.arm_keys,
+        }
+        sources = keep_sources(folders, args.run_folder, is_begun=is_begun(args.run_folder))
+        source = json.dumps([sources, run.photo_clips, run.key_clips, run.clips_of_an_action])
+        made_of = fingerprint, source
         train, val = (
             {
-                CLIPS_SOURCE: _token_set(args, run, tokenizer, fingerprint, split),
-                **_key_sets(args, run, tokenizer, fingerprint, split),
+                CLIPS_SOURCE: _token_set(args, run, tokenizer, made_of, split),
+                **_key_sets(args, run, tokenizer, made_of, split),
             }
             for split in SPLITS
         )
@@ -172,6 +194,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
 
 def _train_classifier(args: argparse.Namespace) -> None:
     with new_accelerator(args.device).main_process_first():
+        keep_sources({"clips": args.clips}, args.run_folder, is_begun=is_begun(args.run_folder))
         cache = args.run_folder / "frames"
         train, val = (load_clips(args.clips, split, cache) for split in SPLITS)
     config = ClassifierConfig(name=args.run_folder.name, actions=tuple(sorted(set(train.actions))))
@@ -189,20 +212,24 @@ def _token_set(
     args: argparse.Namespace,
     run: TransformerRun,
     tokenizer: VideoTokenizer | CosmosTokenizer,
-    fingerprint: str,
+    made_of: tuple[str, str],
     split: Split,
 ) -> TokenSet:
-    """The tokens of a split's clips and of camera moves; encoded once per run."""
+    """The tokens of a split's clips and of camera moves; encoded once per run.
+
+    made_of: fingerprints of the tokenizer and of the data.
+    """
     folder = args.run_folder / "tokens" / split
-    known = TokenSet.load(folder, fingerprint)
+    known = TokenSet.load(folder, *made_of)
     if known is not None:
         return known
     clips = _labelled(args.clips, split, run.clips_of_an_action)
-    if args.photos is not None:
-        count = run.photo_clips if split == "train" else max(1, run.photo_clips // 50)
+    if args.photos is not None and run.photo_clips:
+        count = run.photo_clips
+        count = count if split == "train" else num_validation_moves(count)
         clips = itertools.chain(clips, _photo_clips(args.photos, split, count))
     tokens = encode_clips(tokenizer, clips, device=args.device)
-    tokens.save(folder, fingerprint)
+    tokens.save(folder, *made_of)
     return tokens
 
 
@@ -210,7 +237,7 @@ def _key_sets(
     args: argparse.Namespace,
     run: TransformerRun,
     tokenizer: VideoTokenizer | CosmosTokenizer,
-    fingerprint: str,
+    made_of: tuple[str, str],
     split: Split,
 ) -> dict[str, TokenSet]:
     """The sources of clips that answer to keys, by name, each encoded once per run."""
@@ -232,10 +259,10 @@ def _key_sets(
     found = {}
     for name, clips in sources.items():
         folder = args.run_folder / "tokens" / f"{split}-{name}"
-        tokens = TokenSet.load(folder, fingerprint)
+        tokens = TokenSet.load(folder, *made_of)
         if tokens is None:
             tokens = encode_key_clips(tokenizer, clips, name, args.device)
-            tokens.save(folder, fingerprint)
+            tokens.save(folder, *made_of)
         found[name] = tokens
     return found
 

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
+from nbp_core.data.sources import PICTURE_SUFFIXES
 from nbp_core.media.files import Frames, MediaError, printable_name
 from nbp_core.media.video import read_image
 
@@ -49,9 +50,6 @@ VIEW_SHARE = (0.4, 1.0)
 """Side of the view over the largest that fits the move into the picture."""
 
 _PICTURE_SIDE = 384
-_PICTURE_SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif",
-})  # fmt: skip
 _OVERSAMPLING = 2
 _log = logging.getLogger(__name__)
 _DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
@@ -167,6 +165,12 @@ def _shoot(picture_HWC: Frames, view: View, scale_x: float, scale_y: float, side
     return cast(Frames, cv2.resize(sampled_HWC, (side, side), interpolation=cv2.INTER_AREA))
 
 
+def num_validation_moves(num_train: int) -> int:
+    """Clips of camera moves to validate with, beside so many to train on: one in fifty, and each
+    move that is trained on once."""
+    return max(min(num_train, len(CAMERA_MOVES)), num_train // 50)
+
+
 class PhotoClips:
     """Draws clips of random camera moves over the pictures of a folder, kept small in memory.
 
@@ -190,16 +194,28 @@ class PhotoClips:
         return np.stack([frames for frames, _ in self.draw_many(count)])
 
     def draw_many(self, count: int) -> Iterator[tuple[Frames, str]]:
-        """So many random moves and their names, always the same ones, drawn by all cores."""
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            seeds = [[self.seed, index] for index in range(count)]
-            yield from pool.map(lambda seed: self.draw(np.random.default_rng(seed)), seeds)
+        """`count` clips and the names of their moves, always the same ones, drawn by all cores.
 
-    def draw(self, rng: np.random.Generator | None = None) -> tuple[Frames, str]:
-        """(frames_THWC, name of the move) of a random picture, made another one first."""
+        The moves take turns: each is there as often as the others, and the moves of fewer clips
+        are also those of more.
+        """
+
+        def draw(index: int) -> tuple[Frames, str]:
+            move = CAMERA_MOVES[index % len(CAMERA_MOVES)]
+            return self.draw(np.random.default_rng([self.seed, index]), move)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            yield from pool.map(draw, range(count))
+
+    def draw(
+        self, rng: np.random.Generator | None = None, move: str | None = None
+    ) -> tuple[Frames, str]:
+        """(frames_THWC, name of the move) of a random picture, made another one first; without a
+        move, of a random one."""
         rng = self.rng if rng is None else rng
         picture_HWC = self.draw_picture(rng)
-        move = CAMERA_MOVES[rng.integers(len(CAMERA_MOVES))]
+        if move is None:
+            move = CAMERA_MOVES[rng.integers(len(CAMERA_MOVES))]
         pace = rng.uniform(1, self.max_pace)
         return camera_move(picture_HWC, move, rng, pace=pace), move
 
@@ -209,7 +225,7 @@ class PhotoClips:
 
 
 def _read_pictures(folder: Path) -> list[Frames]:
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PICTURE_SUFFIXES)
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
     pictures = []
     for path in paths:
         try:

@@ -25,7 +25,9 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from nbp_core.config.json import read_json
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
+from nbp_core.data.sources import VIDEO_SUFFIXES, folder_fingerprint
 from nbp_core.media.files import Frames, MediaError, printable_name, replacing, write_text
 from nbp_core.media.video import crop_resize, read_window, read_windows
 
@@ -33,12 +35,6 @@ Split = Literal["train", "val"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-VIDEO_SUFFIXES = frozenset({
-    ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".webm", ".mkv", ".avi", ".ogv", ".mpg", ".mpeg",
-    ".vob", ".m2v", ".ts", ".mts", ".m2ts", ".dv", ".mxf", ".wmv", ".asf", ".flv", ".y4m", ".ivf",
-    ".gif", ".webp", ".avif", ".apng",
-})  # fmt: skip
-"""Files that are taken for clips, videos and animated pictures; their content decides."""
 VAL_SHARE = 0.1
 
 _BATCH = 16
@@ -64,11 +60,22 @@ def open_clips(
 ) -> Iterator[ClipRecord]:
     """The clips of a folder of shards or of videos, whichever it is; at most so many an action.
 
-    Clips that cannot be read are logged and left out. Raises MediaError when the folder is neither.
+    Clips that cannot be read are logged and left out. Raises MediaError when the folder is neither,
+    when no clip of the split can be read, and for an action of a single video.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise MediaError(f"there is no folder {folder.name!r} with clips.")
+    num_clips = 0
+    for record in _records(folder, split, limit_per_action):
+        num_clips += 1
+        yield record
+    if num_clips == 0:
+        kind = "training" if split == "train" else "validation"
+        raise MediaError(f"{printable_name(folder)} has no {kind} clip that can be read.")
+
+
+def _records(folder: Path, split: Split, limit_per_action: int | None) -> Iterator[ClipRecord]:
     shards = sorted(folder.glob(f"{split}-*.tar"))
     if shards:
         for shard in shards:
@@ -164,11 +171,28 @@ def _videos(folder: Path) -> Iterator[Path]:
 
 
 def validation_keys(keys: Iterable[str]) -> set[str]:
-    """Which videos belong to validation: told by a hash of their path inside the folder, so that
-    adding files moves none from one split to the other. Of a few videos it is at least one."""
-    rank = {key: int(hashlib.sha256(os.fsencode(key)).hexdigest()[:8], 16) for key in keys}
-    chosen = {key for key, value in rank.items() if value < VAL_SHARE * 16**8}
-    return chosen or ({min(rank, key=rank.__getitem__)} if len(rank) > 1 else set())
+    """Which videos, each named "action/file", belong to validation.
+
+    A hash of the name decides, so that adding files moves few from one split to the other. Every
+    action stands in both splits: the first by hash is validated on where the hash chose none, and
+    the last is trained on where it chose all. Raises MediaError for an action of one video.
+    """
+    by_action: dict[str, dict[str, int]] = {}
+    for key in keys:
+        rank = int(hashlib.sha256(os.fsencode(key)).hexdigest()[:8], 16)
+        by_action.setdefault(key.rpartition("/")[0], {})[key] = rank
+    chosen: set[str] = set()
+    for action, ranks in by_action.items():
+        if len(ranks) == 1:
+            raise MediaError(
+                f"action {printable_name(Path(action))!r} has a single clip; each action needs two "
+                "or more: one to train on and one to validate with."
+            )
+        *others, last = sorted(ranks, key=ranks.__getitem__)
+        chosen.update(key for key in others if ranks[key] < VAL_SHARE * 16**8)
+        chosen.add(others[0])
+        assert last not in chosen
+    return chosen
 
 
 def _read_video_folder(folder: Path, split: Split, limit: int | None) -> Iterator[ClipRecord]:
@@ -221,34 +245,35 @@ def load_clips(folder: str | Path, split: Split, cache_folder: str | Path) -> Cl
 
     Decoded anew when the folder's files change. Raises MediaError when no clip can be read.
     """
-    cache = Path(cache_folder) / f"{split}-{_fingerprint(Path(folder))}.npy"
+    cache = Path(cache_folder) / f"{split}-{folder_fingerprint(Path(folder))}.npy"
     labels = cache.with_suffix(".json")
-    if not labels.is_file():
+    found = _read_labels(labels)
+    if found is None:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with replacing(cache) as partial:
-            found = _write_array(partial, open_clips(folder, split), Path(folder).name)
+            found = _write_array(partial, open_clips(folder, split))
         # Written last: its presence says that the set is whole.
         write_text(labels, json.dumps(found))
         for old in cache.parent.glob(f"{split}-*"):
             if old.stem != cache.stem:
                 old.unlink()
-    found = json.loads(labels.read_text())
     # Copy on write: PyTorch wants arrays it could write to.
     return ClipSet(np.load(cache, mmap_mode="c"), found["actions"], found["looks"])
 
 
-def _fingerprint(folder: Path) -> str:
-    """Changes with the names, sizes and times of a folder's shards and videos."""
-    kinds = VIDEO_SUFFIXES | {".tar"}
-    files = [path for path in folder.rglob("*") if path.suffix.lower() in kinds and path.is_file()]
-    facts = [
-        (path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
-        for path in sorted(files)
-    ]
-    return hashlib.sha256(json.dumps([str(folder.resolve()), facts]).encode()).hexdigest()[:12]
+def _read_labels(path: Path) -> dict[str, list[str]] | None:
+    """The labels of frames that lie decoded in a cache, or None where they have to be made."""
+    if not path.is_file():
+        return None
+    try:
+        found = read_json(path)
+        return {name: [str(label) for label in found[name]] for name in ("actions", "looks")}
+    except (ValueError, KeyError, TypeError) as error:
+        _log.warning("%s cannot be used (%s): the clips are decoded again", path.name, error)
+        return None
 
 
-def _write_array(path: Path, clips: Iterator[ClipRecord], name: str) -> dict[str, list[str]]:
+def _write_array(path: Path, clips: Iterator[ClipRecord]) -> dict[str, list[str]]:
     """One .npy of all frames, written as they come: they may not fit into memory; the labels."""
     shape: tuple[int, ...] = (CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE, 3)
     header: dict[str, Any] = {"descr": "|u1", "fortran_order": False}
@@ -262,8 +287,6 @@ def _write_array(path: Path, clips: Iterator[ClipRecord], name: str) -> dict[str
             file.write(record.frames_THWC.tobytes())
             actions.append(record.action)
             looks.append(record.look)
-        if not actions:
-            raise MediaError(f"{name} has no clip that can be read.")
         file.seek(0)
         np.lib.format.write_array_header_1_0(file, {**header, "shape": (len(actions), *shape)})
         assert file.tell() == body

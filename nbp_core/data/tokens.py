@@ -1,11 +1,12 @@
 """Encode once, train on tokens: a TokenSet is a split of clips as integers with their actions.
 
-Shapes: N clips, tokens_Nthw uint16 on disk, frames_NTHWC uint8.
+Shapes: N clips, tokens_Nthw uint16 (uint32 of more than 65,536 codes), frames_NTHWC uint8.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +17,14 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from nbp_core.config.json import read_json
 from nbp_core.data.keys import KeyClip
+from nbp_core.media.files import replacing, write_text
 from nbp_core.tokenizer.interface import Tokenizer
 
 TOKENS_FILE = "tokens.npy"
 LABELS_FILE = "labels.json"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class TokenSet:
     have no action; `actions` then says where they come from.
     """
 
-    tokens_Nthw: NDArray[np.uint16]
+    tokens_Nthw: NDArray[np.unsignedinteger]
     actions: list[str]
     looks: list[str]
     keys: list[tuple[str, ...]] | None = None
@@ -45,29 +49,47 @@ class TokenSet:
             return (self.actions[row],) * int(self.tokens_Nthw.shape[1])
         return (None, *self.keys[row])
 
-    def save(self, folder: Path, tokenizer_sha256: str) -> None:
+    def save(self, folder: Path, tokenizer_sha256: str, source: str = "") -> None:
+        """Writes the set whole; source is the fingerprint of the data that it was made of."""
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / TOKENS_FILE, self.tokens_Nthw)
         labels: dict[str, Any] = {
             "tokenizer": tokenizer_sha256,
+            "source": source,
             "actions": self.actions,
             "looks": self.looks,
         }
         if self.keys is not None:
             labels["keys"] = self.keys
-        # Written last: its presence says that the set is whole.
-        (folder / LABELS_FILE).write_text(json.dumps(labels))
+        # The labels go first and come last: their presence says that the set is whole.
+        (folder / LABELS_FILE).unlink(missing_ok=True)
+        with replacing(folder / TOKENS_FILE) as partial, partial.open("wb") as file:
+            np.save(file, self.tokens_Nthw)
+        write_text(folder / LABELS_FILE, json.dumps(labels))
 
     @classmethod
-    def load(cls, folder: Path, tokenizer_sha256: str) -> TokenSet | None:
-        """The set in a folder, or None if there is none of this tokenizer."""
+    def load(
+        cls, folder: Path, tokenizer_sha256: str, source: str | None = None
+    ) -> TokenSet | None:
+        """The set in a folder, or None if there is none of this tokenizer and of this source.
+
+        Without a source, one of any source. A set that cannot be read is logged and None too.
+        """
         if not (folder / LABELS_FILE).is_file():
             return None
-        labels = json.loads((folder / LABELS_FILE).read_text())
-        if labels["tokenizer"] != tokenizer_sha256:
+        try:
+            labels = read_json(folder / LABELS_FILE)
+            if labels["tokenizer"] != tokenizer_sha256:
+                return None
+            if source is not None and labels.get("source") != source:
+                return None
+            keys = [tuple(row) for row in labels["keys"]] if "keys" in labels else None
+            found = cls(np.load(folder / TOKENS_FILE), labels["actions"], labels["looks"], keys)
+            if len(found.tokens_Nthw) != len(found.actions):
+                raise ValueError(f"{TOKENS_FILE} has another number of clips than {LABELS_FILE}")
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError) as error:
+            _log.warning("the tokens in %s cannot be read: %s", folder, error)
             return None
-        keys = [tuple(row) for row in labels["keys"]] if "keys" in labels else None
-        return cls(np.load(folder / TOKENS_FILE), labels["actions"], labels["looks"], keys)
+        return found
 
 
 def encode_key_clips(
@@ -97,7 +119,8 @@ def encode_clips(
 
     In float32, as generation encodes a first frame: in bfloat16 2 to 3 % of the tokens differ.
     """
-    tokens: list[NDArray[np.uint16]] = []
+    dtype = np.uint16 if tokenizer.config.codebook_size <= 2**16 else np.uint32
+    tokens: list[NDArray[np.unsignedinteger]] = []
     actions: list[str] = []
     looks: list[str] = []
     batch: list[NDArray[np.uint8]] = []
@@ -105,7 +128,7 @@ def encode_clips(
     def flush() -> None:
         clip = torch.from_numpy(np.stack(batch)).to(device).permute(0, 4, 1, 2, 3).float() / 255
         # In float32 as everywhere: reduced precision would round some latents to other codes.
-        tokens.append(tokenizer.encode(clip).cpu().numpy().astype(np.uint16))
+        tokens.append(tokenizer.encode(clip).cpu().numpy().astype(dtype))
         batch.clear()
 
     for frames, action, look in tqdm(clips, desc="encoding", unit="clip", total=total):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nbp_core.config.models import ClassifierConfig
 from nbp_core.data.clips import ClipSet
+from nbp_core.data.sources import check_actions
 from nbp_core.evaluation.classifier import ActionClassifier
 from nbp_core.train.loop.task import Part, Task
 from nbp_core.train.loop.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
@@ -87,9 +88,7 @@ def train_classifier(
 
     Raises ValueError when a validation clip shows an action that is not the classifier's.
     """
-    unseen = sorted(set(val.actions) - set(config.actions))
-    if unseen:
-        raise ValueError(f"no training clip shows {unseen[0]!r}, but a validation clip does")
+    check_actions(config.actions, val.actions)
     accelerator = new_accelerator(device, train_config.accumulate)
     torch.manual_seed(train_config.seed)
     model = ActionClassifier(config).to(accelerator.device)

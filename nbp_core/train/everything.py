@@ -22,7 +22,13 @@ from nbp_core.checkpoint import model_kind, weights_sha256
 from nbp_core.config.json import JsonConfig, check_positive, check_range, check_shares
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PHOTO_LOOK, PhotoClips
+from nbp_core.data.camera_moves import (
+    CAMERA_MOVES,
+    MAX_PACE,
+    PHOTO_LOOK,
+    PhotoClips,
+    num_validation_moves,
+)
 from nbp_core.data.clips import Split, load_clips, open_clips
 from nbp_core.data.tokens import TokenSet, encode_clips
 from nbp_core.generation.pipeline import VideoPipeline
@@ -30,6 +36,7 @@ from nbp_core.media.files import Frames
 from nbp_core.media.video import write_strip
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.train.loop.trainer import TrainConfig, TrainStep
+from nbp_core.train.run_config import is_begun, keep_sources
 from nbp_core.train.tokenizer import TokenizerRecipe, psnr, to_clip, train_tokenizer
 from nbp_core.train.transformer import TransformerRecipe, train_transformer
 
@@ -94,6 +101,13 @@ def train_all(
 ) -> Iterator[tuple[str, TrainStep]]:
     """Runs every stage that is not done yet; yields (name of the model, step)."""
     models = run_folder / "models"
+    made = any(is_begun(run_folder / name) for name in ("nano", *plan.transformers))
+    data = keep_sources(
+        {"clips": sources.clips, "photos": sources.photos},
+        run_folder,
+        is_begun=made or models.exists(),
+    )
+    source = json.dumps([data, plan.token_photos, plan.clips_of_an_action])
     tokenizer_folder = models / "nano"
     if model_kind(tokenizer_folder) is None:
         budget = minutes * plan.tokenizer_share
@@ -101,7 +115,7 @@ def train_all(
             yield "nano", step
         _move(run_folder / "nano" / "model", tokenizer_folder)
     tokens = {
-        split: _tokens(sources, run_folder, tokenizer_folder, split, plan, device)
+        split: _tokens(sources, source, run_folder, tokenizer_folder, split, plan, device)
         for split in ("train", "val")
     }
     for name, share in zip(plan.transformers, plan.transformer_shares, strict=True):
@@ -149,11 +163,17 @@ def _tokenizer(
 
 
 def _tokens(
-    sources: Sources, run_folder: Path, tokenizer: Path, split: Split, plan: Plan, device: str
+    sources: Sources,
+    source: str,
+    run_folder: Path,
+    tokenizer: Path,
+    split: Split,
+    plan: Plan,
+    device: str,
 ) -> TokenSet:
-    """The clips of a split and camera moves, encoded once."""
+    """The clips of a split and camera moves, encoded once; source: fingerprint of the data."""
     folder, fingerprint = run_folder / "tokens" / split, weights_sha256(tokenizer)
-    known = TokenSet.load(folder, fingerprint)
+    known = TokenSet.load(folder, fingerprint, source)
     if known is not None:
         return known
 
@@ -161,13 +181,14 @@ def _tokens(
         for record in open_clips(sources.clips, split, plan.clips_of_an_action):
             yield record.frames_THWC, record.action, record.look
         if sources.photos is not None:
-            count = plan.token_photos if split == "train" else max(1, plan.token_photos // 50)
+            count = plan.token_photos
+            count = count if split == "train" else num_validation_moves(count)
             photos = PhotoClips(sources.photos, seed=1 if split == "train" else 2)
             for frames, move in photos.draw_many(count):
                 yield frames, move, PHOTO_LOOK
 
     tokens = encode_clips(VideoTokenizer.from_pretrained(tokenizer, device), clips(), device=device)
-    tokens.save(folder, fingerprint)
+    tokens.save(folder, fingerprint, source)
     return tokens
 
 

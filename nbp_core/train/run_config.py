@@ -8,6 +8,7 @@ they lie elsewhere on every machine.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -17,12 +18,16 @@ from nbp_core.config.json import JsonConfig, check_range, read_json
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
 from nbp_core.config.presets import ELASTIC_SIZES, HEAD_WIDTH, TOKENIZER_PRESETS
 from nbp_core.config.shapes import LayoutKind, Size3
+from nbp_core.data.sources import folder_fingerprint
 from nbp_core.media.files import write_text
-from nbp_core.train.loop.trainer import TrainConfig
+from nbp_core.train.loop.checkpoint import CHECKPOINT_FILE
+from nbp_core.train.loop.trainer import MODEL_FOLDER, TrainConfig
 from nbp_core.train.tokenizer import TokenizerRecipe
 from nbp_core.train.transformer import TransformerRecipe
 
 RUN_FILE = "run.json"
+SOURCES_FILE = "sources.json"
+"""Fingerprints of the folders of data that a run is trained on."""
 BUDGETS = ("minutes", "steps", "tflop")
 MAY_CHANGE = (*BUDGETS, "accumulate", "validate_minutes", "validate_steps", "checkpoint_minutes")
 """Settings of `train` that a run may go on with changed: none changes what a step is."""
@@ -199,6 +204,36 @@ def keep_run(run: RunT, run_folder: Path) -> None:
                 )
     run_folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(settings, indent=2) + "\n")
+
+
+def keep_sources(
+    folders: Mapping[str, Path | None], run_folder: Path, *, is_begun: bool
+) -> dict[str, str]:
+    """The fingerprint of each folder of data, by what it is called; kept in the run folder.
+
+    Raises ValueError if a run that is begun was trained on other data, and MediaError for a folder
+    that is not there.
+    """
+    found = {name: folder_fingerprint(path) for name, path in folders.items() if path is not None}
+    path = run_folder / SOURCES_FILE
+    if is_begun and path.is_file():
+        known = read_json(path)
+        if not isinstance(known, dict):
+            raise ValueError(f"{path.name} does not hold the fingerprints of folders")
+        for name in sorted(known.keys() | found.keys()):
+            if known.get(name) != found.get(name):
+                raise ValueError(
+                    f"run folder {run_folder.name!r} was trained on other data than --{name} names "
+                    "now: name the folder it began with, as it was, or take another run folder"
+                )
+    run_folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(found, indent=2) + "\n")
+    return found
+
+
+def is_begun(run_folder: Path) -> bool:
+    """Whether a run has trained: it left a checkpoint or a model."""
+    return any((run_folder / name).exists() for name in (CHECKPOINT_FILE, MODEL_FOLDER))
 
 
 def _plain(run: TokenizerRun | TransformerRun) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from nbp_core.config.shapes import FIGURE6_SHAPES, Size3, format_block_shape
 from nbp_core.data.arm_keys import ARM_LOOKS
 from nbp_core.data.camera_keys import PANORAMA_LOOK
 from nbp_core.data.camera_moves import PHOTO_LOOK
+from nbp_core.data.sources import check_actions
 from nbp_core.data.tokens import TokenSet
 from nbp_core.train.compute import step_tflop
 from nbp_core.train.growth import fit_weights, grown, reconditioned
@@ -354,6 +355,8 @@ def train_transformer(
         model (growth.py); else random.
     prompts: folder with the text tokenizer of a model whose conditions are class prompts.
     """
+    for name, found in _named(val).items():
+        check_actions(_named(train)[name].actions, found.actions)
     accelerator = new_accelerator(device, train_config.accumulate)
     torch.manual_seed(train_config.seed)
     model = BlockTransformer(config) if start_from is None else _first_weights(config, start_from)

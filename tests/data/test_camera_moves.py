@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nbp_core.data.camera_moves import CAMERA_MOVES, PhotoClips, camera_move
+from nbp_core.data.camera_moves import CAMERA_MOVES, PhotoClips, camera_move, num_validation_moves
 from nbp_core.media.files import MediaError
 
 
@@ -109,3 +109,12 @@ def test_pictures_that_cannot_be_read_are_left_out_with_a_line_each(
     for name in ("cut.png", "empty.jpg", "._a.JPG", "folder.jpg", "giant.png"):
         assert sum(name in line for line in lines) == 1
     assert count.startswith("5 of the 7 pictures of ")
+
+
+@pytest.mark.parametrize("count", [1, 3, 6, 8, 9, 400])
+def test_each_move_that_is_trained_on_is_validated(tmp_path: Path, count: int) -> None:
+    Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(tmp_path / "a.png")
+    photos = PhotoClips(tmp_path)
+    train = {CAMERA_MOVES[index % len(CAMERA_MOVES)] for index in range(count)}
+    assert {move for _, move in photos.draw_many(min(count, 16))} == train
+    assert {move for _, move in photos.draw_many(num_validation_moves(count))} == train

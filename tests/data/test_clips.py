@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nbp_core.data.clips import load_clips, open_clips, validation_keys
+from nbp_core.data.clips import Split, load_clips, open_clips, validation_keys
 from nbp_core.data.metaworld import METAWORLD_ACTIONS, add_clip, render
+from nbp_core.data.sources import folder_fingerprint
 from nbp_core.media.files import MediaError
 from nbp_core.media.video import write_video
 from tests.support.charts import encode, numbered
+
+SPLITS: tuple[Split, Split] = ("train", "val")
 
 
 def moving(shade: int, count: int = 17) -> np.ndarray:
@@ -100,14 +104,58 @@ def test_frames_are_decoded_anew_when_their_folder_changes(shards: Path, tmp_pat
     assert len(list(cache.glob("*.npy"))) == 1
 
 
-def test_a_few_videos_still_leave_one_for_validation() -> None:
+def test_every_action_stands_in_both_splits() -> None:
     keys = [f"wave/{n}.mp4" for n in range(200)]
     many = validation_keys(keys)
     assert 8 <= len(many) <= 35
-    assert many == validation_keys([*keys, "jump/0.mp4"]) - {"jump/0.mp4"}
+    others = [f"jump/{n}.mp4" for n in range(2)]
+    assert {key for key in validation_keys(keys + others) if key.startswith("wave")} == many
     few = [key for key in keys if key not in many][:4]
     assert len(validation_keys(few)) == 1
-    assert validation_keys(few[:1]) == set()
+    chosen = sorted(many)[:3]
+    assert len(validation_keys(chosen)) == 2  # the hash chose all three
+    for seed in range(50):
+        pairs = [f"{action}/{seed}-{n}.mp4" for action in ("a", "b", "c") for n in range(2)]
+        assert len(validation_keys(pairs)) == 3
+
+
+def test_an_action_of_one_clip_is_refused_by_name(tmp_path: Path) -> None:
+    for name in ("wave/0.mp4", "wave/1.mp4", "jump/0.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_video(tmp_path / name, moving(10))
+    for split in SPLITS:
+        with pytest.raises(MediaError, match=r"^action 'jump' has a single clip; "):
+            list(open_clips(tmp_path, split))
+
+
+@pytest.mark.parametrize(("split", "kind"), [("train", "training"), ("val", "validation")])
+def test_only_damaged_clips_is_a_sentence(tmp_path: Path, split: Split, kind: str) -> None:
+    (tmp_path / "wave").mkdir()
+    for number in range(3):
+        (tmp_path / "wave" / f"{number}.mp4").write_bytes(b"no video")
+    with pytest.raises(MediaError, match=f"has no {kind} clip that can be read"):
+        list(open_clips(tmp_path, split))
+
+
+def test_a_folder_is_known_by_what_it_holds_not_by_its_place(shards: Path, tmp_path: Path) -> None:
+    copy = tmp_path.parent / f"{tmp_path.name}-copy"
+    shutil.copytree(shards, copy)
+    assert folder_fingerprint(copy) == folder_fingerprint(shards)
+    (copy / "notes.txt").write_text("mine")
+    assert folder_fingerprint(copy) == folder_fingerprint(shards)
+    path = copy / "val-00.tar"
+    path.write_bytes(path.read_bytes() + bytes(512))
+    assert folder_fingerprint(copy) != folder_fingerprint(shards)
+    with pytest.raises(MediaError, match="there is no folder 'nowhere'"):
+        folder_fingerprint(tmp_path / "nowhere")
+
+
+def test_frames_whose_labels_are_empty_are_decoded_again(shards: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    load_clips(shards, "val", cache)
+    (labels,) = cache.glob("*.json")
+    labels.write_text("")
+    assert load_clips(shards, "val", cache).actions == ["door-open", "drawer-close"]
 
 
 @pytest.mark.parametrize("name", ["empty", "missing"])

@@ -1,4 +1,5 @@
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,23 @@ def test_what_a_file_leaves_out_is_the_default(tmp_path: Path) -> None:
         ({"train": {"steps": 2, "minutes": 1}}, "either"),
         ({"recipe": {"shapes": [[1, 1, 16]]}}, "1 block shapes need as many weights, not 6"),
         ([1], "does not hold the settings"),
+        ({"train": None}, "a.json: train must be an object of settings, not null"),
+        ({"train": 5}, "a.json: train must be an object of settings, not 5"),
+        ({"train": {"steps": "2"}}, 'a.json: train.steps must be a whole number, not "2"'),
+        ({"train": {"steps": 0}}, "a.json: train: steps must be at least 1, not 0"),
+        ({"train": {"steps": 2.5}}, "a.json: train.steps must be a whole number, not 2.5"),
+        ({"train": {"minutes": 0}}, "a.json: train: minutes must be a finite number above 0"),
+        ({"train": {"minutes": True}}, "a.json: train.minutes must be a number, not true"),
+        ({"train": {"steps": 2, "lr": None}}, "a.json: train.lr must be a number, not null"),
+        ({"train": {"steps": 2, "batch_size": 0}}, "batch_size must be at least 1, not 0"),
+        ({"recipe": {"late_lengths": [0, 0]}}, "late_lengths must be numbers of at least 0"),
+        ({"model": {"width": "192"}}, 'a.json: model.width must be a whole number, not "192"'),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path: Path, settings: object, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         read_run(write(tmp_path / "a.json", settings), TransformerRun())
+    assert "\n" not in str(caught.value)
 
 
 def test_a_tokenizer_has_no_arithmetic_budget(tmp_path: Path) -> None:
@@ -154,3 +167,77 @@ def test_a_run_learns_keys_from_episodes_photographs_and_panoramas(
     arguments = ["--config", str(write(tmp_path / "old.json", SMALL_RUN)), *options]
     assert main(["train-transformer", "--run", str(tmp_path / "other"), *arguments]) == 2
     assert "need a model with frame_conditions" in capsys.readouterr().err
+
+
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "bom.json"
+    path.write_bytes(b'\xef\xbb\xbf{"train":{"steps":2}}')
+    assert read_run(path, TransformerRun()).train.steps == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--steps", "0"], "steps must be at least 1, not 0\n"),
+        (["--minutes", "0"], "minutes must be a finite number above 0, not 0\n"),
+        (["--minutes", "nan"], "minutes must be a finite number above 0, not nan\n"),
+        (["--steps", "2", "--batch-size", "0"], "batch_size must be at least 1, not 0\n"),
+        (["--steps", "2", "--seed", "-1"], "seed must be 0 to"),
+        (["--steps", "2", "--clips", "nowhere"], "there is no folder 'nowhere'"),
+    ],
+)
+def test_wrong_options_are_one_sentence(
+    clips: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    sentence: str,
+) -> None:
+    common = ["--clips", str(clips), "--run", str(tmp_path / "run")]
+    assert main(["train-tokenizer", *common, *options]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_an_empty_run_file_is_named(tmp_path: Path) -> None:
+    run = read_run(write(tmp_path / "a.json", SMALL_RUN), TransformerRun())
+    keep_run(run, tmp_path / "run")
+    (tmp_path / "run" / RUN_FILE).write_text("")
+    with pytest.raises(ValueError, match=r"run folder 'run' cannot be read: run.json is empty"):
+        keep_run(run, tmp_path / "run")
+
+
+def train_small(tmp_path: Path, folder: Path, *more: str) -> int:
+    """One or more steps of SMALL_RUN over a folder of clips, in tmp_path/run."""
+    tokenizer = build_tokenizer()
+    save_model(tmp_path / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
+    config = write(tmp_path / "a.json", SMALL_RUN)
+    run = ["--config", str(config), "--run", str(tmp_path / "run"), "--clips", str(folder)]
+    return main(["train-transformer", *run, "--tokenizer", str(tmp_path / "nano"), *more])
+
+
+def test_other_clips_on_resume_are_refused_by_name(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_small(tmp_path, clips, "--steps", "1") == 0
+    moved = clips.rename(tmp_path / "moved")
+    assert train_small(tmp_path, moved, "--steps", "2") == 0
+    assert train_small(tmp_path, clips, "--steps", "3") == 2
+    assert "there is no folder 'clips'" in capsys.readouterr().err
+    (moved / "wave" / "0.mp4").write_bytes((moved / "jump" / "0.mp4").read_bytes())
+    assert train_small(tmp_path, moved, "--steps", "3") == 2
+    sentence = "run folder 'run' was trained on other data than --clips names now"
+    assert sentence in capsys.readouterr().err
+
+
+def test_tokens_are_of_the_present_clips(clips: Path, tmp_path: Path) -> None:
+    """Clips that change before the first checkpoint are encoded again."""
+    labels = tmp_path / "run" / "tokens" / "train" / "labels.json"
+    for actions in ({"wave", "jump"}, {"wave", "leap"}):
+        assert train_small(tmp_path, clips) == 0
+        assert set(json.loads(labels.read_text())["actions"]) == actions
+        (tmp_path / "run" / "checkpoint.pt").unlink()
+        shutil.rmtree(tmp_path / "run" / "model")
+        if (clips / "jump").is_dir():
+            (clips / "jump").rename(clips / "leap")

@@ -99,11 +99,14 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 def _read(path: Path) -> dict[str, Any]:
     """Raises ValueError for a file that is cut, damaged or no checkpoint."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        file = path.open("rb")
     except OSError as error:
         raise ValueError(f"{path.name} cannot be read: {reason(error)}") from error
-    except Exception as error:  # whatever zip, pickle and PyTorch raise over damaged bytes
-        state = error
+    with file:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception:  # whatever zip, pickle and PyTorch raise over damaged bytes
+            state = None
     if not isinstance(state, dict) or not state.keys() >= _KEYS:
         raise ValueError(
             f"{path.name} in run folder {path.parent.name!r} is cut or damaged: delete it to train "

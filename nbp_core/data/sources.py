@@ -1,0 +1,48 @@
+"""Folders that training data comes from: what they hold, by a fingerprint, and their actions.
+
+Knows nothing of torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from nbp_core.media.files import MediaError, printable_name
+
+VIDEO_SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".webm", ".mkv", ".avi", ".ogv", ".mpg", ".mpeg",
+    ".vob", ".m2v", ".ts", ".mts", ".m2ts", ".dv", ".mxf", ".wmv", ".asf", ".flv", ".y4m", ".ivf",
+    ".gif", ".webp", ".avif", ".apng",
+})  # fmt: skip
+"""Files that are taken for clips, videos and animated pictures; their content decides."""
+PICTURE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif",
+})  # fmt: skip
+SHARD_SUFFIX = ".tar"
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """Changes with the names, sizes and times of a folder's clips, pictures and shards, but not
+    with the folder's own place. Raises MediaError where there is no such folder."""
+    if not folder.is_dir():
+        raise MediaError(f"there is no folder {printable_name(folder)!r}.")
+    kinds = VIDEO_SUFFIXES | PICTURE_SUFFIXES | {SHARD_SUFFIX}
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in kinds and path.is_file()]
+    facts = [
+        (path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(files)
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def check_actions(train: Iterable[str], val: Iterable[str]) -> None:
+    """Raises MediaError if a validation clip shows an action that no training clip shows."""
+    unseen = sorted(set(val) - set(train))
+    if unseen:
+        raise MediaError(
+            f"action {unseen[0]!r} has a validation clip but no training clip that can be read: "
+            "add clips of it, or take it out."
+        )
