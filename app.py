@@ -27,10 +27,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     smaller = parser.add_mutually_exclusive_group()
     smaller.add_argument(
-        "--int8", action="store_true", help="models' large matrices in 8 bits: faster, less exact"
+        "--int8",
+        action="store_true",
+        help="models' large matrices in 8 bits, a little less exact; `python -m nbp_core doctor`"
+        " says what it gains here",
     )
     smaller.add_argument(
-        "--int4", action="store_true", help="in 4 bits, on processors with matrix tiles (AMX)"
+        "--int4",
+        action="store_true",
+        help="models' large matrices in 4 bits, less exact; doctor says what it gains here",
     )
     parser.add_argument("--auth", metavar="USER:PASS", help="ask visitors for a password")
     parser.add_argument(
