@@ -45,7 +45,6 @@ CADDY = """
 http://:{port} {{
   handle_path {path}* {{
     reverse_proxy {target} {{
-      flush_interval -1
       {host}
     }}
   }}
