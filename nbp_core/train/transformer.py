@@ -57,6 +57,10 @@ class TransformerRecipe(JsonConfig):
     latent frame from anywhere in the clips: the anchor and a window, as a long play has them."""
     context_noise: float = 0.0
     """Most wrong tokens in the context, as a share; each sequence draws its own (noise.py)."""
+    still_weight: float = 1.0
+    """Weight in the loss of a token that repeats its counterpart in the latent frame before; every
+    other token weighs 1. Where most patches stand still, a small weight lets the moving ones
+    decide. It acts in training only: validation weighs all tokens alike."""
     look_weights: tuple[tuple[str, float], ...] = ()
     """Relative weight of clips by look; a look that is not named weighs 1."""
     given_looks: tuple[str, ...] = (PHOTO_LOOK, PANORAMA_LOOK, *ARM_LOOKS)
@@ -73,6 +77,7 @@ class TransformerRecipe(JsonConfig):
         if len(self.early_lengths) != len(self.late_lengths):
             raise ValueError("early_lengths and late_lengths must have as many shares")
         check_range(self, 0, 1, "condition_dropout", "later_windows", "context_noise")
+        check_range(self, 0, 1, "still_weight")
         check_range(self, 1, inf, "num_validation_clips")
         for name in ("source_shares", "look_weights"):
             if any(weight < 0 for _, weight in getattr(self, name)):
@@ -158,7 +163,10 @@ class TransformerTask(Task):
         seen_Bthw = batch.tokens_Bthw
         if recipe.context_noise:
             seen_Bthw = noisy_tokens(seen_Bthw, recipe.context_noise, self.levels, rng)
-        loss = self._clip_loss(batch.part(part.own), layout, dropped[part.own], seen_Bthw[part.own])
+        own = batch.part(part.own)
+        loss = self._clip_loss(
+            own, layout, dropped[part.own], seen_Bthw[part.own], is_weighted=True
+        )
         return loss * self._weight(part, batch.is_given_B, length), {
             "block_len": float(np.prod(shape)),
             "latent_frames": float(length),
@@ -220,10 +228,12 @@ class TransformerTask(Task):
         layout: SequenceLayout,
         dropped: NDArray[np.bool_] | None = None,
         seen_Bthw: NDArray[np.int64] | None = None,
+        is_weighted: bool = False,
     ) -> Tensor:
         """Of the next block everywhere, but for first frames that are given and for the first
         latent frame of a later window, before which others are missing. seen_Bthw: what stands in
-        the context, if it is not the clips' own tokens."""
+        the context, if it is not the clips' own tokens. is_weighted: by the recipe's
+        still_weight."""
         config = self.model.config
         tokens = torch.from_numpy(batch.tokens_Bthw).to(self.device)
         seen = tokens if seen_Bthw is None else torch.from_numpy(seen_Bthw).to(self.device)
@@ -249,7 +259,11 @@ class TransformerTask(Task):
             frames = frames.to(self.device)
         features = self.model.features(ids, layout, inputs=inputs, conditions_Bt=frames)
         asked = features[:, skip:][is_asked]
-        return token_loss(self.model.video_logits(asked)[None], targets[is_asked][None])
+        logits = self.model.video_logits(asked)[None]
+        if not is_weighted or self.recipe.still_weight == 1:
+            return token_loss(logits, targets[is_asked][None])
+        weights = layout.targets(_still_weights(tokens, self.recipe.still_weight))[:, skip:]
+        return token_loss(logits, targets[is_asked][None], weights_BM=weights[is_asked][None])
 
     def validate(self) -> dict[str, float]:
         """Loss a token on whole validation clips: of clips by action for each block shape, of the
@@ -329,6 +343,13 @@ class _Batch:
             frames_Bt=None if self.frames_Bt is None else self.frames_Bt[own],
             is_given_B=self.is_given_B[own],
         )
+
+
+def _still_weights(tokens_Bthw: Tensor, still_weight: float) -> Tensor:
+    """(B, t, h, w): `still_weight` where a token repeats the latent frame before, else 1."""
+    weights = torch.ones(tokens_Bthw.shape, device=tokens_Bthw.device)
+    weights[:, 1:][tokens_Bthw[:, 1:] == tokens_Bthw[:, :-1]] = still_weight
+    return weights
 
 
 def _stacked(rows: list[Tensor]) -> Tensor | None:

@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 
 from nbp_core.checkpoint import save_model
 from nbp_core.tokenizer.model import VideoTokenizer
@@ -83,7 +82,7 @@ def test_without_its_package_the_perceptual_loss_says_what_is_missing(
 
 
 def test_a_critic_learns_to_see_reconstructions_through() -> None:
-    critic, accelerator = Critic(1e-3, torch.device("cpu")), Accelerator(cpu=True)
+    critic, accelerator = Critic(1e-3, torch.device("cpu")), new_accelerator("cpu")
     clip = pictures()
     output = (clip + 0.1).requires_grad_(True)
     losses = []

@@ -141,3 +141,20 @@ def test_wrong_tokens_in_the_context_change_the_loss_of_a_step() -> None:
     clean, noisy = keyed_task(), keyed_task(context_noise=0.5)
     assert clean.loss(0, 0.0, Part())[0] != noisy.loss(0, 0.0, Part())[0]
     assert set(noisy.validate()) == {"1x1x16", "arm", "arm_without"}
+
+
+def test_tokens_that_stand_still_weigh_as_the_recipe_says() -> None:
+    """A clip whose second latent frame repeats its first: of the mean over both, the second's part
+    is scaled, and that of a clip in which every token changes is not."""
+    full, light = keyed_task(), keyed_task(still_weight=0.25)
+    batch = full._batch([(0, 0)], 2, 1)
+    layout = sequence_layout(KEYED.config, ROWS, 2)
+    still, moving = batch.tokens_Bthw.copy(), batch.tokens_Bthw.copy()
+    still[:, 1], moving[:, 1] = still[:, 0], (still[:, 0] + 1) % 10
+    for tokens, factor in ((still, 0.25), (moving, 1.0)):
+        clip = replace(batch, tokens_Bthw=tokens)
+        plain, weighted = (t._clip_loss(clip, layout, is_weighted=True) for t in (full, light))
+        alone = replace(clip, is_given_B=np.array([True]))
+        second = full._clip_loss(alone, layout) / 2  # half of the tokens asked
+        torch.testing.assert_close(weighted, plain - (1 - factor) * second)
+    assert full._clip_loss(batch, layout) == light._clip_loss(batch, layout)

@@ -21,15 +21,26 @@ def reconstruction_loss(
     return 4 * mse + l1_weight * F.l1_loss(output, clip_BCTHW), mse
 
 
-def token_loss(logits_BMV: Tensor, targets_BM: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy a token, in nats, over the video ids alone; 0 where none is asked."""
-    total = F.cross_entropy(
+def token_loss(
+    logits_BMV: Tensor,
+    targets_BM: Tensor,
+    label_smoothing: float = 0.0,
+    weights_BM: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy per token, in nats, over the video ids alone; 0 where none is asked.
+
+    weights_BM: a factor for each token. The sum is divided by the number of tokens all the same,
+    so that parts of a batch add up to the whole.
+    """
+    losses_M = F.cross_entropy(
         logits_BMV.flatten(0, 1).float(),
         targets_BM.flatten(),
         label_smoothing=label_smoothing,
-        reduction="sum",
+        reduction="none",
     )
-    return total / max(1, targets_BM.numel())
+    if weights_BM is not None:
+        losses_M = losses_M * weights_BM.flatten()
+    return losses_M.sum() / max(1, targets_BM.numel())
 
 
 def spread_loss(latent_BthwD: Tensor) -> Tensor:
