@@ -7,6 +7,7 @@ import torch
 
 from nbp_core.checkpoint import save_model
 from nbp_core.tokenizer.model import VideoTokenizer
+from nbp_core.train.loop.trainer import new_accelerator
 from nbp_core.train.losses import perceptual
 from nbp_core.train.losses.adversarial import Critic
 from nbp_core.train.losses.losses import flicker_loss, stillness_loss
