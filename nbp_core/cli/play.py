@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from nbp_core.cli.options import add_sampling_options, sampling_of
+from nbp_core.cli.options import add_sampling_options, sampling_of, write_or_keep
+from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import format_block_shape, parse_block_shape
+from nbp_core.config.timeline import format_timeline, parse_timeline
 from nbp_core.generation.pipeline import VideoPipeline
-from nbp_core.generation.play import PLAY_FPS, WORLDS, PlayStep
-from nbp_core.media.files import MediaError, shown_name
+from nbp_core.generation.play import PLAY_FPS, WORLDS, Play, PlayStep
+from nbp_core.generation.recording import PlayRecording, read_recording
+from nbp_core.media.files import MediaError, is_video, shown_name, try_writing
 from nbp_core.media.video import read_context, write_video
-
-MOST_KEYS = 100_000
 
 
 def add_verb(verbs: Any) -> None:
@@ -26,10 +29,14 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument("--model", type=Path, required=True, help="folder of a transformer")
     parser.add_argument(
         "--keys", type=Path, required=True,
-        help="text file of keys, with spaces between; left*4 is left, four times",
+        help="text file of keys, with spaces between (left*4 is left, four times); or a recording, "
+        "JSON or a clip that a play was saved as, which brings its start, world and sampling",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="clip to write (mp4)")
-    parser.add_argument("--world", choices=WORLDS, default="arm")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE.json", help="write start, keys and settings"
+    )
+    parser.add_argument("--world", choices=WORLDS, help="default: arm")
     parser.add_argument("--first-frame", type=Path, help="picture or clip to start from")
     parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
     add_sampling_options(parser)
@@ -38,66 +45,98 @@ def add_verb(verbs: Any) -> None:
     parser.set_defaults(run=_play)
 
 
-def read_keys(path: Path) -> list[str]:
-    """The keys of a file. Raises MediaError for one that cannot be read, ValueError for a wrong
-    number of times or of keys."""
+def read_keys(path: Path) -> tuple[str, ...] | PlayRecording:
+    """The keys of a text file, or a recording.
+
+    Raises MediaError for a file that cannot be read, ValueError for a wrong number of times or of
+    keys and for a wrong setting of a recording.
+    """
+    if is_video(path):
+        return read_recording(path)
     try:
-        words = path.read_text().split()
+        text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise MediaError(f"{shown_name(path)} cannot be read as a file of keys.") from error
-    keys: list[str] = []
-    for word in words:
-        key, star, times = word.partition("*")
-        if star and not (times.isdecimal() and 0 < int(times) <= MOST_KEYS):
-            raise ValueError(f"{word!r} is not a key and a number of times, such as left*4")
-        keys += [key] * (int(times) if star else 1)
-        if len(keys) > MOST_KEYS:
-            raise ValueError(f"a file of keys may hold {MOST_KEYS:,}, not more")
-    if not keys:
-        raise ValueError(f"{shown_name(path)} holds no keys")
-    return keys
+    if text.lstrip().startswith("{"):
+        return read_recording(path)
+    try:
+        return parse_timeline(text)
+    except ValueError as error:
+        raise ValueError(f"{shown_name(path)}: {error}") from error
 
 
 def _play(args: argparse.Namespace) -> None:
     shape = None if args.block is None else parse_block_shape(args.block)
     sampling, keys = sampling_of(args, shape), read_keys(args.keys)
-    if not args.out.parent.is_dir():
-        raise ValueError(f"the folder of {args.out.name} does not exist: {args.out.parent}")
+    for path in (args.out, args.record):
+        if path is not None:
+            try_writing(path)
     first = None if args.first_frame is None else read_context(args.first_frame, max_frames=1)[0]
+    if isinstance(keys, PlayRecording):
+        _check_alone(args, sampling)
     pipeline = VideoPipeline.from_pretrained(
         args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
     )
-    with pipeline.play(first, args.world, sampling) as play:
-        unknown = sorted(set(keys) - set(play.keys))
-        if unknown:
-            raise ValueError(f"unknown key {unknown[0]!r}; there are {', '.join(play.keys)}")
-        steps = [play.step(key) for key in tqdm(keys, unit="key", disable=args.json)]
+    if isinstance(keys, PlayRecording):
+        for difference in keys.differences(pipeline.fingerprint):
+            print(f"{difference}.", file=sys.stderr)
+        opened, pressed = pipeline.play_recording(keys), keys.pressed
+    else:
+        opened, pressed = pipeline.play(first, args.world or "arm", sampling), keys
+    with opened as play:
+        steps = list(tqdm(_steps(play, keys), total=len(pressed), unit="key", disable=args.json))
         start_THWC = play.first_frame_HWC[None]
+        recording = play.recording(_start(args, keys))
     frames_THWC = np.concatenate([start_THWC, *(step.frames_THWC for step in steps)])
-    facts = _facts(args, pipeline, shape or pipeline.transformer.config.block_shape, steps)
-    comment = json.dumps({**facts, "keys": keys})
-    write_video(args.out, frames_THWC, fps=PLAY_FPS, scale=args.scale, comment=comment)
+    write_or_keep(
+        args.out,
+        lambda out: write_video(
+            out, frames_THWC, fps=PLAY_FPS, scale=args.scale, comment=recording.comment()
+        ),
+    )
+    if args.record is not None:
+        write_or_keep(args.record, recording.write)
     if args.json:
+        facts = _facts(pipeline, recording, len(steps))
         print(json.dumps({"out": str(args.out), **facts, **_timings(steps)}))
 
 
-def _facts(
-    args: argparse.Namespace,
-    pipeline: VideoPipeline,
-    shape: tuple[int, int, int],
-    steps: list[PlayStep],
-) -> dict[str, Any]:
-    """All that is needed to repeat it, but for the first frame and the keys."""
+def _check_alone(args: argparse.Namespace, sampling: SamplingConfig) -> None:
+    """Raises ValueError if options say again what a recording says."""
+    named = [args.world, args.first_frame, args.block]
+    if any(option is not None for option in named) or sampling != SamplingConfig():
+        raise ValueError(
+            f"{shown_name(args.keys)} is a recording, which brings its own start, world and "
+            "sampling: leave these options out"
+        )
+
+
+def _steps(play: Play, keys: tuple[str, ...] | PlayRecording) -> Iterator[PlayStep]:
+    if isinstance(keys, PlayRecording):
+        return play.replay(keys)
+    play.check(*keys)
+    return (play.step(key) for key in keys)
+
+
+def _start(args: argparse.Namespace, keys: tuple[str, ...] | PlayRecording) -> str:
+    """What the first frame shows, for people."""
+    if isinstance(keys, PlayRecording):
+        return keys.start
+    return "" if args.first_frame is None else shown_name(args.first_frame)
+
+
+def _facts(pipeline: VideoPipeline, recording: PlayRecording, num_steps: int) -> dict[str, Any]:
+    """What was played, for the report."""
+    shape = recording.sampling.block_shape or pipeline.transformer.config.block_shape
     return {
-        "generated": True,
-        "software": "NBP Studio",
         "model": pipeline.name,
-        "world": args.world,
+        "world": recording.world,
         **pipeline.identity,
         "block_shape": format_block_shape(shape),
-        "seed": args.seed,
-        "temperature": args.temperature,
-        "latent_frames": len(steps),
+        "seed": recording.sampling.seed,
+        "temperature": recording.sampling.temperature,
+        "keys": format_timeline(recording.pressed),
+        "latent_frames": num_steps,
     }
 
 

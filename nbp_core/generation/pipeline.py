@@ -26,8 +26,14 @@ from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3
 from nbp_core.device import choose_device
-from nbp_core.generation.play import WORLDS, Play, World
+from nbp_core.generation.play import WORLDS, Play
 from nbp_core.generation.reconstruction import Reconstruction, reconstruct
+from nbp_core.generation.recording import (
+    Fingerprint,
+    PlayRecording,
+    World,
+    fingerprint_of,
+)
 from nbp_core.generation.records import Generation, Tokens
 from nbp_core.generation.request import GenerateRequest, RunRequest
 from nbp_core.generation.run import GenerationRun
@@ -321,6 +327,11 @@ class VideoPipeline:
             "torch": torch.__version__,
         }
 
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What computes the frames: weights, their format, kind of device."""
+        return fingerprint_of(self.name, self.identity, self.device)
+
     def play(
         self,
         first_frame: Frames | None = None,
@@ -343,9 +354,38 @@ class VideoPipeline:
             tokens_Bthw = torch.from_numpy(made.tokens_thw)[None].to(self.device)
         else:
             raise ValueError(f"the {world} world needs a first frame")
-        first_Bhw = tokens_Bthw[:, 0]
+        return self._play_from(tokens_Bthw[:, 0], world, sampling)
+
+    def play_recording(self, recording: PlayRecording) -> Play:
+        """A play that starts as a recording does: `play.replay(recording)` then yields its steps.
+
+        The same weights on the same kind of processor give the same frames, which
+        `recording.differences(pipeline.fingerprint)` compares. Raises ValueError where the first
+        frame was encoded by another tokenizer, and as `play`.
+        """
+        recorded, here = recording.fingerprint.tokenizer_sha256, self.fingerprint.tokenizer_sha256
+        tokens_hw = recording.tokens_hw
+        if recorded != here or tokens_hw.shape != self.grid[1:]:
+            raise ValueError(
+                f"the recording starts from a frame that another tokenizer than that of "
+                f"{self.name!r} has encoded"
+            )
+        if tokens_hw.max() >= self.tokenizer.config.codebook_size:
+            raise ValueError(f"the recording's first frame has tokens that {self.name!r} lacks")
+        first_Bhw = torch.from_numpy(tokens_hw)[None].to(self.device)
+        return self._play_from(first_Bhw, recording.world, recording.sampling)
+
+    def _play_from(self, first_Bhw: Tensor, world: World, sampling: SamplingConfig) -> Play:
         self.decoder.wait_until_ready()
-        return Play(self.transformer, self.tokenizer, self.conditions, first_Bhw, world, sampling)
+        return Play(
+            self.transformer,
+            self.tokenizer,
+            self.conditions,
+            first_Bhw,
+            world,
+            sampling,
+            self.fingerprint,
+        )
 
     def to_clip(self, frames_THWC: Frames) -> Tensor:
         """Frames of any size -> clip_BCTHW in the model's size, on its device."""

@@ -1,20 +1,29 @@
 """A clip that answers to keys: one latent frame (four frames) per key, without end.
 
 KV cache and decoder state persist between keys. Only the first frame is ever encoded.
-Shapes: frames_THWC uint8, tokens_hw int64.
+Shapes: frames_THWC uint8, tokens_hw int64, t latent frames.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import Self, get_args
 
 import torch
 from torch import Tensor
 
 from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.timeline import format_timeline
+from nbp_core.generation.recording import (
+    Fingerprint,
+    PlayRecording,
+    SamplingChange,
+    World,
+)
 from nbp_core.generation.records import Tokens
 from nbp_core.media.files import Frames
 from nbp_core.sampling.window import WindowSampler
@@ -23,7 +32,6 @@ from nbp_core.tokenizer.interface import Tokenizer, to_frames
 from nbp_core.transformer.conditions import Conditions
 from nbp_core.transformer.model import BlockTransformer
 
-World = Literal["arm", "camera"]
 WORLDS: tuple[World, ...] = get_args(World)
 PLAY_FPS = 16
 """Frames shown per second."""
@@ -64,6 +72,7 @@ class Play:
         first_Bhw: Tensor,
         world: World,
         sampling: SamplingConfig,
+        fingerprint: Fingerprint,
     ) -> None:
         """first_Bhw: tokens of the first frame, (1, h, w).
 
@@ -73,13 +82,37 @@ class Play:
         if not self.keys:
             raise ValueError(f"model {transformer.config.name!r} has no keys for the {world} world")
         device = transformer.tok_emb.weight.device
-        rng = torch.Generator(device).manual_seed(sampling.seed)
+        self.world = world
+        self.sampling = sampling
+        """The settings that hold now; `change` changes them."""
+        self.fingerprint = fingerprint
+        self._rng = torch.Generator(device).manual_seed(sampling.seed)
+        self._transformer = transformer
         self._conditions = conditions
         self._tokenizer = tokenizer
         self._state: StreamState = {}
-        self._sampler: WindowSampler | None = WindowSampler(transformer, first_Bhw, sampling, rng)
+        self._first_Bhw = first_Bhw
+        self._recent: deque[tuple[int, Tensor]] = deque(maxlen=transformer.config.window)
+        """Condition id and tokens (1, h, w) of the most recent latent frames."""
+        self._pressed: list[str] = []
+        self._first_sampling = sampling
+        self._changes: list[SamplingChange] = []
+        self._sampler: WindowSampler | None = self._new_sampler(sampling)
         self.first_frame_HWC: Frames = self._decode(first_Bhw)[0]
         """The first frame as the tokenizer receives it."""
+
+    def _new_sampler(self, sampling: SamplingConfig) -> WindowSampler:
+        """A sampler that continues from the most recent latent frames."""
+        known_Bthw = torch.stack([self._first_Bhw, *(tokens for _, tokens in self._recent)], 1)
+        ids = [self._conditions.id(None), *(condition for condition, _ in self._recent)]
+        return WindowSampler(
+            self._transformer,
+            known_Bthw,
+            sampling,
+            self._rng,
+            conditions_Bt=torch.tensor([ids], device=known_Bthw.device),
+            num_dropped=len(self._pressed) - len(self._recent),
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -97,6 +130,55 @@ class Play:
         self._sampler = None
         self._state.clear()
 
+    def change(self, sampling: SamplingConfig) -> None:
+        """Changes block shape, temperature or other settings from the next key on.
+
+        The cache is filled anew from the most recent latent frames, which takes about as long as a
+        key. The random numbers continue, so a new seed has no effect. Raises ValueError for
+        settings that the model does not support, which changes nothing, and after close().
+        """
+        if self._sampler is None:
+            raise ValueError("this play is over")
+        self._sampler = self._new_sampler(sampling)
+        self.sampling = sampling
+        self._changes.append(SamplingChange(key=len(self._pressed), sampling=sampling))
+
+    def recording(self, start: str = "") -> PlayRecording:
+        """What was pressed so far, to be written to a file and replayed; also after close().
+
+        start: what the first frame shows, for people. Raises ValueError before the first key.
+        """
+        if not self._pressed:
+            raise ValueError("no key was pressed yet, so there is nothing to record")
+        rows = self._first_Bhw[0].tolist()
+        return PlayRecording(
+            world=self.world,
+            keys=format_timeline(self._pressed),
+            sampling=self._first_sampling,
+            changes=tuple(self._changes),
+            first_frame=tuple(tuple(row) for row in rows),
+            start=start,
+            fingerprint=self.fingerprint,
+        )
+
+    def replay(self, recording: PlayRecording) -> Iterator[PlayStep]:
+        """Presses the keys of a recording, and changes the settings where it did.
+
+        Raises ValueError for a key that is not in `keys`, before the first step.
+        """
+        self.check(*recording.pressed)
+        changes = deque(recording.changes)
+        for number, key in enumerate(recording.pressed):
+            while changes and changes[0].key == number:
+                self.change(changes.popleft().sampling)
+            yield self.step(key)
+
+    def check(self, *keys: str) -> None:
+        """Raises ValueError for the first key that is not in `keys`."""
+        unknown = sorted(set(keys) - set(self.keys))
+        if unknown:
+            raise ValueError(f"unknown key {unknown[0]!r}; there are {', '.join(self.keys)}")
+
     def step(self, key: str) -> PlayStep:
         """Generates the next latent frame while `key` is held.
 
@@ -104,12 +186,14 @@ class Play:
         """
         if self._sampler is None:
             raise ValueError("this play is over")
-        if key not in self.keys:
-            raise ValueError(f"unknown key {key!r}; there are {', '.join(self.keys)}")
+        self.check(key)
+        condition = self._conditions.id(key)
         began = time.perf_counter()
-        tokens_Bhw = self._sampler.next(self._conditions.id(key))
+        tokens_Bhw = self._sampler.next(condition)
         sampled = time.perf_counter()
         frames_THWC = self._decode(tokens_Bhw)
+        self._recent.append((condition, tokens_Bhw))
+        self._pressed.append(key)
         return PlayStep(
             frames_THWC=frames_THWC,
             tokens_hw=tokens_Bhw[0].cpu().numpy(),

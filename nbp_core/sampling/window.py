@@ -34,11 +34,15 @@ class WindowSampler:
     def __init__(
         self,
         model: BlockTransformer,
-        first_Bhw: Tensor,
+        known_Bthw: Tensor,
         sampling: SamplingConfig,
         rng: torch.Generator,
+        conditions_Bt: Tensor | None = None,
+        num_dropped: int = 0,
     ) -> None:
-        """first_Bhw: the tokens of the first latent frame, on the model's device.
+        """known_Bthw: tokens of the first latent frame and of the most recent ones, on the model's
+        device; of these at most `window` are used. conditions_Bt: their condition ids; default: no
+        condition. num_dropped: latent frames between the first and the others that are not known.
 
         Raises ValueError for a model without a window or without conditions per latent frame, and
         for blocks that span latent frames.
@@ -51,10 +55,11 @@ class WindowSampler:
         self._steps = model.steps if isinstance(model, PackedTransformer) else None
         self.sampling = sampling
         self.window = config.window
-        self.frame = 0
-        """Number of latent frames sampled so far, without the first."""
+        recent = max(1, known_Bthw.shape[1] - config.window)
+        num_dropped += recent - 1
+        known_Bthw = torch.cat([known_Bthw[:, :1], known_Bthw[:, recent:]], 1)
         self._rng = rng
-        self._batch, height, width = first_Bhw.shape
+        self._batch, _, height, width = known_Bthw.shape
         self._frame_len = height * width
         self._draw = drawing(sampling, rng, self._frame_len)
         self._grid = BlockLayout((1, height, width), shape)
@@ -62,23 +67,40 @@ class WindowSampler:
         self._layout = sequence_layout(config, shape, self.window + 2)
         self._is_guided = sampling.guidance_scale != 1
         self._none = config.first_condition_id + config.num_conditions - 1
-        self._prefill(first_Bhw)
+        self._held = known_Bthw.shape[1] - 1
+        """Latent frames in the cache, besides the first."""
+        # Only distances count, and the anchor's is bounded: further back is not further away.
+        num_dropped = max(0, min(num_dropped, ANCHOR_DISTANCE - 1 - self._held))
+        self._frame = self._held + num_dropped
+        """The number of the latest latent frame; the first is 0."""
+        if conditions_Bt is not None:
+            conditions_Bt = torch.cat([conditions_Bt[:, :1], conditions_Bt[:, recent:]], 1)
+        self._prefill(known_Bthw, conditions_Bt, num_dropped)
 
-    def _prefill(self, first_Bhw: Tensor) -> None:
-        """Fills the cache with the first latent frame, except for its last block."""
-        model, layout = self.model, self._layout
+    def _prefill(self, known_Bthw: Tensor, conditions_Bt: Tensor | None, num_dropped: int) -> None:
+        """Fills the cache with the known latent frames, except for the last block."""
+        model, layout, num_known = self.model, self._layout, known_Bthw.shape[1]
         rows = self._batch * (2 if self._is_guided else 1)
-        tokens = first_Bhw.new_zeros((self._batch, *layout.blocks.grid))
-        tokens[:, 0] = first_Bhw
-        nothing = first_Bhw.new_full((rows, 1), self._none)
-        ids_RL = layout.input_ids(tokens, nothing[: self._batch])
-        ids_RL = ids_RL.repeat(rows // self._batch, 1)
+        tokens = known_Bthw.new_zeros((self._batch, *layout.blocks.grid))
+        tokens[:, :num_known] = known_Bthw
+        conditions_Rt = known_Bthw.new_full((rows, num_known), self._none)
+        if conditions_Bt is not None:
+            conditions_Rt[: self._batch] = conditions_Bt
+        # The prefix is the condition of the first latent frame.
+        ids_RL = layout.input_ids(tokens.repeat(rows // self._batch, 1, 1, 1), conditions_Rt[:, :1])
         size = layout.blocks.block_len
         self._start = layout.decode_steps(self._frame_len)[0].stop - size
         """Position of the block that predicts the first block of the second latent frame."""
+        stop = self._start + (num_known - 1) * self._frame_len
         self._cache = model.new_cache(rows, layout.length)
-        model.features(ids_RL[:, : self._start], layout, cache=self._cache, conditions_Bt=nothing)
-        self._ids_Rn = ids_RL[:, self._start : self._start + size]
+        model.features(
+            ids_RL[:, :stop],
+            layout,
+            cache=self._cache,
+            inputs=model.position_inputs(layout, num_dropped),
+            conditions_Bt=conditions_Rt,
+        )
+        self._ids_Rn = ids_RL[:, stop : stop + size]
         self._anchor_len = self._start + size
         self._anchor: Tensor | None = None
 
@@ -93,14 +115,16 @@ class WindowSampler:
         return self._cache.num_bytes
 
     @torch.inference_mode()
-    def next(self, condition_id: int) -> Tensor:
-        """Samples the tokens (B, h, w) of the next latent frame under a condition."""
-        self.frame += 1
-        if self.frame > self.window + 1:
+    def next(self, condition: int | Tensor) -> Tensor:
+        """Samples the tokens (B, h, w) of the next latent frame under a condition id, or under one
+        for each clip (B)."""
+        self._frame += 1
+        if self._held > self.window:
             self._forget_oldest()
-        if self.frame > ANCHOR_DISTANCE:
-            self._move_anchor(self.frame - ANCHOR_DISTANCE)
-        inputs, condition_R1 = self._inputs(), self._condition(condition_id)
+        if self._frame > ANCHOR_DISTANCE:
+            self._move_anchor(self._frame - ANCHOR_DISTANCE)
+        inputs, condition_R1 = self._inputs(), self._condition(condition)
+        self._held += 1
         rotations = self.model.by_layer(inputs, condition_R1)
         blocks = []
         for step in range(self.num_steps):
@@ -114,14 +138,13 @@ class WindowSampler:
 
         A frame beyond the layout has the inputs of the layout's last frame, shifted in time.
         """
-        known = min(self.frame, self.window + 1)
-        start = self._start + (known - 1) * self._frame_len
+        start = self._start + self._held * self._frame_len
         here = slice(start, start + self._frame_len)
-        return self.model.position_inputs(self._layout, self.frame - known, here)
+        return self.model.position_inputs(self._layout, self._frame - self._held - 1, here)
 
-    def _condition(self, condition_id: int) -> Tensor:
-        rows = self._ids_Rn.new_full((len(self._ids_Rn), 1), condition_id)
-        rows[self._batch :] = self._none
+    def _condition(self, condition: int | Tensor) -> Tensor:
+        rows = self._ids_Rn.new_full((len(self._ids_Rn), 1), self._none)
+        rows[: self._batch, 0] = condition
         return self.model.condition_index(rows)
 
     def _block(
@@ -158,6 +181,7 @@ class WindowSampler:
             kept = memory[..., self._anchor_len + size : cache.length, :].clone()
             memory[..., self._anchor_len : cache.length - size, :] = kept
         cache.length -= size
+        self._held -= 1
 
     def _move_anchor(self, num_frames: int) -> None:
         """Rotates the anchor's keys as if the anchor were this many latent frames later."""

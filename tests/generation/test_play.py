@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from nbp_core.cli.main import main
 from nbp_core.cli.play import read_keys
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.generation.pipeline import VideoPipeline
-from nbp_core.media.video import read_comment, read_video
+from nbp_core.generation.recording import PlayRecording, read_recording
+from nbp_core.media.video import read_video
 from tests.support.models import (
     build_tokenizer,
     build_transformer,
@@ -122,14 +124,19 @@ def test_the_command_makes_the_same_clip_twice(folder: Path, tmp_path: Path) -> 
     first, second = (read_video(out)[0] for out in outs)
     assert first.shape == (17, 128, 128, 3)
     assert np.array_equal(first, second)
-    facts = json.loads(read_comment(outs[0]) or "")
-    assert facts["keys"] == ["left", "left", "stay", "left+grip"]
-    assert facts["world"] == "arm"
+    recorded = read_recording(outs[0])
+    assert recorded.keys == "left*2 stay left+grip"
+    assert recorded.world == "arm"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "holds no keys"), ("left*x", "number of times"), ("jump", "unknown key 'jump'")],
+    [
+        (" ", "no names"),
+        ("", "is empty"),
+        ("left*x", "number of times"),
+        ("jump", "unknown key 'jump'"),
+    ],
 )
 def test_bad_keys_are_one_sentence(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
@@ -144,7 +151,105 @@ def test_bad_keys_are_one_sentence(
 def test_keys_may_be_repeated_by_a_number(tmp_path: Path) -> None:
     path = tmp_path / "keys.txt"
     path.write_text("left*3\tstay left+grip*2")
-    assert read_keys(path) == ["left"] * 3 + ["stay"] + ["left+grip"] * 2
+    assert read_keys(path) == ("left",) * 3 + ("stay",) + ("left+grip",) * 2
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="cannot be read"):
         read_keys(path)
+
+
+def recorded(pipeline: VideoPipeline) -> tuple[PlayRecording, np.ndarray]:
+    """A play whose settings change on the way, and its frames."""
+    with pipeline.play(FRAME, "arm", ROWS) as play:
+        frames = [play.step(key).frames_THWC for key in KEYS[:3]]
+        play.change(replace(ROWS, block_shape=(1, 4, 16), temperature=0.5))
+        frames += [play.step(key).frames_THWC for key in KEYS[3:]]
+        return play.recording("noise"), np.stack(frames)
+
+
+def test_a_recording_is_small_and_replays_to_the_same_frames(
+    pipeline: VideoPipeline, tmp_path: Path
+) -> None:
+    recording, frames = recorded(pipeline)
+    recording.write(tmp_path / "play.json")
+    assert (tmp_path / "play.json").stat().st_size < 4000
+    found = read_recording(tmp_path / "play.json")
+    assert found == recording
+    assert found.differences(pipeline.fingerprint) == []
+    with pipeline.play_recording(found) as play:
+        again = np.stack([step.frames_THWC for step in play.replay(found)])
+        assert play.recording("noise") == recording
+    assert np.array_equal(again, frames)
+    assert not np.array_equal(again, frames_of(pipeline, KEYS, ROWS))  # the change was heard
+
+
+def test_other_weights_are_said_to_give_other_frames(pipeline: VideoPipeline) -> None:
+    recording, _ = recorded(pipeline)
+    other = replace(pipeline.fingerprint, sha256="abc", weight_format="int8")
+    weights, held = recording.differences(other)
+    assert "other weights" in weights
+    assert "another format" in held
+    unlike = replace(recording, fingerprint=replace(recording.fingerprint, tokenizer_sha256="abc"))
+    with pytest.raises(ValueError, match="another tokenizer"):
+        pipeline.play_recording(unlike)
+    beyond = replace(recording, first_frame=((60,) * 16,) * 16)
+    with pytest.raises(ValueError, match="lacks"):
+        pipeline.play_recording(beyond)
+
+
+def test_before_the_first_key_there_is_nothing_to_record(pipeline: VideoPipeline) -> None:
+    with pipeline.play(FRAME, "arm", ROWS) as play, pytest.raises(ValueError, match="no key"):
+        play.recording()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"keys": 3}, "keys must be text"),
+        ({"keys": "left*x"}, "number of times"),
+        ({"world": "moon"}, "world must be"),
+        ({"first_frame": [[1, 2], [3]]}, "equally many"),
+        ({"first_frame": [[-1]]}, "every token"),
+        ({"sampling": {"temperature": "hot"}}, "sampling.temperature must be a number"),
+        ({"changes": [{"key": 9, "sampling": {}}]}, "key must be 0 to 7"),
+        ({"format": 2}, "format 2"),
+        ({"code": "x"}, "unknown setting 'code'"),
+    ],
+)
+def test_a_wrong_recording_is_one_sentence(
+    pipeline: VideoPipeline, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "play.json"
+    path.write_text(json.dumps(recorded(pipeline)[0].to_dict() | change))
+    with pytest.raises(ValueError, match=message) as error:
+        read_recording(path)
+    assert "play.json" in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000])
+def test_what_is_no_recording_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "play.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"play\.json"):
+        read_recording(path)
+    with pytest.raises(ValueError, match="does not exist"):
+        read_recording(tmp_path / "none.json")
+
+
+def test_the_command_records_and_replays(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys, record = tmp_path / "keys.txt", tmp_path / "play.json"
+    keys.write_text("left*2 stay")
+    first, second, third = (tmp_path / f"{name}.mp4" for name in "abc")
+    common = ["play", "--model", str(folder), "--scale", "1", "--device", "cpu"]
+    settings = ["--seed", "5", "--block", "1x16x16", "--record", str(record)]
+    assert main([*common, "--keys", str(keys), "--out", str(first), *settings]) == 0
+    assert main([*common, "--keys", str(record), "--out", str(second)]) == 0
+    assert main([*common, "--keys", str(first), "--out", str(third)]) == 0
+    assert first.read_bytes() == second.read_bytes() == third.read_bytes()
+    again = [*common, "--keys", str(record), "--out", str(second), "--seed", "1"]
+    assert main(again) == 2
+    assert "leave these options out" in capsys.readouterr().err
+    int8 = [*common, "--keys", str(record), "--out", str(second), "--int8"]
+    assert main(int8) == 0
+    assert "frames may differ" in capsys.readouterr().err

@@ -34,7 +34,7 @@ def played(
 ) -> Tensor:
     """Tokens (t, h, w) of the frames that keys make."""
     rng = torch.Generator().manual_seed(chosen.seed)
-    sampler = WindowSampler(model, first, chosen, rng)
+    sampler = WindowSampler(model, first[:, None], chosen, rng)
     return torch.cat([sampler.next(CONFIG.first_condition_id + key) for key in keys])
 
 
@@ -63,6 +63,48 @@ def test_a_window_makes_what_one_long_sequence_makes(shape: Size3, guidance: flo
     assert torch.equal(found, in_one_sequence(model, chosen, KEYS))
 
 
+@pytest.mark.parametrize("known", [1, 2, 3])
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_it_continues_from_known_frames(known: int, guidance: float) -> None:
+    """Within the window nothing is lost; the settings may then be others."""
+    model, chosen = random_model(CONFIG), sampling(guidance_scale=guidance)
+    assert CONFIG.window is not None
+    assert known <= 1 + CONFIG.window
+    frames = torch.cat([FIRST, played(model, chosen, KEYS)])
+    none = CONFIG.num_conditions - 1
+    ids = CONFIG.first_condition_id + torch.tensor([[none, *KEYS]])
+    sampler = WindowSampler(
+        model, frames[None, :known], chosen, torch.Generator(), conditions_Bt=ids[:, :known]
+    )
+    for number in range(known, len(KEYS) + 1):
+        assert torch.equal(sampler.next(int(ids[0, number]))[0], frames[number])
+
+
+def test_of_many_known_frames_the_most_recent_count() -> None:
+    model, chosen = random_model(CONFIG), sampling()
+    frames = torch.cat([FIRST, played(model, chosen, KEYS * 3)])[None]
+    window = CONFIG.window
+    assert window is not None
+    recent = torch.cat([frames[:, :1], frames[:, -window:]], 1)
+    made = [
+        WindowSampler(model, known, chosen, torch.Generator(), num_dropped=dropped).next(
+            CONFIG.first_condition_id
+        )
+        for known, dropped in ((frames, 0), (recent, 30 - window), (recent, 10_000))
+    ]
+    assert torch.equal(made[0], made[1])
+    assert torch.equal(made[0], made[2])  # further back than the anchor may be is not further
+
+
+def test_each_clip_of_a_batch_has_its_own_key() -> None:
+    model, chosen = random_model(CONFIG), sampling()
+    both = WindowSampler(model, FIRST[:, None].repeat(2, 1, 1, 1), chosen, torch.Generator())
+    keys = torch.tensor([KEYS, KEYS[::-1]]) + CONFIG.first_condition_id
+    found = torch.stack([both.next(keys[:, i]) for i in range(len(KEYS))], 1)
+    assert torch.equal(found[0], played(model, chosen, KEYS))
+    assert torch.equal(found[1], played(model, chosen, KEYS[::-1]))
+
+
 def test_keys_matter_from_their_frame_on() -> None:
     model = random_model(CONFIG)
     warm = sampling(temperature=1)
@@ -73,7 +115,7 @@ def test_keys_matter_from_their_frame_on() -> None:
 
 def test_the_cache_stays_as_large_as_it_is() -> None:
     model = random_model(CONFIG)
-    sampler = WindowSampler(model, FIRST, sampling(), torch.Generator())
+    sampler = WindowSampler(model, FIRST[:, None], sampling(), torch.Generator())
     sizes = []
     for i in range(40):
         sampler.next(CONFIG.first_condition_id + i % 6)
@@ -86,7 +128,7 @@ def test_far_from_the_anchor_it_lies_as_far_as_it_may(monkeypatch: pytest.Monkey
     """Frames that differ in nothing but their time are then made from equal logits."""
     monkeypatch.setattr(window, "ANCHOR_DISTANCE", 5)
     model = random_model(CONFIG)
-    sampler = WindowSampler(model, FIRST, sampling(), torch.Generator())
+    sampler = WindowSampler(model, FIRST[:, None], sampling(), torch.Generator())
     for _ in range(6):
         sampler.next(CONFIG.first_condition_id)
     anchor, position = sampler._anchor, 7  # one that stands at a place

@@ -1,0 +1,161 @@
+"""A play written down: its start, its keys and its settings, which give the same frames again.
+
+A recording is a JSON file of a few kilobytes. It holds the first frame as tokens, so a photograph
+that a play started from is not in it as it was. The same weights on the same kind of processor give
+the same frames; `differences` says what differs here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from nbp_core.config.json import JsonConfig, check_range
+from nbp_core.config.models import MAX_CODES, MAX_TOKENS
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.timeline import parse_timeline
+from nbp_core.generation.records import Tokens
+from nbp_core.media.files import MediaError, is_video, reason, shown_name, write_text
+from nbp_core.media.video import read_comment
+
+World = Literal["arm", "camera"]
+RECORDING_FORMAT = 1
+MAX_BYTES = 2_000_000
+"""Largest file that is read as a recording."""
+COMMENT_KEY = "play"
+"""Where the comment of a clip holds its recording."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fingerprint(JsonConfig):
+    """What computed the frames. Text that is empty is not known."""
+
+    model: str
+    sha256: str = ""
+    """Of the transformer's weights."""
+    tokenizer_sha256: str = ""
+    weight_format: str = ""
+    """How the weights are held for decoding."""
+    device: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingChange(JsonConfig):
+    """Sampling settings that hold from a key on."""
+
+    key: int
+    """Number of keys pressed before the change."""
+    sampling: SamplingConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlayRecording(JsonConfig):
+    """Start, keys and settings of a play. Raises ValueError for values out of range."""
+
+    format: int = RECORDING_FORMAT
+    world: World
+    keys: str
+    """One key per latent frame; `left*4 stay` is left four times, then stay."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    changes: tuple[SamplingChange, ...] = ()
+    """In the order of their keys."""
+    first_frame: tuple[tuple[int, ...], ...]
+    """The first latent frame's tokens (h, w)."""
+    start: str = ""
+    """What the first frame shows, for people."""
+    fingerprint: Fingerprint
+
+    def __post_init__(self) -> None:
+        if self.format != RECORDING_FORMAT:
+            raise ValueError(f"format {self.format} is not {RECORDING_FORMAT}, which is read here")
+        widths = {len(row) for row in self.first_frame}
+        if len(widths) != 1 or 0 in widths or math.prod(self.tokens_hw.shape) > MAX_TOKENS:
+            raise ValueError("first_frame must have rows of equally many tokens")
+        for row in self.first_frame:
+            if not all(0 <= token < MAX_CODES for token in row):
+                raise ValueError(f"every token of first_frame must be 0 to {MAX_CODES:,}")
+        last = 0
+        for change in self.changes:
+            check_range(change, last, len(self.pressed), "key")
+            last = change.key
+
+    @property
+    def pressed(self) -> tuple[str, ...]:
+        """The keys, one for each latent frame."""
+        return parse_timeline(self.keys)
+
+    @property
+    def tokens_hw(self) -> Tokens:
+        """The tokens of the first frame."""
+        return np.array(self.first_frame, np.int64)
+
+    def differences(self, here: Fingerprint) -> list[str]:
+        """Why frames may differ from the recorded ones: one sentence per reason, none if equal."""
+        reasons = {
+            "sha256": "other weights",
+            "tokenizer_sha256": "another tokenizer",
+            "weight_format": "weights held in another format",
+            "device": "another kind of device",
+        }
+        recorded, found = dataclasses.asdict(self.fingerprint), dataclasses.asdict(here)
+        different = [what for name, what in reasons.items() if recorded[name] != found[name]]
+        whose = f"recorded with {self.fingerprint.model!r}, replayed with {here.model!r}"
+        return [f"frames may differ from the recording: {what} ({whose})" for what in different]
+
+    def write(self, path: Path) -> None:
+        """Writes the JSON file. Raises MediaError if it cannot be written."""
+        write_text(path, json.dumps(self.to_dict()) + "\n")
+
+    def comment(self) -> str:
+        """The comment of a clip that was played so, from which `read_recording` reads it."""
+        facts = {"generated": True, "software": "NBP Studio", "model": self.fingerprint.model}
+        return json.dumps({**facts, COMMENT_KEY: self.to_dict()})
+
+
+def fingerprint_of(model: str, identity: Mapping[str, Any], device: str) -> Fingerprint:
+    """The fingerprint of a pipeline's model, identity and kind of device."""
+    names = {one.name for one in dataclasses.fields(Fingerprint)}
+    known = {name: str(value) for name, value in identity.items() if name in names}
+    return Fingerprint(**{**known, "model": model, "device": device})
+
+
+def read_recording(path: Path) -> PlayRecording:
+    """The recording in a JSON file, or in the comment of a clip that a play was saved as.
+
+    Raises MediaError for a file that is neither, ValueError naming a setting that is wrong.
+    """
+    name = shown_name(path)
+    if is_video(path):
+        comment = read_comment(path)
+        try:
+            data = json.loads(comment or "")[COMMENT_KEY]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise MediaError(f"{name} does not hold the keys that it was played with.") from error
+    else:
+        data = _parsed(path, name)
+    try:
+        return PlayRecording.from_dict(data)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _parsed(path: Path, name: str) -> Any:
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise MediaError(f"{name} is too large for a recording.")
+        return json.loads(text.decode("utf-8-sig"))
+    except OSError as error:
+        raise MediaError(f"{name} cannot be read: {reason(error)}.") from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, MediaError):
+            raise
+        raise MediaError(f"{name} is not a recording of a play.") from error
