@@ -18,6 +18,8 @@ from tqdm import tqdm
 from nbp_core.cli.options import add_sampling_options, sampling_of, write_or_keep
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import format_block_shape, parse_block_shape
+from nbp_core.data.arm_keys import read_episodes
+from nbp_core.data.camera_keys import PanoramaKeys, draw_many
 from nbp_core.data.camera_moves import MAX_PACE, PhotoClips
 from nbp_core.data.clips import load_clips, open_clips
 from nbp_core.device import choose_device, device_name
@@ -27,10 +29,16 @@ from nbp_core.evaluation.contact_sheet import write_contact_sheet
 from nbp_core.evaluation.features import FeatureNetwork, I3DFeatures, Lite0Features
 from nbp_core.evaluation.figures import Clips, Figure, fidelity_figures
 from nbp_core.evaluation.judge import GENERATED, REAL, Judge, Tools, reconstruct_many
+from nbp_core.evaluation.keys import arm_figures, camera_figures, play_episodes
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.files import try_writing, write_text
 
 PHOTO_CLIPS = 40
+EPISODES = 40
+CAMERA_EPISODE_KEYS = 8
+"""Keys of an episode of looking round."""
+CAMERA_SEED = 77
+"""Of the episodes of looking round, which training draws with others."""
 FRAMES_CACHE = Path("runs/frames")
 
 
@@ -43,7 +51,8 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument(
         "--generated", type=Path, help="folder of clips to measure instead of generating clips"
     )
-    add_judge_options(parser)
+    add_judge_options(parser, required=False)
+    add_key_options(parser)
     parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
     add_sampling_options(parser)
     parser.add_argument(
@@ -87,6 +96,25 @@ def add_judge_options(parser: argparse.ArgumentParser, required: bool = True) ->
     )
 
 
+def add_key_options(parser: argparse.ArgumentParser) -> None:
+    """Adds options: episodes whose keys the model plays, and who reads them."""
+    parser.add_argument(
+        "--arm-keys", type=Path, help="folder of `data arm-keys`, whose keys are played"
+    )
+    parser.add_argument(
+        "--arm-split", choices=("val", "recorded"), default="val", help="split of --arm-keys"
+    )
+    parser.add_argument(
+        "--key-reader", type=Path, help="folder of a reader of the arm's keys (train-key-reader)"
+    )
+    parser.add_argument(
+        "--panoramas", type=Path, help="folder of panoramas to look round in by camera keys"
+    )
+    parser.add_argument(
+        "--episodes", type=int, default=EPISODES, help="episodes of each world to play"
+    )
+
+
 def tools_of(args: argparse.Namespace, device: str) -> tuple[Tools, list[str]]:
     """(the measuring models that the options name, a sentence for each one that is missing).
 
@@ -126,34 +154,23 @@ def real_clips(args: argparse.Namespace) -> Clips:
 def _evaluate(args: argparse.Namespace) -> None:
     shape = None if args.block is None else parse_block_shape(args.block)
     sampling = sampling_of(args, shape)
-    if args.model is None and args.generated is None:
-        raise ValueError("give --model to make clips with, or --generated with a folder of clips")
-    for path in (args.out, args.sheet):
-        if path is not None and not path.parent.is_dir():
-            raise ValueError(f"the folder of {path.name} does not exist: {path.parent}")
-        if path is not None:
-            try_writing(path)
+    _check_options(args)
     device = choose_device(args.device)
     pipeline = None
     if args.model is not None:
         pipeline = VideoPipeline.from_pretrained(args.model, device=device, cosmos=args.cosmos)
-    tools, notes = tools_of(args, device)
-    given = None if args.generated is None else _given_clips(args.generated)
-    judge = Judge.of(real_clips(args), args.count if given is None else len(given), tools)
-    figures = []
-    with tqdm(desc="reconstructing", unit="clip", disable=args.json) as bar:
-        figures += judge.baselines(pipeline.tokenizer if pipeline else None, device, bar.update)
-    if pipeline is not None and args.photos is not None:
-        figures += _photo_figures(pipeline, args.photos)
-    clips, about = given, {"weights": "none: clips of a folder"}
-    if clips is None:
-        assert pipeline is not None
+    about = {"weights": "none: clips of a folder"}
+    if pipeline is not None:
         about = settings(args, pipeline, sampling)
-        with tqdm(total=args.count, desc="generating", unit="clip", disable=args.json) as bar:
-            clips, _ = judge.generate(
-                pipeline, args.count, args.context_frames, sampling, args.batch_size, bar.update
-            )
-    figures += judge.figures(clips, paired=given is None and args.context_frames > 0)
+    figures: list[Figure] = []
+    notes: list[str] = []
+    if pipeline is not None:
+        figures += _key_figures(args, pipeline, sampling)
+    if args.clips is not None:
+        found, clips, notes = _clip_figures(args, pipeline, sampling, device)
+        figures += found
+        if args.sheet is not None:
+            write_contact_sheet(args.sheet, clips.frames_NTHWC, clips.actions, json.dumps(about))
     report = {
         "title": "Clips against real ones",
         "kind": "evaluation",
@@ -161,12 +178,10 @@ def _evaluate(args: argparse.Namespace) -> None:
         "command": " ".join(["python -m nbp_core", *sys.argv[1:]]),
         "device": device_name(device),
         **about,
-        "real": f"{args.split} clips of {args.clips.name}",
+        "real": "; ".join(_real_names(args)),
         "notes": "; ".join(notes),
         "rows": [figure.to_row() for figure in figures],
     }
-    if args.sheet is not None:
-        write_contact_sheet(args.sheet, clips.frames_NTHWC, clips.actions, json.dumps(about))
     if args.out is not None:
         write_or_keep(args.out, lambda out: write_text(out, json.dumps(report, indent=1) + "\n"))
     if args.json:
@@ -175,6 +190,87 @@ def _evaluate(args: argparse.Namespace) -> None:
     Console(stderr=True).print(figure_table(figures))
     for note in notes:
         print(f"{note}.", file=sys.stderr)
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Raises ValueError for options that do not go together, MediaError for outputs that cannot be
+    written."""
+    is_of_keys = args.arm_keys is not None or args.panoramas is not None
+    if args.model is None and args.generated is None:
+        raise ValueError("give --model to make clips with, or --generated with a folder of clips")
+    if args.model is None and is_of_keys:
+        raise ValueError("--arm-keys and --panoramas need --model, which plays their keys")
+    if args.clips is None and not is_of_keys:
+        raise ValueError("give real clips to compare with: --clips, --arm-keys or --panoramas")
+    if args.clips is None and (args.generated, args.sheet, args.photos) != (None, None, None):
+        raise ValueError("--generated, --sheet and --photos need --clips")
+    if (args.arm_keys is None) != (args.key_reader is None):
+        raise ValueError("--arm-keys and --key-reader go together")
+    if args.episodes < 1:
+        raise ValueError(f"--episodes must be at least 1, not {args.episodes}")
+    for path in (args.out, args.sheet):
+        if path is not None and not path.parent.is_dir():
+            raise ValueError(f"the folder of {path.name} does not exist: {path.parent}")
+        if path is not None:
+            try_writing(path)
+
+
+def _real_names(args: argparse.Namespace) -> list[str]:
+    """What clips are compared with, for the report."""
+    names = []
+    if args.clips is not None:
+        names.append(f"{args.split} clips of {args.clips.name}")
+    if args.arm_keys is not None:
+        names.append(f"{args.arm_split} episodes of {args.arm_keys.name}")
+    if args.panoramas is not None:
+        names.append(f"views of {args.panoramas.name}")
+    return names
+
+
+def _clip_figures(
+    args: argparse.Namespace,
+    pipeline: VideoPipeline | None,
+    sampling: SamplingConfig,
+    device: str,
+) -> tuple[list[Figure], Clips, list[str]]:
+    """(figures of clips, the clips that were judged, notes on what was not measured)."""
+    tools, notes = tools_of(args, device)
+    given = None if args.generated is None else _given_clips(args.generated)
+    judge = Judge.of(real_clips(args), args.count if given is None else len(given), tools)
+    figures = []
+    with tqdm(desc="reconstructing", unit="clip", disable=args.json) as bar:
+        figures += judge.baselines(pipeline.tokenizer if pipeline else None, device, bar.update)
+    if pipeline is not None and args.photos is not None:
+        figures += _photo_figures(pipeline, args.photos)
+    clips = given
+    if clips is None:
+        assert pipeline is not None
+        with tqdm(total=args.count, desc="generating", unit="clip", disable=args.json) as bar:
+            clips, _ = judge.generate(
+                pipeline, args.count, args.context_frames, sampling, args.batch_size, bar.update
+            )
+    figures += judge.figures(clips, paired=given is None and args.context_frames > 0)
+    return figures, clips, notes
+
+
+def _key_figures(
+    args: argparse.Namespace, pipeline: VideoPipeline, sampling: SamplingConfig
+) -> list[Figure]:
+    """Figures of episodes that the model played, of each world that the options name."""
+    figures: list[Figure] = []
+    with tqdm(desc="playing", unit="episode", disable=args.json) as bar:
+        if args.arm_keys is not None:
+            reader = ActionClassifier.from_pretrained(args.key_reader, device=pipeline.device)
+            clips = read_episodes(args.arm_keys, args.arm_split, args.episodes)
+            episodes = play_episodes(pipeline, clips, "arm", sampling, bar.update)
+            figures += arm_figures(reader, episodes)
+        if args.panoramas is not None:
+            places = PanoramaKeys(args.panoramas)
+            views = draw_many(places, args.episodes, CAMERA_EPISODE_KEYS, CAMERA_SEED)
+            figures += camera_figures(
+                play_episodes(pipeline, views, "camera", sampling, bar.update)
+            )
+    return figures
 
 
 def settings(

@@ -36,6 +36,7 @@ from nbp_core.data.camera_moves import (
     num_validation_moves,
 )
 from nbp_core.data.clips import Split, load_clips, open_clips
+from nbp_core.data.key_frames import key_reader_config, load_key_pairs
 from nbp_core.data.keys import KeyClip
 from nbp_core.data.tokens import TokenSet, encode_clips, encode_key_clips
 from nbp_core.media.files import Frames
@@ -58,6 +59,11 @@ KEYS_PER_CLIP = 8
 """Of a clip of camera keys: 33 frames."""
 SPLITS: tuple[Split, Split] = ("train", "val")
 CLASSIFIER_TRAIN = TrainConfig(minutes=25, lr=2e-3, batch_size=32, muon_lr=2e-3)
+READER_TRAIN = TrainConfig(
+    minutes=20, lr=2e-3, batch_size=64, muon_lr=2e-3, warmup_steps=20, ema_decay=0.995
+)
+VALIDATION_SHARE = 8
+"""One episode to validate with for so many to train on."""
 
 
 def add_verbs(verbs: Any) -> None:
@@ -100,6 +106,18 @@ def add_verbs(verbs: Any) -> None:
     )
     add_train_options(classifier)
     classifier.set_defaults(run=_train_classifier)
+
+    reader = verbs.add_parser(
+        "train-key-reader", help="train a reader that tells which key moved a latent frame"
+    )
+    add_train_options(reader, is_of_clips=False)
+    reader.add_argument("--arm-keys", type=Path, required=True, help="folder of `data arm-keys`")
+    reader.add_argument(
+        "--tokenizer", type=Path, required=True,
+        help="folder of a tokenizer, of whose reconstructions keys are read too",
+    )  # fmt: skip
+    reader.add_argument("--episodes", type=int, default=500, help="number of episodes to train on")
+    reader.set_defaults(run=_train_key_reader)
 
 
 def _train_tokenizer(args: argparse.Namespace) -> None:
@@ -199,6 +217,30 @@ def _train_classifier(args: argparse.Namespace) -> None:
         train, val = (load_clips(args.clips, split, cache) for split in SPLITS)
     config = ClassifierConfig(name=args.run_folder.name, actions=tuple(sorted(set(train.actions))))
     settings = chosen_train(args, CLASSIFIER_TRAIN)
+    _show(train_classifier(config, settings, args.run_folder, train, val, args.device))
+
+
+def _train_key_reader(args: argparse.Namespace) -> None:
+    if args.episodes < 1:
+        raise ValueError(f"--episodes must be at least 1, not {args.episodes}")
+    tokenizer = VideoTokenizer.from_pretrained(args.tokenizer, device=args.device)
+    counts = {"train": args.episodes, "val": max(1, args.episodes // VALIDATION_SHARE)}
+    with new_accelerator(args.device).main_process_first():
+        folders = {"arm-keys": args.arm_keys}
+        sources = keep_sources(folders, args.run_folder, is_begun=is_begun(args.run_folder))
+        made_of = json.dumps([sources, weights_sha256(args.tokenizer), args.episodes])
+        train, val = (
+            load_key_pairs(
+                args.run_folder / "frames" / f"{split}.npz",
+                tokenizer,
+                read_episodes(args.arm_keys, split, counts[split]),
+                made_of,
+                args.device,
+            )
+            for split in SPLITS
+        )
+    settings = chosen_train(args, READER_TRAIN)
+    config = key_reader_config(args.run_folder.name)
     _show(train_classifier(config, settings, args.run_folder, train, val, args.device))
 
 

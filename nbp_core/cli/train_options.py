@@ -11,9 +11,12 @@ from nbp_core.train.loop.trainer import TrainConfig
 from nbp_core.train.run_config import BUDGETS, RunT, read_run
 
 
-def add_train_options(parser: argparse.ArgumentParser) -> None:
-    """Adds options: clips, run folder, budget, optimiser, device."""
-    parser.add_argument("--clips", type=Path, required=True, help="folder of shards or of videos")
+def add_train_options(parser: argparse.ArgumentParser, is_of_clips: bool = True) -> None:
+    """Adds options: clips (or none), run folder, budget, optimiser, device."""
+    if is_of_clips:
+        parser.add_argument(
+            "--clips", type=Path, required=True, help="folder of shards or of videos"
+        )
     parser.add_argument("--run", type=Path, required=True, dest="run_folder", help="run folder")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, help="time budget in minutes")

@@ -233,6 +233,9 @@ class ClassifierConfig(JsonConfig):
     """Channels of the stages; each halves height and width, the third and later ones time too."""
     num_frames: int = 9
     side: int = 64
+    stacked: bool = False
+    """Whether the frames are channels of one picture, the first and the changes after it: for small
+    motion in a few frames. Otherwise time is convolved too."""
 
     def __post_init__(self) -> None:
         if not self.actions or not self.widths:

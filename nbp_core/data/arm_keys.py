@@ -9,6 +9,7 @@ each with all scenes, so that the first shards alone are a balanced set. Needs t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import tarfile
@@ -140,39 +141,56 @@ def nearest_key(move: NDArray[np.float64], directions: dict[str, NDArray[np.floa
     return max(ARM_KEYS[1:], key=lambda key: float(move @ directions[key]))
 
 
-def read_episodes(folder: Path, split: ArmSplit) -> Iterator[KeyClip]:
+def read_episodes(folder: Path, split: ArmSplit, limit: int | None = None) -> Iterator[KeyClip]:
     """The episodes of a split of a folder of shards, each key with its grip: "left", "left+grip".
 
-    Raises MediaError when there are none, or a shard is no tar of episodes.
+    limit: at most so many, evenly spread over the shards and their scenes. Raises MediaError when
+    there are none, or a shard is no tar of episodes.
     """
     shards = sorted(folder.glob(f"{split}-*.tar"))
     if not shards:
         raise MediaError(f"{folder.name} has no {split}-*.tar shards of episodes.")
+    names = {shard: _episode_names(shard) for shard in shards}
+    everything = [(shard, name) for shard in shards for name in names[shard]]
+    chosen = everything
+    if limit is not None and limit < len(everything):
+        chosen = [everything[number * len(everything) // limit] for number in range(limit)]
     for shard in shards:
-        try:
-            yield from _read_shard(shard)
-        except (tarfile.TarError, KeyError, TypeError, ValueError) as error:
-            raise MediaError(f"{shard.name} is not a tar of episodes, or is damaged.") from error
+        wanted = [name for of, name in chosen if of == shard]
+        with _reported(shard):
+            yield from _read_shard(shard, wanted)
 
 
-def _read_shard(shard: Path) -> Iterator[KeyClip]:
+@contextlib.contextmanager
+def _reported(shard: Path) -> Iterator[None]:
+    """Raises MediaError for what reading a damaged shard raises."""
+    try:
+        yield
+    except (tarfile.TarError, KeyError, TypeError, ValueError) as error:
+        raise MediaError(f"{shard.name} is not a tar of episodes, or is damaged.") from error
+
+
+def _episode_names(shard: Path) -> list[str]:
+    """Names of the episodes of a shard, without their ending."""
+    with _reported(shard), tarfile.open(shard) as tar:
+        return sorted(name[:-4] for name in tar.getnames() if name.endswith(".mp4"))
+
+
+def _read_shard(shard: Path, names: list[str]) -> Iterator[KeyClip]:
     with tarfile.open(shard) as tar:
-        files = {member.name: member for member in tar}
-        for name in sorted(files):
-            stem, dot, kind = name.rpartition(".")
-            if kind == "mp4":
-                video, label = (tar.extractfile(files[stem + dot + x]) for x in ("mp4", "json"))
-                if video is None or label is None:
-                    raise ValueError(f"{name} is not a file")
-                facts = json.load(label)
-                presses = zip(facts["keys"], facts["grip"], strict=True)
-                keys = [key_name(*press) for press in presses]
-                with tempfile.TemporaryDirectory(prefix="nbp-") as folder:
-                    path = Path(folder, "episode.mp4")
-                    path.write_bytes(video.read())
-                    frames = read_video(path)[0]
-                look = f"{ARM_LOOK}-{facts['look']}"
-                yield KeyClip(frames_THWC=frames, keys=tuple(keys), look=look)
+        for name in names:
+            video, label = (tar.extractfile(f"{name}.{kind}") for kind in ("mp4", "json"))
+            if video is None or label is None:
+                raise ValueError(f"{name} is not a file")
+            facts = json.load(label)
+            presses = zip(facts["keys"], facts["grip"], strict=True)
+            keys = [key_name(*press) for press in presses]
+            with tempfile.TemporaryDirectory(prefix="nbp-") as folder:
+                path = Path(folder, "episode.mp4")
+                path.write_bytes(video.read())
+                frames = read_video(path)[0]
+            look = f"{ARM_LOOK}-{facts['look']}"
+            yield KeyClip(frames_THWC=frames, keys=tuple(keys), look=look)
 
 
 def key_name(key: str, grip: int) -> str:

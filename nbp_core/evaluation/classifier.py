@@ -23,6 +23,8 @@ from nbp_core.media.files import Frames
 
 BATCH = 16
 """Clips classified at once."""
+CHANGE_GAIN = 4
+"""Changes between frames are small: what a stacked classifier multiplies them by."""
 
 
 def _convolution(cin: int, cout: int, kernel: tuple[int, int, int], stride: int) -> nn.Sequential:
@@ -34,21 +36,43 @@ def _convolution(cin: int, cout: int, kernel: tuple[int, int, int], stride: int)
     )
 
 
+def _body(config: ClassifierConfig) -> tuple[list[nn.Sequential], int]:
+    """(layers, features of a clip): space and time convolved in turn."""
+    layers = [_convolution(3, config.widths[0], (1, 5, 5), 2)]
+    length = config.num_frames
+    for i, (cin, cout) in enumerate(zip(config.widths, config.widths[1:], strict=False)):
+        layers.append(_convolution(cin, cout, (1, 3, 3), 2))
+        layers.append(_convolution(cout, cout, (3, 1, 1), 1 + (i > 0)))
+        length = (length + 1) // 2 if i else length
+    return layers, length * config.widths[-1]
+
+
+def _stacked_body(config: ClassifierConfig) -> list[nn.Sequential]:
+    """Layers of a stacked classifier. The first keeps every pixel, as motion is a pixel or two."""
+    layers = [_convolution(3 * config.num_frames, config.widths[0], (1, 5, 5), 1)]
+    for cin, cout in zip(config.widths, config.widths[1:], strict=False):
+        layers.append(_convolution(cin, cout, (1, 3, 3), 2))
+        layers.append(_convolution(cout, cout, (1, 3, 3), 1))
+    return layers
+
+
 class ActionClassifier(nn.Module):
-    """Space and time convolved in turn; the last stage's frames, each averaged, side by side."""
+    """Convolutions, averages over the frame, then one score per action.
+
+    Space and time are convolved in turn, and the last stage's frames stand side by side; a stacked
+    classifier convolves space only, over all frames at once.
+    """
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        layers = [_convolution(3, config.widths[0], (1, 5, 5), 2)]
-        length = config.num_frames
-        for i, (cin, cout) in enumerate(zip(config.widths, config.widths[1:], strict=False)):
-            layers.append(_convolution(cin, cout, (1, 3, 3), 2))
-            layers.append(_convolution(cout, cout, (3, 1, 1), 1 + (i > 0)))
-            length = (length + 1) // 2 if i else length
+        if config.stacked:
+            layers, features = _stacked_body(config), 2 * config.widths[-1]
+        else:
+            layers, features = _body(config)
         self.body = nn.Sequential(*layers)
         self.dropout = nn.Dropout(0.3)
-        self.head = nn.Linear(length * config.widths[-1], len(config.actions))
+        self.head = nn.Linear(features, len(config.actions))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> Self:
@@ -61,8 +85,14 @@ class ActionClassifier(nn.Module):
         frames = rearrange(clip_BCTHW[:, :, chosen], "b c t h w -> (b t) c h w")
         small = F.interpolate(frames, (self.config.side, self.config.side), mode="area")
         x = rearrange(2 * small - 1, "(b t) c h w -> b c t h w", t=self.config.num_frames)
+        if self.config.stacked:
+            changes = CHANGE_GAIN * (x[:, :, 1:] - x[:, :, :-1])
+            x = rearrange(torch.cat([x[:, :, :1], changes], 2), "b c t h w -> b (t c) 1 h w")
         x = self.body(x.contiguous(memory_format=torch.channels_last_3d))
-        scores: Tensor = self.head(self.dropout(x.mean((3, 4)).flatten(1)))
+        pooled = x.mean((3, 4)).flatten(1)
+        if self.config.stacked:
+            pooled = torch.cat([pooled, x.amax((2, 3, 4))], 1)
+        scores: Tensor = self.head(self.dropout(pooled))
         return scores
 
     @torch.inference_mode()

@@ -5,12 +5,13 @@ Shapes: N clips, B batch, C colour, T H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nbp_core.config.models import ClassifierConfig
@@ -44,6 +45,7 @@ class ClassifierTask(Task):
         self.device = next(model.parameters()).device
         rank = {action: i for i, action in enumerate(model.config.actions)}
         self.targets = np.array([rank[action] for action in train.actions])
+        self.mirrors = mirrored(model.config.actions)
 
     def loss(self, step: int, progress: float, part: Part) -> tuple[Tensor, dict[str, float]]:
         # An epoch is a permutation, so that every clip is seen equally often.
@@ -52,8 +54,11 @@ class ClassifierTask(Task):
         first = step % per_epoch * self.batch_size
         rows = np.sort(order[first : first + self.batch_size])
         count, rows = len(rows), rows[part.own]
-        clip = self._changed(rows, np.random.default_rng([self.seed, step, 1, part.index]))
-        targets = torch.from_numpy(self.targets[rows]).to(self.device)
+        rng = np.random.default_rng([self.seed, step, 1, part.index])
+        clip, labels = self._changed(rows, rng), self.targets[rows]
+        if self.mirrors is not None and rng.random() < 0.5:
+            clip, labels = clip.flip(-1), self.mirrors[labels]
+        targets = torch.from_numpy(labels).to(self.device)
         scores = self.model(clip).float()
         accuracy = (scores.argmax(-1) == targets).float().mean()
         loss = F.cross_entropy(scores, targets, label_smoothing=SMOOTHING)
@@ -74,6 +79,15 @@ class ClassifierTask(Task):
     def validate(self) -> dict[str, float]:
         """The share of all validation clips that are recognised."""
         return {"accuracy": self.model.accuracy(self.val.frames_NTHWC, self.val.actions)}
+
+
+def mirrored(actions: Sequence[str]) -> NDArray[np.int64] | None:
+    """The index of each action as a mirror shows it, where left and right are actions of their own;
+    None where nothing says what a mirrored clip shows."""
+    if not {"left", "right"} <= set(actions):
+        return None
+    swapped = {"left": "right", "right": "left"}
+    return np.array([actions.index(swapped.get(action, action)) for action in actions])
 
 
 def train_classifier(

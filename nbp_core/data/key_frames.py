@@ -1,0 +1,100 @@
+"""Latent frames of clips that answer to keys, one by one: what a reader of keys looks at.
+
+Shapes: N latent frames, T H W frames, C colour. Latent frame k shows in frames 4k to 4k + 4: where
+key k found things, and where it left them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from nbp_core.config.models import ClassifierConfig
+from nbp_core.data.arm_keys import ARM_KEYS, GRIP_SUFFIX
+from nbp_core.data.clips import ClipSet
+from nbp_core.data.keys import FRAMES_PER_KEY, KeyClip
+from nbp_core.media.files import Frames, replacing
+from nbp_core.media.video import crop_resize, to_clip
+from nbp_core.tokenizer.interface import Tokenizer, to_frames
+
+READ_FRAMES = 3
+"""Frames of a latent frame that a reader sees: its first, its middle and its last one."""
+READ_SIDE = 64
+"""Pixels of a side that a reader sees."""
+
+
+def direction(key: str) -> str:
+    """A key without its grip, which a quarter of a second seldom shows."""
+    return key.removesuffix(GRIP_SUFFIX)
+
+
+def latent_frames(frames_THWC: Frames, side: int | None = None) -> Frames:
+    """The frames of an episode -> (N, READ_FRAMES, H, W, C), resized to `side` if there is one."""
+    if side is not None:
+        frames_THWC = crop_resize(frames_THWC, side)
+    step = FRAMES_PER_KEY // (READ_FRAMES - 1)
+    starts = range(0, len(frames_THWC) - FRAMES_PER_KEY, FRAMES_PER_KEY)
+    return np.stack([frames_THWC[k : k + FRAMES_PER_KEY + 1 : step] for k in starts])
+
+
+@torch.inference_mode()
+def reconstructed(tokenizer: Tokenizer, frames_THWC: Frames, device: str = "cpu") -> Frames:
+    """What a tokenizer makes of the frames of an episode."""
+    clip_BCTHW = torch.from_numpy(to_clip(frames_THWC)[None]).to(device)
+    frames: Frames = to_frames(tokenizer.decode(tokenizer.encode(clip_BCTHW)))[0]
+    return frames
+
+
+def key_reader_config(name: str) -> ClassifierConfig:
+    """A classifier that reads a key of the arm from READ_FRAMES frames."""
+    return ClassifierConfig(
+        name=name,
+        actions=ARM_KEYS,
+        widths=(24, 48, 96, 160),
+        num_frames=READ_FRAMES,
+        side=READ_SIDE,
+        stacked=True,
+    )
+
+
+def load_key_pairs(
+    file: Path, tokenizer: Tokenizer, clips: Iterable[KeyClip], made_of: str, device: str = "cpu"
+) -> ClipSet:
+    """The `key_pairs` in a file, or newly made and written there.
+
+    made_of: fingerprint of clips and tokenizer. Another one makes them anew.
+    """
+    if file.is_file():
+        with contextlib.suppress(ValueError, KeyError, OSError, BadZipFile), np.load(file) as kept:
+            if str(kept["made_of"]) == made_of:
+                names, looks = (list(map(str, kept[name])) for name in ("names", "looks"))
+                return ClipSet(kept["frames"], names, looks)
+    found = key_pairs(tokenizer, clips, READ_SIDE, device)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as partial, partial.open("wb") as out:
+        np.savez(
+            out, frames=found.frames_NTHWC, names=found.actions, looks=found.looks, made_of=made_of
+        )
+    return found
+
+
+def key_pairs(
+    tokenizer: Tokenizer, clips: Iterable[KeyClip], side: int, device: str = "cpu"
+) -> ClipSet:
+    """Latent frames of clips and of their reconstructions, each named after its key."""
+    found: list[Frames] = []
+    names: list[str] = []
+    looks: list[str] = []
+    for clip in tqdm(clips, desc="reconstructing", unit="episode"):
+        made = reconstructed(tokenizer, clip.frames_THWC, device)
+        for frames_THWC, origin in ((clip.frames_THWC, "real"), (made, "reconstructed")):
+            found.append(latent_frames(frames_THWC, side))
+            names += [direction(key) for key in clip.keys]
+            looks += [origin] * len(clip.keys)
+    return ClipSet(np.concatenate(found), names, looks)
