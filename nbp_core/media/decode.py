@@ -38,7 +38,7 @@ _MAX_THREADS = 4
 # Containers only: playlists and scripts name other files.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,mpeg,mpegts,mpegvideo,h264,hevc,dv,mxf,flv,"
-    "asf,ivf,nut,yuv4mpegpipe"
+    "asf,ivf,obu,vvc,nut,yuv4mpegpipe"
 )
 PROTECTED = ("-protocol_whitelist", "file", "-format_whitelist", _CONTAINERS)
 """Arguments before an input that may be anything."""
@@ -47,6 +47,8 @@ _HD_WIDTH, _SD_HEIGHT = 1280, 576
 """From this width, or above this height, colours without a tag are BT.709's; else BT.601's."""
 _WIDE_GAMUTS = ("bt2020", "smpte431", "smpte432")
 _HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
+_ZSCALE_MATRICES = ("ycgco", "bt2020c", "chroma-derived-nc", "chroma-derived-c", "ictcp")
+"""The filter `scale` knows none of them, `zscale` all."""
 _WHITE_NITS, _PEAK_NITS = 203, 1000
 """Diffuse white in HDR (ITU-R BT.2408), and the brightest that is told apart."""
 _KNEE = 0.9
@@ -139,6 +141,10 @@ class Decoded:
     frames_THWC: Frames
     source: Source
     num_seen: int
+
+
+class NoFrameError(MediaError):
+    """A take that found no frame at all."""
 
 
 Plan = Callable[[Source], Take]
@@ -266,22 +272,36 @@ def filters(stream: Stream | None, take: Take) -> str:
     ffmpeg has turned and mirrored them before, as the file's display matrix says.
     """
     # Counted in microseconds, since the time base of a file may be as coarse as its frames.
-    steps = ["settb=1/1000000", f"setpts=PTS-STARTPTS-{_LATE_MICROSECONDS}"]
+    steps = ["settb=1/1000000", _times(take)]
     if stream is None or min(stream.width, stream.height) >= _LEAST_INTERLACED:
         # Frames that are not flagged as interlaced pass as they are.
         steps.append("bwdif=mode=send_frame:deint=interlaced")
     if take.fps is not None:
         # Rounded up, each time gets the last frame that began before it: the one on screen.
-        steps.append(f"fps={take.fps:g}:round=up")
+        # Trimmed at once, since "-frames:v" lets all of a pause through before it ends the run.
+        steps += [f"fps={take.fps:g}:round=up", f"trim=end_frame={take.count}"]
     if take.indices:
         steps.append("select='" + "+".join(f"eq(n,{index})" for index in take.indices) + "'")
     if take.fps is None:
         # Every frame counts, also where two have one time.
         steps += ["settb=1", "setpts=N"]
+    if stream is not None and stream.matrix in _ZSCALE_MATRICES:
+        steps += ["zscale=m=gbr:r=full", "format=gbrp16"]
     steps.append(_scaled(stream))
     if stream is not None and _needs_conversion(stream):
         steps += _converted(stream)
     return ",".join([*steps, "format=rgb24|rgba"])
+
+
+def _times(take: Take) -> str:
+    """The times of frames, from 0; a pause is cut to what the take is long, and a second more."""
+    first = f"PTS-STARTPTS-{_LATE_MICROSECONDS}"
+    if take.fps is None:
+        return f"setpts={first}"
+    longest = round((take.count / take.fps + 1) * 1_000_000)
+    # The first frame has none before it, and a raw stream may have no times at all.
+    later = f"PREV_OUTPTS+min(PTS-PREV_INPTS,{longest})"
+    return f"setpts='if(isnan(PREV_OUTPTS+PTS),{first},{later})'"
 
 
 def _scaled(stream: Stream | None) -> str:
@@ -301,14 +321,16 @@ def _is_untagged_hd(stream: Stream) -> bool:
 
 
 def _needs_conversion(stream: Stream) -> bool:
-    return stream.transfer in _HDR_TRANSFERS or stream.primaries in _WIDE_GAMUTS
+    is_bright = stream.transfer in _HDR_TRANSFERS or stream.transfer == "linear"
+    return is_bright or stream.primaries in _WIDE_GAMUTS
 
 
 def _converted(stream: Stream) -> list[str]:
     """From HDR or a wide gamut to BT.709's colours, bright light compressed."""
     is_hdr = stream.transfer in _HDR_TRANSFERS
-    transfer = stream.transfer if is_hdr else "bt709"
-    primaries = "bt2020" if stream.primaries == "unknown" else stream.primaries
+    transfer = stream.transfer if is_hdr or stream.transfer == "linear" else "bt709"
+    unknown = "bt2020" if is_hdr else "bt709"
+    primaries = unknown if stream.primaries == "unknown" else stream.primaries
     peak = _PEAK_NITS / _WHITE_NITS
     return [
         "format=gbrp16",
@@ -381,7 +403,7 @@ def _result(path: Path, output: Path, source: Source, ended: ffmpeg.Ended) -> De
         return MediaError(f"{name} {fault}.")
     frames_THWC = _read_pam(output)
     if frames_THWC is None:
-        return MediaError(f"{name} is damaged: it has no frame that can be read.")
+        return NoFrameError(f"{name} is damaged: it has no frame that can be read.")
     if ended.status != 0:
         return MediaError(f"{name} is damaged: it cannot be read to its end.")
     if output.stat().st_size >= MAX_DECODED_BYTES:
@@ -399,6 +421,10 @@ def _fault(log: Sequence[str], sources: Sequence[Source]) -> str | None:
         return "changes its size midway, which is not supported"
     if any("No space left on device" in line for line in decoding):
         return "cannot be read: there is no space for its frames on the disk"
+    if any("Cannot allocate memory" in line for line in decoding):
+        return "cannot be read: its frames take too much memory"
+    if any("Impossible to convert between" in line for line in decoding):
+        return "has colours of a kind that is not supported"
     is_damaged = any(_is_damage(line, codecs - _MARKING_CODECS) for line in decoding)
     return _DAMAGED if is_damaged else None
 

@@ -56,6 +56,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _PROFILED_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+_RAMPS = ((1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1))
+_ROUNDING = 2
+"""Levels that versions of sRGB's profile differ by."""
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
@@ -140,7 +143,7 @@ def _rgb(image: Image.Image, max_pixels: int) -> Frames:
     size = _reduced(small.size, max_pixels)
     if size != small.size:
         small = small.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    small = _on_white(_in_srgb(small, profile))
+    small = _on_white(_in_srgb(small, profile, is_grey=image.mode == "LA"))
     if orientation in _UPRIGHT:
         small = small.transpose(_UPRIGHT[orientation])
     return np.array(small)
@@ -180,13 +183,18 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     levels_HW = np.empty(values_HW.shape, np.uint8)
     for row, values_W in enumerate(values_HW):
         levels_HW[row] = np.round(np.clip(values_W.astype(np.float64), 0, full) / full * 255)
-    return Image.fromarray(levels_HW)
+    deep = Image.fromarray(levels_HW)
+    clear = image.info.get("transparency")
+    if not isinstance(clear, int):
+        return deep
+    deep.putalpha(Image.fromarray(np.where(values_HW == clear, 0, 255).astype(np.uint8)))
+    return deep.convert("RGBA")
 
 
-def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+def _in_srgb(image: Image.Image, profile: bytes | None, is_grey: bool) -> Image.Image:
     """RGB or RGBA in sRGB, by the picture's colour profile if it has one that fits."""
     has_alpha = image.mode == "RGBA"
-    colours = image.convert("RGB") if has_alpha else image
+    colours = image.convert("L" if is_grey else "RGB") if has_alpha else image
     converted = _by_profile(colours, profile) if profile else colours
     converted = converted if converted.mode == "RGB" else converted.convert("RGB")
     if has_alpha:
@@ -197,18 +205,28 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 def _by_profile(image: Image.Image, data: bytes) -> Image.Image:
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
-        fits = _PROFILED_MODES.get(profile.profile.xcolor_space.strip()) == image.mode
-        # The usual profile would change nothing but round every level anew.
-        if not fits or "sRGB" in (profile.profile.profile_description or ""):
+        if _PROFILED_MODES.get(profile.profile.xcolor_space.strip()) != image.mode:
             return image
-        converted = ImageCms.profileToProfile(
-            image, profile, _SRGB, ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB",
+        transform = ImageCms.buildTransform(
+            profile, _SRGB, image.mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC,
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )  # fmt: skip
+        # sRGB's own profiles would change nothing but round every level anew.
+        if image.mode == "RGB" and _changes_nothing(transform):
+            return image
+        converted = ImageCms.applyTransform(image, transform)
     except (ImageCms.PyCMSError, *_DAMAGE):
         # A profile that is damaged says nothing.
         return image
     return image if converted is None else converted
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Whether it moves no level of red, green, blue or grey by more than rounding does."""
+    levels = np.arange(0, 256, 5, dtype=np.uint8)
+    ramps = np.concatenate([levels[:, None] * np.array([c], np.uint8) for c in _RAMPS])[None]
+    moved = ImageCms.applyTransform(Image.fromarray(ramps), transform)
+    return moved is not None and bool(np.abs(np.asarray(moved, int) - ramps).max() <= _ROUNDING)
 
 
 def _on_white(image: Image.Image) -> Image.Image:

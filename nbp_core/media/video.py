@@ -21,7 +21,16 @@ from PIL.PngImagePlugin import PngInfo
 
 from nbp_core.config.shapes import CLIP_FPS, CLIP_SIDE
 from nbp_core.media import ffmpeg
-from nbp_core.media.decode import PROTECTED, Decoded, Plan, Source, Take, decode, decode_many
+from nbp_core.media.decode import (
+    PROTECTED,
+    Decoded,
+    NoFrameError,
+    Plan,
+    Source,
+    Take,
+    decode,
+    decode_many,
+)
 from nbp_core.media.files import (
     MAX_FRAME_PIXELS,
     Frames,
@@ -95,7 +104,13 @@ def read_window(path: str | Path, num_frames: int) -> Frames:
     path = Path(path)
     if not is_video(path):
         return _read_animated_window(path, num_frames)
-    return _window(path, decode(path, _window_plan(num_frames)), num_frames)
+    plan = _window_plan(num_frames)
+    try:
+        taken = decode(path, plan)
+    except NoFrameError:
+        # The file is shorter than its header says, or its times do not begin at 0.
+        taken = decode(path, lambda source: plan(Source()))
+    return _window(path, taken, num_frames)
 
 
 def read_windows(paths: Sequence[Path], num_frames: int) -> Iterator[Frames | MediaError]:
@@ -197,7 +212,8 @@ def _read_animated_window(path: Path, num_frames: int) -> Frames:
 def _shown(seconds: list[float]) -> list[int]:
     """Which frame is on screen at each time, CLIP_FPS times a second."""
     starts = np.concatenate([[0], np.cumsum(seconds)])
-    times = np.arange(int(np.ceil(starts[-1] * CLIP_FPS - _LATE))) / CLIP_FPS
+    # Rounded durations may add up to a little more than the last slot.
+    times = np.arange(max(1, int(np.ceil((starts[-1] - 2 * _LATE) * CLIP_FPS)))) / CLIP_FPS
     return [int(after) - 1 for after in np.searchsorted(starts[:-1], times + _LATE, side="right")]
 
 

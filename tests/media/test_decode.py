@@ -36,6 +36,8 @@ FORMATS = {
     "hevc.mp4": f"{X265} -tag:v hvc1",
     "hevc-10-bits.mov": f"{X265} -tag:v hvc1 -pix_fmt yuv420p10le",
     "av1.mp4": "-c:v libsvtav1 -preset 12 -pix_fmt yuv420p",
+    "av1.obu": "-c:v libsvtav1 -preset 12 -pix_fmt yuv420p",
+    "vvc.266": "-c:v libvvenc -preset faster -pix_fmt yuv420p10le -f vvc",
     "av1-10-bits.webm": "-c:v libsvtav1 -preset 12 -pix_fmt yuv420p10le",
     "vp8.webm": "-c:v libvpx -deadline realtime",
     "vp9.webm": "-c:v libvpx-vp9 -deadline realtime",
@@ -58,7 +60,17 @@ FORMATS = {
     "dnxhr.mxf": "-vf scale=256:144:out_color_matrix=bt709 -c:v dnxhd -profile:v dnxhr_hqx"
     " -pix_fmt yuv422p10le",
 }  # fmt: skip
-FIXED_RATES = {"dnxhr.mxf", "mpeg1.mpg", "mpeg2.mpg", "mpeg2.ts", "dv.dv", "dv.avi", "h264.264"}
+FIXED_RATES = {
+    "av1.obu",
+    "vvc.266",
+    "dnxhr.mxf",
+    "mpeg1.mpg",
+    "mpeg2.mpg",
+    "mpeg2.ts",
+    "dv.dv",
+    "dv.avi",
+    "h264.264",
+}
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -155,6 +167,19 @@ def test_untagged_hd_is_bt709(tmp_path: Path, width: int, height: int) -> None:
     options = f"-vf scale=out_color_matrix=bt709,setparams=colorspace=unknown {X264}"
     path = encode(tmp_path / "a.mkv", numbered(6, width, height), options)
     assert error(read_context(path, 5)[0]) <= 3
+
+
+ODD_COLOURS = {
+    "ycgco": "zscale=m=gbr,format=gbrp,zscale=m=ycgco,format=yuv444p",
+    "linear": "format=gbrp16,setparams=color_primaries=bt709:color_trc=bt709:range=pc,"
+    "zscale=t=linear,format=gbrp16",
+}
+
+
+@pytest.mark.parametrize("name", ODD_COLOURS)
+def test_odd_matrices_and_linear_light_are_converted(tmp_path: Path, name: str) -> None:
+    options = f"-vf {ODD_COLOURS[name]} -c:v ffv1"
+    assert error(read_context(encode(tmp_path / "a.mkv", numbered(6), options), 5)[0]) <= 3
 
 
 _LINEAR = (

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from nbp_core.media.files import MAX_FRAME_PIXELS, Frames
 from nbp_core.media.video import read_context, read_image
@@ -19,6 +19,7 @@ from tests.support.charts import (
     COLOURS,
     DISPLAY_P3,
     PROPHOTO,
+    SRGB,
     chart,
     error,
     icc_profile,
@@ -67,10 +68,31 @@ def test_a_grey_profile_is_followed(tmp_path: Path) -> None:
         levels / 255 <= 0.0031308, levels / 255 * 12.92,
         1.055 * (levels / 255) ** (1 / 2.4) - 0.055,
     )  # fmt: skip
-    difference = np.abs(read_image(tmp_path / "a.png")[0, :, 0] - expected * 255)
-    # One level of linear grey is many of sRGB in the dark.
-    assert difference[8:].max() <= 2
-    assert difference.max() <= 12
+    grey.putalpha(Image.new("L", grey.size, 255))
+    grey.save(tmp_path / "b.png", icc_profile=icc_profile(DISPLAY_P3, 1.0, b"GRAY"))
+    for name in ("a.png", "b.png"):
+        difference = np.abs(read_image(tmp_path / name)[0, :, 0] - expected * 255)
+        # One level of linear grey is many of sRGB in the dark.
+        assert difference[8:].max() <= 2
+        assert difference.max() <= 12
+
+
+def test_a_profile_is_followed_whatever_its_name(tmp_path: Path) -> None:
+    coded = Image.fromarray(in_profile(chart(), SRGB, 1.0))
+    coded.save(tmp_path / "a.png", icc_profile=icc_profile(SRGB, 1.0, name="linear sRGB"))
+    assert error(read_image(tmp_path / "a.png")) <= 8
+    own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(chart()).save(tmp_path / "b.png", icc_profile=own)
+    assert np.array_equal(read_image(tmp_path / "b.png"), chart())
+
+
+def test_one_deep_level_may_be_transparent(tmp_path: Path) -> None:
+    ramp = np.full((8, 8), 2000, np.uint16)
+    ramp[:, 4:] = 777
+    Image.fromarray(ramp).save(tmp_path / "a.png", transparency=777)
+    found = read_image(tmp_path / "a.png")
+    assert (found[:, :4] == round(2000 / 257)).all()
+    assert (found[:, 4:] == 255).all()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,27 @@ def test_a_variable_frame_rate_is_followed(tmp_path: Path) -> None:
     assert numbers(read_video(path)[0]) == list(range(36))
 
 
+def with_times(path: Path, seconds: str, count: int) -> Path:
+    """Numbered frames, the Nth at so many seconds."""
+    times = f"-vf settb=1/1000,setpts='({seconds})/TB' -fps_mode vfr -enc_time_base 1/1000"
+    return encode(path, numbered(count), f"{times} {LOSSLESS}")
+
+
+def test_a_pause_of_a_day_is_as_good_as_a_short_one(tmp_path: Path) -> None:
+    path = with_times(tmp_path / "a.mkv", "if(lt(N,3),N/8,100000+N/8)", 9)
+    start = time.monotonic()
+    assert numbers(read_context(path, 5)) == [0, 1, 2, 2, 2]
+    assert len(read_window(path, 17)) == 17
+    assert time.monotonic() - start < 5
+
+
+def test_times_need_not_begin_at_zero(tmp_path: Path) -> None:
+    path = with_times(tmp_path / "a.mkv", "500+N/8", 40)
+    assert numbers(read_context(path, 5)) == [0, 1, 2, 3, 4]
+    window = numbers(read_window(path, 17))
+    assert np.diff(window).tolist() == [1] * 16
+
+
 def animated(path: Path, durations_ms: list[int]) -> Path:
     first, *others = (Image.fromarray(frame) for frame in numbered(len(durations_ms)))
     options: dict[str, Any] = {"lossless": True} if path.suffix == ".webp" else {}
@@ -107,6 +129,12 @@ def test_animated_pictures_are_taken_by_time(tmp_path: Path, kind: str) -> None:
     shown = [int(np.searchsorted(starts, k / 8 + 0.011, "right")) - 1 for k in range(17)]
     assert np.abs(np.subtract(numbers(read_context(path, 17)), shown)).max() <= (kind == "gif")
     assert len(read_window(path, 17)) == 17
+
+
+@pytest.mark.parametrize("count", [4, 5, 9])
+def test_rounded_durations_make_no_frame_more(tmp_path: Path, count: int) -> None:
+    path = animated(tmp_path / "a.gif", [*([130, 120] * 4)[: count - 1], 130])
+    assert numbers(read_context(path, 17)) == list(range(count))
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp", "avif", "png"])

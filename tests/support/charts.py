@@ -91,11 +91,13 @@ def with_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
     path.write_bytes(data)
 
 
-def icc_profile(primaries_XYZ: np.ndarray, gamma: float, kind: bytes = b"RGB ") -> bytes:
+def icc_profile(
+    primaries_XYZ: np.ndarray, gamma: float, kind: bytes = b"RGB ", name: str = "test"
+) -> bytes:
     """A matrix profile: the columns of `primaries_XYZ` are red, green and blue under D50."""
     curve = struct.pack(">4sIIH", b"curv", 0, 1, round(gamma * 256)) + b"\0\0"
-    name = b"test\0"
-    text = struct.pack(">4sII", b"desc", 0, len(name)) + name + bytes(79)
+    title = name.encode() + b"\0"
+    text = struct.pack(">4sII", b"desc", 0, len(title)) + title + bytes(79)
     tags = {b"desc": text + bytes(-len(text) % 4), b"wtpt": _xyz([0.9642, 1, 0.8249])}
     if kind == b"GRAY":
         tags[b"kTRC"] = curve
@@ -125,12 +127,12 @@ DISPLAY_P3 = np.array(
 )
 ADOBE_RGB = np.array([[0.6097, 0.2053, 0.1492], [0.3111, 0.6257, 0.0632], [0.0195, 0.0609, 0.7446]])
 PROPHOTO = np.array([[0.7977, 0.1352, 0.0313], [0.2880, 0.7119, 0.0001], [0.0000, 0.0000, 0.8249]])
-_SRGB = np.array([[0.4361, 0.3851, 0.1431], [0.2225, 0.7169, 0.0606], [0.0139, 0.0971, 0.7141]])
+SRGB = np.array([[0.4361, 0.3851, 0.1431], [0.2225, 0.7169, 0.0606], [0.0139, 0.0971, 0.7141]])
 
 
 def in_profile(frame_HWC: Frames, primaries_XYZ: np.ndarray, gamma: float) -> Frames:
     """The same colours as a profile of these primaries and this gamma codes them."""
     levels = frame_HWC / 255
     linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
-    other = linear @ (np.linalg.inv(primaries_XYZ) @ _SRGB).T
+    other = linear @ (np.linalg.inv(primaries_XYZ) @ SRGB).T
     return np.asarray(np.round(other.clip(0, 1) ** (1 / gamma) * 255), np.uint8)
