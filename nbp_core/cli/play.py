@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,34 @@ from nbp_core.cli.options import add_sampling_options, sampling_of, write_or_kee
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import format_block_shape, parse_block_shape
 from nbp_core.config.timeline import format_timeline, parse_timeline
+from nbp_core.data.key_frames import reconstructed
+from nbp_core.data.keys import KeyClip
+from nbp_core.data.recorded import read_recorded
+from nbp_core.evaluation.keys import psnr_over_time
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.play import PLAY_FPS, WORLDS, Play, PlayStep
 from nbp_core.generation.recording import PlayRecording, read_recording
-from nbp_core.media.files import MediaError, is_video, shown_name, try_writing
+from nbp_core.media.files import Frames, MediaError, is_video, shown_name, try_writing
 from nbp_core.media.video import read_context, write_video
+
+Source = tuple[str, ...] | PlayRecording | KeyClip
+"""Where keys come from: a text file, a recording or an episode of the simulator."""
 
 
 def add_verb(verbs: Any) -> None:
     """Adds the verb to the command line's parser."""
     parser = verbs.add_parser("play", help="make a clip from keys, a quarter of a second each")
     parser.add_argument("--model", type=Path, required=True, help="folder of a transformer")
-    parser.add_argument(
-        "--keys", type=Path, required=True,
+    keys = parser.add_mutually_exclusive_group(required=True)
+    keys.add_argument(
+        "--keys", type=Path,
         help="text file of keys, with spaces between (left*4 is left, four times); or a recording, "
         "JSON or a clip that a play was saved as, which brings its start, world and sampling",
+    )  # fmt: skip
+    keys.add_argument(
+        "--episode", type=Path, metavar="FILE.json",
+        help="episode of the simulator, such as assets/play/soccer.json: its keys are played from "
+        "its first frame; the clip shows the simulator on the left and the model on the right",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="clip to write (mp4)")
     parser.add_argument(
@@ -67,27 +81,36 @@ def read_keys(path: Path) -> tuple[str, ...] | PlayRecording:
 
 def _play(args: argparse.Namespace) -> None:
     shape = None if args.block is None else parse_block_shape(args.block)
-    sampling, keys = sampling_of(args, shape), read_keys(args.keys)
+    sampling = sampling_of(args, shape)
+    source = read_keys(args.keys) if args.episode is None else read_recorded(args.episode)
     for path in (args.out, args.record):
         if path is not None:
             try_writing(path)
+    _check_alone(args, source, sampling)
     first = None if args.first_frame is None else read_context(args.first_frame, max_frames=1)[0]
-    if isinstance(keys, PlayRecording):
-        _check_alone(args, sampling)
     pipeline = VideoPipeline.from_pretrained(
         args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
     )
-    if isinstance(keys, PlayRecording):
-        for difference in keys.differences(pipeline.fingerprint):
-            print(f"{difference}.", file=sys.stderr)
-        opened, pressed = pipeline.play_recording(keys), keys.pressed
-    else:
-        opened, pressed = pipeline.play(first, args.world or "arm", sampling), keys
+    opened, keys = _opened(args, pipeline, source, first, sampling)
     with opened as play:
-        steps = list(tqdm(_steps(play, keys), total=len(pressed), unit="key", disable=args.json))
+        play.check(*keys)
+        pressed: Iterator[PlayStep] = map(play.step, keys)
+        if isinstance(source, PlayRecording):
+            pressed = play.replay(source)
+        steps = list(tqdm(pressed, total=len(keys), unit="key", disable=args.json))
         start_THWC = play.first_frame_HWC[None]
-        recording = play.recording(_start(args, keys))
+        recording = play.recording(_start(args, source))
     frames_THWC = np.concatenate([start_THWC, *(step.frames_THWC for step in steps)])
+    report = {
+        "out": str(args.out),
+        **_facts(pipeline, recording, len(steps)),
+        **_timings(steps),
+    }
+    if isinstance(source, KeyClip):
+        report["psnr"] = psnr = _psnr(pipeline, source, frames_THWC)
+        frames_THWC = np.concatenate([source.frames_THWC, frames_THWC], axis=2)
+        for line in _lines(psnr):
+            print(line, file=sys.stderr)
     write_or_keep(
         args.out,
         lambda out: write_video(
@@ -97,13 +120,17 @@ def _play(args: argparse.Namespace) -> None:
     if args.record is not None:
         write_or_keep(args.record, recording.write)
     if args.json:
-        facts = _facts(pipeline, recording, len(steps))
-        print(json.dumps({"out": str(args.out), **facts, **_timings(steps)}))
+        print(json.dumps(report))
 
 
-def _check_alone(args: argparse.Namespace, sampling: SamplingConfig) -> None:
-    """Raises ValueError if options say again what a recording says."""
-    named = [args.world, args.first_frame, args.block]
+def _check_alone(args: argparse.Namespace, source: Source, sampling: SamplingConfig) -> None:
+    """Raises ValueError if options say again what a recording or an episode says."""
+    named = [args.world, args.first_frame]
+    if isinstance(source, KeyClip) and any(option is not None for option in named):
+        raise ValueError("an episode brings its own start and world: leave these options out")
+    if not isinstance(source, PlayRecording):
+        return
+    named.append(args.block)
     if any(option is not None for option in named) or sampling != SamplingConfig():
         raise ValueError(
             f"{shown_name(args.keys)} is a recording, which brings its own start, world and "
@@ -111,18 +138,53 @@ def _check_alone(args: argparse.Namespace, sampling: SamplingConfig) -> None:
         )
 
 
-def _steps(play: Play, keys: tuple[str, ...] | PlayRecording) -> Iterator[PlayStep]:
-    if isinstance(keys, PlayRecording):
-        return play.replay(keys)
-    play.check(*keys)
-    return (play.step(key) for key in keys)
+def _opened(
+    args: argparse.Namespace,
+    pipeline: VideoPipeline,
+    source: Source,
+    first_HWC: Frames | None,
+    sampling: SamplingConfig,
+) -> tuple[Play, tuple[str, ...]]:
+    """(a play at its start, the keys to press)."""
+    if isinstance(source, PlayRecording):
+        for difference in source.differences(pipeline.fingerprint):
+            print(f"{difference}.", file=sys.stderr)
+        return pipeline.play_recording(source), source.pressed
+    if isinstance(source, KeyClip):
+        return pipeline.play(source.frames_THWC[0], "arm", sampling), source.keys
+    return pipeline.play(first_HWC, args.world or "arm", sampling), source
 
 
-def _start(args: argparse.Namespace, keys: tuple[str, ...] | PlayRecording) -> str:
+def _start(args: argparse.Namespace, source: Source) -> str:
     """What the first frame shows, for people."""
-    if isinstance(keys, PlayRecording):
-        return keys.start
-    return "" if args.first_frame is None else shown_name(args.first_frame)
+    if isinstance(source, PlayRecording):
+        return source.start
+    path = args.episode or args.first_frame
+    return "" if path is None else shown_name(path)
+
+
+def _psnr(pipeline: VideoPipeline, episode: KeyClip, frames_THWC: Frames) -> dict[str, list[float]]:
+    """PSNR to the simulator in dB, of each latent frame after the first: of the model, and of what
+    bounds it."""
+    made = reconstructed(pipeline.tokenizer, episode.frames_THWC, pipeline.device)
+    others = {
+        "model": frames_THWC,
+        "tokenizer": made,
+        "first frame held still": np.repeat(episode.frames_THWC[:1], len(frames_THWC), 0),
+    }
+    return {
+        name: psnr_over_time(episode, replace(episode, frames_THWC=other))
+        for name, other in others.items()
+    }
+
+
+def _lines(psnr: dict[str, list[float]]) -> list[str]:
+    """PSNR over time for the terminal."""
+    return [
+        f"PSNR to the simulator after 1, 2, 3 ... latent frames, {name}: "
+        + " ".join(f"{value:.1f}" for value in values)
+        for name, values in psnr.items()
+    ]
 
 
 def _facts(pipeline: VideoPipeline, recording: PlayRecording, num_steps: int) -> dict[str, Any]:

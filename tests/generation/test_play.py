@@ -16,7 +16,7 @@ from nbp_core.cli.play import read_keys
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.recording import PlayRecording, read_recording
-from nbp_core.media.video import read_video
+from nbp_core.media.video import read_video, write_video
 from tests.support.models import (
     build_tokenizer,
     build_transformer,
@@ -253,3 +253,26 @@ def test_the_command_records_and_replays(
     int8 = [*common, "--keys", str(record), "--out", str(second), "--int8"]
     assert main(int8) == 0
     assert "frames may differ" in capsys.readouterr().err
+
+
+def test_the_command_plays_beside_the_simulator(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(1)
+    simulated = rng.integers(0, 255, (9, 16, 16, 3)).astype(np.uint8).repeat(8, 1).repeat(8, 2)
+    episode, out = tmp_path / "episode.json", tmp_path / "beside.mp4"
+    write_video(episode.with_suffix(".mp4"), simulated, pixel_format="yuv444p")
+    episode.write_text(json.dumps({"scene": "soccer", "look": "stock", "keys": "left left+grip"}))
+    common = ["play", "--model", str(folder), "--device", "cpu", "--block", "1x16x16"]
+    beside = [*common, "--episode", str(episode), "--out", str(out), "--scale", "1"]
+    assert main([*beside, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {name: len(values) for name, values in report["psnr"].items()} == {
+        "model": 2, "tokenizer": 2, "first frame held still": 2,
+    }  # fmt: skip
+    frames = read_video(out)[0]
+    assert frames.shape == (9, 128, 256, 3)
+    assert np.abs(frames[:, :, :128].astype(int) - simulated).mean() < 12
+    assert read_recording(out).pressed == ("left", "left+grip")
+    assert main([*beside, "--world", "camera"]) == 2
+    assert "brings its own start" in capsys.readouterr().err
