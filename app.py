@@ -1,110 +1,11 @@
-"""NBP Studio: `python app.py` opens the studio on http://127.0.0.1:7860."""
+"""NBP Studio: `python3 app.py` opens it on http://127.0.0.1:7860; the first start installs it."""
 
-from __future__ import annotations
-
-import argparse
-import os
-import signal
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn
-
-from app import security
-
-HERE = Path(__file__).parent
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The studio's options."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", default=security.default_host(), help="address to serve on")
-    parser.add_argument("--port", type=int, default=7860, help="port to serve on (7860)")
-    parser.add_argument("--models", type=Path, default=HERE / "weights", help="folder of models")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument(
-        "--cosmos", type=Path, help="folder of Cosmos' TorchScript files, whose code is run"
-    )
-    smaller = parser.add_mutually_exclusive_group()
-    smaller.add_argument(
-        "--int8",
-        action="store_true",
-        help="models' large matrices in 8 bits, a little less exact; `python -m nbp_core doctor`"
-        " says what it gains here",
-    )
-    smaller.add_argument(
-        "--int4",
-        action="store_true",
-        help="models' large matrices in 4 bits, less exact; doctor says what it gains here",
-    )
-    parser.add_argument("--auth", metavar="USER:PASS", help="ask visitors for a password")
-    parser.add_argument(
-        "--root-path", metavar="PATH", help="path under which a reverse proxy serves the studio"
-    )
-    parser.add_argument(
-        "--trusted-host", metavar="NAME", action="append", default=[],
-        help="public name of a reverse proxy in front of the studio; may be given several times",
-    )  # fmt: skip
-    parser.add_argument("--mcp", action="store_true", help="offer the studio to agents as tools")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Reads the options, builds the page and serves it until Ctrl+C or SIGTERM."""
-    parser = build_parser()
-    options = parser.parse_args(arguments)
-    try:
-        security.check_tools(options.mcp)
-        auth = security.parse_auth(options.auth)
-        root_path = security.parse_root_path(options.root_path)
-        trusted_hosts = security.parse_trusted(options.trusted_host)
-        security.check_host(options.host, auth)
-        security.check_address(options.host, options.port)
-    except ValueError as error:
-        parser.error(str(error))
-    signal.signal(signal.SIGTERM, _end)
-    security.forget_proxies()
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, just below
-    # Read when torch is imported: its threads sleep between operations. Where others want the cores
-    # too, such as the browser, threads that spin hold each other up: a run took 4 times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from app import ui
-    from app.session import Session
-
-    try:
-        session = Session(
-            options.models,
-            options.device,
-            assets=HERE / "assets",
-            results=HERE / "results",
-            # What a visitor may do to this machine's own files is for its user alone.
-            is_local=options.host in security.LOCAL_HOSTS and not trusted_hosts,
-            cosmos=options.cosmos,
-            int8=options.int8,
-            int4=options.int4,
-        )
-    except ValueError as error:
-        parser.error(str(error))
-    try:
-        ui.launch(
-            ui.build(session), options.host, options.port, auth,
-            root_path=root_path, trusted_hosts=trusted_hosts, mcp_server=options.mcp,
-        )  # fmt: skip
-    except KeyboardInterrupt:  # before Gradio's own loop, which ends quietly at one
-        pass
-    except OSError as error:  # somebody else took the port since it was tried
-        parser.error(f"The studio cannot be served on {options.host}:{options.port}: {error}")
-    finally:
-        session.close()
-
-
-def _end(signal_number: int, frame: object) -> NoReturn:
-    """Makes SIGTERM end the studio as Ctrl+C does, so that its folders are removed."""
-    raise KeyboardInterrupt
-
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    import bootstrap  # first, since it refuses a Python that is too old for the rest
+    from app.main import build_parser, main
+
+    build_parser().parse_args()  # --help and wrong options need no packages
+    bootstrap.start_app(sys.argv[1:])
+    main()

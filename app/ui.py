@@ -15,11 +15,12 @@ from app.compare.tab import CompareTab
 from app.folders import MendsUploads
 from app.generate.page import GeneratePage
 from app.generate.tab import GenerateTab
+from app.guard import guards
 from app.models.tab import ModelsTab
 from app.parts import controls
 from app.parts.uploads import MAX_UPLOAD
 from app.results.tab import ResultsTab
-from app.security import check_host, guards
+from app.security import check_host
 from app.session import Session, no_model
 from app.theme import css, theme
 from app.tokenizer.tab import TokenizerTab

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
@@ -22,6 +22,7 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from nbp_core.config.description import (
     CONFIG_FILE,
@@ -48,6 +49,7 @@ __all__ = [
     "summarize",
     "weight_files",
     "weights_sha256",
+    "without_weights",
 ]
 
 WEIGHTS_FILE = "model.safetensors"
@@ -70,9 +72,32 @@ def load_model(
 
     Raises CheckpointError for a missing or corrupt file and for weights that do not fit the config.
     """
-    model = build(load_config(folder, config_type))
+    config = load_config(folder, config_type)
+    with without_weights():
+        model = build(config)
     load_weights(model, folder, dtype)
     return model.to(device).eval().requires_grad_(False)
+
+
+class without_weights(TorchFunctionMode):  # noqa: N801 (a context manager)
+    """Modules built inside allocate no parameters and draw no random numbers; buffers are real.
+
+    `torch.device("meta")` leaves buffers unset too, and initialising there takes seconds.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        if func is torch.empty:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
 
 
 def load_weights(model: torch.nn.Module, folder: Path, dtype: torch.dtype = torch.float32) -> None:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nbp_core.checkpoint import without_weights
 from nbp_core.config.models import ForeignTokenizerConfig, TransformerConfig
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS, RELEASED_LEVELS
 from nbp_core.device import check_memory
@@ -37,7 +38,7 @@ def random_transformer(
     """
     check_memory(shape.name, num_parameters(shape) * STORED[weights].itemsize, device)
     config = replace(shape, name=f"{shape.name} ({RANDOM_WEIGHTS})")
-    with torch.device("meta"):
+    with without_weights():
         model = BlockTransformer(config)
     model = model.to(STORED[weights]).to_empty(device=device)
     rng = torch.Generator(device).manual_seed(0)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nbp_core.checkpoint import without_weights
 from nbp_core.packed.formats import STORED, WeightFormat, choose_format, compute_dtype
 from nbp_core.packed.linear import CompiledLinear, pack_linear, pack_linears
 from nbp_core.transformer.attention import Attention, KVCache, Mask, Record, Rotation
@@ -54,7 +55,7 @@ class PackedTransformer(BlockTransformer):
 
     def __init__(self, model: BlockTransformer, weights: WeightFormat) -> None:
         """Takes over the parts of a model whose layers are packed."""
-        with torch.device("meta"):
+        with without_weights():
             super().__init__(model.config)
         for parts in (model._modules, model._parameters, model._buffers):
             for name, part in parts.items():

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
-from nbp_core.checkpoint import load_model
+from nbp_core.checkpoint import load_model, without_weights
 from nbp_core.config.models import TransformerConfig
 from nbp_core.transformer.attention import KVCache, Mask, Record
 from nbp_core.transformer.layer import Layer, norm_of
@@ -220,5 +220,5 @@ def layout_mask(layout: SequenceLayout, start: int, stop: int, device: torch.dev
 @cache
 def num_parameters(config: TransformerConfig) -> int:
     """The number of parameters of a transformer, counted without allocating them."""
-    with torch.device("meta"):
+    with without_weights():
         return sum(p.numel() for p in BlockTransformer(config).parameters())

@@ -19,7 +19,8 @@ from starlette.testclient import TestClient, WebSocketTestSession
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app import ui
-from app.security import check_address, guards, host_name, parse_root_path, parse_trusted
+from app.guard import guards, host_name
+from app.security import check_address, parse_root_path, parse_trusted
 from app.sockets import BURST, MAX_MESSAGE_BYTES
 from tests.support.engine import fake_session
 
@@ -100,7 +101,7 @@ def _drain(opened: WebSocketTestSession) -> None:
 
 
 def test_only_so_many_websockets_are_open_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.security.MAX_SOCKETS", 1)
+    monkeypatch.setattr("app.guard.MAX_SOCKETS", 1)
     client = echo_server()
     with client, client.websocket_connect("/echo", headers=OWN):
         with pytest.raises(WebSocketDisconnect) as refused:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("nbp_core/**/*.py"), ROOT / "app.py"])
+PACKAGES = [*ROOT.glob("app/**/*.py"), *ROOT.glob("nbp_core/**/*.py")]
+MODULES = sorted([*PACKAGES, ROOT / "app.py", ROOT / "bootstrap.py"])
 MAX_MODULES, MAX_CONTRACT_LINES, MAX_README_LINES, MAX_TREE_LINES = 15, 30, 250, 40
 UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
 # Released checkpoints are converted, a run reads back its own state, a package's file is pinned by

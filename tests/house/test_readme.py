@@ -80,7 +80,7 @@ def test_a_runnable_snippet_runs(snippet: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["python3 .ci/bootstrap.py app.py", "python3 .ci/bootstrap.py --dev -m pytest"],
+    ["python3 app.py", "python3 bootstrap.py --dev -m pytest"],
 )
 def test_the_two_commands_are_there(command: str) -> None:
     assert command in commands(PAGES[0])

@@ -5,14 +5,17 @@ from __future__ import annotations
 import ast
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
 import tomllib
 import zipfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+import httpx
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,6 +154,34 @@ def test_nbp_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     assert wrong.returncode == 2
     assert wrong.stderr.count("\n") == 1
     assert "nbp generate --help" in wrong.stderr
+
+
+@pytest.mark.timeout(300)
+def test_the_studio_opens_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    studio = installed / "bin" / "nbp-studio"
+    done = run(installed, tmp_path, studio, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: nbp-studio ")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with subprocess.Popen(
+        [studio, "--port", str(port)], cwd=tmp_path, stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+    ) as process:  # fmt: skip
+        try:
+            while process.poll() is None and not answers(f"http://127.0.0.1:{port}/config"):
+                time.sleep(0.2)
+            assert process.poll() is None
+        finally:
+            process.terminate()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=60, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nbp_core.checkpoint import save_model
+from nbp_core.checkpoint import save_model, without_weights
 from nbp_core.media.files import MediaError, try_writing
 from nbp_core.models.released.file import ReleasedFileError, read_released, tensors_of
 from nbp_core.models.released.networks import (
@@ -118,7 +118,7 @@ def understand(
 
 def _check(model: Released, build: Callable[[Any], torch.nn.Module]) -> Released:
     """Compares every name and shape with the network that the configuration describes."""
-    with torch.device("meta"):
+    with without_weights():
         wanted = {k: tuple(v.shape) for k, v in build(model.config).state_dict().items()}
     found = {k: tuple(v.shape) for k, v in model.weights.items()}
     odd = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))

@@ -1,0 +1,104 @@
+"""What every request passes first: only names of the studio, only pages of the studio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.security import LOCAL_HOSTS
+from app.sockets import POLICY, TRY_LATER, GuardedSocket
+
+MAX_SOCKETS = 32
+"""WebSockets that may be open at once."""
+
+_WRONG_HOST = "The studio is not served under this name; --trusted-host NAME would add it."
+_FOREIGN = "Requests from other sites are refused."
+
+
+class Guard:
+    """Every request passes it first, HTTP and WebSocket alike.
+
+    It refuses names that the studio is not served under (a foreign name that leads to this machine
+    would let its pages in) and what pages of other sites send here through the visitor's browser. A
+    WebSocket must also belong to a visitor who has signed in, and keeps to limits.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], trusted: Sequence[str]) -> None:
+        """`hosts` are the names served under, none for any; `trusted` those of reverse proxies."""
+        self.app = app
+        self._hosts = hosts
+        self._trusted = trusted
+        self._num_sockets = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuses by itself (400, 403, or a WebSocket closed with 1008), or hands on."""
+        if scope["type"] == "http":
+            refused = self._refused(HTTPConnection(scope))
+            return await (refused or self.app)(scope, receive, send)
+        if scope["type"] == "websocket":
+            return await self._open_socket(scope, receive, send)
+        await self.app(scope, receive, send)
+
+    async def _open_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = HTTPConnection(scope)
+        may_enter = self._refused(connection) is None and is_signed_in(connection)
+        if not may_enter or self._num_sockets >= MAX_SOCKETS:
+            await receive()
+            code = POLICY if not may_enter else TRY_LATER
+            return await send({"type": "websocket.close", "code": code})
+        self._num_sockets += 1
+        try:
+            guarded = GuardedSocket(receive, send)
+            await self.app(scope, guarded.receive, guarded.send)
+        finally:
+            self._num_sockets -= 1
+
+    def _refused(self, connection: HTTPConnection) -> PlainTextResponse | None:
+        headers = connection.headers
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if self._hosts and host_name(host) not in self._hosts:
+            return PlainTextResponse(_WRONG_HOST, 400)
+        foreign = origin is not None and not self._is_own(origin, host)
+        embedded = (
+            headers.get("sec-fetch-site") == "cross-site"
+            and headers.get("sec-fetch-mode") != "navigate"
+        )
+        return PlainTextResponse(_FOREIGN, 403) if foreign or embedded else None
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        # A reverse proxy may write its own target into Host, so its public name counts as well.
+        authority = origin.split("//")[-1]
+        return authority == host or host_name(authority) in self._trusted
+
+
+def is_signed_in(connection: HTTPConnection) -> bool:
+    """Whether the visitor gave the studio's password, or none is wanted.
+
+    Gradio checks this for its own routes, all of them HTTP, but not for a WebSocket.
+    """
+    app = connection.scope["app"]
+    if getattr(app, "auth", None) is None:
+        return True
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(connection.cookies.get(name) in app.tokens for name in names)
+
+
+def guards(host: str, trusted_hosts: Sequence[str] = ()) -> list[Middleware]:
+    """What every request passes first: only names of the studio, only pages of the studio."""
+    # Names that others use for this machine are not known here; then, the password is the guard.
+    is_open = host not in LOCAL_HOSTS and not trusted_hosts
+    hosts = [] if is_open else [*LOCAL_HOSTS, host, *trusted_hosts]
+    return [Middleware(Guard, hosts=hosts, trusted=trusted_hosts)]
+
+
+def host_name(authority: str) -> str:
+    """The name in 'name:port' or '[::1]:port', in lower case; empty if there is none."""
+    try:
+        return urlsplit(f"//{authority}").hostname or ""
+    except ValueError:
+        return ""

@@ -1,0 +1,242 @@
+"""bootstrap.py: an environment from a fake package index, continued, refused in one sentence."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import bootstrap
+
+ROOT = Path(__file__).resolve().parents[2]
+PYPROJECT = """
+[project]
+dependencies = ["first>=1.0,<2"]
+optional-dependencies = {{ studio = ["second==1.*"] }}
+[dependency-groups]
+dev = [{dev}]
+"""
+METADATA = "Metadata-Version: 2.1\nName: {}\nVersion: {}\n"
+APP = "import sys, first, second; print('studio', *sys.argv[1:], sys.prefix != sys.base_prefix)"
+
+
+def add_wheel(index: Path, name: str, version: str, files: dict[str, str]) -> None:
+    folder = index / name
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel = folder / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
+    texts = {
+        **files,
+        f"{info}/METADATA": METADATA.format(name, version),
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, text in texts.items():
+            archive.writestr(path, text)
+    (folder / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
+
+
+def add_pip(index: Path) -> None:
+    """The wheel of the pip that runs the tests, put together from its installed files."""
+    pip = metadata.distribution("pip")
+    files = {
+        str(file): file.read_text()
+        for file in pip.files or ()
+        if file.suffix != ".pyc" and file.parts[0] == "pip" and file.suffix != ".exe"
+    }
+    add_wheel(index, "pip", pip.version, files)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("index")
+    add_pip(folder)
+    for name in ("first", "second"):
+        add_wheel(folder, name, "1.2", {f"{name}.py": ""})
+    return folder
+
+
+def make_project(folder: Path, requirements: Sequence[str], dev: Iterable[str] = ()) -> Path:
+    """A small project with this one's bootstrap.py and app.py."""
+    for name in ("bootstrap.py", "app.py"):
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    (folder / "app").mkdir()
+    (folder / "app" / "__init__.py").touch()
+    (folder / "app" / "main.py").write_text(
+        "import argparse\n"
+        "class build_parser:\n"
+        "    def parse_args(self): pass\n"
+        f"def main():\n    {APP}\n"
+    )  # fmt: skip
+    (folder / "requirements.txt").write_text("\n".join(requirements))
+    named = ", ".join(f'"{name}"' for name in dev)
+    (folder / "pyproject.toml").write_text(PYPROJECT.format(dev=named))
+    return folder
+
+
+def start(
+    project: Path, *words: str, index: Path | str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command line of Python without packages, whose package index is `index`."""
+    url = index.as_uri() if isinstance(index, Path) else index
+    usual = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    pip = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": url, "PIP_EXTRA_INDEX_URL": ""}
+    python = getattr(sys, "_base_executable", sys.executable)
+    return subprocess.run(
+        [python, "-I", *words] if words[:1] == ("-c",) else [python, *words],
+        cwd=project, env={**usual, **pip, **environment}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.timeout(300)
+def test_app_py_sets_itself_up_once(index: Path, tmp_path: Path) -> None:
+    project = make_project(tmp_path, ["first==1.2", "second==1.2"])
+    first = start(project, "app.py", "--port", "1", index=index)
+    assert first.stdout == "studio --port 1 True\n", first.stderr
+    assert "Step 1 of 2" in first.stderr
+    assert "installing 3 packages" in first.stderr or "installing 2 packages" in first.stderr
+    # the second start needs no index, and says nothing
+    second = start(project, "app.py", index="http://127.0.0.1:9")
+    assert (second.stdout, second.stderr) == ("studio True\n", "")
+    # cut off while a package was copied: its record is missing, and it is installed again
+    (record,) = project.glob(".venv/lib/*/site-packages/second-*/RECORD")
+    (record.parents[1] / "second.py").unlink()
+    record.unlink()
+    third = start(project, "app.py", index=index)
+    assert third.stdout == "studio True\n", third.stderr
+    assert "Step 1" not in third.stderr
+    # a pin that moved
+    add_wheel(index, "second", "1.3", {"second.py": ""})
+    (project / "requirements.txt").write_text("first==1.2\nsecond==1.3")
+    fourth = start(project, "app.py", index=index)
+    assert fourth.stdout == "studio True\n", fourth.stderr
+    assert list(project.glob(".venv/lib/*/site-packages/second-1.3.dist-info"))
+
+
+@pytest.mark.timeout(300)
+def test_an_unfinished_environment_is_made_anew(index: Path, tmp_path: Path) -> None:
+    project = make_project(tmp_path, ["first==1.2"], dev=["second==1.3"])
+    add_wheel(index, "second", "1.3", {"second.py": ""})
+    (project / ".venv" / "bin").mkdir(parents=True)
+    (project / ".venv" / "bin" / "python").write_text("cut off")
+    done = start(project, "bootstrap.py", "--dev", "-c", "import first, second", index=index)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_environment_with_the_packages_starts_at_once(index: Path, tmp_path: Path) -> None:
+    project = make_project(tmp_path, ["first==1.2", "second==1.2"])
+    for name in ("first", "second"):
+        info = project / f"{name}-1.9.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(METADATA.format(name, "1.9"))
+        (info / "RECORD").touch()
+        (project / f"{name}.py").touch()
+    done = start(project, "app.py", index="http://127.0.0.1:9")
+    assert (done.stdout, done.stderr) == ("studio False\n", "")
+    assert not (project / ".venv").exists()
+
+
+def test_without_network_there_is_one_sentence(tmp_path: Path) -> None:
+    project = make_project(tmp_path, ["first==1.2"])
+    done = start(project, "app.py", index="http://127.0.0.1:9/simple")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "Set-up failed: the package index http://127.0.0.1:9/simple does not answer; check the"
+        " network and start again.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lacking", "words"),
+    [
+        ("bootstrap.find_spec = lambda name: None", "no module venv; Debian's is in the package"),
+        ("bootstrap.CPU_BYTES = bootstrap.CUDA_BYTES = 10**18", "GB are needed"),
+        ("bootstrap.run = lambda *command: False", "cannot be made, see the message above"),
+    ],
+)
+def test_what_a_machine_lacks_is_one_sentence(
+    index: Path, tmp_path: Path, lacking: str, words: str
+) -> None:
+    project = make_project(tmp_path, ["first==1.2"])
+    code = (
+        f"import sys; sys.path.insert(0, {str(project)!r}); import bootstrap; {lacking};"
+        " sys.exit(bootstrap.main(['-c', 'pass']))"
+    )
+    done = start(project, "-c", code, index=index)
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Set-up failed: ")
+    assert words in last
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_a_package_that_no_index_has(index: Path, tmp_path: Path) -> None:
+    project = make_project(tmp_path, ["absent==9"])
+    done = start(project, "app.py", index=index)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "Set-up failed: pip could not install the packages, its message above says why."
+    )
+
+
+def test_a_python_that_is_too_old_is_told_so() -> None:
+    code = (
+        "import sys; sys.version_info = (3, 9, 1, 'final', 0);"
+        f"exec(compile(open({str(ROOT / 'bootstrap.py')!r}).read(), 'bootstrap.py', 'exec'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("NBP Studio needs Python 3.11 or newer")
+    assert done.stderr.endswith("this is Python 3.9.\n")
+
+
+@pytest.mark.parametrize("file", ["app.py", "bootstrap.py"])
+def test_files_that_meet_an_old_python_keep_to_its_syntax(file: str) -> None:
+    ast.parse((ROOT / file).read_text(), feature_version=(3, 6))
+
+
+@pytest.mark.parametrize(
+    ("version", "operator", "limit", "met"),
+    [
+        ("2.13.0+cpu", "==", "2.13.0", True),
+        ("2.13.1", "==", "2.13.*", True),
+        ("2.12.9", "==", "2.13.*", False),
+        ("10.0", ">=", "9.1", True),
+        ("6.31.0", "<", "7", True),
+        ("7.0", "<", "7", False),
+    ],
+)
+def test_versions_are_compared_by_number(
+    version: str, operator: str, limit: str, met: bool
+) -> None:
+    assert bootstrap.is_within(version, operator, limit) is met
+
+
+def test_the_cpu_build_of_torch_is_for_machines_without_nvidia(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commands: list[tuple[str | Path, ...]] = []
+
+    def run(*command: str | Path) -> bool:
+        commands.append(command)
+        return True
+
+    monkeypatch.setattr(bootstrap, "run", run)
+    monkeypatch.setattr(bootstrap, "environment_lacks", lambda packages: [])
+    monkeypatch.setattr(bootstrap, "answers", lambda url: True)
+    monkeypatch.setattr(bootstrap, "remove_unfinished", lambda: None)
+    monkeypatch.setattr(sys, "platform", "linux")
+    for has_nvidia in (False, True):
+        monkeypatch.setattr(bootstrap, "has_nvidia", lambda found=has_nvidia: found)
+        bootstrap.install(["torch==2.13.0"])
+    assert [bootstrap.CPU_TORCH in command for command in commands] == [True, False]
