@@ -17,7 +17,7 @@ from nbp_core.cli.options import (
     sampling_of,
     write_or_keep,
 )
-from nbp_core.config.shapes import format_block_shape, parse_block_shape
+from nbp_core.config.shapes import CLIP_FRAMES, format_block_shape, parse_block_shape
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.race import Lap, Race, RaceRequest, race
 from nbp_core.media.files import try_writing, write_text
@@ -47,7 +47,7 @@ def _compare(args: argparse.Namespace) -> None:
         shapes=(first, second),
         action=args.action,
         frames_THWC=context_of(args),
-        num_frames=args.frames,
+        num_frames=CLIP_FRAMES if args.frames is None else args.frames,
         sampling=sampling_of(args, None),
     )
     if args.out_dir.exists() and not args.out_dir.is_dir():

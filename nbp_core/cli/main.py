@@ -26,7 +26,9 @@ from nbp_core.cli.options import (
     sampling_of,
     write_or_keep,
 )
-from nbp_core.config.shapes import parse_block_shape
+from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
+from nbp_core.config.timeline import parse_timeline
+from nbp_core.data.keys import FRAMES_PER_KEY
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.files import try_writing
 from nbp_core.media.video import write_gif, write_video
@@ -85,6 +87,11 @@ def _add_generate(verbs: Any) -> None:
     parser = verbs.add_parser("generate", help="make a clip from an action or from first frames")
     add_generation_options(parser)
     parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
+    parser.add_argument(
+        "--actions", metavar="TIMELINE",
+        help="actions one after the other, each for a number of latent frames (four frames), for "
+        'models trained with keys: "drawer-open*4 drawer-close*8"; they set the length',
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="clip to write, .mp4 or .gif")
     parser.set_defaults(run=_generate)
 
@@ -98,11 +105,16 @@ def _generate(args: argparse.Namespace) -> None:
         raise ValueError(f"the folder of --out does not exist: {args.out.parent}")
     try_writing(args.out)
     frames = context_of(args)
+    actions = () if args.actions is None else parse_timeline(args.actions)
+    num_frames = args.frames
+    if num_frames is None:
+        start = 1 if frames is None else len(frames)
+        num_frames = start + FRAMES_PER_KEY * len(actions) if actions else CLIP_FRAMES
     pipeline = VideoPipeline.from_pretrained(
         args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
     )
     with (
-        pipeline.stream(args.action, frames, args.frames, sampling) as run,
+        pipeline.stream(args.action, frames, num_frames, sampling, actions=actions) as run,
         tqdm(total=None, unit="step", disable=args.json) as bar,
     ):
         for step in run:

@@ -32,7 +32,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
         help="number of frames taken from --context: 5 are half a second",
     )
     parser.add_argument(
-        "--frames", type=int, default=CLIP_FRAMES, help="length in frames: 17, 33, 65, ..."
+        "--frames", type=int, help=f"length in frames: 1 + 4n; default: {CLIP_FRAMES}"
     )
     add_sampling_options(parser)
     parser.add_argument(

@@ -37,7 +37,7 @@ from nbp_core.generation.recording import (
 from nbp_core.generation.records import Generation, Tokens
 from nbp_core.generation.request import GenerateRequest, RunRequest
 from nbp_core.generation.run import GenerationRun
-from nbp_core.generation.segments import plan_segments
+from nbp_core.generation.segments import Segment, plan_segments
 from nbp_core.media.files import Frames
 from nbp_core.media.video import crop_resize
 from nbp_core.models.pairing import find_tokenizer
@@ -45,6 +45,7 @@ from nbp_core.models.speed_only import SpeedOnlyTokenizer, random_transformer
 from nbp_core.packed.formats import choose_format
 from nbp_core.packed.model import load_packed
 from nbp_core.sampling.steps import decoder_of
+from nbp_core.sampling.window import has_window
 from nbp_core.tokenizer.cosmos import CosmosTokenizer
 from nbp_core.tokenizer.interface import Tokenizer
 from nbp_core.tokenizer.model import VideoTokenizer
@@ -162,17 +163,26 @@ class VideoPipeline:
         self, block_shape: Size3, num_context_frames: int = 0, num_frames: int = CLIP_FRAMES
     ) -> int:
         """Number of steps of a generation, prefills included. Raises ValueError as generate."""
-        frame_tokens = math.prod(self.grid[1:])
-        return sum(
-            len(
-                sequence_layout(self.transformer.config, block_shape, segment.total).decode_steps(
-                    segment.known * frame_tokens
-                )
-            )
-            for segment in plan_segments(
-                num_context_frames, num_frames, self.grid[0], self.tokenizer.config
-            )
+        segments = self._segments(block_shape, num_context_frames, num_frames)
+        return sum(self._segment_steps(block_shape, segment) for segment in segments)
+
+    def _segments(
+        self, block_shape: Size3, num_context_frames: int, num_frames: int
+    ) -> list[Segment]:
+        return plan_segments(
+            num_context_frames,
+            num_frames,
+            self.grid[0],
+            self.tokenizer.config,
+            has_window(self.transformer.config, block_shape),
         )
+
+    def _segment_steps(self, block_shape: Size3, segment: Segment) -> int:
+        frame_tokens = math.prod(self.grid[1:])
+        if segment.is_over_window:
+            return segment.new * (frame_tokens // math.prod(block_shape))
+        layout = sequence_layout(self.transformer.config, block_shape, segment.total)
+        return len(layout.decode_steps(segment.known * frame_tokens))
 
     def reconstruct(self, frames_THWC: Frames) -> Reconstruction:
         """Encodes and decodes 1 + 4n frames of any size (cropped and resized).
@@ -208,14 +218,16 @@ class VideoPipeline:
         num_frames: int = CLIP_FRAMES,
         sampling: SamplingConfig | None = None,
         stop: threading.Event | None = None,
+        actions: Sequence[str] = (),
     ) -> Generation:
         """Generates a clip of num_frames frames from an action, known first frames, or both.
 
         frames_THWC: the context, uint8 RGB, 1 + 4n frames of any size (cropped to a square and
-        resized). num_frames: 1 + 4n; a clip longer than the model's grid is continued from its last
-        five frames. Raises ValueError, one sentence, for requests that the model cannot fulfil.
+        resized). num_frames: 1 + 4n; a clip longer than the model's grid is continued. actions:
+        instead of one action, that of each new latent frame (four frames); the last one holds for
+        the rest. Raises ValueError, one sentence, for requests that the model cannot fulfil.
         """
-        return self.generate_batch(1, action, frames_THWC, num_frames, sampling, stop)[0]
+        return self.generate_batch(1, action, frames_THWC, num_frames, sampling, stop, actions)[0]
 
     def generate_batch(
         self,
@@ -225,9 +237,10 @@ class VideoPipeline:
         num_frames: int = CLIP_FRAMES,
         sampling: SamplingConfig | None = None,
         stop: threading.Event | None = None,
+        actions: Sequence[str] = (),
     ) -> list[Generation]:
         """Generates several different clips of one request in a batch; otherwise as generate."""
-        request = _request(action, frames_THWC, num_frames, sampling)
+        request = _request(action, frames_THWC, num_frames, sampling, actions)
         with self.start(*[request] * num_samples, stop=stop) as run:
             for _ in run:
                 continue
@@ -240,13 +253,15 @@ class VideoPipeline:
         num_frames: int = CLIP_FRAMES,
         sampling: SamplingConfig | None = None,
         stop: threading.Event | None = None,
+        actions: Sequence[str] = (),
     ) -> GenerationRun:
         """Like generate, step by step: an iterator of BlockStep.
 
         Use it in a `with` statement if it may be left before its end. Its generation() returns the
         clip so far. Setting `stop` ends it before the next step.
         """
-        return self.start(_request(action, frames_THWC, num_frames, sampling), stop=stop)
+        request = _request(action, frames_THWC, num_frames, sampling, actions)
+        return self.start(request, stop=stop)
 
     def start(
         self, *requests: GenerateRequest, stop: threading.Event | None = None
@@ -279,7 +294,8 @@ class VideoPipeline:
             context_BCTHW=context,
             conditions_BP=conditions,
             null_conditions_BP=nulls,
-            segments=plan_segments(num_context, num_frames, self.grid[0], self.tokenizer.config),
+            frame_conditions_Bt=self._frame_conditions(requests),
+            segments=self._segments(shape, num_context, num_frames),
             num_steps=self.num_steps(shape, num_context, num_frames),
             num_frames=num_frames,
             block_shape=shape,
@@ -292,7 +308,7 @@ class VideoPipeline:
     ) -> tuple[Tensor | None, Tensor | None]:
         """Ids (B, P) of the actions and, with guidance, of 'no condition'."""
         ids = [
-            self.conditions.ids(request.action, 1, request.sampling.guidance_scale)
+            self.conditions.ids(self._first_action(request), 1, request.sampling.guidance_scale)
             for request in requests
         ]
         chosen, nulls = (
@@ -304,6 +320,38 @@ class VideoPipeline:
             torch.cat(chosen).to(self.device) if chosen else None,
             torch.cat(nulls).to(self.device) if nulls else None,
         )
+
+    def _first_action(self, request: GenerateRequest) -> str | None:
+        """The action of the first latent frame, which no key moves."""
+        if not request.actions:
+            return request.action
+        first = request.actions[0]
+        return None if first in self.transformer.config.keys else first
+
+    def _frame_conditions(self, requests: Sequence[GenerateRequest]) -> Tensor | None:
+        """Ids (B, t) of the conditions of all latent frames; None if no clip's change."""
+        if not any(request.actions for request in requests):
+            return None
+        if not self.transformer.config.frame_conditions:
+            raise ValueError(f"model {self.name!r} has one action per clip, not one that changes")
+        return torch.tensor([self._timeline(request) for request in requests], device=self.device)
+
+    def _timeline(self, request: GenerateRequest) -> list[int]:
+        """The condition id of each latent frame of a clip."""
+        factor = self.tokenizer.config.time_factor
+        latents = 1 + (request.num_frames - 1) // factor
+        known = 1 + (max(1, request.num_context_frames) - 1) // factor
+        if len(request.actions) > latents - known:
+            raise ValueError(
+                f"{len(request.actions)} actions of {factor} frames each are longer than the "
+                f"{request.num_frames - max(1, request.num_context_frames)} new frames of the clip"
+            )
+        names = request.actions or (request.action,)
+        for name in names:
+            self.conditions.ids(name, 1, guidance_scale=1)
+        before = [self._first_action(request)] * known
+        rest = [names[-1]] * (latents - known - len(names))
+        return [self.conditions.id(name) for name in (*before, *names, *rest)]
 
     def _context(self, requests: Sequence[GenerateRequest]) -> Tensor | None:
         """The known frames as a batch of clips; a single clip if all requests share it."""
@@ -404,9 +452,11 @@ def _request(
     frames_THWC: Frames | None,
     num_frames: int,
     sampling: SamplingConfig | None,
+    actions: Sequence[str],
 ) -> GenerateRequest:
     return GenerateRequest(
         action=action,
+        actions=tuple(actions),
         frames_THWC=frames_THWC,
         num_frames=num_frames,
         sampling=sampling or SamplingConfig(),

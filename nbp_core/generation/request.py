@@ -10,6 +10,7 @@ import numpy as np
 
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, Size3, format_block_shape
+from nbp_core.config.timeline import format_timeline
 from nbp_core.generation.segments import Segment
 from nbp_core.media.files import Frames
 
@@ -23,11 +24,19 @@ class GenerateRequest:
 
     action: str | None = None
     """A named action of the model."""
+    actions: tuple[str, ...] = ()
+    """Instead of `action`, for models with a condition per latent frame: the action or key of each
+    new latent frame (four frames); the last one holds for the rest of the clip."""
     frames_THWC: Frames | None = None
     """The known frames at the start: uint8 RGB, 1 + 4n of any size (cropped and resized)."""
     num_frames: int = CLIP_FRAMES
-    """1 + 4n. A clip longer than the model's grid is continued from its last five frames."""
+    """1 + 4n. A clip longer than the model's grid is continued: from the tokens of its most recent
+    latent frames by a model with a window, else from its last five frames."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def __post_init__(self) -> None:
+        if self.action is not None and self.actions:
+            raise ValueError("a clip has one action or a list of actions, not both")
 
     @property
     def num_context_frames(self) -> int:
@@ -42,6 +51,7 @@ class GenerateRequest:
             context = {"num_frames": self.num_context_frames, "sha256": digest}
         return {
             "action": self.action,
+            **({"actions": format_timeline(self.actions)} if self.actions else {}),
             "context": context,
             "num_frames": self.num_frames,
             "block_shape": format_block_shape(block_shape),
@@ -57,6 +67,8 @@ class RunRequest:
     context_BCTHW: Tensor | None
     conditions_BP: Tensor | None
     null_conditions_BP: Tensor | None
+    frame_conditions_Bt: Tensor | None
+    """Condition ids of all latent frames, if they differ within a clip."""
     segments: list[Segment]
     num_steps: int
     num_frames: int

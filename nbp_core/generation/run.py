@@ -22,13 +22,16 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
+from nbp_core.blocks.grid import BlockLayout
+from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.config.shapes import Size3
 from nbp_core.generation.records import BlockStep, Generation, Timings
 from nbp_core.generation.request import RunRequest
 from nbp_core.generation.segments import CARRY_FRAMES, Segment
 from nbp_core.media.files import Frames
 from nbp_core.sampling.decoder import Decoder
 from nbp_core.sampling.sampler import Sampler, TokenStep, synchronize
+from nbp_core.sampling.window import WindowSampler
 from nbp_core.tokenizer.conv import StreamState
 from nbp_core.tokenizer.interface import Tokenizer, to_frames
 
@@ -157,59 +160,105 @@ class _Clip:
         self.decoder.wait_until_ready()
         began = time.perf_counter()
         context = self._request.context_BCTHW
-        first = self._request.segments[0]
-        known = None
+        known: Tensor | None = None
+        state: StreamState = {}
         if context is not None:
             known = self._encode(context).expand(self._request.num_samples, -1, -1, -1)
             self._latents.append(known)
-            if known.shape[1] != first.known:
-                # A context longer than a sequence is kept; its last five frames continue.
-                self._frames.append(self._decode(known, {}))
-                known = None
-        for segment in self._request.segments:
-            state: StreamState = {}
-            if segment.known == 0:
-                yield from self._advance_segment(segment, None, state, began)
-            elif known is not None:
-                self._frames.append(self._decode(known, state))
+            self._frames.append(self._decode(known, state))
+        for number, segment in enumerate(self._request.segments):
+            if segment.is_over_window:
+                yield from self._advance_window(segment, state, began)
+            elif number == 0 and segment.known == (0 if known is None else known.shape[1]):
                 yield from self._advance_segment(segment, known, state, began)
             else:
-                carried = self._encode(self._last_frames())
+                # The last five frames continue, also a context longer than a sequence.
+                carried, state = self._encode(self._last_frames()), {}
                 self._decode(carried, state)
                 yield from self._advance_segment(segment, carried, state, began)
-            known = None
             if self._is_stopped:
                 return
 
     def _advance_segment(
         self, segment: Segment, known_Bthw: Tensor | None, state: StreamState, began: float
     ) -> Iterator[BlockStep]:
-        """Yields the steps of one segment. Frames are decoded once their latent frame is complete.
-
-        After a stop it ends at once and drops the steps that are still held back.
-        """
+        """Yields the steps of one segment."""
         request, config = self._request, self._config
         layout = sequence_layout(config, request.block_shape, segment.total)
         done_latents = sum(latent.shape[1] for latent in self._latents)
-        offset = (done_latents - segment.known) * config.grid[1] * config.grid[2]
-        tokens_Bthw = torch.zeros(
-            (request.num_samples, *layout.blocks.grid), dtype=torch.int64, device=self._device
-        )
+        start = done_latents - segment.known
+        tokens_Bthw = self._no_tokens(layout.blocks.grid)
         if known_Bthw is not None:
             tokens_Bthw[:, : segment.known] = known_Bthw
-        progress = _Progress(layout, segment.known, tokens_Bthw)
-        sampler = Sampler(self.decoder, layout, request.sampling, self._rng)
-        held: deque[_Made] = deque()
-        sampled = sampler.stream(
+        conditions_Bt = request.frame_conditions_Bt
+        if conditions_Bt is not None:
+            conditions_Bt = conditions_Bt[:, start : start + segment.total]
+        sampled = Sampler(self.decoder, layout, request.sampling, self._rng).stream(
             tokens_Bthw,
             segment.known * config.grid[1] * config.grid[2],
             request.conditions_BP,
             request.null_conditions_BP,
             self._stop,
+            conditions_Bt,
         )
+        progress = _Progress(layout.blocks, start, segment.known, tokens_Bthw)
+        return self._follow(sampled, progress, state, began)
+
+    def _advance_window(
+        self, segment: Segment, state: StreamState, began: float
+    ) -> Iterator[BlockStep]:
+        """Yields the steps of a segment that continues over the window of a model."""
+        blocks = BlockLayout((segment.new, *self._config.grid[1:]), self._request.block_shape)
+        tokens_Bthw = self._no_tokens(blocks.grid)
+        progress = _Progress(blocks, segment.known, 0, tokens_Bthw)
+        return self._follow(self._over_window(segment), progress, state, began)
+
+    def _over_window(self, segment: Segment) -> Generator[TokenStep]:
+        """The steps of a segment over the window; the first one also fills the cache."""
+        request, began = self._request, time.perf_counter()
+        conditions_Bt = request.frame_conditions_Bt
+        if conditions_Bt is None:
+            assert request.conditions_BP is not None
+            conditions_Bt = request.conditions_BP.expand(-1, segment.total)
+        sampler = WindowSampler(
+            self.decoder.model,
+            torch.cat(self._latents, 1),
+            request.sampling,
+            self._rng,
+            conditions_Bt[:, : segment.known],
+        )
+        phase, first = "prefill", 0
+        for frame in range(segment.known, segment.total):
+            for tokens_Bn in sampler.blocks(conditions_Bt[:, frame]):
+                synchronize(self._device)
+                seconds = time.perf_counter() - began
+                yield TokenStep(
+                    phase, tokens_Bn, first, seconds, sampler.cache_length, sampler.cache_bytes
+                )
+                if self._is_stopped:
+                    return
+                phase, first, began = "block", first + tokens_Bn.shape[1], time.perf_counter()
+
+    def _no_tokens(self, grid: Size3) -> Tensor:
+        """Zeros (B, t, h, w), to be filled with a segment's tokens."""
+        size = self._request.num_samples, *grid
+        return torch.zeros(size, dtype=torch.int64, device=self._device)
+
+    def _follow(
+        self,
+        sampled: Generator[TokenStep],
+        progress: _Progress,
+        state: StreamState,
+        began: float,
+    ) -> Iterator[BlockStep]:
+        """Yields sampled steps. Frames are decoded once their latent frame is complete.
+
+        After a stop it ends at once and drops the steps that are still held back.
+        """
+        held: deque[_Made] = deque()
         with closing(sampled):
             for step in sampled:
-                places = progress.add(step) + offset
+                places = progress.add(step)
                 fresh = progress.take()
                 decoding = self._start_decoding(fresh, state) if fresh.shape[1] else None
                 held.append(_Made(step, places, fresh, decoding))
@@ -270,20 +319,24 @@ class _Clip:
 class _Progress:
     """Tracks the filled places of a segment and its completed latent frames."""
 
-    def __init__(self, layout: SequenceLayout, num_known: int, tokens_Bthw: Tensor) -> None:
-        self._places = layout.blocks.places_NS.flatten()
+    def __init__(
+        self, blocks: BlockLayout, start: int, num_known: int, tokens_Bthw: Tensor
+    ) -> None:
+        """start: the video's latent frame with which the grid of the blocks begins."""
+        self._places = blocks.places_NS.flatten()
+        self._offset = start * blocks.grid[1] * blocks.grid[2]
         self._tokens_Bthw = tokens_Bthw
-        self._filled_thw = torch.zeros(layout.blocks.grid, dtype=torch.bool)
+        self._filled_thw = torch.zeros(blocks.grid, dtype=torch.bool)
         self._filled_thw[:num_known] = True
         self._taken = num_known
 
     def add(self, step: TokenStep) -> Tensor:
-        """Writes a step's tokens onto the grid and returns their places (n,)."""
+        """Writes a step's tokens onto the grid and returns their places (n,) in the video's."""
         places = self._places[step.first : step.first + step.tokens_Bn.shape[1]]
         flat = self._tokens_Bthw.flatten(1)
         flat[:, places.to(flat.device)] = step.tokens_Bn
         self._filled_thw.view(-1)[places] = True
-        return places
+        return places + self._offset
 
     def take(self) -> Tensor:
         """The tokens of latent frames completed since the last call."""

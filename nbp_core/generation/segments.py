@@ -16,6 +16,8 @@ class Segment:
 
     known: int
     total: int
+    is_over_window: bool = False
+    """Whether it continues over a window of the most recent latent frames, from their tokens."""
 
     @property
     def new(self) -> int:
@@ -23,11 +25,17 @@ class Segment:
 
 
 def plan_segments(
-    num_context_frames: int, num_frames: int, max_latent_frames: int, tokenizer: TokenGridConfig
+    num_context_frames: int,
+    num_frames: int,
+    max_latent_frames: int,
+    tokenizer: TokenGridConfig,
+    has_window: bool = False,
 ) -> list[Segment]:
-    """Cuts a video into segments. Each segment after the first starts from the last five frames.
+    """Cuts a video into segments.
 
-    Raises ValueError if a length is not 1 + 4n, or if nothing is left to generate.
+    Each segment after the first starts from the last five frames, which are encoded again. With a
+    window one second segment continues from the tokens, however long the video is. Raises
+    ValueError if a length is not 1 + 4n, or if nothing is left to generate.
     """
     factor = tokenizer.time_factor
     for what, count in (("the context", num_context_frames), ("the clip", num_frames)):
@@ -43,7 +51,12 @@ def plan_segments(
         )
     carried = 1 + (CARRY_FRAMES - 1) // factor
     known = 0 if num_context_frames == 0 else 1 + (num_context_frames - 1) // factor
-    missing = 1 + (num_frames - 1) // factor - known
+    latents = 1 + (num_frames - 1) // factor
+    missing = latents - known
+    if has_window:
+        first = Segment(known, min(latents, max_latent_frames))
+        rest = Segment(max(known, max_latent_frames), latents, is_over_window=True)
+        return [segment for segment in (first, rest) if segment.new > 0]
     segments: list[Segment] = []
     while missing > 0:
         if known >= max_latent_frames or segments:

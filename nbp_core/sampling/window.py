@@ -9,11 +9,14 @@ Shapes: B clips, R sequences (twice as many with guidance), n positions, h w pla
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import torch
 from torch import Tensor
 
 from nbp_core.blocks.grid import BlockLayout
 from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.config.models import TransformerConfig
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3, format_block_shape
 from nbp_core.packed.model import PackedTransformer
@@ -28,7 +31,7 @@ ANCHOR_DISTANCE = 12
 
 
 class WindowSampler:
-    """Samples one latent frame per call of `next`."""
+    """Samples one latent frame per call of `next` or `blocks`."""
 
     @torch.inference_mode()
     def __init__(
@@ -110,14 +113,24 @@ class WindowSampler:
         return self._layout.blocks.grid[1] * self._layout.blocks.grid[2] // self._grid.block_len
 
     @property
+    def cache_length(self) -> int:
+        """Number of positions in the cache."""
+        return self._cache.length
+
+    @property
     def cache_bytes(self) -> int:
         """Bytes of the filled part of the cache."""
         return self._cache.num_bytes
 
-    @torch.inference_mode()
     def next(self, condition: int | Tensor) -> Tensor:
         """Samples the tokens (B, h, w) of the next latent frame under a condition id, or under one
         for each clip (B)."""
+        blocks = list(self.blocks(condition))
+        return self._grid.to_grid(torch.stack(blocks, 1))[:, 0]
+
+    @torch.inference_mode()
+    def blocks(self, condition: int | Tensor) -> Generator[Tensor]:
+        """As `next`, but yields the tokens (B, n) of each block. All of them have to be taken."""
         self._frame += 1
         if self._held > self.window:
             self._forget_oldest()
@@ -126,12 +139,11 @@ class WindowSampler:
         inputs, condition_R1 = self._inputs(), self._condition(condition)
         self._held += 1
         rotations = self.model.by_layer(inputs, condition_R1)
-        blocks = []
         for step in range(self.num_steps):
-            blocks.append(self._block(inputs, rotations, condition_R1, step))
-            ids = blocks[-1] + self.model.config.first_video_id
+            tokens_Bn = self._block(inputs, rotations, condition_R1, step)
+            ids = tokens_Bn + self.model.config.first_video_id
             self._ids_Rn = ids.repeat(2 if self._is_guided else 1, 1)
-        return self._grid.to_grid(torch.stack(blocks, 1))[:, 0]
+            yield tokens_Bn
 
     def _inputs(self) -> PositionInputs:
         """Position inputs of the positions that predict this latent frame.
@@ -189,6 +201,11 @@ class WindowSampler:
         if self._anchor is None:
             self._anchor = keys.clone()
         keys.copy_(turned_later(self._anchor, num_frames))
+
+
+def has_window(config: TransformerConfig, shape: Size3) -> bool:
+    """Whether a model supports endless sampling in this block shape."""
+    return config.frame_conditions and config.window is not None and shape[0] == 1
 
 
 def check(name: str, window: int | None, shape: Size3) -> None:
