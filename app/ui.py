@@ -18,6 +18,9 @@ from app.generate.tab import GenerateTab
 from app.guard import guards
 from app.models.tab import ModelsTab
 from app.parts import controls
+from app.parts.events import LIGHT
+from app.parts.follow import Follower
+from app.parts.sources import page_script
 from app.parts.uploads import MAX_UPLOAD
 from app.results.tab import ResultsTab
 from app.security import check_host
@@ -37,18 +40,6 @@ so needs far fewer steps.</p>
 settings that made it.</p></details>
 """
 
-# Gradio shows the examples of an upload as buttons with a picture or a film and no name.
-_NAME_EXAMPLES = """() => {
-  const name = () => {
-    for (const button of document.querySelectorAll('.gallery-item:not([aria-label])')) {
-      const shown = button.querySelector('[src]');
-      if (shown) button.setAttribute('aria-label', 'Example ' + shown.src.split('/').pop());
-    }
-  };
-  name();
-  new MutationObserver(name).observe(document.body, {childList: true, subtree: true});
-}"""
-
 
 def build(session: Session) -> gr.Blocks:
     """The whole page, not yet served."""
@@ -61,30 +52,51 @@ def build(session: Session) -> gr.Blocks:
             gr.HTML("<h1>NBP Studio</h1>", elem_id="title", label="Title", min_width=150)
             model = gr.Dropdown(
                 [*names, *session.speed_only_names()], value=first,
-                label="Model", elem_id="model", scale=0, min_width=190, filterable=False,
+                label="Model", elem_id="model", scale=0, min_width=270, filterable=False,
             )  # fmt: skip
             controls.hand_over_value(model)
             facts = gr.HTML(_first_facts(session, first), elem_id="model-facts", label="Facts")
             gr.HTML(_ABOUT, elem_id="about", label="About", min_width=120)
-        with gr.Tabs():
-            with gr.Tab("Generate"):
-                page = GeneratePage(session, blocks, model, facts)
+        # Beside the tabs: the browser keeps nothing of a tab that was not opened yet.
+        job, race, trip, speeds, conversion = (
+            Follower(session.jobs, name, seconds)
+            for name, seconds in (
+                ("job", 0.25), ("race", 0.5), ("tokenizer", 0.25), ("speeds", 0.5), ("models", 0.5),
+            )
+        )  # fmt: skip
+        with gr.Tabs() as tabs:
+            with _tab("Generate"):
+                page = GeneratePage(session, blocks, model, facts, job)
                 GenerateTab(session, page)
-            with gr.Tab("Compare"):
-                CompareTab(session, blocks, model)
-            with gr.Tab("Attention") as attention:
+            with _tab("Compare"):
+                CompareTab(session, blocks, model, race)
+            with _tab("Attention") as attention:
                 AttentionTab(session, attention, model)
-            with gr.Tab("Tokenizer"):
-                TokenizerTab(session, blocks, model)
-            with gr.Tab("Blocks") as shapes:
-                BlocksTab(session, blocks, model, shapes)
-            with gr.Tab("Results") as results:
+            with _tab("Tokenizer"):
+                TokenizerTab(session, blocks, model, trip)
+            with _tab("Blocks") as shapes:
+                BlocksTab(session, blocks, model, shapes, speeds)
+            with _tab("Results") as results:
                 ResultsTab(session, results)
-            with gr.Tab("Models"):
-                ModelsTab(session, blocks, model)
-        blocks.load(None, js=_NAME_EXAMPLES, api_visibility="private")
+            with _tab("Models"):
+                ModelsTab(session, blocks, model, conversion)
+        blocks.load(None, js=page_script(__file__, "studio.js"), api_visibility="private")
+        blocks.load(_addressed, None, tabs, **LIGHT)
     blocks.queue(max_size=64, default_concurrency_limit=None)
     return blocks
+
+
+def _tab(name: str) -> gr.Tab:
+    """A tab that puts its name into the address, so that a reload or a link finds it again."""
+    tab = gr.Tab(name, id=name.lower())
+    script = f"() => history.replaceState(null, '', remembered(location.href, '{name.lower()}'))"
+    tab.select(None, js=script.replace("remembered", "window.nbpRemembered"), **LIGHT)
+    return tab
+
+
+def _addressed(request: gr.Request) -> gr.Tabs:
+    """The tab that the address names."""
+    return gr.Tabs(selected=request.query_params.get("tab", "generate"))
 
 
 def _first_facts(session: Session, name: str | None) -> str:

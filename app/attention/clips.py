@@ -13,6 +13,7 @@ from app.clips.request import Request
 from app.clips.run import Outcome
 from app.jobs import JobView
 from app.parts.pictures import block_name
+from app.session import SPEED_ONLY
 from nbp_core.config.shapes import CLIP_FRAMES, Size3, format_block_shape, parse_block_shape
 from nbp_core.media.video import Frames, crop_resize, read_comment, read_context
 
@@ -51,6 +52,14 @@ def choices(session: Session) -> list[tuple[str, str]]:
     ]
 
 
+def newest(session: Session) -> str:
+    """The key of the clip that is opened by itself: none of an untrained model, which is noise."""
+    for view in session.jobs.finished():
+        if _is_clip(view) and view.request.model not in SPEED_ONLY:
+            return f"{_MADE}{view.id}"
+    return next((f"{_BUNDLED}{path.name}" for path in _bundled(session)), "")
+
+
 def shown_with(key: str, model: str | None) -> tuple[str, str]:
     """What tells one opening from another: a clip made here brings its own model."""
     return key, "" if key.startswith(_MADE) else model or ""
@@ -70,7 +79,7 @@ def find(session: Session, key: str | None, model: str | None, upload: str | Non
     for path in _bundled(session):
         if key == f"{_BUNDLED}{path.name}":
             return from_file(session, path, model, title=f"{path.stem}, bundled clip")
-    raise ValueError("There is no clip to look at yet: make one, or choose a file.")
+    raise ValueError("There is no clip yet. Make one or choose a file.")
 
 
 def from_file(session: Session, path: Path, model: str | None, *, title: str) -> Clip:
@@ -93,7 +102,7 @@ def from_file(session: Session, path: Path, model: str | None, *, title: str) ->
 def _made(session: Session, key: str) -> Clip:
     view = session.jobs.view(key.removeprefix(_MADE))
     if view is None or not _is_clip(view):
-        raise ValueError("This clip is gone; choose another one.")
+        raise ValueError("This clip was deleted. Choose another one.")
     request, outcome = view.request, view.result
     tokens_thw = outcome.last.tokens_thw
     whole = int((tokens_thw != NO_TOKEN).all(axis=(1, 2)).cumprod().sum())

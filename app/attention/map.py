@@ -1,4 +1,4 @@
-"""The full map on the page, one pixel a weight: what is sent to be drawn.
+"""Attention maps on the page, the full ones and all heads small: what its scripts draw.
 
 Weights travel as log levels, a byte each, so the page reads them to within some two per cent; the
 exact ones are in the NPZ file.
@@ -54,6 +54,18 @@ def map_view(panes: list[dict[str, Any]], layer: int, head: Head) -> dict[str, A
         "colours": base64_of(colours()),
         "decades": DECADES,
         "divisor": PREFIX_DIVISOR,
+    }
+
+
+def heads_view(small: Levels) -> dict[str, Any]:
+    """Thumbnails (layers, heads, side, side). Which one is chosen, map_view says."""
+    layers, heads, side, _ = small.shape
+    return {
+        "layers": layers,
+        "heads": heads,
+        "side": side,
+        "levels": base64_of(small),
+        "colours": base64_of(colours()),
     }
 
 

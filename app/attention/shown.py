@@ -13,9 +13,8 @@ import numpy as np
 
 from app.attention import clips
 from app.attention.clips import Clip
-from app.attention.heads import heads_view
 from app.attention.look import look_row, look_view
-from app.attention.map import map_view, pane
+from app.attention.map import heads_view, map_view, pane
 from app.attention.opened import Opened, Views
 from app.parts.controls import DEFAULT_BLOCK
 from app.parts.pictures import block_name
@@ -145,7 +144,7 @@ def block_words(shape: Size3) -> str:
 
 
 def head_words(head: Head) -> str:
-    """'head 2', 'mean of its heads'."""
+    """'head 2', 'mean over its heads'."""
     if isinstance(head, int):
         return f"head {head + 1}"
-    return "mean of its heads" if head == "mean" else "greatest weight of any of its heads"
+    return "mean over its heads" if head == "mean" else "maximum over its heads"

@@ -44,7 +44,7 @@ def study_text(result: ResultFile | None) -> str:
         for row in result.rows
         if row["layer"] and row.get("weight on stripes")
     ]  # fmt: skip
-    head = ("read in blocks of", "head", "stripes a clip", "share of attention on them")
+    head = ("read in blocks of", "head", "stripes per clip", "share of attention on them")
     stripes = table("Stripes", head, rows) if rows else "<p>No head has stripes.</p>"
     return (
         f'<div class="results">{provenance([result])}<p>Means over {clips} real'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from app.session import Session
 from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
 from nbp_core.results.files import read_results
 
-NO_CLIP = "No clip yet: make one on the Generate tab, or choose a file of your own."
+NO_CLIP = "No clip yet. Make one on the Generate tab or choose a file of your own."
 
 
 class AttentionTab:
@@ -41,7 +42,7 @@ class AttentionTab:
         settings = [page.action, page.block, page.layer, page.head]
         chosen = [*source, *settings, page.place]
         seen = [page.map, page.look, page.measured, page.place, page.files]
-        opened = [page.upload, page.shown, *settings, *seen, page.heads]
+        opened = [page.upload, page.shown, *settings, *seen, page.heads, page.accepted]
         listed = [page.newest, page.shown]
         slow = {**OWN, "show_progress": "minimal", "show_progress_on": [page.map]}
         tab.select(self.enter, [*source, *listed], [page.clip, page.newest, *opened], **slow)
@@ -50,7 +51,8 @@ class AttentionTab:
         page.upload.upload(self.open, source, opened, **slow)
         page.model.input(self.follow_model, [*source, page.shown], opened, **slow)
         changes = [page.beside.input, page.action.input, page.block.input]
-        gr.on(changes, self.show, chosen, [*seen, page.heads], **slow)
+        accepted = [page.accepted, page.beside, page.action, page.block]
+        gr.on(changes, self.show, [*chosen, page.accepted], [*seen, page.heads, *accepted], **slow)
         gr.on([page.layer.input, page.head.input], self.show_head, chosen, seen, **slow)
         page.heads.select(self.pick_head, chosen, [page.layer, page.head, *seen], **OWN)
         for picture in (page.map, page.look):
@@ -87,7 +89,7 @@ class AttentionTab:
         page = self.page
         choices = clips.choices(self.session)
         keys = [key for _, key in choices]
-        latest = keys[0] if keys else ""
+        latest = clips.newest(self.session)
         chosen = key if key in (*keys, UPLOAD) and latest == newest else latest
         updates: Updates = {
             page.clip: gr.Dropdown(choices=[*choices, OWN_CLIP], value=chosen or None),
@@ -129,7 +131,7 @@ class AttentionTab:
         if key == UPLOAD and upload is None:
             return box
         if self.session.jobs.length:
-            gr.Info("The clip is opened as soon as the engine is free.", title="")
+            gr.Info("Waiting for the current run to finish...", title="")
         choice = Choice(key, upload, model, beside, "", "", 1, "mean", NO_PLACE)
         try:
             clip = clips.find(self.session, key, model, upload)
@@ -141,7 +143,7 @@ class AttentionTab:
         view = shown.opened[0].view
         layers = [(f"layer {i + 1} of {view.num_layers}", i + 1) for i in range(view.num_layers)]
         heads = [(f"head {i + 1}", str(i + 1)) for i in range(view.num_heads)]
-        whole_layer = [("mean of all heads", "mean"), ("greatest of all heads", "max")]
+        whole_layer = [("mean over all heads", "mean"), ("maximum over all heads", "max")]
         blocks = [
             (block_words(s) + (", the clip's own" if s == clip.block_shape else ""),
              format_block_shape(s))
@@ -157,12 +159,22 @@ class AttentionTab:
             page.head: gr.Dropdown(choices=[*whole_layer, *heads], value="mean"),
             **self._seen(shown),
             page.heads: shown.heads(),
+            page.accepted: (beside, clip.action or "", blocks[0][1]),
         }
 
     def show(self, *values: Any) -> Updates:
-        """Other blocks or another action for the same clip."""
-        shown = self._opened(Choice(*values))
-        return {**self._seen(shown), self.page.heads: shown.heads()}
+        """Other blocks or another action for the same clip; what is refused is set back."""
+        page = self.page
+        choice = Choice(*values[:-1])
+        try:
+            shown = open_choice(self.session, self.views, choice)
+            seen = self._seen(shown)
+        except (ValueError, gr.Error) as error:
+            gr.Warning(escape(str(error), quote=False), title="")
+            beside, action, block = values[-1]
+            return {page.beside: beside, page.action: action, page.block: block}
+        accepted = (choice.beside, choice.action, choice.block)
+        return {**seen, page.heads: shown.heads(), page.accepted: accepted}
 
     def show_head(self, *values: Any) -> Updates:
         """Another head, or all of a layer."""
@@ -247,7 +259,7 @@ class AttentionTab:
             return int(np.ravel_multi_index(data["place"], view.grid))
         place = int(view.targets_L[data["row"]])
         if place < 0:
-            raise ValueError("A condition makes no token, so choose a row below it.")
+            raise ValueError("This position predicts no token. Choose a row further down.")
         return place
 
 

@@ -45,9 +45,9 @@ def paper_chart() -> go.Figure:
         text=[f"{value:.2f}" for value, _ in speed.values()],
         textposition="outside",
         customdata=[place for _, place in speed.values()],
-        name="paper: frames a second",
+        name="paper: frames per second",
         marker={"color": _PAPER_SPEED, "pattern": {"shape": "/"}},
-        hovertemplate="%{y} frames a second<br>the paper's %{customdata}<extra></extra>",
+        hovertemplate="%{y} frames per second<br>the paper's %{customdata}<extra></extra>",
     )
     figure.add_scatter(
         x=_names(quality),
@@ -61,7 +61,7 @@ def paper_chart() -> go.Figure:
         marker={"color": _PAPER_QUALITY, "symbol": "diamond", "size": 11},
         hovertemplate="FVD %{y}<br>the paper's %{customdata}<extra></extra>",
     )
-    layout = chart_layout("block shape", "frames a second")
+    layout = chart_layout("block shape", "frames per second")
     layout["margin"] = {**layout["margin"], "r": 56, "b": 88}
     layout["yaxis"] = {**layout["yaxis"], "range": [0, 20]}
     figure.update_layout(
@@ -73,20 +73,20 @@ def paper_chart() -> go.Figure:
 
 
 def speeds_chart(speeds: Sequence[ShapeSpeed]) -> go.Figure:
-    """Our tokens a second, measured a moment ago, by block shape."""
+    """Our tokens per second, measured a moment ago, by block shape."""
     figure = go.Figure()
     figure.add_bar(
         x=_names(speed.shape for speed in speeds),
         y=[speed.tokens_per_s for speed in speeds],
         text=[f"{speed.tokens_per_s:,.0f}" for speed in speeds],
         customdata=[[1e3 / speed.step_ms, speed.step_ms, speed.timed_steps] for speed in speeds],
-        name="ours: tokens a second",
+        name="ours: tokens per second",
         showlegend=True,
         marker={"color": _OURS[0]},
-        hovertemplate="%{y:,.0f} tokens a second<br>%{customdata[0]:.1f} steps a second,"
+        hovertemplate="%{y:,.0f} tokens per second<br>%{customdata[0]:.1f} steps per second,"
         " %{customdata[1]:.1f} ms each<br>%{customdata[2]} steps timed<extra></extra>",
     )
-    figure.update_layout(**_ours("tokens a second"))
+    figure.update_layout(**_ours("tokens per second"))
     return figure
 
 

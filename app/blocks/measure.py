@@ -90,7 +90,7 @@ def _steps(pipeline: VideoPipeline, shape: Size3, job: Job) -> list[float]:
             if len(seconds) == TIMED_STEPS:
                 break
     if job.stop.is_set():
-        raise ValueError("Stopped before every block shape was timed, so nothing is shown.")
+        raise ValueError("Stopped before every block shape was timed, so there is no result.")
     return seconds
 
 

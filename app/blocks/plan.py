@@ -54,7 +54,9 @@ def parse(t: float | None, h: float | None, w: float | None) -> Size3:
     Raises ValueError, one sentence, naming shapes that do.
     """
     if t is None or h is None or w is None:
-        raise ValueError("Give three whole numbers: latent frames, rows and columns of a block.")
+        raise ValueError("Enter three whole numbers: latent frames, rows and columns of a block.")
+    if not all(float(side).is_integer() and 1 <= side <= 64 for side in (t, h, w)):
+        raise ValueError("A block has whole numbers of latent frames, rows and columns, from 1 up.")
     shape = parse_block_shape(f"{t:g}x{h:g}x{w:g}")
     _layout(shape)
     return shape

@@ -11,7 +11,7 @@ from nbp_core.config.shapes import Size3, parse_block_shape
 from nbp_core.results.files import ResultFile, Row, read_results
 
 FIGURES: Final = {
-    "frames_s": "frames a second, tokenizer included",
+    "frames_s": "frames per second, tokenizer included",
     "fvd": "FVD, lower is better",
     "loss": "validation loss, lower is better",
 }

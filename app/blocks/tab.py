@@ -10,13 +10,12 @@ import gradio as gr
 
 from app.blocks import measure, plan
 from app.blocks.charts import paper_chart, speeds_chart, stored_chart
-from app.blocks.html import BLOCKS_TEMPLATE
 from app.blocks.measure import BlockSpeeds
-from app.blocks.script import BLOCKS_JS
 from app.blocks.stored import FIGURES, StoredFigures, stored
 from app.jobs import JobState, JobView
 from app.parts.events import LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower
+from app.parts.sources import component_script, template
 from app.session import Session
 from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
 from nbp_core.results.paper import FIGURE_6_7, PAPER, TABLE1, TABLE3
@@ -25,12 +24,11 @@ _ROW: Final[Size3] = (1, 1, 16)
 _GIVENS = [("an action alone", "action"), ("the first frame", "frame")]
 
 _ABOUT: Final = """
-A video model of this kind does not paint pixels. A tokenizer has turned each clip of 17 frames into
-a grid of whole numbers, the **tokens**: 5 latent frames of 16 x 16. To make a clip is to fill that
-grid. **Next-token prediction** fills in one token a step, 1,280 steps in all. **Next-block
-prediction** cuts the grid into equal blocks and fills in a whole block a step: every token of one
-block predicts the token at the same place of the next block. Choose how to cut, then follow the
-steps.
+The model does not paint pixels. A tokenizer turns each clip of 17 frames into a grid of whole
+numbers, the **tokens**: 5 latent frames of 16 x 16. Making a clip means filling that grid. **Next-
+token prediction** fills in one token per step, 1,280 steps in all. **Next-block prediction** cuts
+the grid into equal blocks and fills in a whole block per step: each token of one block predicts the
+token at the same place of the next block. Choose a block shape, then follow the steps.
 """
 _NONE_STORED: Final = (
     "No measured figures by block shape are stored with this copy of the project yet; the button"
@@ -42,11 +40,16 @@ class BlocksTab:
     """Builds the tab and wires it; every handler is a method."""
 
     def __init__(
-        self, session: Session, blocks: gr.Blocks, model: gr.Dropdown, tab: gr.Tab
+        self,
+        session: Session,
+        blocks: gr.Blocks,
+        model: gr.Dropdown,
+        tab: gr.Tab,
+        follower: Follower,
     ) -> None:
         self.session = session
         self.model = model
-        self.follower = Follower(session.jobs, "speeds", 0.5)
+        self.follower = follower
         gr.Markdown(_ABOUT, elem_id="blocks-about")
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
@@ -57,8 +60,9 @@ class BlocksTab:
                     label="Numbers",
                 )  # fmt: skip
                 self.picture = gr.HTML(
-                    plan.plan(_ROW, False), html_template=BLOCKS_TEMPLATE,
-                    js_on_load=BLOCKS_JS, elem_id="blocks-picture", label="How a clip is made",
+                    plan.plan(_ROW, False), html_template=template(__file__, "picture.html"),
+                    js_on_load=component_script(__file__, "picture.js"),
+                    elem_id="blocks-picture", label="How a clip is made",
                 )  # fmt: skip
         self._build_worth()
         self._wire(blocks)
@@ -70,27 +74,26 @@ class BlocksTab:
             plan.choices(), value=format_block_shape(_ROW), label="Block shape",
             elem_id="blocks-shape", info="Latent frames x rows x columns: the paper's nine.",
         )  # fmt: skip
-        gr.Markdown("Or any other shape that cuts the grid without rest:", elem_classes="quiet")
+        gr.Markdown("Or enter any shape that divides the grid evenly:", elem_classes="quiet")
         with gr.Row():
             self.sides = [
                 gr.Number(
-                    value, label=label, info=info, precision=0, minimum=1, maximum=most,
-                    min_width=90, elem_id=f"blocks-{label.lower()}",
+                    value, label=label, info=info, min_width=90, elem_id=f"blocks-{label.lower()}",
                 )
-                for value, most, label, info in zip(
-                    _ROW, (4, 16, 16), ("Time", "Height", "Width"),
+                for value, label, info in zip(
+                    _ROW, ("Time", "Height", "Width"),
                     ("latent frames", "rows", "columns"), strict=True,
                 )
             ]  # fmt: skip
         self.refused = gr.HTML(elem_id="blocks-refusal", label="Refusal")
         self.given = gr.Radio(
             _GIVENS, value="action", label="The clip starts from", elem_id="blocks-given",
-            info="From an action alone, the first block is made token by token.",
+            info="From an action, the first block is made token by token.",
         )  # fmt: skip
 
     def _build_worth(self) -> None:
-        gr.Markdown("## What block size is worth\nMore tokens a step mean fewer steps, but tokens "
-                    "made together cannot look at one another before they are chosen.")  # fmt: skip
+        gr.Markdown("## Speed and quality by block size\nMore tokens per step mean fewer steps, "
+                    "but tokens sampled together cannot depend on one another.")  # fmt: skip
         with gr.Row(equal_height=False):
             with gr.Column(min_width=340):
                 gr.Markdown("### Measured by this project")
@@ -103,7 +106,7 @@ class BlocksTab:
                 }  # fmt: skip
                 self.stored_words = gr.Markdown(elem_id="blocks-stored", elem_classes="quiet")
                 with gr.Row():
-                    self.go = gr.Button("Measure here now", elem_id="blocks-go")
+                    self.go = gr.Button("Measure on this machine", elem_id="blocks-go")
                     self.halt = gr.Button("Stop", elem_id="blocks-stop", interactive=False)
                 self.status = gr.HTML(_status(None), elem_id="blocks-status", label="Status")
                 self.plot = gr.Plot(
@@ -185,9 +188,9 @@ def _status(view: JobView | None) -> str:
         step = view.progress
         text = f"Timing {format_block_shape(step.shape)}, {step.done + 1} of {step.total}."
     elif view.state is JobState.RUNNING:
-        text = "Starting: the model is being loaded."
+        text = "Loading the model..."
     else:
-        text = view.error or ("Done." if view.result is not None else "Stopped before it began.")
+        text = view.error or ("Done." if view.result is not None else "Stopped before it started.")
     return f'<p role="status">{escape(text)}</p>'
 
 

@@ -45,11 +45,11 @@ def steps_chart(race: Race) -> go.Figure:
             y=milliseconds,
             width=widths,
             name=f"{runner_name(runner.block_shape)}: median {np.median(milliseconds):.1f} ms",
-            marker={"color": colour, "opacity": 0.6, "line": {"width": 0}},
+            marker={"color": colour, "line": {"width": 0}},
             hovertemplate="%{y:.1f} ms<extra></extra>",
         )
     figure.update_layout(
         barmode="overlay",
-        **chart_layout("token of the clip (a bar is as wide as its step)", "milliseconds a step"),
+        **chart_layout("token of the clip (a bar is as wide as its step)", "milliseconds per step"),
     )
     return figure

@@ -8,9 +8,9 @@ import gradio as gr
 
 from app.compare import view
 from app.compare.run import paper_words, why_no_race
-from app.compare.script import REPLAY_JS, REPLAY_TEMPLATE
 from app.parts import controls, uploads
 from app.parts.follow import Follower
+from app.parts.sources import component_script, template
 from app.session import Session
 from nbp_core.config.shapes import CLIP_FRAMES
 
@@ -20,6 +20,8 @@ FIRST, SECOND = "1x1x1", "1x1x16"
 
 def usual_pair(offered: Sequence[str], first: str = FIRST, second: str = SECOND) -> tuple[str, str]:
     """The wanted blocks where they are offered, else the smallest and the largest."""
+    if first == second and len(offered) > 1:
+        first, second = FIRST, SECOND
     return (
         first if first in offered else offered[0],
         second if second in offered else offered[-1],
@@ -29,11 +31,13 @@ def usual_pair(offered: Sequence[str], first: str = FIRST, second: str = SECOND)
 class ComparePage:
     """Builds the controls on the left and the race on the right."""
 
-    def __init__(self, session: Session, blocks: gr.Blocks, model: gr.Dropdown) -> None:
+    def __init__(
+        self, session: Session, blocks: gr.Blocks, model: gr.Dropdown, follower: Follower
+    ) -> None:
         self.session = session
         self.blocks = blocks
         self.model = model
-        self.follower = Follower(session.jobs, "race", 0.5)
+        self.follower = follower
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
                 self.note = gr.HTML(
@@ -57,19 +61,19 @@ class ComparePage:
         choices = controls.block_choices(steps)
         first, second = usual_pair([value for _, value in choices])
         self.first = gr.Dropdown(
-            choices, value=first, label="First runner", elem_id="race-first", filterable=False,
-            info="The slower one; one token a step is next-token prediction.",
+            choices, value=first, label="Baseline", elem_id="race-first", filterable=False,
+            info="One token per step is next-token prediction.",
         )  # fmt: skip
         self.second = gr.Dropdown(
-            choices, value=second, label="Second runner", elem_id="race-second", filterable=False,
-            info="The faster one; speed-ups are those of the second over the first.",
+            choices, value=second, label="Challenger", elem_id="race-second", filterable=False,
+            info="The speed-up compares the challenger with the baseline.",
         )  # fmt: skip
 
     def _build_start(self) -> None:
         names = controls.action_names(self.session, self.model.value)
         self.start = gr.Radio(
             uploads.STARTS, value="action", label="Both start from", elem_id="race-start",
-            info="A name, a picture, or the beginning of a clip.",
+            info="An action by name, a picture, or the first five frames of a clip.",
         )  # fmt: skip
         with gr.Column(visible=False) as self.picture_box:
             self.picture = uploads.picture_upload(
@@ -93,14 +97,15 @@ class ComparePage:
         self.temperature, self.top_k, self.top_p, self.guidance = sliders
         self.seed = gr.Number(
             42, label="Seed", precision=0, minimum=0, elem_id="race-seed",
-            info="The same for both; leave it empty for a new one.",
+            info="The same for both clips. Leave it empty for a new one.",
         )  # fmt: skip
 
     def _build_result(self) -> None:
         with gr.Column(visible=False, elem_id="race-result") as self.result:
             self.headline = gr.Markdown(elem_id="race-headline")
             self.replay = gr.HTML(
-                {}, html_template=REPLAY_TEMPLATE, js_on_load=REPLAY_JS,
+                {}, html_template=template(__file__, "replay.html"),
+                js_on_load=component_script(__file__, "replay.js"),
                 elem_id="race-replay", label="Replay",
             )  # fmt: skip
             self.measured = gr.Markdown(elem_id="race-measured")
@@ -119,8 +124,8 @@ class ComparePage:
                 self.downloads = [
                     gr.DownloadButton(label, size="sm", min_width=90, elem_id=f"race-get-{name}")
                     for name, label in (
-                        ("first", "First clip, MP4"),
-                        ("second", "Second clip, MP4"),
+                        ("first", "Baseline clip, MP4"),
+                        ("second", "Challenger clip, MP4"),
                         ("figures", "All figures, JSON"),
                     )
                 ]

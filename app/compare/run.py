@@ -49,7 +49,8 @@ def check_model(pipeline: VideoPipeline) -> None:
         only = format_block_shape(pipeline.block_shapes[0])
         raise ValueError(
             f"Model {pipeline.name!r} makes blocks of {only} only, and a race is fair only between"
-            " two block shapes of the same weights: choose an elastic model, such as tiny."
+            " two block shapes of the same weights: choose a model that supports several block"
+            " sizes, such as small."
         )
 
 

@@ -18,8 +18,8 @@ from app.jobs import Job, JobView
 from app.parts import controls
 from app.parts.api import call_of, hand_over_values
 from app.parts.events import LIGHT, OWN, Updates, refusals
-from app.parts.follow import finish
-from app.parts.uploads import wire_uploads
+from app.parts.follow import Follower, finish
+from app.parts.uploads import start_radio, wire_uploads
 from app.session import Session
 from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
 
@@ -29,9 +29,11 @@ _INPUTS = tuple(name for name in FIELDS if name not in ("block", "num_frames"))
 class CompareTab:
     """Wires the page to the session; every handler is a method."""
 
-    def __init__(self, session: Session, blocks: gr.Blocks, model: gr.Dropdown) -> None:
+    def __init__(
+        self, session: Session, blocks: gr.Blocks, model: gr.Dropdown, follower: Follower
+    ) -> None:
         self.session = session
-        self.page = ComparePage(session, blocks, model)
+        self.page = ComparePage(session, blocks, model, follower)
         values = [getattr(self.page, name) for name in _INPUTS if name not in ("picture", "clip")]
         hand_over_values([self.page.first, self.page.second, *values])
         self._wire_run()
@@ -64,6 +66,14 @@ class CompareTab:
             **LIGHT,
         )
         wire_uploads(page)
+        page.model.input(
+            lambda model, start: start_radio(self.session, model, start),
+            [page.model, page.start], page.start, **LIGHT,
+        )  # fmt: skip
+        page.start.input(
+            self.suggest, [page.model, page.start, page.temperature],
+            [page.action, page.temperature], **LIGHT,
+        )  # fmt: skip
 
     def _wire_api(self) -> None:
         with gr.Row(visible=False):
@@ -122,6 +132,11 @@ class CompareTab:
             **dict(zip(page.downloads, map(str, files), strict=True)),
         }
 
+    def suggest(self, model: str, start: Start, temperature: float) -> tuple[str, float]:
+        """Action and temperature that suit the start, as on Generate."""
+        action = controls.favourite(start, controls.action_names(self.session, model))
+        return action, controls.suited_temperature(start, temperature, "Paper")
+
     def change_choices(
         self, model: str, start: Start, action: str, first: str, second: str
     ) -> tuple[str, gr.Dropdown, gr.Dropdown, gr.Dropdown]:
@@ -130,7 +145,8 @@ class CompareTab:
         choices = controls.block_choices(steps)
         first, second = usual_pair([value for _, value in choices], first, second)
         names = controls.action_names(self.session, model)
-        kept = action if action in ("", *names) else controls.favourite(start, names)
+        is_kept = action in names or (action == "" and start != "action")
+        kept = action if is_kept else controls.favourite(start, names)
         return (
             run.why_no_race(self.session, model),
             gr.Dropdown(choices=choices, value=first),

@@ -16,9 +16,9 @@ from nbp_core.generation.race import WARM_UP, Runner
 FAIR: Final = (
     "**Fair because:** both runners have the same weights, the same start, the same seed and the"
     " same sampling settings; they run one after the other on the same device, in one go; and each"
-    f" is warmed up first. {WARM_UP} While they run, this page only asks how far they are: no"
-    " picture is drawn. The same seed does not mean the same clip: another block shape draws its"
-    " random numbers in another order."
+    f" is warmed up first. {WARM_UP} No previews are drawn"
+    " during the race, so drawing does not affect the times. The same seed does not mean the same"
+    " clip: another block shape draws its random numbers in another order."
 )
 
 _ROWS: Final = (
@@ -28,8 +28,8 @@ _ROWS: Final = (
     ("sampling only, seconds", "sampling_s", "{:.2f}"),
     ("end to end with the tokenizer, seconds", "end_to_end_s", "{:.2f}"),
     ("median step, milliseconds", "median_step_ms", "{:.1f}"),
-    ("tokens a second, sampling only", "tokens_per_s", "{:,.0f}"),
-    ("new frames a second, end to end", "frames_per_s", "{:.2f}"),
+    ("tokens per second, sampling only", "tokens_per_s", "{:,.0f}"),
+    ("new frames per second, end to end", "frames_per_s", "{:.2f}"),
 )
 _RATIOS: Final = {"steps": "steps", "sampling_s": "sampling", "end_to_end_s": "end_to_end"}
 
@@ -49,18 +49,18 @@ def status(view: JobView | None) -> str:
         return _bar(0.0) + _line(f"Waiting in the queue: {runs} ahead.")
     if view.state is JobState.RUNNING:
         if view.progress is None:
-            return _bar(0.0) + _line("Starting: the model is being loaded.")
+            return _bar(0.0) + _line("Loading the model...")
         return _running(view.progress)
     if view.state is JobState.FAILED:
         return _bar(0.0) + _line(view.error, "failed")
     if view.result is None:
-        return _bar(0.0) + _line(view.error or "Stopped before it began.")
-    return _bar(1.0) + _line("Done: both clips are there.")
+        return _bar(0.0) + _line(view.error or "Stopped before it started.")
+    return _bar(1.0) + _line("Finished. Press Replay to watch the race again.")
 
 
 def _running(progress: RaceProgress) -> str:
     lap = progress.lap
-    who = f"{runner_name(progress.shapes[lap.runner])} (runner {lap.runner + 1} of 2)"
+    who = f"{runner_name(progress.shapes[lap.runner])} ({('baseline', 'challenger')[lap.runner]})"
     if lap.phase == "warm-up":
         return _bar(lap.runner / 2) + _line(f"Warming up, untimed: {who}.")
     share = (lap.runner + lap.step / lap.num_steps) / 2
@@ -113,8 +113,12 @@ def headline(result: RaceResult) -> str:
     return (
         f"**{second}** against **{first}**: {_times(ratio['sampling'])} in sampling only,"
         f" {_times(ratio['end_to_end'])} end to end with the tokenizer, with"
-        f" {ratio['steps']:.1f} times fewer steps."
+        f" {_fewer(ratio['steps'])}."
     )
+
+
+def _fewer(ratio: float) -> str:
+    return f"{ratio:.1f}x fewer steps" if ratio >= 1 else f"{1 / ratio:.1f}x more steps"
 
 
 def _times(ratio: float) -> str:

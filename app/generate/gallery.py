@@ -22,7 +22,7 @@ class PastClips:
         self.ids: gr.State = gr.State([])
         """Of the jobs whose clips the gallery shows, in its order."""
         with gr.Column(visible=False, elem_id="past") as self.box:
-            self.gallery = thumbs("Clips of this studio: choose one to open it", [], "gallery")
+            self.gallery = thumbs("Your clips. Click one to open it.", [], "gallery")
             self.disk = gr.HTML(elem_id="disk", label="Space on disk", elem_classes="quiet")
         self.parts = [self.ids, self.box, self.gallery, self.disk]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from html import escape
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,52 +16,6 @@ from nbp_core.config.shapes import Size3, format_block_shape
 
 _GIVEN_COLOUR = (148, 148, 148, 255)
 _EMPTY_COLOUR = (128, 128, 128, 48)
-
-PREVIEW_TEMPLATE: Final = """
-<div class="panes">
-  <figure>
-    <div class="pane"><img class="frame" alt=""></div>
-    <figcaption class="frame-text"></figcaption>
-  </figure>
-  <figure>
-    <div class="pane">
-      <img class="tokens" alt="">
-      <svg aria-hidden="true"><path class="walls"></path><path class="newest"></path></svg>
-    </div>
-    <figcaption class="tokens-text"></figcaption>
-    <img class="sheet" alt="">
-  </figure>
-</div>
-"""
-
-# Pictures are decoded before they are shown, so that none flickers.
-PREVIEW_JS: Final = """
-const find = (name) => element.querySelector('.' + name);
-const show = async (name, source, alt) => {
-  const image = find(name);
-  image.alt = alt;
-  image.dataset.wanted = source;
-  if (!source) { image.removeAttribute('src'); return; }
-  const next = new Image();
-  next.src = source;
-  await next.decode().catch(() => {});
-  if (image.dataset.wanted === source) image.src = source;
-};
-const draw = () => {
-  const view = props.value;
-  if (!view || !view.grid) return;
-  show('frame', view.frame, view.frame_alt);
-  show('tokens', view.tokens, view.tokens_alt);
-  show('sheet', view.sheet, view.sheet_alt);
-  find('frame-text').textContent = view.frame_text;
-  find('tokens-text').textContent = view.tokens_text;
-  find('walls').setAttribute('d', view.walls);
-  find('newest').setAttribute('d', view.newest);
-  element.querySelector('svg').setAttribute('viewBox', `0 0 ${view.grid[1]} ${view.grid[0]}`);
-};
-draw();
-watch('value', draw);
-"""
 
 
 def _newest_box(places_thw: Iterable[npt.NDArray[np.intp]], latent: int) -> str:
@@ -80,7 +34,7 @@ def idle_view(shape: Size3, grid: Size3) -> dict[str, Any]:
     return {
         "frame": "",
         "frame_alt": "No frame yet",
-        "frame_text": "The frame being made appears here.",
+        "frame_text": "Your clip will appear here, frame by frame.",
         "tokens": "",
         "sheet": "",
         "grid": list(grid[1:]),

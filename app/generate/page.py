@@ -11,6 +11,7 @@ from app.generate import live
 from app.generate.gallery import PastClips
 from app.parts import controls, uploads
 from app.parts.follow import Follower
+from app.parts.sources import component_script, template
 from app.parts.status import counters, status
 from app.parts.thumbs import thumb, thumbs
 from app.session import Session
@@ -20,13 +21,18 @@ class GeneratePage:
     """Builds the controls on the left and the live view and result on the right."""
 
     def __init__(
-        self, session: Session, blocks: gr.Blocks, model: gr.Dropdown, facts: gr.HTML
+        self,
+        session: Session,
+        blocks: gr.Blocks,
+        model: gr.Dropdown,
+        facts: gr.HTML,
+        follower: Follower,
     ) -> None:
         self.session = session
         self.blocks = blocks
         self.model = model
         self.facts = facts
-        self.follower = Follower(session.jobs, "job", 0.25)
+        self.follower = follower
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
                 with gr.Row(elem_id="run"):
@@ -47,15 +53,15 @@ class GeneratePage:
         names = controls.action_names(self.session, self.model.value)
         self.start = gr.Radio(
             uploads.STARTS, value="action", label="Start from", elem_id="start",
-            info="What the model is given: a name, a picture, or the beginning of a clip.",
+            info="An action by name, a picture, or the first five frames of a clip.",
         )  # fmt: skip
         with gr.Column(visible=False) as self.picture_box:
             self.picture = uploads.picture_upload(
                 "First frame", "picture", "The first frame you chose"
             )
             gr.Markdown(
-                "Its middle square is used, at 128 px. The temperature is lowered, under Sampling:"
-                " pictures keep their shape longer so.",
+                "The centre square is scaled to 128 px. Temperature is set to 0.4, which keeps"
+                " photos stable for longer.",
                 elem_classes="quiet",
             )
             self.pictures = self._examples("frame", "Photographs to try")
@@ -66,12 +72,13 @@ class GeneratePage:
         self.action = gr.Dropdown(
             controls.action_choices(names), value=controls.favourite("action", names),
             label="Action", elem_id="action",
-            info="What happens in the clip: a robot arm's task, or a camera move over a picture.",
+            info="What happens in the clip: a robot arm's task, or a camera move over a photo.",
         )  # fmt: skip
         self.block = gr.Radio(
             controls.block_choices(steps), value=controls.preset_block("Balanced", steps),
             label="Block", elem_id="block",
-            info="Tokens made in one step: larger is faster, smaller is more careful.",
+            info="How many tokens each step writes at once. Larger blocks need fewer steps;"
+            " smaller ones usually look better.",
         )  # fmt: skip
 
         for choice in (self.action, self.block):
@@ -83,21 +90,22 @@ class GeneratePage:
         return thumbs(title, items, f"try-{start}", visible=bool(items))
 
     def _build_settings(self) -> None:
-        gr.Markdown("Presets fill the settings below.", elem_classes="quiet")
+        gr.Markdown("Presets set the block and the sampling settings.", elem_classes="quiet")
         with gr.Row(elem_id="presets"):
             self.presets = {name: gr.Button(name, size="sm") for name in controls.PRESETS}
         sliders = controls.sampling_sliders("Sampling", "Balanced")
         self.temperature, self.top_k, self.top_p, self.guidance = sliders
         self.num_frames = gr.Radio(
             controls.length_choices(), value=17, label="Length", elem_id="length",
-            info="Beyond 17 frames the clip goes on from its own last five.",
+            info="Longer clips are made in pieces; each continues from the last five frames"
+            " of the one before.",
         )  # fmt: skip
         with gr.Row(elem_id="seed-row"):
             self.seed = gr.Number(
                 42, label="Seed", precision=0, minimum=0, elem_id="seed", scale=3, min_width=140,
-                info="Same seed, same clip; leave it empty for a new one.",
+                info="The same seed gives the same clip. Leave it empty for a new one.",
             )  # fmt: skip
-            self.dice = gr.Button("Roll the dice", elem_id="dice", scale=1, min_width=110)
+            self.dice = gr.Button("New random seed", elem_id="dice", scale=1, min_width=110)
 
     def _build_restore(self) -> None:
         with gr.Accordion("Restore settings from a file", open=False):
@@ -107,8 +115,8 @@ class GeneratePage:
             )  # fmt: skip
             uploads.hand_over_path(self.settings_file)
             gr.Markdown(
-                "Drop an MP4, GIF, PNG strip, token or settings file of this studio: it says how it"
-                " was made, and making it again gives the same frames.",
+                "Drop a file exported here (MP4, GIF, PNG, NPZ or JSON). Its settings are restored,"
+                " and generating again gives the same frames.",
                 elem_classes="quiet",
             )
             self.restored = gr.HTML(elem_id="restored", label="What was restored")
@@ -116,7 +124,8 @@ class GeneratePage:
     def _build_live(self) -> None:
         view = live.idle_view(controls.DEFAULT_BLOCK, controls.DEFAULT_GRID)
         self.preview = gr.HTML(
-            view, html_template=live.PREVIEW_TEMPLATE, js_on_load=live.PREVIEW_JS,
+            view, html_template=template(__file__, "preview.html"),
+            js_on_load=component_script(__file__, "preview.js"),
             elem_id="preview", label="Live view",
         )  # fmt: skip
         self.counters = gr.HTML(counters(None), elem_id="counters", label="Counters")

@@ -17,7 +17,7 @@ from app.parts.thumbs import chosen_index
 if TYPE_CHECKING:
     from app.generate.tab import GenerateTab
 
-_GONE = "This clip is gone; make another one to continue."
+_GONE = "This clip was deleted. Make another one to continue."
 _TOO_SHORT = "This clip has fewer than five frames; continue from its last frame instead."
 
 
@@ -45,7 +45,7 @@ class Reuse:
         """Shows a past clip as if it had just been made."""
         view = self.session.jobs.view(job_id)
         if view is not None and not view.state.is_final:
-            sentence = "A run is going on: stop it, or let it end, before opening another clip."
+            sentence = "A run is in progress. Stop it or let it finish before opening another clip."
             raise refusal(ValueError(sentence))
         index = chosen_index(chosen, len(ids))
         opened = "" if index is None else ids[index]

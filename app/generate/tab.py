@@ -25,7 +25,7 @@ from app.parts.follow import Seen, finish
 from app.parts.pictures import file_uri
 from app.parts.status import counters, status
 from app.parts.thumbs import chosen_index
-from app.parts.uploads import examples, wire_uploads
+from app.parts.uploads import examples, start_radio, wire_uploads
 from app.session import Session
 from nbp_core.config.shapes import parse_block_shape
 
@@ -69,7 +69,10 @@ class GenerateTab:
         )  # fmt: skip
         wire_uploads(page)
         page.model.input(self.announce, page.model, page.facts, **LIGHT)
-        page.model.input(self.change_model, page.model, [page.facts, page.action], **OWN)
+        page.model.input(
+            self.change_model, [page.model, page.start], [page.facts, page.start, page.action],
+            **OWN,
+        )  # fmt: skip
         page.start.input(
             self.suggest, [page.model, page.start, page.temperature],
             [page.action, page.temperature], **LIGHT,
@@ -102,6 +105,11 @@ class GenerateTab:
         return {
             page.seed: job.request.sampling.seed,
             page.result: gr.Column(visible=False),
+            page.preview: live.idle_view(
+                parse_block_shape(values[FIELDS.index("block")]),
+                controls.grid_of(self.session, job.request.model),
+            ),
+            page.counters: counters(None),
             **page.follower.follow(job),
         }
 
@@ -174,7 +182,7 @@ class GenerateTab:
         """Says that the chosen model is being loaded: a large one takes a while."""
         return gr.skip() if self.session.loaded(model) else controls.loading(model)
 
-    def change_model(self, model: str) -> Updates:
+    def change_model(self, model: str, start: Start) -> Updates:
         """Loads the chosen model and offers what it can do."""
         with refusals():
             pipeline = self.session.pipeline(model)
@@ -182,6 +190,7 @@ class GenerateTab:
         value = controls.favourite("action", pipeline.actions)
         return {
             self.page.facts: controls.facts(pipeline),
+            self.page.start: start_radio(self.session, model, start),
             self.page.action: gr.Dropdown(choices=choices, value=value),
         }
 
@@ -200,9 +209,9 @@ class GenerateTab:
         return action, controls.suited_temperature(start, temperature)
 
     def show_cut(self, model: str, block: str, job_id: str) -> Any:
-        """The empty grid, cut by the chosen block; left alone while a run is shown there."""
+        """The empty grid, cut by the chosen block; left alone while a run or its clip is shown."""
         view = self.session.jobs.view(job_id)
-        if view is not None and not view.state.is_final:
+        if view is not None and (view.result is not None or not view.state.is_final):
             return gr.skip()
         grid = controls.grid_of(self.session, model)
         return live.idle_view(parse_block_shape(block), grid)
@@ -219,5 +228,5 @@ class GenerateTab:
         offered = examples(self.session, start)
         index = chosen_index(chosen, len(offered))
         if index is None:
-            raise refusal(ValueError("This example is not there."))
+            raise refusal(ValueError("This example was not found."))
         return shutil.copy(offered[index][0], str(self.session.uploads))

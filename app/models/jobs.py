@@ -62,9 +62,9 @@ def conversion_request(
         raise ValueError("Converting is only offered when the studio is served to this machine.")
     path = Path(file.strip()).expanduser()
     if not file.strip() or not path.is_file():
-        raise ValueError("Give the path of a released file that lies on this machine.")
+        raise ValueError("Enter the path of a released file on this computer.")
     if not _NAME.fullmatch(name.strip()):
-        raise ValueError("Give the new model a name of letters, digits, dots, - and _.")
+        raise ValueError("Enter a name of letters, digits, dots, - and _ for the new model.")
     folder = session.models / name.strip()
     if folder.exists():
         raise ValueError(f"There is a model {folder.name!r} already; choose another name.")

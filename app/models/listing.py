@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from app.jobs import JobState, JobView
 from app.models.card import card_html, line_html
@@ -14,31 +14,6 @@ from nbp_core.config.shapes import format_block_shape
 
 if TYPE_CHECKING:
     from nbp_core.models.catalogue import ModelEntry
-
-MODELS_CSS: Final = """
-#model-list h2 { margin: 0; font-size: 1.05rem; }
-#model-list article { border: 1px solid var(--border-color-primary); border-radius: 6px;
-  padding: .6rem .9rem; margin: 0 0 .75rem; overflow-wrap: anywhere; }
-#model-list dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .9rem;
-  margin: .35rem 0; }
-#model-list dt { color: var(--body-text-color-subdued); }
-#model-list dd { margin: 0; }
-#model-list p { margin: .25rem 0; max-width: 80ch; }
-#model-list summary { cursor: pointer; }
-#model-list details :is(h3, h4) { margin: .9rem 0 .25rem; font-size: 1rem; }
-#model-list details :is(ul, ol) { margin: .25rem 0; padding-left: 1.2rem; list-style: disc; }
-#model-list details li { max-width: 80ch; }
-#model-list table { margin: .5rem 0; border-collapse: collapse; }
-#model-list :is(th, td) { padding: .2rem .5rem; text-align: left; overflow-wrap: break-word;
-  border: 1px solid var(--border-color-primary); }
-#model-list :is(code, pre) { white-space: pre-wrap; font-family: var(--font-mono);
-  font-size: .85rem; }
-#model-list .fault { color: #b91c1c; font-weight: 700; }
-.dark #model-list .fault { color: #fca5a5; }
-#model-list summary:focus-visible { outline: 2px solid currentColor; }
-#models-status progress { width: 100%; max-width: 24rem; }
-@media (max-width: 640px) { #model-list dl { grid-template-columns: 1fr; } }
-"""
 
 
 def model_list(session: Session) -> str:
@@ -68,9 +43,11 @@ def _article(entry: ModelEntry, fingerprint: str | None) -> str:
     facts = _facts(entry, fingerprint)
     rows = "".join(f"<dt>{key}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())
     card = entry.card
-    excerpt = f"<p>{line_html(card.excerpt)}</p>" if card.excerpt else "<p>It has no card.</p>"
+    excerpt = (
+        f"<p>{line_html(card.excerpt)}</p>" if card.excerpt else "<p>This model has no card.</p>"
+    )
     whole = (
-        f"<details><summary>The whole card</summary>{card_html(card.text)}</details>"
+        f"<details><summary>Full model card</summary>{card_html(card.text)}</details>"
         if card.text
         else ""
     )
@@ -91,7 +68,7 @@ def _facts(entry: ModelEntry, fingerprint: str | None) -> dict[str, str]:
         facts["blocks"] = ", ".join(map(format_block_shape, entry.block_shapes))
         facts["actions"] = f"{len(entry.actions)} named" if entry.actions else "none named"
         facts["tokenizer"] = entry.tokenizer
-    facts["licence"] = entry.card.licence or "its card names none; see there what it was made from"
+    facts["licence"] = entry.card.licence or "see the model card"
     facts["weights"] = _fingerprint_words(fingerprint)
     return facts
 
@@ -131,10 +108,9 @@ def _untrained(session: Session) -> str:
             f" layout; {megabytes(need)} to generate, {megabytes(free)} are free here: {fits}</dd>"
         )
     return (
-        "<article><h2>The paper's sizes, untrained</h2><p>These have random weights. What they"
-        " make is noise, and every frame says so; how long a step takes is what it would be with"
-        " trained weights. They are in the list of models to be timed, and stand in for nothing"
-        f" else.</p><dl>{''.join(rows)}</dl></article>"
+        "<article><h2>The paper's sizes, untrained</h2><p>Untrained models at the paper's sizes,"
+        " for timing only. Their output is noise. A step takes as long as it would with trained"
+        f" weights.</p><dl>{''.join(rows)}</dl></article>"
     )
 
 

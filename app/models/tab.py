@@ -42,10 +42,12 @@ def commands(models: str) -> dict[str, tuple[str, str]]:
 class ModelsTab:
     """Layout and wiring; every handler is a method."""
 
-    def __init__(self, session: Session, blocks: gr.Blocks, model: gr.Dropdown) -> None:
+    def __init__(
+        self, session: Session, blocks: gr.Blocks, model: gr.Dropdown, follower: Follower
+    ) -> None:
         self.session = session
         self.model = model
-        self.follower = Follower(session.jobs, "models", 0.5)
+        self.follower = follower
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
                 self._build_add()
@@ -82,8 +84,8 @@ class ModelsTab:
         )  # fmt: skip
         with gr.Accordion("Convert here", open=False, visible=is_local):
             self.file = gr.Textbox(
-                label="File on this machine", elem_id="convert-file", max_lines=1,
-                info="Path of a released .pt or .ckpt; it is read where it lies, not uploaded.",
+                label="File on this computer", elem_id="convert-file", max_lines=1,
+                info="Path of a released .pt or .ckpt. The file is read in place, not uploaded.",
             )  # fmt: skip
             self.name = gr.Textbox(
                 label="Name of the new model", elem_id="convert-name", max_lines=1,
@@ -141,7 +143,7 @@ class ModelsTab:
             return self.follower.follow(job, model)
 
     def draw(self, view: JobView, model: str | None) -> Updates:
-        """How the job goes on, of which nothing is kept if stopped; the list anew at its end."""
+        """How the job goes on, nothing is kept if it is stopped; the list anew at its end."""
         updates: Updates = {self.status: listing.status(view)}
         if view.state.is_final:
             updates[self.list], updates[self.model] = self.refresh(model)

@@ -12,7 +12,7 @@ from app.clips.request import CONTEXT_FRAMES
 from app.clips.words import device_words
 from app.parts.pictures import block_name
 from app.session import Session
-from nbp_core.config.shapes import CLIP_FPS, FIGURE6_SHAPES, Size3, format_block_shape
+from nbp_core.config.shapes import CLIP_FPS, CLIP_FRAMES, FIGURE6_SHAPES, Size3, format_block_shape
 
 if TYPE_CHECKING:
     from nbp_core.generation.pipeline import VideoPipeline
@@ -48,19 +48,20 @@ def sampling_sliders(title: str, preset: str) -> tuple[gr.Slider, gr.Slider, gr.
         return (
             gr.Slider(
                 0, 2, temperature, step=0.05, label="Temperature",
-                info="How daring the choice of tokens is; 0 always takes the likeliest.",
+                info="Randomness. 0 always picks the most likely token; higher is more varied"
+                " and less stable.",
             ),
             gr.Slider(
                 1, MAX_TOP_K, top_k, step=1, label="Top-k",
-                info="Choose among this many of the likeliest tokens.",
+                info="Sample among this many of the most likely tokens.",
             ),
             gr.Slider(
                 0.05, 1, top_p, step=0.01, label="Top-p",
-                info="Choose among the likeliest tokens that together reach this probability.",
+                info="Sample among the most likely tokens that together reach this probability.",
             ),
             gr.Slider(
                 1, 6, guidance, step=0.1, label="Guidance",
-                info="How strongly the action is followed; above 1 every step costs twice.",
+                info="How strongly to follow the action. Above 1, every step takes twice the work.",
             ),
         )  # fmt: skip
 
@@ -71,9 +72,12 @@ def favourite(start: Start, names: tuple[str, ...]) -> str:
     return wanted if wanted in names else names[0] if names and start == "action" else ""
 
 
-def suited_temperature(start: Start, now: float) -> float:
-    """A picture keeps its shape longer at a low temperature; one that somebody chose stays."""
-    first, picture = PRESETS["Balanced"][2], PRESETS["Photograph"][2]
+def suited_temperature(start: Start, now: float, preset: str = "Balanced") -> float:
+    """A picture keeps its shape longer at a low temperature; one that somebody chose stays.
+
+    `preset` is the one that the page begins with.
+    """
+    first, picture = PRESETS[preset][2], PRESETS["Photograph"][2]
     if now not in (first, picture):
         return now
     return picture if start == "frame" else first
@@ -104,6 +108,14 @@ def count_steps(
         except ValueError:
             continue  # this block does not fit this start
     return steps
+
+
+def suited_starts(session: Session, model: str | None, start: Start) -> tuple[list[Start], Start]:
+    """(the starts a model can make clips from, the given one if it is among them, else another)."""
+    offered = [one for one in CONTEXT_FRAMES if count_steps(session, model, one, CLIP_FRAMES)]
+    if not offered:
+        return list(CONTEXT_FRAMES), start
+    return offered, start if start in offered else offered[-1]
 
 
 def block_choices(steps: dict[Size3, int]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Small pictures for the page: PNG addresses, token colours, block walls and icons."""
+"""Small pictures for the page: PNG addresses, token colours, Block outlines and icons."""
 
 from __future__ import annotations
 

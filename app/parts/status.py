@@ -8,8 +8,8 @@ from app.clips.progress import Progress
 from app.jobs import JobState, JobView
 
 _PHASES = {
-    "prefill": "reading the start",
-    "token": "making the first block token by token",
+    "prefill": "encoding the input",
+    "token": "first block, token by token",
     "block": "block by block",
 }
 
@@ -49,18 +49,22 @@ def status(view: JobView | None) -> str:
         return _line(f"Waiting in the queue: {others} ahead." if view.ahead else "Starting.")
     if view.state is JobState.RUNNING:
         if view.progress is None:
-            return _line(view.note or "Starting: the engine is reading the start.")
+            return _line(view.note or "Encoding your input...")
         if view.is_paused:
             done, steps = view.progress.step, view.progress.num_steps
             return _line(
-                f"Paused after step {done:,} of {steps:,}: Step makes one more block, Resume goes"
-                " on. While others wait, a pause ends after a minute."
+                f'Paused at step {done:,} of {steps:,}. "Step" makes one more block. If someone'
+                " else is waiting, the run resumes after one minute."
             )
-        return _line(f"Running, {_PHASES.get(view.progress.phase, view.progress.phase)}.")
+        if view.progress.step == view.progress.num_steps:
+            return _line("Writing the files...")
+        is_token = view.progress.block_shape == (1, 1, 1)
+        phase = "token by token" if is_token else _PHASES.get(view.progress.phase, "")
+        return _line(f"Running, {phase}.")
     if view.state is JobState.FAILED:
         return _line(view.error, "failed")
     if view.result is None:
-        return _line(view.error or "Stopped before it began.")
+        return _line(view.error or "Stopped before it started.")
     if not view.result.is_complete:
         kept = view.result.num_frames
         return _line(

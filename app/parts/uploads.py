@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.clips.form import Start
 from app.clips.request import read_start
+from app.parts import controls
 from app.parts.events import LIGHT, OWN, refusals
 from app.session import Session
 from nbp_core.config.shapes import CLIP_FPS
@@ -19,6 +20,14 @@ FIVE_FRAMES = (
 )
 MAX_UPLOAD = "1gb"
 """Largest upload; what is read of it is bounded by nbp_core.media."""
+
+
+def start_radio(session: Session, model: str | None, start: Start) -> gr.Radio:
+    """The starts that suit a model; one that does not suit gives way to one that does."""
+    offered, start = controls.suited_starts(session, model, start)
+    return gr.Radio(choices=[one for one in STARTS if one[1] in offered], value=start)
+
+
 _EXAMPLES: dict[Start, tuple[str, ...]] = {
     "frame": (".png", ".jpg", ".jpeg", ".webp"),
     "clip": (".mp4", ".webm", ".mov"),

@@ -42,7 +42,7 @@ def speed_chart(here: Mapping[tuple[str, str], tuple[float, Value]]) -> go.Figur
                     hovertemplate="%{x}: %{y:.3g} frames/s<extra>" + name + "</extra>",
                 )
     figure.update_layout(
-        **legend_below("model size", "frames a second", HEIGHT), barmode="group", bargap=0.25
+        **legend_below("model size", "frames per second", HEIGHT), barmode="group", bargap=0.25
     )
     figure.update_yaxes(type="log", dtick=1)
     return figure

@@ -8,11 +8,12 @@ from app.parts.tables import HERE_MARK, number, provenance, table
 from nbp_core.results.files import ResultFile, Row, Value
 
 SHOWN_BLOCKS = ("1x1x1", "1x1x16", "1x16x16")
-"""The whole table stands under 'How each figure is repeated'."""
+"""The whole table stands under 'How to reproduce each number'."""
 _EXPLAINED = (
-    "<p>The floor of a step is the longer of two times: to read all weights and the cache once, to"
-    " do all its multiplications; both at the rates measured on that machine. Model only, two"
-    " latent frames known, sampling included, no tokenizer.</p>"
+    "<p>The limit of a step is the longer of two times: reading all weights and the cache once, or"
+    " doing all multiplications, both at the rates measured on that machine. A ratio below 1 means"
+    " that the rate measured was not the machine's best. Model only, two latent frames given,"
+    " sampling included, no tokenizer.</p>"
 )
 
 
@@ -21,7 +22,7 @@ def floor_section(results: Sequence[ResultFile]) -> str:
     benches = [r for r in results if r.kind == "bench" and any("floor_ms" in row for row in r.rows)]
     if not benches:
         return ""
-    text = f"<h2>Steps against the machine's floor</h2>{_EXPLAINED}"
+    text = f"<h2>How close each step is to the hardware limit</h2>{_EXPLAINED}"
     for result in benches:
         text += f"{_steps(result)}{_losses(result)}{_against(result)}{provenance([result])}"
     return text
@@ -29,8 +30,8 @@ def floor_section(results: Sequence[ResultFile]) -> str:
 
 def _steps(result: ResultFile) -> str:
     head = (
-        "model", "weights as", "block", f"step, ms<br>{HERE_MARK}", f"floor, ms<br>{HERE_MARK}",
-        "times the floor", "bound by", "tokens/s", "peak memory, GB",
+        "model", "weights as", "block", f"step, ms<br>{HERE_MARK}", f"limit, ms<br>{HERE_MARK}",
+        "times the limit", "bound by", "tokens/s", "peak memory, GB",
     )  # fmt: skip
     rows = [
         (
@@ -41,7 +42,7 @@ def _steps(result: ResultFile) -> str:
         for row in result.rows
         if row["block"] in SHOWN_BLOCKS and row["protocol"] == "k600"
     ]  # fmt: skip
-    return table(f"Steps against the floor in {result.name}", head, rows)
+    return table(f"Steps and the hardware limit in {result.name}", head, rows)
 
 
 def _gigabytes(row: Row) -> str:
@@ -57,11 +58,11 @@ def _losses(result: ResultFile) -> str:
         )
         for row in result.more.get("losses", ())
     ]  # fmt: skip
-    head = ("model", "weights as", "clips", "loss before, nats a token", "loss then")
+    head = ("model", "weights as", "clips", "loss at full precision", "loss quantised")
     if not rows:
         return ""
-    caption = f"What smaller weights cost in {result.name}"
-    return f"<p>What smaller weights cost:</p>{table(caption, head, rows)}"
+    caption = f"Quality loss from quantisation in {result.name}"
+    return f"<p>Quality loss from quantisation, in nats per token:</p>{table(caption, head, rows)}"
 
 
 def _exact(value: Value) -> str:

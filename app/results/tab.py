@@ -39,10 +39,10 @@ class ResultsTab:
         self.session = session
         with gr.Column(elem_classes="results"):
             gr.Markdown(_INTRO)
-            self.again = gr.Button("Read the figures again", size="sm", elem_id="read-results")
+            self.again = gr.Button("Reload results", size="sm", elem_id="read-results")
             self.table1 = gr.HTML(label="Table 1", elem_id="results-table1")
             self.speed = gr.Plot(show_label=False, elem_id="results-speed")
-            self.floor = gr.HTML(label="Steps against the floor", elem_id="results-floor")
+            self.floor = gr.HTML(label="Steps and the hardware limit", elem_id="results-floor")
             self.table2 = gr.HTML(tables.table2(), label="Table 2")
             self.by_block = gr.HTML(label="By block shape")
             self.table7 = gr.HTML(label="Table 7")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Final
 
 from app.clips.run import Outcome
 from app.jobs import JobView
@@ -20,37 +19,9 @@ PREDICTED_FRAMES = 12
 """Of the paper's K600 task: five frames are given, twelve predicted."""
 BENCH = "python -m nbp_core bench --presets XL --out results/bench.json"
 
-RESULTS_CSS: Final = """
-.results h2 { margin: .5rem 0 .25rem; font-size: 1.1rem; }
-.results p { margin: .35rem 0; max-width: 85ch; }
-.results .source { color: var(--body-text-color-subdued); font-size: .9rem; }
-.results .scroll { overflow-x: auto; }
-.results table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .25rem 0; }
-.results th, .results td { padding: .2rem .8rem .2rem 0; text-align: left; border: 0;
-  border-bottom: 1px solid var(--border-color-primary); white-space: nowrap; }
-.results .paper { color: #9a3412; }
-.results .here { color: #1d4ed8; font-weight: 700; }
-.dark .results .paper { color: #fdba74; }
-.dark .results .here { color: #93c5fd; }
-.results pre { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--font-mono);
-  font-size: .85rem; margin: .2rem 0; padding: .4rem .6rem;
-  background: var(--background-fill-secondary); }
-.results code { font-family: var(--font-mono); font-size: .9em; overflow-wrap: anywhere; }
-.results summary { cursor: pointer; }
-.results .fault { color: #b91c1c; font-weight: 700; }
-.dark .results .fault { color: #fca5a5; }
-.results :focus-visible { outline: 2px solid currentColor; }
-#results-speed text, #results-training text, #results-chart text,
-#attention-study-plot text { fill: var(--body-text-color) !important;
-  font-family: var(--font) !important; }
-#results-speed .hoverlayer text, #results-training .hoverlayer text,
-#results-chart .hoverlayer text,
-#attention-study-plot .hoverlayer text { fill: #ffffff !important; }
-"""
-
 
 def speeds_here(results: Sequence[ResultFile]) -> dict[tuple[str, str], tuple[float, Value]]:
-    """(size, block) -> (frames a second, steps) of the paper's task, measured here.
+    """(size, block) -> (frames per second, steps) of the paper's task, measured here.
 
     From a table1 file, else from a bench's k600 rows, which time the model without its tokenizer.
     """
@@ -184,7 +155,7 @@ def table7(results: Sequence[ResultFile]) -> str:
         "<p>No file of figures measured here yet. The Tokenizer tab measures single clips, and the"
         " card of a tokenizer, on the Models tab, gives the figures of its training.</p>"
     )
-    title = f"Table 7: {paper.TABLE7.title.lower()}"
+    title = "Table 7: tokenizer reconstruction quality"
     return f"<h2>{title}</h2>{table(title, head, rows)}{source(paper.TABLE7)}{note}"
 
 
@@ -211,7 +182,7 @@ def session_runs(views: Sequence[JobView]) -> str:
 
 def repeat(results: Sequence[ResultFile], faults: Sequence[str]) -> str:
     """Every file of figures with its command and rows, and the files that are broken."""
-    text = "<h2>How each figure is repeated</h2>"
+    text = "<h2>How to reproduce each number</h2>"
     text += "".join(f'<p class="fault">{escape(fault)}</p>' for fault in faults)
     if not results:
         return text + (

@@ -65,10 +65,10 @@ def chart(file: ResultFile, which: str) -> go.Figure:
     figure = go.Figure()
     if which == CHARTS[0]:
         _ends(figure, file)
-        titles = "model, blocks it is measured in", "nats a token, after frame 1"
+        titles = "model, blocks it is measured in", "nats per token, after frame 1"
     else:
         _curves(figure, file)
-        titles = "step", "validation loss, nats a token"
+        titles = "step", "validation loss, nats per token"
     figure.update_layout(**legend_below(*titles, HEIGHT))
     figure.update_layout(margin={"b": 96}, legend={"y": -0.35})
     return figure
@@ -144,9 +144,9 @@ def view(file: ResultFile) -> str:
             cells += [number(paper_row.fvd), number(paper_row.fps)] if paper_row else ["-", "-"]
         rows.append(cells)
     note = (
-        f"<p>Losses in nats a token; 'after frame 1' leaves the first latent frame out, whose first"
-        f" block every model makes token by token. ± is {_spread_name(found)}. All models of a file"
-        " have seen the same clips; they are small and brief, so compare directions with the"
+        f"<p>Losses in nats per token; 'after frame 1' leaves the first latent frame out, whose"
+        f" first block every model makes token by token. ± is {_spread_name(found)}. All models of"
+        " a file have seen the same clips; they are small and brief, so compare directions with the"
         " paper's, never values.</p>"
     )
     return (

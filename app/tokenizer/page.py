@@ -15,11 +15,13 @@ _SOURCES = [("a picture", "picture"), ("a clip", "clip"), ("a clip made here", "
 class TokenizerPage:
     """Builds the choices on the left and the comparison on the right."""
 
-    def __init__(self, session: Session, blocks: gr.Blocks, model: gr.Dropdown) -> None:
+    def __init__(
+        self, session: Session, blocks: gr.Blocks, model: gr.Dropdown, follower: Follower
+    ) -> None:
         self.session = session
         self.blocks = blocks
         self.model = model
-        self.follower = Follower(session.jobs, "tokenizer", 0.25)
+        self.follower = follower
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
                 self._build_source()
@@ -33,13 +35,12 @@ class TokenizerPage:
 
     def _build_source(self) -> None:
         gr.Markdown(
-            "The tokenizer turns pixels into whole numbers and back; what it loses, no transformer"
-            " can give back. The model chosen above says which tokenizer is asked.",
+            "The tokenizer turns pixels into whole numbers and back. Detail lost here cannot be"
+            " recovered later. Uses the tokenizer of the model selected above.",
             elem_classes="quiet",
         )
         self.source = gr.Radio(
-            _SOURCES, value="clip", label="Take", elem_id="take",
-            info="What goes through the tokenizer and back.",
+            _SOURCES, value="clip", label="Input", elem_id="take",
         )  # fmt: skip
         with gr.Column(visible=False) as self.picture_box:
             self.picture = uploads.picture_upload(
@@ -52,7 +53,7 @@ class TokenizerPage:
         with gr.Column(visible=False) as self.made_box:
             self.made = gr.Dropdown(
                 [], label="Clip made here", elem_id="tokenizer-made", filterable=False,
-                info="The clips of this session, the newest first.",
+                info="Your clips, newest first.",
             )  # fmt: skip
         gr.Markdown(
             "The middle square is used. Of a clip, the first 17 frames are, 8 a second, or as many"
@@ -67,7 +68,7 @@ class TokenizerPage:
                 with gr.Tab("Compare a frame"):
                     self.frame = gr.Slider(
                         1, 17, 1, step=1, label="Frame", elem_id="tokenizer-frame", buttons=[],
-                        info="Which frame the two pictures show.",
+                        info="The frame that both pictures show.",
                     )  # fmt: skip
                     self.pair = gr.ImageSlider(
                         label="Left: original. Right: reconstruction.", format="png",
@@ -91,7 +92,9 @@ class TokenizerPage:
                     self.curve = gr.Plot(show_label=False, elem_id="quality-curve")
             with gr.Row():
                 self.downloads = {
-                    name: gr.DownloadButton(label, size="sm", min_width=90, elem_id=f"get-{name}")
+                    name: gr.DownloadButton(
+                        label, size="sm", min_width=90, elem_id=f"trip-get-{name}"
+                    )
                     for name, label in (
                         ("reconstruction", "Reconstruction"), ("tokens", "Tokens (NPY)"),
                         ("figures", "Figures (JSON)"),

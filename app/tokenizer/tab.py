@@ -11,7 +11,7 @@ import gradio as gr
 
 from app.jobs import Job, JobView
 from app.parts.events import LIGHT, OWN, Updates, refusals
-from app.parts.follow import finish
+from app.parts.follow import Follower, finish
 from app.session import Session
 from app.tokenizer import round_trip, view
 from app.tokenizer.page import TokenizerPage
@@ -21,9 +21,11 @@ from app.tokenizer.round_trip import Material, RoundTrip, Source
 class TokenizerTab:
     """Wires the page to the session; every handler is a method."""
 
-    def __init__(self, session: Session, blocks: gr.Blocks, model: gr.Dropdown) -> None:
+    def __init__(
+        self, session: Session, blocks: gr.Blocks, model: gr.Dropdown, follower: Follower
+    ) -> None:
         self.session = session
-        self.page = TokenizerPage(session, blocks, model)
+        self.page = TokenizerPage(session, blocks, model, follower)
         self._wire()
         self._wire_api()
 
@@ -42,6 +44,9 @@ class TokenizerTab:
             self.show_choices, [page.source, page.made],
             [page.picture_box, page.clip_box, page.made_box, page.made], **LIGHT,
         )  # fmt: skip
+        for upload in (page.picture, page.clip):
+            checked = upload.upload(self.check, upload, None, **OWN)
+            checked.failure(lambda: None, None, upload, **LIGHT)
         page.made.focus(self.offer_made, page.made, page.made, **LIGHT)
         page.frame.change(self.show_frame, [follower.job_id, page.frame], page.pair, **LIGHT)
 
@@ -111,6 +116,11 @@ class TokenizerTab:
             page.downloads["tokens"]: str(trip.tokens),
             page.downloads["figures"]: str(trip.figures),
         }
+
+    def check(self, path: str) -> None:
+        """A file that cannot be read is taken away at once."""
+        with refusals():
+            round_trip.read_any(path)
 
     def show_choices(
         self, source: Source, made: str | None

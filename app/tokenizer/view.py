@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
-from typing import Final
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,29 +13,6 @@ from app.jobs import JobState, JobView
 from app.parts.pictures import Picture, png_uri, token_colours
 from app.parts.status import status as queue_status
 from app.tokenizer.round_trip import SHOWN_SIDE, RoundTrip, split_strip
-
-TOKENIZER_CSS: Final = """
-#trip-figures dl { display: flex; flex-wrap: wrap; gap: .4rem 1.6rem; margin: .25rem 0 .5rem; }
-#trip-figures dl > div { display: flex; flex-direction: column-reverse; min-width: 6rem; }
-#trip-figures dt { font-size: .85rem; color: var(--body-text-color-subdued); }
-#trip-figures dd { margin: 0; font-variant-numeric: tabular-nums; font-size: 1.1rem;
-  font-weight: 700; }
-#trip-figures p { margin: .25rem 0; color: var(--body-text-color-subdued); max-width: 75ch; }
-.status-line p { margin: 0; font-weight: 700; }
-.status-line p.failed { color: #b91c1c; }
-.dark .status-line p.failed { color: #fca5a5; }
-#token-maps ul { display: flex; flex-wrap: wrap; gap: .75rem; list-style: none; padding: 0;
-  margin: 0; }
-#token-maps li { width: 136px; margin: 0; }
-#token-maps img { width: 128px; height: 128px; image-rendering: pixelated; margin: 0;
-  border: 1px solid var(--border-color-primary); }
-#token-maps span { display: block; font-size: .85rem; color: var(--body-text-color-subdued); }
-#round-trip img, #round-trip video { image-rendering: pixelated; }
-#round-trip video { max-height: 360px; }
-#quality-curve text { fill: var(--body-text-color) !important;
-  font-family: var(--font) !important; }
-#quality-curve .hoverlayer text { fill: #ffffff !important; }
-"""
 
 _NO_FILL = "rgba(0,0,0,0)"
 _LINES = "rgba(128,128,128,0.25)"
@@ -47,7 +23,7 @@ def status(view: JobView | None) -> str:
     if view is None:
         return _line("Ready.")
     if view.state is JobState.RUNNING:
-        return _line("Running: to tokens and back.")
+        return _line("Encoding and decoding...")
     if view.state is JobState.DONE:
         return _line("Done.")
     return queue_status(view)
@@ -59,7 +35,7 @@ def _line(text: str) -> str:
 
 def decibel(value: float) -> str:
     """'23.6 dB'; equal pictures have no finite one."""
-    return f"{value:.1f} dB" if math.isfinite(value) else "nothing differs"
+    return f"{value:.1f} dB" if math.isfinite(value) else "identical"
 
 
 def figures(trip: RoundTrip) -> str:
@@ -97,7 +73,8 @@ def token_maps(trip: RoundTrip) -> str:
             f"<span>{text}</span></li>"
         )
     return (
-        "<p>Each square is a token. Equal colours are equal codes; a colour means nothing else."
+        "<p>Each square is a token: one code that stands for 8 x 8 pixels over up to 4 frames."
+        " Same colour = same code."
         f"</p><ul>{''.join(items)}</ul>"
     )
 

@@ -167,7 +167,7 @@ def race(
         warm_up(pipeline, request, shape, stop)
         runners.append(_run(pipeline, request, index, report, stop))
         if stop.is_set():
-            raise ValueError("Stopped before both had finished, so there is nothing to compare.")
+            raise ValueError("Race stopped. Both runs must finish to be compared.")
     return Race(runners=(runners[0], runners[1]))
 
 

@@ -52,7 +52,7 @@ def pixel(page: Page, row: int, column: int, pane: int = 0) -> list[int]:
 def test_a_map_is_drawn_pixel_by_pixel_and_read(page: Page, url: str) -> None:
     open_attention(page, url)
     assert maps(page).evaluate("c => [c.width, c.clientWidth]") == [ROWS_LENGTH] * 2
-    page.get_by_label("block walls").uncheck()
+    page.get_by_label("Block outlines").uncheck()
     # A row of blocks sees its own block to the end, and nothing after it.
     assert pixel(page, 33, 48)[3] == 255
     assert pixel(page, 33, 49)[3] < 255
@@ -67,11 +67,11 @@ def test_a_map_is_drawn_pixel_by_pixel_and_read(page: Page, url: str) -> None:
 def test_switches_change_the_picture_only(page: Page, url: str) -> None:
     open_attention(page, url)
     before = pixel(page, 300, 0)
-    page.get_by_label("prefix at a fifth").uncheck()
+    page.get_by_label("Dim attention to the prompt").uncheck()
     assert sum(pixel(page, 300, 0)[:3]) > sum(before[:3])
     page.get_by_label("log scale").uncheck()
     expect(page.locator("#attention-map figcaption")).to_contain_text("brightest from")
-    page.get_by_label("one pixel a weight").uncheck()
+    page.get_by_label("Full size (1 pixel per weight)").uncheck()
     assert maps(page).evaluate("c => c.clientWidth") != ROWS_LENGTH
 
 
@@ -113,10 +113,10 @@ def test_a_click_shows_where_a_query_looks(page: Page, url: str) -> None:
 
 def test_the_triangle_stands_beside_the_staircase(page: Page, url: str) -> None:
     open_attention(page, url)
-    page.get_by_label("Next-token beside next-block").check()
+    page.get_by_label("Show next-token attention alongside").check()
     expect(maps(page)).to_have_count(2)
     expect(page.locator("#attention-map figcaption").nth(1)).to_have_text("token 1x1x1")
-    page.get_by_label("block walls").uncheck()
+    page.get_by_label("Block outlines").uncheck()
     # The same row: a block sees to its end, a token sees no further than itself.
     assert [pixel(page, 33, 40, pane)[3] == 255 for pane in (0, 1)] == [True, False]
     expect(page.locator("#attention-look .line")).to_have_count(2)
@@ -135,6 +135,6 @@ def test_the_map_can_be_taken_along(page: Page, url: str) -> None:
 def test_a_phone_needs_no_sideways_scrolling(page: Page, url: str, theme: str) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     open_attention(page, f"{url}?__theme={theme}")
-    page.get_by_label("Next-token beside next-block").check()
+    page.get_by_label("Show next-token attention alongside").check()
     expect(maps(page)).to_have_count(2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

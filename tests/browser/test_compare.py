@@ -27,7 +27,9 @@ def open_compare(page: Page, url: str) -> None:
 
 def run_race(page: Page) -> None:
     page.locator("#race-go").click()
-    expect(page.locator("#race-status")).to_contain_text("Done: both clips are there.")
+    expect(page.locator("#race-status")).to_contain_text(
+        "Finished. Press Replay to watch the race again."
+    )
     expect(page.locator("#race-replay .name").first).to_have_text("token 1x1x1, next token")
 
 
@@ -61,7 +63,7 @@ def test_a_race_is_replayed_against_one_clock(page: Page, studio: Studio) -> Non
     assert painted(cells) == [1280, 1280]
     assert painted(frames) == [128 * 128] * 2
     expect(replay.locator(".state").first).to_contain_text("done in")
-    expect(replay.get_by_role("img", name="17 of 17 frames are there")).to_have_count(2)
+    expect(replay.get_by_role("img", name="17 of 17 frames")).to_have_count(2)
 
 
 def test_the_clock_starts_stops_and_keeps_its_speed(page: Page, studio: Studio) -> None:
@@ -101,9 +103,11 @@ def test_stop_and_equal_runners(page: Page, studio: Studio) -> None:
     studio.pipeline.step_s = 0.05
     open_compare(page, studio.url)
     page.locator("#race-go").click()
-    expect(page.locator("#race-status")).to_contain_text("(runner 1 of 2): step")
+    expect(page.locator("#race-status")).to_contain_text("(baseline): step")
     page.locator("#race-stop").click()
-    expect(page.locator("#race-status")).to_contain_text("Stopped before both had finished")
+    expect(page.locator("#race-status")).to_contain_text(
+        "Race stopped. Both runs must finish to be compared"
+    )
     expect(page.locator("#race-go")).to_be_enabled()
     page.locator("#race-first input").click()
     page.get_by_role("option", name="row 1x1x16").click()

@@ -108,7 +108,7 @@ def test_a_stop_ends_it_with_one_sentence(pipeline: VideoPipeline) -> None:
         if lap.step == 4:
             stop.set()
 
-    with pytest.raises(ValueError, match="Stopped before both had finished"):
+    with pytest.raises(ValueError, match=r"Race stopped\. Both runs must finish to be compared"):
         race(pipeline, ask(frames_THWC=grey_frames(1)), watch, stop)
     assert laps[-1].step == 4
 

@@ -82,6 +82,10 @@ def choose(tab: AttentionTab, **other: Any) -> tuple[Any, ...]:
     return tuple({**values, **other}.values())
 
 
+SETTINGS = (False, "door-open", "1x1x16")
+"""The last settings that were accepted: beside, action, block."""
+
+
 def event(**data: Any) -> Any:
     return SimpleNamespace(_data=data)
 
@@ -118,7 +122,7 @@ def test_the_clip_just_made_is_opened_in_its_own_blocks(tab: AttentionTab) -> No
 
 
 def test_the_page_is_sent_the_weights(tab: AttentionTab) -> None:
-    updates = named(tab.page, tab.show(*choose(tab, layer=2, head="1", beside=True)))
+    updates = named(tab.page, tab.show(*choose(tab, layer=2, head="1", beside=True), SETTINGS))
     first, second = updates["map"]["panes"]
     assert (first["title"], second["title"]) == ("row 1x1x16", "token 1x1x1")
     clip = clips.find(tab.session, "bundled:door-open.mp4", "tiny", None)
@@ -138,7 +142,7 @@ def test_the_page_is_sent_the_weights(tab: AttentionTab) -> None:
 
 
 def test_ticks_say_where_latent_frames_and_rows_begin(tab: AttentionTab) -> None:
-    pane = named(tab.page, tab.show(*choose(tab)))["map"]["panes"][0]
+    pane = named(tab.page, tab.show(*choose(tab), SETTINGS))["map"]["panes"][0]
     ticks = {(words, is_frame): at for at, words, is_frame in pane["ticks"]}
     assert ticks["t1", True] == 2
     assert ticks["t2", True] == 2 + 16 + 15 + 15 * 16
@@ -153,10 +157,10 @@ def test_a_click_on_a_row_and_on_its_token_are_the_same(tab: AttentionTab) -> No
     row = by_token["look"]["rows"][0]
     assert row["made"] == (1, 4, 7)
     assert row["held"] == (1, 3, 7), "the row above, of which this one is the next block"
-    assert "makes token (2, 5, 8)" in row["text"]
+    assert "predicts the token at frame 2, row 5, column 8" in row["text"]
     by_row = named(tab.page, tab.pick_query(event(pane=0, row=row["row"]), *values))
     assert by_row["look"]["rows"] == by_token["look"]["rows"]
-    with pytest.raises(gr.Error, match="condition makes no token"):
+    with pytest.raises(gr.Error, match="predicts no token"):
         tab.pick_query(event(pane=0, row=0), *values)
 
 
@@ -211,7 +215,7 @@ def test_without_clips_the_page_says_so(models: Path) -> None:
 @pytest.mark.parametrize(
     ("other", "sentence"),
     [
-        ({"key": "made:gone"}, "This clip is gone"),
+        ({"key": "made:gone"}, "This clip was deleted"),
         ({"key": UPLOAD}, "Choose a clip of your own"),
         ({"block": "1x3x16"}, "does not tile"),
         ({"model": "other"}, "no model 'other'"),
@@ -219,7 +223,12 @@ def test_without_clips_the_page_says_so(models: Path) -> None:
 )
 def test_refusals_are_one_sentence(tab: AttentionTab, other: dict[str, Any], sentence: str) -> None:
     with pytest.raises(gr.Error, match=sentence):
-        tab.show(*choose(tab, **other))
+        tab.show_head(*choose(tab, **other))
+
+
+def test_a_refused_setting_is_set_back(tab: AttentionTab) -> None:
+    updates = named(tab.page, tab.show(*choose(tab, block="1x3x16"), SETTINGS))
+    assert updates == {"beside": False, "action": "door-open", "block": "1x1x16"}
 
 
 def test_each_latent_frame_is_shown_by_its_last_frame() -> None:

@@ -15,6 +15,7 @@ from app.blocks.charts import paper_chart, paper_values, speeds_chart, stored_ch
 from app.blocks.stored import stored
 from app.blocks.tab import BlocksTab
 from app.jobs import JobState
+from app.parts.follow import Follower
 from app.session import Session
 from nbp_core.blocks.grid import BlockLayout
 from nbp_core.blocks.sequences import SequenceLayout
@@ -35,7 +36,7 @@ def build(session: Session) -> BlocksTab:
     with gr.Blocks() as blocks:
         model = gr.Dropdown(["fake"], value="fake")
         with gr.Tab("Blocks") as tab:
-            return BlocksTab(session, blocks, model, tab)
+            return BlocksTab(session, blocks, model, tab, Follower(session.jobs, "test", 0.5))
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +110,8 @@ def test_other_shapes_that_tile_can_be_drawn(tab: BlocksTab, shape: Size3) -> No
         ((5, 1, 1), "does not tile"),
         ((4, 16, 16), "does not tile"),
         ((None, 1, 1), "three whole numbers"),
-        ((0, 1, 1), "three numbers"),
-        ((1.5, 1, 1), "three numbers"),
+        ((0, 1, 1), "whole numbers"),
+        ((1.5, 1, 1), "whole numbers"),
     ],
 )
 def test_a_shape_that_does_not_tile_is_refused_and_the_picture_stays(
@@ -154,7 +155,7 @@ def test_measuring_times_every_shape(studio: tuple[Session, FakePipeline]) -> No
         assert np.isclose(speed.tokens_per_s, tokens / speed.step_ms * 1e3)
     assert "weights fake" in job.result.measured
     (bars,) = speeds_chart(speeds).data
-    assert bars.name == "ours: tokens a second"
+    assert bars.name == "ours: tokens per second"
     assert len(bars.x) == 6
 
 
@@ -167,7 +168,7 @@ def test_a_stopped_measurement_shows_nothing(studio: tuple[Session, FakePipeline
     session.jobs.stop(job.id)
     assert job.finished.wait(60)
     assert (job.state, job.result) == (JobState.STOPPED, None)
-    assert "nothing is shown" in job.error
+    assert "so there is no result" in job.error
 
 
 def test_the_page_follows_a_measurement(tab: BlocksTab) -> None:

@@ -18,6 +18,7 @@ from app.compare.charts import steps_chart, tokens_chart
 from app.compare.run import RaceResult, paper_words, run
 from app.compare.tab import CompareTab
 from app.jobs import JobState, JobView
+from app.parts.follow import Follower
 from app.session import Session
 from nbp_core.config.shapes import Size3
 from nbp_core.media.video import read_comment, read_video
@@ -63,7 +64,12 @@ def finish(session: Session) -> JobView:
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CompareTab]:
     session, _ = fake_session(tmp_path_factory.mktemp("tab") / "models", step_s=0.001)
     with gr.Blocks() as blocks:
-        tab = CompareTab(session, blocks, gr.Dropdown(["fake"], value="fake"))
+        tab = CompareTab(
+            session,
+            blocks,
+            gr.Dropdown(["fake"], value="fake"),
+            Follower(session.jobs, "test", 0.5),
+        )
     yield tab
     session.close()
 
@@ -96,7 +102,7 @@ def test_the_headline_tells_sampling_from_end_to_end(outcome: RaceResult) -> Non
     text = view.headline(replace(outcome, report=report))
     assert "3.2x faster in sampling only" in text
     assert "2.0x slower end to end with the tokenizer" in text
-    assert "4.0 times fewer steps" in text
+    assert "4.0x fewer steps" in text
 
 
 def test_the_table_has_both_and_their_ratio(outcome: RaceResult) -> None:
@@ -135,11 +141,13 @@ def test_progress_says_who_runs(studio: Studio) -> None:
     while job.progress is None or job.progress.lap.step < 3:
         assert not job.finished.wait(0.005)
     text = view.status(session.jobs.view(job.id))
-    assert "row 1x1x16, next block (runner 1 of 2): step" in text
+    assert "row 1x1x16, next block (baseline): step" in text
     session.jobs.stop(job.id)
     assert job.finished.wait(60)
     assert job.state is JobState.STOPPED
-    assert "Stopped before both had finished" in view.status(session.jobs.view(job.id))
+    assert "Race stopped. Both runs must finish to be compared" in view.status(
+        session.jobs.view(job.id)
+    )
 
 
 def test_the_endpoint_gives_files_and_figures(tab: CompareTab) -> None:
@@ -172,7 +180,12 @@ def test_a_model_of_one_block_shape_cannot_race(studio: Studio) -> None:
     session, pipeline = studio
     pipeline.block_shapes = ((1, 1, 16),)
     with gr.Blocks() as blocks:
-        tab = CompareTab(session, blocks, gr.Dropdown(["fake"], value="fake"))
+        tab = CompareTab(
+            session,
+            blocks,
+            gr.Dropdown(["fake"], value="fake"),
+            Follower(session.jobs, "test", 0.5),
+        )
     with pytest.raises(gr.Error, match="makes blocks of 1x1x16 only"):
         answer_of(tab.compare("1x1x16", "1x1x16", *VALUES.values()))
     note = tab.change_choices("fake", "action", "zoom-in", "1x1x16", "1x1x16")[0]

@@ -16,6 +16,7 @@ from app.generate.gallery import past_clips
 from app.generate.page import GeneratePage
 from app.generate.tab import GenerateTab
 from app.jobs import Job, JobState
+from app.parts.follow import Follower
 from nbp_core.media.video import write_gif
 from tests.support.engine import VALUES, FakePipeline, fake_session, small_clips
 
@@ -24,7 +25,13 @@ from tests.support.engine import VALUES, FakePipeline, fake_session, small_clips
 def tab(tmp_path: Path) -> Iterator[GenerateTab]:
     session, pipeline = fake_session(tmp_path / "models", step_s=0)
     with gr.Blocks() as blocks:
-        page = GeneratePage(session, blocks, gr.Dropdown(["fake"], value="fake"), gr.HTML())
+        page = GeneratePage(
+            session,
+            blocks,
+            gr.Dropdown(["fake"], value="fake"),
+            gr.HTML(),
+            Follower(session.jobs, "test", 0.5),
+        )
         tab = GenerateTab(session, page)
     with small_clips():
         yield tab
@@ -79,7 +86,7 @@ def test_a_past_clip_is_opened_again(tab: GenerateTab) -> None:
     assert updates[tab.page.follower.job_id] == first.id
     assert updates[tab.page.video] == str(first.result.clip)
     for nonsense in (5, -1, "0", None):
-        with pytest.raises(gr.Error, match="This clip is gone"):
+        with pytest.raises(gr.Error, match="This clip was deleted"):
             opened(tab, nonsense)
 
 
@@ -87,7 +94,7 @@ def test_a_running_page_opens_no_other_clip(tab: GenerateTab) -> None:
     make(tab)
     engine(tab).step_s = 0.02
     running = begin(tab)
-    with pytest.raises(gr.Error, match="A run is going on"):
+    with pytest.raises(gr.Error, match="A run is in progress"):
         opened(tab, 0, current=running.id)
     tab.session.jobs.stop(running.id)
 
@@ -106,7 +113,7 @@ def test_going_on_from_the_end_of_a_clip(tab: GenerateTab) -> None:
     assert abs(frames[-1].astype(int) - frame[0]).mean() < 3
     longer = make(tab, start="clip", clip=clip, num_frames=33)
     assert longer.result.num_frames == 33
-    with pytest.raises(gr.Error, match="This clip is gone"):
+    with pytest.raises(gr.Error, match="This clip was deleted"):
         reuse.go_on_from_clip("unknown")
 
 
@@ -142,7 +149,7 @@ def test_a_bundled_clip_is_taken_as_if_uploaded(tab: GenerateTab) -> None:
     taken = tab.take_example("clip", gr.EventData(None, {"index": 0}))
     assert Path(taken).is_relative_to(tab.session.uploads)
     assert read_start("clip", None, taken) is not None
-    with pytest.raises(gr.Error, match="not there"):
+    with pytest.raises(gr.Error, match="was not found"):
         tab.take_example("clip", gr.EventData(None, {"index": 1000}))
 
 
@@ -158,7 +165,7 @@ def test_pause_step_and_resume(tab: GenerateTab) -> None:
     held = job.progress.step
     updates = tab.page.follower.poll(job.id, ("", 0))
     assert (updates[page.hold].value, updates[page.step].interactive) == ("Resume", True)
-    assert f"Paused after step {held} of 80" in updates[page.status]
+    assert f"Paused at step {held} of 80" in updates[page.status]
     tab.take_step(job.id)
     time.sleep(0.3)
     assert job.progress.step == held + 1

@@ -12,6 +12,7 @@ import pytest
 
 from app.models import jobs, listing
 from app.models.tab import ModelsTab, commands
+from app.parts.follow import Follower
 from app.session import Session
 from nbp_core.checkpoint import weights_sha256
 from nbp_core.cli.main import build_parser
@@ -44,7 +45,12 @@ def session(models: Path) -> Iterator[Session]:
 @pytest.fixture
 def tab(session: Session) -> ModelsTab:
     with gr.Blocks() as blocks:
-        return ModelsTab(session, blocks, gr.Dropdown(["tiny"], value="tiny"))
+        return ModelsTab(
+            session,
+            blocks,
+            gr.Dropdown(["tiny"], value="tiny"),
+            Follower(session.jobs, "test", 0.5),
+        )
 
 
 def by_name(models: Path, device: str = "cpu") -> dict[str, ModelEntry]:
@@ -142,7 +148,7 @@ def test_a_card_is_shown_as_written_and_loads_nothing(session: Session) -> None:
         assert risky not in shown
     assert "&lt;script&gt;alert(1)" in shown
     assert "a&lt;b" in shown
-    assert "its card names none" in shown
+    assert "see the model card" in shown
 
 
 def test_untrained_sizes_say_what_they_are_and_whether_they_fit(
@@ -150,7 +156,7 @@ def test_untrained_sizes_say_what_they_are_and_whether_they_fit(
 ) -> None:
     monkeypatch.setattr("nbp_core.device.free_bytes", lambda device: 4 * 10**9)
     shown = listing.model_list(session)
-    assert "every frame says so" in shown
+    assert "Their output is noise" in shown
     assert "XL (random weights: speed only)" in shown
     assert "4.0 GB are free here: fits" in shown
     assert "4.0 GB are free here: does not fit" in shown
@@ -200,8 +206,8 @@ def test_a_released_file_becomes_a_model(tab: ModelsTab, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("file", "name", "sentence"),
     [
-        ("", "x", "Give the path of a released file"),
-        ("/nowhere/at/all.pt", "x", "Give the path of a released file"),
+        ("", "x", "Enter the path of a released file"),
+        ("/nowhere/at/all.pt", "x", "Enter the path of a released file"),
         ("FILE", "../x", "letters, digits"),
         ("FILE", ".x", "letters, digits"),
         ("FILE", "tiny", "There is a model 'tiny' already"),

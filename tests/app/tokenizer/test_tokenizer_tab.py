@@ -16,6 +16,7 @@ from PIL import Image
 from app.clips.request import make_request
 from app.clips.run import run as run_clip
 from app.jobs import JobView
+from app.parts.follow import Follower
 from app.session import Session
 from app.tokenizer import view
 from app.tokenizer.round_trip import (
@@ -139,7 +140,7 @@ def test_a_picture_has_no_clip(session: Session) -> None:
 
 
 def test_equal_pictures_are_said_to_be_equal() -> None:
-    assert view.decibel(float("inf")) == "nothing differs"
+    assert view.decibel(float("inf")) == "identical"
     assert view.decibel(23.64) == "23.6 dB"
 
 
@@ -177,7 +178,7 @@ def test_a_clip_made_here_is_read_without_loss(session: Session) -> None:
 def tab(session: Session) -> TokenizerTab:
     with gr.Blocks() as blocks:
         model = gr.Dropdown(["fake"], value="fake")
-        return TokenizerTab(session, blocks, model)
+        return TokenizerTab(session, blocks, model, Follower(session.jobs, "test", 0.5))
 
 
 def test_the_page_follows_a_round_trip_to_its_result(tab: TokenizerTab, tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+// How many of the times, in order, have come by a limit.
+export const countUntil = (times, limit) => {
+  let low = 0, high = times.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (times[middle] <= limit) low = middle + 1; else high = middle;
+  }
+  return low;
+};
+
+// [x, y] of a token on a sheet: latent frames side by side, a cell between neighbours.
+export const cellOf = (place, [, height, width], columns) => {
+  const t = Math.floor(place / (height * width)), inside = place % (height * width);
+  return [
+    (t % columns) * (width + 1) + inside % width,
+    Math.floor(t / columns) * (height + 1) + Math.floor(inside / width),
+  ];
+};
+
+// `now` runs over the seconds that were measured; once both are done, `loop` runs over the clips.
+export function mount({ element, props, watch, trigger }) {
+  const one = (name) => element.querySelector(name);
+  const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  const panes = [...element.querySelectorAll('figure')].map((figure) => ({
+    name: figure.querySelector('.name'), state: figure.querySelector('.state'),
+    frame: figure.querySelector('.frame'), cells: figure.querySelector('.cells'),
+  }));
+  let race = null, now = 0, loop = 0, playing = false, before = 0, loads = 0, ticking = false;
+
+  const picture = async (source) => {
+    const image = new Image();
+    image.src = source;
+    await image.decode();
+    return image;
+  };
+  const cell = (pane, runner, place, alpha) => {
+    const [x, y] = cellOf(place, race.grid, race.columns);
+    const ink = pane.cells.getContext('2d');
+    ink.globalAlpha = alpha;
+    ink.drawImage(runner.tokenSheet, x, y, 1, 1, x, y, 1, 1);
+  };
+  const clear = (pane, runner) => {
+    pane.cells.getContext('2d').clearRect(0, 0, pane.cells.width, pane.cells.height);
+    for (let place = 0; place < runner.known; place++) cell(pane, runner, place, 0.4);
+    runner.drawn = 0;
+  };
+  const drawTokens = (pane, runner, steps) => {
+    if (steps < runner.drawn) clear(pane, runner);
+    for (; runner.drawn < steps; runner.drawn++) {
+      for (const place of runner.places[runner.drawn]) cell(pane, runner, place, 1);
+    }
+  };
+  const drawFrame = (pane, runner, index) => {
+    if (index === runner.shown) return;
+    runner.shown = index;
+    const ink = pane.frame.getContext('2d');
+    ink.clearRect(0, 0, race.side, race.side);
+    if (index < 0) return;
+    ink.drawImage(runner.frameSheet, index * race.side, 0, race.side, race.side,
+                  0, 0, race.side, race.side);
+  };
+  const draw = () => {
+    const over = now >= race.end;
+    race.runners.forEach((runner, i) => {
+      const pane = panes[i];
+      const steps = countUntil(runner.step_s, now), frames = countUntil(runner.frame_s, now);
+      const total = runner.frame_s.length;
+      drawTokens(pane, runner, steps);
+      drawFrame(pane, runner, over ? Math.floor(loop * race.fps) % total : frames - 1);
+      const done = steps === runner.step_s.length;
+      pane.state.textContent = done
+        ? `done in ${runner.step_s.at(-1).toFixed(2)} s`
+        : `step ${steps.toLocaleString('en')} of ${runner.step_s.length.toLocaleString('en')},`
+          + ` ${frames} of ${total} frames`;
+      pane.frame.setAttribute(
+        'aria-label', `${runner.name}: ${frames} of ${total} frames`);
+      pane.cells.setAttribute('aria-label', `${runner.name}: tokens of ${steps} of`
+        + ` ${runner.step_s.length} steps`);
+    });
+    one('.clock').textContent = `${Math.min(now, race.end).toFixed(2)} s`;
+    one('.seek').value = 1000 * Math.min(1, now / race.end);
+    one('.play').textContent = playing ? 'Pause' : 'Play';
+  };
+  const tick = (at) => {
+    if (!race || !playing || !element.isConnected) { ticking = false; return; }
+    const passed = Math.min(0.25, (at - before) / 1000);
+    before = at;
+    if (now < race.end) now += passed * Number(one('.speed').value); else loop += passed;
+    draw();
+    requestAnimationFrame(tick);
+  };
+  const play = (wanted) => {
+    playing = wanted;
+    if (playing && !ticking) {
+      ticking = true;
+      before = performance.now();
+      requestAnimationFrame(tick);
+    }
+    draw();
+  };
+  const load = async () => {
+    const value = props.value;
+    if (!value || !value.runners) return;
+    const mine = ++loads;
+    const runners = await Promise.all(value.runners.map(async (runner) => ({
+      ...runner, frameSheet: await picture(runner.frames), tokenSheet: await picture(runner.tokens),
+      drawn: 0, shown: null,
+    })));
+    if (mine !== loads) return;
+    race = {...value, runners, end: Math.max(...runners.map((runner) => runner.step_s.at(-1)))};
+    panes.forEach((pane, i) => {
+      pane.name.textContent = runners[i].name;
+      pane.frame.width = pane.frame.height = race.side;
+      pane.cells.width = runners[i].tokenSheet.width;
+      pane.cells.height = runners[i].tokenSheet.height;
+      clear(pane, runners[i]);
+    });
+    one('.speed').value = race.end > 60 ? '16' : race.end > 15 ? '4' : '1';
+    now = loop = 0;
+    play(!still);
+  };
+  const ready = (act) => () => { if (race) act(); };
+  one('.play').addEventListener('click', ready(() => play(!playing)));
+  one('.again').addEventListener('click', ready(() => { now = loop = 0; play(true); }));
+  one('.seek').addEventListener('input', ready(() => {
+    now = race.end * Number(one('.seek').value) / 1000;
+    loop = 0;
+    play(false);
+  }));
+  load();
+  watch('value', load);
+}

@@ -1,0 +1,145 @@
+// What the page's scripts compute, without a page. Run: node --test tests/scripts/
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { isChosen, pixelsOf } from '../../app/attention/heads.js';
+import { neighbour, tint } from '../../app/attention/look.js';
+import { lastKeys, levelColours, readableTicks, weightOf } from '../../app/attention/map.js';
+import {
+  cornerOf, fieldOf, madeBefore, placeWords, shownLength, stepOf, stepWords,
+} from '../../app/blocks/picture.js';
+import { cellOf, countUntil } from '../../app/compare/replay.js';
+import { exampleName, remembered } from '../../app/studio.js';
+import { bytesOf, cellAt, clamp } from '../../app/parts/page.js';
+
+const GREYS = Uint8Array.from({ length: 768 }, (_, i) => Math.floor(i / 3));
+
+test('bytes come out as they went in', () => {
+  assert.deepEqual([...bytesOf('AAH/')], [0, 1, 255]);
+});
+
+test('a pointer outside a box counts for the cell at its edge', () => {
+  const box = { left: 10, top: 20, width: 160, height: 160 };
+  assert.deepEqual(cellAt(10, 20, box, 16, 16), [0, 0]);
+  assert.deepEqual(cellAt(35, 179.9, box, 16, 16), [15, 2]);
+  assert.deepEqual(cellAt(-5, 999, box, 16, 16), [15, 0]);
+  assert.equal(clamp(5, 0, 3), 3);
+});
+
+test('levels are weights on a log scale over four decades', () => {
+  assert.equal(weightOf(255, 4), 1);
+  assert.ok(Math.abs(weightOf(1, 4) - 1e-4) < 1e-12);
+});
+
+test('dimming by ten on a log scale of four decades moves a quarter of the levels', () => {
+  const colours = Uint32Array.from({ length: 256 }, (_, level) => level);
+  const scale = { colours, decades: 4, isLog: true, top: 1 };
+  const plain = levelColours({ ...scale, divisor: 1 });
+  const dimmed = levelColours({ ...scale, divisor: 10 });
+  assert.deepEqual([...plain], [...colours]);
+  assert.equal(dimmed[255], 192);
+  assert.equal(dimmed[0], 0);
+  assert.equal(dimmed[10], 0, 'nothing is dimmed below the darkest colour');
+});
+
+test('a linear scale is brightest from its top on', () => {
+  const colours = Uint32Array.from({ length: 256 }, (_, level) => level);
+  const linear = levelColours({ colours, decades: 4, isLog: false, top: .1, divisor: 1 });
+  assert.equal(linear[255], 255);
+  assert.equal(linear[192], 255);
+  assert.ok(linear[128] < 60);
+});
+
+test('a query sees keys up to the end of its own block', () => {
+  assert.deepEqual([...lastKeys(7, [0, 1, 4, 7])], [1, 4, 4, 4, 7, 7, 7]);
+});
+
+test('ticks of frames come first, rows only where there is room', () => {
+  const ticks = [[0, 't1', true], [10, 'h5', false], [40, 'h9', false], [64, 't2', true]];
+  assert.deepEqual(readableTicks(ticks, 1).map((tick) => tick[1]), ['t1', 't2', 'h9']);
+  assert.deepEqual(readableTicks(ticks, .25).map((tick) => tick[1]), ['t1']);
+});
+
+test('a mean is a choice of all heads of its layer', () => {
+  assert.ok(isChosen({ layer: 1, head: 'mean' }, 1, 3));
+  assert.ok(isChosen({ layer: 1, head: 3 }, 1, 3));
+  assert.ok(!isChosen({ layer: 1, head: 2 }, 1, 3));
+  assert.ok(!isChosen({ layer: 0, head: 'mean' }, 1, 3));
+});
+
+test('levels become opaque pixels', () => {
+  assert.deepEqual([...pixelsOf(Uint8Array.of(0, 200), GREYS)], [0, 0, 0, 255, 200, 200, 200, 255]);
+});
+
+test('a weight is tinted by the root of its share', () => {
+  assert.equal(tint(0, GREYS), 'rgba(0, 0, 0, 0.350)');
+  assert.equal(tint(.25, GREYS), 'rgba(128, 128, 128, 0.575)');
+  assert.equal(tint(1, GREYS), 'rgba(255, 255, 255, 0.800)');
+});
+
+test('an arrow key moves the chosen token and stays in the frame', () => {
+  assert.deepEqual(neighbour([2, 5, 15], 2, [5, 16, 16], [0, 1]), [2, 5, 15]);
+  assert.deepEqual(neighbour([2, 5, 15], 2, [5, 16, 16], [-1, 0]), [2, 4, 15]);
+  assert.deepEqual(neighbour([2, 5, 15], 3, [5, 16, 16], [1, 0]), [3, 1, 0]);
+});
+
+test('times that have come are counted', () => {
+  const times = [.1, .2, .2, .5];
+  assert.deepEqual([0, .1, .2, .4, 9].map((limit) => countUntil(times, limit)), [0, 1, 3, 3, 4]);
+  assert.equal(countUntil([], 1), 0);
+});
+
+test('latent frames lie side by side with a cell between them', () => {
+  const grid = [5, 16, 16];
+  assert.deepEqual(cellOf(0, grid, 3), [0, 0]);
+  assert.deepEqual(cellOf(256 + 17, grid, 3), [18, 1]);
+  assert.deepEqual(cellOf(3 * 256, grid, 3), [0, 17]);
+});
+
+// Two latent frames of 1 x 2 tokens in rows: BOV and a condition, then token by token.
+const PLAN = {
+  name: 'row 1x1x2', grid: [2, 1, 2], blocks: [[0, 1], [2, 3]], known: 0, head: 3,
+  steps: [['prefill', 0, 2, 1], ['token', 2, 3, 1], ['block', 3, 5, 2]],
+  place: [-1, -1, 0, 1, 0], kind: [2, 2, 0, 0, 1], target: [-1, 0, 1, 2, 3],
+  segment: [0, 1, 2, 3, 3],
+};
+
+test('a step feeds positions and makes the last of them', () => {
+  assert.deepEqual(stepOf(PLAN, 3), { phase: 'block', start: 3, stop: 5, count: 2, from: 3 });
+  assert.deepEqual([...madeBefore(PLAN, 3)], [[0, 1], [1, 2]]);
+  assert.deepEqual([...madeBefore({ ...PLAN, known: 1 }, 1)], [[0, 0], [1, 0]]);
+});
+
+test('a step is told in words', () => {
+  assert.equal(stepWords(PLAN, 1, 1),
+    'Step 1 of 3: one token of block 1. The start token predicts it, after the condition.');
+  assert.match(stepWords(PLAN, 3, 3), /block 2 of 2, 2 tokens at once.*1 placeholders/);
+  assert.match(stepWords(PLAN, 3, 3), /Arrow: frame 1, row 1, column 2 to frame 2, row 1/);
+});
+
+test('frames wrap where the page is narrow', () => {
+  const wide = fieldOf([5, 16, 16], 900), narrow = fieldOf([5, 16, 16], 360);
+  assert.deepEqual([wide.columns, narrow.columns], [5, 2]);
+  assert.ok(5 * 16 * wide.cell <= 900);
+  const { x, y } = cornerOf(2 * 256, [5, 16, 16], narrow);
+  assert.equal(x, 0);
+  assert.ok(y > 16 * narrow.cell);
+  assert.equal(placeWords(256 + 18, [5, 16, 16]), 'frame 2, row 2, column 3');
+});
+
+test('the mask is shown whole or from its beginning', () => {
+  assert.equal(shownLength({ ...PLAN, segment: Array(100) }, false), 100);
+  assert.equal(shownLength({ ...PLAN, segment: Array(100) }, true), 24);
+  assert.equal(shownLength(PLAN, true), 5);
+});
+
+test('an example is called by its file', () => {
+  assert.equal(exampleName('http://localhost/file=/a/door-open.mp4'), 'Example door open');
+});
+
+test('the address names the open tab and keeps the rest', () => {
+  const address = 'http://localhost:7860/studio/?__theme=dark&tab=generate#top';
+  const kept = 'http://localhost:7860/studio/?__theme=dark&tab=compare#top';
+  assert.equal(remembered(address, 'compare'), kept);
+});
