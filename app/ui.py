@@ -29,6 +29,8 @@ from app.theme import css, theme
 from app.tokenizer.tab import TokenizerTab
 
 _DAY = 86_400
+_TABS = ("Generate", "Compare", "Attention", "Tokenizer", "Blocks", "Results", "Models")
+_IDS = tuple(name.lower() for name in _TABS)
 
 _ABOUT = """
 <details><summary>About</summary>
@@ -94,9 +96,10 @@ def _tab(name: str) -> gr.Tab:
     return tab
 
 
-def _addressed(request: gr.Request) -> gr.Tabs:
-    """The tab that the address names."""
-    return gr.Tabs(selected=request.query_params.get("tab", "generate"))
+def _addressed(request: gr.Request) -> Any:
+    """The tab that the address names; without one the visitor's own choice stays."""
+    tab = request.query_params.get("tab")
+    return gr.Tabs(selected=tab) if tab in _IDS else gr.skip()
 
 
 def _first_facts(session: Session, name: str | None) -> str:

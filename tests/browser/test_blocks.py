@@ -31,7 +31,7 @@ def open_blocks(page: Page, url: str) -> None:
 def test_a_row_is_followed_step_by_step(page: Page, studio: Studio) -> None:
     open_blocks(page, studio.url)
     told = page.locator("#blocks-picture .told")
-    expect(told).to_have_text(re.compile(r"Step 18 of 95: block 3 of 80, 16 tokens at once; each"))
+    expect(told).to_have_text(re.compile(r"Step 18 of 95: block 3 of 80, 16 tokens at once. Each"))
     expect(told).to_contain_text("frame 1, row 2, column 9 to frame 1, row 3, column 9")
     grid = page.locator("#blocks-picture canvas.grid")
     assert grid.evaluate(SHARE, NEW) > 0.004
@@ -41,9 +41,9 @@ def test_a_row_is_followed_step_by_step(page: Page, studio: Studio) -> None:
     grid.focus()
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
-    expect(told).to_contain_text("15 placeholders in the places of block 1 predict it")
+    expect(told).to_contain_text("15 placeholders at the places of block 1 predict it")
     page.get_by_role("slider", name="Step").fill("1")
-    expect(told).to_contain_text("one token of block 1; it is predicted by the start sign")
+    expect(told).to_contain_text("one token of block 1. The start token predicts it")
     page.locator("#blocks-picture .play").click()
     expect(told).to_contain_text("Step 95 of 95: block 80 of 80")
     expect(page.locator("#blocks-picture .play")).to_have_text("Play")
@@ -80,7 +80,7 @@ def test_the_mask_answers(page: Page, studio: Studio) -> None:
     expect(read).to_contain_text("may not look at frame 5")
     mask.hover(position={"x": 3, "y": box["height"] - 3})
     expect(read).to_contain_text("may look at")
-    page.get_by_label("only the beginning, enlarged").check()
+    page.get_by_label("Zoom in on the first blocks").check()
     mask.hover(position={"x": 1, "y": box["height"] - 3})
     expect(read).to_have_text(re.compile("frame 1, row [34], column 16 may look at the condition"))
 
@@ -90,12 +90,12 @@ def test_speeds_are_measured_here_and_stand_apart_from_the_papers(
 ) -> None:
     studio.pipeline.step_s = 0.002
     open_blocks(page, studio.url)
-    expect(page.locator("#blocks-paper-chart")).to_contain_text("paper: frames a second")
+    expect(page.locator("#blocks-paper-chart")).to_contain_text("paper: frames per second")
     expect(page.locator("#blocks-paper")).to_contain_text("A100")
     page.locator("#blocks-go").click()
     expect(page.locator("#blocks-status")).to_contain_text("Done.")
     expect(page.locator("#blocks-speeds .bars path").first).to_be_visible()
-    expect(page.locator("#blocks-speeds")).to_contain_text("ours: tokens a second")
+    expect(page.locator("#blocks-speeds")).to_contain_text("ours: tokens per second")
     expect(page.locator("#blocks-measured")).to_contain_text("with weights fake")
 
 

@@ -41,13 +41,13 @@ def test_a_run_is_paused_stepped_and_resumed(page: Page, studio: Studio) -> None
     expect(page.locator("#step")).to_be_disabled()
     page.locator("#pause").click()
     status = page.locator("#status")
-    expect(status).to_contain_text("Paused after step")
+    expect(status).to_contain_text("Paused at step")
     expect(page.locator("#pause")).to_have_text("Resume")
     # The step under way when Pause was pressed is still counted.
     page.wait_for_timeout(1000)
     done = int(re.findall(r"step (\d+)", status.inner_text())[0])
     page.locator("#step").click()
-    expect(status).to_contain_text(f"Paused after step {done + 1} of 80")
+    expect(status).to_contain_text(f"Paused at step {done + 1} of 80")
     studio.pipeline.step_s = 0
     page.locator("#pause").click()
     expect_clip(page)

@@ -67,7 +67,7 @@ def test_a_path_that_is_not_there_is_refused(page: Page, url: str) -> None:
     page.locator("#convert-name textarea, #convert-name input").fill("new")
     page.get_by_role("button", name="Convert", exact=True).click()
     toast = page.get_by_test_id("toast-body")
-    expect(toast).to_contain_text("Give the path of a released file")
+    expect(toast).to_contain_text("Enter the path of a released file")
 
 
 def test_results_tell_the_paper_from_ours(page: Page, url: str) -> None:

@@ -53,7 +53,7 @@ def test_a_clip_goes_to_tokens_and_back(page: Page, studio: Studio, clip: Path) 
     page.get_by_role("tab", name="By frame").click()
     expect(page.locator("#quality-curve .scatterlayer .trace")).to_have_count(2)
     with page.expect_download() as download:
-        page.locator("#get-figures").click()
+        page.locator("#trip-get-figures").click()
     assert download.value.suggested_filename == "figures.json"
 
 
