@@ -8,7 +8,7 @@ from typing import Final
 import plotly.graph_objects as go
 
 from app.parts.charts import COLOURS, legend_below
-from app.parts.tables import number, provenance, table
+from app.parts.tables import cell, provenance, table
 from nbp_core.results.files import ResultFile, Row
 
 COMMAND = "python -m nbp_core experiment attention --model weights/tiny --clips FOLDER --count 50"
@@ -38,8 +38,8 @@ def study_text(result: ResultFile | None) -> str:
     clips = max(int(str(row.get("clips", 0))) for row in result.rows)
     rows = [
         [
-            number(row["block"]), f"layer {row['layer']}, head {row['head']}",
-            number(row.get("stripes")), number(row["weight on stripes"]),
+            cell(row["block"]), f"layer {row['layer']}, head {row['head']}",
+            cell(row.get("stripes")), cell(row["weight on stripes"]),
         ]
         for row in result.rows
         if row["layer"] and row.get("weight on stripes")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 from nbp_core.results import paper
 from nbp_core.results.files import ResultFile, Value
 
+Cell = str | int | float | None
+"""Text is HTML already; a number is written like the others of its column; None is no figure."""
 PAPER_MARK, HERE_MARK = "\N{BLACK DIAMOND} paper", "\N{BLACK CIRCLE} here"
 
 
@@ -23,21 +27,57 @@ def number(value: Value) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table that scrolls sideways on a phone; columns whose head bears a mark take its colour."""
-    kinds = ["paper" if PAPER_MARK in h else "here" if HERE_MARK in h else "" for h in head]
-    cells = "".join(
-        f'<th scope="col" class="{k}">{h}</th>' for k, h in zip(kinds, head, strict=True)
+def cell(value: Value) -> Cell:
+    """A value of a results file as a cell of a table: text is escaped, numbers stay numbers."""
+    return escape(str(value)) if isinstance(value, bool | str) else value
+
+
+def decimals(values: Iterable[float]) -> int:
+    """Places after the point that suit a whole column: three figures of the largest value, at
+    least one of the smallest, four places at most."""
+    sizes = [abs(value) for value in values if value]
+    if not sizes:
+        return 0
+    largest, smallest = (math.floor(math.log10(size)) for size in (max(sizes), min(sizes)))
+    return max(0, min(4, max(2 - largest, -smallest)))
+
+
+def column(cells: Sequence[Cell]) -> list[str]:
+    """The cells of one column as HTML, all numbers with equally many places."""
+    numbers = [value for value in cells if isinstance(value, int | float)]
+    places = decimals(numbers) if any(isinstance(value, float) for value in numbers) else 0
+    return [
+        value if isinstance(value, str) else "-" if value is None else f"{value:,.{places}f}"
+        for value in cells
+    ]
+
+
+def _is_figure(value: Cell) -> bool:
+    return isinstance(value, int | float) or bool(
+        value and re.fullmatch(r"-?[\d,]+(\.\d+)?", value)
     )
-    body = ""
-    for row in rows:
-        marked = zip(kinds, row, strict=True)
-        body += (
-            "<tr>" + "".join(f'<td class="{kind}">{cell}</td>' for kind, cell in marked) + "</tr>"
-        )
+
+
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    """A table that scrolls sideways on a phone.
+
+    Numbers stand at the right with equally many places; a column without any figure is left out;
+    columns whose head bears a mark take its colour.
+    """
+    columns = list(zip(*rows, strict=True)) or [()] * len(head)
+    cells, heads = [], ""
+    for title, values in zip(head, columns, strict=True):
+        if values and all(value in (None, "-") for value in values):
+            continue
+        is_number = any(map(_is_figure, values))
+        mark = "paper" if PAPER_MARK in title else "here" if HERE_MARK in title else ""
+        kind = " ".join(filter(None, (mark, "number" if is_number else "")))
+        heads += f'<th scope="col" class="{kind}">{title}</th>'
+        cells.append([f'<td class="{kind}">{text}</td>' for text in column(values)])
+    body = "".join(f"<tr>{''.join(row)}</tr>" for row in zip(*cells, strict=True))
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
-        f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

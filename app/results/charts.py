@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from statistics import median
 
 import plotly.graph_objects as go
@@ -13,7 +14,9 @@ from nbp_core.results import paper
 from nbp_core.results.files import Curve, Value
 
 _PAPER, _HERE = "#D55E00", "#0072B2"
-HEIGHT = 360
+HEIGHT = 320
+BY_BLOCK = "validation loss by block"
+_DASHES = ("solid", "dash", "dot", "dashdot")
 MAX_POINTS = 300
 """Points of a noisy curve: each is the median of as many steps as that takes."""
 
@@ -49,13 +52,11 @@ def speed_chart(here: Mapping[tuple[str, str], tuple[float, Value]]) -> go.Figur
 
 
 def groups(curve: Curve) -> dict[str, list[str]]:
-    """The metrics of a run that share a scale: each validation joins what it validates."""
+    """The metrics of a run that share a chart: each validation joins what it validates."""
     found: dict[str, list[str]] = {}
     for key in curve.metrics:
         base = key.removeprefix("val_")
-        if base != key and _is_block(base):
-            base = "loss"  # a validation loss of one block shape
-        found.setdefault(base, []).append(key)
+        found.setdefault(BY_BLOCK if _is_block(base) else base, []).append(key)
     return found
 
 
@@ -67,25 +68,60 @@ def _is_block(name: str) -> bool:
     return True
 
 
-def training_chart(curve: Curve, group: str) -> go.Figure:
-    """The curves of one group over the steps: training as a line, validations with marks."""
+def usual_runs(curves: Mapping[str, Curve]) -> list[str]:
+    """What is shown until runs are chosen: the last one, and all that logged the same figures."""
+    if not curves:
+        return []
+    wanted = groups(list(curves.values())[-1]).keys()
+    return [name for name, curve in curves.items() if groups(curve).keys() == wanted]
+
+
+def training_chart(curves: Sequence[Curve], group: str, smoothing: float = 0.0) -> go.Figure:
+    """The curves of one group over the steps: training as a line, validations with marks.
+
+    smoothing: weight, 0 to 1, of the past in the exponential average of a training line.
+    """
     figure = go.Figure()
-    for index, key in enumerate(groups(curve).get(group, [])):
-        points = curve.metrics[key]
-        is_validation = key.startswith("val_")
-        steps, values = zip(*(points if is_validation else _thin(points)), strict=True)
-        name = f"validation, {key.removeprefix('val_')}" if is_validation else f"training, {key}"
-        figure.add_scatter(
-            x=steps,
-            y=values,
-            name=name,
-            mode="lines+markers" if is_validation else "lines",
-            line={"color": COLOURS[index % len(COLOURS)], "width": 2 if is_validation else 1},
-            marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
-            hovertemplate="step %{x}: %{y:.4g}<extra>" + name + "</extra>",
-        )
+    for which, curve in enumerate(curves):
+        for index, key in enumerate(groups(curve).get(group, [])):
+            _add_curve(figure, curve, key, (which, index), smoothing)
     figure.update_layout(**legend_below("step", group, HEIGHT))
     return figure
+
+
+def _add_curve(
+    figure: go.Figure, curve: Curve, key: str, place: tuple[int, int], smoothing: float
+) -> None:
+    """place: (which run, which of its curves). Colours tell curves apart, dashes tell runs."""
+    which, index = place
+    points = curve.metrics[key]
+    is_validation = key.startswith("val_")
+    steps, values = zip(*(points if is_validation else _thin(points)), strict=True)
+    kind = f"validation, {key.removeprefix('val_')}" if is_validation else f"training, {key}"
+    name = f"{curve.name}: {kind}"
+    figure.add_scatter(
+        x=steps,
+        y=values if is_validation else smooth(values, smoothing),
+        name=name,
+        mode="lines+markers" if is_validation else "lines",
+        line={
+            "color": COLOURS[(index if is_validation else which) % len(COLOURS)],
+            "dash": _DASHES[which % len(_DASHES)],
+            "width": 1.5,
+        },
+        marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 6},
+        hovertemplate="step %{x}: %{y:.4g}<extra>" + escape(name) + "</extra>",
+    )
+
+
+def smooth(values: Sequence[float], weight: float) -> list[float]:
+    """Exponential average; the weights of the first values are corrected to add up to 1."""
+    average, total, smoothed = 0.0, 0.0, []
+    for value in values:
+        average = weight * average + (1 - weight) * value
+        total = weight * total + 1 - weight
+        smoothed.append(average / total)
+    return smoothed
 
 
 def _thin(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

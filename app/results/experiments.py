@@ -1,12 +1,14 @@
 """Charts of experiments: figures by block shape, how ways of drawing blocks trade quality for
 diversity, how long clips change over time, models trained to be compared, where heads look. Only
-what results files say; each chart names its file.
+what results files say.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence, Set
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import plotly.graph_objects as go
@@ -15,7 +17,7 @@ from app.parts.charts import COLOURS, SYMBOLS, legend_below
 from app.results import trained
 from nbp_core.results.files import ResultFile
 
-HEIGHT: Final = 400
+HEIGHT: Final = 340
 _DIVERSITY: Final = (
     "difference between clips of one start",
     "difference between clips of an action",
@@ -27,13 +29,23 @@ _NO_BLOCK_FIGURE: Final = {"steps", "batch", "clips"}
 Chart = Callable[[], go.Figure]
 
 
-def charts(results: Sequence[ResultFile]) -> dict[str, Chart]:
-    """What can be drawn of the experiments' files, by the words it is chosen by."""
+def titled(results: Sequence[ResultFile]) -> dict[str, ResultFile]:
+    """The files that charts can be drawn of, by their titles; files of one title by their names
+    as well.
+    """
+    drawn = [result for result in results if charts(result)]
+    titles = Counter(result.title for result in drawn)
     return {
-        f"{result.name}: {words}": chart
-        for result in results
-        for words, chart in _CHARTS.get(result.kind, _no_charts)(result).items()
+        result.title
+        if titles[result.title] == 1
+        else f"{result.title}: {Path(result.name).stem.replace('-', ' ')}": result
+        for result in drawn
     }
+
+
+def charts(result: ResultFile) -> dict[str, Chart]:
+    """What can be drawn of a file, by the words it is chosen by."""
+    return _CHARTS.get(result.kind, _no_charts)(result)
 
 
 def _no_charts(_: ResultFile) -> dict[str, Chart]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.parts.tables import HERE_MARK, number, provenance, table
+from app.parts.tables import HERE_MARK, Cell, cell, provenance, table
 from nbp_core.results.files import ResultFile, Row, Value
 
 SHOWN_BLOCKS = ("1x1x1", "1x1x16", "1x16x16")
@@ -22,7 +22,7 @@ def floor_section(results: Sequence[ResultFile]) -> str:
     benches = [r for r in results if r.kind == "bench" and any("floor_ms" in row for row in r.rows)]
     if not benches:
         return ""
-    text = f"<h2>How close each step is to the hardware limit</h2>{_EXPLAINED}"
+    text = _EXPLAINED
     for result in benches:
         text += f"{_steps(result)}{_losses(result)}{_against(result)}{provenance([result])}"
     return text
@@ -35,9 +35,9 @@ def _steps(result: ResultFile) -> str:
     )  # fmt: skip
     rows = [
         (
-            number(row["model"]), number(row.get("weight_format")), number(row["block"]),
-            number(row["step_ms"]), number(row.get("floor_ms")), number(row.get("ratio")),
-            number(row.get("bound")), number(row.get("tokens_s")), _gigabytes(row),
+            cell(row["model"]), cell(row.get("weight_format")), cell(row["block"]),
+            cell(row["step_ms"]), cell(row.get("floor_ms")), cell(row.get("ratio")),
+            cell(row.get("bound")), cell(row.get("tokens_s")), _gigabytes(row),
         )
         for row in result.rows
         if row["block"] in SHOWN_BLOCKS and row["protocol"] == "k600"
@@ -45,15 +45,15 @@ def _steps(result: ResultFile) -> str:
     return table(f"Steps and the hardware limit in {result.name}", head, rows)
 
 
-def _gigabytes(row: Row) -> str:
+def _gigabytes(row: Row) -> float | None:
     peak: Value = row.get("peak_bytes")
-    return number(peak / 1e9 if isinstance(peak, int | float) else None)
+    return peak / 1e9 if isinstance(peak, int | float) else None
 
 
 def _losses(result: ResultFile) -> str:
     rows = [
         (
-            number(row.get("model")), number(row.get("weight_format")), number(row.get("clips")),
+            cell(row.get("model")), cell(row.get("weight_format")), cell(row.get("clips")),
             _exact(row.get("plain_loss")), _exact(row.get("loss")),
         )
         for row in result.more.get("losses", ())
@@ -65,16 +65,16 @@ def _losses(result: ResultFile) -> str:
     return f"<p>Quality loss from quantisation, in nats per token:</p>{table(caption, head, rows)}"
 
 
-def _exact(value: Value) -> str:
+def _exact(value: Value) -> Cell:
     """Losses differ in the fourth place."""
-    return f"{value:.4f}" if isinstance(value, float) else number(value)
+    return f"{value:.4f}" if isinstance(value, float) else cell(value)
 
 
 def _against(result: ResultFile) -> str:
     rows = [
         (
-            number(row.get("model")), number(row.get("our_format")), number(row.get("our_ms")),
-            number(row.get("their_dtype")), number(row.get("their_ms")), number(row.get("ratio")),
+            cell(row.get("model")), cell(row.get("our_format")), cell(row.get("our_ms")),
+            cell(row.get("their_dtype")), cell(row.get("their_ms")), cell(row.get("ratio")),
         )
         for row in result.more.get("against", ())
     ]  # fmt: skip

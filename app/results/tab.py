@@ -1,16 +1,17 @@
-"""The Results tab: the paper's figures beside those measured here, and how each is repeated."""
+"""The Results tab: four figures first, then the paper's beside ours, and how each is repeated."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
 from app.parts.events import LIGHT, Updates
+from app.parts.sources import component_script
 from app.parts.tables import HERE_MARK, PAPER_MARK, provenance
-from app.results import charts, experiments, tables, trained
+from app.results import charts, experiments, tables, tiles, trained
 from app.results.floor import floor_section
 from app.session import Session
 from nbp_core.results.files import Curve, ResultFile, read_curves, read_results
@@ -22,7 +23,7 @@ _INTRO = (
 )
 NO_CURVE = (
     "<p>No training run is kept here yet. Copy a run's metrics.jsonl to"
-    " results/training/NAME.jsonl; this makes one:</p><pre>python -m nbp_core train-tokenizer"
+    " results/training/NAME.jsonl. This makes one:</p><pre>python -m nbp_core train-tokenizer"
     " --clips FOLDER --photos FOLDER --run runs/NAME --minutes 90</pre>"
 )
 
@@ -30,6 +31,7 @@ NO_EXPERIMENT = (
     "<p>No experiment is kept here yet. One of them:</p><pre>python -m nbp_core experiment"
     " large-blocks --model weights/tiny --clips FOLDER</pre>"
 )
+MAX_SMOOTHING = 0.95
 
 
 class ResultsTab:
@@ -38,40 +40,79 @@ class ResultsTab:
     def __init__(self, session: Session, tab: gr.Tab) -> None:
         self.session = session
         with gr.Column(elem_classes="results"):
-            gr.Markdown(_INTRO)
-            self.again = gr.Button("Reload results", size="sm", elem_id="read-results")
-            self.table1 = gr.HTML(label="Table 1", elem_id="results-table1")
-            self.speed = gr.Plot(show_label=False, elem_id="results-speed")
-            self.floor = gr.HTML(label="Steps and the hardware limit", elem_id="results-floor")
-            self.table2 = gr.HTML(tables.table2(), label="Table 2")
-            self.by_block = gr.HTML(label="By block shape")
-            self.table7 = gr.HTML(label="Table 7")
-            gr.HTML("<h2>Experiments</h2>", label="Experiments")
-            self.experiment = gr.Dropdown(
-                [], label="Experiment and figure", elem_id="results-experiment", filterable=False,
-                info="docs/experiments.md says what each measures and what came of it.",
-            )  # fmt: skip
-            self.chart = gr.Plot(show_label=False, elem_id="results-chart", visible=False)
-            self.chart_text = gr.HTML(label="About the experiment", elem_id="results-chart-text")
-            gr.HTML("<h2>Training</h2>", label="Training")
-            self.curve = gr.Dropdown(
-                [], label="Run and figure", elem_id="results-curve", filterable=False,
-                info="A training run kept with the project, and what was logged in it.",
-            )  # fmt: skip
-            self.training = gr.Plot(show_label=False, elem_id="results-training", visible=False)
-            self.training_text = gr.HTML(label="About the run", elem_id="results-run")
-            self.runs = gr.HTML(label="Runs of this session", elem_id="results-session")
-            self.repeat = gr.HTML(label="How to repeat", elem_id="results-repeat")
+            self.tiles = gr.HTML(label="At a glance", elem_id="results-tiles")
+            with gr.Row(elem_id="results-top"):
+                gr.HTML(
+                    tiles.contents(), js_on_load=component_script(__file__, "contents.js"),
+                    label="Contents", elem_id="results-contents",
+                )  # fmt: skip
+                self.again = gr.Button(
+                    "Reload results", size="sm", elem_id="read-results", scale=0, min_width=130
+                )
+            gr.Markdown(_INTRO, elem_classes="quiet")
+            self._build_parts()
         shown = [
-            self.table1, self.speed, self.floor, self.by_block, self.table7, self.experiment,
-            self.chart, self.chart_text, self.curve, self.training, self.training_text, self.runs,
-            self.repeat,
+            self.tiles, self.table1, self.speed, self.floor, self.by_block, self.table7,
+            self.experiment, self.figure, self.chart, self.chart_text, self.runs, self.metric,
+            self.training, self.training_text, self.session_runs, self.repeat,
         ]  # fmt: skip
+        chosen = [self.experiment, self.figure, self.runs, self.metric, self.smoothing]
         for event in (tab.select, self.again.click):
-            event(self.read, [self.curve, self.experiment], shown, **LIGHT)
-        drawn = [self.chart, self.chart_text]
+            event(self.read, chosen, shown, **LIGHT)
+        drawn = [self.figure, self.chart, self.chart_text]
         self.experiment.input(self.draw_experiment, self.experiment, drawn, **LIGHT)
-        self.curve.input(self.draw, self.curve, [self.training, self.training_text], **LIGHT)
+        self.figure.input(self.draw_experiment, [self.experiment, self.figure], drawn, **LIGHT)
+        curves = [self.runs, self.metric, self.smoothing]
+        gr.on(
+            [self.runs.input, self.metric.input, self.smoothing.input], self.draw_training,
+            curves, [self.metric, self.training, self.training_text], **LIGHT,
+        )  # fmt: skip
+
+    def _build_parts(self) -> None:
+        with gr.Row(elem_id="results-table1", equal_height=False):
+            self.table1 = gr.HTML(label="Table 1", min_width=340)
+            with gr.Column(min_width=340):
+                self.speed = gr.Plot(show_label=False, elem_id="results-speed")
+        self.by_block = _folded("blocks")
+        self.floor = _folded("floor")
+        _folded("table2", tables.table2())
+        self.table7 = _folded("table7")
+        with gr.Row(equal_height=False):
+            with gr.Column(elem_id="results-experiments", min_width=340):
+                self._build_experiments()
+            with gr.Column(elem_id="results-training", min_width=340):
+                self._build_training()
+        self.session_runs = _folded("session")
+        self.repeat = _folded("repeat")
+
+    def _build_experiments(self) -> None:
+        gr.HTML(f"<h2>{tables.TITLES['experiments']}</h2>", label="Experiments")
+        with gr.Row():
+            self.experiment = gr.Dropdown(
+                [], label="Experiment", elem_id="results-experiment", filterable=False, scale=3
+            )
+            self.figure = gr.Dropdown(
+                [], label="Figure", elem_id="results-figure", filterable=False, scale=2
+            )
+        self.chart = gr.Plot(show_label=False, elem_id="results-chart", visible=False)
+        with gr.Accordion("Figures and source of this experiment", open=False):
+            self.chart_text = gr.HTML(label="About the experiment", elem_id="results-chart-text")
+
+    def _build_training(self) -> None:
+        gr.HTML(f"<h2>{tables.TITLES['training']}</h2>", label="Training")
+        with gr.Row():
+            self.runs = gr.CheckboxGroup(
+                [], label="Runs", elem_id="results-runs", scale=2, min_width=220
+            )
+            self.metric = gr.Dropdown(
+                [], label="Figure", elem_id="results-curve", filterable=False, min_width=120
+            )
+            self.smoothing = gr.Slider(
+                0, MAX_SMOOTHING, 0.6, step=0.05, label="Smoothing", elem_id="results-smoothing",
+                buttons=[], min_width=120,
+            )  # fmt: skip
+        self.training = gr.Plot(show_label=False, elem_id="results-curves", visible=False)
+        self.training_text = gr.HTML(label="About the runs", elem_id="results-run")
 
     def _results(self) -> tuple[list[ResultFile], list[str]]:
         return read_results(self.session.results) if self.session.results else ([], [])
@@ -81,54 +122,88 @@ class ResultsTab:
         found, faults = read_curves(folder / "training") if folder else ([], [])
         return {curve.name: curve for curve in found}, faults
 
-    def read(self, chosen: str | None, experiment: str | None = None) -> Updates:
+    def read(
+        self,
+        experiment: str | None = None,
+        figure: str | None = None,
+        runs: Sequence[str] = (),
+        metric: str | None = None,
+        smoothing: float = 0.0,
+    ) -> Updates:
         """Reads all files that have changed; what is chosen stays chosen while it is there."""
         results, faults = self._results()
         curves, broken = self._curves()
-        names = [f"{name}: {group}" for name, c in curves.items() for group in charts.groups(c)]
-        chosen = chosen if chosen in names else next(iter(names), None)
-        plot, text = self.draw(chosen)
-        offered = list(experiments.charts(results))
+        offered = list(experiments.titled(results))
         experiment = experiment if experiment in offered else next(iter(offered), None)
-        chart, about = self.draw_experiment(experiment)
+        menu, chart, about = self.draw_experiment(experiment, figure)
+        runs = [run for run in runs if run in curves] or charts.usual_runs(curves)
+        metrics, plot, text = self.draw_training(runs, metric, smoothing)
         return {
+            self.tiles: tiles.tiles(results),
             self.table1: tables.table1(results),
             self.speed: charts.speed_chart(tables.speeds_here(results)),
-            self.floor: floor_section(results),
+            self.floor: floor_section(results) or "<p>Not measured here yet.</p>",
             self.by_block: tables.by_block(results),
             self.table7: tables.table7(results),
             self.experiment: gr.Dropdown(choices=offered, value=experiment, visible=bool(offered)),
+            self.figure: menu,
             self.chart: chart,
             self.chart_text: about,
-            self.curve: gr.Dropdown(choices=names, value=chosen, visible=bool(names)),
+            self.runs: gr.CheckboxGroup(choices=list(curves), value=runs, visible=bool(curves)),
+            self.metric: metrics,
             self.training: plot,
             self.training_text: text,
-            self.runs: tables.session_runs(self.session.jobs.finished()),
+            self.session_runs: tables.session_runs(self.session.jobs.finished()),
             self.repeat: tables.repeat(results, [*faults, *broken]),
         }
 
-    def draw_experiment(self, chosen: str | None) -> tuple[Any, str]:
-        """The chosen figure of an experiment, and what was measured."""
-        results, _ = self._results()
-        chart = experiments.charts(results).get(chosen or "")
-        if chart is None:
-            return gr.Plot(visible=False), NO_EXPERIMENT
-        name = str(chosen).partition(": ")[0]
-        file = next(result for result in results if result.name == name)
-        is_trained = file.kind == "trained"
-        about = trained.view(file) if is_trained else provenance([file])
-        return gr.Plot(chart(), visible=True), about
+    def draw_experiment(
+        self, experiment: str | None, figure: str | None = None
+    ) -> tuple[gr.Dropdown, gr.Plot, str]:
+        """(figures of the experiment, the chosen one as a chart, what was measured)."""
+        file = experiments.titled(self._results()[0]).get(experiment or "")
+        if file is None:
+            return gr.Dropdown(visible=False), gr.Plot(visible=False), NO_EXPERIMENT
+        offered = experiments.charts(file)
+        figure = figure if figure in offered else next(iter(offered))
+        about = trained.view(file) if file.kind == "trained" else provenance([file])
+        menu = gr.Dropdown(choices=list(offered), value=figure, visible=True)
+        return menu, gr.Plot(offered[figure](), visible=True), about
 
-    def draw(self, chosen: str | None) -> tuple[Any, str]:
-        """The chosen figure of a training run, and what the run was."""
-        name, _, group = (chosen or "").partition(": ")
-        curve = self._curves()[0].get(name)
-        if curve is None:
-            return gr.Plot(visible=False), NO_CURVE
+    def draw_training(
+        self, runs: Sequence[str], metric: str | None, smoothing: float
+    ) -> tuple[gr.Dropdown, gr.Plot, str]:
+        """(figures that the runs logged, the chosen one as a chart, what the runs were)."""
+        found = self._curves()[0]
+        chosen = [found[run] for run in runs if run in found]
+        if not chosen:
+            text = "<p>Tick a run to see its curves.</p>" if found else NO_CURVE
+            return gr.Dropdown(visible=bool(found)), gr.Plot(visible=False), text
+        offered = list(dict.fromkeys(group for curve in chosen for group in charts.groups(curve)))
+        metric = metric if metric in offered else offered[0]
+        chart = charts.training_chart(chosen, metric, min(max(smoothing, 0.0), MAX_SMOOTHING))
+        menu = gr.Dropdown(choices=offered, value=metric, visible=True)
+        return menu, gr.Plot(chart, visible=True), _about(chosen)
+
+
+def _folded(name: str, text: str = "") -> gr.HTML:
+    """A part of the tab that stands folded under its title."""
+    title = tables.TITLES[name]
+    with gr.Accordion(title, open=False, elem_id=f"results-{name}"):
+        return gr.HTML(text, label=title)
+
+
+def _about(curves: Sequence[Curve]) -> str:
+    runs = []
+    for curve in curves:
         last = max(points[-1][0] for points in curve.metrics.values())
-        text = (
-            f'<p class="source">{HERE_MARK}: run {escape(name)}, {last:,} steps in'
-            f" {curve.minutes:.0f} minutes, from results/training/{escape(name)}.jsonl; lines of"
-            " training are medians of neighbouring steps.</p>"
+        name = escape(curve.name)
+        runs.append(
+            f"run {name}, {last:,} steps in {curve.minutes:.0f} minutes (results/training/{name}"
+            ".jsonl)"
         )
-        return gr.Plot(charts.training_chart(curve, group), visible=True), text
+    return (
+        f'<p class="source">{HERE_MARK}: {"; ".join(runs)}. Training lines are medians of'
+        " neighbouring steps. Smoothing averages them exponentially; validations stay as they"
+        " are.</p>"
+    )

@@ -7,16 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Final
 
 from app.clips.run import Outcome
 from app.jobs import JobView
-from app.parts.tables import HERE_MARK, PAPER_MARK, number, provenance, source, table
+from app.parts.tables import HERE_MARK, PAPER_MARK, Cell, cell, provenance, source, table
 from nbp_core.config.shapes import FIGURE6_SHAPES, TABLE3_SHAPES, format_block_shape
 from nbp_core.results import paper
 from nbp_core.results.files import ResultFile, Value
 
 PREDICTED_FRAMES = 12
 """Of the paper's K600 task: five frames are given, twelve predicted."""
+TITLES: Final = {
+    "table1": f"Table 1: {paper.TABLE1.title.lower()}",
+    "blocks": "Figures 6 and 7, table 3: by block shape",
+    "floor": "How close each step is to the hardware limit",
+    "table2": f"Table 2: {paper.TABLE2.title.lower()}",
+    "table7": "Table 7: tokenizer reconstruction quality",
+    "experiments": "Experiments",
+    "training": "Training",
+    "session": "Runs of this session",
+    "repeat": "How to reproduce each number",
+}
+"""The parts of the tab, by the ends of their ids."""
 BENCH = "python -m nbp_core bench --presets XL --out results/bench.json"
 
 
@@ -62,9 +75,8 @@ def table1(results: Sequence[ResultFile]) -> str:
         fps, steps = here.get((row.preset, block), (None, None))
         rows.append(
             (
-                f"{row.preset}, {row.size}", row.method, block, number(row.steps), number(steps),
-                f"{row.fvd:.1f}", number(fvd.get((row.preset, block))),
-                f"{row.fps:.2f}", number(fps),
+                f"{row.preset}, {row.size}", row.method, block, row.steps, cell(steps),
+                row.fvd, cell(fvd.get((row.preset, block))), row.fps, fps,
             )
         )  # fmt: skip
     used = [result for result in results if result.kind in ("table1", "bench")]
@@ -80,7 +92,7 @@ def table1(results: Sequence[ResultFile]) -> str:
             f" weights and without the tokenizer; FVD takes the released weights and the videos of"
             f" Kinetics-600.</p><pre>{BENCH}</pre>"
         )
-    title = f"Table 1: {paper.TABLE1.title.lower()}"
+    title = TITLES["table1"]
     return f"<h2>{title}</h2>{table(title, head, rows)}{source(paper.TABLE1)}{note}"
 
 
@@ -88,12 +100,10 @@ def table2() -> str:
     """Table 2 of the paper: nothing here can be measured beside it."""
     head = ("data", "method", "size", f"steps<br>{PAPER_MARK}", f"FVD<br>{PAPER_MARK}")
     rows = [
-        (row.data, row.method, row.size or "-", number(row.steps), f"{row.fvd:.1f}")
-        for row in paper.TABLE2.rows
+        (row.data, row.method, row.size or None, row.steps, row.fvd) for row in paper.TABLE2.rows
     ]
-    title = f"Table 2: {paper.TABLE2.title.lower()}"
     return (
-        f"<h2>{title}</h2>{table(title, head, rows)}{source(paper.TABLE2)}<p>Not measured here:"
+        f"{table(TITLES['table2'], head, rows)}{source(paper.TABLE2)}<p>Not measured here:"
         " FVD on these data sets takes their videos and the released weights.</p>"
     )
 
@@ -114,8 +124,8 @@ def by_block(results: Sequence[ResultFile]) -> str:
     head += [f"frames/s, {escape(name)}<br>{HERE_MARK}" for name in here]
     rows = [
         [
-            format_block_shape(shape), number(fvd.get(shape)), number(fps.get(shape)),
-            *(number(speeds.get(format_block_shape(shape))) for speeds in here.values()),
+            format_block_shape(shape), fvd.get(shape), fps.get(shape),
+            *(cell(speeds.get(format_block_shape(shape))) for speeds in here.values()),
         ]
         for shape in shapes
     ]  # fmt: skip
@@ -126,27 +136,26 @@ def by_block(results: Sequence[ResultFile]) -> str:
         )
     else:
         note = f"<p>Nothing is measured here yet. This times every model:</p><pre>{BENCH}</pre>"
-    title = "Figures 6 and 7, table 3: by block shape"
     sources = source(paper.FIGURE_6_7) + source(paper.TABLE3)
-    return f"<h2>{title}</h2>{table(title, head, rows)}{sources}{note}"
+    return f"{table(TITLES['blocks'], head, rows)}{sources}{note}"
 
 
 def table7(results: Sequence[ResultFile]) -> str:
     """Table 7 of the paper, and tokenizers measured here in rows of their own."""
     head = ("from", "tokenizer", "data", "PSNR, dB", "SSIM", "rFVD", "LPIPS")
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (
             f'<span class="paper">{PAPER_MARK}</span>', escape(row.tokenizer), row.data,
-            f"{row.psnr:.1f}", f"{row.ssim:.3f}", f"{row.rfvd:.1f}", f"{row.lpips:.4f}",
+            row.psnr, row.ssim, row.rfvd, row.lpips,
         )
         for row in paper.TABLE7.rows
     ]  # fmt: skip
     used = [result for result in results if result.kind == "tokenizer"]
     rows += [
         (
-            f'<span class="here">{HERE_MARK}</span>', number(row["tokenizer"]), number(row["data"]),
-            number(row["psnr"]), number(row.get("ssim")), number(row.get("rfvd")),
-            number(row.get("lpips")),
+            f'<span class="here">{HERE_MARK}</span>', cell(row["tokenizer"]), cell(row["data"]),
+            cell(row["psnr"]), cell(row.get("ssim")), cell(row.get("rfvd")),
+            cell(row.get("lpips")),
         )
         for result in used
         for row in result.rows
@@ -155,8 +164,7 @@ def table7(results: Sequence[ResultFile]) -> str:
         "<p>No file of figures measured here yet. The Tokenizer tab measures single clips, and the"
         " card of a tokenizer, on the Models tab, gives the figures of its training.</p>"
     )
-    title = "Table 7: tokenizer reconstruction quality"
-    return f"<h2>{title}</h2>{table(title, head, rows)}{source(paper.TABLE7)}{note}"
+    return f"{table(TITLES['table7'], head, rows)}{source(paper.TABLE7)}{note}"
 
 
 def session_runs(views: Sequence[JobView]) -> str:
@@ -164,26 +172,24 @@ def session_runs(views: Sequence[JobView]) -> str:
     head = ("clip", "steps", "new frames", "seconds", f"frames/s<br>{HERE_MARK}")
     rows = [
         (
-            escape(view.result.clip.stem), number(len(view.result.phases)),
-            number(view.result.new_frames), f"{view.result.seconds:.2f}",
-            number(view.result.new_frames / max(view.result.seconds, 1e-9)),
+            escape(view.result.clip.stem), len(view.result.phases),
+            view.result.new_frames, view.result.seconds,
+            view.result.new_frames / max(view.result.seconds, 1e-9),
         )
         for view in views
         if isinstance(view.result, Outcome)
     ]  # fmt: skip
-    title = "Runs of this session"
     if not rows:
-        return f"<h2>{title}</h2><p>None yet; the Generate tab makes some.</p>"
+        return "<p>None yet. The Generate tab makes some.</p>"
     return (
-        f"<h2>{title}</h2>{table(title, head, rows)}<p>Timed while other work may have run, with"
+        f"{table('Runs of this session', head, rows)}<p>Timed while other work may have run, with"
         " the tokenizer. The Settings of each clip say the rest.</p>"
     )
 
 
 def repeat(results: Sequence[ResultFile], faults: Sequence[str]) -> str:
     """Every file of figures with its command and rows, and the files that are broken."""
-    text = "<h2>How to reproduce each number</h2>"
-    text += "".join(f'<p class="fault">{escape(fault)}</p>' for fault in faults)
+    text = "".join(f'<p class="fault">{escape(fault)}</p>' for fault in faults)
     if not results:
         return text + (
             "<p>Figures are read from results/*.json beside the studio; docs/results.md says how"
@@ -191,7 +197,7 @@ def repeat(results: Sequence[ResultFile], faults: Sequence[str]) -> str:
         )
     for result in results:
         columns = list(dict.fromkeys(key for row in result.rows for key in row))
-        rows = [[number(row.get(column)) for column in columns] for row in result.rows]
+        rows = [[cell(row.get(column)) for column in columns] for row in result.rows]
         text += (
             f"{provenance([result])}<pre>{escape(result.command)}</pre><details><summary>All"
             f" {len(rows)} rows</summary>"

@@ -15,7 +15,7 @@ from typing import Final
 import plotly.graph_objects as go
 
 from app.parts.charts import legend_below
-from app.parts.tables import HERE_MARK, PAPER_MARK, number, provenance, source, table
+from app.parts.tables import HERE_MARK, PAPER_MARK, Cell, cell, provenance, source, table
 from nbp_core.config.shapes import format_block_shape
 from nbp_core.results import paper
 from nbp_core.results.files import ResultFile, Row
@@ -129,19 +129,19 @@ def view(file: ResultFile) -> str:
         f"frames/s of<br>processor time {HERE_MARK}", f"frames/s<br>{HERE_MARK}",
     ]  # fmt: skip
     head += [f"FVD<br>{PAPER_MARK}", f"frames/s<br>{PAPER_MARK}"] if known else []
-    rows = []
+    rows: list[list[Cell]] = []
     found = arms(file)
     for arm in found:
-        cells = [
+        cells: list[Cell] = [
             escape(arm.arm), str(len(arm.rows)), _nats(arm.mean("loss")),
             _nats(arm.mean("loss_later")), _nats(arm.spread("loss_later", "loss_error")),
             _nats(arm.mean("difference")), _nats(arm.spread("difference", "difference_error")),
-            number(arm.rows[0].get("against")),
-            number(arm.mean("frames_cpu_s")), number(arm.mean("frames_s")),
+            cell(arm.rows[0].get("against")),
+            arm.mean("frames_cpu_s"), arm.mean("frames_s"),
         ]  # fmt: skip
         if known:
             paper_row = known.get(str(arm.rows[0]["block"]))
-            cells += [number(paper_row.fvd), number(paper_row.fps)] if paper_row else ["-", "-"]
+            cells += [paper_row.fvd, paper_row.fps] if paper_row else [None, None]
         rows.append(cells)
     note = (
         f"<p>Losses in nats per token; 'after frame 1' leaves the first latent frame out, whose"

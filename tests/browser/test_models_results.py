@@ -43,6 +43,12 @@ def url(models: Path, results: Path) -> Iterator[str]:
     yield from serve(session)
 
 
+@pytest.fixture
+def shown(models: Path) -> Iterator[str]:
+    """With the figures that are kept with the project."""
+    yield from serve(Session(models, "cpu", results=ASSETS.parent / "results"))
+
+
 def test_models_are_listed_and_a_new_one_is_found(page: Page, url: str, models: Path) -> None:
     open_studio(page, url, "Models")
     listed = page.locator("#model-list")
@@ -78,8 +84,23 @@ def test_results_tell_the_paper_from_ours(page: Page, url: str) -> None:
     legend = page.locator("#results-speed .legend")
     expect(legend).to_contain_text("paper, one A100: 1x1x16")
     expect(legend).to_contain_text("measured here: 1x1x16")
-    expect(page.locator("#results-training .scatterlayer .trace")).to_have_count(3)
+    expect(page.locator("#results-curves .scatterlayer .trace")).to_have_count(1)
+    expect(page.get_by_text("bench --presets XL")).to_be_hidden()
+    page.get_by_role("link", name="How to reproduce each number").click()
     expect(page.locator("#results-repeat")).to_contain_text("bench --presets XL")
+    expect(page.locator("#results-repeat button").first).to_be_focused()
+
+
+def test_results_begin_with_tiles_and_fill_three_screens_at_most(page: Page, shown: str) -> None:
+    page.set_viewport_size({"width": 1366, "height": 768})
+    open_studio(page, shown, "Results")
+    tiles = page.locator("#results-tiles .tile")
+    expect(tiles).to_have_count(4)
+    expect(page.locator("#results-chart .legend")).to_be_visible()
+    expect(page.locator("#results-curves .legend")).to_be_visible()
+    lowest = tiles.last.evaluate("tile => tile.getBoundingClientRect().bottom")
+    assert lowest < 768
+    assert page.evaluate("document.documentElement.scrollHeight") <= 3 * 768
 
 
 @pytest.mark.parametrize("tab", ["Models", "Results"])

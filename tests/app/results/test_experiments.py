@@ -75,8 +75,8 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 
 def test_ways_are_drawn_against_their_diversity(tmp_path: Path) -> None:
-    charts = experiments.charts([write(tmp_path, "ways.json", WAYS)])
-    assert list(charts) == ["ways.json: Frechet distance (x) against diversity"]
+    charts = experiments.charts(write(tmp_path, "ways.json", WAYS))
+    assert list(charts) == ["Frechet distance (x) against diversity"]
     marks = {trace.name: (trace.x[0], trace.y[0]) for trace in next(iter(charts.values()))().data}
     assert marks == {"paper": (17, 700), "neighbours": (18, 650), "entropy": (9, 690)}
 
@@ -87,9 +87,9 @@ def test_without_diversity_kinds_of_clips_are_bars(tmp_path: Path) -> None:
         figure("tokens a forward step", "drafts", 2.5) | {"unit": "tokens"},
         figure("drafted tokens kept", "drafts", 0.75),
     ]
-    charts = experiments.charts([write(tmp_path, "spec.json", WAYS | {"rows": rows})])
-    assert list(charts) == ["spec.json: tokens a forward step"]
-    chart = charts["spec.json: tokens a forward step"]()
+    charts = experiments.charts(write(tmp_path, "spec.json", WAYS | {"rows": rows}))
+    assert list(charts) == ["tokens a forward step"]
+    chart = charts["tokens a forward step"]()
     assert (chart.data[0].x, chart.data[0].y) == (("next token", "drafts"), (1.0, 2.5))
     assert chart.layout.yaxis.title.text == "tokens a forward step, tokens"
 
@@ -101,9 +101,9 @@ def test_a_block_shape_that_was_never_trained_is_hollow(tmp_path: Path) -> None:
         row | {"block": "2x2x2", "loss": 4.5, "shape_was_trained": False},
     ]
     blocks = HEAD | {"kind": "blocks", "rows": rows}
-    charts = experiments.charts([write(tmp_path, "block-sizes.json", blocks)])
-    assert list(charts) == ["block-sizes.json: loss"]
-    traces = charts["block-sizes.json: loss"]().data
+    charts = experiments.charts(write(tmp_path, "block-sizes.json", blocks))
+    assert list(charts) == ["loss"]
+    traces = charts["loss"]().data
     assert [(t.x, t.y, t.marker.symbol) for t in traces] == [
         (("1x1x16",), (3.5,), "circle"), (("2x2x2",), (4.5,), "circle-open"),
     ]  # fmt: skip
@@ -111,13 +111,13 @@ def test_a_block_shape_that_was_never_trained_is_hollow(tmp_path: Path) -> None:
 
 def test_an_evaluation_of_one_model_is_no_experiment(tmp_path: Path) -> None:
     one = WAYS | {"rows": WAYS["rows"][:2]}
-    assert experiments.charts([write(tmp_path, "one.json", one)]) == {}
+    assert experiments.charts(write(tmp_path, "one.json", one)) == {}
 
 
 def test_windows_are_a_line_and_real_clips_a_dashed_one(tmp_path: Path) -> None:
-    charts = experiments.charts([write(tmp_path, "longer.json", LONGER)])
-    assert list(charts) == ["longer.json: sharpness"]
-    made, real = charts["longer.json: sharpness"]().data
+    charts = experiments.charts(write(tmp_path, "longer.json", LONGER))
+    assert list(charts) == ["sharpness"]
+    made, real = charts["sharpness"]().data
     assert (made.x, made.y) == ((1, 2, 3), (19, 18, 17))
     assert real.y == (20, 20)
 
@@ -148,15 +148,18 @@ def test_the_tabs_read_the_files(session: Session, tmp_path: Path) -> None:
             results = ResultsTab(session, room)
         with gr.Tab("Attention") as other:
             attention = AttentionTab(session, other, gr.Dropdown(["tiny"], value="tiny"))
-    assert results.read(None)[results.chart_text] == NO_EXPERIMENT
+    assert results.read()[results.chart_text] == NO_EXPERIMENT
     assert COMMAND in attention.read_study()[attention.page.study_text]
     write(tmp_path / "results", "attention.json", STUDY)
     write(tmp_path / "results", "longer.json", LONGER)
     write(tmp_path / "results", "ways.json", WAYS)
-    again = results.read(None)
-    assert again[results.experiment].value == "longer.json: sharpness"
+    write(tmp_path / "results", "more-ways.json", WAYS)
+    again = results.read()
+    assert again[results.figure].value == "sharpness"
     assert "(longer.json)" in again[results.chart_text]
-    chosen = "ways.json: Frechet distance (x) against diversity"
-    assert results.read(None, chosen)[results.experiment].value == chosen
-    assert "(ways.json)" in results.draw_experiment(chosen)[1]
+    title = f"{WAYS['title']}: more ways"
+    assert results.read(title)[results.experiment].value == title
+    menu, _, about = results.draw_experiment(title)
+    assert menu.choices == [("Frechet distance (x) against diversity",) * 2]
+    assert "(more-ways.json)" in about
     assert attention.read_study()[attention.page.study].visible

@@ -13,10 +13,11 @@ import pytest
 
 from app.clips import run
 from app.clips.request import make_request
-from app.parts.tables import HERE_MARK, PAPER_MARK
+from app.parts.tables import HERE_MARK, PAPER_MARK, column, table
 from app.results import charts, tables
 from app.results.floor import floor_section
 from app.results.tab import NO_CURVE, ResultsTab
+from app.results.tiles import tiles
 from app.session import Session
 from nbp_core.cli.main import build_parser
 from nbp_core.config.presets import PAPER_PRESETS
@@ -134,12 +135,13 @@ def test_a_training_log_becomes_curves(tmp_path: Path) -> None:
     assert curve.metrics["loss"] == ((1, 4.0), (2, 3.0))
     assert curve.metrics["val_1x1x16"] == ((2, 2.25),)
     assert charts.groups(curve) == {
-        "loss": ["loss", "val_1x1x1", "val_1x1x16"],
+        "loss": ["loss"],
         "grad_norm": ["grad_norm"],
+        charts.BY_BLOCK: ["val_1x1x1", "val_1x1x16"],
     }
-    chart = charts.training_chart(curve, "loss")
+    chart = charts.training_chart([curve], charts.BY_BLOCK)
     assert [trace.name for trace in chart.data] == [
-        "training, loss", "validation, 1x1x1", "validation, 1x1x16",
+        "tiny: validation, 1x1x1", "tiny: validation, 1x1x16",
     ]  # fmt: skip
 
 
@@ -158,7 +160,7 @@ def test_a_broken_log_is_named_with_its_line(tmp_path: Path) -> None:
 def test_long_curves_are_thinned_by_medians(tmp_path: Path) -> None:
     rows = [json.dumps({"step": i, "loss": float(i % 2)}) for i in range(1, 3001)]
     curve = read_curve(write(tmp_path, "long.jsonl", "\n".join(rows)))
-    line = charts.training_chart(curve, "loss").data[0]
+    line = charts.training_chart([curve], "loss").data[0]
     assert len(line.x) == 300
     assert line.x[-1] == 3000
     assert set(line.y) == {0.5}
@@ -181,9 +183,9 @@ def test_ours_stands_beside_the_papers_and_is_told_apart(tmp_path: Path) -> None
     text = tables.table1(results)
     row = text[text.index("NBP") : text.index("</tr>", text.index("NBP"))]
     cells = [cell.split("</td>")[0] for cell in row.split("<td")[1:]]
-    assert cells[1] == ' class="paper">48'
-    assert cells[2] == ' class="here">48'
-    assert cells[5:] == [' class="paper">8.89', ' class="here">3']
+    assert cells[1] == ' class="paper number">48'
+    assert cells[2] == ' class="here number">48'
+    assert cells[4:] == [' class="paper number">8.89', ' class="here number">3.00']
     assert "one &lt;core&gt;" in text
     chart = charts.speed_chart(here)
     assert [trace.name for trace in chart.data] == [
@@ -197,8 +199,8 @@ def test_whole_clips_stand_beside_the_papers_blocks(tmp_path: Path) -> None:
     results = [read_result(write(tmp_path, "bench.json", BENCH))]
     text = tables.by_block(results)
     assert "tiny (abcd1234) on one &lt;core&gt;" in text
-    assert '<td class="here">8.25</td>' in text
-    assert '<td class="paper">17.1</td>' in text
+    assert '<td class="here number">8.25</td>' in text
+    assert '<td class="paper number">17.1</td>' in text
 
 
 def test_a_bench_shows_floor_memory_smaller_weights_and_another_library(tmp_path: Path) -> None:
@@ -210,8 +212,8 @@ def test_a_bench_shows_floor_memory_smaller_weights_and_another_library(tmp_path
     }
     text = floor_section([read_result(write(tmp_path, "bench.json", bench))])
     row = text[text.index("1x1x16") : text.index("</tr>", text.index("1x1x16"))]
-    assert [cell.split(">")[-1] for cell in row.split("</td>")[1:7]] == [
-        "80", "40", "2", "-", "-", "3.4",
+    assert [cell.split(">")[-1] for cell in row.split("</td>")[1:5]] == [
+        "80.0", "40.0", "2.00", "3.40",
     ]  # fmt: skip
     assert "1x1x1<" not in text, "the ucf row stands in the whole table"
     assert "2.0471" in text
@@ -227,7 +229,7 @@ def test_a_table1_file_goes_before_a_bench(tmp_path: Path) -> None:
         for name, data in (("a.json", kept), ("b.json", BENCH))
     ]
     assert tables.speeds_here(results)["XL", "1x1x16"] == (9.0, 48)
-    assert '<td class="here">40.5</td>' in tables.table1(results)
+    assert '<td class="here number">40.5</td>' in tables.table1(results)
 
 
 def test_tokenizers_measured_here_get_rows_of_their_own(tmp_path: Path) -> None:
@@ -240,18 +242,70 @@ def test_tokenizers_measured_here_get_rows_of_their_own(tmp_path: Path) -> None:
 
 
 def test_the_tab_reads_files_anew(tab: ResultsTab, tmp_path: Path) -> None:
-    first = tab.read(None)
+    first = tab.read()
     assert first[tab.training_text] == NO_CURVE
     assert "There is none yet" in first[tab.repeat]
     write(tmp_path / "results", "bench.json", BENCH)
     write(tmp_path / "results", "torn.json", "{")
+    write(tmp_path / "results" / "training", "small.jsonl", LOG)
     write(tmp_path / "results" / "training", "tiny.jsonl", LOG)
-    again = tab.read(None)
+    again = tab.read()
     assert BENCH["command"] in again[tab.repeat]
     assert '<p class="fault">torn.json is not JSON.</p>' in again[tab.repeat]
-    assert again[tab.curve].value == "tiny: loss"
+    assert again[tab.runs].value == ["small", "tiny"], "both logged the same figures"
+    assert again[tab.metric].value == "loss"
     assert "run tiny, 2 steps in 2 minutes" in again[tab.training_text]
-    assert tab.read("tiny: grad_norm")[tab.curve].value == "tiny: grad_norm"
+    chosen = tab.read(runs=["tiny", "gone"], metric="grad_norm")
+    assert (chosen[tab.runs].value, chosen[tab.metric].value) == (["tiny"], "grad_norm")
+    assert "Tick a run" in tab.draw_training([], None, 0)[2]
+
+
+def test_smoothing_averages_training_and_leaves_validations(tmp_path: Path) -> None:
+    rows = [json.dumps({"step": i, "loss": float(i % 2), "val_loss": i % 2}) for i in range(8)]
+    runs = [read_curve(write(tmp_path, f"{name}.jsonl", "\n".join(rows))) for name in "ab"]
+    rough, validation, *other = charts.training_chart(runs, "loss").data
+    smoothed, same, *_ = charts.training_chart(runs, "loss", 0.9).data
+    assert len(other) == 2, "a run more, a line of each kind more"
+    assert rough.y == (0, 1) * 4
+    assert max(smoothed.y) - min(smoothed.y) < 0.6
+    assert 0.4 < smoothed.y[-1] < 0.6, "around the mean, with no pull towards zero"
+    assert same.y == validation.y
+    assert charts.smooth([3.0, 3.0], 0.95) == pytest.approx([3.0, 3.0])
+
+
+def test_columns_are_of_one_precision_and_none_is_empty() -> None:
+    text = table("t", ("a", "b", "c"), [("x", 0.5, None), ("y", 12.25, "-"), ("z", None, None)])
+    assert [cell.split("<")[0] for cell in text.split('<td class="number">')[1:]] == [
+        "0.5", "12.2", "-",
+    ]  # fmt: skip
+    assert ">c<" not in text
+    assert column([1, 1280, None]) == ["1", "1,280", "-"]
+    assert column([0.0123, 1.5]) == ["0.01", "1.50"]
+
+
+def test_tiles_come_first_and_say_what_was_measured(tmp_path: Path) -> None:
+    empty = tiles([])
+    assert empty.count("Not measured here yet.") == 4
+    clips = [
+        {"model": "tiny", "block": b, "frames_s": f} for b, f in (("1x1x1", 2), ("1x1x16", 20))
+    ]
+    accuracy = [
+        {"metric": "action accuracy", "of": of, "value": value, "clips": 50}
+        for of, value in (("real clips", 1.0), ("generated clips", 0.98))
+    ]
+    psnr = [{"tokenizer": "nano", "data": "robot <arm>", "psnr": 27.42}]
+    files = (
+        BENCH | {"clips": clips},
+        BENCH | {"kind": "evaluation", "rows": accuracy},
+        BENCH | {"kind": "tokenizer", "rows": psnr},
+    )
+    results = [read_result(write(tmp_path, f"{i}.json", file)) for i, file in enumerate(files)]
+    text = tiles(results)
+    assert [part.split("</dd>")[0] for part in text.split("<dd>")[1:]] == [
+        "10.0x", "2.5x", "98.0%", "27.4 dB",
+    ]  # fmt: skip
+    assert "robot &lt;arm&gt;" in text
+    assert "one &lt;core&gt;" in text
 
 
 def test_runs_of_the_session_are_listed(session: Session) -> None:
@@ -264,7 +318,7 @@ def test_runs_of_the_session_are_listed(session: Session) -> None:
     assert job.finished.wait(60)
     text = tables.session_runs(session.jobs.finished())
     assert "door-open_fake_1x1x16_seed3" in text
-    assert '<td class="">80</td>' in text
+    assert '<td class="number">80</td>' in text
 
 
 def test_the_papers_tables_fit_what_the_engine_knows() -> None:
@@ -273,5 +327,5 @@ def test_the_papers_tables_fit_what_the_engine_knows() -> None:
     assert [row.block_shape for row in paper.TABLE3.rows] == list(TABLE3_SHAPES)
     ntp, nbp = paper.TABLE1.rows[:2]
     assert nbp.fps / ntp.fps == pytest.approx(15.04 / 1.35, rel=0.01), "seconds and frames agree"
-    for table in (paper.TABLE1, paper.TABLE2, paper.FIGURE_6_7, paper.TABLE3, paper.TABLE7):
-        assert "arXiv 2502.07737" in table.source
+    for one in (paper.TABLE1, paper.TABLE2, paper.FIGURE_6_7, paper.TABLE3, paper.TABLE7):
+        assert "arXiv 2502.07737" in one.source

@@ -71,10 +71,10 @@ def test_one_seed_says_that_its_error_is_over_clips(tmp_path: Path) -> None:
 def test_the_papers_figures_stand_in_columns_of_their_own(tmp_path: Path) -> None:
     text = trained.view(read(tmp_path, FILE))
     line = text[text.index("1x1x16-M") : text.index("</tr>", text.index("1x1x16-M"))]
-    assert '<td class="here">4.100</td>' in line
-    assert '<td class="paper">25.5</td>' in line
+    assert '<td class="here number">4.100</td>' in line
+    assert '<td class="paper number">25.5</td>' in line
     assert "Validation loss grows with the block." in text
-    assert 'class="paper">' not in trained.view(read(tmp_path, FILE, "elastic.json"))
+    assert 'class="paper' not in trained.view(read(tmp_path, FILE, "elastic.json"))
 
 
 def test_the_papers_words_belong_to_experiments_that_there_are() -> None:
@@ -97,13 +97,14 @@ def session(tmp_path: Path) -> Iterator[Session]:
 def test_the_tab_shows_the_chosen_experiment(session: Session, tmp_path: Path) -> None:
     with gr.Blocks(), gr.Tab("Results") as tab:
         results = ResultsTab(session, tab)
-    assert results.read(None)[results.chart_text] == NO_EXPERIMENT
+    assert results.read()[results.chart_text] == NO_EXPERIMENT
     (tmp_path / "results").mkdir(exist_ok=True)
     read(tmp_path / "results", FILE)
-    first = results.read(None)
-    assert first[results.experiment].value == "trained-blocks.json: loss at the end"
+    first = results.read()
+    assert first[results.experiment].value == "Block <sizes>"
+    assert first[results.figure].value == "loss at the end"
     assert "Block &lt;sizes&gt;" in first[results.chart_text]
-    assert '<td class="paper">25.5</td>' in first[results.chart_text]
-    chosen = "trained-blocks.json: loss over the steps"
-    assert results.read(None, chosen)[results.experiment].value == chosen
-    assert results.draw_experiment("gone.json: loss")[1] == NO_EXPERIMENT
+    assert '<td class="paper number">25.5</td>' in first[results.chart_text]
+    chosen = results.read("Block <sizes>", "loss over the steps")
+    assert chosen[results.figure].value == "loss over the steps"
+    assert results.draw_experiment("gone", "loss")[2] == NO_EXPERIMENT
