@@ -140,7 +140,8 @@ class Drawing:
     def prepare(self, job: NDArray[np.int64], config: SamplingConfig, rng: torch.Generator) -> None:
         """New noise, and how to draw from it, told to the last job as it stands in its list."""
         torch.randint(2**62, self._seeds_R.shape, generator=rng, out=self._seeds_R)
-        self._settings[:] = 1 / config.temperature, config.top_p, config.guidance_scale
+        sharpness = 1 / config.temperature if config.temperature else 0.0
+        self._settings[:] = sharpness, config.top_p, config.guidance_scale
         job[jobs.TOP_K] = config.top_k
 
 

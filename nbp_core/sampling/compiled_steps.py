@@ -47,12 +47,10 @@ class CompiledDecoder:
         cache = self.model.new_cache(num_rows, layout.length)
         inputs = self.model.position_inputs(layout)
         plain = PlainDecoding(self.model, layout, sampling, rng, num_samples, cache, inputs)
-        # Lists of jobs sample as the paper does; other methods and argmax need the logits.
-        is_listed = sampling.method == "paper" and sampling.temperature > 0
+        if sampling.method != "paper":
+            return nullcontext(plain)  # lists of jobs sample as the paper does
         return nullcontext(
             _CompiledDecoding(self.model, self._steps, plain, sampling, rng, num_samples)
-            if is_listed
-            else plain
         )
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ def drawing(config: SamplingConfig, rng: torch.Generator, num_places: int) -> Dr
     def draw(logits_BSV: Tensor, places_S: Tensor) -> Tensor:
         is_here = logits_BSV.device.type == "cpu" and instruction_set() is not None
         is_compiled = is_here and logits_BSV.dtype == compute_dtype(formats_on("cpu")[0])
-        if not is_compiled or config.temperature == 0:
+        if not is_compiled:
             return sample(logits_BSV, config, rng, scratch)
         # Only here: it brings a compiler along.
         from nbp_core.packed.calls import draw

@@ -83,9 +83,14 @@ def draw(job, scratch, row):
     vocab, top_k = job[ROW_SIZE], job[TOP_K]
     settings = carray(pointer(job[SETTINGS]), 3, float64)
     sharpness, top_p = float32(settings[0]), settings[1]
+    out = carray(pointer(job[OUTPUT] + 8 * row), 1, int64)
+    logits = job[INPUT] + NUMBER_BYTES * row * job[INPUT_STEP]
+    if sharpness == float32(0.0):  # temperature 0
+        out[0] = _likeliest(logits, vocab)
+        return
     state = uint64(carray(pointer(job[SEEDS] + 8 * row), 1, int64)[0])
     sums, odds = scratch, scratch + sums_bytes(vocab)
-    _spread(job[INPUT] + NUMBER_BYTES * row * job[INPUT_STEP], vocab, sharpness, odds)
+    _spread(logits, vocab, sharpness, odds)
     limit = float32(-1.0)
     rank, total = _above(odds, sums, vocab, limit)
     mass, largest_mass, token = total, -1.0, 0
@@ -115,7 +120,7 @@ def draw(job, scratch, row):
             if mass >= top_p * largest_mass:
                 continue
         break
-    carray(pointer(job[OUTPUT] + 8 * row), 1, int64)[0] = token
+    out[0] = token
 
 
 @njit(**COMPILED)
@@ -128,17 +133,31 @@ def _uniform(state):
 
 
 @njit(**COMPILED)
-def _spread(logits, vocab, sharpness, odds):
-    """Logits -> their probabilities but for a factor; the largest is 1. What follows them up to a
-    whole row is above no limit."""
-    x = carray(pointer(logits), vocab, NUMBER)
+def _largest(logits, vocab):
     bits = carray(pointer(logits), vocab, BITS)
-    out = carray(pointer(odds), vocab, float32)
     peak = BITS(SIGN)
     for i in range(vocab):
         # Without the sign, bits of larger numbers are larger: of negative ones, they are turned.
         peak = max(peak, BITS(bits[i] ^ ((bits[i] >> BITS(SHIFT)) & BITS(~SIGN))))
-    largest = _of_bits(BITS(peak ^ ((peak >> BITS(SHIFT)) & BITS(~SIGN))))
+    return _of_bits(BITS(peak ^ ((peak >> BITS(SHIFT)) & BITS(~SIGN))))
+
+
+@njit(**COMPILED)
+def _likeliest(logits, vocab):
+    """The first token with the largest logit, as torch.argmax returns it."""
+    x, largest = carray(pointer(logits), vocab, NUMBER), _largest(logits, vocab)
+    for i in range(vocab):
+        if read(x[i]) == largest:
+            return i
+    return 0
+
+
+@njit(**COMPILED)
+def _spread(logits, vocab, sharpness, odds):
+    """Logits -> probabilities up to one factor; the largest becomes 1. What follows them up to a
+    whole row is above no limit."""
+    x, largest = carray(pointer(logits), vocab, NUMBER), _largest(logits, vocab)
+    out = carray(pointer(odds), vocab, float32)
     for i in range(vocab):
         out[i] = exp((read(x[i]) - largest) * sharpness)
     past = carray(pointer(odds + 4 * vocab), _whole_rows(vocab) - vocab, float32)

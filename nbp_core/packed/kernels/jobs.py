@@ -26,8 +26,8 @@ COSINE, SINE, TURN_OF_KEYS, TURN_OF_BATCH, TURN_OF_HEAD, REACH = range(12, 18)
 """COSINE is 0 where nothing is turned, REACH where new positions see all there is; else it says how
 many keys each of them sees, none fewer than the one before it;"""
 INPUT_STEP, SEEDS, SETTINGS, TOP_K = range(6, 10)
-"""of guidance and drawing, where ROW_SIZE is the tokens there are and SETTINGS 1 / temperature,
-top-p and the strength of guidance."""
+"""of guidance and drawing, where ROW_SIZE is the tokens there are and SETTINGS 1 / temperature
+(0 for temperature 0), top-p and the strength of guidance."""
 NEXT, DONE, JOB_SIZE = 24, 32, 40
 """Pieces that were taken and done: each in a line of the cache for itself."""
 ROUND, ACTIVATE, ADD = range(3)
