@@ -39,6 +39,11 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="models' large matrices in 4 bits, less exact; doctor says what it gains here",
     )
+    parser.add_argument(
+        "--instructions", metavar="NAME",
+        help="best instruction set to use, such as avx2, to see what better ones gain",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=int, metavar="N", help="number of threads; default: all")
     parser.add_argument("--auth", metavar="USER:PASS", help="ask visitors for a password")
     parser.add_argument(
         "--root-path", metavar="PATH", help="path under which a reverse proxy serves the studio"
@@ -85,8 +90,10 @@ def _serve(arguments: Sequence[str] | None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from app import ui
     from app.session import Session
+    from nbp_core.runtime import start
 
     try:
+        start(options.instructions, options.threads)
         session = Session(
             options.models,
             options.device,

@@ -7,7 +7,7 @@ import platform
 import psutil
 import torch
 
-from nbp_core.processor import instruction_set
+from nbp_core.runtime import runtime
 
 
 def choose_device(name: str) -> str:
@@ -23,13 +23,13 @@ def device_name(device: str) -> str:
     """The device in words, for reports."""
     if device == "cuda":
         return torch.cuda.get_device_name()
-    found = instruction_set()
+    found = runtime().instructions
     return f"CPU ({platform.machine()}, {found.words if found else 'nothing compiled'})"
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 faster than float32."""
-    found = instruction_set()
+    found = runtime().instructions
     return device.type == "cuda" or (found is not None and found.has_bfloat16)
 
 

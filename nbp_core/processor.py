@@ -1,11 +1,10 @@
-"""Which instructions of this processor products are computed with: chosen once a process.
+"""The instruction sets that kernels are written for, and which of them this processor has.
 
-The instruction sets are in an order: each is there to be preferred to those after it.
+They are in order: each one is preferred to those after it.
 """
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import dataclass
 from functools import cache
@@ -15,8 +14,6 @@ import torch
 
 IntegerDot = Literal["quads", "pairs"]
 """How int8 is multiplied: sums of four products of 8 bits, or of two of 16 bits."""
-VARIABLE: Final = "NBP_INSTRUCTIONS"
-"""Environment variable with the name of the best set to be used: better ones are left out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,23 +66,8 @@ SETS: Final = (
 
 
 def sets_here() -> list[InstructionSet]:
-    """All that this processor has, best first."""
+    """The sets that this processor has, best first."""
     return [found for found in SETS if _has(found)]
-
-
-@cache
-def instruction_set() -> InstructionSet | None:
-    """The best set that this processor has and NBP_INSTRUCTIONS allows; None for processors
-    without vectors that are known here, whose products PyTorch computes.
-
-    Raises ValueError for a value of NBP_INSTRUCTIONS that names no set.
-    """
-    wanted = os.environ.get(VARIABLE) or SETS[0].name
-    names = [found.name for found in SETS]
-    if wanted not in (*names, "none"):
-        raise ValueError(f"{VARIABLE} must be one of {', '.join(names)}, none; not {wanted!r}")
-    allowed = SETS[names.index(wanted) :] if wanted != "none" else ()
-    return next((found for found in allowed if _has(found)), None)
 
 
 @cache

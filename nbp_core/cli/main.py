@@ -22,8 +22,10 @@ from nbp_core.cli import train_all as train_commands
 from nbp_core.cli.doctor import examine
 from nbp_core.cli.options import (
     add_generation_options,
+    add_runtime_options,
     context_of,
     sampling_of,
+    start_runtime,
     write_or_keep,
 )
 from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
@@ -54,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     installed = Path(sys.argv[0]).stem == "nbp"
     name = "nbp" if installed else "python -m nbp_core"
     parser = _Parser(prog=name, description="NBP Studio's engine.")
+    add_runtime_options(parser)
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     _add_generate(verbs)
 
@@ -182,6 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         args = build_parser().parse_args(argv)
+        start_runtime(args)
         args.run(args)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -14,8 +14,25 @@ from nbp_core.config.sampling import METHODS, SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, Size3
 from nbp_core.media.files import MediaError, shown_name, try_writing
 from nbp_core.media.video import Frames, read_context
+from nbp_core.runtime import INSTRUCTION_NAMES, start
 
 CONTEXT_FRAMES = 5
+
+
+def add_runtime_options(parser: argparse.ArgumentParser) -> None:
+    """Adds options of the whole process, which stand before the verb."""
+    parser.add_argument(
+        "--instructions", metavar="NAME",
+        help="best instruction set that kernels use, to measure what better ones gain: "
+        f"{', '.join(INSTRUCTION_NAMES)}; default: the best one of this processor",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=int, metavar="N", help="number of threads; default: all")
+
+
+def start_runtime(args: argparse.Namespace) -> None:
+    """Starts this process' runtime if one of its options is given. Raises ValueError as it does."""
+    if args.instructions is not None or args.threads is not None:
+        start(args.instructions, args.threads)
 
 
 def add_generation_options(parser: argparse.ArgumentParser) -> None:

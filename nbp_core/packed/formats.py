@@ -7,7 +7,7 @@ from typing import Final, Literal
 import torch
 
 from nbp_core.device import has_fast_bfloat16
-from nbp_core.processor import instruction_set
+from nbp_core.runtime import runtime
 
 WeightFormat = Literal["float32", "float16", "bfloat16", "int8", "int4"]
 
@@ -34,7 +34,7 @@ def formats_on(device: str) -> tuple[WeightFormat, ...]:
     """
     if device == "cuda":
         return ("bfloat16",)
-    found = instruction_set()
+    found = runtime().instructions
     if found is None:
         return ("float32",)
     usual: WeightFormat = "bfloat16" if found.has_bfloat16 else "float16"

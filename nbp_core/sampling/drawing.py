@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.packed.formats import compute_dtype, formats_on
-from nbp_core.processor import instruction_set
+from nbp_core.runtime import runtime
 from nbp_core.sampling.filters import Scratch, sample
 from nbp_core.sampling.shared_noise import SharedNoise
 
@@ -26,7 +26,7 @@ def drawing(config: SamplingConfig, rng: torch.Generator, num_places: int) -> Dr
     scratch = Scratch()
 
     def draw(logits_BSV: Tensor, places_S: Tensor) -> Tensor:
-        is_here = logits_BSV.device.type == "cpu" and instruction_set() is not None
+        is_here = logits_BSV.device.type == "cpu" and runtime().instructions is not None
         is_compiled = is_here and logits_BSV.dtype == compute_dtype(formats_on("cpu")[0])
         if not is_compiled:
             return sample(logits_BSV, config, rng, scratch)

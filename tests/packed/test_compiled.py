@@ -22,7 +22,8 @@ from nbp_core.config.shapes import LayoutKind, Size3
 from nbp_core.packed.formats import WeightFormat, compute_dtype, formats_on
 from nbp_core.packed.linear import CompiledLinear, pack_linear
 from nbp_core.packed.model import pack
-from nbp_core.processor import instruction_set, sets_here
+from nbp_core.processor import sets_here
+from nbp_core.runtime import runtime
 from nbp_core.sampling.decoder import PlainDecoder, PlainDecoding
 from nbp_core.sampling.filters import filtered_probs
 from nbp_core.sampling.steps import decoder_of
@@ -34,7 +35,7 @@ from tests.support.models import (
     transformer_config,
 )
 
-IN_USE = instruction_set()
+IN_USE = runtime().instructions
 if IN_USE is not None:
     from nbp_core.packed.calls import draw
     from nbp_core.packed.kernels.jobs import LEVELS
@@ -302,9 +303,10 @@ def print_what_is_computed(weights: WeightFormat = FORMAT) -> None:
     print(digest.hexdigest())
 
 
-def computed_apart(what: str, **variables: str) -> str:
-    """What a process of its own prints, under some environment variables."""
-    program = "from tests.packed import test_compiled as t; " + what
+def computed_apart(what: str, instructions: str | None = None, **variables: str) -> str:
+    """What a process of its own prints, with no better instructions than those that are named."""
+    limit = f"from nbp_core.runtime import start; start({instructions!r}); "
+    program = limit + "from tests.packed import test_compiled as t; " + what
     return subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, **variables},
@@ -333,8 +335,7 @@ def test_sets_of_instructions_compute_the_same(tmp_path: Path) -> None:
     names = [found.name for found in sets_here() if not found.has_bfloat16]
     what = "[t.print_what_is_computed(held) for held in ('float16', 'int8', 'int4')]"
     printed = {
-        name: computed_apart(what, NBP_INSTRUCTIONS=name, NUMBA_CACHE_DIR=str(tmp_path / name))
-        for name in names
+        name: computed_apart(what, name, NUMBA_CACHE_DIR=str(tmp_path / name)) for name in names
     }
     assert len(names) < 2 or len(set(printed.values())) == 1, printed
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nbp_core.processor import instruction_set
+from nbp_core.runtime import runtime
 
 PROGRAM = """
 import sys, torch
@@ -25,7 +25,7 @@ for config in (SamplingConfig(), SamplingConfig(top_k=20, top_p=0.5, temperature
 """
 
 
-@pytest.mark.skipif(instruction_set() is None, reason="nothing is compiled for this processor")
+@pytest.mark.skipif(runtime().instructions is None, reason="nothing is compiled for this processor")
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "3e38"])
 def test_a_draw_ends_whatever_the_logits_are(number: str) -> None:
     subprocess.run([sys.executable, "-c", PROGRAM, number], check=True, timeout=100)

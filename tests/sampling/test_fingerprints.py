@@ -21,7 +21,7 @@ from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import LayoutKind, Size3
 from nbp_core.packed.formats import WeightFormat, formats_on
 from nbp_core.packed.model import pack
-from nbp_core.processor import instruction_set
+from nbp_core.runtime import runtime
 from nbp_core.transformer.model import BlockTransformer
 from tests.support.models import CODES, DECODINGS, decode_tokens, transformer_config
 
@@ -41,7 +41,7 @@ def processor() -> str:
         lines = [line.split(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
         found = {line[0].strip(): line[1].strip() for line in reversed(lines) if len(line) == 2}
         kind = " ".join(found.get(key, "") for key in ("vendor_id", "cpu family", "model"))
-    in_use = instruction_set()
+    in_use = runtime().instructions
     return f"{kind} {torch.backends.cpu.get_cpu_capability()} {in_use.name if in_use else 'none'}"
 
 

@@ -7,7 +7,6 @@ become whole numbers of 8 or 16 bits.
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 import numpy as np
@@ -16,7 +15,8 @@ from numba import config, float32, int8, int16, int32, njit, uint8, uint16, uint
 
 from nbp_core.packed.kernels.instructions import bits_of_float, float_of_bits, fused
 from nbp_core.packed.kernels.jobs import COMPILED
-from nbp_core.processor import VARIABLE, InstructionSet, instruction_set
+from nbp_core.processor import InstructionSet
+from nbp_core.runtime import runtime
 
 SERIES: Final = (
     1.9875691500e-4,
@@ -49,9 +49,9 @@ def _same(value):
 
 
 def _in_use() -> InstructionSet:
-    found = instruction_set()
-    assert found is not None, "nothing is compiled for this processor"
-    if os.environ.get(VARIABLE) and found.cpu is not None:
+    found = runtime().instructions
+    assert found is not None, "no kernel is compiled for this processor"
+    if runtime().is_limited and found.cpu is not None:
         # Loops that LLVM makes vectors of itself use nothing better either.
         config.CPU_NAME, config.CPU_FEATURES = found.cpu, ""
     return found

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nbp_core.packed.kernels.jobs import JOB_SIZE, LINE
@@ -22,6 +21,7 @@ from nbp_core.packed.kernels.work import (
     SHARED_SIZE,
     take_part,
 )
+from nbp_core.runtime import runtime
 
 
 def aligned(num_bytes: int) -> NDArray[np.uint8]:
@@ -73,20 +73,20 @@ _starting = threading.Lock()
 _teams: list[Team] = []
 
 
-def the_team(num_threads: int | None = None) -> Team:
-    """One for all models of this process, of as many threads as PyTorch has when it is first
-    needed."""
+def the_team() -> Team:
+    """The thread pool that all models of this process share, made when it is first needed."""
     with _starting:
         if not _teams:
-            _teams.append(Team(num_threads or torch.get_num_threads()))
+            _teams.append(Team(runtime().num_threads))
         return _teams[0]
 
 
 def is_gathered() -> bool:
-    """Whether there is a team, so that the_team() need not wait."""
+    """Whether the thread pool exists, so that the_team() need not wait."""
     return bool(_teams)
 
 
 def gather_team() -> None:
-    """Has the team made in a thread of its own: what it compiles the first time takes seconds."""
-    threading.Thread(target=the_team, args=(torch.get_num_threads(),), daemon=True).start()
+    """Makes the thread pool in the background: compiling takes seconds on a new machine."""
+    runtime()  # PyTorch's number of threads is that of this thread, not of a new one
+    threading.Thread(target=the_team, daemon=True).start()

@@ -1,0 +1,75 @@
+"""What compiled kernels run on: the instructions and threads that a process chooses once.
+
+numba compiles kernels for one instruction set and one number format when they are first imported.
+So a process has one runtime. A program that wants another than the default starts it first.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import torch
+
+from nbp_core.processor import SETS, InstructionSet, sets_here
+
+NO_INSTRUCTIONS = "none"
+"""The name that turns compiled kernels off; PyTorch then computes everything."""
+INSTRUCTION_NAMES = (*(found.name for found in SETS), NO_INSTRUCTIONS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runtime:
+    """The instructions and threads of this process."""
+
+    instructions: InstructionSet | None
+    """None where PyTorch computes everything: on processors that no kernel is written for, or
+    because it was asked for."""
+    num_threads: int
+    """Threads of compiled kernels, the calling one included."""
+    is_limited: bool = False
+    """Whether the instructions were chosen, so that the compiler may not use better ones."""
+
+
+_lock = threading.Lock()
+_started: list[Runtime] = []
+
+
+def start(instructions: str | None = None, num_threads: int | None = None) -> Runtime:
+    """Starts this process' runtime, before the first model is packed.
+
+    instructions: the best instruction set to use, of INSTRUCTION_NAMES; by default the best one
+        that this processor has. Better ones are left out, so that their gain can be measured.
+    num_threads: threads of kernels and of PyTorch; by default as many as PyTorch has.
+    Raises ValueError for an unknown name, a number under 1, or if another runtime has started.
+    """
+    if instructions is not None and instructions not in INSTRUCTION_NAMES:
+        names = ", ".join(INSTRUCTION_NAMES)
+        raise ValueError(f"instructions must be one of {names}, not {instructions!r}")
+    if num_threads is not None and num_threads < 1:
+        raise ValueError(f"the number of threads must be at least 1, not {num_threads}")
+    with _lock:
+        if num_threads is not None and not _started:
+            torch.set_num_threads(num_threads)
+        chosen = Runtime(
+            instructions=_best(instructions),
+            num_threads=num_threads or torch.get_num_threads(),
+            is_limited=instructions is not None,
+        )
+        if _started and _started[0] != chosen:
+            raise ValueError("instructions and threads can only be chosen before any model is used")
+        _started[:] = [chosen]
+        return chosen
+
+
+def runtime() -> Runtime:
+    """This process' runtime, started with the defaults if nothing else was chosen."""
+    return _started[0] if _started else start()
+
+
+def _best(limit: str | None) -> InstructionSet | None:
+    if limit == NO_INSTRUCTIONS:
+        return None
+    names = [found.name for found in SETS]
+    first = 0 if limit is None else names.index(limit)
+    return next((found for found in sets_here() if names.index(found.name) >= first), None)

@@ -1,0 +1,53 @@
+"""A process has one runtime; a program may choose it before any model is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from nbp_core.cli.main import main
+from nbp_core.processor import sets_here
+from nbp_core.runtime import INSTRUCTION_NAMES, runtime, start
+
+
+def printed_apart(program: str) -> str:
+    command = [sys.executable, "-c", f"from nbp_core.runtime import runtime, start; {program}"]
+    return subprocess.run(command, capture_output=True, check=True, text=True, timeout=120).stdout
+
+
+def test_the_best_instructions_and_all_threads_are_the_default() -> None:
+    import torch
+
+    found = sets_here()
+    assert runtime().instructions == (found[0] if found else None)
+    assert runtime().num_threads == torch.get_num_threads()
+
+
+@pytest.mark.parametrize("name", INSTRUCTION_NAMES)
+def test_better_instructions_are_left_out(name: str) -> None:
+    """Once a name is given, what is used is that set or a lesser one that this processor has."""
+    used = printed_apart(f"found = start({name!r}).instructions; print(found and found.name)")
+    lesser = INSTRUCTION_NAMES[INSTRUCTION_NAMES.index(name) :]
+    has = [found.name for found in sets_here()]
+    assert used.strip() == next((x for x in lesser if x in has), "None")
+
+
+def test_pytorch_and_kernels_use_the_chosen_threads() -> None:
+    program = (
+        "import torch; start(num_threads=1); print(runtime().num_threads, torch.get_num_threads())"
+    )
+    assert printed_apart(program).split() == ["1", "1"]
+
+
+def test_a_runtime_is_not_changed_once_it_is_in_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert start() == runtime() or runtime().is_limited
+    with pytest.raises(ValueError, match="before any model is used"):
+        start("none", runtime().num_threads + 1)
+    for options, said in (
+        (["--instructions", "mmx"], "must be one of"),
+        (["--threads", "0"], "at least 1, not 0"),
+    ):
+        assert main([*options, "models"]) == 2
+        assert said in capsys.readouterr().err
