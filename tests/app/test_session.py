@@ -19,6 +19,7 @@ from app.session import MAX_LOADED, QUICK_BYTES, Session, find_models
 from nbp_core.checkpoint import save_model
 from nbp_core.config.presets import PAPER_PRESETS
 from nbp_core.packed.formats import formats_on
+from nbp_core.runtime import Runtime
 from tests.support.broken_models import add_broken
 from tests.support.engine import FakePipeline, add_model, fake_session
 from tests.support.models import build_tokenizer, save_pipeline, transformer_config
@@ -131,7 +132,8 @@ def test_weights_that_this_device_cannot_hold_are_refused_at_once(
 ) -> None:
     with pytest.raises(ValueError, match="either int8 or int4"):
         Session(tmp_path, "cpu", int8=True, int4=True)
-    monkeypatch.setattr("nbp_core.packed.formats.instruction_set", lambda: None)
+    chosen = Runtime(instructions=None, num_threads=1)
+    monkeypatch.setattr("nbp_core.packed.formats.runtime", lambda: chosen)
     with pytest.raises(ValueError, match="int4 weights would gain nothing on this processor"):
         Session(tmp_path, "cpu", int4=True)
 

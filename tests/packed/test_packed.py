@@ -11,6 +11,7 @@ from nbp_core.packed.formats import WeightFormat, choose_format, compute_dtype, 
 from nbp_core.packed.linear import CompiledLinear, held_bytes, matrix_weights, pack_linear
 from nbp_core.packed.model import pack
 from nbp_core.processor import SETS, InstructionSet
+from nbp_core.runtime import Runtime
 from tests.support.models import CODES, build_transformer, save_pipeline, transformer_config
 
 FORMATS: list[tuple[WeightFormat, float]] = [
@@ -50,8 +51,9 @@ def test_a_packed_product_is_the_plain_one(
 def test_formats_are_those_that_gain(
     found: InstructionSet | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    chosen = Runtime(instructions=found, num_threads=1)
     for module in ("nbp_core.packed.formats", "nbp_core.device"):
-        monkeypatch.setattr(f"{module}.instruction_set", lambda: found)
+        monkeypatch.setattr(f"{module}.runtime", lambda: chosen)
     is_fast = found is not None and found.has_bfloat16
     usual = "float32" if found is None else "bfloat16" if is_fast else "float16"
     assert choose_format("cpu") == usual
