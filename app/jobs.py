@@ -12,10 +12,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from app.turns import Turns
 from nbp_core.memory import is_memory_error
 
 logger = logging.getLogger(__name__)
@@ -82,9 +84,11 @@ class Job:
         self.result: Any = None
         self.error = ""
         self.paused_s = 0.0
-        """Seconds that the work has waited at its user's wish, which are none of its own."""
+        """Seconds that the work has waited, at its user's wish or for players: none of its own."""
         self.is_awaited: Callable[[], bool] = lambda: False
         """Whether others wait for this job to end; its queue knows."""
+        self.turns: Turns | None = None
+        """Whom the work gives way to; its queue knows."""
         self._go = threading.Event()
         self._go.set()
         self._single = threading.Event()
@@ -121,17 +125,24 @@ class Job:
     def wait_turn(self) -> bool:
         """Called by the work before each step: waits while paused; False once it must stop.
 
-        A pause that keeps others waiting ends after MAX_PAUSE_S.
+        A pause that keeps others waiting ends after MAX_PAUSE_S. Meanwhile players have turns.
         """
         begun = time.monotonic()
+        if self.is_paused:
+            with nullcontext() if self.turns is None else self.turns.lent():
+                self._wait_paused(begun)
+        elif self.turns is not None:
+            self.turns.give_way()
+        self.paused_s += time.monotonic() - begun
+        return not self.stop.is_set()
+
+    def _wait_paused(self, begun: float) -> None:
         while not self.stop.is_set() and not self._go.wait(0.05):
             if self._single.is_set():
                 self._single.clear()
                 break
             if time.monotonic() - begun > MAX_PAUSE_S and self.is_awaited():
                 self.resume()
-        self.paused_s += time.monotonic() - begun
-        return not self.stop.is_set()
 
     def end(self, state: JobState, error: str = "") -> None:
         """Makes the job final and wakes whoever waits for it."""
@@ -153,7 +164,9 @@ def explain(error: BaseException) -> str:
 class JobQueue:
     """Runs jobs one after the other, first come first served, in a thread of its own."""
 
-    def __init__(self, max_waiting: int = 16, keep: int = 50) -> None:
+    def __init__(self, max_waiting: int = 16, keep: int = 50, turns: Turns | None = None) -> None:
+        """`turns` is of all who use the engine; a job holds it while it runs."""
+        self._turns = turns or Turns()
         self._max_waiting = max_waiting
         self._keep = keep
         self._jobs: dict[str, Job] = {}
@@ -173,6 +186,7 @@ class JobQueue:
                 )
             job = Job(work, request)
             job.is_awaited = lambda: bool(self._waiting)
+            job.turns = self._turns
             self._jobs[job.id] = job
             self._waiting.append(job)
             self._forget_oldest()
@@ -258,7 +272,8 @@ class JobQueue:
                 job.state = JobState.RUNNING
                 job.version += 1
             assert work is not None, "only a final job has none"
-            state, error, result = _outcome(work, job)
+            with self._turns.take():
+                state, error, result = _outcome(work, job)
             del work
             with self._changed:
                 self._running = None

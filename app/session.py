@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from app.folders import UPLOADS, keep_private, num_bytes, private_folder, trim
 from app.jobs import NO_MEMORY, JobQueue
+from app.turns import Turns
 from nbp_core.config.description import (
     CheckpointError,
     load_config,
@@ -91,7 +92,9 @@ class Session:
         self.assets = assets
         self.results = results
         self.is_local = is_local
-        self.jobs = JobQueue(keep=max_clips)
+        self.turns = Turns()
+        """Of the worker's jobs and of those who play."""
+        self.jobs = JobQueue(keep=max_clips, turns=self.turns)
         self._outputs = private_folder()
         self._uploads = UPLOADS.open(self._outputs)
         self._is_closed = False
