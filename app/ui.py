@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
 
 from app.attention.tab import AttentionTab
 from app.blocks.tab import BlocksTab
@@ -22,6 +24,8 @@ from app.parts.events import LIGHT
 from app.parts.follow import Follower
 from app.parts.sources import page_script
 from app.parts.uploads import MAX_UPLOAD
+from app.play.socket import route
+from app.play.tab import PlayTab
 from app.results.tab import ResultsTab
 from app.security import check_host
 from app.session import Session, no_model
@@ -29,8 +33,10 @@ from app.theme import css, theme
 from app.tokenizer.tab import TokenizerTab
 
 _DAY = 86_400
-_TABS = ("Generate", "Compare", "Attention", "Tokenizer", "Blocks", "Results", "Models")
+_TABS = ("Generate", "Play", "Compare", "Attention", "Tokenizer", "Blocks", "Results", "Models")
 _IDS = tuple(name.lower() for name in _TABS)
+_beside: WeakKeyDictionary[gr.Blocks, list[BaseRoute]] = WeakKeyDictionary()
+"""What is served beside a page: the WebSocket of its players."""
 
 _ABOUT = """
 <details><summary>About</summary>
@@ -60,16 +66,19 @@ def build(session: Session) -> gr.Blocks:
             facts = gr.HTML(_first_facts(session, first), elem_id="model-facts", label="Facts")
             gr.HTML(_ABOUT, elem_id="about", label="About", min_width=120)
         # Beside the tabs: the browser keeps nothing of a tab that was not opened yet.
-        job, race, trip, speeds, conversion = (
+        job, play, race, trip, speeds, conversion = (
             Follower(session.jobs, name, seconds)
             for name, seconds in (
-                ("job", 0.25), ("race", 0.5), ("tokenizer", 0.25), ("speeds", 0.5), ("models", 0.5),
+                ("job", 0.25), ("play", 0.5), ("race", 0.5), ("tokenizer", 0.25), ("speeds", 0.5),
+                ("models", 0.5),
             )
         )  # fmt: skip
         with gr.Tabs() as tabs:
             with _tab("Generate"):
                 page = GeneratePage(session, blocks, model, facts, job)
                 GenerateTab(session, page)
+            with _tab("Play"):
+                played = PlayTab(session, blocks, model, play)
             with _tab("Compare"):
                 CompareTab(session, blocks, model, race)
             with _tab("Attention") as attention:
@@ -85,6 +94,7 @@ def build(session: Session) -> gr.Blocks:
         blocks.load(None, js=page_script(__file__, "studio.js"), api_visibility="private")
         blocks.load(_addressed, None, tabs, **LIGHT)
     blocks.queue(max_size=64, default_concurrency_limit=None)
+    _beside[blocks] = [route(played.players)]
     return blocks
 
 
@@ -139,7 +149,10 @@ def launch(
         footer_links=["api", "settings"],
         theme=theme(),
         css=css(),
-        app_kwargs={"middleware": [*guards(host, trusted_hosts), Middleware(MendsUploads)]},
+        app_kwargs={
+            "middleware": [*guards(host, trusted_hosts), Middleware(MendsUploads)],
+            "routes": _beside[blocks],
+        },
         **options,
     )
     return url

@@ -92,6 +92,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(_settings_text(path))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path.name} carries no settings of this studio.") from error
+    if isinstance(manifest, dict) and ("play" in manifest or "keys" in manifest):
+        raise ValueError(
+            f"{path.name} was played by keys: the Play tab plays it again, and as a clip Generate"
+            " continues it."
+        )
     if not isinstance(manifest, dict) or manifest.get("software") != "NBP Studio":
         raise ValueError(f"{path.name} carries no settings of this studio.")
     return manifest

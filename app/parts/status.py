@@ -43,37 +43,38 @@ _FIGURES = ("step", "time", "tokens/s", "frames/s", "cache")
 def status(view: JobView | None) -> str:
     """One line on where the run stands, as HTML."""
     if view is None:
-        return _line("Ready.")
+        return line("Ready.")
     if view.state is JobState.WAITING:
         others = "1 run is" if view.ahead == 1 else f"{view.ahead} runs are"
-        return _line(f"Waiting in the queue: {others} ahead." if view.ahead else "Starting.")
+        return line(f"Waiting in the queue: {others} ahead." if view.ahead else "Starting.")
     if view.state is JobState.RUNNING:
         if view.progress is None:
-            return _line(view.note or "Encoding your input...")
+            return line(view.note or "Encoding your input...")
         if view.is_paused:
             done, steps = view.progress.step, view.progress.num_steps
-            return _line(
+            return line(
                 f'Paused at step {done:,} of {steps:,}. "Step" makes one more block. If someone'
                 " else is waiting, the run resumes after one minute."
             )
         if view.progress.step == view.progress.num_steps:
-            return _line("Writing the files...")
+            return line("Writing the files...")
         is_token = view.progress.block_shape == (1, 1, 1)
         phase = "token by token" if is_token else _PHASES.get(view.progress.phase, "")
-        return _line(f"Running, {phase}.")
+        return line(f"Running, {phase}.")
     if view.state is JobState.FAILED:
-        return _line(view.error, "failed")
+        return line(view.error, "failed")
     if view.result is None:
-        return _line(view.error or "Stopped before it started.")
+        return line(view.error or "Stopped before it started.")
     if not view.result.is_complete:
         kept = view.result.num_frames
-        return _line(
+        return line(
             f"Stopped: the {kept} frames made so far are kept."
             if kept > 1
             else "Stopped: the one frame made so far is kept."
         )
-    return _line("Done.")
+    return line("Done.")
 
 
-def _line(text: str, kind: str = "") -> str:
+def line(text: str, kind: str = "") -> str:
+    """A sentence that screen readers announce; `kind` may be "failed"."""
     return f'<p role="status" class="{kind}">{escape(text)}</p>'

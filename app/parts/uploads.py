@@ -75,7 +75,7 @@ def examples(session: Session, start: Start) -> list[list[str]]:
     """The bundled pictures or clips to start from."""
     if session.assets is None:
         return []
-    found = sorted(p for p in session.assets.rglob("*") if p.suffix in _EXAMPLES[start])
+    found = sorted(p for p in session.assets.glob("*") if p.suffix in _EXAMPLES[start])
     return [[str(path)] for path in found]
 
 

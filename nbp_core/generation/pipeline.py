@@ -26,7 +26,7 @@ from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3
 from nbp_core.device import choose_device
-from nbp_core.generation.play import WORLDS, Play
+from nbp_core.generation.play import WORLDS, Play, keys_of
 from nbp_core.generation.reconstruction import Reconstruction, reconstruct
 from nbp_core.generation.recording import (
     Fingerprint,
@@ -374,6 +374,19 @@ class VideoPipeline:
             "device": self.device,
             "torch": torch.__version__,
         }
+
+    @property
+    def window(self) -> int | None:
+        """Latent frames that a play sees beside the first; None for a model that has no play."""
+        config = self.transformer.config
+        return config.window if config.frame_conditions else None
+
+    @property
+    def worlds(self) -> tuple[World, ...]:
+        """The worlds whose keys the model answers to; none for a model that cannot be played."""
+        if self.window is None:
+            return ()
+        return tuple(world for world in WORLDS if keys_of(self.transformer, world))
 
     @property
     def fingerprint(self) -> Fingerprint:

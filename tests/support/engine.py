@@ -20,7 +20,15 @@ from nbp_core.config.presets import HEAD_WIDTH, elastic
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3, format_block_shape
 from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.generation.play import PlayStep
 from nbp_core.generation.reconstruction import Reconstruction
+from nbp_core.generation.recording import (
+    Fingerprint,
+    PlayRecording,
+    SamplingChange,
+    World,
+    fingerprint_of,
+)
 from nbp_core.generation.records import BlockStep, Generation, Timings
 from nbp_core.generation.request import GenerateRequest
 from nbp_core.media.fidelity import fidelity
@@ -141,6 +149,83 @@ class FakeRun:
         )
 
 
+ARM_KEYS = ("stay", "left", "right", "away", "near", "up", "down")
+PLAY_KEYS: dict[World, tuple[str, ...]] = {
+    "arm": (*ARM_KEYS, *(f"{key}+grip" for key in ARM_KEYS)),
+    "camera": ("still", "pan-left", "pan-right", "pan-up", "pan-down", "zoom-in", "zoom-out"),
+}
+HUES = {key: 10 + 15 * i for keys in PLAY_KEYS.values() for i, key in enumerate(keys)}
+
+
+class FakePlay:
+    """Every key has a red of its own; green counts the latent frames, blue is the block's size."""
+
+    def __init__(
+        self, pipeline: FakePipeline, first_HWC: Frames, world: World, sampling: SamplingConfig
+    ) -> None:
+        self.pipeline = pipeline
+        self.first_frame_HWC = first_HWC
+        self.world: World = world
+        self.keys = PLAY_KEYS[world]
+        self.sampling = sampling
+        self.first_sampling = sampling
+        self.pressed: list[str] = []
+        self.changes: list[SamplingChange] = []
+        self.is_closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def change(self, sampling: SamplingConfig) -> None:
+        if sampling.block_shape not in self.pipeline.block_shapes:
+            raise ValueError("this block is not offered")
+        self.sampling = sampling
+        self.changes.append(SamplingChange(key=len(self.pressed), sampling=sampling))
+
+    def step(self, key: str) -> PlayStep:
+        if key not in self.keys:
+            raise ValueError(f"unknown key {key!r}; there are {', '.join(self.keys)}")
+        shape = self.sampling.block_shape or (1, 1, 16)
+        steps = 256 // int(np.prod(shape))
+        time.sleep(self.pipeline.step_s * steps / 16)
+        self.pressed.append(key)
+        colour = (HUES[key], len(self.pressed) % 256, min(255, steps))
+        frames_THWC = np.broadcast_to(np.array(colour, np.uint8), (4, 128, 128, 3)).copy()
+        return PlayStep(
+            frames_THWC=frames_THWC,
+            tokens_hw=np.zeros(GRID[1:], np.int64),
+            sample_s=self.pipeline.step_s * steps / 16,
+            decode_s=0.0,
+            num_steps=steps,
+        )
+
+    def replay(self, recording: PlayRecording) -> Iterator[PlayStep]:
+        changes = deque(recording.changes)
+        for number, key in enumerate(recording.pressed):
+            while changes and changes[0].key == number:
+                self.change(changes.popleft().sampling)
+            yield self.step(key)
+
+    def recording(self, start: str = "") -> PlayRecording:
+        if not self.pressed:
+            raise ValueError("no key was pressed yet, so there is nothing to record")
+        return PlayRecording(
+            world=self.world,
+            keys=" ".join(self.pressed),
+            sampling=self.first_sampling,
+            changes=tuple(self.changes),
+            first_frame=((0,) * 16,) * 16,
+            start=start,
+            fingerprint=self.pipeline.fingerprint,
+        )
+
+
 class FakePipeline:
     """The calls of VideoPipeline that the app uses."""
 
@@ -150,6 +235,8 @@ class FakePipeline:
     tokenizer_name = "fake-tokens"
     grid = GRID
     block_shapes = FIGURE6_SHAPES
+    worlds: tuple[World, ...] = ("arm", "camera")
+    window = 4
 
     def __init__(self, name: str = "fake", step_s: float = 0.01) -> None:
         self.name = name
@@ -159,6 +246,22 @@ class FakePipeline:
         self.ready.set()
         self.fault_at: int | None = None
         self.fault: Exception = RuntimeError("the engine broke in /secret/folder")
+        self.plays: list[FakePlay] = []
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return fingerprint_of(self.name, self.identity, self.device)
+
+    def play(self, first_frame: Frames | None, world: World, sampling: SamplingConfig) -> FakePlay:
+        if world not in self.worlds:
+            raise ValueError(f"model {self.name!r} has no keys for the {world} world")
+        black_HWC = np.zeros((128, 128, 3), np.uint8)
+        play = FakePlay(self, black_HWC if first_frame is None else first_frame, world, sampling)
+        self.plays.append(play)
+        return play
+
+    def play_recording(self, recording: PlayRecording) -> FakePlay:
+        return self.play(None, recording.world, recording.sampling)
 
     def num_steps(
         self, block_shape: Size3, num_context_frames: int = 0, num_frames: int = CLIP_FRAMES

@@ -18,6 +18,7 @@ from app.clips.request import make_request
 from app.clips.run import Outcome, run
 from app.generate.restore import read_manifest, restore
 from app.session import Session
+from nbp_core.generation.recording import Fingerprint, PlayRecording
 from nbp_core.media.video import write_video
 from tests.support.engine import FakePipeline, fake_session, small_clips
 from tests.support.models import save_pipeline
@@ -207,3 +208,15 @@ def test_a_clip_or_a_picture_from_elsewhere_has_none(tmp_path: Path) -> None:
     for path in (tmp_path / "a.mp4", Path(picture_file(tmp_path))):
         with pytest.raises(ValueError, match="carries no settings of this studio"):
             read_manifest(path)
+
+
+def test_a_play_is_sent_to_its_own_tab(tmp_path: Path) -> None:
+    recording = PlayRecording(
+        world="arm", keys="left", first_frame=((0,),), fingerprint=Fingerprint(model="tiny")
+    )
+    recording.write(tmp_path / "a.json")
+    frames_THWC = np.zeros((5, 32, 32, 3), np.uint8)
+    write_video(tmp_path / "a.mp4", frames_THWC, comment=recording.comment())
+    for name in ("a.json", "a.mp4"):
+        with pytest.raises(ValueError, match="was played by keys: the Play tab"):
+            read_manifest(tmp_path / name)

@@ -1,0 +1,1 @@
+"""The Play tab: a clip that answers to keys while it is made."""

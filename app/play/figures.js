@@ -1,0 +1,58 @@
+// What is written under the picture. Knows nothing of the page.
+
+import { FRAME_MS } from './clock.js';
+
+export const LATENT_MS = 4 * FRAME_MS;
+
+const ms = (value) => `${Math.round(value).toLocaleString('en')} ms`;
+
+// One line: shown frames a second, key to picture, a latent frame, the window.
+export const figuresLine = (rate, keyMs, header, window) => {
+  if (!header) return '';
+  const { sample_ms: sample, decode_ms: decode, steps } = header;
+  const key = keyMs === null ? 'no key yet' : ms(keyMs);
+  return [
+    `${rate.toFixed(1)} of 16 fps shown`,
+    `key to picture ${key}`,
+    `latent frame ${ms(sample + decode)} (sampling ${ms(sample)}, decoding ${ms(decode)}),`
+      + ` ${steps.toLocaleString('en')} ${steps === 1 ? 'step' : 'steps'}`,
+    `window: the first and the last ${window} latent frames`,
+  ].join(' \u00b7 ');
+};
+
+// Why the clip does not flow, in a sentence; nothing where it does.
+export const slowWords = (rate, header) => {
+  if (!header || rate >= 14.5) return '';
+  const own = header.sample_ms + header.decode_ms, speed = Math.round(100 * rate / 16);
+  const runs = `The clock runs at ${speed} % of real time`;
+  if (own > LATENT_MS) {
+    return `${runs}: ${header.steps.toLocaleString('en')} steps take ${ms(own)}, and a latent frame`
+      + ` lasts ${ms(LATENT_MS)}. Larger blocks need fewer steps.`;
+  }
+  if (header.players > 1) {
+    const others = header.players === 2 ? 'another visitor plays' : 'others play';
+    return `${runs}: ${others} too, in turns.`;
+  }
+  if (header.wait_ms > LATENT_MS / 2) {
+    return `${runs}: a run of another tab has its turns as well.`;
+  }
+  return '';
+};
+
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+export const curveWords = (psnr, still) => {
+  if (!psnr.length) return '';
+  return `PSNR to the simulator, frame by frame, from ${CURVE.low} to ${CURVE.high} dB, with a line`
+    + ` at 20: the model ${psnr.at(-1).toFixed(1)} dB now and ${mean(psnr).toFixed(1)} in the mean`
+    + ` of ${psnr.length} frames. Dashed: the first frame held still,`
+    + ` ${mean(still).toFixed(1)} in the mean.`;
+};
+
+export const CURVE = { low: 10, high: 40 };
+
+// [x, y] of every value on a canvas of this size.
+export const curvePoints = (psnr, total, width, height) => psnr.map((value, i) => {
+  const level = Math.min(1, Math.max(0, (value - CURVE.low) / (CURVE.high - CURVE.low)));
+  return [(total > 1 ? i / (total - 1) : 0) * width, height * (1 - level)];
+});

@@ -1,0 +1,108 @@
+// Which keys move what, and which of them are held. Knows nothing of the page.
+
+// Every move of a world: its key for the model, its sign and word, and the codes that press it.
+// The order is that of the places on the pad.
+export const WORLDS = {
+  arm: {
+    rest: 'stay',
+    moves: [
+      ['away', '\u2191', 'away', ['ArrowUp', 'KeyW']],
+      ['left', '\u2190', 'left', ['ArrowLeft', 'KeyA']],
+      ['right', '\u2192', 'right', ['ArrowRight', 'KeyD']],
+      ['near', '\u2193', 'near', ['ArrowDown', 'KeyS']],
+      ['up', 'R', 'up', ['KeyR', 'PageUp']],
+      ['down', 'F', 'down', ['KeyF', 'PageDown']],
+    ],
+    grip: true,
+    hint: 'Arrows or W A S D move the hand, R F or Page Up Page Down lift and lower it, Space'
+      + ' closes and opens the grip. A gamepad works too.',
+  },
+  camera: {
+    rest: 'still',
+    moves: [
+      ['pan-up', '\u2191', 'up', ['ArrowUp', 'KeyW']],
+      ['pan-left', '\u2190', 'left', ['ArrowLeft', 'KeyA']],
+      ['pan-right', '\u2192', 'right', ['ArrowRight', 'KeyD']],
+      ['pan-down', '\u2193', 'down', ['ArrowDown', 'KeyS']],
+      ['zoom-in', 'R', 'closer', ['KeyR', 'PageUp']],
+      ['zoom-out', 'F', 'back', ['KeyF', 'PageDown']],
+      ['turn-left', 'Q', 'turn left', ['KeyQ']],
+      ['turn-right', 'E', 'turn right', ['KeyE']],
+    ],
+    grip: false,
+    hint: 'Arrows or W A S D turn the camera, R F or Page Up Page Down go closer and back, Q E tilt'
+      + ' it. A gamepad works too.',
+  },
+};
+export const GRIP_CODE = 'Space';
+
+export const moveOf = (world, code) => {
+  const found = WORLDS[world].moves.find(([, , , codes]) => codes.includes(code));
+  return found ? found[0] : null;
+};
+
+// Whether a key pressed here belongs to the element itself: fields, lists, tabs, sliders.
+const OWN_KEYS = 'input, textarea, select, [contenteditable]:not([contenteditable="false"]),'
+  + ' [role="tab"], [role="slider"], [role="listbox"], [role="option"], [role="menu"],'
+  + ' video, audio';
+export const keepsKeys = (target) => Boolean(target && target.closest && target.closest(OWN_KEYS));
+
+// Stick and buttons of a gamepad with the standard mapping: {move, grip}.
+export const DEAD_ZONE = 0.4;
+export const padState = (world, pad) => {
+  const down = (index) => Boolean(pad.buttons[index] && pad.buttons[index].pressed);
+  const axis = (index) => pad.axes[index] || 0;
+  const [forth, left, right, back, up, lower] = WORLDS[world].moves.map(([name]) => name);
+  const strongest = [
+    [axis(1) < -DEAD_ZONE ? -axis(1) : Number(down(12)), forth],
+    [axis(1) > DEAD_ZONE ? axis(1) : Number(down(13)), back],
+    [axis(0) < -DEAD_ZONE ? -axis(0) : Number(down(14)), left],
+    [axis(0) > DEAD_ZONE ? axis(0) : Number(down(15)), right],
+    [axis(3) < -DEAD_ZONE ? -axis(3) : Number(down(5)), up],
+    [axis(3) > DEAD_ZONE ? axis(3) : Number(down(7)), lower],
+  ].sort((one, other) => other[0] - one[0])[0];
+  return { move: strongest[0] > 0 ? strongest[1] : null, grip: down(0) };
+};
+
+// The moves that are held, the latest last. A short press counts until it was asked for.
+export class Held {
+  constructor() {
+    this.clear();
+  }
+
+  clear() {
+    this.moves = [];
+    this.tapped = null;
+    this.grip = false;
+    this.since = null;
+  }
+
+  press(move, now) {
+    if (this.moves.includes(move)) return;
+    this.moves.push(move);
+    this.tapped = move;
+    this.since ??= now;
+  }
+
+  release(move) {
+    this.moves = this.moves.filter((held) => held !== move);
+  }
+
+  releaseAll() {
+    this.moves = [];
+  }
+
+  toggleGrip(now) {
+    this.grip = !this.grip;
+    this.since ??= now;
+  }
+
+  // The model's key for the next latent frame, and when what is new in it was pressed.
+  take(world) {
+    const { rest, grip } = WORLDS[world];
+    const move = this.moves.at(-1) ?? this.tapped ?? rest;
+    const taken = { key: move + (grip && this.grip ? '+grip' : ''), since: this.since };
+    this.tapped = this.since = null;
+    return taken;
+  }
+}

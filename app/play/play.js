@@ -1,0 +1,398 @@
+import { Clock, Delay, Recent } from './clock.js';
+import { CURVE, curvePoints, curveWords, figuresLine, slowWords } from './figures.js';
+import { GRIP_CODE, Held, WORLDS, keepsKeys, moveOf, padState } from './keys.js';
+import { readFrames, socketAddress } from './wire.js';
+
+const FIGURES_MS = 250;
+const SETTLED_MS = 2500; // before this the rate says nothing
+const KEY_TIMES = 40;
+
+// The visitor's end of a play: the socket, the clock that shows frames, and what is held.
+export function mount({ element, props, watch, trigger }) {
+  const one = (name) => element.querySelector(name);
+  const stage = one('.play-stage'), picture = one('.picture'), simulator = one('.simulator');
+  const held = new Held(), delay = new Delay(), keyTimes = new Recent(KEY_TIMES);
+  const pads = { move: null, grip: false };
+  let clock = new Clock(), socket = null, info = null, start = null, header = null;
+  let running = false, singles = 0, asked = null, number = 0, ended = false, filming = false;
+  let waits = '', began = 0, written = 0, ticking = false, psnr = [], still = [], playing = 0;
+  const pressed = new Map();
+
+  const world = () => (info || start || { world: 'arm' }).world;
+  const isSeen = () => element.isConnected && stage.checkVisibility();
+  const tell = (text) => {
+    if (one('.told').textContent !== text) one('.told').textContent = text;
+  };
+  const send = (message) => {
+    if (socket && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+  };
+
+  // ---- the picture
+
+  const draw = (canvas, image, left, top, side) => {
+    const ink = canvas.getContext('2d');
+    ink.drawImage(image, left, top, side, side, 0, 0, canvas.width, canvas.height);
+  };
+  const show = ({ image, index, side, beside, head, isLast }, now) => {
+    draw(picture, image, 0, index * side, side);
+    if (beside) draw(simulator, image, side, index * side, side);
+    if (head.psnr.length) { psnr.push(head.psnr[index]); still.push(head.still[index]); }
+    if (index === 0) {
+      header = head.number < 0 ? header : head;
+      const since = pressed.get(head.number);
+      if (since !== undefined) {
+        keyTimes.add(now - since);
+        pressed.delete(head.number);
+      }
+      if (info && info.length) lightPad(head.key);
+    }
+    if (isLast) image.close();
+  };
+  const receive = async (buffer) => {
+    const mine = playing;
+    const { header: head, picture: bytes } = readFrames(buffer);
+    const image = await createImageBitmap(new Blob([bytes], { type: 'image/png' }));
+    if (mine !== playing) { image.close(); return; }
+    if (head.number >= 0) {
+      delay.add(performance.now() - asked);
+      asked = null;
+      waits = '';
+    }
+    const side = image.height / head.count, beside = image.width > side;
+    clock.push(Array.from({ length: head.count }, (_, index) => (
+      { image, index, side, beside, head, isLast: index === head.count - 1 })));
+    if (info && info.length && head.number === info.length - 1) {
+      ended = true;
+      running = false;
+    }
+  };
+  const ask = () => {
+    const { key, since } = held.take(world());
+    if (since !== null) pressed.set(number, since);
+    send({ type: 'step', number, key });
+    asked = performance.now();
+    number += 1;
+    if (singles) singles -= 1;
+  };
+
+  // ---- what is written
+
+  const write = (now) => {
+    const rate = clock.rate();
+    one('.figures').textContent = figuresLine(rate, keyTimes.median, header, info.window);
+    const flows = running && now - began > SETTLED_MS ? slowWords(rate, header) : '';
+    tell(waits || flows || (info ? info.note : ''));
+    Object.assign(picture.dataset, {
+      shown: clock.shown, late: clock.late, dropped: clock.dropped, rate: rate.toFixed(2),
+      keys: keyTimes.values.length, keyMedian: (keyTimes.median ?? 0).toFixed(1),
+      keyMean: (keyTimes.mean ?? 0).toFixed(1), step: header ? header.number : -1,
+    });
+    if (info.beside) writeCurve();
+  };
+  const writeCurve = () => {
+    const canvas = one('.psnr'), ink = canvas.getContext('2d');
+    const colour = getComputedStyle(canvas).color;
+    ink.clearRect(0, 0, canvas.width, canvas.height);
+    ink.strokeStyle = colour;
+    const line = (points, alpha) => {
+      ink.globalAlpha = alpha;
+      ink.beginPath();
+      points.forEach(([x, y], i) => (i ? ink.lineTo(x, y) : ink.moveTo(x, y)));
+      ink.stroke();
+    };
+    const points = (values) => (
+      curvePoints(values, 1 + 4 * info.length, canvas.width, canvas.height));
+    const at = canvas.height * (1 - (20 - CURVE.low) / (CURVE.high - CURVE.low));
+    ink.setLineDash([]);
+    ink.lineWidth = 1;
+    line([[0, at], [canvas.width, at]], .4);
+    ink.lineWidth = 2;
+    line(points(psnr), 1);
+    ink.setLineDash([4, 4]);
+    line(points(still), .7);
+    const words = curveWords(psnr, still);
+    one('.curve figcaption').textContent = words;
+    canvas.setAttribute('aria-label', words || 'No PSNR yet');
+  };
+  const offerBlocks = (blocks, value) => {
+    one('.block').replaceChildren(...blocks.map(([words, shape]) => new Option(words, shape)));
+    one('.block').value = blocks.some(([, shape]) => shape === value) ? value : '1x1x16';
+  };
+  const preview = async () => {
+    const mine = playing, image = new Image();
+    image.src = start.picture;
+    await image.decode();
+    if (mine === playing && !info) draw(picture, image, 0, 0, image.width);
+  };
+  const buttons = () => {
+    const why = props.value ? props.value.why : '';
+    one('.go').textContent = running ? 'Pause' : ended ? 'Play again' : 'Play';
+    for (const name of ['.go', '.single', '.reset']) one(name).disabled = Boolean(why);
+    for (const name of ['.keep', '.film']) one(name).disabled = !info || number === 0;
+    one('.beside').hidden = !(start && start.beside);
+    if (why) tell(why);
+  };
+
+  // ---- the connection
+
+  const connect = () => new Promise((resolve) => {
+    if (socket && socket.readyState === WebSocket.OPEN) { resolve(); return; }
+    const root = window.gradio_config ? window.gradio_config.root : location.origin;
+    const opened = new WebSocket(socketAddress(location.href, root || location.origin));
+    opened.binaryType = 'arraybuffer';
+    opened.addEventListener('open', () => resolve());
+    opened.addEventListener('message', ({ data }) => {
+      if (opened !== socket) return;
+      if (data instanceof ArrayBuffer) receive(data); else heard(JSON.parse(data));
+    });
+    opened.addEventListener('close', () => {
+      if (opened !== socket) return;
+      socket = info = null;
+      running = false;
+      tell(one('.told').dataset.last || 'The connection ended. Press Play to begin anew.');
+      buttons();
+    });
+    one('.told').dataset.last = '';
+    socket = opened;
+  });
+  const heard = (message) => {
+    if (message.type === 'waiting') { waits = message.why; tell(waits); }
+    else if (message.type === 'started' || message.type === 'changed') taken(message);
+    else if (message.type === 'saved') saved(message);
+    else if (message.type === 'ended') one('.told').dataset.last = message.why;
+    else { running = false; asked = null; singles = 0; info && (info.note = message.why); }
+    if (message.type === 'refused') { waits = ''; tell(message.why); buttons(); }
+  };
+  const taken = (message) => {
+    info = message;
+    waits = '';
+    clock.rest();
+    if (message.type === 'started') {
+      clock = new Clock();
+      psnr = [];
+      still = [];
+      playing += 1;
+      header = null;
+      number = 0;
+      asked = null;
+      pressed.clear();
+      ended = false;
+    }
+    began = performance.now();
+    offerBlocks(info.blocks, info.block);
+    one('.temperature').value = info.temperature;
+    one('.temperature + output').textContent = info.temperature.toFixed(2);
+    one('.truth').hidden = one('.curve').hidden = !info.beside;
+    stage.classList.toggle('two', info.beside);
+    one('.title').textContent = `${info.title}, ${info.model}`;
+    one('.weights').textContent = `Measured here with ${info.weights}.`;
+    picture.setAttribute('aria-label', `What the model ${info.model} makes of your keys`);
+    one('.block').disabled = one('.temperature').disabled = info.is_replay;
+    drawPad();
+    buttons();
+    wake();
+  };
+  const saved = ({ id, name, recording }) => {
+    if (filming) { filming = false; trigger('select', { id }); return; }
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(new Blob([JSON.stringify(recording)]));
+    link.download = `${name}.json`;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  };
+  const begin = async (andRun) => {
+    if (!start || (props.value && props.value.why)) return;
+    running = andRun;
+    tell('Starting.');
+    await connect();
+    send({
+      type: 'begin', start: start.id, model: props.value.model,
+      block: one('.block').value, temperature: Number(one('.temperature').value),
+      seed: Math.min(2147483647, Math.max(0, Math.trunc(Number(one('.seed').value)) || 0)),
+      beside: Boolean(start.beside && one('.beside input').checked),
+    });
+    stage.focus({ preventScroll: true });
+    buttons();
+  };
+
+  // ---- the keys
+
+  const drawPad = () => {
+    const { moves, grip, hint } = WORLDS[world()];
+    const known = info ? info.keys : null;
+    const offered = moves.filter(([name]) => !known || known.includes(name));
+    const made = offered.map(([name, sign, word]) => {
+      const button = document.createElement('button');
+      button.type = 'button';
+      button.dataset.move = name;
+      button.dataset.place = moves.findIndex(([other]) => other === name);
+      button.append(sign, document.createElement('span'));
+      button.lastChild.textContent = word;
+      return button;
+    });
+    if (grip) {
+      const button = document.createElement('button');
+      button.type = 'button';
+      button.className = 'grip';
+      button.dataset.place = moves.length;
+      button.setAttribute('aria-pressed', String(held.grip));
+      button.append('Space', document.createElement('span'));
+      button.lastChild.textContent = 'grip';
+      made.push(button);
+    }
+    one('.pad').replaceChildren(...made);
+    one('.hint').textContent = hint;
+  };
+  const lightPad = (key) => {
+    const move = key.replace('+grip', '');
+    for (const button of one('.pad').querySelectorAll('[data-move]')) {
+      button.classList.toggle('held', button.dataset.move === move);
+    }
+    const grip = one('.grip');
+    if (grip) grip.setAttribute('aria-pressed', String(key.endsWith('+grip')));
+  };
+  const light = () => lightPad((held.moves.at(-1) ?? '') + (held.grip ? '+grip' : ''));
+  const press = (move) => { held.press(move, performance.now()); light(); };
+  const release = (move) => { held.release(move); light(); };
+  const toggleGrip = () => { held.toggleGrip(performance.now()); light(); };
+  const isMine = (event) => {
+    if (!isSeen() || event.ctrlKey || event.metaKey || event.altKey) return false;
+    if (keepsKeys(event.target)) return false;
+    if (element.contains(event.target)) return true;
+    return info !== null && running && event.target === document.body;
+  };
+  const keyDown = (event) => {
+    if (!element.isConnected) { forget(); return; }
+    if (!isMine(event)) return;
+    if (event.target.closest('button') && ['Space', 'Enter'].includes(event.code)) return;
+    const move = moveOf(world(), event.code);
+    if (move === null && event.code !== GRIP_CODE) return;
+    event.preventDefault();
+    if (event.repeat) return;
+    if (move !== null) press(move); else if (WORLDS[world()].grip) toggleGrip();
+  };
+  const keyUp = (event) => {
+    const move = moveOf(world(), event.code);
+    if (move !== null) release(move);
+  };
+  const letGo = () => { held.releaseAll(); light(); };
+  const gamepad = () => {
+    const pad = navigator.getGamepads && [...navigator.getGamepads()].find((found) => found);
+    if (!pad) return;
+    const { move, grip } = padState(world(), pad);
+    if (move !== pads.move) {
+      if (pads.move) release(pads.move);
+      if (move) press(move);
+      pads.move = move;
+    }
+    if (grip && !pads.grip && WORLDS[world()].grip) toggleGrip();
+    pads.grip = grip;
+  };
+  const forget = () => {
+    document.removeEventListener('keydown', keyDown);
+    document.removeEventListener('keyup', keyUp);
+    window.removeEventListener('blur', letGo);
+    if (socket) socket.close();
+  };
+
+  // ---- the loop
+
+  const wantsMore = (now) => asked === null && (singles > 0 || (running && !ended))
+    && clock.left(now) <= delay.ahead;
+  const tick = () => {
+    if (!element.isConnected) { ticking = false; forget(); return; }
+    if (info === null) { ticking = false; return; }
+    requestAnimationFrame(tick);
+    const now = performance.now();
+    if (!isSeen()) { clock.rest(); return; }
+    gamepad();
+    const next = clock.next(now);
+    if (next) {
+      next.skipped.forEach((frame) => { if (frame.isLast) frame.image.close(); });
+      show(next.frame, now);
+    } else if (!running && !asked) clock.rest();
+    if (wantsMore(now)) ask();
+    if (now - written > FIGURES_MS) { written = now; write(now); buttons(); }
+  };
+  const wake = () => {
+    if (ticking) return;
+    ticking = true;
+    requestAnimationFrame(tick);
+  };
+
+  one('.go').addEventListener('click', () => {
+    if (info === null || ended) { begin(true); return; }
+    running = !running;
+    clock.rest();
+    began = performance.now();
+    stage.focus({ preventScroll: true });
+    buttons();
+  });
+  one('.single').addEventListener('click', async () => {
+    if (info === null || ended) await begin(false);
+    running = false;
+    singles = 1;
+    buttons();
+  });
+  one('.reset').addEventListener('click', () => begin(true));
+  one('.keep').addEventListener('click', () => send({ type: 'save' }));
+  one('.film').addEventListener('click', () => { filming = true; send({ type: 'save' }); });
+  one('.block').addEventListener('change', ({ target }) => {
+    began = performance.now();
+    send({ type: 'change', block: target.value });
+  });
+  one('.temperature').addEventListener('input', ({ target }) => {
+    one('.temperature + output').textContent = Number(target.value).toFixed(2);
+  });
+  one('.temperature').addEventListener('change', ({ target }) => {
+    send({ type: 'change', temperature: Number(target.value) });
+  });
+  one('.beside input').addEventListener('change', () => { if (info) begin(true); });
+  one('.pad').addEventListener('pointerdown', (event) => {
+    const button = event.target.closest('button');
+    if (!button || button.className === 'grip') return;
+    button.setPointerCapture(event.pointerId);
+    press(button.dataset.move);
+  });
+  for (const name of ['pointerup', 'pointercancel']) {
+    one('.pad').addEventListener(name, (event) => {
+      const button = event.target.closest('button');
+      if (button && button.dataset.move) release(button.dataset.move);
+    });
+  }
+  one('.pad').addEventListener('click', (event) => {
+    const button = event.target.closest('button');
+    if (!button) return;
+    if (button.classList.contains('grip')) toggleGrip();
+    else if (event.detail === 0) { press(button.dataset.move); release(button.dataset.move); }
+  });
+  document.addEventListener('keydown', keyDown);
+  document.addEventListener('keyup', keyUp);
+  window.addEventListener('blur', letGo);
+
+  let model = null, chosen = null;
+  const load = () => {
+    const value = props.value;
+    if (!value) return;
+    const isFirst = model === null, isOther = model !== value.model;
+    model = value.model;
+    if (value.start && value.start.chosen !== chosen) {
+      chosen = value.start.chosen;
+      start = value.start;
+      if (!isFirst) { stage.scrollIntoView({ block: 'nearest' }); begin(true); }
+    } else if (isOther && info) {
+      if (info.length) begin(running); else send({ type: 'change', model });
+    }
+    if (!info) {
+      one('.title').textContent = start ? start.title : '';
+      offerBlocks(value.blocks, one('.block').value);
+      if (start && start.picture) preview();
+      drawPad();
+      tell(value.why || 'Press Play, then hold a key.');
+    }
+    buttons();
+  };
+  one('.temperature + output').textContent = Number(one('.temperature').value).toFixed(2);
+  load();
+  watch('value', load);
+}

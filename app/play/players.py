@@ -1,0 +1,109 @@
+"""Who plays: so many at once, the others wait; one thread makes their latent frames in turns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Protocol, TypeVar
+
+from app.play.starts import Starts
+from app.session import Session
+
+MAX_PLAYERS = 4
+"""With more, none of them would see a clip that flows."""
+IDLE_S = 60.0
+"""A player who asks for nothing as long as this makes room for one who waits."""
+LOOK_S = 0.5
+"""Seconds between two looks of one who waits."""
+SLOW_S = 0.7
+"""Seconds after which a player is told what is waited for."""
+
+Result = TypeVar("Result")
+Tell = Callable[[str], Awaitable[None]]
+
+
+class Seated(Protocol):
+    """Who has a place."""
+
+    last_step: float
+    """time.monotonic() of the last latent frame that was asked for."""
+
+    async def send_away(self, why: str) -> None: ...
+
+
+class Players:
+    """The places of those who play, and the thread that they share."""
+
+    def __init__(self, session: Session, starts: Starts) -> None:
+        self.session = session
+        self.starts = starts
+        self._seated: list[Seated] = []
+        self._line: deque[Seated] = deque()
+        # One thread: its work is in the order of asking, so players have turns of a latent frame.
+        self._engine = ThreadPoolExecutor(max_workers=1, thread_name_prefix="players")
+
+    @property
+    def count(self) -> int:
+        """How many have a place."""
+        return len(self._seated)
+
+    @asynccontextmanager
+    async def seat(self, visitor: Seated, tell: Tell) -> AsyncIterator[None]:
+        """Waits for a place and holds it for the time of the block; `tell` hears how long the line
+        is."""
+        self._line.append(visitor)
+        try:
+            await self._wait(visitor, tell)
+        finally:
+            self._line.remove(visitor)
+        self._seated.append(visitor)
+        try:
+            yield
+        finally:
+            self._seated.remove(visitor)
+
+    async def _wait(self, visitor: Seated, tell: Tell) -> None:
+        told = -1
+        while self._line[0] is not visitor or self.count >= MAX_PLAYERS:
+            ahead = self._line.index(visitor)
+            if ahead != told:
+                told = ahead
+                await tell(
+                    f"{MAX_PLAYERS} visitors play already: you are number {ahead + 1} in the line."
+                )
+            for idle in self._idle()[: len(self._line)]:
+                await idle.send_away("You made room for somebody who waits. Press Play to go on.")
+            await asyncio.sleep(LOOK_S)
+
+    def _idle(self) -> list[Seated]:
+        now = time.monotonic()
+        return [seated for seated in self._seated if now - seated.last_step > IDLE_S]
+
+    async def work(self, do: Callable[[float], Result], tell: Tell) -> Result:
+        """Runs `do(seconds waited)` in the engine's thread; `tell` hears why it takes long."""
+        asked = time.monotonic()
+
+        def turn() -> Result:
+            with self.session.turns.take():
+                return do(time.monotonic() - asked)
+
+        future = asyncio.get_running_loop().run_in_executor(self._engine, turn)
+        done, _ = await asyncio.wait({future}, timeout=SLOW_S)
+        if not done:
+            await tell(self._why_slow())
+        return await future
+
+    def _why_slow(self) -> str:
+        if self.session.jobs.length:
+            return "A run of another tab is using the engine: playing goes on between its steps."
+        return "The engine is starting, or making a step that takes long."
+
+    def later(self, do: Callable[[], None]) -> None:
+        """Runs `do` in the engine's thread, after what is under way there."""
+        with contextlib.suppress(RuntimeError):  # the studio is closing, and frees everything
+            self._engine.submit(do)

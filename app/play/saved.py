@@ -1,0 +1,90 @@
+"""A play as a clip: its keys are pressed again in the worker, and the frames written to a file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.clips.exports import RESULT_SCALE
+from app.clips.words import plural
+from app.jobs import Job, JobState, JobView
+from app.parts.status import line
+from nbp_core.generation.play import PLAY_FPS
+from nbp_core.media.video import write_video
+
+if TYPE_CHECKING:
+    from app.session import Session
+    from nbp_core.generation.recording import PlayRecording
+
+MOST_SAVED = 1_200
+"""Latent frames of a clip, five minutes: more would not fit into memory."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pressed:
+    """How far it is."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Saved:
+    """The files of a play. Both hold the recording."""
+
+    clip: Path
+    recording: Path
+    num_frames: int
+    is_complete: bool
+
+
+def run(session: Session, model: str, recording: PlayRecording, job: Job) -> Saved:
+    """Presses the keys again. Raises ValueError for a model that lacks them."""
+    pipeline = session.pipeline(model)
+    total = len(recording.pressed)
+    with pipeline.play_recording(recording) as play:
+        pieces = [play.first_frame_HWC[None]]
+        for done, step in enumerate(play.replay(recording), 1):
+            pieces.append(step.frames_THWC)
+            job.report(Pressed(done=done, total=total))
+            if done == MOST_SAVED or not job.wait_turn():
+                break
+        made = play.recording(recording.start)
+    folder = session.new_output(job.id)
+    stem = re.sub(r"[^\w.-]+", "-", f"play_{recording.start or recording.world}_{model}")
+    clip, file = folder / f"{stem}.mp4", folder / f"{stem}.json"
+    frames_THWC = np.concatenate(pieces)
+    write_video(clip, frames_THWC, PLAY_FPS, RESULT_SCALE, comment=made.comment())
+    made.write(file)
+    return Saved(
+        clip=clip,
+        recording=file,
+        num_frames=len(frames_THWC),
+        is_complete=len(made.pressed) == total,
+    )
+
+
+def status(view: JobView | None) -> str:
+    """One line on where the clip stands, as HTML."""
+    if view is None:
+        return ""
+    if view.state is JobState.WAITING:
+        return line(f"The clip waits in the queue: {plural(view.ahead, 'run')} ahead.")
+    if view.state is JobState.RUNNING:
+        how = "" if view.progress is None else f" {view.progress.done} of {view.progress.total}"
+        return line(f"Pressing the keys again for the clip:{how}.")
+    if view.state is JobState.FAILED:
+        return line(view.error, "failed")
+    if view.result is None:
+        return line("Stopped before the clip began.")
+    cut = (
+        "" if view.result.is_complete else f", the first {view.result.num_frames / PLAY_FPS:.0f} s"
+    )
+    return line(
+        f"The clip is ready: {view.result.num_frames} frames{cut}. It holds its recording: drop it"
+        " here to play it again, or into Generate or Attention as a clip."
+    )

@@ -1,0 +1,164 @@
+"""Where a play can start: recorded scenes of the arm, places, photographs, recordings.
+
+Bundled ones lie in the folder of assets: episodes of the simulator in `play`, places in
+`play/places`, photographs at the top. Shapes: T H W frames, C colour.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, cast
+
+from app.parts.pictures import jpeg_uri
+from nbp_core.data.keys import KeyClip
+from nbp_core.data.recorded import read_recorded, recorded_episodes
+from nbp_core.generation.recording import PlayRecording, World
+from nbp_core.media.files import Frames
+from nbp_core.media.video import crop_resize, read_image
+
+Kind = Literal["scene", "place", "photograph", "recording"]
+MAX_OWN = 64
+"""Photographs and recordings of visitors that are kept; one is at most 50 kB."""
+NEW_SCENE = "scene-new"
+"""The start whose first frame the model itself makes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """A first frame and the world that it shows."""
+
+    id: str
+    kind: Kind
+    title: str
+    world: World
+    path: Path | None = None
+    """A picture, or the label of an episode."""
+    own_HWC: Frames | None = None
+    """A visitor's photograph."""
+    recording: PlayRecording | None = None
+
+    @property
+    def shown_path(self) -> Path | None:
+        """A picture or a clip of it."""
+        return self.path.with_suffix(".mp4") if self.path and self.has_episode else self.path
+
+    @property
+    def has_episode(self) -> bool:
+        """Whether the simulator's own frames are there."""
+        return self.kind == "scene" and self.path is not None
+
+    def first_frame(self) -> Frames | None:
+        """The first frame (H, W, C); None where the model makes it. Raises MediaError for a file
+        that cannot be read."""
+        if self.path is None:
+            return self.own_HWC
+        frames_THWC = (
+            self.episode().frames_THWC
+            if self.has_episode
+            else crop_resize(read_image(self.path)[None])
+        )
+        return cast(Frames, frames_THWC[0])
+
+    def picture_uri(self) -> str:
+        """The first frame as a data address; empty where a model makes it."""
+        if self.recording is not None:
+            return ""
+        frame_HWC = self.first_frame()
+        return "" if frame_HWC is None else jpeg_uri(frame_HWC)
+
+    def episode(self) -> KeyClip:
+        """What the simulator shows for recorded keys. Raises ValueError for a start without."""
+        if self.path is None or not self.has_episode:
+            raise ValueError(f"The simulator's frames are not there for {self.title}.")
+        return read_once(self.path)
+
+
+read_once = cache(read_recorded)
+
+
+class Starts:
+    """The bundled starts, and the latest of visitors under names that nobody can guess."""
+
+    def __init__(self, assets: Path | None) -> None:
+        found = [] if assets is None else [*_scenes(assets), *_places(assets), *_photos(assets)]
+        scene = Start(id=NEW_SCENE, kind="scene", title="a new scene", world="arm")
+        self.bundled = {start.id: start for start in [*found, scene]}
+        self._own: OrderedDict[str, Start] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of_kind(self, kind: Kind) -> list[Start]:
+        """The bundled starts of a kind that have a picture, in order."""
+        return [s for s in self.bundled.values() if s.kind == kind and s.path is not None]
+
+    @property
+    def first(self) -> Start:
+        """What the page begins with."""
+        return next(iter(self.bundled.values()))
+
+    def get(self, start_id: str) -> Start:
+        """Raises ValueError for one that is not there, or no longer."""
+        if start_id in self.bundled:
+            return self.bundled[start_id]
+        with self._lock:
+            if start_id not in self._own:
+                raise ValueError("This start is no longer there: choose it again.")
+            self._own.move_to_end(start_id)
+            return self._own[start_id]
+
+    def add_photograph(self, path: str | Path) -> Start:
+        """A visitor's picture, cut square. Raises MediaError for a file that is none."""
+        frame_HWC = crop_resize(read_image(path)[None])[0]
+        name = "your photograph"
+        return self._add(kind="photograph", title=name, world="camera", own_HWC=frame_HWC)
+
+    def add_recording(self, recording: PlayRecording) -> Start:
+        """A play to be seen again."""
+        title = f"a recording from {recording.start}" if recording.start else "a recording"
+        return self._add(kind="recording", title=title, world=recording.world, recording=recording)
+
+    def _add(
+        self,
+        *,
+        kind: Kind,
+        title: str,
+        world: World,
+        own_HWC: Frames | None = None,
+        recording: PlayRecording | None = None,
+    ) -> Start:
+        start = Start(
+            id=f"own-{secrets.token_urlsafe(12)}", kind=kind, title=title, world=world,
+            own_HWC=own_HWC, recording=recording,
+        )  # fmt: skip
+        with self._lock:
+            self._own[start.id] = start
+            while len(self._own) > MAX_OWN:
+                self._own.popitem(last=False)
+        return start
+
+
+def _scenes(assets: Path) -> list[Start]:
+    folder = assets / "play"
+    return _named("scene", [folder / f"{name}.json" for name in recorded_episodes(folder)], "arm")
+
+
+def _places(assets: Path) -> list[Start]:
+    return _named("place", sorted((assets / "play" / "places").glob("*.jpg")), "camera")
+
+
+def _photos(assets: Path) -> list[Start]:
+    return _named("photograph", sorted(assets.glob("*.jpg")), "camera")
+
+
+def _named(kind: Kind, paths: list[Path], world: World) -> list[Start]:
+    return [
+        Start(
+            id=f"{kind}-{path.stem}", kind=kind, title=path.stem.replace("-", " "), world=world,
+            path=path,
+        )
+        for path in paths
+    ]  # fmt: skip

@@ -1,0 +1,169 @@
+"""The Play tab: where to start from, the picture that answers to keys, and what is kept of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app.jobs import Job, JobView
+from app.parts import uploads
+from app.parts.events import LIGHT, OWN, Updates, refusal, refusals
+from app.parts.follow import Follower
+from app.parts.sources import component_script, template
+from app.parts.thumbs import chosen_index, thumb, thumbs
+from app.play import saved
+from app.play.player import block_choices
+from app.play.players import Players
+from app.play.saved import Saved
+from app.play.starts import NEW_SCENE, Kind, Start, Starts
+from app.session import Session
+from nbp_core.generation.recording import read_recording
+
+_KINDS: tuple[tuple[Kind, str], ...] = (
+    ("scene", "Robot arm"),
+    ("place", "Places to look around in"),
+    ("photograph", "Photographs to move over"),
+)
+
+
+class PlayTab:
+    """Builds the tab and wires it; every handler is a method."""
+
+    def __init__(
+        self, session: Session, blocks: gr.Blocks, model: gr.Dropdown, follower: Follower
+    ) -> None:
+        self.session = session
+        self.starts = Starts(session.assets)
+        self.players = Players(session, self.starts)
+        self.model = model
+        self.follower = follower
+        self.view = gr.HTML(
+            self._value(model.value, self.starts.first),
+            html_template=template(__file__, "play.html"),
+            js_on_load=component_script(__file__, "play.js"),
+            elem_id="play", label="Play",
+        )  # fmt: skip
+        self._build_saved()
+        self._build_starts()
+        self._wire(blocks)
+
+    def _build_saved(self) -> None:
+        self.status = gr.HTML(elem_id="play-saved", label="The saved clip")
+        with gr.Row(visible=False) as self.result:
+            self.clip = gr.DownloadButton("Clip, MP4", size="sm", elem_id="play-get-clip")
+            self.file = gr.DownloadButton("Recording, JSON", size="sm", elem_id="play-get-json")
+
+    def _build_starts(self) -> None:
+        self.rows: dict[Kind, gr.HTML] = {}
+        for kind, title in _KINDS:
+            found = self.starts.of_kind(kind)
+            items = [thumb(s.shown_path, s.title) for s in found if s.shown_path is not None]
+            self.rows[kind] = thumbs(title, items, f"play-{kind}s", visible=bool(items))
+        self.scene = gr.Button("A new scene of the arm", size="sm", elem_id="play-new-scene")
+        with gr.Row(equal_height=True):
+            self.photo = uploads.picture_upload(
+                "Your photograph", "play-photo", "The photograph you chose"
+            )
+            self.recorded = gr.File(
+                label="A recording, or a clip that was saved here", height=220,
+                elem_id="play-recorded", file_types=[".json", ".mp4"],
+            )  # fmt: skip
+            uploads.hand_over_path(self.recorded)
+
+    def _wire(self, blocks: gr.Blocks) -> None:
+        model, view, follower = self.model, self.view, self.follower
+        for kind, row in self.rows.items():
+            row.select(self._chooser(kind), model, view, **OWN)
+        self.scene.click(self.new_scene, model, view, **OWN)
+        model.change(self.change_model, model, view, **LIGHT)
+        chosen = self.photo.upload(self.take_photo, [model, self.photo], view, **OWN)
+        chosen.failure(lambda: None, None, self.photo, **LIGHT)
+        given = self.recorded.upload(self.replay, [model, self.recorded], view, **OWN)
+        given.failure(lambda: None, None, self.recorded, **LIGHT)
+        shown = [self.status, self.result, self.clip, self.file]
+        follower.start(self.draw, shown, often=[self.status], go=[])
+        follower.find_again(blocks)
+        view.select(self.save, model, [follower.job_id, *follower.shown], **OWN)
+
+    def _value(self, model: str | None, start: Start | None) -> dict[str, Any]:
+        """What the page is told: the model, why it cannot play, and a start that was chosen."""
+        value = {"model": model or "", **self._offered(model)}
+        if start is not None:
+            value["start"] = {
+                "id": start.id,
+                "title": start.title,
+                "world": start.world,
+                "beside": start.has_episode,
+                "picture": start.picture_uri(),
+                "chosen": time.monotonic_ns(),
+            }
+        return value
+
+    def _offered(self, model: str | None) -> dict[str, Any]:
+        """The blocks of a model, and why it cannot be played."""
+        try:
+            pipeline = self.session.pipeline(model)
+        except ValueError as error:
+            return {"blocks": [], "why": str(error)}
+        why = f"The model {model} answers to no keys: choose another one above to play."
+        return {"blocks": block_choices(pipeline), "why": "" if pipeline.worlds else why}
+
+    def _chooser(self, kind: Kind) -> Callable[[str, gr.EventData], dict[str, Any]]:
+        """What happens when a picture in a row is clicked."""
+
+        def choose(model: str, event: gr.EventData) -> dict[str, Any]:
+            found = self.starts.of_kind(kind)
+            index = chosen_index(event, len(found))
+            if index is None:
+                raise refusal(ValueError("This start was not found."))
+            return self._value(model, found[index])
+
+        return choose
+
+    def new_scene(self, model: str) -> dict[str, Any]:
+        """A scene that the model itself makes."""
+        return self._value(model, self.starts.get(NEW_SCENE))
+
+    def change_model(self, model: str) -> dict[str, Any]:
+        """Another model plays on from where it stands."""
+        return self._value(model, None)
+
+    def take_photo(self, model: str, path: str) -> dict[str, Any]:
+        """A visitor's own photograph."""
+        with refusals():
+            return self._value(model, self.starts.add_photograph(path))
+
+    def replay(self, model: str, path: str) -> dict[str, Any]:
+        """A recording, from its file or from a clip that holds one."""
+        with refusals():
+            return self._value(model, self.starts.add_recording(read_recording(Path(path))))
+
+    def save(self, model: str, event: gr.EventData) -> Updates:
+        """Queues the clip of a recording that the page has asked its player for."""
+        with refusals():
+            job = self._submit(model, event._data)
+        return self.follower.follow(job)
+
+    def _submit(self, model: str, data: Any) -> Job:
+        start_id = data.get("id") if isinstance(data, dict) else None
+        recording = self.starts.get(str(start_id)).recording
+        if recording is None:
+            raise ValueError("Nothing was played yet.")
+        return self.session.jobs.submit(partial(saved.run, self.session, model, recording))
+
+    def draw(self, view: JobView) -> Updates:
+        """How the clip stands."""
+        made: Saved | None = view.result
+        is_there = made is not None and made.clip.is_file()
+        updates: Updates = {
+            self.status: saved.status(view),
+            self.result: gr.Row(visible=is_there),
+        }
+        if made is not None and is_there:
+            updates |= {self.clip: str(made.clip), self.file: str(made.recording)}
+        return updates

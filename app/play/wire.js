@@ -1,0 +1,17 @@
+// What goes over the socket; protocol.py describes it.
+
+// `root` is where Gradio says that the studio is served, `page` the address that the visitor sees.
+export const socketAddress = (page, root) => {
+  const url = new URL(page);
+  url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+  url.pathname = `${new URL(root, page).pathname.replace(/\/$/, '')}/play/socket`;
+  url.search = url.hash = '';
+  return url.href;
+};
+
+// A binary message: {header, picture}, the picture as bytes of a PNG.
+export const readFrames = (buffer) => {
+  const length = new DataView(buffer).getUint32(0);
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+  return { header, picture: new Uint8Array(buffer, 4 + length) };
+};

@@ -1,0 +1,88 @@
+"""A play as a clip: its keys pressed again, and a recording in both files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.attention.clips import from_file
+from app.jobs import JobState
+from app.play import saved
+from app.play.player import Player
+from app.play.protocol import Begin
+from app.play.starts import NEW_SCENE, Starts
+from app.session import Session
+from nbp_core.generation.recording import PlayRecording, read_recording
+from nbp_core.media.video import read_context, read_video
+from tests.support.engine import HUES, FakePipeline, fake_session, small_clips
+
+KEYS = ("left", "up", "up+grip")
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    made, _ = fake_session(tmp_path / "models")
+    with small_clips():
+        yield made
+    made.close()
+
+
+def played(session: Session, keys: tuple[str, ...] = KEYS) -> PlayRecording:
+    begin = Begin(
+        type="begin", start=NEW_SCENE, model="fake", block="1x1x16", temperature=0.6, seed=3
+    )
+    player = Player(session.pipeline("fake"), Starts(None).get(NEW_SCENE), begin)
+    for number, key in enumerate(keys):
+        player.step(number, key, 0.0, 1)
+    return player.recording()
+
+
+def save(session: Session, recording: PlayRecording) -> saved.Saved:
+    job = session.jobs.submit(partial(saved.run, session, "fake", recording))
+    assert job.finished.wait(60)
+    assert job.state is JobState.DONE, job.error
+    assert isinstance(job.result, saved.Saved)
+    return job.result
+
+
+def test_a_clip_shows_what_was_played_and_holds_its_keys(session: Session) -> None:
+    recording = played(session)
+    made = save(session, recording)
+    frames_THWC = read_video(made.clip)[0]
+    assert len(frames_THWC) == made.num_frames == 13
+    reds = [int(np.median(frame[..., 0])) for frame in frames_THWC[1::4]]
+    assert np.abs(np.subtract(reds, [HUES[key] for key in KEYS])).max() < 8
+    for file in (made.clip, made.recording):
+        assert read_recording(file) == recording
+    assert made.is_complete
+    assert "ready: 13 frames." in saved.status(session.jobs.finished()[0])
+
+
+def test_a_long_play_is_cut(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saved, "MOST_SAVED", 2)
+    made = save(session, played(session))
+    assert (made.num_frames, made.is_complete) == (9, False)
+    assert read_recording(made.clip).pressed == KEYS[:2]
+
+
+def test_a_played_clip_is_a_clip_for_the_other_tabs(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = save(session, played(session, KEYS * 3))
+    assert len(read_context(made.clip, 5)) == 5
+    clip = from_file(session, made.clip, "fake", title="your clip")
+    assert (clip.action, clip.frames_THWC.shape) == (None, (17, 128, 128, 3))
+
+
+def test_a_model_without_keys_is_a_sentence(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = played(session)
+    monkeypatch.setattr(FakePipeline, "worlds", ())
+    job = session.jobs.submit(partial(saved.run, session, "fake", recording))
+    assert job.finished.wait(60)
+    assert job.error == "model 'fake' has no keys for the arm world"

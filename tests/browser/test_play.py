@@ -1,0 +1,307 @@
+"""Playing in a browser: keys change the picture, and nothing else on the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Page, expect
+
+from nbp_core.media.video import read_video
+from tests.app.play.test_socket import write_episode
+from tests.browser.conftest import PATIENCE_MS, Studio, serve
+from tests.browser.visitor import open_studio, open_tab
+from tests.support.engine import HUES, add_model, fake_session
+
+COLOUR = "c => [...c.getContext('2d').getImageData(64, 64, 1, 1).data.slice(0, 3)]"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    folder = tmp_path_factory.mktemp("play")
+    write_episode(folder / "assets" / "play")
+    for name in ("fake", "other"):
+        add_model(folder / "models", name)
+    session, pipeline = fake_session(folder / "models", assets=folder / "assets")
+    for url in serve(session):
+        yield Studio(url, pipeline)
+
+
+@pytest.fixture
+def studio(served: Studio) -> Studio:
+    """The fake engine: 20 ms for a latent frame of rows."""
+    served.pipeline.step_s = 0.02
+    served.pipeline.worlds = ("arm", "camera")
+    served.pipeline.plays.clear()
+    return served
+
+
+def open_play(page: Page, studio: Studio) -> None:
+    open_studio(page, studio.url, "Play")
+    expect(page.locator("#play .told")).to_have_text("Press Play, then hold a key.")
+
+
+def press_play(page: Page) -> None:
+    page.locator("#play .go").click()
+    expect(page.locator("#play .go")).to_have_text("Pause")
+    until_shown(page, 8)
+
+
+def until_shown(page: Page, count: int) -> None:
+    script = f"Number(document.querySelector('#play .picture').dataset.shown || 0) >= {count}"
+    page.wait_for_function(script)
+
+
+def until_key(page: Page, key: str) -> None:
+    """Until the picture is of a key's colour."""
+    page.wait_for_function(
+        "red => document.querySelector('#play .picture').getContext('2d')"
+        ".getImageData(64, 64, 1, 1).data[0] === red",
+        arg=HUES[key],
+    )
+
+
+def test_keys_change_the_picture_and_do_not_scroll(page: Page, studio: Studio) -> None:
+    page.set_viewport_size({"width": 1366, "height": 500})
+    open_play(page, studio)
+    press_play(page)
+    until_key(page, "stay")
+    before = page.evaluate("scrollY")
+    for code, key in (
+        ("ArrowLeft", "left"), ("KeyD", "right"), ("ArrowUp", "away"), ("s", "near"),
+        ("PageUp", "up"), ("KeyF", "down"),
+    ):  # fmt: skip
+        page.keyboard.down(code)
+        until_key(page, key)
+        page.keyboard.up(code)
+        until_key(page, "stay")
+    page.keyboard.press("Space")
+    until_key(page, "stay+grip")
+    expect(page.locator("#play .grip")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("Space")
+    until_key(page, "stay")
+    assert page.evaluate("scrollY") == before
+    figures = page.locator("#play .figures")
+    expect(figures).to_contain_text("16 steps · window: the first and the last 4 latent frames")
+    expect(figures).to_contain_text("key to picture")
+    expect(figures).not_to_contain_text("no key yet")
+
+
+def test_a_key_pressed_in_a_field_is_the_fields(page: Page, studio: Studio) -> None:
+    open_play(page, studio)
+    press_play(page)
+    seed = page.locator("#play .seed")
+    seed.fill("12")
+    seed.press("ArrowUp")
+    expect(seed).to_have_value("13")
+    page.locator("#play .temperature").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#play .temperature + output")).to_have_text("0.65")
+    (play,) = studio.pipeline.plays
+    page.wait_for_timeout(600)
+    assert set(play.pressed) == {"stay"}
+    page.locator("#play .single").focus()
+    page.keyboard.press("Space")
+    expect(page.locator("#play .go")).to_have_text("Play")
+    assert page.locator("#play .grip").get_attribute("aria-pressed") == "false"
+
+
+def test_the_stage_shows_its_focus(page: Page, studio: Studio) -> None:
+    open_play(page, studio)
+    stage = page.locator("#play .play-stage")
+    outline = "s => getComputedStyle(s).outlineStyle"
+    assert stage.evaluate(outline) == "none"
+    press_play(page)
+    expect(stage).to_be_focused()
+    assert stage.evaluate(outline) == "solid"
+    box = page.locator("#play .picture").bounding_box()
+    assert box is not None
+    assert box["width"] >= 512
+
+
+def test_without_a_play_keys_are_the_pages(page: Page, studio: Studio) -> None:
+    page.set_viewport_size({"width": 1366, "height": 400})
+    open_play(page, studio)
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("PageDown")
+    page.wait_for_function("scrollY > 0")
+    assert studio.pipeline.plays == []
+
+
+def test_the_pad_and_a_gamepad_press_keys(page: Page, studio: Studio) -> None:
+    page.add_init_script(
+        "window.pad = null; navigator.getGamepads = () => [window.pad];"
+        "window.hold = (axes) => { window.pad = axes && {axes,"
+        " buttons: Array.from({length: 16}, () => ({pressed: false}))}; };"
+    )
+    open_play(page, studio)
+    press_play(page)
+    box = page.locator("#play [data-move=right]").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 9, box["y"] + 9)
+    page.mouse.down()
+    until_key(page, "right")
+    expect(page.locator("#play [data-move=right]")).to_have_class("held")
+    page.mouse.up()
+    until_key(page, "stay")
+    page.locator("#play [data-move=up]").focus()
+    page.keyboard.press("Enter")
+    until_key(page, "up")
+    page.evaluate("hold([-1, 0, 0, 0])")
+    until_key(page, "left")
+    page.evaluate("hold([0, 0, 0, 0])")
+    until_key(page, "stay")
+
+
+def test_pause_step_reset(page: Page, studio: Studio) -> None:
+    open_play(page, studio)
+    press_play(page)
+    page.locator("#play .go").click()
+    expect(page.locator("#play .go")).to_have_text("Play")
+    page.wait_for_timeout(700)
+    (play,) = studio.pipeline.plays
+    made = len(play.pressed)
+    page.wait_for_timeout(700)
+    assert len(play.pressed) == made, "a pause costs nothing"
+    page.keyboard.press("ArrowLeft")
+    page.locator("#play .single").click()
+    until_key(page, "left")
+    page.wait_for_timeout(400)
+    assert len(play.pressed) == made + 1
+    assert page.locator("#play .picture").evaluate(COLOUR)[1] == made + 1
+    page.locator("#play .reset").click()
+    until_shown(page, 8)
+    page.wait_for_function(
+        "document.querySelector('#play .picture').getContext('2d')"
+        f".getImageData(64, 64, 1, 1).data[1] < {made}"
+    )
+    assert len(studio.pipeline.plays) == 2
+
+
+def test_what_cannot_keep_up_says_so(page: Page, studio: Studio) -> None:
+    open_play(page, studio)
+    press_play(page)
+    studio.pipeline.step_s = 0.05
+    page.locator("#play .block").select_option("1x1x1")
+    told = page.locator("#play .told")
+    expect(told).to_contain_text("of real time: 256 steps take")
+    expect(told).to_contain_text("Larger blocks need fewer steps.")
+    page.locator("#play .block").select_option("1x1x16")
+    expect(told).to_be_empty()
+
+
+def test_a_model_without_keys_is_a_sentence(page: Page, studio: Studio) -> None:
+    open_play(page, studio)
+    studio.pipeline.worlds = ()
+    page.locator("#model input").click()
+    page.get_by_role("option", name="fake").click()
+    expect(page.locator("#play .told")).to_have_text(
+        "The model fake answers to no keys: choose another one above to play."
+    )
+    expect(page.locator("#play .go")).to_be_disabled()
+    studio.pipeline.worlds = ("arm", "camera")
+    page.locator("#model input").click()
+    page.get_by_role("option", name="other").click()
+    expect(page.locator("#play .go")).to_be_enabled()
+
+
+def test_beside_the_simulator(page: Page, studio: Studio) -> None:
+    open_play(page, studio)
+    page.locator("#play .beside input").check()
+    page.locator("#play .go").click()
+    expect(page.locator("#play .simulator")).to_be_visible()
+    expect(page.locator("#play .go")).to_have_text("Play again")
+    caption = page.locator("#play .curve figcaption")
+    expect(caption).to_contain_text("in the mean of 17 frames")
+    simulator = page.locator("#play .simulator").evaluate(COLOUR)
+    assert all(abs(level - 99) < 4 for level in simulator)
+    (play,) = studio.pipeline.plays
+    assert play.pressed == ["left", "left+grip", "stay", "up"]
+
+
+def test_a_play_is_saved_and_replayed(page: Page, studio: Studio, tmp_path: Path) -> None:
+    open_play(page, studio)
+    press_play(page)
+    page.keyboard.down("ArrowLeft")
+    until_key(page, "left")
+    page.locator("#play .go").click()
+    page.keyboard.up("ArrowLeft")
+    page.wait_for_timeout(700)
+    with page.expect_download() as download:
+        page.locator("#play .keep").click()
+    path = tmp_path / "play.json"
+    download.value.save_as(path)
+    recording = json.loads(path.read_text())
+    keys = recording["keys"].split()
+    assert set(keys) == {"stay", "left"}
+    assert recording["start"] == "drawer open"
+    assert path.stat().st_size < 4096
+    page.locator("#play .film").click()
+    expect(page.locator("#play-saved")).to_contain_text("The clip is ready")
+    with page.expect_download() as download:
+        page.locator("#play-get-clip").click()
+    clip = tmp_path / "play.mp4"
+    download.value.save_as(clip)
+    frames = read_video(clip)[0]
+    assert len(frames) == 1 + 4 * len(keys)
+    assert abs(int(np.median(frames[-1, ..., 0])) - HUES[keys[-1]]) < 8
+    for file in (path, clip):
+        page.locator("#play-recorded input[type=file]").set_input_files(file)
+        expect(page.locator("#play .title")).to_contain_text("a recording from drawer open")
+        expect(page.locator("#play .go")).to_have_text("Play again")
+        until_key(page, keys[-1])
+        assert studio.pipeline.plays[-1].pressed == keys
+        page.get_by_label("Remove").or_(
+            page.locator("#play-recorded [aria-label=Clear]")
+        ).first.click()
+    broken = tmp_path / "broken.json"
+    broken.write_text("{}")
+    page.locator("#play-recorded input[type=file]").set_input_files(broken)
+    expect(page.get_by_test_id("toast-body")).to_contain_text("broken.json")
+
+
+def test_a_reload_ends_the_play(page: Page, studio: Studio) -> None:
+    open_play(page, studio)
+    press_play(page)
+    page.reload()
+    expect(page.locator("#play .told")).to_have_text("Press Play, then hold a key.")
+    (play,) = studio.pipeline.plays
+    until(page, lambda: play.is_closed)
+    press_play(page)
+
+
+def until(page: Page, condition: Callable[[], bool]) -> None:
+    for _ in range(PATIENCE_MS // 100):
+        if condition():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("width", [1366, 390])
+def test_the_page_is_not_wider_than_the_screen(page: Page, studio: Studio, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 768})
+    open_play(page, studio)
+    page.locator("#play .beside input").check()
+    press_play(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_page_that_is_left_asks_for_nothing(page: Page, studio: Studio, context: Any) -> None:
+    open_play(page, studio)
+    press_play(page)
+    open_tab(page, "Generate")
+    page.wait_for_timeout(800)
+    (play,) = studio.pipeline.plays
+    made = len(play.pressed)
+    page.wait_for_timeout(800)
+    assert len(play.pressed) == made
+    open_tab(page, "Play")
+    page.wait_for_timeout(800)
+    assert len(play.pressed) > made

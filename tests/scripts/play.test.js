@@ -1,0 +1,197 @@
+// What the Play tab's scripts compute, without a page. Run: node --test tests/scripts/
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { Clock, Delay, FRAME_MS, Recent } from '../../app/play/clock.js';
+import { curvePoints, curveWords, figuresLine, slowWords } from '../../app/play/figures.js';
+import { Held, WORLDS, keepsKeys, moveOf, padState } from '../../app/play/keys.js';
+import { readFrames, socketAddress } from '../../app/play/wire.js';
+
+const HEADER = {
+  number: 0, sample_ms: 40, decode_ms: 30, wait_ms: 1, steps: 16, players: 1,
+};
+
+// Runs a clock over the ticks of a display of 60 Hz; latent frames come when `arrivals` says so.
+const run = (clock, arrivals, until) => {
+  const shown = [];
+  for (let now = 0; now <= until; now += 1000 / 60) {
+    while (arrivals.length && arrivals[0][0] <= now) clock.push(arrivals.shift()[1]);
+    const next = clock.next(now);
+    if (next) shown.push([now, next.frame]);
+  }
+  return shown;
+};
+const latents = (count, time) => Array.from({ length: count }, (_, k) => (
+  [time(k), [0, 1, 2, 3].map((i) => 4 * k + i)]));
+
+test('frames that come in time are shown evenly, sixteen a second', () => {
+  const clock = new Clock();
+  const shown = run(clock, latents(16, (k) => 250 * k - 40), 4000);
+  assert.deepEqual(shown.map(([, frame]) => frame), [...Array(64).keys()]);
+  const gaps = shown.slice(1).map(([now], i) => now - shown[i][0]);
+  assert.ok(Math.max(...gaps) < FRAME_MS + 18, String(Math.max(...gaps)));
+  assert.deepEqual([clock.late, clock.dropped], [0, 0]);
+  assert.ok(Math.abs(clock.rate() - 16) < .6, String(clock.rate()));
+});
+
+test('where frames come late the clock stands, and nothing is skipped', () => {
+  const clock = new Clock();
+  const shown = run(clock, latents(4, (k) => 1000 * k), 4000);
+  assert.deepEqual(shown.map(([, frame]) => frame), [...Array(16).keys()]);
+  assert.equal(clock.dropped, 0);
+  assert.equal(clock.late, 3);
+  assert.ok(clock.rate() < 9);
+});
+
+test('where the page was busy the clock catches up by skipping', () => {
+  const clock = new Clock();
+  clock.push([0, 1, 2, 3]);
+  assert.equal(clock.next(0).frame, 0);
+  const { frame, skipped } = clock.next(200);
+  assert.deepEqual([frame, skipped, clock.dropped], [3, [1, 2], 2]);
+});
+
+test('after a pause nothing is late', () => {
+  const clock = new Clock();
+  clock.push([0]);
+  clock.next(0);
+  clock.rest();
+  clock.push([1]);
+  assert.equal(clock.next(90_000).frame, 1);
+  assert.deepEqual([clock.late, clock.dropped], [0, 0]);
+});
+
+test('what is left lasts a frame each', () => {
+  const clock = new Clock();
+  assert.equal(clock.left(5), 0);
+  clock.push([0, 1, 2, 3]);
+  clock.next(100);
+  assert.equal(clock.left(100), 4 * FRAME_MS);
+  assert.equal(clock.left(100 + FRAME_MS), 3 * FRAME_MS);
+});
+
+test('the next latent frame is asked for as early as nearly all answers need', () => {
+  const delay = new Delay();
+  assert.equal(delay.ahead, Infinity);
+  delay.add(5000);
+  for (let i = 0; i < 11; i++) delay.add(50 + i);
+  assert.ok(delay.ahead < 80, 'a single slow answer does not count');
+  for (let i = 0; i < 12; i++) delay.add(200);
+  assert.equal(delay.ahead, 210);
+});
+
+test('the middle and the mean of the latest values', () => {
+  const recent = new Recent(3);
+  assert.deepEqual([recent.median, recent.mean], [null, null]);
+  [900, 10, 30, 20].forEach((value) => recent.add(value));
+  assert.deepEqual([recent.median, recent.mean], [20, 20]);
+});
+
+test('every world has a move for each pair of keys', () => {
+  assert.equal(moveOf('arm', 'ArrowUp'), 'away');
+  assert.equal(moveOf('arm', 'KeyS'), 'near');
+  assert.equal(moveOf('arm', 'PageUp'), 'up');
+  assert.equal(moveOf('camera', 'KeyA'), 'pan-left');
+  assert.equal(moveOf('camera', 'KeyE'), 'turn-right');
+  assert.equal(moveOf('arm', 'KeyE'), null);
+  for (const { moves } of Object.values(WORLDS)) {
+    const codes = moves.flatMap(([, , , own]) => own);
+    assert.equal(new Set(codes).size, codes.length);
+  }
+});
+
+test('the latest key that is held counts', () => {
+  const held = new Held();
+  assert.deepEqual(held.take('arm'), { key: 'stay', since: null });
+  held.press('left', 10);
+  held.press('left', 11);
+  held.press('up', 12);
+  assert.deepEqual(held.take('arm'), { key: 'up', since: 10 });
+  held.release('up');
+  assert.deepEqual(held.take('arm'), { key: 'left', since: null });
+  held.releaseAll();
+  assert.deepEqual(held.take('arm').key, 'stay');
+});
+
+test('a short press is not lost, and counts once', () => {
+  const held = new Held();
+  held.press('near', 5);
+  held.release('near');
+  assert.deepEqual(held.take('arm'), { key: 'near', since: 5 });
+  assert.deepEqual(held.take('arm'), { key: 'stay', since: null });
+});
+
+test('the grip stays as it was set, and only the arm has one', () => {
+  const held = new Held();
+  held.toggleGrip(7);
+  assert.deepEqual(held.take('arm'), { key: 'stay+grip', since: 7 });
+  held.press('left', 8);
+  assert.equal(held.take('arm').key, 'left+grip');
+  assert.equal(held.take('camera').key, 'left');
+  held.releaseAll();
+  assert.equal(held.take('camera').key, 'still');
+});
+
+const gamepad = (axes, ...down) => (
+  { axes, buttons: Array.from({ length: 16 }, (_, i) => ({ pressed: down.includes(i) })) });
+
+test('a gamepad moves by its sticks, its cross and its shoulders', () => {
+  assert.deepEqual(padState('arm', gamepad([0, 0, 0, 0])), { move: null, grip: false });
+  assert.equal(padState('arm', gamepad([-.9, .5, 0, 0])).move, 'left');
+  assert.equal(padState('arm', gamepad([.1, -.8, 0, 0])).move, 'away');
+  assert.equal(padState('arm', gamepad([0, 0, 0, -.7])).move, 'up');
+  assert.equal(padState('arm', gamepad([0, 0, 0, 0], 13)).move, 'near');
+  assert.equal(padState('camera', gamepad([0, 0, 0, 0], 15)).move, 'pan-right');
+  assert.equal(padState('camera', gamepad([0, 0, 0, 0], 7)).move, 'zoom-out');
+  assert.deepEqual(padState('arm', gamepad([], 0)), { move: null, grip: true });
+});
+
+test('fields and lists keep their keys', () => {
+  const inside = { closest: (selector) => (selector.includes('input') ? {} : null) };
+  assert.ok(keepsKeys(inside));
+  assert.ok(!keepsKeys({ closest: () => null }));
+  assert.ok(!keepsKeys(null));
+});
+
+test('the socket lies where the studio is served', () => {
+  const page = 'https://example.org/studio/?tab=play#top';
+  const address = socketAddress(page, 'http://10.0.0.7/studio');
+  assert.equal(address, 'wss://example.org/studio/play/socket');
+  const local = socketAddress('http://127.0.0.1:7860/?tab=play', 'http://127.0.0.1:7860');
+  assert.equal(local, 'ws://127.0.0.1:7860/play/socket');
+});
+
+test('a latent frame is a header and a picture', () => {
+  const text = new TextEncoder().encode(JSON.stringify({ number: 3 }));
+  const bytes = new Uint8Array(4 + text.length + 2);
+  new DataView(bytes.buffer).setUint32(0, text.length);
+  bytes.set(text, 4);
+  bytes.set([7, 9], 4 + text.length);
+  const { header, picture } = readFrames(bytes.buffer);
+  assert.deepEqual([header.number, [...picture]], [3, [7, 9]]);
+});
+
+test('one line of figures', () => {
+  assert.equal(figuresLine(16, null, null, 4), '');
+  assert.equal(figuresLine(15.96, 181.4, HEADER, 4),
+    '16.0 of 16 fps shown \u00b7 key to picture 181 ms \u00b7 latent frame 70 ms (sampling 40 ms,'
+    + ' decoding 30 ms), 16 steps \u00b7 window: the first and the last 4 latent frames');
+  assert.match(figuresLine(1, null, { ...HEADER, steps: 1 }, 4), /no key yet.*, 1 step /);
+});
+
+test('what does not keep up says why', () => {
+  assert.equal(slowWords(15.5, HEADER), '');
+  const slow = { ...HEADER, sample_ms: 1200, steps: 256 };
+  assert.equal(slowWords(3.2, slow),
+    'The clock runs at 20 % of real time: 256 steps take 1,230 ms, and a latent frame lasts 250 ms.'
+    + ' Larger blocks need fewer steps.');
+  assert.match(slowWords(8, { ...HEADER, players: 2 }), /50 % .* another visitor plays too/);
+  assert.match(slowWords(8, { ...HEADER, wait_ms: 300 }), /a run of another tab/);
+});
+
+test('PSNR over time in words and as a line', () => {
+  assert.equal(curveWords([], []), '');
+  assert.match(curveWords([20, 30], [15, 17]), /the model 30\.0 dB now and 25\.0.*still, 16\.0/);
+  assert.deepEqual(curvePoints([10, 40, 99], 3, 100, 60), [[0, 60], [50, 0], [100, 0]]);
+});
