@@ -90,6 +90,7 @@ def _serve(arguments: Sequence[str] | None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from app import ui
     from app.session import Session
+    from nbp_core.interrupt import end_soon_after_ctrl_c
     from nbp_core.runtime import start
 
     try:
@@ -107,6 +108,7 @@ def _serve(arguments: Sequence[str] | None) -> None:
         )
     except ValueError as error:
         parser.error(str(error))
+    end_soon_after_ctrl_c(session.remove_files)
     try:
         ui.launch(
             ui.build(session), options.host, options.port, auth,

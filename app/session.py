@@ -215,6 +215,10 @@ class Session:
         self.jobs.close()
         self._is_closed = True
         self._loaded.clear()
+        self.remove_files()
+
+    def remove_files(self) -> None:
+        """Removes every file that was made or uploaded here."""
         UPLOADS.close(self._outputs)
         shutil.rmtree(self._outputs, ignore_errors=True)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from datetime import date
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ from nbp_core.config.shapes import (
 )
 from nbp_core.device import choose_device, device_name
 from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.interrupt import ignored
 from nbp_core.media.files import try_writing, write_text
 from nbp_core.media.video import read_context
 from nbp_core.models.speed_only import random_transformer
@@ -163,7 +164,15 @@ def _sources(args: argparse.Namespace) -> Iterator[Path | str]:
 def _apart(work: Any, *arguments: Any) -> Any:
     """Runs a function in a new process, so that peak memory is that of one model alone."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
+        # Ctrl+C ends it by way of this process, which ends first in one sentence.
+        with ignored():
+            future = pool.submit(work, *arguments)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            for process in active_children():
+                process.kill()
+            raise
 
 
 def _finite(figures: dict[str, Any]) -> dict[str, Any]:

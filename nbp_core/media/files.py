@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from nbp_core.interrupt import unfinished
+
 Frames = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
@@ -119,8 +121,9 @@ def replacing(path: Path) -> Iterator[Path]:
         if path.is_dir():
             raise MediaError(f"{name} cannot be written: it is a folder.")
         try:
-            yield temporary
-            temporary.replace(path)
+            with unfinished(temporary):
+                yield temporary
+                temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:

@@ -1,0 +1,84 @@
+"""Ctrl+C ends a run soon, whatever it is at. Imports nothing that takes long.
+
+Python raises KeyboardInterrupt between two of its own instructions, so that one long call into
+native code, or the tidying up after it, would hold up the end. A thread of its own watches for
+Ctrl+C and gives the rest of the process GRACE_S; then it removes what is half written and ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+GRACE_S = 0.6
+"""Seconds between Ctrl+C and the end of the process at the latest."""
+STATUS = 130
+"""Exit status after Ctrl+C, as shells have it."""
+_unfinished: set[Path] = set()
+
+
+@contextlib.contextmanager
+def unfinished(path: Path) -> Iterator[None]:
+    """While this lasts, an end by Ctrl+C removes the file."""
+    _unfinished.add(path)
+    try:
+        yield
+    finally:
+        _unfinished.discard(path)
+
+
+@contextlib.contextmanager
+def ignored() -> Iterator[None]:
+    """While this lasts, the process ignores Ctrl+C; one that it starts now ignores it for good."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_children() -> None:
+    """Ends the processes that this one has started, and theirs."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            # Python's own tracker of semaphores cleans up by itself.
+            if not any("resource_tracker" in part for part in child.cmdline()):
+                child.kill()
+
+
+def end_soon_after_ctrl_c(tidy: Callable[[], None] = lambda: None) -> None:
+    """From now on, Ctrl+C ends the process in GRACE_S at the latest, with STATUS.
+
+    `tidy` is called before an end that came by force. Only the main thread may call this.
+    """
+    # The system's own handler writes the number of each signal into the socket at once.
+    heard, said = socket.socketpair()
+    said.setblocking(False)
+    signal.set_wakeup_fd(said.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(heard, said, tidy), daemon=True).start()
+
+
+def _watch(heard: socket.socket, said: socket.socket, tidy: Callable[[], None]) -> None:
+    # Holds `said` too, which would be closed without an owner.
+    while signal.SIGINT not in heard.recv(64):
+        pass
+    time.sleep(GRACE_S)
+    for path in list(_unfinished):
+        with contextlib.suppress(OSError):
+            path.unlink()
+    with contextlib.suppress(Exception):
+        tidy()
+    with contextlib.suppress(Exception):
+        _end_children()
+    with contextlib.suppress(OSError):
+        # Not by sys.stderr, which another thread may hold.
+        os.write(2, b"stopped\n")
+    os._exit(STATUS)

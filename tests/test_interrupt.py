@@ -1,0 +1,145 @@
+"""Ctrl+C ends every program in two seconds, with nothing half-written left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SECONDS = 2.0
+ENDINGS = (130, -signal.SIGINT)
+"""Python ends itself by the signal where it came while code was being made; shells say 130."""
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+
+_BUSY = """
+import sys
+from pathlib import Path
+from nbp_core.interrupt import end_soon_after_ctrl_c
+from nbp_core.media.files import replacing
+end_soon_after_ctrl_c(lambda: Path(sys.argv[1], "tidied").touch())
+import subprocess, time
+import numpy as np
+subprocess.Popen(["sleep", "100"])
+with replacing(Path(sys.argv[1], "clip.mp4")) as partial:
+    partial.touch()
+    print("ready", flush=True)
+    {work}
+"""
+WORKS = {
+    "native": "np.linalg.eigvals(np.random.rand(5000, 5000))",
+    "deaf": """
+    while True:
+        try:
+            time.sleep(100)
+        except KeyboardInterrupt:
+            pass
+""",
+    "orderly": "time.sleep(100)",
+}
+
+
+def interrupted(process: subprocess.Popen[str], is_group: bool = True) -> float:
+    """Seconds from Ctrl+C to the end of a process and of all that it started."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    start = time.monotonic()
+    if is_group:
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGINT)
+    process.wait(60)
+    taken = time.monotonic() - start
+    _, alive = psutil.wait_procs(children, timeout=1)
+    alive = [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
+    for child in alive:
+        child.kill()
+    assert not alive
+    return taken
+
+
+@pytest.fixture
+def busy(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    script = _BUSY.format(work=WORKS[request.param])
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("busy", ["native", "deaf"], indirect=True)
+def test_a_process_that_does_not_listen_is_ended_tidily(
+    busy: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    assert interrupted(busy, is_group=False) < SECONDS
+    assert busy.returncode == 130
+    assert busy.stderr is not None
+    assert busy.stderr.read() == "stopped\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["tidied"]
+
+
+@pytest.mark.parametrize("busy", ["orderly"], indirect=True)
+def test_one_that_listens_ends_by_itself(busy: subprocess.Popen[str], tmp_path: Path) -> None:
+    assert interrupted(busy) < SECONDS
+    assert not list(tmp_path.iterdir())
+
+
+PROGRAMS = {
+    "generate": "-m nbp_core generate --model weights/small --block 1x1x1 --frames 129"
+    " --out {out}/a.mp4",
+    "attention": "-m nbp_core attention --model weights/small --block 1x1x1 --out {out}/a.png",
+    "compare": "-m nbp_core compare --model weights/small --out-dir {out}/both",
+    "bench": "-m nbp_core bench --folder {out} --presets 3B --out {out}/bench.json",
+    "doctor": "-m nbp_core doctor weights",
+    "evaluate": "-m nbp_core evaluate --model weights/tiny --clips {clips} --cache {out}/cache"
+    " --count 64 --out {out}/figures.json",
+    "train": "-m nbp_core train-transformer --clips {clips} --run {out}/run --tokenizer"
+    " weights/nano --steps 500",
+    "studio": "app.py --port 0",
+}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two actions."""
+    import numpy as np
+
+    from nbp_core.media.video import write_video
+
+    folder = tmp_path_factory.mktemp("clips")
+    for action in ("wave", "jump"):
+        (folder / action).mkdir()
+        for number in range(24):
+            noise = np.random.default_rng(number).integers(0, 255, (17, 128, 128, 3), np.uint8)
+            write_video(folder / action / f"{number}.mp4", noise)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [1, 6, 15])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_ends(tmp_path: Path, clips: Path, name: str, delay: int) -> None:
+    command = PROGRAMS[name].format(out=tmp_path, clips=clips).split()
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, text=True, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    with process:
+        try:
+            process.wait(delay)
+        except subprocess.TimeoutExpired:
+            assert interrupted(process) < SECONDS
+            assert process.returncode in (0, *ENDINGS) if name == "studio" else ENDINGS
+        assert not list(tmp_path.rglob("*.part"))
