@@ -26,6 +26,7 @@ from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3
 from nbp_core.device import choose_device
+from nbp_core.generation.odds import TokenOdds, token_odds
 from nbp_core.generation.play import WORLDS, Play, keys_of
 from nbp_core.generation.reconstruction import Reconstruction, reconstruct
 from nbp_core.generation.recording import (
@@ -147,6 +148,11 @@ class VideoPipeline:
         return num_parameters(self.transformer.config)
 
     @property
+    def codebook_size(self) -> int:
+        """Number of codes that a token can be."""
+        return self.tokenizer.config.codebook_size
+
+    @property
     def side(self) -> int:
         """Side of a frame in pixels."""
         return self.grid[1] * self.tokenizer.config.space_factor
@@ -210,6 +216,28 @@ class VideoPipeline:
         layout = sequence_layout(self.transformer.config, block_shape, tokens_Bthw.shape[1])
         conditions, _ = self.conditions.ids(action, 1, guidance_scale=1)
         return look_into(self.transformer, layout, tokens_Bthw, conditions)
+
+    def token_odds(
+        self, tokens_thw: Tokens, action: str | None = None, sampling: SamplingConfig | None = None
+    ) -> TokenOdds:
+        """How likely each token of a clip was under the sampling, and the likeliest codes.
+
+        A clip longer than the model's grid is cut to its length. Raises ValueError for an action or
+        a block shape that the model does not support.
+        """
+        sampling = sampling or SamplingConfig()
+        tokens_Bthw = torch.from_numpy(tokens_thw[None, : self.grid[0]]).to(self.device)
+        layout = sequence_layout(
+            self.transformer.config, sampling.block_shape, tokens_Bthw.shape[1]
+        )
+        conditions, nulls = (
+            None if ids is None else ids.to(self.device)
+            for ids in self.conditions.ids(action, 1, sampling.guidance_scale)
+        )
+        return token_odds(
+            self.transformer, layout, tokens_Bthw, conditions, nulls,
+            sampling.temperature, sampling.guidance_scale,
+        )  # fmt: skip
 
     def generate(
         self,
