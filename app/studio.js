@@ -11,8 +11,37 @@ export const remembered = (address, tab) => {
   return url.href;
 };
 
+const isStill = () => matchMedia('(prefers-reduced-motion: reduce)').matches;
+
+// Brings a part into view, if it is not all there already.
+const reveal = (part) => {
+  const { top, bottom } = part.getBoundingClientRect();
+  if (top >= 0 && bottom <= innerHeight) return;
+  part.scrollIntoView({ behavior: isStill() ? 'auto' : 'smooth', block: 'start' });
+};
+
+// A button that starts something rests meanwhile, and one that stops it rests before and after. The
+// keyboard's focus then moves to the other, rather than to the top of the page.
+const keepFocus = () => {
+  let last = null;
+  const partnerOf = ({ id }) => document.getElementById(
+    id.endsWith('stop') ? id.replace(/stop$/, 'go') : id.replace(/go$/, 'stop'));
+  document.addEventListener('focusin', (event) => { last = event.target; });
+  document.addEventListener('pointerdown', () => { last = null; });
+  new MutationObserver(() => {
+    if (!last || !last.disabled || !/(^|-)(go|stop)$/.test(last.id)) return;
+    const partner = partnerOf(last);
+    if (partner && !partner.disabled) partner.focus();
+  }).observe(document.body, { attributes: true, attributeFilter: ['disabled'], subtree: true });
+};
+
 export function mount() {
   window.nbpRemembered = remembered;
+  document.addEventListener('click', (event) => {
+    const panes = document.querySelector('#preview .panes');
+    if (panes && event.target.closest('#go')) reveal(panes);
+  });
+  keepFocus();
   const name = () => {
     for (const button of document.querySelectorAll('.gallery-item:not([aria-label])')) {
       const shown = button.querySelector('[src]');

@@ -11,6 +11,8 @@ from nbp_core.config.shapes import CLIP_FRAMES, Size3
 from nbp_core.media.files import Frames
 
 NO_TOKEN = -1
+GIVEN = -1
+"""Step of a token that the run was given."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +36,23 @@ class Progress:
     num_frames: int
     total_frames: int
     cache_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Making:
+    """When every part of a finished clip was there, for a replay of its making."""
+
+    tokens_thw: npt.NDArray[np.int64]
+    """Those of whole latent frames, with the context's."""
+    step_thw: npt.NDArray[np.int32]
+    """The step, from 0, that made each token; GIVEN for those of the context."""
+    step_s: tuple[float, ...]
+    """Seconds from the start to the end of each step, without pauses."""
+    frame_s: tuple[float, ...]
+    """Seconds from the start until each frame was decoded; those of the context come first."""
+    codebook_size: int
+    side: int
+    """Of a frame, in pixels."""
 
 
 def video_grid(clip_grid: Size3, num_frames: int) -> Size3:

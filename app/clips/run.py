@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.clips.exports import Files, write_files
-from app.clips.progress import NO_TOKEN, Progress, video_grid
+from app.clips.progress import GIVEN, NO_TOKEN, Making, Progress, video_grid
 from app.clips.request import Request, file_stem
 from app.clips.words import device_words, plural
 from app.jobs import Job
@@ -40,6 +40,7 @@ class Outcome(Files):
     measured: str
     last: Progress
     """The final state of the live view."""
+    making: Making
 
 
 def run(session: Session, request: Request, job: Job) -> Outcome:
@@ -47,7 +48,10 @@ def run(session: Session, request: Request, job: Job) -> Outcome:
     pipeline = session.pipeline(request.model)
     tokens = np.full(video_grid(pipeline.grid, request.num_frames), NO_TOKEN, dtype=np.int64)
     shape = request.sampling.block_shape or pipeline.block_shapes[0]
+    step_thw = np.full(tokens.shape, GIVEN, dtype=np.int32)
     phases: list[str] = []
+    step_s: list[float] = []
+    frame_s: list[float] = []
     num_tokens = num_frames = 0
     frame_HWC = None if request.frames_THWC is None else request.frames_THWC[-1]
     progress: Progress | None = None
@@ -59,15 +63,18 @@ def run(session: Session, request: Request, job: Job) -> Outcome:
         for step in run:
             phases.append(step.phase)
             tokens.flat[step.places] = step.tokens
+            step_thw.flat[step.places] = step.index
+            step_s.append(step.elapsed - job.paused_s)
             num_tokens += len(step.tokens)
             if step.new_frames is not None and len(step.new_frames):
                 num_frames += len(step.new_frames)
+                frame_s += [step_s[-1]] * len(step.new_frames)
                 frame_HWC = step.new_frames[-1]
             progress = Progress(
                 step=step.index + 1,
                 num_steps=step.num_steps,
                 phase=step.phase,
-                elapsed=step.elapsed - job.paused_s,
+                elapsed=step_s[-1],
                 num_tokens=num_tokens,
                 tokens_thw=tokens.copy(),
                 newest=step.places,
@@ -88,7 +95,17 @@ def run(session: Session, request: Request, job: Job) -> Outcome:
     if generation.is_complete:
         # The stream leaves out the tokens of the context.
         progress = replace(progress, tokens_thw=generation.tokens_thw)
-    return _write(session, request, pipeline, job, generation, progress, tuple(phases), seconds)
+    making = Making(
+        tokens_thw=generation.tokens_thw,
+        step_thw=step_thw[: len(generation.tokens_thw)],
+        step_s=tuple(step_s),
+        frame_s=tuple(frame_s),
+        codebook_size=pipeline.codebook_size,
+        side=generation.frames_THWC.shape[1],
+    )
+    return _write(
+        session, request, pipeline, job, generation, progress, making, tuple(phases), seconds
+    )
 
 
 def _write(
@@ -98,6 +115,7 @@ def _write(
     job: Job,
     generation: Generation,
     last: Progress,
+    making: Making,
     phases: tuple[str, ...],
     seconds: float,
 ) -> Outcome:
@@ -116,6 +134,7 @@ def _write(
         is_complete=generation.is_complete,
         measured=_measured(pipeline, generation, seconds, new_frames),
         last=last,
+        making=making,
     )
 
 

@@ -1,21 +1,4 @@
-// How many of the times, in order, have come by a limit.
-export const countUntil = (times, limit) => {
-  let low = 0, high = times.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (times[middle] <= limit) low = middle + 1; else high = middle;
-  }
-  return low;
-};
-
-// [x, y] of a token on a sheet: latent frames side by side, a cell between neighbours.
-export const cellOf = (place, [, height, width], columns) => {
-  const t = Math.floor(place / (height * width)), inside = place % (height * width);
-  return [
-    (t % columns) * (width + 1) + inside % width,
-    Math.floor(t / columns) * (height + 1) + Math.floor(inside / width),
-  ];
-};
+import { cellOf, countUntil } from '../parts/page.js';
 
 // `now` runs over the seconds that were measured; once both are done, `loop` runs over the clips.
 export function mount({ element, props, watch, trigger }) {

@@ -1,4 +1,4 @@
-"""What a page shows of a run while it goes on: the live view, the counters, the status line."""
+"""What the large panes show: a run under way, or a finished clip and its making."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from app.clips.progress import NO_TOKEN, Progress
-from app.parts.pictures import block_name, png_uri, sheet, token_colours, walls_path
-from nbp_core.config.shapes import Size3, format_block_shape
+from app.clips.run import Outcome
+from app.parts.pictures import (
+    SHEET_COLUMNS,
+    block_name,
+    file_uri,
+    png_uri,
+    sheet,
+    token_colours,
+    walls_path,
+)
+from nbp_core.config.shapes import CLIP_FPS, CLIP_FRAMES, Size3, format_block_shape
 
 _GIVEN_COLOUR = (148, 148, 148, 255)
 _EMPTY_COLOUR = (128, 128, 128, 48)
@@ -32,6 +41,7 @@ def idle_view(shape: Size3, grid: Size3) -> dict[str, Any]:
     """The live view before a run: an empty grid, cut as the next run will cut it."""
     name = f"{block_name(shape)} {format_block_shape(shape)}"
     return {
+        "kind": "live",
         "frame": "",
         "frame_alt": "No frame yet",
         "frame_text": "Your clip will appear here, frame by frame.",
@@ -42,7 +52,7 @@ def idle_view(shape: Size3, grid: Size3) -> dict[str, Any]:
         "newest": "",
         "tokens_alt": f"Empty grid of {grid[1]} x {grid[2]} tokens cut into blocks of {name}",
         "tokens_text": f"One latent frame, cut into blocks: {name}",
-        "sheet_alt": "",
+        "sheet_alt": "No latent frames yet",
     }
 
 
@@ -60,6 +70,7 @@ def live_view(progress: Progress) -> dict[str, Any]:
     frame = "" if progress.frame_HWC is None else png_uri(progress.frame_HWC)
     frame_text = f"Frame {progress.num_frames} of {progress.total_frames}"
     return {
+        "kind": "live",
         "frame": frame,
         "frame_alt": frame_text,
         "frame_text": frame_text if frame else "The first frame is being made.",
@@ -71,6 +82,32 @@ def live_view(progress: Progress) -> dict[str, Any]:
         "tokens_alt": f"Tokens of latent frame {latent + 1} of {t}, filled block by block",
         "tokens_text": f"Tokens of latent frame {latent + 1} of {t}",
         "sheet_alt": f"All {t} latent frames: {is_known.sum()} of {is_known.size} tokens are known",
+    }
+
+
+def clip_view(job_id: str, outcome: Outcome) -> dict[str, Any]:
+    """A finished clip: its frames and tokens, and when each of them was there."""
+    making = outcome.making
+    t, h, w = making.tokens_thw.shape
+    shape = outcome.last.block_shape
+    return {
+        "kind": "clip",
+        "job": job_id,
+        "frames": file_uri(outcome.strip),
+        "num_frames": outcome.num_frames,
+        "side": making.side,
+        "fps": CLIP_FPS,
+        "factor": (CLIP_FRAMES - 1) // 4 if t == 1 else (outcome.num_frames - 1) // (t - 1),
+        "patch": making.side // h,
+        "codes": making.codebook_size,
+        "grid": [t, h, w],
+        "tokens": making.tokens_thw.flatten().tolist(),
+        "sheet": png_uri(sheet(token_colours(making.tokens_thw))),
+        "columns": SHEET_COLUMNS,
+        "walls": [walls_path(shape, (h, w), first=is_first) for is_first in (True, False)],
+        "step": making.step_thw.flatten().tolist(),
+        "step_s": [round(seconds, 4) for seconds in making.step_s],
+        "frame_s": [round(seconds, 4) for seconds in making.frame_s],
     }
 
 

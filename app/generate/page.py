@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from app.clips.form import Start
 from app.generate import live
 from app.generate.gallery import PastClips
+from app.generate.odds import Odds
 from app.parts import controls, uploads
 from app.parts.follow import Follower
 from app.parts.sources import component_script, template
@@ -122,27 +124,27 @@ class GeneratePage:
             self.restored = gr.HTML(elem_id="restored", label="What was restored")
 
     def _build_live(self) -> None:
+        odds = Odds(self.session)
+
+        def token_odds(job_id: Any) -> dict[str, Any]:
+            return odds.of(job_id)
+
+        self.status = gr.HTML(status(None), elem_id="status", label="Status")
         view = live.idle_view(controls.DEFAULT_BLOCK, controls.DEFAULT_GRID)
         self.preview = gr.HTML(
             view, html_template=template(__file__, "preview.html"),
-            js_on_load=component_script(__file__, "preview.js"),
-            elem_id="preview", label="Live view",
+            js_on_load=component_script(__file__, "preview.js", asks_server=True),
+            server_functions=[token_odds], elem_id="preview", label="Clip and tokens",
         )  # fmt: skip
         self.counters = gr.HTML(counters(None), elem_id="counters", label="Counters")
-        self.status = gr.HTML(status(None), elem_id="status", label="Status")
 
     def _build_result(self) -> None:
         with gr.Column(visible=False, elem_id="result") as self.result:
             with gr.Tabs():
-                with gr.Tab("Clip"):
-                    self.video = gr.Video(
-                        label="Clip", show_label=False, autoplay=True, loop=True,
-                        interactive=False, buttons=[], elem_id="video",
-                    )  # fmt: skip
-                with gr.Tab("Timing"):
-                    self.plot = gr.Plot(show_label=False, elem_id="timing")
                 with gr.Tab("Frames"):
                     self.frames = gr.HTML(elem_id="frames-strip", label="Frames")
+                with gr.Tab("Timing"):
+                    self.plot = gr.Plot(show_label=False, elem_id="timing")
                 with gr.Tab("Settings"):
                     self.manifest = gr.HTML(elem_id="manifest", label="Settings")
             with gr.Row():

@@ -47,7 +47,7 @@ class GenerateTab:
         page = self.page
         shown = [
             page.hold, page.step, page.preview, page.counters, page.status, page.result,
-            page.video, page.plot, page.frames, page.manifest, page.measured,
+            page.plot, page.frames, page.manifest, page.measured,
             *page.downloads.values(), *page.past.parts,
         ]  # fmt: skip
         follower = page.follower
@@ -151,7 +151,7 @@ class GenerateTab:
             page.status: status(view),
             **self._progress(view),
         }
-        return updates if view.result is None else updates | self._result(view.result)
+        return updates if view.result is None else updates | self._result(view.id, view.result)
 
     def _progress(self, view: JobView) -> Updates:
         page = self.page
@@ -163,13 +163,13 @@ class GenerateTab:
             page.counters: counters(progress),
         }
 
-    def _result(self, outcome: Outcome) -> Updates:
+    def _result(self, job_id: str, outcome: Outcome) -> Updates:
         page = self.page
         if not outcome.clip.is_file():
             return {}  # made way for newer clips
         return {
             page.result: gr.Column(visible=True),
-            page.video: str(outcome.clip),
+            page.preview: live.clip_view(job_id, outcome),
             page.plot: timing_chart(outcome.timings["per_step_s"], outcome.phases),
             page.frames: live.frame_strip(file_uri(outcome.strip), outcome.num_frames),
             page.manifest: live.settings_text(outcome.manifest),

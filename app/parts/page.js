@@ -25,3 +25,29 @@ export const make = (tag, name, parent) => {
   parent.append(made);
   return made;
 };
+
+// How many of the times, in order, have come by a limit.
+export const countUntil = (times, limit) => {
+  let low = 0, high = times.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (times[middle] <= limit) low = middle + 1; else high = middle;
+  }
+  return low;
+};
+
+// [x, y] of a token on a sheet: latent frames side by side, a cell between neighbours.
+export const cellOf = (place, [, height, width], columns) => {
+  const t = Math.floor(place / (height * width)), inside = place % (height * width);
+  return [
+    (t % columns) * (width + 1) + inside % width,
+    Math.floor(t / columns) * (height + 1) + Math.floor(inside / width),
+  ];
+};
+
+export const pictureOf = async (source) => {
+  const image = new Image();
+  image.src = source;
+  await image.decode();
+  return image;
+};

@@ -18,9 +18,13 @@ def template(module: str, name: str) -> str:
     return (Path(module).parent / name).read_text()
 
 
-def component_script(module: str, name: str) -> str:
-    """A script beside a module, for `js_on_load` of a gr.HTML."""
-    return f"{_bundle(Path(module).parent / name)}\nmount({{ element, props, watch, trigger }});"
+def component_script(module: str, name: str, *, asks_server: bool = False) -> str:
+    """A script beside a module, for `js_on_load` of a gr.HTML.
+
+    asks_server: its `mount` also takes `server`, the component's server functions.
+    """
+    names = "element, props, watch, trigger" + (", server" if asks_server else "")
+    return f"{_bundle(Path(module).parent / name)}\nmount({{ {names} }});"
 
 
 def page_script(module: str, name: str) -> str:

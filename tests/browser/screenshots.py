@@ -45,7 +45,7 @@ def take(browser: Browser, url: str, size: tuple[int, int], path: Path) -> None:
     page.locator("#status", has_text="Ready.").wait_for()
     page.locator("#go").click()
     page.locator("#status", has_text="Done.").wait_for()
-    page.wait_for_function("document.querySelector('#video video')?.readyState >= 2")
+    page.wait_for_selector("#preview .player", state="visible")
     page.screenshot(path=path, full_page=True)
     page.close()
 

@@ -25,7 +25,9 @@ def test_an_action_becomes_a_clip_and_a_chart(page: Page, studio: Studio) -> Non
     expect_clip(page)
     assert page.locator("#seed input").input_value().isdigit(), "the seed that was drawn is shown"
     expect(page.locator("#counters")).to_contain_text("80/80")
-    expect(page.locator("#preview img.frame")).to_have_attribute("alt", "Frame 17 of 17")
+    page.locator("#preview .seek").fill("16")
+    frame = page.get_by_role("img", name="Frame 17 of 17")
+    expect(frame).to_be_visible()
     page.get_by_role("tab", name="Timing").click()
     expect(page.locator("#timing .bars path").first).to_be_visible()
     expect(page.locator("#timing")).to_contain_text("median")
@@ -37,6 +39,77 @@ def test_an_action_becomes_a_clip_and_a_chart(page: Page, studio: Studio) -> Non
     assert download.value.suggested_filename.endswith(".gif")
 
 
+PAINTED = """canvas => {
+  const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  let count = 0;
+  for (let i = 3; i < data.length; i += 4) count += data[i] === 255;
+  return count;
+}"""
+
+
+def test_the_clip_plays_where_it_was_made_and_its_making_can_be_watched(
+    page: Page, studio: Studio
+) -> None:
+    page.set_viewport_size({"width": 1366, "height": 768})
+    open_studio(page, studio.url)
+    generate(page)
+    for part in ("#go", "#preview .pane >> nth=0", "#preview .pane >> nth=1", "#preview .seek"):
+        expect(page.locator(part)).to_be_in_viewport(ratio=1)
+    page.locator("#preview .seek").fill("5")
+    expect(page.locator("#preview .tokens-text")).to_contain_text("latent frame 3 of 5")
+    page.get_by_role("button", name="One back").click()
+    expect(page.locator("#preview .tokens-text")).to_contain_text("2 of 5 (frames 2 to 5)")
+    page.locator("#preview .mode").select_option("steps")
+    expect(page.locator("#preview .clock")).to_contain_text("step 1 of 80")
+    tokens = page.locator("#preview canvas.tokens")
+    assert tokens.evaluate(PAINTED) == 16
+    page.get_by_role("button", name="One forward").click()
+    assert tokens.evaluate(PAINTED) == 32
+    expect(page.locator("#preview .frame-text")).to_contain_text("not decoded yet")
+    page.locator("#preview .mode").select_option("0.25")
+    expect(page.locator("#preview .play")).to_have_text("Pause")
+    expect(page.locator("#preview .clock")).to_contain_text("step 80 of 80")
+    expect(page.locator("#preview .frame-text")).to_have_text("Frame 17 of 17")
+
+
+def test_a_token_is_linked_to_its_patch_and_its_odds(page: Page, studio: Studio) -> None:
+    open_studio(page, studio.url)
+    generate(page)
+    expect(page.locator("#preview .legend")).to_contain_text("one of 4,375 codes")
+    tokens = page.locator("#preview canvas.tokens")
+    tokens.hover(position={"x": 3, "y": 3})
+    read = page.locator("#preview .read")
+    expect(read).to_contain_text("Row 1, column 1, frame")
+    expect(read).to_contain_text("with probability 50.0 %")
+    expect(read.locator("li")).to_have_count(5)
+    expect(read.locator("li.own")).to_contain_text("50.0 %")
+    picked = page.locator("#preview .picked >> visible=true")
+    assert picked.count() == 2, "the token and its patch of the frame"
+    tokens.focus()
+    page.keyboard.press("ArrowDown")
+    expect(read).to_contain_text("Row 2, column 1")
+
+
+def test_on_a_phone_the_preview_comes_into_view(page: Page, studio: Studio) -> None:
+    studio.pipeline.step_s = 0.05
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_studio(page, studio.url)
+    expect(page.locator("#preview .panes")).not_to_be_in_viewport()
+    page.locator("#go").click()
+    expect(page.locator("#preview .panes")).to_be_in_viewport(ratio=1, timeout=1000)
+    page.locator("#stop").click()
+
+
+def test_the_focus_goes_on_to_stop_and_back(page: Page, studio: Studio) -> None:
+    studio.pipeline.step_s = 0.05
+    open_studio(page, studio.url)
+    page.locator("#go").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#stop")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#go")).to_be_focused()
+
+
 def test_stop_keeps_what_there_is(page: Page, studio: Studio) -> None:
     studio.pipeline.step_s = 0.1
     open_studio(page, studio.url)
@@ -44,7 +117,7 @@ def test_stop_keeps_what_there_is(page: Page, studio: Studio) -> None:
     expect(page.locator("#preview .frame-text")).to_contain_text("Frame 1 of 17")
     page.locator("#stop").click()
     expect(page.locator("#status")).to_contain_text("Stopped:")
-    expect(page.locator("#video video")).to_be_visible()
+    expect(page.locator("#preview .player")).to_be_visible()
     expect(page.locator("#go")).to_be_enabled()
 
 

@@ -89,7 +89,6 @@ def test_a_past_clip_is_opened_and_gone_on_from(page: Page, studio: Studio) -> N
     expect(page.locator("#manifest")).to_contain_text('"seed": 77')
     page.locator("#gallery button").nth(1).click()
     expect(page.locator("#manifest")).to_contain_text('"seed": 42')
-    page.get_by_role("tab", name="Clip", exact=True).click()
     page.locator("#again-five").click()
     expect(page.get_by_label("five frames")).to_be_checked()
     expect(page.locator("#clip video")).to_be_visible()

@@ -35,9 +35,9 @@ def generate(page: Page) -> None:
 
 
 def expect_clip(page: Page) -> None:
-    """Waits for the clip of a finished run to play."""
+    """Waits for the clip of a finished run to play in the large pane."""
     expect(page.locator("#status")).to_contain_text("Done.")
-    video = page.locator("#video video")
-    expect(video).to_be_visible()
-    page.wait_for_function("document.querySelector('#video video')?.readyState >= 2")
-    assert video.evaluate("video => [video.loop, video.videoWidth]") == [True, 512]
+    expect(page.locator("#preview .play")).to_have_text("Pause")
+    shown = page.locator("#preview .frame-text")
+    before = shown.text_content() or ""
+    expect(shown).not_to_have_text(before)

@@ -9,9 +9,11 @@ import { lastKeys, levelColours, readableTicks, weightOf } from '../../app/atten
 import {
   cornerOf, fieldOf, madeBefore, placeWords, shownLength, stepOf, stepWords,
 } from '../../app/blocks/picture.js';
-import { cellOf, countUntil } from '../../app/compare/replay.js';
+import {
+  boxOf, framesWords, latentOf, latentsOf, legendWords, momentOf, tokenWords,
+} from '../../app/generate/preview.js';
 import { exampleName, remembered } from '../../app/studio.js';
-import { bytesOf, cellAt, clamp } from '../../app/parts/page.js';
+import { bytesOf, cellAt, cellOf, clamp, countUntil } from '../../app/parts/page.js';
 
 const GREYS = Uint8Array.from({ length: 768 }, (_, i) => Math.floor(i / 3));
 
@@ -142,4 +144,37 @@ test('the address names the open tab and keeps the rest', () => {
   const address = 'http://localhost:7860/studio/?__theme=dark&tab=generate#top';
   const kept = 'http://localhost:7860/studio/?__theme=dark&tab=compare#top';
   assert.equal(remembered(address, 'compare'), kept);
+});
+
+// Two frames of 1 x 2 tokens, the first of them given, in three steps of which one makes nothing.
+const CLIP = {
+  grid: [2, 1, 2], factor: 4, step: [-1, -1, 1, 2], step_s: [.1, .2, .4], frame_s: [.1, .4],
+  tokens: [7, 8, 9, 4321], codes: 4375, patch: 8,
+};
+
+test('a frame lies in the latent frame of its four', () => {
+  assert.deepEqual([0, 1, 4, 5, 16].map((frame) => latentOf(frame, 4)), [0, 1, 1, 2, 4]);
+  assert.equal(framesWords(0, 4), 'frame 1');
+  assert.equal(framesWords(4, 4), 'frames 14 to 17');
+});
+
+test('the making has its steps and frames at their times', () => {
+  const clip = { ...CLIP, latents: latentsOf(CLIP) };
+  assert.deepEqual(clip.latents, [0, 1, 1]);
+  assert.deepEqual(momentOf(clip, 0), { steps: 0, frame: -1, latent: 0 });
+  assert.deepEqual(momentOf(clip, .2), { steps: 2, frame: 0, latent: 1 });
+  assert.deepEqual(momentOf(clip, 9), { steps: 3, frame: 1, latent: 1 });
+  assert.equal(boxOf(clip, 1, 2), 'M1 0H2V1H1Z');
+  assert.equal(boxOf(clip, 0, 2), '');
+});
+
+test('a token is read with its code, step and probability', () => {
+  assert.equal(tokenWords(CLIP, 0, [0, 1], null),
+    'Row 1, column 2, frame 1: code 8, encoded from your input.');
+  assert.match(tokenWords(CLIP, 1, [0, 1], null), /code 4,321, made at step 3 of 3\. Computing/);
+  const odds = { probability: [null, null, .5, .0123] };
+  assert.match(tokenWords(CLIP, 1, [0, 1], odds),
+    /with probability 1\.23 %\. The likeliest codes:/);
+  assert.match(tokenWords(CLIP, 1, [0, 0], { note: 'Busy.' }), /at step 2 of 3\. Busy\.$/);
+  assert.match(legendWords(CLIP), /one of 4,375 codes and stands for 8x8 pixels over 4 frames/);
 });

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from app.session import Session
 from nbp_core.config.presets import HEAD_WIDTH, elastic
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3, format_block_shape
+from nbp_core.generation.odds import TokenOdds
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.play import PlayStep
 from nbp_core.generation.reconstruction import Reconstruction
@@ -233,6 +235,7 @@ class FakePipeline:
     device = "cpu"
     num_parameters = 1_234_567
     tokenizer_name = "fake-tokens"
+    codebook_size = 4375
     grid = GRID
     block_shapes = FIGURE6_SHAPES
     worlds: tuple[World, ...] = ("arm", "camera")
@@ -268,6 +271,20 @@ class FakePipeline:
     ) -> int:
         latents = (num_frames - 1) // 4 - (num_context_frames - 1) // 4
         return latents * 256 // int(np.prod(block_shape))
+
+    def token_odds(
+        self,
+        tokens_thw: npt.NDArray[np.int64],
+        action: str | None = None,
+        sampling: SamplingConfig | None = None,
+    ) -> TokenOdds:
+        """A clip's own token with a half, and its four successors with less."""
+        shares = np.array([0.5, 0.2, 0.1, 0.05, 0.01], np.float32)
+        return TokenOdds(
+            probability_thw=np.full(tokens_thw.shape, 0.5, np.float32),
+            likeliest_thwK=(tokens_thw[..., None] + np.arange(5)) % self.codebook_size,
+            likeliest_probability_thwK=np.broadcast_to(shares, (*tokens_thw.shape, 5)),
+        )
 
     def reconstruct(self, frames_THWC: Frames) -> Reconstruction:
         """Half as bright; the token of a place is its number."""

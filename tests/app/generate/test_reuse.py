@@ -84,7 +84,7 @@ def test_a_past_clip_is_opened_again(tab: GenerateTab) -> None:
     first, second = make(tab), make(tab, seed=8)
     updates = opened(tab, 1, current=second.id)
     assert updates[tab.page.follower.job_id] == first.id
-    assert updates[tab.page.video] == str(first.result.clip)
+    assert updates[tab.page.preview]["job"] == first.id
     for nonsense in (5, -1, "0", None):
         with pytest.raises(gr.Error, match="This clip was deleted"):
             opened(tab, nonsense)

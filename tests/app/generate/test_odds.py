@@ -1,0 +1,95 @@
+"""What the large panes know of a finished clip: when its parts were there, and its odds."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.clips import run
+from app.clips.progress import GIVEN
+from app.clips.request import make_request
+from app.generate import odds
+from app.generate.live import clip_view
+from app.generate.odds import Odds
+from app.jobs import Job
+from app.session import Session
+from tests.support.engine import VALUES, FakePipeline, fake_session, small_clips
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, FakePipeline, Job]:
+    session, pipeline = fake_session(tmp_path_factory.mktemp("odds") / "models", step_s=0)
+    request = make_request(**VALUES)
+    with small_clips():
+        job = session.jobs.submit(partial(run.run, session, request), request)
+        assert job.finished.wait(30)
+    return session, pipeline, job
+
+
+def test_a_clip_knows_when_its_tokens_and_frames_were_there(
+    made: tuple[Session, FakePipeline, Job],
+) -> None:
+    _, _, job = made
+    view = clip_view(job.id, job.result)
+    assert view["grid"] == [5, 16, 16]
+    assert view["step"] == [place // 16 for place in range(1280)], "rows are made one by one"
+    assert view["tokens"] == job.result.making.tokens_thw.flatten().tolist()
+    assert len(view["step_s"]) == 80
+    assert len(view["frame_s"]) == 17
+    assert view["step_s"] == sorted(view["step_s"])
+    assert (view["side"], view["patch"], view["factor"], view["codes"]) == (128, 8, 4, 4375)
+    json.dumps(view)
+
+
+def test_tokens_of_a_context_are_given(
+    made: tuple[Session, FakePipeline, Job], tmp_path: Path
+) -> None:
+    session, _, _ = made
+    from PIL import Image
+
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.png")
+    values = {**VALUES, "start": "frame", "picture": str(tmp_path / "teal.png")}
+    request = make_request(**values)
+    with small_clips():
+        job = session.jobs.submit(partial(run.run, session, request), request)
+        assert job.finished.wait(30)
+    step_thw = job.result.making.step_thw
+    assert (step_thw[0] == GIVEN).all()
+    assert (step_thw[1:] >= 0).all()
+
+
+def test_odds_are_computed_once_and_by_place(made: tuple[Session, FakePipeline, Job]) -> None:
+    session, _, job = made
+    book = Odds(session)
+    found = book.of(job.id)
+    tokens = job.result.making.tokens_thw.flatten()
+    assert found["probability"] == [0.5] * 1280
+    assert [codes[0] for codes in found["likeliest"]] == tokens.tolist()
+    assert np.allclose(found["shares"], [[0.5, 0.2, 0.1, 0.05, 0.01]] * 1280)
+    json.dumps(found, allow_nan=False)
+    assert book.of(job.id) is found
+
+
+@pytest.mark.parametrize("nonsense", [None, 5, "gone", ["x"], {"a": 1}])
+def test_a_clip_that_is_not_there_is_a_note(
+    made: tuple[Session, FakePipeline, Job], nonsense: Any
+) -> None:
+    assert Odds(made[0]).of(nonsense) == {"note": odds.GONE}
+
+
+def test_a_busy_engine_is_a_note_and_asked_again(
+    made: tuple[Session, FakePipeline, Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, _, job = made
+    monkeypatch.setattr(odds, "PATIENCE_S", 0.05)
+    book = Odds(session)
+    blocker = session.jobs.submit(lambda job: job.stop.wait(30))
+    assert book.of(job.id) == {"note": odds.BUSY}
+    session.jobs.stop(blocker.id)
+    monkeypatch.setattr(odds, "PATIENCE_S", 30)
+    assert "probability" in book.of(job.id)
