@@ -17,9 +17,10 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from nbp_core.checkpoint import describe_models, model_kind
-from nbp_core.cli import attention, bench, compare, convert, evaluate, experiment, play
+from nbp_core.cli import attention, bench, compare, convert, evaluate, play
 from nbp_core.cli import train_all as train_commands
 from nbp_core.cli.doctor import examine
+from nbp_core.cli.experiments import verb as experiments
 from nbp_core.cli.options import (
     add_generation_options,
     add_runtime_options,
@@ -81,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_verb(verbs)
     bench.add_verb(verbs)
     evaluate.add_verb(verbs)
-    experiment.add_verb(verbs)
+    experiments.add_verb(verbs)
     train_commands.add_verbs(verbs)
     return parser
 

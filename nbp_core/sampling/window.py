@@ -42,10 +42,14 @@ class WindowSampler:
         rng: torch.Generator,
         conditions_Bt: Tensor | None = None,
         num_dropped: int = 0,
+        window: int | None = None,
+        has_anchor: bool = True,
     ) -> None:
         """known_Bthw: tokens of the first latent frame and of the most recent ones, on the model's
         device; of these at most `window` are used. conditions_Bt: their condition ids; default: no
         condition. num_dropped: latent frames between the first and the others that are not known.
+        window: latent frames that are kept besides the first; default: the model's own.
+        has_anchor: whether the first one stays; without, the window slides over it too.
 
         Raises ValueError for a model without a window or without conditions per latent frame, and
         for blocks that span latent frames.
@@ -57,8 +61,9 @@ class WindowSampler:
         self.model = model
         self._steps = model.steps if isinstance(model, PackedTransformer) else None
         self.sampling = sampling
-        self.window = config.window
-        recent = max(1, known_Bthw.shape[1] - config.window)
+        self.window = window or config.window
+        self._has_anchor = has_anchor
+        recent = max(1, known_Bthw.shape[1] - self.window)
         num_dropped += recent - 1
         known_Bthw = torch.cat([known_Bthw[:, :1], known_Bthw[:, recent:]], 1)
         self._rng = rng
@@ -134,7 +139,7 @@ class WindowSampler:
         self._frame += 1
         if self._held > self.window:
             self._forget_oldest()
-        if self._frame > ANCHOR_DISTANCE:
+        if self._frame > ANCHOR_DISTANCE and self._anchor_len:
             self._move_anchor(self._frame - ANCHOR_DISTANCE)
         inputs, condition_R1 = self._inputs(), self._condition(condition)
         self._held += 1
@@ -187,10 +192,17 @@ class WindowSampler:
         return tokens_Bn
 
     def _forget_oldest(self) -> None:
-        """Drops the window's oldest latent frame from the cache and moves the later ones up."""
-        cache, size = self._cache, self._frame_len
+        """Drops the window's oldest latent frame from the cache and moves the later ones up.
+
+        Without an anchor the first latent frame goes with the first that is dropped.
+        """
+        cache = self._cache
+        end = self._anchor_len + self._frame_len
+        if not self._has_anchor:
+            self._anchor_len = 0
+        size = end - self._anchor_len
         for memory in (cache.keys, cache.values):
-            kept = memory[..., self._anchor_len + size : cache.length, :].clone()
+            kept = memory[..., end : cache.length, :].clone()
             memory[..., self._anchor_len : cache.length - size, :] = kept
         cache.length -= size
         self._held -= 1

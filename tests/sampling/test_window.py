@@ -96,6 +96,24 @@ def test_of_many_known_frames_the_most_recent_count() -> None:
     assert torch.equal(made[0], made[2])  # further back than the anchor may be is not further
 
 
+def test_without_an_anchor_only_the_window_is_kept() -> None:
+    model = random_model(CONFIG)
+    sizes = {}
+    for has_anchor in (True, False):
+        sampler = WindowSampler(
+            model, FIRST[:, None], sampling(), torch.Generator(), has_anchor=has_anchor
+        )
+        made = [sampler.next(CONFIG.first_condition_id + key) for key in KEYS * 2]
+        sizes[has_anchor] = sampler.cache_length, torch.cat(made)
+    assert CONFIG.window is not None
+    # The last block of the latest latent frame is not fed yet.
+    assert sizes[False][0] == CONFIG.window * 16 + 16 - 4
+    assert sizes[True][0] > sizes[False][0]
+    first = CONFIG.window + 1  # latent frames sampled before the first one is dropped
+    assert torch.equal(sizes[True][1][:first], sizes[False][1][:first])
+    assert not torch.equal(sizes[True][1], sizes[False][1])
+
+
 def test_each_clip_of_a_batch_has_its_own_key() -> None:
     model, chosen = random_model(CONFIG), sampling()
     both = WindowSampler(model, FIRST[:, None].repeat(2, 1, 1, 1), chosen, torch.Generator())

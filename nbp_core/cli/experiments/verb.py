@@ -10,8 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nbp_core.cli import trained
 from nbp_core.cli.evaluate import add_judge_options, real_clips, settings, tools_of
+from nbp_core.cli.experiments import endless, trained
 from nbp_core.cli.options import (
     add_file_options,
     add_sampling_options,
@@ -40,6 +40,7 @@ def add_verb(verbs: Any) -> None:
         add_file_options(parser)
         parser.set_defaults(run=_experiment)
     trained.add_names(names)
+    endless.add_name(names)
 
 
 def _experiment(args: argparse.Namespace) -> None:

@@ -1,0 +1,1 @@
+"""The verb `experiment`, one module per kind of experiment."""

@@ -1,0 +1,185 @@
+"""What a play becomes in the long run: figures over time, a window of the clip each.
+
+Random keys are held from the first frames of real episodes. The settings differ in one thing each:
+temperature, the cache's window, whether the first latent frame stays in it as an anchor, and
+whether a share of the first frame's tokens is wrong.
+Shapes: N plays, K keys, T H W frames, C colour, t h w tokens.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import format_block_shape
+from nbp_core.data.arm_keys import ARM_KEYS
+from nbp_core.data.key_frames import direction, latent_frames, reconstructed
+from nbp_core.data.keys import FRAMES_PER_KEY, HeldKeys, KeyClip
+from nbp_core.evaluation import metrics
+from nbp_core.evaluation.classifier import ActionClassifier
+from nbp_core.experiments.experiment import Rows
+from nbp_core.experiments.longer import STRIDE, colour_drift, sharpness
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.generation.records import Tokens
+from nbp_core.media.files import Frames
+from nbp_core.sampling.window import WindowSampler
+from nbp_core.tokenizer.conv import StreamState
+from nbp_core.tokenizer.interface import to_frames
+from nbp_core.train.noise import noisy_tokens
+
+KEYS_PER_WINDOW = STRIDE // FRAMES_PER_KEY
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How a play is sampled. What is None is as the options say or the model was trained."""
+
+    temperature: float | None = None
+    window: int | None = None
+    has_anchor: bool = True
+    wrong: float = 0.0
+    """Most wrong tokens of the first frame, as a share."""
+
+
+SETTINGS = {
+    "as trained": Setting(),
+    "no anchor": Setting(has_anchor=False),
+    "window 3": Setting(window=3),
+    "window 5": Setting(window=5),
+    "temperature 0.3": Setting(temperature=0.3),
+    "temperature 0.8": Setting(temperature=0.8),
+    "temperature 1": Setting(temperature=1.0),
+    "up to 20 % wrong tokens at first": Setting(wrong=0.2),
+}
+"""By name, which is a unit of work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndlessBench:
+    """What the settings are compared with: a model, starts, keys and who reads them."""
+
+    pipeline: VideoPipeline
+    reader: ActionClassifier
+    episodes: Sequence[KeyClip]
+    """Real episodes; each gives a start."""
+    num_keys: int
+    sampling: SamplingConfig
+
+    @property
+    def keys_NK(self) -> list[list[str]]:
+        """Random keys with an open grip, each held for some latent frames."""
+        held = [
+            HeldKeys(np.random.default_rng([self.sampling.seed, number]))
+            for number in range(len(self.episodes))
+        ]
+        return [[one.next(ARM_KEYS)[0] for _ in range(self.num_keys)] for one in held]
+
+
+def endless(bench: EndlessBench, name: str, on_key: Progress | None = None) -> Rows:
+    """A row per window of one setting, after two of the real episodes' first window: as it is, and
+    as the tokenizer makes it."""
+    keys_NK = bench.keys_NK
+    first_NHWC = np.stack([clip.frames_THWC[0] for clip in bench.episodes])
+    real = np.stack([clip.frames_THWC[: STRIDE + 1] for clip in bench.episodes])
+    pressed = [clip.keys[:KEYS_PER_WINDOW] for clip in bench.episodes]
+    common = {
+        "model": bench.pipeline.name,
+        "block": name,
+        "shape": format_block_shape(_shape(bench)),
+        "clips": len(bench.episodes),
+    }
+    made = np.stack(
+        [reconstructed(bench.pipeline.tokenizer, clip, bench.pipeline.device) for clip in real]
+    )
+    rows = [
+        common | {"window": 0, "of": of} | _figures(bench, frames, first_NHWC, pressed)
+        for of, frames in (("real clips", real), ("reconstructed clips", made))
+    ]
+    for number, (frames, tokens) in enumerate(_windows(bench, SETTINGS[name], keys_NK, on_key)):
+        here = slice(number * KEYS_PER_WINDOW, (number + 1) * KEYS_PER_WINDOW)
+        changes = float(np.mean([metrics.token_change_rate(clip) for clip in tokens]))
+        rows.append(
+            common
+            | {"window": number + 1, "of": "generated clips", "to_frame": (number + 1) * STRIDE + 1}
+            | _figures(bench, frames, first_NHWC, [keys[here] for keys in keys_NK])
+            | {"token changes": changes}
+        )
+    return rows
+
+
+def _shape(bench: EndlessBench) -> tuple[int, int, int]:
+    return bench.sampling.block_shape or bench.pipeline.transformer.config.block_shape
+
+
+def _figures(
+    bench: EndlessBench,
+    frames_NTHWC: Frames,
+    first_NHWC: Frames,
+    keys: Sequence[Sequence[str]],
+) -> dict[str, Any]:
+    """Of one window: fine detail, mean colour, and how many of its keys are read."""
+    seen = np.concatenate([latent_frames(frames_THWC) for frames_THWC in frames_NTHWC])
+    names = [direction(key) for row in keys for key in row]
+    named = bench.reader.classify(seen) == bench.reader.indices(names)
+    return {
+        "sharpness": sharpness(frames_NTHWC),
+        "colour drift": colour_drift(frames_NTHWC, first_NHWC),
+        "arm keys read right": float(named.mean()),
+    }
+
+
+@torch.inference_mode()
+def _windows(
+    bench: EndlessBench,
+    setting: Setting,
+    keys_NK: Sequence[Sequence[str]],
+    on_key: Progress | None,
+) -> Iterator[tuple[Frames, Tokens]]:
+    """(frames_NTHWC, tokens_Nthw) of each window; it begins with the last frame of the one before.
+
+    Nothing is kept but the window."""
+    pipeline = bench.pipeline
+    first_Bhw = _starts(bench, setting)
+    sampling = bench.sampling
+    if setting.temperature is not None:
+        sampling = replace(sampling, temperature=setting.temperature)
+    rng = torch.Generator(pipeline.device).manual_seed(sampling.seed)
+    sampler = WindowSampler(
+        pipeline.transformer,
+        first_Bhw[:, None],
+        sampling,
+        rng,
+        window=setting.window,
+        has_anchor=setting.has_anchor,
+    )
+    state: StreamState = {}
+    frames = deque([to_frames(pipeline.tokenizer.decode(first_Bhw[:, None], state))])
+    tokens = [first_Bhw.cpu().numpy()]
+    for number in range(bench.num_keys):
+        ids = [pipeline.conditions.id(keys[number]) for keys in keys_NK]
+        tokens_Bhw = sampler.next(torch.tensor(ids, device=first_Bhw.device))
+        frames.append(to_frames(pipeline.tokenizer.decode(tokens_Bhw[:, None], state)))
+        tokens.append(tokens_Bhw.cpu().numpy())
+        if on_key is not None:
+            on_key(1)
+        if len(tokens) > KEYS_PER_WINDOW:
+            whole = np.concatenate(frames, axis=1)
+            yield whole, np.stack(tokens, axis=1)
+            frames, tokens = deque([whole[:, -1:]]), tokens[-1:]
+
+
+def _starts(bench: EndlessBench, setting: Setting) -> torch.Tensor:
+    """The first frames' tokens (B, h, w)."""
+    tokens = np.stack([bench.pipeline.tokenize(clip.frames_THWC[:1]) for clip in bench.episodes])
+    if setting.wrong:
+        levels = bench.pipeline.tokenizer.config.levels
+        rng = np.random.default_rng(bench.sampling.seed)
+        tokens = noisy_tokens(tokens, setting.wrong, levels, rng)
+    return torch.from_numpy(tokens[:, 0]).to(bench.pipeline.device)
