@@ -1,4 +1,5 @@
 // What the whole page needs: names for the examples, and the open tab in the address.
+import { tour } from './parts/tour.js';
 
 // Gradio shows the examples of an upload as buttons with a picture or a film and no name.
 export const exampleName = (address) =>
@@ -9,6 +10,13 @@ export const remembered = (address, tab) => {
   const url = new URL(address);
   url.searchParams.set('tab', tab);
   return url.href;
+};
+
+// Presses a button of a tab that may just be opening, once it can be pressed.
+const press = (id, patience = 100) => {
+  const button = document.getElementById(id);
+  if (button && !button.disabled) button.click();
+  else if (patience) setTimeout(() => press(id, patience - 1), 100);
 };
 
 const isStill = () => matchMedia('(prefers-reduced-motion: reduce)').matches;
@@ -42,6 +50,8 @@ export function mount() {
     if (panes && event.target.closest('#go')) reveal(panes);
   });
   keepFocus();
+  tour();
+  window.nbpPress = press;
   const name = () => {
     for (const button of document.querySelectorAll('.gallery-item:not([aria-label])')) {
       const shown = button.querySelector('[src]');

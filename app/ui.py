@@ -49,6 +49,9 @@ settings that made it.</p></details>
 """
 
 
+_TOUR = '<button type="button" id="tour-open">Tour</button>'
+
+
 def build(session: Session) -> gr.Blocks:
     """The whole page, not yet served."""
     blocks = gr.Blocks(
@@ -64,6 +67,7 @@ def build(session: Session) -> gr.Blocks:
             )  # fmt: skip
             controls.hand_over_value(model)
             facts = gr.HTML(_first_facts(session, first), elem_id="model-facts", label="Facts")
+            gr.HTML(_TOUR, elem_id="tour", label="Tour", min_width=60)
             gr.HTML(_ABOUT, elem_id="about", label="About", min_width=120)
         # Beside the tabs: the browser keeps nothing of a tab that was not opened yet.
         job, play, race, trip, speeds, conversion = (
@@ -91,6 +95,9 @@ def build(session: Session) -> gr.Blocks:
                 ResultsTab(session, results)
             with _tab("Models"):
                 ModelsTab(session, blocks, model, conversion)
+        page.welcome.race.click(lambda: gr.Tabs(selected="compare"), None, tabs, **LIGHT).then(
+            None, js="() => window.nbpPress('race-go')", **LIGHT
+        )
         blocks.load(None, js=page_script(__file__, "studio.js"), api_visibility="private")
         blocks.load(_addressed, None, tabs, **LIGHT)
     blocks.queue(max_size=64, default_concurrency_limit=None)

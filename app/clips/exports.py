@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.clips.progress import Making
 from nbp_core.config.shapes import CLIP_FPS, parse_block_shape
 from nbp_core.generation.segments import CARRY_FRAMES
 from nbp_core.media.files import replacing
@@ -36,7 +37,7 @@ class Files:
     """The last five frames as a clip to go on from; None for a clip of fewer."""
 
 
-def write_files(folder: Path, stem: str, generation: Generation) -> Files:
+def write_files(folder: Path, stem: str, generation: Generation, making: Making) -> Files:
     """Writes a generation in every form, with names that begin with `stem`."""
     frames_THWC = generation.frames_THWC
     settings = json.dumps(generation.manifest, indent=2)
@@ -57,13 +58,16 @@ def write_files(folder: Path, stem: str, generation: Generation) -> Files:
     if files.last_frames:
         last_THWC = frames_THWC[-CARRY_FRAMES:]
         write_video(files.last_frames, last_THWC, CLIP_FPS, RESULT_SCALE, comment=settings)
-    write_tokens(files.tokens, generation, settings)
+    write_tokens(files.tokens, generation, making, settings)
     files.settings.write_text(settings + "\n")
     return files
 
 
-def write_tokens(path: Path, generation: Generation, settings: str) -> None:
-    """The token grid as numpy's .npz: tokens_thw, block_shape, generated, model, settings."""
+def write_tokens(path: Path, generation: Generation, making: Making, settings: str) -> None:
+    """The token grid as numpy's .npz: tokens_thw, block_shape, generated, model, settings.
+
+    And when every part was there: step_thw, step_s, frame_s, as in Making.
+    """
     manifest = generation.manifest
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
@@ -73,4 +77,8 @@ def write_tokens(path: Path, generation: Generation, settings: str) -> None:
             generated=np.array(True),
             model=np.array(manifest["model"]),
             settings=np.array(settings),
+            step_thw=making.step_thw,
+            step_s=np.array(making.step_s),
+            frame_s=np.array(making.frame_s),
+            codebook_size=np.array(making.codebook_size),
         )

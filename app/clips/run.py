@@ -119,7 +119,7 @@ def _write(
     phases: tuple[str, ...],
     seconds: float,
 ) -> Outcome:
-    files = write_files(session.new_output(job.id), file_stem(request), generation)
+    files = write_files(session.new_output(job.id), file_stem(request), generation, making)
     frames_THWC = generation.frames_THWC
     new_frames = len(frames_THWC) - request.num_context_frames
     return Outcome(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from app.clips.progress import NO_TOKEN, Progress
+from app.clips.progress import NO_TOKEN, Making, Progress
 from app.clips.run import Outcome
 from app.parts.pictures import (
     SHEET_COLUMNS,
@@ -87,17 +88,21 @@ def live_view(progress: Progress) -> dict[str, Any]:
 
 def clip_view(job_id: str, outcome: Outcome) -> dict[str, Any]:
     """A finished clip: its frames and tokens, and when each of them was there."""
-    making = outcome.making
+    return making_view(job_id, outcome.strip, outcome.making, outcome.last.block_shape)
+
+
+def making_view(job_id: str, strip: Path, making: Making, shape: Size3) -> dict[str, Any]:
+    """As clip_view. An empty job_id: a clip of no run here, whose odds cannot be computed."""
     t, h, w = making.tokens_thw.shape
-    shape = outcome.last.block_shape
+    num_frames = len(making.frame_s)
     return {
         "kind": "clip",
         "job": job_id,
-        "frames": file_uri(outcome.strip),
-        "num_frames": outcome.num_frames,
+        "frames": file_uri(strip),
+        "num_frames": num_frames,
         "side": making.side,
         "fps": CLIP_FPS,
-        "factor": (CLIP_FRAMES - 1) // 4 if t == 1 else (outcome.num_frames - 1) // (t - 1),
+        "factor": (CLIP_FRAMES - 1) // 4 if t == 1 else (num_frames - 1) // (t - 1),
         "patch": making.side // h,
         "codes": making.codebook_size,
         "grid": [t, h, w],

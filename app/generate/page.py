@@ -11,6 +11,7 @@ from app.clips.form import Start
 from app.generate import live
 from app.generate.gallery import PastClips
 from app.generate.odds import Odds
+from app.generate.welcome import Welcome
 from app.parts import controls, uploads
 from app.parts.follow import Follower
 from app.parts.sources import component_script, template
@@ -46,6 +47,7 @@ class GeneratePage:
                 self._build_settings()
                 self._build_restore()
             with gr.Column(scale=4, min_width=340):
+                self.welcome = Welcome(self.session)
                 self._build_live()
                 self._build_result()
                 self.past = PastClips(session)
@@ -130,7 +132,7 @@ class GeneratePage:
             return odds.of(job_id)
 
         self.status = gr.HTML(status(None), elem_id="status", label="Status")
-        view = live.idle_view(controls.DEFAULT_BLOCK, controls.DEFAULT_GRID)
+        view = self.welcome.clip or live.idle_view(controls.DEFAULT_BLOCK, controls.DEFAULT_GRID)
         self.preview = gr.HTML(
             view, html_template=template(__file__, "preview.html"),
             js_on_load=component_script(__file__, "preview.js", asks_server=True),

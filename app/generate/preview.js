@@ -217,7 +217,8 @@ export function mount({ element, props, watch, trigger, server }) {
     if (one('.mode').value === 'steps') go(1); else play(true);
   };
   const ask = async () => {
-    if (asking || !server || (odds && !odds.note)) return;
+    if (!clip.job) { odds = { note: 'Generate a clip to see the probabilities.' }; return; }
+    if (asking || (odds && !odds.note)) return;
     const mine = clip.job;
     asking = true;
     const found = await server.token_odds(mine).catch(() => null);

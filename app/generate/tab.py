@@ -46,8 +46,8 @@ class GenerateTab:
     def _wire_run(self) -> None:
         page = self.page
         shown = [
-            page.hold, page.step, page.preview, page.counters, page.status, page.result,
-            page.plot, page.frames, page.manifest, page.measured,
+            page.hold, page.step, page.welcome.box, page.preview, page.counters, page.status,
+            page.result, page.plot, page.frames, page.manifest, page.measured,
             *page.downloads.values(), *page.past.parts,
         ]  # fmt: skip
         follower = page.follower
@@ -58,6 +58,10 @@ class GenerateTab:
         page.go.click(self.begin, self.inputs(), followed, **OWN)
         page.hold.click(self.pause, follower.job_id, None, **LIGHT)
         page.step.click(self.take_step, follower.job_id, None, **LIGHT)
+
+        outputs = [*self.inputs(), *followed]
+        page.welcome.robot.click(self.make_robot, self.inputs(), outputs, **OWN)
+        page.welcome.cat.click(self.make_cat, self.inputs(), outputs, **OWN)
 
     def _wire_controls(self) -> None:
         page = self.page
@@ -113,6 +117,21 @@ class GenerateTab:
             **page.follower.follow(job),
         }
 
+    def make_robot(self, *values: Any) -> Updates:
+        """The first recipe: a robot's action."""
+        return self._make(values, self.page.welcome.robot_values())
+
+    def make_cat(self, *values: Any) -> Updates:
+        """The second recipe: a camera move over a photograph."""
+        keep = partial(shutil.copy, dst=str(self.session.uploads))
+        return self._make(values, self.page.welcome.cat_values(keep))
+
+    def _make(self, values: tuple[Any, ...], changed: dict[str, Any]) -> Updates:
+        """Sets some controls and generates."""
+        form = dict(zip(FIELDS, values, strict=True)) | changed
+        told = {getattr(self.page, name): value for name, value in changed.items()}
+        return {**told, **self.begin(*form.values())}
+
     def generate(self, *values: Any) -> Iterator[Any]:
         """Runs one generation to its end: the clip's file, and the settings that repeat it."""
         submit = partial(self._submit, values)
@@ -149,6 +168,7 @@ class GenerateTab:
             page.hold: gr.Button("Resume" if is_paused else "Pause", interactive=is_running),
             page.step: gr.Button(interactive=is_paused),
             page.status: status(view),
+            page.welcome.box: gr.Column(visible=False),
             **self._progress(view),
         }
         return updates if view.result is None else updates | self._result(view.id, view.result)

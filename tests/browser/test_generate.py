@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +109,48 @@ def test_the_focus_goes_on_to_stop_and_back(page: Page, studio: Studio) -> None:
     expect(page.locator("#stop")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#go")).to_be_focused()
+
+
+def test_the_tour_waits_can_be_left_and_is_remembered(page: Page, studio: Studio) -> None:
+    open_studio(page, studio.url)
+    page.get_by_role("button", name="Tour").click()
+    card = page.get_by_role("dialog", name="Tour of the studio")
+    expect(card).to_contain_text("1 of 8")
+    expect(card).to_be_focused()
+    for _ in range(3):
+        card.get_by_role("button", name="Next").click()
+    expect(card).to_contain_text("4 of 8")
+    generate(page)
+    expect(card).to_contain_text("4 of 8")
+    card.focus()
+    page.keyboard.press("Escape")
+    expect(card).to_have_count(0)
+    expect(page.locator("#tour-open")).to_be_focused()
+    page.reload()
+    expect(page.locator("#status")).to_contain_text("Done.")
+    page.get_by_role("button", name="Tour").click()
+    expect(card).to_contain_text("4 of 8")
+    for _ in range(5):
+        card.get_by_role("button", name=re.compile("Next|Finish")).click()
+    expect(card).to_have_count(0)
+    page.get_by_role("button", name="Tour").click()
+    expect(card).to_contain_text("1 of 8")
+
+
+def test_a_recipe_makes_a_clip_in_one_click(page: Page, studio: Studio) -> None:
+    open_studio(page, studio.url)
+    page.locator("#seed input").fill("7")
+    page.locator("#recipe-robot").click()
+    expect_clip(page)
+    expect(page.locator("#seed input")).to_have_value("42")
+    expect(page.locator("#welcome")).to_be_hidden()
+
+
+def test_a_recipe_starts_a_race(page: Page, studio: Studio) -> None:
+    studio.pipeline.step_s = 0.001
+    open_studio(page, studio.url)
+    page.locator("#recipe-race").click()
+    expect(page.locator("#race-status")).to_contain_text("Finished")
 
 
 def test_stop_keeps_what_there_is(page: Page, studio: Studio) -> None:

@@ -13,6 +13,7 @@ import {
   boxOf, framesWords, latentOf, latentsOf, legendWords, momentOf, tokenWords,
 } from '../../app/generate/preview.js';
 import { exampleName, remembered } from '../../app/studio.js';
+import { firstStop, placeOf, STOPS } from '../../app/parts/tour.js';
 import { bytesOf, cellAt, cellOf, clamp, countUntil } from '../../app/parts/page.js';
 
 const GREYS = Uint8Array.from({ length: 768 }, (_, i) => Math.floor(i / 3));
@@ -177,4 +178,18 @@ test('a token is read with its code, step and probability', () => {
     /with probability 1\.23 %\. The likeliest codes:/);
   assert.match(tokenWords(CLIP, 1, [0, 0], { note: 'Busy.' }), /at step 2 of 3\. Busy\.$/);
   assert.match(legendWords(CLIP), /one of 4,375 codes and stands for 8x8 pixels over 4 frames/);
+});
+
+test('a card of the tour stands where there is room', () => {
+  const page = { width: 400, height: 800 }, card = { width: 300, height: 150 };
+  assert.deepEqual(placeOf({ left: 50, top: 0, bottom: 100 }, card, page), { left: 50, top: 108 });
+  assert.deepEqual(placeOf({ left: 350, top: 600, bottom: 700 }, card, page),
+    { left: 92, top: 442 });
+  assert.deepEqual(placeOf({ left: -9, top: 9, bottom: 790 }, card, page), { left: 8, top: 8 });
+});
+
+test('a tour begins where it was left, and anew once it was finished', () => {
+  assert.equal(STOPS.length, 8);
+  assert.deepEqual([null, '3', 'done', '99', '-1'].map((kept) => firstStop(kept, 8)),
+    [0, 3, 0, 0, 0]);
 });

@@ -1,0 +1,62 @@
+"""What a visitor sees before the first run: one sentence, and recipes of one click."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from app.generate.sample import sample
+from app.parts import controls
+from app.session import Session
+
+SENTENCE = (
+    "Choose an action and press Generate: a two-second clip takes about a second on a laptop."
+)
+CAT = "chelsea.jpg"
+
+
+class Welcome:
+    """A sentence, three recipes, and the bundled clip that plays below them."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        found = sample(session)
+        self.clip = found and found[0]
+        """For the large panes; None where no clip is bundled."""
+        words = f" The clip below was made before: {found[1]}." if found else ""
+        with gr.Column(elem_id="welcome") as self.box:
+            gr.Markdown(SENTENCE + words, elem_id="welcome-text")
+            with gr.Row(elem_id="recipes"):
+                self.robot = self._button("Robot closes a drawer", "recipe-robot")
+                self.cat = self._button(
+                    "Pan over the cat", "recipe-cat", visible=self.picture is not None
+                )
+                self.race = self._button("Race: token against row", "recipe-race")
+
+    @staticmethod
+    def _button(label: str, elem_id: str, *, visible: bool = True) -> gr.Button:
+        return gr.Button(label, size="sm", elem_id=elem_id, min_width=150, visible=visible)
+
+    @property
+    def picture(self) -> str | None:
+        """The path of the cat's picture."""
+        path = None if self.session.assets is None else self.session.assets / CAT
+        return str(path) if path is not None and path.is_file() else None
+
+    def robot_values(self) -> dict[str, Any]:
+        """What the first recipe sets among the fields of a form."""
+        temperature = controls.PRESETS["Balanced"][2]
+        return {**_ROW, "start": "action", "action": "drawer-close", "temperature": temperature}
+
+    def cat_values(self, keep: Callable[[str], str]) -> dict[str, Any]:
+        """What the second recipe sets; `keep` gives the path of a copy among the uploads."""
+        temperature = controls.PRESETS["Photograph"][2]
+        return {
+            **_ROW, "start": "frame", "action": "pan-left", "temperature": temperature,
+            "picture": keep(self.picture or ""),
+        }  # fmt: skip
+
+
+_ROW = {"block": "1x1x16", "num_frames": 17, "seed": 42, "guidance": 1.0}

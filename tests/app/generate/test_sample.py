@@ -1,0 +1,59 @@
+"""The bundled clip of the first screen is whole, and the page does without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.generate.sample import sample
+from app.generate.welcome import Welcome
+from tests.support.engine import fake_session
+
+ASSETS = Path(__file__).parents[3] / "assets"
+
+
+def test_the_bundled_clip_is_whole(tmp_path: Path) -> None:
+    session, _ = fake_session(tmp_path / "models", assets=ASSETS)
+    found = sample(session)
+    assert found is not None
+    view, words = found
+    assert view["grid"] == [5, 16, 16]
+    assert view["num_frames"] == len(view["frame_s"]) == 17
+    assert set(view["step"]) == set(range(95))
+    assert max(view["tokens"]) < view["codes"]
+    assert words == "drawer close, by model small, seed 42"
+
+
+def test_without_bundled_files_the_page_begins_empty(tmp_path: Path) -> None:
+    session, _ = fake_session(tmp_path / "models")
+    assert sample(session) is None
+    empty, _ = fake_session(tmp_path / "others", assets=tmp_path)
+    assert sample(empty) is None
+
+
+def test_recipes_take_the_bundled_picture(tmp_path: Path) -> None:
+    import gradio as gr
+
+    session, _ = fake_session(tmp_path / "models", assets=ASSETS)
+    with gr.Blocks():
+        welcome = Welcome(session)
+    kept: list[str] = []
+
+    def keep(path: str) -> str:
+        kept.append(path)
+        return "copy.jpg"
+
+    values = welcome.cat_values(keep)
+    assert (values["start"], values["action"], values["picture"]) == (
+        "frame", "pan-left", "copy.jpg",
+    )  # fmt: skip
+    assert kept == [str(ASSETS / "chelsea.jpg")]
+
+
+@pytest.mark.parametrize("name", ["clip-tokens.npz", "clip-frames.png"])
+def test_half_a_bundled_clip_is_none(tmp_path: Path, name: str) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / name).write_bytes(b"")
+    session, _ = fake_session(tmp_path / "models", assets=tmp_path)
+    assert sample(session) is None
