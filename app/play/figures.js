@@ -4,6 +4,7 @@ import { FRAME_MS } from './clock.js';
 
 export const LATENT_MS = 4 * FRAME_MS;
 
+const plural = (count, noun) => `${count.toLocaleString('en')} ${noun}${count === 1 ? '' : 's'}`;
 const ms = (value) => `${Math.round(value).toLocaleString('en')} ms`;
 
 // One line: shown frames a second, key to picture, a latent frame, the window.
@@ -15,7 +16,7 @@ export const figuresLine = (rate, keyMs, header, window) => {
     `${rate.toFixed(1)} of 16 fps shown`,
     `key to picture ${key}`,
     `latent frame ${ms(sample + decode)} (sampling ${ms(sample)}, decoding ${ms(decode)}),`
-      + ` ${steps.toLocaleString('en')} ${steps === 1 ? 'step' : 'steps'}`,
+      + ` ${plural(steps, 'step')}`,
     `window: the first and the last ${window} latent frames`,
   ].join(' \u00b7 ');
 };
@@ -26,8 +27,9 @@ export const slowWords = (rate, header) => {
   const own = header.sample_ms + header.decode_ms, speed = Math.round(100 * rate / 16);
   const runs = `The clock runs at ${speed} % of real time`;
   if (own > LATENT_MS) {
-    return `${runs}: ${header.steps.toLocaleString('en')} steps take ${ms(own)}, and a latent frame`
-      + ` lasts ${ms(LATENT_MS)}. Larger blocks need fewer steps.`;
+    const advice = header.steps > 1 ? ' Larger blocks need fewer steps.' : '';
+    return `${runs}: a latent frame of ${plural(header.steps, 'step')} takes ${ms(own)} and lasts`
+      + ` ${ms(LATENT_MS)}.${advice}`;
   }
   if (header.players > 1) {
     const others = header.players === 2 ? 'another visitor plays' : 'others play';

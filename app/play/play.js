@@ -47,6 +47,11 @@ export function mount({ element, props, watch, trigger }) {
       if (info && info.length) lightPad(head.key);
     }
     if (isLast) image.close();
+    if (isLast && info && info.length && head.number === info.length - 1) {
+      ended = true;
+      running = false;
+      write(now);
+    }
   };
   const receive = async (buffer) => {
     const mine = playing;
@@ -61,10 +66,6 @@ export function mount({ element, props, watch, trigger }) {
     const side = image.height / head.count, beside = image.width > side;
     clock.push(Array.from({ length: head.count }, (_, index) => (
       { image, index, side, beside, head, isLast: index === head.count - 1 })));
-    if (info && info.length && head.number === info.length - 1) {
-      ended = true;
-      running = false;
-    }
   };
   const ask = () => {
     const { key, since } = held.take(world());
@@ -297,8 +298,8 @@ export function mount({ element, props, watch, trigger }) {
 
   // ---- the loop
 
-  const wantsMore = (now) => asked === null && (singles > 0 || (running && !ended))
-    && clock.left(now) <= delay.ahead;
+  const wantsMore = (now) => asked === null && (singles > 0 || running)
+    && !(info.length && number >= info.length) && clock.left(now) <= delay.ahead;
   const tick = () => {
     if (!element.isConnected) { ticking = false; forget(); return; }
     if (info === null) { ticking = false; return; }

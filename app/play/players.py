@@ -23,6 +23,8 @@ LOOK_S = 0.5
 SLOW_S = 0.7
 """Seconds after which a player is told what is waited for."""
 
+_SHARED = "A run of another tab is using the engine: playing goes on between its steps."
+
 Result = TypeVar("Result")
 Tell = Callable[[str], Awaitable[None]]
 
@@ -84,8 +86,13 @@ class Players:
         now = time.monotonic()
         return [seated for seated in self._seated if now - seated.last_step > IDLE_S]
 
-    async def work(self, do: Callable[[float], Result], tell: Tell) -> Result:
-        """Runs `do(seconds waited)` in the engine's thread; `tell` hears why it takes long."""
+    async def work(
+        self, do: Callable[[float], Result], tell: Tell, slow: str | None = None
+    ) -> Result:
+        """Runs `do(seconds waited)` in the engine's thread.
+
+        `tell` hears why it takes long: others have the engine, or else what `slow` says.
+        """
         asked = time.monotonic()
 
         def turn() -> Result:
@@ -94,14 +101,10 @@ class Players:
 
         future = asyncio.get_running_loop().run_in_executor(self._engine, turn)
         done, _ = await asyncio.wait({future}, timeout=SLOW_S)
-        if not done:
-            await tell(self._why_slow())
+        why = _SHARED if self.session.jobs.length else slow
+        if not done and why is not None:
+            await tell(why)
         return await future
-
-    def _why_slow(self) -> str:
-        if self.session.jobs.length:
-            return "A run of another tab is using the engine: playing goes on between its steps."
-        return "The engine is starting, or making a step that takes long."
 
     def later(self, do: Callable[[], None]) -> None:
         """Runs `do` in the engine's thread, after what is under way there."""

@@ -124,7 +124,7 @@ class Visitor:
         if session.loaded(begin.model) is None:
             await self._tell(f"Loading {begin.model}.")
         pipeline = await asyncio.to_thread(session.pipeline, begin.model)
-        player = await self._work(lambda _: Player(pipeline, start, begin))
+        player = await self._work(lambda _: Player(pipeline, start, begin), "The engine starts.")
         self._drop_player()
         self._player = player
         await self._socket.send_text(started_text(kind, player.started()))
@@ -170,8 +170,8 @@ class Visitor:
         if player is not None:
             self._players.later(player.close)
 
-    async def _work(self, do: Callable[[float], Result]) -> Result:
-        return await self._players.work(do, self._tell)
+    async def _work(self, do: Callable[[float], Result], slow: str | None = None) -> Result:
+        return await self._players.work(do, self._tell, slow)
 
     async def _tell(self, why: str) -> None:
         await self._socket.send_text(text_of("waiting", why=why))

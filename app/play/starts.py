@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, cast
@@ -147,7 +147,9 @@ def _scenes(assets: Path) -> list[Start]:
 
 
 def _places(assets: Path) -> list[Start]:
-    return _named("place", sorted((assets / "play" / "places").glob("*.jpg")), "camera")
+    # Two sources name their places alike: city-blender.jpg and city-pmndrs.jpg are "city".
+    found = _named("place", sorted((assets / "play" / "places").glob("*.jpg")), "camera")
+    return [replace(start, title=start.title.rpartition(" ")[0] or start.title) for start in found]
 
 
 def _photos(assets: Path) -> list[Start]:

@@ -190,7 +190,7 @@ def test_what_cannot_keep_up_says_so(page: Page, studio: Studio) -> None:
     studio.pipeline.step_s = 0.05
     page.locator("#play .block").select_option("1x1x1")
     told = page.locator("#play .told")
-    expect(told).to_contain_text("of real time: 256 steps take")
+    expect(told).to_contain_text("of real time: a latent frame of 256 steps takes")
     expect(told).to_contain_text("Larger blocks need fewer steps.")
     page.locator("#play .block").select_option("1x1x16")
     expect(told).to_be_empty()
