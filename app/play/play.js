@@ -33,9 +33,12 @@ export function mount({ element, props, watch, trigger }) {
     const ink = canvas.getContext('2d');
     ink.drawImage(image, left, top, side, side, 0, 0, canvas.width, canvas.height);
   };
-  const show = ({ image, index, side, beside, head, isLast }, now) => {
+  const show = ({ image, index, side, beside }) => {
     draw(picture, image, 0, index * side, side);
     if (beside) draw(simulator, image, side, index * side, side);
+  };
+  // What a frame brings beside its picture, whether it is shown or skipped.
+  const pass = ({ image, index, head, isLast }, now) => {
     if (head.psnr.length) { psnr.push(head.psnr[index]); still.push(head.still[index]); }
     if (index === 0) {
       header = head.number < 0 ? header : head;
@@ -46,8 +49,9 @@ export function mount({ element, props, watch, trigger }) {
       }
       if (info && info.length) lightPad(head.key);
     }
-    if (isLast) image.close();
-    if (isLast && info && info.length && head.number === info.length - 1) {
+    if (!isLast) return;
+    image.close();
+    if (info && info.length && head.number === info.length - 1) {
       ended = true;
       running = false;
       write(now);
@@ -309,8 +313,9 @@ export function mount({ element, props, watch, trigger }) {
     gamepad();
     const next = clock.next(now);
     if (next) {
-      next.skipped.forEach((frame) => { if (frame.isLast) frame.image.close(); });
-      show(next.frame, now);
+      next.skipped.forEach((frame) => pass(frame, now));
+      show(next.frame);
+      pass(next.frame, now);
     } else if (!running && !asked) clock.rest();
     if (wantsMore(now)) ask();
     if (now - written > FIGURES_MS) { written = now; write(now); buttons(); }

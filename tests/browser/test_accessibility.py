@@ -17,6 +17,7 @@ from tests.browser.visitor import expect_clip, generate, open_studio, open_tab
 
 ROOT = Path(__file__).parents[2]
 READY = {
+    "Play": "#play .go",
     "Compare": "#race-go",
     "Attention": "#attention-measured :text('Measured here')",
     "Tokenizer": "#tokenize",

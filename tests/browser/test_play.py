@@ -305,3 +305,16 @@ def test_a_page_that_is_left_asks_for_nothing(page: Page, studio: Studio, contex
     open_tab(page, "Play")
     page.wait_for_timeout(800)
     assert len(play.pressed) > made
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_playing_is_for_everybody(page: Page, studio: Studio, theme: str) -> None:
+    pytest.importorskip("axe_playwright_python")
+    from tests.browser.test_accessibility import faults
+
+    open_studio(page, f"{studio.url}?__theme={theme}", "Play")
+    page.locator("#play .beside input").check()
+    press_play(page)
+    page.keyboard.press("Space")
+    expect(page.locator("#play .go")).to_have_text("Play again")
+    assert faults(page) == []
