@@ -193,6 +193,22 @@ class JobQueue:
             self._changed.notify_all()
         return job
 
+    def adopt(self, job_id: str, request: Any, result: Any) -> None:
+        """Knows a job of an earlier session again, by its id and with its result."""
+        with self._changed:
+            job = Job(lambda job: None, request)
+            job.id, job.result = job_id, result
+            job.end(JobState.DONE)
+            self._jobs[job_id] = job
+            self._forget_oldest()
+
+    def forget(self, job_id: str) -> None:
+        """Forgets a job that is over."""
+        with self._changed:
+            job = self._jobs.get(job_id)
+            if job is not None and job.state.is_final:
+                del self._jobs[job_id]
+
     def get(self, job_id: str | None) -> Job | None:
         """The job itself; None for one that is unknown or long gone."""
         with self._changed:

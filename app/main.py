@@ -23,6 +23,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default=security.default_host(), help="address to serve on")
     parser.add_argument("--port", type=int, default=7860, help="port to serve on (7860)")
     parser.add_argument("--models", type=Path, default=_folder("weights"), help="folder of models")
+    parser.add_argument(
+        "--clips-dir", type=Path, metavar="DIR",
+        help="folder in which clips are kept between starts (by default one among your data)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--clips-mb", type=int, default=1000, metavar="MB",
+        help="space for kept clips; beyond it the oldest are deleted, pinned ones never (1000)",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
         "--cosmos", type=Path, help="folder of Cosmos' TorchScript files, whose code is run"
@@ -89,6 +97,7 @@ def _serve(arguments: Sequence[str] | None) -> None:
     # too, such as the browser, threads that spin hold each other up: a run took 4 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from app import ui
+    from app.library import data_folder
     from app.session import Session
     from nbp_core.interrupt import end_soon_after_ctrl_c
     from nbp_core.runtime import start
@@ -100,6 +109,8 @@ def _serve(arguments: Sequence[str] | None) -> None:
             options.device,
             assets=_folder("assets"),
             results=_folder("results"),
+            clips=options.clips_dir or data_folder(),
+            max_clip_bytes=max(1, options.clips_mb) * 1_000_000,
             # What a visitor may do to this machine's own files is for its user alone.
             is_local=options.host in security.LOCAL_HOSTS and not trusted_hosts,
             cosmos=options.cosmos,

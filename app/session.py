@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from app.folders import UPLOADS, keep_private, num_bytes, private_folder, trim
 from app.jobs import NO_MEMORY, JobQueue
+from app.library import Library
 from app.turns import Turns
 from nbp_core.config.description import (
     CheckpointError,
@@ -73,14 +74,18 @@ class Session:
         is_local: bool = False,
         max_clips: int = 50,
         max_bytes: int = 1_000_000_000,
+        clips: Path | None = None,
+        max_clip_bytes: int = 1_000_000_000,
         cosmos: Path | None = None,
         int8: bool = False,
         int4: bool = False,
         load: Loader | None = None,
     ) -> None:
         """`cosmos` is the folder of the Cosmos tokenizer, for models trained on it; `results` that
-        of measured figures; `is_local` whether the studio is served to this machine alone; `int8`
-        and `int4`, how models hold their large matrices. Raises ValueError where they cannot.
+        of measured figures; `clips` the user's folder for clips (without one they go with the
+        session) and `max_clip_bytes` its limit; `is_local` whether the studio is served to this
+        machine alone; `int8` and `int4`, how models hold their large matrices. Raises ValueError
+        where they cannot.
         """
         if int8 or int4:
             from nbp_core.device import choose_device
@@ -97,6 +102,8 @@ class Session:
         self.jobs = JobQueue(keep=max_clips, turns=self.turns)
         self._outputs = private_folder()
         self._uploads = UPLOADS.open(self._outputs)
+        self._passing = private_folder() if clips is None else None
+        self.library = Library(clips or self._passing or self._outputs, max_clip_bytes)
         self._is_closed = False
         self.max_clips = max_clips
         self.max_bytes = max_bytes
@@ -116,6 +123,11 @@ class Session:
     def uploads(self) -> Path:
         """The private folder for uploads, there even if somebody has removed it meanwhile."""
         return self._uploads if self._is_closed else keep_private(self._uploads)
+
+    @property
+    def keeps_clips(self) -> bool:
+        """Whether clips outlive the session."""
+        return self._passing is None
 
     def model_names(self) -> list[str]:
         """The models there are at this moment, the smallest first."""
@@ -211,7 +223,7 @@ class Session:
         return num_bytes(self.outputs, self.uploads)
 
     def close(self) -> None:
-        """Ends the running job and removes every file that was made."""
+        """Ends the running job and removes what was made, but for clips in the user's folder."""
         self.jobs.close()
         self._is_closed = True
         self._loaded.clear()
@@ -221,6 +233,8 @@ class Session:
         """Removes every file that was made or uploaded here."""
         UPLOADS.close(self._outputs)
         shutil.rmtree(self._outputs, ignore_errors=True)
+        if self._passing is not None:
+            shutil.rmtree(self._passing, ignore_errors=True)
 
 
 def no_model(name: str | None, models: Path) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.clips.exports import Files, write_files
+from app.clips.kept import keep
 from app.clips.progress import GIVEN, NO_TOKEN, Making, Progress, video_grid
 from app.clips.request import Request, file_stem
 from app.clips.words import device_words, plural
@@ -103,9 +104,11 @@ def run(session: Session, request: Request, job: Job) -> Outcome:
         codebook_size=pipeline.codebook_size,
         side=generation.frames_THWC.shape[1],
     )
-    return _write(
+    outcome = _write(
         session, request, pipeline, job, generation, progress, making, tuple(phases), seconds
     )
+    keep(session, job.id, request, outcome)
+    return outcome
 
 
 def _write(

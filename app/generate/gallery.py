@@ -1,17 +1,22 @@
-"""The gallery of clips made since the studio was started, and what they take on disk."""
+"""The gallery of kept clips: open one, use its settings, pin it, delete it."""
 
 from __future__ import annotations
 
-from typing import Any
+from html import escape
+from typing import Any, Final
 
 import gradio as gr
 
-from app.clips.run import Outcome
-from app.jobs import JobView
-from app.parts.pictures import block_name
-from app.parts.thumbs import thumb, thumbs
+from app.library import FILM, KeptClip
+from app.parts.pictures import block_name, jpeg_file_uri
+from app.parts.sources import component_script, template
 from app.session import Session
 from nbp_core.config.shapes import parse_block_shape
+
+FEW: Final = 12
+"""Cards that are shown until all are asked for."""
+MANY: Final = 200
+_STARTS: Final = {0: "from an action", 1: "from a picture"}
 
 
 class PastClips:
@@ -19,48 +24,73 @@ class PastClips:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.ids: gr.State = gr.State([])
-        """Of the jobs whose clips the gallery shows, in its order."""
+        self.limit: gr.State = gr.State(FEW)
         with gr.Column(visible=False, elem_id="past") as self.box:
-            self.gallery = thumbs("Your clips. Click one to open it.", [], "gallery")
+            self.gallery = gr.HTML(
+                {}, html_template=template(__file__, "gallery.html"),
+                js_on_load=component_script(__file__, "gallery.js"),
+                elem_id="gallery", label="Your clips",
+            )  # fmt: skip
             self.disk = gr.HTML(elem_id="disk", label="Space on disk", elem_classes="quiet")
-        self.parts = [self.ids, self.box, self.gallery, self.disk]
+        self.parts = [self.box, self.gallery, self.disk]
 
-    def updates(self) -> dict[Any, Any]:
-        """The gallery as it should be now: the newest clip first, none whose file has gone."""
-        views = past_clips(self.session)
+    def updates(self, opened: str | None = None, limit: int = FEW) -> dict[Any, Any]:
+        """The gallery as it should be now: pinned clips first, then the newest.
+
+        opened: id of the clip that the page shows.
+        """
+        clips = self.session.library.clips()
         return {
-            self.ids: [view.id for view in views],
-            self.box: gr.Column(visible=bool(views)),
-            self.gallery: [thumb(view.result.last_frame, caption(view.result)) for view in views],
-            self.disk: disk_line(self.session, len(views)),
+            self.box: gr.Column(visible=bool(clips)),
+            self.gallery: {
+                "cards": [card(clip) for clip in clips[:limit]],
+                "hidden": max(0, min(MANY, len(clips)) - limit),
+                "opened": opened,
+            },
+            self.disk: disk_line(self.session, len(clips)),
         }
 
 
-def past_clips(session: Session) -> list[JobView]:
-    """The finished runs of Generate whose clips are still there, the newest first."""
+def card(clip: KeptClip) -> dict[str, Any]:
+    """What the gallery shows of a clip."""
+    return {
+        "id": clip.id,
+        "film": jpeg_file_uri(clip.folder / FILM),
+        "title": title(clip),
+        "details": details(clip),
+        "pinned": clip.is_pinned,
+    }
+
+
+def title(clip: KeptClip) -> str:
+    """'door open', or what the clip was made from where no action was given."""
+    action = clip.manifest["action"]
+    return action.replace("-", " ") if action else "no action"
+
+
+def details(clip: KeptClip) -> list[str]:
+    """Two lines that tell clips of one title apart."""
+    manifest = clip.manifest
+    shape = manifest["block_shape"]
+    count = (manifest.get("context") or {"num_frames": 0})["num_frames"]
+    start = _STARTS.get(count, f"from {count} frames of a clip")
+    stopped = "" if clip.is_complete else ", stopped"
+    temperature = manifest["sampling"]["temperature"]
     return [
-        view
-        for view in session.jobs.finished()
-        if isinstance(view.result, Outcome) and view.result.last_frame.is_file()
+        f"{clip.model}, {block_name(parse_block_shape(shape))} {shape}, {clip.num_frames} frames"
+        f"{stopped}",
+        f"{start}, seed {manifest['sampling']['seed']}, temperature {temperature:g},"
+        f" {clip.made:%d %b %H:%M}",
     ]
 
 
-def caption(outcome: Outcome) -> str:
-    """'door open, row 1x1x16, seed 42, 17 frames'."""
-    manifest = outcome.manifest
-    action = (manifest["action"] or "no action").replace("-", " ")
-    block = manifest["block_shape"]
-    name = block_name(parse_block_shape(block))
-    seed = manifest["sampling"]["seed"]
-    return f"{action}, {name} {block}, seed {seed}, {outcome.num_frames} frames"
-
-
 def disk_line(session: Session, num_clips: int) -> str:
-    """What the clips and uploads take on disk, and what happens when it is too much, as HTML."""
-    used, most = session.disk_use() / 1e6, session.max_bytes / 1e6
+    """What the clips take on disk, where they are, and what happens at the limit, as HTML."""
+    library = session.library
+    used, most = library.num_bytes() / 1e6, library.max_bytes / 1e6
     clips = "1 clip" if num_clips == 1 else f"{num_clips} clips"
+    where = f" They are kept in {escape(str(library.folder))}." if session.keeps_clips else ""
     return (
-        f"<p>{clips}; with uploads {used:,.1f} MB of at most {most:,.0f} MB on disk. Beyond that,"
-        f" and beyond {session.max_clips} clips, the oldest go; all go when the studio ends.</p>"
+        f"<p>{clips}, {used:,.1f} of {most:,.0f} MB used. Beyond that the oldest are deleted,"
+        f" pinned ones never.{where}</p>"
     )

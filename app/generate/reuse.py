@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from app.clips.kept import find_clip
+from app.generate.gallery import MANY
 from app.generate.restore import restore
+from app.library import KeptClip
 from app.parts import controls
 from app.parts.events import OWN, Updates, refusal, refusals
 from app.parts.follow import NOTHING_SEEN
-from app.parts.thumbs import chosen_index
 
 if TYPE_CHECKING:
     from app.generate.tab import GenerateTab
@@ -30,29 +32,56 @@ class Reuse:
         page = self.page = tab.page
         follower = page.follower
         job_id = follower.job_id
+        filled = [*tab.inputs(), page.facts, page.settings_file, page.restored]
         page.past.gallery.select(
-            self.open, [job_id, page.past.ids], [job_id, *follower.shown], **OWN
-        )
+            self.act, [job_id, page.past.limit],
+            [job_id, page.past.limit, *follower.shown, *filled], **OWN,
+        )  # fmt: skip
         page.again.click(self.go_on_from_frame, job_id, [page.start, page.picture], **OWN)
         page.again_five.click(self.go_on_from_clip, job_id, [page.start, page.clip], **OWN)
-        restored = page.settings_file.upload(
-            self.restore, page.settings_file,
-            [*tab.inputs(), page.facts, page.settings_file, page.restored], **OWN,
-        )  # fmt: skip
+        restored = page.settings_file.upload(self.restore, page.settings_file, filled, **OWN)
         restored.failure(lambda: (None, ""), None, [page.settings_file, page.restored], **OWN)
 
-    def open(self, job_id: str, ids: list[str], chosen: gr.EventData) -> Updates:
+    def act(self, job_id: str, limit: int, chosen: gr.EventData) -> Updates:
+        """What a button of a card does; `chosen` brings {'act': which, 'id': of the clip}."""
+        past, library = self.page.past, self.session.library
+        data = chosen._data if isinstance(chosen._data, dict) else {}
+        act, clip = str(data.get("act")), library.get(str(data.get("id")))
+        if act == "all":
+            return {past.limit: MANY, **past.updates(job_id, MANY)}
+        if clip is None:
+            raise refusal(ValueError(_GONE))
+        if act == "open":
+            return self.open(job_id, clip.id)
+        if act == "use":
+            return self.use(clip)
+        if act in ("pin", "unpin"):
+            library.pin(clip, act == "pin")
+        elif act == "delete":
+            library.delete(clip)
+            self.session.jobs.forget(clip.id)
+        return past.updates(job_id, limit)
+
+    def open(self, job_id: str, clip_id: str) -> Updates:
         """Shows a past clip as if it had just been made."""
         view = self.session.jobs.view(job_id)
         if view is not None and not view.state.is_final:
             sentence = "A run is in progress. Stop it or let it finish before opening another clip."
             raise refusal(ValueError(sentence))
-        index = chosen_index(chosen, len(ids))
-        opened = "" if index is None else ids[index]
-        if self.session.jobs.view(opened) is None:
-            raise refusal(ValueError(_GONE))
+        with refusals():
+            if find_clip(self.session, clip_id) is None:
+                raise ValueError(_GONE)
         follower = self.page.follower
-        return {follower.job_id: opened, **follower.poll(opened, NOTHING_SEEN)}
+        return {follower.job_id: clip_id, **follower.poll(clip_id, NOTHING_SEEN)}
+
+    def use(self, clip: KeptClip) -> Updates:
+        """Fills the page with the settings of a clip."""
+        with refusals():
+            view = find_clip(self.session, clip.id)
+        if view is None:
+            raise refusal(ValueError(_GONE))
+        gr.Info("The settings of this clip are filled in. Generate makes it again.", title="")
+        return self.restore(str(view.result.settings))
 
     def go_on_from_frame(self, job_id: str) -> tuple[str, str]:
         """The last frame of the clip becomes the first frame of the next."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -11,6 +12,7 @@ import gradio as gr
 
 from app.clips import run
 from app.clips.form import FIELDS, Start
+from app.clips.kept import find_clip
 from app.clips.request import make_request, random_seed
 from app.clips.run import Outcome
 from app.generate import live
@@ -156,8 +158,11 @@ class GenerateTab:
             job.single_step()
 
     def come_back(self, job_id: str, seen: Seen) -> Updates:
-        """A page that was opened or reloaded finds its run and the clips there are."""
-        return {**self.page.past.updates(), **self.page.follower.poll(job_id, seen)}
+        """A page that was opened or reloaded finds its run and the kept clips, also after a
+        restart of the studio."""
+        with contextlib.suppress(ValueError):  # damaged: the page begins anew
+            find_clip(self.session, job_id)
+        return {**self.page.past.updates(job_id), **self.page.follower.poll(job_id, seen)}
 
     def draw(self, view: JobView) -> Updates:
         """How the run stands; a stopped one keeps what it has made."""
@@ -195,7 +200,7 @@ class GenerateTab:
             page.manifest: live.settings_text(outcome.manifest),
             page.measured: outcome.measured,
             **{button: str(getattr(outcome, kind)) for kind, button in page.downloads.items()},
-            **page.past.updates(),
+            **page.past.updates(job_id),
         }
 
     def announce(self, model: str) -> Any:

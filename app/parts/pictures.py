@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -47,6 +48,13 @@ def jpeg_uri(picture: Picture) -> str:
     """A small RGB picture as a data address of few bytes."""
     data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+
+
+def jpeg_file_uri(path: Path) -> str:
+    """A JPEG file as a data address; an empty one where the file has gone."""
+    with contextlib.suppress(OSError):
+        return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
+    return "data:,"
 
 
 def file_uri(path: Path) -> str:

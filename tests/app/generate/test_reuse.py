@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,18 +13,17 @@ import pytest
 from PIL import Image
 
 from app.clips.request import read_start
-from app.generate.gallery import past_clips
+from app.generate.gallery import FEW
 from app.generate.page import GeneratePage
 from app.generate.tab import GenerateTab
 from app.jobs import Job, JobState
 from app.parts.follow import Follower
+from app.session import Session
 from nbp_core.media.video import write_gif
 from tests.support.engine import VALUES, FakePipeline, fake_session, small_clips
 
 
-@pytest.fixture
-def tab(tmp_path: Path) -> Iterator[GenerateTab]:
-    session, pipeline = fake_session(tmp_path / "models", step_s=0)
+def built(session: Session) -> GenerateTab:
     with gr.Blocks() as blocks:
         page = GeneratePage(
             session,
@@ -32,7 +32,13 @@ def tab(tmp_path: Path) -> Iterator[GenerateTab]:
             gr.HTML(),
             Follower(session.jobs, "test", 0.5),
         )
-        tab = GenerateTab(session, page)
+        return GenerateTab(session, page)
+
+
+@pytest.fixture
+def tab(tmp_path: Path) -> Iterator[GenerateTab]:
+    session, pipeline = fake_session(tmp_path / "models", step_s=0)
+    tab = built(session)
     with small_clips():
         yield tab
     pipeline.step_s = 0
@@ -58,9 +64,12 @@ def make(tab: GenerateTab, **values: Any) -> Job:
     return job
 
 
-def opened(tab: GenerateTab, index: Any, current: str = "") -> dict[Any, Any]:
-    ids = [view.id for view in past_clips(tab.session)]
-    return tab.reuse.open(current, ids, gr.EventData(None, {"index": index}))
+def press(tab: GenerateTab, act: str, clip_id: Any, current: str = "") -> dict[Any, Any]:
+    return tab.reuse.act(current, FEW, gr.EventData(None, {"act": act, "id": clip_id}))
+
+
+def shown_ids(updates: dict[Any, Any], tab: GenerateTab) -> list[str]:
+    return [card["id"] for card in updates[tab.page.past.gallery]["cards"]]
 
 
 def test_past_clips_are_listed_the_newest_first(tab: GenerateTab) -> None:
@@ -69,33 +78,96 @@ def test_past_clips_are_listed_the_newest_first(tab: GenerateTab) -> None:
     first, second = make(tab), make(tab, seed=8, action="")
     tab.session.jobs.submit(lambda job: "not a clip").finished.wait(10)
     updates = tab.come_back("", ("", 0))
-    assert updates[page.past.ids] == [second.id, first.id]
+    assert shown_ids(updates, tab) == [second.id, first.id]
     assert updates[page.past.box].visible is True
-    captions = [item["caption"] for item in updates[page.past.gallery]]
-    assert captions[1] == "door open, row 1x1x16, seed 7, 17 frames"
-    assert captions[0].startswith("no action")
-    assert "2 clips; with uploads" in updates[page.past.disk]
-    assert "of at most 1,000 MB" in updates[page.past.disk]
-    first.result.last_frame.unlink()
-    assert [view.id for view in past_clips(tab.session)] == [second.id]
+    newest, oldest = updates[page.past.gallery]["cards"]
+    assert (oldest["title"], newest["title"]) == ("door open", "no action")
+    assert oldest["details"][0] == "fake, row 1x1x16, 17 frames"
+    assert oldest["details"][1].startswith("from an action, seed 7, temperature 1, ")
+    assert newest["film"].startswith("data:image/jpeg;base64,")
+    assert "2 clips, " in updates[page.past.disk]
+    assert " of 1,000 MB used" in updates[page.past.disk]
+
+
+def test_other_jobs_push_no_clip_out_of_the_gallery(tab: GenerateTab) -> None:
+    job = make(tab)
+    for _ in range(60):
+        tab.session.jobs.submit(lambda job: "a race").finished.wait(10)
+    assert tab.session.jobs.view(job.id) is None
+    assert shown_ids(tab.page.past.updates(), tab) == [job.id]
+    assert press(tab, "open", job.id)[tab.page.follower.job_id] == job.id
 
 
 def test_a_past_clip_is_opened_again(tab: GenerateTab) -> None:
     first, second = make(tab), make(tab, seed=8)
-    updates = opened(tab, 1, current=second.id)
+    updates = press(tab, "open", first.id, current=second.id)
     assert updates[tab.page.follower.job_id] == first.id
     assert updates[tab.page.preview]["job"] == first.id
-    for nonsense in (5, -1, "0", None):
+    assert updates[tab.page.past.gallery]["opened"] == first.id
+    for nonsense in ("../..", 5, None, ""):
         with pytest.raises(gr.Error, match="This clip was deleted"):
-            opened(tab, nonsense)
+            press(tab, "open", nonsense)
+
+
+def test_clips_outlive_the_studio_with_all_that_was_made(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    first, _ = fake_session(tmp_path / "models", step_s=0, clips=kept)
+    with small_clips():
+        made = make(built(first), seed=5)
+    first.close()
+    second, _ = fake_session(tmp_path / "models", step_s=0, clips=kept)
+    tab = built(second)
+    assert second.jobs.view(made.id) is None
+    updates = tab.come_back(made.id, ("", 0))
+    assert shown_ids(updates, tab) == [made.id]
+    view = second.jobs.view(made.id)
+    assert view is not None
+    assert view.result.manifest == made.result.manifest
+    assert view.result.timings == made.result.timings
+    assert (view.result.last.tokens_thw == made.result.last.tokens_thw).all()
+    assert view.result.clip.is_relative_to(second.outputs), "not the user's own folder"
+    assert view.result.clip.read_bytes() == next(kept.glob("*/*seed5.mp4")).read_bytes()
+    assert press(tab, "use", made.id)[tab.page.seed] == 5
+    assert press(tab, "delete", made.id)[tab.page.past.box].visible is False
+    assert list(kept.iterdir()) == []
+    second.close()
+
+
+def test_pinned_clips_stand_first_and_never_make_way(tab: GenerateTab) -> None:
+    first, second = make(tab), make(tab, seed=8)
+    assert shown_ids(press(tab, "pin", first.id), tab) == [first.id, second.id]
+    tab.session.library.max_bytes = 1
+    third = make(tab, seed=9)
+    assert shown_ids(tab.page.past.updates(), tab) == [first.id, third.id]
+    assert shown_ids(press(tab, "unpin", first.id), tab) == [third.id, first.id]
+
+
+def test_a_damaged_clip_is_left_out_or_said_to_be_damaged(tab: GenerateTab) -> None:
+    job, other, third = make(tab), make(tab, seed=8), make(tab, seed=9)
+    library = tab.session.library
+    clips = {clip.id: clip.folder for clip in library.clips()}
+    (clips[other.id] / "clip.json").write_text("[" * 100_000)
+    record = json.loads((clips[third.id] / "clip.json").read_text())
+    record["files"]["settings"] = "../../secret.json"
+    (clips[third.id] / "clip.json").write_text(json.dumps(record))
+    assert shown_ids(tab.page.past.updates(), tab) == [third.id, job.id]
+    tab.session.jobs.forget(third.id)
+    with pytest.raises(gr.Error, match="This clip is damaged"):
+        press(tab, "open", third.id)
+
+
+def test_a_clip_that_cannot_be_kept_is_made_all_the_same(tab: GenerateTab, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    tab.session.library.folder = tmp_path / "file"
+    assert make(tab).state is JobState.DONE
 
 
 def test_a_running_page_opens_no_other_clip(tab: GenerateTab) -> None:
-    make(tab)
+    past = make(tab)
     engine(tab).step_s = 0.02
     running = begin(tab)
     with pytest.raises(gr.Error, match="A run is in progress"):
-        opened(tab, 0, current=running.id)
+        press(tab, "open", past.id, current=running.id)
     tab.session.jobs.stop(running.id)
 
 
