@@ -102,7 +102,7 @@ class ComparePage:
 
     def _build_result(self) -> None:
         with gr.Column(visible=False, elem_id="race-result") as self.result:
-            self.headline = gr.Markdown(elem_id="race-headline")
+            self.headline = gr.HTML(elem_id="race-headline", label="Speed-up")
             self.replay = gr.HTML(
                 {}, html_template=template(__file__, "replay.html"),
                 js_on_load=component_script(__file__, "replay.js"),

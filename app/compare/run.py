@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nbp_core.generation.pipeline import VideoPipeline
 
 Pair = tuple[Size3, Size3]
+NUM_ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +72,7 @@ def check_race(request: Request, shapes: Pair) -> RaceRequest:
         frames_THWC=request.frames_THWC,
         num_frames=request.num_frames,
         sampling=request.sampling,
+        num_rounds=NUM_ROUNDS,
     )
 
 
@@ -111,8 +113,8 @@ def _measured(pipeline: VideoPipeline, result: Race) -> str:
     weights = f"weights {pipeline.name}" + (f" ({fingerprint})" if fingerprint else "")
     frames = result.runners[0].num_new_frames
     return (
-        f"Measured here, once each: {plural(frames, 'new frame')} on {device_words(pipeline)}, with"
-        f" {weights} and tokenizer {pipeline.tokenizer_name}."
+        f"Measured here, median of {len(result.rounds)} races: {plural(frames, 'new frame')} on"
+        f" {device_words(pipeline)}, with {weights} and tokenizer {pipeline.tokenizer_name}."
     )
 
 

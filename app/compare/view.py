@@ -11,12 +11,12 @@ from app.compare.run import RaceProgress, RaceResult
 from app.jobs import JobState, JobView
 from app.parts.pictures import SHEET_COLUMNS, block_name, png_uri, sheet, token_colours
 from nbp_core.config.shapes import CLIP_FPS, Size3, format_block_shape
-from nbp_core.generation.race import WARM_UP, Runner
+from nbp_core.generation.race import WARM_UP, Race, Runner
 
 FAIR: Final = (
     "**Fair because:** both runners have the same weights, the same start, the same seed and the"
-    " same sampling settings; they run one after the other on the same device, in one go; and each"
-    f" is warmed up first. {WARM_UP} No previews are drawn"
+    " same sampling settings; they run one after the other on the same device, three times in turn;"
+    f" and each is warmed up first. {WARM_UP} No previews are drawn"
     " during the race, so drawing does not affect the times. The same seed does not mean the same"
     " clip: another block shape draws its random numbers in another order."
 )
@@ -61,11 +61,12 @@ def status(view: JobView | None) -> str:
 def _running(progress: RaceProgress) -> str:
     lap = progress.lap
     who = f"{runner_name(progress.shapes[lap.runner])} ({('baseline', 'challenger')[lap.runner]})"
+    race = f"Race {lap.round + 1} of {lap.num_rounds}"
+    share = (lap.round + (lap.runner + lap.step / lap.num_steps) / 2) / lap.num_rounds
     if lap.phase == "warm-up":
-        return _bar(lap.runner / 2) + _line(f"Warming up, untimed: {who}.")
-    share = (lap.runner + lap.step / lap.num_steps) / 2
+        return _bar(share) + _line(f"{race}. Warming up, untimed: {who}.")
     return _bar(share) + _line(
-        f"Running {who}: step {lap.step:,} of {lap.num_steps:,}, {lap.elapsed:.1f} s."
+        f"{race}. Running {who}: step {lap.step:,} of {lap.num_steps:,}, {lap.elapsed:.1f} s."
     )
 
 
@@ -107,14 +108,59 @@ def _replay_runner(runner: Runner) -> dict[str, Any]:
 
 
 def headline(result: RaceResult) -> str:
-    """The result in one or two sentences, as Markdown."""
-    first, second = (runner_name(runner.block_shape) for runner in result.race.runners)
-    ratio = result.report["speed_up"]
-    return (
-        f"**{second}** against **{first}**: {_times(ratio['sampling'])} in sampling only,"
-        f" {_times(ratio['end_to_end'])} end to end with the tokenizer, with"
-        f" {_fewer(ratio['steps'])}."
+    """The speed-up as a sum, with its range, its bars to scale and the pace, as HTML."""
+    race = result.race
+    ratio, cost = race.speed_up(), race.step_cost()
+    first, second = (runner_name(runner.block_shape) for runner in race.runners)
+    steps = [runner.generation.steps for runner in race.runners]
+    step_ms = [1e3 * r.sampling_s / r.generation.steps for r in race.runners]
+    terms = [
+        (_fewer(ratio["steps"]), f"{steps[0]:,} to {steps[1]:,}"),
+        (f"{cost:.1f}x the time per step", f"{step_ms[0]:.2f} to {step_ms[1]:.2f} ms on average"),
+        (f"{_times(ratio['sampling'])} sampling", "without the tokenizer"),
+    ]
+    sign = "\N{DIVISION SIGN}" if ratio["steps"] >= 1 else "\N{MULTIPLICATION SIGN}"
+    signs = (f"<span>{sign}</span>", "<span>=</span>", "")
+    parts = "".join(
+        f"<span><b>{term}</b><small>{about}</small></span>{after}"
+        for (term, about), after in zip(terms, signs, strict=True)
     )
+    return (
+        f"<p>{escape(second)} against {escape(first)}, with the tokenizer:"
+        f" <b>{_times(ratio['end_to_end'])}</b>{_range(race)}.</p>"
+        f'<p class="sum">{parts}</p>{_bars(race)}'
+        "<p>A step with more tokens costs more, above all on a processor without much parallel"
+        " power, so fewer steps never gain in full.</p>"
+    )
+
+
+def _range(race: Race) -> str:
+    count = len(race.rounds)
+    if count < 2:
+        return ""
+    least, most = race.spread()
+    return f" (median of {count} races, {least:.1f}x to {most:.1f}x)"
+
+
+def _bars(race: Race) -> str:
+    """Seconds of both as bars to scale, each with its pace against real time."""
+    longest = max(runner.end_to_end_s for runner in race.runners)
+    rows = ""
+    for runner in race.runners:
+        pace = runner.num_new_frames / runner.end_to_end_s
+        rows += (
+            f"<dt>{escape(runner_name(runner.block_shape))}</dt>"
+            f'<dd><span class="length" style="width:{100 * runner.end_to_end_s / longest:.1f}%">'
+            f"</span> {runner.end_to_end_s:.2f} s, {pace:.1f} frames/s:"
+            f" {_pace(pace / CLIP_FPS)}</dd>"
+        )
+    return f'<dl class="bars">{rows}</dl>'
+
+
+def _pace(times: float) -> str:
+    if times >= 1:
+        return f"{times:.1f}x faster than real time ({CLIP_FPS} frames/s)"
+    return f"{1 / times:.1f}x slower than real time ({CLIP_FPS} frames/s)"
 
 
 def _fewer(ratio: float) -> str:

@@ -42,8 +42,12 @@ class RaceRequest:
     num_frames: int = CLIP_FRAMES
     sampling: SamplingConfig
     """Its block shape is replaced by that of each runner."""
+    num_rounds: int = 1
+    """How often both run, in turn. An odd number, so that one round is the median."""
 
     def __post_init__(self) -> None:
+        if self.num_rounds < 1 or self.num_rounds % 2 == 0:
+            raise ValueError(f"the number of rounds must be odd, not {self.num_rounds}")
         if self.shapes[0] == self.shapes[1]:
             raise ValueError(
                 f"both runners have the block shape {format_block_shape(self.shapes[0])}: "
@@ -70,6 +74,8 @@ class Lap:
     step: int
     num_steps: int
     elapsed: float
+    round: int = 0
+    num_rounds: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,9 +131,11 @@ class Runner:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Race:
-    """Both runners, in the order of the request."""
+    """Both runners, in the order of the request, of the round with the median speed-up."""
 
     runners: tuple[Runner, Runner]
+    rounds: tuple[tuple[Runner, Runner], ...] = ()
+    """Every round, in its order. The clips of a runner are the same in all."""
 
     def speed_up(self) -> dict[str, float]:
         """Speed-up of the second runner; below 1 if it was slower."""
@@ -138,13 +146,32 @@ class Race:
             "end_to_end": first.end_to_end_s / second.end_to_end_s,
         }
 
+    def step_cost(self) -> float:
+        """How many times as long a step of the second runner takes, on average."""
+        ratio = self.speed_up()
+        return ratio["steps"] / ratio["sampling"]
+
+    def spread(self) -> tuple[float, float]:
+        """The least and the greatest end-to-end speed-up of all rounds."""
+        ratios = [_end_to_end(pair) for pair in self.rounds or (self.runners,)]
+        return min(ratios), max(ratios)
+
     def report(self) -> dict[str, Any]:
         """All figures as JSON. Token rates are of sampling, frame rates are end to end."""
         return {
             "warm_up": WARM_UP,
             "runners": [runner.report() for runner in self.runners],
             "speed_up": self.speed_up(),
+            "step_cost": self.step_cost(),
+            "rounds": [
+                {"end_to_end_s": [r.end_to_end_s for r in pair], "speed_up": _end_to_end(pair)}
+                for pair in self.rounds or (self.runners,)
+            ],
         }
+
+
+def _end_to_end(pair: tuple[Runner, Runner]) -> float:
+    return pair[0].end_to_end_s / pair[1].end_to_end_s
 
 
 def race(
@@ -161,14 +188,22 @@ def race(
     counts = [
         pipeline.num_steps(shape, request.num_known, request.num_frames) for shape in request.shapes
     ]
-    runners = []
-    for index, (shape, num_steps) in enumerate(zip(request.shapes, counts, strict=True)):
-        report(Lap(runner=index, phase="warm-up", step=0, num_steps=num_steps, elapsed=0.0))
-        warm_up(pipeline, request, shape, stop)
-        runners.append(_run(pipeline, request, index, report, stop))
-        if stop.is_set():
-            raise ValueError("Race stopped. Both runs must finish to be compared.")
-    return Race(runners=(runners[0], runners[1]))
+    rounds: list[tuple[Runner, Runner]] = []
+    for number in range(request.num_rounds):
+        pair = []
+        for index, (shape, num_steps) in enumerate(zip(request.shapes, counts, strict=True)):
+            lap = Lap(
+                runner=index, phase="warm-up", step=0, num_steps=num_steps, elapsed=0.0,
+                round=number, num_rounds=request.num_rounds,
+            )  # fmt: skip
+            report(lap)
+            warm_up(pipeline, request, shape, stop)
+            pair.append(_run(pipeline, request, lap, report, stop))
+            if stop.is_set():
+                raise ValueError("Race stopped. Both runs must finish to be compared.")
+        rounds.append((pair[0], pair[1]))
+    median = sorted(rounds, key=_end_to_end)[len(rounds) // 2]
+    return Race(runners=median, rounds=tuple(rounds))
 
 
 def warm_up(
@@ -195,11 +230,11 @@ def warm_up(
 def _run(
     pipeline: VideoPipeline,
     request: RaceRequest,
-    index: int,
+    lap: Lap,
     report: Callable[[Lap], None],
     stop: threading.Event,
 ) -> Runner:
-    shape = request.shapes[index]
+    shape = request.shapes[lap.runner]
     phases: list[str] = []
     elapsed_s: list[float] = []
     places: list[Tokens] = []
@@ -219,15 +254,7 @@ def _run(
                 # The first step returns the known frames too.
                 known = request.num_known if step.index == 0 else 0
                 frame_s += [step.elapsed] * (len(step.new_frames) - known)
-            report(
-                Lap(
-                    runner=index,
-                    phase="run",
-                    step=step.index + 1,
-                    num_steps=step.num_steps,
-                    elapsed=step.elapsed,
-                )
-            )
+            report(replace(lap, phase="run", step=step.index + 1, elapsed=step.elapsed))
     return Runner(
         block_shape=shape,
         generation=run.generation(),

@@ -102,6 +102,7 @@ def test_every_tab_is_for_everybody(page: Page, url: str, theme: str) -> None:
 
 
 def test_a_race_is_for_everybody(page: Page, studio: Studio) -> None:
+    studio.pipeline.step_s = 0.001
     open_studio(page, studio.url, "Compare")
     page.locator("#race-go").click()
     expect(page.locator("#race-status")).to_contain_text(

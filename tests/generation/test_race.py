@@ -2,7 +2,7 @@
 
 import json
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,21 @@ def test_laps_tell_who_runs_and_the_warm_up_is_not_one(watched: Watched) -> None
         *((0, step) for step in range(1, 17)),
         *((1, step) for step in range(1, 5)),
     ]
+
+
+def test_rounds_take_turns_and_the_median_one_is_shown(pipeline: VideoPipeline) -> None:
+    laps: list[Lap] = []
+    result = race(pipeline, replace(ask(frames_THWC=grey_frames(1)), num_rounds=3), laps.append)
+    turns = [(lap.round, lap.runner) for lap in laps if lap.phase == "warm-up"]
+    assert turns == [(r, i) for r in range(3) for i in range(2)]
+    ratios = [pair[0].end_to_end_s / pair[1].end_to_end_s for pair in result.rounds]
+    assert result.speed_up()["end_to_end"] == sorted(ratios)[1]
+    assert result.spread() == (min(ratios), max(ratios))
+    frames = [pair[0].generation.frames_THWC for pair in result.rounds]
+    assert all((one == frames[0]).all() for one in frames)
+    assert [r["speed_up"] for r in result.report()["rounds"]] == ratios
+    with pytest.raises(ValueError, match="must be odd"):
+        replace(ask(), num_rounds=2)
 
 
 def test_a_stop_ends_it_with_one_sentence(pipeline: VideoPipeline) -> None:

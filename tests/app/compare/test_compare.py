@@ -21,6 +21,7 @@ from app.jobs import JobState, JobView
 from app.parts.follow import Follower
 from app.session import Session
 from nbp_core.config.shapes import Size3
+from nbp_core.generation.race import Race
 from nbp_core.media.video import read_comment, read_video
 from tests.support.engine import FakePipeline, answer_of, fake_session
 
@@ -97,12 +98,19 @@ def test_the_replay_has_a_time_for_everything(outcome: RaceResult) -> None:
         assert runner["known"] == 0
 
 
-def test_the_headline_tells_sampling_from_end_to_end(outcome: RaceResult) -> None:
-    report = {"speed_up": {"steps": 4.0, "sampling": 3.21, "end_to_end": 0.5}}
-    text = view.headline(replace(outcome, report=report))
-    assert "3.2x faster in sampling only" in text
-    assert "2.0x slower end to end with the tokenizer" in text
+def test_the_headline_is_a_sum_that_holds(outcome: RaceResult) -> None:
+    race, text = outcome.race, view.headline(outcome)
+    ratio = race.speed_up()
+    assert ratio["steps"] / race.step_cost() == pytest.approx(ratio["sampling"])
     assert "4.0x fewer steps" in text
+    assert f"{race.step_cost():.1f}x the time per step" in text
+    assert "median of 3 races" in text
+    least, most = race.spread()
+    assert least <= ratio["end_to_end"] <= most
+    assert "real time (8 frames/s)" in text
+    turned = view.headline(replace(outcome, race=Race(runners=race.runners[::-1])))
+    assert "4.0x more steps" in turned
+    assert "races" not in turned
 
 
 def test_the_table_has_both_and_their_ratio(outcome: RaceResult) -> None:
