@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import median
 from typing import Any
 
 from app.turns import Turns
@@ -58,6 +59,8 @@ class JobView:
     """Grows with every change, so that a page asks for nothing it has already drawn."""
     ahead: int
     """Jobs that run or wait before this one; 0 once it runs."""
+    wait_s: float | None
+    """How long it is likely to wait, by the jobs before; None while that is not known."""
     request: Any
     note: str
     """What the job waits for before its first step, if it is something to tell."""
@@ -172,6 +175,10 @@ class JobQueue:
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._running: Job | None = None
+        self._took_s: deque[float] = deque(maxlen=8)
+        """Of the last jobs, in seconds."""
+        self._began = 0.0
+        """When the running job did."""
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -229,6 +236,7 @@ class JobQueue:
                 # A place in the queue changes without the job changing.
                 version=job.version - ahead if job.state is JobState.WAITING else job.version,
                 ahead=ahead,
+                wait_s=self._wait_s(ahead),
                 request=job.request,
                 note=job.note,
                 progress=job.progress,
@@ -236,6 +244,13 @@ class JobQueue:
                 error=job.error,
                 is_paused=job.is_paused,
             )
+
+    def _wait_s(self, ahead: int) -> float | None:
+        if not ahead or not self._took_s:
+            return None
+        done_s = time.monotonic() - self._began if self._running is not None else 0.0
+        usual_s = median(self._took_s)
+        return ahead * usual_s - min(done_s, usual_s)
 
     def finished(self) -> list[JobView]:
         """The jobs that left a result, the newest first."""
@@ -285,6 +300,7 @@ class JobQueue:
                     return
                 job = self._running = self._waiting.popleft()
                 work, job.work = job.work, None
+                self._began = time.monotonic()
                 job.state = JobState.RUNNING
                 job.version += 1
             assert work is not None, "only a final job has none"
@@ -293,6 +309,7 @@ class JobQueue:
             del work
             with self._changed:
                 self._running = None
+                self._took_s.append(time.monotonic() - self._began)
                 # At once: a page that sees the result may already ask for the next run.
                 job.result = result
                 job.end(state, error)

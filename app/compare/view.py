@@ -10,6 +10,7 @@ import numpy as np
 from app.compare.run import RaceProgress, RaceResult
 from app.jobs import JobState, JobView
 from app.parts.pictures import SHEET_COLUMNS, block_name, png_uri, sheet, token_colours
+from app.parts.status import waiting
 from nbp_core.config.shapes import CLIP_FPS, Size3, format_block_shape
 from nbp_core.generation.race import WARM_UP, Race, Runner
 
@@ -45,8 +46,7 @@ def status(view: JobView | None) -> str:
     if view is None:
         return _bar(0.0) + _line("Ready.")
     if view.state is JobState.WAITING:
-        runs = "1 run is" if view.ahead == 1 else f"{view.ahead} runs are"
-        return _bar(0.0) + _line(f"Waiting in the queue: {runs} ahead.")
+        return _bar(0.0) + _line(waiting(view))
     if view.state is JobState.RUNNING:
         if view.progress is None:
             return _bar(0.0) + _line("Loading the model...")

@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from app.clips.progress import Making
-from app.clips.request import Request
 from app.clips.run import Outcome
 from app.jobs import Job
 from app.session import Session
+from nbp_core.config.presets import RANDOM_WEIGHTS
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import parse_block_shape
 
 PATIENCE_S = 20.0
 GONE = "This clip was deleted."
 BUSY = "The engine is busy. Point at a token again in a moment."
+OTHER_WEIGHTS = "Its model has other weights by now, so its probabilities are not known."
 CHANGED = "There are no probabilities for a clip whose action changes."
 
 
@@ -35,7 +37,7 @@ class Odds:
         if view is None or not isinstance(view.result, Outcome):
             return {"note": GONE}
         try:
-            job = self._job(view.id, view.request, view.result.making)
+            job = self._job(view.id, view.result)
         except ValueError as error:
             return {"note": str(error)}
         if not job.finished.wait(PATIENCE_S):
@@ -43,22 +45,28 @@ class Odds:
         found: dict[str, Any] = job.result or {"note": job.error}
         return found
 
-    def _job(self, job_id: str, request: Request, making: Making) -> Job:
+    def _job(self, job_id: str, outcome: Outcome) -> Job:
         known = self._jobs.get(job_id)
         if known is not None and (known.result is not None or not known.finished.is_set()):
             return known
         for old in [name for name in self._jobs if self.session.jobs.view(name) is None]:
             del self._jobs[old]
-        work = partial(_compute, self.session, request, making)
+        work = partial(_compute, self.session, outcome)
         job = self._jobs[job_id] = self.session.jobs.submit(work)
         return job
 
 
-def _compute(session: Session, request: Request, making: Making, job: Job) -> dict[str, Any]:
-    if request.actions:
+def _compute(session: Session, outcome: Outcome, job: Job) -> dict[str, Any]:
+    manifest = outcome.manifest
+    if manifest.get("actions"):
         raise ValueError(CHANGED)
-    pipeline = session.pipeline(request.model)
-    odds = pipeline.token_odds(making.tokens_thw, request.action, request.sampling)
+    model = manifest["model"] + (f" ({RANDOM_WEIGHTS})" if manifest.get("weights") else "")
+    pipeline = session.pipeline(session.model_called(model))
+    if pipeline.identity.get("sha256") != manifest.get("sha256"):
+        raise ValueError(OTHER_WEIGHTS)
+    shape = parse_block_shape(manifest["block_shape"])
+    sampling = SamplingConfig(block_shape=shape, **manifest["sampling"])
+    odds = pipeline.token_odds(outcome.making.tokens_thw, manifest["action"], sampling)
     probability = odds.probability_thw.flatten()
     kinds = len(odds.likeliest_thwK[0, 0, 0])
     return {

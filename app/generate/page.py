@@ -90,7 +90,7 @@ class GeneratePage:
 
     def _examples(self, start: Start, title: str) -> gr.HTML:
         paths = [Path(path) for [path] in uploads.examples(self.session, start)]
-        items = [thumb(path, path.stem.replace("-", " ")) for path in paths]
+        items = [thumb(path, uploads.friendly_name(path)) for path in paths]
         return thumbs(title, items, f"try-{start}", visible=bool(items))
 
     def _build_settings(self) -> None:

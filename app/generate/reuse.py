@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -37,8 +37,10 @@ class Reuse:
             self.act, [job_id, page.past.limit],
             [job_id, page.past.limit, *follower.shown, *filled], **OWN,
         )  # fmt: skip
-        page.again.click(self.go_on_from_frame, job_id, [page.start, page.picture], **OWN)
-        page.again_five.click(self.go_on_from_clip, job_id, [page.start, page.clip], **OWN)
+        going = [job_id, *tab.inputs()]
+        changed = [*tab.inputs(), job_id, *follower.shown]
+        page.again.click(self.go_on_from_frame, going, changed, **OWN)
+        page.again_five.click(self.go_on_from_clip, going, changed, **OWN)
         restored = page.settings_file.upload(self.restore, page.settings_file, filled, **OWN)
         restored.failure(lambda: (None, ""), None, [page.settings_file, page.restored], **OWN)
 
@@ -83,13 +85,15 @@ class Reuse:
         gr.Info("The settings of this clip are filled in. Generate makes it again.", title="")
         return self.restore(str(view.result.settings))
 
-    def go_on_from_frame(self, job_id: str) -> tuple[str, str]:
-        """The last frame of the clip becomes the first frame of the next."""
-        return "frame", self._file(job_id, "last_frame")
+    def go_on_from_frame(self, job_id: str, *values: Any) -> Updates:
+        """Generates a clip whose first frame is the last of this one."""
+        picture = self._file(job_id, "last_frame")
+        return self.tab.begin_with(values, {"start": "frame", "picture": picture})
 
-    def go_on_from_clip(self, job_id: str) -> tuple[str, str]:
-        """The last five frames of the clip become the first five of the next."""
-        return "clip", self._file(job_id, "last_frames")
+    def go_on_from_clip(self, job_id: str, *values: Any) -> Updates:
+        """Generates a clip whose first five frames are the last of this one."""
+        clip = self._file(job_id, "last_frames")
+        return self.tab.begin_with(values, {"start": "clip", "clip": clip})
 
     def _file(self, job_id: str, kind: str) -> str:
         view = self.session.jobs.view(job_id)

@@ -121,15 +121,15 @@ class GenerateTab:
 
     def make_robot(self, *values: Any) -> Updates:
         """The first recipe: a robot's action."""
-        return self._make(values, self.page.welcome.robot_values())
+        return self.begin_with(values, self.page.welcome.robot_values())
 
     def make_cat(self, *values: Any) -> Updates:
         """The second recipe: a camera move over a photograph."""
         keep = partial(shutil.copy, dst=str(self.session.uploads))
-        return self._make(values, self.page.welcome.cat_values(keep))
+        return self.begin_with(values, self.page.welcome.cat_values(keep))
 
-    def _make(self, values: tuple[Any, ...], changed: dict[str, Any]) -> Updates:
-        """Sets some controls and generates."""
+    def begin_with(self, values: tuple[Any, ...], changed: dict[str, Any]) -> Updates:
+        """Sets some of the controls, by the names of their fields, and generates."""
         form = dict(zip(FIELDS, values, strict=True)) | changed
         told = {getattr(self.page, name): value for name, value in changed.items()}
         return {**told, **self.begin(*form.values())}

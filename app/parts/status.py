@@ -45,8 +45,7 @@ def status(view: JobView | None) -> str:
     if view is None:
         return line("Ready.")
     if view.state is JobState.WAITING:
-        others = "1 run is" if view.ahead == 1 else f"{view.ahead} runs are"
-        return line(f"Waiting in the queue: {others} ahead." if view.ahead else "Starting.")
+        return line(waiting(view))
     if view.state is JobState.RUNNING:
         if view.progress is None:
             return line(view.note or "Encoding your input...")
@@ -73,6 +72,16 @@ def status(view: JobView | None) -> str:
             else "Stopped: the one frame made so far is kept."
         )
     return line("Done.")
+
+
+def waiting(view: JobView) -> str:
+    """A waiting job's place in the queue, and how long it is likely to wait."""
+    if not view.ahead:
+        return "Starting."
+    others = "1 run is" if view.ahead == 1 else f"{view.ahead} runs are"
+    if view.wait_s is None:
+        return f"Waiting in the queue: {others} ahead."
+    return f"Waiting in the queue: {others} ahead, about {max(1, round(view.wait_s)):,} s."
 
 
 def line(text: str, kind: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import gradio as gr
@@ -77,6 +78,16 @@ def examples(session: Session, start: Start) -> list[list[str]]:
         return []
     found = sorted(p for p in session.assets.glob("*") if p.suffix in _EXAMPLES[start])
     return [[str(path)] for path in found]
+
+
+def friendly_name(path: Path) -> str:
+    """What a bundled picture or clip is called on the page."""
+    return _FRIENDLY.get(path.stem, path.stem.replace("-", " "))
+
+
+_FRIENDLY = {
+    "chelsea": "cat", "life": "stream", "picosdeeuropa": "mountains", "seeding": "dandelions",
+}  # fmt: skip
 
 
 def offer_examples(session: Session, start: Start, upload: gr.Image | gr.Video, label: str) -> None:

@@ -62,6 +62,9 @@ _ROUNDING = 2
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
+_VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".ogv", ".mpg", ".ts", ".wmv"}
+
+
 @contextlib.contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
     """The picture, not yet decoded. Raises MediaError, also for damage found while decoding."""
@@ -77,6 +80,10 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         limit = MAX_PIXELS // 1_000_000
         raise MediaError(f"{name} is too large: the limit is {limit} megapixels.") from error
     except _DAMAGE as error:
+        if path.suffix.lower() in _VIDEO_SUFFIXES:
+            raise MediaError(
+                f"{name} is not a clip that can be read (MP4, WebM, MOV, MKV, AVI or GIF)."
+            ) from error
         raise MediaError(
             f"{name} is not a picture that can be read (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF)."
         ) from error

@@ -204,3 +204,27 @@ def test_unknown_and_forgotten_jobs_are_none() -> None:
     assert queue.view(None) is None
     assert [queue.view(job.id) is None for job in jobs] == [True, True, True, False, False]
     queue.close()
+
+
+def test_the_wait_is_expected_by_the_jobs_before(queue: JobQueue) -> None:
+    gate = threading.Event()
+    first = hold(queue, gate)
+    second = queue.submit(lambda job: None)
+    unknown = queue.view(second.id)
+    assert unknown is not None
+    assert unknown.wait_s is None, "nothing has finished yet"
+    gate.set()
+    assert second.finished.wait(30)
+    for _ in range(9):  # more than are remembered, so that the first job's time does not count
+        assert queue.submit(lambda job: time.sleep(0.05)).finished.wait(30)
+    gate.clear()
+    hold(queue, gate)
+    waiting = [queue.submit(lambda job: None) for _ in range(2)]
+    views = [queue.view(job.id) for job in waiting]
+    near, far = (view.wait_s for view in views if view)
+    assert near is not None
+    assert far is not None
+    assert 0 <= near <= far
+    assert far >= 0.05
+    gate.set()
+    assert first.finished.wait(30)

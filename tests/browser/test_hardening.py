@@ -91,9 +91,9 @@ def test_a_past_clip_is_opened_and_gone_on_from(page: Page, studio: Studio) -> N
     expect(page.locator("#manifest")).to_contain_text('"seed": 42')
     page.locator("#again-five").click()
     expect(page.get_by_label("five frames")).to_be_checked()
-    expect(page.locator("#clip video")).to_be_visible()
-    generate(page)
+    expect_clip(page)
     expect(page.locator("#counters")).to_contain_text("48/48")
+    expect(page.locator("#clip video")).to_be_visible()
 
 
 def test_the_gallery_is_worked_by_keyboard(page: Page, studio: Studio) -> None:

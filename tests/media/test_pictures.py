@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from nbp_core.media.files import MAX_FRAME_PIXELS, Frames
+from nbp_core.media.files import MAX_FRAME_PIXELS, Frames, MediaError
 from nbp_core.media.video import read_context, read_image
 from tests.support.charts import (
     ADOBE_RGB,
@@ -187,3 +187,10 @@ def test_a_clip_of_five_hundred_megabytes_takes_little_memory(tmp_path: Path) ->
     assert (tmp_path / "a.nut").stat().st_size > 500_000_000
     assert growth_mb(tmp_path / "a.nut") < 600
     assert read_context(tmp_path / "a.nut", 5).shape[0] == 5
+
+
+def test_a_broken_clip_is_not_called_a_picture(tmp_path: Path) -> None:
+    for name, word in (("junk.mp4", "clip"), ("junk.MOV", "clip"), ("junk.png", "picture")):
+        (tmp_path / name).write_bytes(b"no video at all")
+        with pytest.raises(MediaError, match=rf"^{name} is not a {word} that can be read"):
+            read_context(tmp_path / name)

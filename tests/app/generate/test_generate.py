@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -233,7 +234,10 @@ def test_a_waiting_page_is_told_its_place(studio: tuple[Session, FakePipeline]) 
     gate = threading.Event()
     session.jobs.submit(lambda job: gate.wait(5))
     job = session.jobs.submit(lambda job: None)
-    assert "1 run is ahead" in status(session.jobs.view(job.id))
+    view = session.jobs.view(job.id)
+    assert view is not None
+    assert "1 run is ahead" in status(view)
+    assert "1 run is ahead, about 12 s." in status(replace(view, wait_s=12.3))
     gate.set()
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from app.clips.request import read_start
+from app.clips.run import Outcome
 from app.generate.gallery import FEW
 from app.generate.page import GeneratePage
 from app.generate.tab import GenerateTab
@@ -171,15 +172,28 @@ def test_a_running_page_opens_no_other_clip(tab: GenerateTab) -> None:
     tab.session.jobs.stop(running.id)
 
 
+def ended(tab: GenerateTab, updates: dict[Any, Any]) -> Outcome:
+    """What came of the run that the page was made to follow."""
+    job = tab.session.jobs.get(updates[tab.page.follower.job_id])
+    assert job is not None
+    assert job.finished.wait(60)
+    outcome: Outcome = job.result
+    return outcome
+
+
 def test_going_on_from_the_end_of_a_clip(tab: GenerateTab) -> None:
     job, reuse = make(tab), tab.reuse
-    start, picture = reuse.go_on_from_frame(job.id)
-    assert start == "frame"
+    updates = reuse.go_on_from_frame(job.id, *VALUES.values())
+    assert updates[tab.page.start] == "frame"
+    picture = updates[tab.page.picture]
+    assert ended(tab, updates).num_frames == 17
     frame = read_start("frame", picture, None)
     assert frame is not None
     assert frame.shape == (1, 128, 128, 3)
-    start, clip = reuse.go_on_from_clip(job.id)
-    assert start == "clip"
+    updates = reuse.go_on_from_clip(job.id, *VALUES.values())
+    assert updates[tab.page.start] == "clip"
+    clip = updates[tab.page.clip]
+    assert ended(tab, updates).num_frames == 17
     frames = read_start("clip", None, clip)
     assert frames is not None
     assert abs(frames[-1].astype(int) - frame[0]).mean() < 3
