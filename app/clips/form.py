@@ -44,6 +44,8 @@ class Form:
     guidance: float = 1.0
     seed: int | None = None
     """None: one is drawn."""
+    actions: str | None = ""
+    """Instead of one action, several for a number of latent frames each, which set the length."""
 
 
 FIELDS = tuple(field.name for field in fields(Form))

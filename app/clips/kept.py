@@ -14,7 +14,7 @@ import numpy as np
 
 from app.clips.exports import Files
 from app.clips.progress import Making, Progress
-from app.clips.request import Request
+from app.clips.request import Request, read_actions
 from app.jobs import JobView
 from app.library import FILM, KeptClip
 from nbp_core.config.sampling import SamplingConfig
@@ -126,6 +126,7 @@ def _restored(folder: Path, clip: KeptClip) -> tuple[Request, Outcome]:
     request = Request(
         model=clip.model,
         action=manifest["action"],
+        actions=read_actions(str(manifest.get("actions") or "")),
         num_frames=int(manifest["num_frames"]),
         sampling=SamplingConfig.from_dict({**manifest["sampling"], "block_shape": shape}),
     )

@@ -11,10 +11,16 @@ from app.clips.form import Start, read_form
 from app.clips.words import plural
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import format_block_shape, parse_block_shape
+from nbp_core.config.timeline import parse_timeline
+from nbp_core.data.keys import FRAMES_PER_KEY
 from nbp_core.generation.request import GenerateRequest
 from nbp_core.media.video import Frames, crop_resize, read_context, read_image
 
 CONTEXT_FRAMES: dict[Start, int] = {"action": 0, "frame": 1, "clip": 5}
+MAX_ACTIONS = 64
+"""Latent frames of four frames that a list of actions may last."""
+MAX_STEM = 60
+"""Letters of a file's name that say what happens in a clip of several actions."""
 MAX_SEED = 2**31 - 1
 """Of the seeds that are drawn; a page may ask for any that its numbers can hold."""
 
@@ -42,14 +48,34 @@ def make_request(**values: Any) -> Request:
         guidance_scale=form.guidance,
         seed=random_seed() if form.seed is None else form.seed,
     )
+    actions = read_actions(form.actions)
+    num_frames = form.num_frames
+    if actions:
+        num_frames = max(1, CONTEXT_FRAMES[form.start]) + FRAMES_PER_KEY * len(actions)
     return Request(
         model=form.model or "",
-        action=form.action or None,
+        action=None if actions else form.action or None,
+        actions=actions,
         frames_THWC=read_start(form.start, form.picture, form.clip),
-        num_frames=form.num_frames,
+        num_frames=num_frames,
         sampling=sampling,
         source={"action": None, "frame": form.picture, "clip": form.clip}[form.start],
     )
+
+
+def read_actions(text: str | None) -> tuple[str, ...]:
+    """'drawer-open*4 drawer-close*8' as one action per latent frame; none for an empty text.
+
+    Raises ValueError for text that is no list of actions, and for a longer clip than may be made.
+    """
+    if text is None or not text.strip():
+        return ()
+    actions = parse_timeline(text)
+    if len(actions) > MAX_ACTIONS:
+        raise ValueError(
+            f"Actions may last {MAX_ACTIONS} latent frames in all, not {len(actions):,}."
+        )
+    return actions
 
 
 def random_seed() -> int:
@@ -80,7 +106,8 @@ def read_start(start: Start, picture: str | None, clip: str | None) -> Frames | 
 
 def file_stem(request: Request) -> str:
     """A name a person can tell apart in a downloads folder."""
-    start = request.action or {0: "anything", 1: "picture"}.get(request.num_context_frames, "clip")
+    named = request.action or "-".join(dict.fromkeys(request.actions))[:MAX_STEM]
+    start = named or {0: "anything", 1: "picture"}.get(request.num_context_frames, "clip")
     shape = request.sampling.block_shape
     block = format_block_shape(shape) if shape else "default"
     stem = f"{start}_{request.model}_{block}_seed{request.sampling.seed}"

@@ -23,7 +23,7 @@ from app.parts.uploads import start_radio, wire_uploads
 from app.session import Session
 from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
 
-_INPUTS = tuple(name for name in FIELDS if name not in ("block", "num_frames"))
+_INPUTS = tuple(name for name in FIELDS if name not in ("block", "num_frames", "actions"))
 
 
 class CompareTab:

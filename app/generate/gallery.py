@@ -64,8 +64,8 @@ def card(clip: KeptClip) -> dict[str, Any]:
 
 def title(clip: KeptClip) -> str:
     """'door open', or what the clip was made from where no action was given."""
-    action = clip.manifest["action"]
-    return action.replace("-", " ") if action else "no action"
+    action = clip.manifest["action"] or clip.manifest.get("actions") or "no action"
+    return str(action).replace("-", " ")
 
 
 def details(clip: KeptClip) -> list[str]:

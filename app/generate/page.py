@@ -104,6 +104,13 @@ class GeneratePage:
             info="Longer clips are made in pieces; each continues from the last five frames"
             " of the one before.",
         )  # fmt: skip
+        self.actions = gr.Textbox(
+            "", label="Several actions, one after the other", elem_id="actions",
+            visible=controls.has_timeline(self.session, self.model.value),
+            placeholder="drawer-open*4 drawer-close*8",
+            info="Each for a number of latent frames of four frames. They replace the action and"
+            " set the length.",
+        )  # fmt: skip
         with gr.Row(elem_id="seed-row"):
             self.seed = gr.Number(
                 42, label="Seed", precision=0, minimum=0, elem_id="seed", scale=3, min_width=140,

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.clips.form import LENGTHS, Start
-from app.clips.request import CONTEXT_FRAMES
+from app.clips.request import CONTEXT_FRAMES, read_actions
 from app.parts import controls
 from app.session import Session
 from nbp_core.config.presets import RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import parse_block_shape
+from nbp_core.config.timeline import format_timeline
 from nbp_core.media.files import is_video
 from nbp_core.media.video import read_comment
 
@@ -54,12 +55,14 @@ def restore(session: Session, path: str | Path) -> Restored:
         count = (manifest["context"] or {"num_frames": 0})["num_frames"]
         start = _STARTS[count]
         model, num_frames, action = manifest["model"], manifest["num_frames"], manifest["action"]
+        actions = read_actions(manifest.get("actions"))
         model = f"{model:.80}" + (f" ({RANDOM_WEIGHTS})" if manifest.get("weights") else "")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{name} has settings that this page cannot show.") from error
     model = session.model_called(model)
     pipeline = session.pipeline(model)
-    if action is not None and action not in pipeline.actions:
+    is_known = action is None or action in pipeline.actions
+    if not (is_known and set(actions) <= set(pipeline.timeline_names)):
         raise ValueError(f"{name} shows an action that the model {model!r} does not know.")
     if sampling.block_shape not in controls.count_steps(session, model, start, num_frames):
         raise ValueError(f"{name} was made in blocks that the model {model!r} does not offer.")
@@ -72,12 +75,13 @@ def restore(session: Session, path: str | Path) -> Restored:
             "picture": source if start == "frame" else None,
             "clip": source if start == "clip" else None,
             "block": manifest["block_shape"],
-            "num_frames": int(num_frames),
+            "num_frames": LENGTHS[0] if actions else int(num_frames),
             "temperature": sampling.temperature,
             "top_k": sampling.top_k,
             "top_p": sampling.top_p,
             "guidance": sampling.guidance_scale,
             "seed": sampling.seed,
+            "actions": format_timeline(actions),
         },
         note=_note(manifest, pipeline, start, source),
     )
@@ -135,7 +139,7 @@ def _sampling(manifest: dict[str, Any]) -> SamplingConfig:
     for key, (least, most) in _LIMITS.items():
         if isinstance(settings[key], bool) or not least <= settings[key] <= most:
             raise ValueError(key)
-    if manifest["num_frames"] not in LENGTHS:
+    if manifest["num_frames"] not in LENGTHS and not manifest.get("actions"):
         raise ValueError("num_frames")
     shape = parse_block_shape(manifest["block_shape"])
     return SamplingConfig.from_dict({**settings, "block_shape": shape})

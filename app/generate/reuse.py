@@ -120,6 +120,9 @@ class Reuse:
             page.action: gr.Dropdown(
                 choices=controls.action_choices(pipeline.actions), value=values["action"]
             ),
+            page.actions: gr.Textbox(
+                values["actions"], visible=controls.has_timeline(self.session, values["model"])
+            ),
             page.block: gr.Radio(choices=controls.block_choices(steps), value=values["block"]),
             page.settings_file: None,
             page.restored: f'<p role="status">{escape(restored.note)}</p>',

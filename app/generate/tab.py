@@ -76,8 +76,8 @@ class GenerateTab:
         wire_uploads(page)
         page.model.input(self.announce, page.model, page.facts, **LIGHT)
         page.model.input(
-            self.change_model, [page.model, page.start], [page.facts, page.start, page.action],
-            **OWN,
+            self.change_model, [page.model, page.start],
+            [page.facts, page.start, page.action, page.actions], **OWN,
         )  # fmt: skip
         page.start.input(
             self.suggest, [page.model, page.start, page.temperature],
@@ -217,6 +217,8 @@ class GenerateTab:
             self.page.facts: controls.facts(pipeline),
             self.page.start: start_radio(self.session, model, start),
             self.page.action: gr.Dropdown(choices=choices, value=value),
+            # One that is hidden must not hold actions any more.
+            self.page.actions: gr.Textbox("", visible=controls.has_timeline(self.session, model)),
         }
 
     def change_blocks(self, model: str, start: Start, num_frames: int, block: str) -> gr.Radio:

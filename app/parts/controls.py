@@ -118,6 +118,14 @@ def suited_starts(session: Session, model: str | None, start: Start) -> tuple[li
     return offered, start if start in offered else offered[-1]
 
 
+def has_timeline(session: Session, model: str | None) -> bool:
+    """Whether the action of a model's clips may change on the way."""
+    try:
+        return bool(session.pipeline(model).timeline_names)
+    except ValueError:
+        return False
+
+
 def block_choices(steps: dict[Size3, int]) -> list[tuple[str, str]]:
     """'row 1x1x16: 95 steps, 13x fewer' for every block shape."""
     most = max(steps.values(), default=0)

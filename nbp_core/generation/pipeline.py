@@ -165,6 +165,13 @@ class VideoPipeline:
             return (config.block_shape,)
         return tuple(shape for shape in FIGURE6_SHAPES if tiles(self.grid, shape))
 
+    @property
+    def timeline_names(self) -> tuple[str, ...]:
+        """Names that may follow one another in a clip: actions, then keys; none where a clip has
+        one action."""
+        config = self.transformer.config
+        return (*self.actions, *config.keys) if config.frame_conditions else ()
+
     def num_steps(
         self, block_shape: Size3, num_context_frames: int = 0, num_frames: int = CLIP_FRAMES
     ) -> int:

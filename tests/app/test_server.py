@@ -79,6 +79,11 @@ def test_generate_gives_a_clip_and_the_settings_that_repeat_it(
         ({"top_p": 2}, "top_p must be above 0 and at most 1, not 2"),
         ({"num_frames": "17"}, 'num_frames must be a whole number, not "17"'),
         ({"num_frames": 21}, "num_frames must be one of 17, 33, 65, not 21"),
+        (
+            {"actions": "door-open*x"},
+            "'door-open*x' is not a name and a number of times, such as left*4",
+        ),
+        ({"actions": "door-open*65"}, "Actions may last 64 latent frames in all, not 65."),
         ({"start": "photo"}, 'start must be "action", "frame" or "clip", not "photo"'),
         ({"block": None}, "block must be text, not null"),
         ({"action": 3}, "action must be text, not 3"),

@@ -42,7 +42,7 @@ GRID = (5, 16, 16)
 VALUES: dict[str, Any] = {
     "model": "fake", "start": "action", "action": "door-open", "picture": None, "clip": None,
     "block": "1x1x16", "num_frames": 17, "temperature": 1.0, "top_k": 100, "top_p": 0.9,
-    "guidance": 1.0, "seed": 7,
+    "guidance": 1.0, "seed": 7, "actions": "",
 }  # fmt: skip
 """What the Generate page sends, in its order."""
 
@@ -232,6 +232,7 @@ class FakePipeline:
     """The calls of VideoPipeline that the app uses."""
 
     actions = ACTIONS
+    timeline_names = ACTIONS
     device = "cpu"
     num_parameters = 1_234_567
     tokenizer_name = "fake-tokens"

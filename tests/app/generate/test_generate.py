@@ -160,6 +160,15 @@ def test_an_empty_seed_is_drawn_and_a_bad_setting_refused() -> None:
         make_request(**{**VALUES, "top_p": 1.5})
 
 
+def test_actions_over_time_set_the_length() -> None:
+    values: dict[str, Any] = {"model": "fake", "start": "action", "action": "door-open"}
+    request = make_request(**values, actions=" door-open*2 drawer-close ")
+    assert (request.action, request.num_frames) == (None, 13)
+    assert request.actions == ("door-open", "door-open", "drawer-close")
+    plain = make_request(**values, actions=" ")
+    assert (plain.action, plain.actions, plain.num_frames) == ("door-open", (), 17)
+
+
 def test_choices_say_steps_and_saving(studio: tuple[Session, FakePipeline]) -> None:
     steps = controls.count_steps(studio[0], "fake", "action", 17)
     assert ("row 1x1x16: 80 steps, 16x fewer", "1x1x16") in controls.block_choices(steps)

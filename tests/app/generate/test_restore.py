@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,12 @@ from app.session import Session
 from nbp_core.generation.recording import Fingerprint, PlayRecording
 from nbp_core.media.video import write_video
 from tests.support.engine import FakePipeline, fake_session, small_clips
-from tests.support.models import save_pipeline
+from tests.support.models import save_pipeline, transformer_config
 
 VALUES: dict[str, Any] = {
     "model": "tiny", "start": "action", "action": "door-open", "picture": None, "clip": None,
     "block": "1x1x16", "num_frames": 17, "temperature": 0.85, "top_k": 40, "top_p": 0.95,
-    "guidance": 1.5, "seed": 1234,
+    "guidance": 1.5, "seed": 1234, "actions": "",
 }  # fmt: skip
 
 
@@ -58,6 +59,25 @@ def picture_file(folder: Path) -> str:
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (90, 140, 3), np.uint8)).save(folder / "start.png")
     return str(folder / "start.png")
+
+
+def test_actions_over_time_are_restored(tmp_path: Path) -> None:
+    config = replace(transformer_config(), frame_conditions=True, window=4)
+    save_pipeline(tmp_path / "models", config)
+    session = Session(tmp_path / "models", "cpu")
+    values = VALUES | {"block": "1x16x16", "guidance": 1.0, "action": ""}
+    values |= {"actions": "door-open*2 pan-left*4"}
+    with small_clips():
+        outcome = make(session, values)
+    assert outcome.num_frames == 25
+    assert outcome.clip.name.startswith("door-open-pan-left_")
+    assert restore(session, outcome.clip).values == values
+    settings = json.loads(outcome.settings.read_text())
+    unknown = tmp_path / "unknown.json"
+    unknown.write_text(json.dumps(settings | {"actions": "fly*2"}))
+    with pytest.raises(ValueError, match="does not know"):
+        restore(session, unknown)
+    session.close()
 
 
 @pytest.mark.parametrize("kind", ["clip", "gif", "strip", "tokens", "settings"])
