@@ -79,6 +79,14 @@ def film(strip_HWC: Frames) -> bytes:
     return cv2.imencode(".jpg", cv2.cvtColor(row, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
+def strip_of(clip: KeptClip) -> Path | None:
+    """All frames of a kept clip side by side, a PNG file; None where it has gone."""
+    try:
+        return _inside(clip.folder, clip.record["files"]["strip"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def find_clip(session: Session, clip_id: str | None) -> JobView | None:
     """The job that made a clip, opened from the library if the studio no longer knows it.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import gradio as gr
 
 from app.compare import view
+from app.compare.pair import Pair
 from app.compare.run import paper_words, why_no_race
 from app.parts import controls, uploads
 from app.parts.follow import Follower
@@ -55,6 +56,7 @@ class ComparePage:
                 self._build_result()
                 gr.Markdown(view.FAIR, elem_id="race-fair", elem_classes="quiet")
                 gr.Markdown(paper_words(), elem_id="race-paper", elem_classes="quiet")
+        self.pair = Pair(session)
 
     def _build_runners(self) -> None:
         steps = controls.count_steps(self.session, self.model.value, "action", CLIP_FRAMES)

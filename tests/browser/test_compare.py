@@ -10,7 +10,7 @@ pytest.importorskip("playwright")
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Studio
-from tests.browser.visitor import open_studio
+from tests.browser.visitor import open_studio, open_tab
 
 PAINTED = """canvas => {
   const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
@@ -122,3 +122,23 @@ def test_a_phone_needs_no_sideways_scrolling(page: Page, studio: Studio, theme: 
     open_compare(page, f"{studio.url}?__theme={theme}")
     run_race(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_two_clips_play_on_one_clock_with_their_difference(page: Page, studio: Studio) -> None:
+    studio.pipeline.step_s = 0
+    open_studio(page, studio.url)
+    for seed in ("51", "52"):
+        page.locator("#seed input").fill(seed)
+        page.locator("#go").click()
+        expect(page.locator("#gallery .card").first).to_contain_text(f"seed {seed}")
+    open_tab(page, "Compare")
+    page.get_by_role("button", name="Two of your clips, side by side").click()
+    captions = page.locator("#pair figcaption")
+    expect(captions.nth(0)).to_contain_text("seed 52")
+    expect(captions.nth(1)).to_contain_text("seed 51")
+    expect(page.locator("#pair-settings tbody tr")).to_have_count(1)
+    page.locator("#pair .play").click()
+    page.locator("#pair .seek").fill("9")
+    expect(page.locator("#pair .clock")).to_have_text("frame 10 of 17")
+    expect(page.get_by_role("img", name="frame 10")).to_have_count(2)
+    assert not captions.nth(2).inner_text().endswith(": 0.0 grey levels on average")

@@ -12,6 +12,8 @@ import {
 import {
   boxOf, framesWords, latentOf, latentsOf, legendWords, momentOf, tokenWords,
 } from '../../app/generate/preview.js';
+import { differ, GAIN } from '../../app/compare/pair.js';
+import { heir } from '../../app/generate/gallery.js';
 import { exampleName, remembered } from '../../app/studio.js';
 import { firstStop, placeOf, STOPS } from '../../app/parts/tour.js';
 import { bytesOf, cellAt, cellOf, clamp, countUntil } from '../../app/parts/page.js';
@@ -192,4 +194,19 @@ test('a tour begins where it was left, and anew once it was finished', () => {
   assert.equal(STOPS.length, 8);
   assert.deepEqual([null, '3', 'done', '99', '-1'].map((kept) => firstStop(kept, 8)),
     [0, 3, 0, 0, 0]);
+});
+
+test('a difference is the mean of all three colours and is shown brighter', () => {
+  const a = new Uint8ClampedArray([10, 20, 30, 255, 200, 0, 0, 255]);
+  const b = new Uint8ClampedArray([10, 23, 24, 255, 0, 0, 0, 255]);
+  const out = new Uint8ClampedArray(8);
+  assert.equal(differ(a, b, out), (3 + 6 + 200) / 6);
+  assert.deepEqual([...out], [0, 3 * GAIN, 6 * GAIN, 255, 255, 0, 0, 255]);
+  assert.equal(differ(a, a, out), 0);
+});
+
+test('the card after a deleted one takes its focus, at the end the one before', () => {
+  assert.equal(heir(0, 3), 0);
+  assert.equal(heir(2, 3), 1);
+  assert.equal(heir(0, 1), 0);
 });

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from app.clips.request import make_request
+from app.clips.run import run as make_clip
 from app.compare import view
 from app.compare.charts import steps_chart, tokens_chart
+from app.compare.pair import NOTHING, Pair
 from app.compare.run import RaceResult, paper_words, run
 from app.compare.tab import CompareTab
 from app.jobs import JobState, JobView
@@ -23,7 +25,7 @@ from app.session import Session
 from nbp_core.config.shapes import Size3
 from nbp_core.generation.race import Race
 from nbp_core.media.video import read_comment, read_video
-from tests.support.engine import FakePipeline, answer_of, fake_session
+from tests.support.engine import FakePipeline, answer_of, fake_session, small_clips
 
 VALUES: dict[str, Any] = {
     "model": "fake", "start": "action", "action": "door-open", "picture": None, "clip": None,
@@ -220,3 +222,28 @@ def test_choices_keep_what_fits(tab: CompareTab) -> None:
     note, first, second, action = tab.change_choices("fake", "frame", "zoom-in", "1x1x8", "9x9x9")
     assert (first.value, second.value, action.value) == ("1x1x8", "1x16x16", "zoom-in")
     assert note == ""
+
+
+def test_two_kept_clips_are_shown_with_the_settings_that_differ(tmp_path: Path) -> None:
+    session, _ = fake_session(tmp_path / "models", step_s=0)
+    with gr.Blocks():
+        pair = Pair(session)
+    assert pair.show(None, None)[pair.settings] == NOTHING
+    ids = []
+    with small_clips():
+        for seed, block in ((7, "1x1x16"), (8, "1x4x16"), (8, "1x4x16")):
+            request = make_request(**{**VALUES, "seed": seed}, block=block, num_frames=17)
+            job = session.jobs.submit(partial(make_clip, session, request), request)
+            assert job.finished.wait(100)
+            ids.append(job.id)
+    first = pair.show(None, None)
+    assert (first[pair.left].value, first[pair.right].value) == (ids[2], ids[1])
+    assert first[pair.settings] == "<p>Both clips have the same settings.</p>"
+    chosen = pair.show(ids[0], ids[1])
+    rows = chosen[pair.settings].split("<tr>")[2:]
+    assert [row.split("</th>")[0].partition(">")[2] for row in rows] == ["block", "seed"]
+    shown = chosen[pair.view]["clips"]
+    assert all(clip["frames"].startswith("data:image/png;base64,") for clip in shown)
+    assert shown[0]["frames"] != shown[1]["frames"]
+    assert pair.show("gone", ids[1])[pair.left].value == ids[2]
+    session.close()

@@ -1,0 +1,112 @@
+"""Any two kept clips side by side: one clock, how they differ, and which settings do."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from app.clips.kept import strip_of
+from app.library import KeptClip
+from app.parts.controls import hand_over_value
+from app.parts.events import LIGHT, Updates
+from app.parts.pictures import block_name, file_uri
+from app.parts.sources import component_script, template
+from app.session import Session
+from nbp_core.config.shapes import CLIP_FPS, parse_block_shape
+
+NOTHING = "<p>Two clips are needed. The Generate tab makes some.</p>"
+_SETTINGS = {
+    "temperature": "temperature", "top_k": "top-k", "top_p": "top-p",
+    "guidance_scale": "guidance", "seed": "seed",
+}  # fmt: skip
+
+
+class Pair:
+    """Two menus of the kept clips, both clips and their difference."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        with gr.Accordion("Two of your clips, side by side", open=False, elem_id="pair-box") as box:
+            with gr.Row():
+                self.left, self.right = (
+                    gr.Dropdown([], label=label, elem_id=f"pair-{name}", filterable=False)
+                    for label, name in (("Left clip", "left"), ("Right clip", "right"))
+                )
+            self.view = gr.HTML(
+                {}, html_template=template(__file__, "pair.html"),
+                js_on_load=component_script(__file__, "pair.js"), elem_id="pair",
+                label="Both clips and their difference",
+            )  # fmt: skip
+            self.settings = gr.HTML(NOTHING, elem_id="pair-settings", label="Settings that differ")
+        for menu in (self.left, self.right):
+            hand_over_value(menu)
+        chosen = [self.left, self.right]
+        shown = [*chosen, self.view, self.settings]
+        box.expand(self.show, chosen, shown, **LIGHT)
+        for menu in chosen:
+            menu.input(self.show, chosen, shown, **LIGHT)
+
+    def show(self, left: str | None, right: str | None) -> Updates:
+        """The chosen clips, or the first two there are."""
+        clips = {clip.id: clip for clip in self.session.library.clips() if strip_of(clip)}
+        choices = [(_name(clip), clip.id) for clip in clips.values()]
+        if len(clips) < 2:
+            menus = {menu: gr.Dropdown(choices=choices) for menu in (self.left, self.right)}
+            return {**menus, self.view: {}, self.settings: NOTHING}
+        left = left if left in clips else next(one for one in clips if one != right)
+        right = right if right in clips else next(one for one in clips if one != left)
+        both = [clips[left], clips[right]]
+        return {
+            self.left: gr.Dropdown(choices=choices, value=left),
+            self.right: gr.Dropdown(choices=choices, value=right),
+            self.view: {"clips": [_shown(clip) for clip in both], "fps": CLIP_FPS},
+            self.settings: differences(*both),
+        }
+
+
+def _name(clip: KeptClip) -> str:
+    block = clip.manifest["block_shape"]
+    return (
+        f"{_action(clip)}, {block_name(parse_block_shape(block))}, seed"
+        f" {clip.manifest['sampling']['seed']}, {clip.model}, {clip.made:%d %b %H:%M:%S}"
+    )
+
+
+def _action(clip: KeptClip) -> str:
+    action = clip.manifest["action"]
+    return action.replace("-", " ") if action else "no action"
+
+
+def _shown(clip: KeptClip) -> dict[str, Any]:
+    strip = strip_of(clip)
+    return {"title": _name(clip), "frames": file_uri(strip) if strip else "data:,"}
+
+
+def differences(left: KeptClip, right: KeptClip) -> str:
+    """The settings in which two clips differ, as an HTML table."""
+    one, other = _settings(left), _settings(right)
+    rows = [(name, one[name], other[name]) for name in one if one[name] != other[name]]
+    if not rows:
+        return "<p>Both clips have the same settings.</p>"
+    body = "".join(
+        f'<tr><th scope="row">{name}</th><td>{escape(a)}</td><td>{escape(b)}</td></tr>'
+        for name, a, b in rows
+    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("setting", "left", "right"))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _settings(clip: KeptClip) -> dict[str, str]:
+    manifest = clip.manifest
+    context = manifest.get("context")
+    sampling = {name: str(manifest["sampling"].get(key)) for key, name in _SETTINGS.items()}
+    return {
+        "model": clip.model,
+        "action": _action(clip),
+        "block": manifest["block_shape"],
+        "frames": str(clip.num_frames),
+        "start": f"{context['num_frames']} frames" if context else "an action",
+        **sampling,
+    }
