@@ -15,6 +15,7 @@ export function mount({ element, props, watch, trigger }) {
   const pads = { move: null, grip: false };
   let clock = new Clock(), socket = null, info = null, start = null, header = null;
   let running = false, singles = 0, asked = null, number = 0, ended = false, filming = false;
+  let opening = false; // a play was asked for, and what is asked now would be asked of it
   let waits = '', began = 0, written = 0, ticking = false, psnr = [], still = [], playing = 0;
   const pressed = new Map();
 
@@ -153,7 +154,7 @@ export function mount({ element, props, watch, trigger }) {
     opened.addEventListener('close', () => {
       if (opened !== socket) return;
       socket = info = null;
-      running = false;
+      running = opening = false;
       tell(one('.told').dataset.last || 'The connection ended. Press Play to begin anew.');
       buttons();
     });
@@ -165,11 +166,20 @@ export function mount({ element, props, watch, trigger }) {
     else if (message.type === 'started' || message.type === 'changed') taken(message);
     else if (message.type === 'saved') saved(message);
     else if (message.type === 'ended') one('.told').dataset.last = message.why;
-    else { running = false; asked = null; singles = 0; info && (info.note = message.why); }
-    if (message.type === 'refused') { waits = ''; tell(message.why); buttons(); }
+    else refused(message.why);
+  };
+  const refused = (why) => {
+    running = opening = false;
+    asked = null;
+    singles = 0;
+    waits = '';
+    if (info) info.note = why;
+    tell(why);
+    buttons();
   };
   const taken = (message) => {
     info = message;
+    opening = false;
     waits = '';
     clock.rest();
     if (message.type === 'started') {
@@ -208,6 +218,7 @@ export function mount({ element, props, watch, trigger }) {
   const begin = async (andRun) => {
     if (!start || (props.value && props.value.why)) return;
     running = andRun;
+    opening = true;
     tell('Starting.');
     await connect();
     send({
@@ -302,7 +313,7 @@ export function mount({ element, props, watch, trigger }) {
 
   // ---- the loop
 
-  const wantsMore = (now) => asked === null && (singles > 0 || running)
+  const wantsMore = (now) => asked === null && !opening && (singles > 0 || running)
     && !(info.length && number >= info.length) && clock.left(now) <= delay.ahead;
   const tick = () => {
     if (!element.isConnected) { ticking = false; forget(); return; }

@@ -83,7 +83,9 @@ class PlayTab:
         model.change(self.change_model, model, view, **LIGHT)
         chosen = self.photo.upload(self.take_photo, [model, self.photo], view, **OWN)
         chosen.failure(lambda: None, None, self.photo, **LIGHT)
-        given = self.recorded.upload(self.replay, [model, self.recorded], view, **OWN)
+        given = self.recorded.upload(
+            self.replay, [model, self.recorded], [view, self.recorded], **OWN
+        )
         given.failure(lambda: None, None, self.recorded, **LIGHT)
         shown = [self.status, self.result, self.clip, self.file]
         follower.start(self.draw, shown, often=[self.status], go=[])
@@ -138,10 +140,10 @@ class PlayTab:
         with refusals():
             return self._value(model, self.starts.add_photograph(path))
 
-    def replay(self, model: str, path: str) -> dict[str, Any]:
-        """A recording, from its file or from a clip that holds one."""
+    def replay(self, model: str, path: str) -> tuple[dict[str, Any], None]:
+        """A recording, from its file or from a clip that holds one; the next may be dropped."""
         with refusals():
-            return self._value(model, self.starts.add_recording(read_recording(Path(path))))
+            return self._value(model, self.starts.add_recording(read_recording(Path(path)))), None
 
     def save(self, model: str, event: gr.EventData) -> Updates:
         """Queues the clip of a recording that the page has asked its player for."""
