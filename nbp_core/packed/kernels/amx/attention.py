@@ -1,5 +1,7 @@
-"""Attention to a cache in matrix tiles. Keys, then values, are read once, in four streams of
-addresses each. E head width, L keys.
+"""Attention over a bfloat16 cache with matrix tiles (AMX).
+
+Keys and values are each read once, as four streams of addresses side by side. Shapes: E head width,
+L keys.
 """
 
 from __future__ import annotations
@@ -7,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from numba import carray, float32, int32, njit, uint16
+from numba import carray, float32, njit, uint16
 
 from nbp_core.packed.kernels.amx.tiles import TILE_BYTES, WHOLE, clear_sums, store_sums
 from nbp_core.packed.kernels.instructions import (
@@ -23,45 +25,47 @@ from nbp_core.packed.kernels.jobs import COMPILED, LINE, PIECE, ROWS
 from nbp_core.packed.kernels.numbers import LOG2_E
 from nbp_core.packed.kernels.simd.lanes import LANES
 from nbp_core.packed.kernels.simd.scores import (
-    find_largest,
+    arrange_queries,
     gather_halves,
     hide,
     interleave,
+    start_weights,
     weigh_eight,
 )
 
 PAIR: Final = 2 * LANES
-"""Numbers that are woven together at once."""
+"""Numbers that are interleaved at once."""
+# Byte offsets in a thread's scratch buffer. Sums of tiles come first.
 SUMS: Final = 4 * TILE_BYTES
-"""Places in a thread's scratch, after the sums in tiles: the sums of weights,"""
+"""Sum of the weights of each query."""
 QUERIES: Final = SUMS + TILE_BYTES
-"""turned queries,"""
+"""Transposed queries, a tile for every 32 numbers of the head."""
 TURNED: Final = QUERIES + 4 * TILE_BYTES
-"""turned values,"""
+"""Interleaved values of 32 keys."""
 STAGE: Final = TURNED + 4 * TILE_BYTES
-"""words to be turned or keys past the end,"""
+"""A block of words to transpose, or copies of the last keys, padded with zeros."""
 WEIGHTS: Final = STAGE + 16 * TILE_BYTES
-"""weights, and after them scores."""
+"""Weights as bfloat16, followed by scores (L, 16) in float32."""
 
 
 def attend_bytes(num_keys: int) -> int:
-    """Memory that a thread needs of its own to attend to so many keys."""
+    """Bytes of scratch buffer per thread for this many keys."""
     tiles = -(-num_keys // 32) + -(-num_keys // PIECE) * 4
     return WEIGHTS + tiles * TILE_BYTES
 
 
 @njit(**COMPILED)
 def _scores_at(num_keys):
-    """Place of the scores, after the weights of so many keys."""
+    """Byte offset of the scores in the scratch buffer: they follow the weights."""
     return WEIGHTS + (num_keys + 31) // 32 * TILE_BYTES
 
 
 @njit(**COMPILED)
 def attend(queries, rows, key, value, num_keys, reach, width, scratch, out, step):
-    """Some rows of bfloat16: softmax(q k^T / sqrt(E)) v over the first L keys, or those within a
-    row's reach, to rows that are `step` bytes apart."""
+    """Writes softmax(q k^T / sqrt(E)) v of up to sixteen queries as bfloat16, over the first L
+    keys or those within each query's reach. Output rows are `step` bytes apart."""
     configure(WHOLE.ctypes.data)
-    _arrange_queries(queries, rows, width, scratch)
+    arrange_queries(queries, rows, width, scratch + STAGE, scratch + QUERIES)
     _score(key, num_keys, width, scratch)
     hide(scratch + _scores_at(num_keys), rows, num_keys, reach)
     _weigh(value, num_keys, width, scratch)
@@ -72,7 +76,7 @@ def attend(queries, rows, key, value, num_keys, reach, width, scratch, out, step
 
 @njit(**COMPILED)
 def _divide(out, step, rows, count, scratch):
-    """Gathered sums over the sums of the weights, to the outputs' places."""
+    """Divides the weighted sums of values by the sums of the weights and writes the outputs."""
     sums = carray(pointer(scratch + SUMS), ROWS, float32)
     for row in range(rows):
         factor = float32(1.0) / sums[row]
@@ -82,21 +86,9 @@ def _divide(out, step, rows, count, scratch):
 
 
 @njit(**COMPILED)
-def _arrange_queries(queries, rows, width, scratch):
-    """Queries with inputs as rows, in pairs, a tile for each 32 inputs; missing rows are zero."""
-    words = carray(pointer(scratch + STAGE), (ROWS, 16), int32)
-    for part in range(width // 32):
-        for row in range(ROWS):
-            source = carray(pointer(queries + 2 * width * row + LINE * part), 16, int32)
-            for i in range(16):
-                words[row, i] = source[i] if row < rows else int32(0)
-        transpose_words(scratch + STAGE, scratch + QUERIES + TILE_BYTES * part)
-
-
-@njit(**COMPILED)
 def _keys_of(address, first, count, num_keys, width, scratch, slot):
-    """Address of keys [first, first + count), or of a copy of them where some are past the end:
-    those are zero there."""
+    """Address of keys [first, first + count). If some are past the end, it is that of a copy in
+    which these are zero."""
     if first + count <= num_keys:
         return address + 2 * first * width
     stage = scratch + STAGE + 2 * slot * count * width
@@ -110,7 +102,8 @@ def _keys_of(address, first, count, num_keys, width, scratch, slot):
 
 @njit(**COMPILED)
 def _score(key, num_keys, width, scratch):
-    """Products of every key with the 16 queries, keys as rows; four streams of keys."""
+    """Computes the products of every key with the sixteen queries; keys are the rows. Four streams
+    of keys are read side by side."""
     scores, size = scratch + _scores_at(num_keys), 2 * width * ROWS
     stream = (num_keys + PIECE - 1) // PIECE
     for tile in range(stream):
@@ -143,17 +136,14 @@ def _score(key, num_keys, width, scratch):
 
 @njit(**COMPILED)
 def _weigh(value, num_keys, width, scratch):
-    """Scores -> exp of what they are below the largest, as bfloat16 with queries as rows, a tile
-    for each 32 keys; and their sums. Values are asked for meanwhile: nothing else is read."""
+    """Computes the weights exp(score - largest) and their sums.
+
+    Weights are bfloat16 with queries as rows, a tile for every 32 keys. Values are prefetched
+    meanwhile, since nothing else is read from memory.
+    """
     padded = (num_keys + 31) // 32 * 32
     scores = scratch + _scores_at(num_keys)
-    past = carray(pointer(scores + LINE * num_keys), (padded - num_keys) * ROWS, float32)
-    for i in range((padded - num_keys) * ROWS):
-        past[i] = float32(-1e30)
-    find_largest(scores, padded, scratch)
-    sums = carray(pointer(scratch + SUMS), ROWS, float32)
-    for row in range(ROWS):
-        sums[row] = float32(0.0)
+    start_weights(scores, num_keys, padded, scratch, scratch + SUMS)
     sharpness = float32(LOG2_E / math.sqrt(width))
     for part in range(padded // 8):
         for line in range(4 * width * part, 4 * width * (part + 1), LINE):
@@ -167,7 +157,7 @@ def _weigh(value, num_keys, width, scratch):
 
 @njit(**COMPILED)
 def _gather(value, num_keys, width, start, scratch):
-    """Sums of values by weight, of up to 64 numbers of the head from `start` on."""
+    """Sums up the weighted values, for up to 64 numbers of the head from `start` on."""
     count = min(PIECE, width - start)
     clear_sums()
     for first in range(0, num_keys, 32):

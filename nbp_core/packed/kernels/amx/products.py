@@ -1,7 +1,7 @@
-"""Sums of products in matrix tiles.
+"""Matrix products with matrix tiles (AMX).
 
-Their time is that of reading weights: what the hardware fetches ahead for one stream of addresses
-is less than memory can give, so four are read side by side
+Reading the weights takes all the time. The hardware prefetches one stream of addresses more slowly
+than memory can deliver, so four streams are read side by side
 (docs/decisions/0012-compiled-steps.md).
 """
 
@@ -41,23 +41,25 @@ from nbp_core.packed.kernels.jobs import (
 from nbp_core.packed.kernels.simd.lanes import unpack
 
 AHEAD: Final = TILE_BYTES
-"""Bytes that a stream is asked for before they are read."""
+"""How far ahead a stream is prefetched, in bytes."""
 STEP: Final = 4 * TILE_BYTES
-"""Bytes of whole weights that are read side by side."""
+"""Bytes that the four streams read in one step; int4 weights are unpacked first."""
 UNPACKED: Final = 4 * ROWS * PIECE
-"""Place in a thread's scratch of what four bits stand for, after the sums."""
+"""Byte offset of unpacked int4 weights in a thread's scratch buffer; sums come before."""
 arranged = tile_order
 
 
 def sums_bytes(row_size: int) -> int:
-    """Memory that a thread needs of its own for rows of so many inputs."""
+    """Bytes of scratch buffer per thread for rows of `row_size` inputs."""
     return UNPACKED + max(2 * STEP, PIECE * row_size)
 
 
 @njit(**COMPILED)
 def sum_up(job, scratch, first, rows, piece):
-    """Of up to 16 rows from `first` on, for the 64 outputs of a piece: float32, or int32 of int8,
-    to the start of a thread's scratch."""
+    """Computes the 64 outputs of a piece for up to 16 rows from `first` on.
+
+    The sums go to the start of a thread's scratch buffer: float32, or int32 for int8 and int4.
+    """
     row_bytes = job[ROW_SIZE] * (2 if job[KIND] == PRODUCT else 1)
     num_steps = row_bytes // LINE
     configure(CONFIGS.ctypes.data + 64 * (rows - 1))
@@ -69,7 +71,7 @@ def sum_up(job, scratch, first, rows, piece):
             _add_packed(a, row_bytes, b, num_steps, scratch + UNPACKED)
             store_sums(scratch)
             return
-        # Of more rows than these all need them: the first ones unpack the whole piece.
+        # Later rows need the same weights, so the first ones unpack the whole piece.
         if first == 0:
             unpack(b, num_steps * STEP // 2 // LINE, scratch + UNPACKED)
         b = scratch + UNPACKED
@@ -84,7 +86,7 @@ def sum_up(job, scratch, first, rows, piece):
 
 @njit(**COMPILED)
 def _ask_for(weights, stream, count):
-    """As many bytes of each of the four streams, a tile ahead."""
+    """Prefetches `count` bytes of each of the four streams, one tile ahead."""
     for line in range(AHEAD, AHEAD + count, LINE):
         prefetch(weights + line)
         prefetch(weights + stream + line)
@@ -94,7 +96,7 @@ def _ask_for(weights, stream, count):
 
 @njit(**COMPILED)
 def _add(a, row_bytes, b, stream, is_int8):
-    """Products of a line of each row with a tile of each stream, to the sums."""
+    """Adds the products of 64 bytes of each row with a tile of each stream."""
     load_tile(4, a, row_bytes)
     load_tile(5, b, LINE)
     load_tile(6, b + stream, LINE)
@@ -116,8 +118,8 @@ def _add(a, row_bytes, b, stream, is_int8):
 
 @njit(**COMPILED)
 def _add_packed(a, row_bytes, b, num_steps, room):
-    """All products of some rows with weights of four bits. What these stand for is written one step
-    before it is read, for tiles cannot be read before all of them is in the cache."""
+    """Adds all products of some rows with int4 weights. These are unpacked one step ahead, because
+    a tile load waits until all of its bytes are in the cache."""
     stream = num_steps * TILE_BYTES // 2
     _unpack_step(b, stream, room)
     for step in range(num_steps):
@@ -131,6 +133,6 @@ def _add_packed(a, row_bytes, b, num_steps, room):
 
 @njit(**COMPILED)
 def _unpack_step(b, stream, room):
-    """A tile of each stream."""
+    """Unpacks one tile of each stream."""
     for index in range(4):
         unpack(b + index * stream, TILE_BYTES // 2 // LINE, room + index * TILE_BYTES)

@@ -1,4 +1,4 @@
-"""How matrix tiles (AMX) are used: their shapes, and sums in them."""
+"""Shapes of matrix tiles (AMX), the order of weights in them, and tiles of sums."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from nbp_core.packed.kernels.jobs import COMPILED, LINE, PIECE, ROWS
 
 TILE_BYTES: Final = ROWS * LINE
 CONFIGS: Final = np.stack([tile_config([n] * 5 + [ROWS] * 3) for n in range(1, ROWS + 1)])
-"""For each number of rows: sums are in tiles 0 to 3, activations in 4, weights in 5 to 7."""
+"""A tile configuration for each number of rows. Tiles 0 to 3 hold sums, 4 activations, 5 to 7
+weights."""
 WHOLE: Final = tile_config([ROWS] * 8)
 
 
 def tile_order(weight_OI: Tensor) -> Tensor:
-    """A matrix as products read it: tiles of 16 outputs and 64 bytes of inputs, those of the same
-    outputs one after the other, and in a tile 4 bytes of inputs of each output side by side.
+    """Reorders a matrix of weights into tiles of 16 outputs and 64 bytes of inputs.
 
-    uint8 are places in `jobs.LEVELS`, of which two share a byte: those of a tile's rows by twos.
+    Tiles of the same outputs follow each other. Within a tile, 4 bytes of inputs of each output lie
+    side by side. uint8 weights are indices into `jobs.LEVELS`; two of them share a byte, from two
+    neighbouring rows of a tile.
     """
     inputs = 4 // weight_OI.element_size()
     num_outputs, num_inputs = weight_OI.shape
@@ -36,7 +38,7 @@ def tile_order(weight_OI: Tensor) -> Tensor:
 
 @njit(**COMPILED)
 def clear_sums():
-    """Tiles 0 to 3."""
+    """Sets tiles 0 to 3 to zero."""
     zero_tile(0)
     zero_tile(1)
     zero_tile(2)
@@ -45,7 +47,7 @@ def clear_sums():
 
 @njit(**COMPILED)
 def store_sums(scratch):
-    """Tiles 0 to 3 side by side, to the start of a thread's scratch."""
+    """Writes tiles 0 to 3 side by side to the start of a thread's scratch buffer."""
     store_tile(0, scratch, 4 * PIECE)
     store_tile(1, scratch + LINE, 4 * PIECE)
     store_tile(2, scratch + 2 * LINE, 4 * PIECE)

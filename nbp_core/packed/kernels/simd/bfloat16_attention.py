@@ -1,5 +1,6 @@
-"""Attention to a cache of bfloat16, sixteen queries side by side, for processors that multiply
-pairs of bfloat16 in their vectors. E head width, L keys.
+"""Attention over a bfloat16 cache, for processors with dot products of bfloat16 pairs.
+
+Sixteen queries are computed at once. Shapes: E head width, L keys.
 """
 
 from __future__ import annotations
@@ -7,53 +8,56 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from numba import carray, float32, int32, njit, uint16
+from numba import carray, float32, njit, uint16
 
-from nbp_core.packed.kernels.instructions import pointer, prefetch, transpose_words
+from nbp_core.packed.kernels.instructions import pointer, prefetch
 from nbp_core.packed.kernels.jobs import COMPILED, LINE, ROWS
 from nbp_core.packed.kernels.numbers import LOG2_E
 from nbp_core.packed.kernels.simd.dots import BRAIN_PAIRS, HELD, WIDTH, kernel
 from nbp_core.packed.kernels.simd.lanes import LANES
 from nbp_core.packed.kernels.simd.scores import (
-    find_largest,
+    arrange_queries,
     gather_halves,
     hide,
     interleave,
+    start_weights,
     weigh_eight,
 )
 
 PAIR: Final = 2 * LANES
-"""Numbers that are woven together at once."""
+"""Numbers that are interleaved at once."""
 KEYS: Final = 64
-"""Keys whose values are woven together at once: as many as the first-level cache holds."""
+"""Keys whose values are interleaved before they are used: they fit the first-level cache."""
 WIDEST: Final = 128
+"""The largest head width."""
+# Byte offsets in a thread's scratch buffer. The largest score of each query comes first.
 TOTALS: Final = LINE
-"""Places in a thread's scratch, after the largest scores: sums of weights,"""
+"""Sum of the weights of each query."""
 FOUND: Final = TOTALS + LINE
-"""sums of values,"""
+"""Weighted sums of values, (16, E) float32."""
 QUERIES: Final = FOUND + 4 * ROWS * WIDEST
-"""queries, pairs of numbers of the head side by side,"""
+"""Transposed queries, (E / 2, 16) pairs of bfloat16."""
 STAGE: Final = QUERIES + 4 * ROWS * WIDEST // 2
-"""words to be turned, later values of pairs of keys side by side,"""
+"""First a block of words to transpose, then the interleaved values."""
 SCORES: Final = STAGE + 2 * (KEYS + 2) * WIDEST
-"""scores of each key, which become weights of pairs of keys."""
+"""Scores (L, 16) float32, which are replaced by weights of pairs of keys in bfloat16."""
 SCORED, GATHERED = HELD * WIDTH // LANES, HELD * WIDTH // PAIR
-"""Keys, and queries, whose sums are in the registers at once."""
+"""Number of keys (scores) and of queries (values) whose sums fit the registers."""
 score_many = kernel(BRAIN_PAIRS, SCORED, LANES // WIDTH, 1 if SCORED == LANES else 0, True)
 score_one = kernel(BRAIN_PAIRS, 1, LANES // WIDTH, 0, True)
 gather_many, gather_one = (kernel(BRAIN_PAIRS, rows, PAIR // WIDTH) for rows in (GATHERED, 1))
 
 
 def attend_bytes(num_keys: int) -> int:
-    """Memory that a thread needs of its own to attend to so many keys."""
+    """Bytes of scratch buffer per thread for this many keys."""
     return SCORES + LINE * (num_keys + KEYS)
 
 
 @njit(**COMPILED)
 def attend(queries, rows, key, value, num_keys, reach, width, scratch, out, step):
-    """Some rows of bfloat16: softmax(q k^T / sqrt(E)) v over the first L keys, or those within a
-    row's reach, to rows that are `step` bytes apart."""
-    _arrange_queries(queries, rows, width, scratch)
+    """Writes softmax(q k^T / sqrt(E)) v of up to sixteen queries as bfloat16, over the first L
+    keys or those within each query's reach. Output rows are `step` bytes apart."""
+    arrange_queries(queries, rows, width, scratch + STAGE, scratch + QUERIES)
     _score(key, num_keys, width, scratch)
     hide(scratch + SCORES, rows, num_keys, reach)
     _weigh(value, num_keys, width, scratch)
@@ -71,20 +75,8 @@ def attend(queries, rows, key, value, num_keys, reach, width, scratch, out, step
 
 
 @njit(**COMPILED)
-def _arrange_queries(queries, rows, width, scratch):
-    """Missing rows are zero."""
-    words = carray(pointer(scratch + STAGE), (ROWS, LANES), int32)
-    for part in range(width // PAIR):
-        for row in range(ROWS):
-            source = carray(pointer(queries + 2 * width * row + LINE * part), LANES, int32)
-            for i in range(LANES):
-                words[row, i] = source[i] if row < rows else int32(0)
-        transpose_words(scratch + STAGE, scratch + QUERIES + LANES * LINE * part)
-
-
-@njit(**COMPILED)
 def _score(key, num_keys, width, scratch):
-    """Products of every key with the 16 queries."""
+    """Computes the products of every key with the sixteen queries."""
     at, first = scratch + QUERIES, 0
     while first < num_keys:
         keys, scores = key + 2 * width * first, scratch + SCORES + LINE * first
@@ -99,28 +91,22 @@ def _score(key, num_keys, width, scratch):
 
 @njit(**COMPILED)
 def _weigh(value, num_keys, width, scratch):
-    """Scores -> exp of what they are below the largest, as pairs of bfloat16, and their sums.
-    Values are asked for meanwhile: nothing else is read."""
+    """Replaces scores by weights, exp(score - largest) as pairs of bfloat16, and sums these up.
+    Values are prefetched meanwhile, since nothing else is read from memory."""
     padded, scores = (num_keys + 7) // 8 * 8, scratch + SCORES
-    past = carray(pointer(scores + LINE * num_keys), (padded - num_keys) * ROWS, float32)
-    for i in range((padded - num_keys) * ROWS):
-        past[i] = float32(-1e30)
-    find_largest(scores, padded, scratch)
-    totals = carray(pointer(scratch + TOTALS), ROWS, float32)
-    for row in range(ROWS):
-        totals[row] = float32(0.0)
+    start_weights(scores, num_keys, padded, scratch, scratch + TOTALS)
     sharpness = float32(LOG2_E / math.sqrt(width))
     for part in range(padded // 8):
         for line in range(16 * width * part, 16 * width * (part + 1), LINE):
             prefetch(value + line)
-        # In their own place: eight rows become four.
+        # In place: eight rows of float32 become four rows of pairs.
         words = scores + 4 * LINE * part
         weigh_eight(scores + 8 * LINE * part, scratch, sharpness, scratch + TOTALS, words)
 
 
 @njit(**COMPILED)
 def _gather(value, rows, first, count, width, scratch):
-    """Adds values of some keys by weight."""
+    """Adds the weighted values of `count` keys."""
     pairs = (count + 1) // 2
     for pair in range(pairs):
         one = value + 2 * width * (first + 2 * pair)

@@ -1,5 +1,6 @@
-"""Attention to a cache in float32, sixteen queries side by side, for processors without matrix
-tiles. E head width, L keys.
+"""Attention over a float32 cache, for processors without bfloat16 products.
+
+Sixteen queries are computed at once. Shapes: E head width, L keys.
 """
 
 from __future__ import annotations
@@ -15,19 +16,20 @@ from nbp_core.packed.kernels.simd.dots import FLOATS, HELD, WIDTH, kernel
 from nbp_core.packed.kernels.simd.lanes import LANES
 from nbp_core.packed.kernels.simd.scores import find_largest, hide, weigh
 
+# Byte offsets in a thread's scratch buffer. The largest score of each query comes first.
 SUMS: Final = LINE
-"""Places in a thread's scratch, after the largest scores: sums of weights,"""
+"""Sum of the weights of each query."""
 FOUND: Final = SUMS + LINE
-"""sums of values,"""
+"""Weighted sums of values, (16, E)."""
 QUERIES: Final = FOUND + 128 * LINE
-"""queries, those of a number of the head side by side,"""
+"""Transposed queries, (E, 16)."""
 SCORES: Final = QUERIES + 128 * LINE
-"""scores of each key, which become weights."""
+"""Scores (L, 16), which are replaced by weights."""
 
 COLUMNS: Final = 32
-"""Numbers of a head's values that are summed up at once."""
+"""Numbers of a value that are summed up at once."""
 SCORED, GATHERED = HELD * WIDTH // LANES, HELD * WIDTH // COLUMNS
-"""Keys, and queries, whose sums are in the registers at once."""
+"""Number of keys (scores) and of queries (values) whose sums fit the registers."""
 score_many, score_one = (
     kernel(FLOATS, keys, LANES // WIDTH, is_fresh=True) for keys in (SCORED, 1)
 )
@@ -37,14 +39,14 @@ gather_many, gather_one = (
 
 
 def attend_bytes(num_keys: int) -> int:
-    """Memory that a thread needs of its own to attend to so many keys."""
+    """Bytes of scratch buffer per thread for this many keys."""
     return SCORES + LINE * num_keys
 
 
 @njit(**COMPILED)
 def attend(queries, rows, key, value, num_keys, reach, width, scratch, out, step):
-    """Some rows of float32: softmax(q k^T / sqrt(E)) v over the first L keys, or those within a
-    row's reach, to rows that are `step` bytes apart."""
+    """Writes softmax(q k^T / sqrt(E)) v of up to sixteen queries as float32, over the first L keys
+    or those within each query's reach. Output rows are `step` bytes apart."""
     _arrange_queries(queries, rows, width, scratch)
     _score(key, num_keys, width, scratch)
     hide(scratch + SCORES, rows, num_keys, reach)
@@ -62,7 +64,7 @@ def attend(queries, rows, key, value, num_keys, reach, width, scratch, out, step
 
 @njit(**COMPILED)
 def _arrange_queries(queries, rows, width, scratch):
-    """Missing rows are zero."""
+    """Transposes the queries. Missing ones are zero."""
     turned = carray(pointer(scratch + QUERIES), ROWS * width, float32)
     for row in range(ROWS):
         source = carray(pointer(queries + 4 * width * row), width, float32)
@@ -72,7 +74,7 @@ def _arrange_queries(queries, rows, width, scratch):
 
 @njit(**COMPILED)
 def _score(key, num_keys, width, scratch):
-    """Products of every key with the 16 queries."""
+    """Computes the products of every key with the sixteen queries."""
     at, first = scratch + QUERIES, 0
     while first < num_keys:
         keys, scores = key + 4 * width * first, scratch + SCORES + LINE * first
@@ -86,7 +88,7 @@ def _score(key, num_keys, width, scratch):
 
 @njit(**COMPILED)
 def _gather(value, rows, num_keys, width, scratch):
-    """Sums of values by weight. For one row alone, or for all there is room for."""
+    """Sums up the weighted values, for one query alone or for sixteen."""
     for column in range(0, width, COLUMNS):
         found, place = scratch + FOUND + 4 * column, value + 4 * column
         if rows == 1:

@@ -1,6 +1,7 @@
-"""What attention does to sixteen queries' scores and to rows of values, in lanes.
+"""Vector operations of attention: on the scores of sixteen queries and on rows of values.
 
-Numbers lie at addresses, in float32 unless it says otherwise.
+Arguments are addresses of float32, unless the function says otherwise. A row of scores belongs to
+one key and holds one score for each of the sixteen queries.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from itertools import chain
 from typing import Any, Final
 
 from llvmlite import ir
-from numba import carray, float32, int64, njit, types
+from numba import carray, float32, int32, int64, njit, types
 from numba.extending import intrinsic
 
-from nbp_core.packed.kernels.instructions import pointer
-from nbp_core.packed.kernels.jobs import COMPILED
+from nbp_core.packed.kernels.instructions import pointer, transpose_words
+from nbp_core.packed.kernels.jobs import COMPILED, LINE
 from nbp_core.packed.kernels.simd.lanes import (
     HALVES,
     LANES,
@@ -28,30 +29,59 @@ from nbp_core.packed.kernels.simd.lanes import (
 
 _PAIR_OF_HALVES = ir.VectorType(ir.IntType(16), 2 * LANES)
 SPREAD: Final = [8 * (i // 4) + i % 4 + half for half in (0, 4) for i in range(LANES)]
-"""Which of 32 numbers two vectors hold once rows of halves were woven into each other: that is
-cheapest if it stays within sixteen bytes."""
+"""The order of 32 numbers in two vectors after two rows of bfloat16 are interleaved. Shuffles
+within sixteen bytes are the cheapest, hence not the plain order."""
+HIDDEN: Final = -1e30
+"""The score of a key that a query does not see."""
+
+
+@njit(**COMPILED)
+def arrange_queries(queries, rows, width, stage, target):
+    """Transposes up to sixteen queries of bfloat16: each pair of numbers becomes a row of sixteen
+    words. Missing queries are zero. `stage` is the address of one block of 16 x 16 words.
+    """
+    words = carray(pointer(stage), (LANES, LANES), int32)
+    for part in range(width // (2 * LANES)):
+        for row in range(LANES):
+            source = carray(pointer(queries + 2 * width * row + LINE * part), LANES, int32)
+            for i in range(LANES):
+                words[row, i] = source[i] if row < rows else int32(0)
+        transpose_words(stage, target + LANES * LINE * part)
+
+
+@njit(**COMPILED)
+def start_weights(scores, num_keys, padded, largest, sums):
+    """Hides the scores from num_keys to padded, finds the largest of each query and sets the sums
+    of weights to zero."""
+    past = carray(pointer(scores + ROW * num_keys), (padded - num_keys) * LANES, float32)
+    for i in range((padded - num_keys) * LANES):
+        past[i] = float32(HIDDEN)
+    find_largest(scores, padded, largest)
+    totals = carray(pointer(sums), LANES, float32)
+    for query in range(LANES):
+        totals[query] = float32(0.0)
 
 
 @njit(**COMPILED)
 def hide(scores, rows, num_keys, reach):
-    """Leaves out keys, which are rows of scores, that queries do not see: `reach` is the address of
-    how many each sees, or 0."""
+    """Hides the keys that a query does not see. `reach` is the address of the number of keys that
+    each query sees (int64), or 0 if all see all."""
     if reach:
         reaches = carray(pointer(reach), rows, int64)
         for key in range(reaches[0], num_keys):
             of_key = carray(pointer(scores + ROW * key), LANES, float32)
             for row in range(rows):
                 if key >= reaches[row]:
-                    of_key[row] = float32(-1e30)
+                    of_key[row] = float32(HIDDEN)
 
 
 @intrinsic
 def find_largest(context: Any, numbers: Any, count: Any, largest: Any) -> Any:
-    """The largest of `count` rows of numbers, lane by lane, to `largest`."""
+    """Writes the maximum of each lane over `count` rows to `largest`."""
 
     def write(lanes: Lanes, numbers: Any, count: Any, largest: Any) -> None:
-        # One after the other, each would wait for the one before it.
-        held = lanes.places(4, -1e30)
+        # With one running maximum, each comparison would wait for the one before it.
+        held = lanes.places(4, HIDDEN)
 
         def compare(index: Any, turn: int) -> None:
             row = lanes.get(lanes.add(numbers, lanes.mul(index, LONG(ROW))))
@@ -67,8 +97,11 @@ def find_largest(context: Any, numbers: Any, count: Any, largest: Any) -> Any:
 def weigh_eight(
     context: Any, scores: Any, largest: Any, sharpness: Any, sums: Any, words: Any
 ) -> Any:
-    """2 ** ((scores - largest) * sharpness) for eight rows of scores: added to the sums, and by
-    twos side by side as bfloat16, the first row's in the lower half of each word."""
+    """Computes the weights 2 ** ((scores - largest) * sharpness) of eight rows of scores.
+
+    They are added to the sums. As bfloat16, two rows share one row of words; the first of the two
+    is in the lower half of each word.
+    """
 
     def write(lanes: Lanes, scores: Any, largest: Any, factor: Any, sums: Any, words: Any) -> None:
         factors = lanes.all(factor)
@@ -78,7 +111,7 @@ def weigh_eight(
             for at in range(0, 8 * ROW, ROW)
         ]
         for pair in range(4):
-            # To the nearest: none is so large that this runs over.
+            # Rounds to the nearest. Weights are at most 1, so this cannot overflow.
             low, high = (
                 lanes.add(lanes.bitcast(value, WORDS), each(WORDS, 0x8000))
                 for value in weights[2 * pair : 2 * pair + 2]
@@ -92,8 +125,8 @@ def weigh_eight(
 
 @intrinsic
 def weigh(context: Any, scores: Any, count: Any, largest: Any, sharpness: Any, sums: Any) -> Any:
-    """exp of (scores - largest) * sharpness for `count` rows of scores, in their place; their
-    sums."""
+    """Replaces `count` rows of scores by exp((scores - largest) * sharpness) and writes the sum of
+    each lane to `sums`."""
 
     def write(lanes: Lanes, scores: Any, count: Any, largest: Any, factor: Any, sums: Any) -> None:
         held = lanes.places(4, 0.0)
@@ -113,7 +146,8 @@ def weigh(context: Any, scores: Any, count: Any, largest: Any, sharpness: Any, s
 
 @intrinsic
 def interleave(context: Any, lower: Any, upper: Any, words: Any) -> Any:
-    """Words with bfloat16 of two rows of 32 in their halves, in the order of `SPREAD`."""
+    """Interleaves two rows of 32 bfloat16: word i has one number of each row, in the order of
+    `SPREAD`."""
 
     def write(lanes: Lanes, lower: Any, upper: Any, words: Any) -> None:
         low, high = lanes.get(lower, _PAIR_OF_HALVES), lanes.get(upper, _PAIR_OF_HALVES)
@@ -128,7 +162,8 @@ def interleave(context: Any, lower: Any, upper: Any, words: Any) -> Any:
 
 @intrinsic
 def gather_halves(context: Any, numbers: Any, factor: Any, target: Any) -> Any:
-    """32 numbers in the order of `SPREAD`, times a factor, as bfloat16 in their own order."""
+    """Multiplies 32 numbers in the order of `SPREAD` by a factor and writes them as bfloat16 in
+    plain order."""
 
     def write(lanes: Lanes, numbers: Any, factor: Any, target: Any) -> None:
         first, second = (lanes.get(numbers, offset=at) for at in (0, ROW))

@@ -1,6 +1,6 @@
-"""Sums of many numbers in one order, which is written here: what is compiled may not choose it.
+"""Sums of many numbers in a fixed order, so that every compilation rounds them alike.
 
-float32 at addresses, a multiple of 16 of them.
+Arguments are addresses of float32; their number is a multiple of sixteen.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numba.extending import intrinsic
 from nbp_core.packed.kernels.simd.lanes import FLOATS, LANES, LONG, ROW, WORDS, Lanes, each
 
 _AT_ONCE: Final = 4
-"""Running sums: one after the other, additions would wait for each other."""
+"""Number of running sums. With one, each addition would wait for the one before it."""
 
 
 def _sum(term: Callable[[Lanes, Any, Any], Any]) -> Any:
-    """A function (numbers, count, other) that sums up the terms of numbers and one other number;
-    `term` writes sixteen of them."""
+    """Returns a function (numbers, count, other) that sums up term(number, other) over all
+    numbers; `term` computes sixteen at a time."""
 
     @intrinsic
     def sum_terms(context: Any, numbers: Any, count: Any, other: Any) -> Any:
@@ -56,8 +56,8 @@ def _if_above(lanes: Lanes, row: Any, limit: Any) -> Any:
 
 
 sum_apart = _sum(lambda lanes, row, mean: lanes.fsub(row, mean))
-"""Of how far they are from a number,"""
+"""Sum of numbers - other."""
 sum_squares = _sum(_square)
-"""of its squares,"""
+"""Sum of (numbers - other) ** 2."""
 sum_above = _sum(_if_above)
-"""of those above a number."""
+"""Sum of the numbers above other."""
