@@ -13,27 +13,27 @@ from typing import Final, Literal
 import torch
 
 IntegerDot = Literal["quads", "pairs"]
-"""How int8 is multiplied: sums of four products of 8 bits, or of two of 16 bits."""
+"""int8 dot products: four products of 8 bits per lane, or two of 16 bits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstructionSet:
-    """What products, attention and sampling are compiled to."""
+    """Instructions that kernels are compiled for."""
 
     name: str
     words: str
-    """For people."""
+    """Name for display."""
     lanes: int
-    """float32 numbers of a vector."""
+    """float32 numbers per vector register."""
     num_registers: int = 32
-    """Vectors."""
+    """Vector registers."""
     has_tiles: bool = False
-    """Matrix tiles (AMX) of bfloat16 and int8."""
+    """Has matrix tiles (AMX) for bfloat16 and int8."""
     has_bfloat16: bool = False
-    """Sums of two products of bfloat16, added to float32."""
+    """Has dot products of bfloat16 pairs, accumulated in float32."""
     int8: IntegerDot | None = "pairs"
     cpu: str | None = None
-    """LLVM's name of a processor that has these and nothing better, to leave better ones out."""
+    """LLVM's name of a processor with exactly these, used to exclude better ones."""
 
 
 SETS: Final = (
@@ -66,13 +66,13 @@ SETS: Final = (
 
 
 def sets_here() -> list[InstructionSet]:
-    """The sets that this processor has, best first."""
+    """The instruction sets of this processor, best first."""
     return [found for found in SETS if _has(found)]
 
 
 @cache
 def _has(found: InstructionSet) -> bool:
-    """Whether this processor has a set, and the system lets this process use it."""
+    """Whether the processor has a set and the system allows its use."""
     can = torch.cpu.get_capabilities()
     if found.lanes == 4:
         is_arm = platform.machine().lower() in ("arm64", "aarch64")

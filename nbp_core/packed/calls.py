@@ -1,4 +1,4 @@
-"""Compiled work as calls on tensors: linear layers, and drawing.
+"""Jobs as calls on tensors: linear layers and sampling.
 
 Imported only when a model is packed: numba takes half a second. Activations are bfloat16 on
 processors that multiply it, else float32. Shapes: I inputs, O outputs, M rows, V vocabulary.
@@ -20,18 +20,18 @@ from nbp_core.packed.kernels.products import arranged, sums_bytes
 from nbp_core.packed.kernels.team import the_team
 
 FEW_WEIGHTS = 2**24
-"""What a thread reads in a millisecond or two: a second one gains little, and is left to others."""
+"""Below this number of weights, read by one thread in 1 to 2 ms, a second thread gains little."""
 FEW_ROWS = 32
-"""Of as few a product takes little longer than reading its weights."""
+"""Up to this number of rows, a product takes hardly longer than reading its weights."""
 KINDS = {
     torch.bfloat16: jobs.PRODUCT,
     torch.float16: jobs.PRODUCT,
     torch.int8: jobs.PRODUCT_INT8,
     torch.uint8: jobs.PRODUCT_INT4,
 }
-"""Of products, by what their weights are."""
+"""The kind of product for each type of packed weights."""
 FEW_LOGITS = 2**18
-"""One thread draws from as many in a tenth of a millisecond."""
+"""One thread samples from this number of logits in a tenth of a millisecond."""
 
 
 class Product:
@@ -51,7 +51,7 @@ class Product:
         if weight_OI.shape != (self.output_size, self.input_size):
             weight_OI = F.pad(weight_OI, (0, self.input_size - self.num_inputs, 0, more))
         self.num_weights = weight_OI.numel()
-        """With those that fill it up."""
+        """Number of weights, including padding."""
         self._kind = KINDS[weight_OI.dtype]
         self._correction_O = None if scale_O is None else _correction(weight_OI)
         self.weight = arranged(weight_OI)
@@ -73,12 +73,15 @@ class Product:
 
     @property
     def scratch_size(self) -> int:
-        """Bytes of its own that each thread needs."""
+        """Bytes of scratch buffer per thread."""
         return sums_bytes(self.input_size)
 
     def jobs(self, inputs_MI: Tensor, num_rows: int, levels: Levels) -> NDArray[np.int64]:
-        """What is to be done with rows of `input_size` numbers, the last of it the product, whose
-        OUTPUT is to be said. `levels` holds the rows as whole numbers meanwhile."""
+        """The jobs of this layer for rows of `input_size` numbers.
+
+        The last job is the product; the caller sets its OUTPUT. Quantised rows are kept in
+        `levels`.
+        """
         job = jobs.new_job(self._kind)
         job[jobs.NUM_PIECES] = self.output_size // jobs.PIECE
         job[jobs.INPUT] = inputs_MI.data_ptr()
@@ -102,14 +105,14 @@ class Product:
 
 
 def _correction(weight_OI: Tensor) -> Tensor:
-    """What the sums of each output begin with (O,), int32: activations lie around LEVEL_ZERO."""
+    """Start of each output's sum (O,), int32, which cancels the activations' offset LEVEL_ZERO."""
     if weight_OI.dtype == torch.uint8:
         weight_OI = torch.tensor(jobs.LEVELS, dtype=torch.int8)[weight_OI.int()]
     return -LEVEL_ZERO * weight_OI.sum(1, dtype=torch.int32)
 
 
 class Levels:
-    """Room for rows as whole numbers, and their scales."""
+    """Buffers for quantised rows and their scales."""
 
     def __init__(self, num_rows: int, row_size: int) -> None:
         self.numbers = torch.empty(LEVEL_BYTES * num_rows * row_size, dtype=torch.int8)
@@ -117,13 +120,16 @@ class Levels:
 
 
 class Drawing:
-    """Tokens drawn from rows of logits that lie in one place, as sampling.sample draws them, from
-    other noise. With guidance, as many rows without the condition come after those with it."""
+    """Samples tokens from the rows of one buffer of logits.
+
+    The distribution is that of sampling.filters.sample; the noise differs. With guidance, the rows
+    without the condition follow those with it.
+    """
 
     def __init__(self, logits_RV: Tensor, is_guided: bool = False) -> None:
-        """Only the V numbers of a row need lie together."""
+        """Rows may have any stride; the V logits of a row are contiguous."""
         num_rows, vocab = len(logits_RV) // (1 + is_guided), logits_RV.shape[1]
-        self._logits_RV = logits_RV  # or its memory would be another's
+        self._logits_RV = logits_RV  # keeps the memory alive, since jobs hold its address
         self.scratch_size = draw_bytes(vocab)
         self.tokens_R = torch.empty(num_rows, dtype=torch.int64)
         self._seeds_R = torch.empty_like(self.tokens_R)
@@ -138,7 +144,7 @@ class Drawing:
         self.jobs[-1, jobs.SEEDS] = self._seeds_R.data_ptr()
 
     def prepare(self, job: NDArray[np.int64], config: SamplingConfig, rng: torch.Generator) -> None:
-        """New noise, and how to draw from it, told to the last job as it stands in its list."""
+        """Draws new seeds and writes the sampling settings to `job`, this object's last job."""
         torch.randint(2**62, self._seeds_R.shape, generator=rng, out=self._seeds_R)
         sharpness = 1 / config.temperature if config.temperature else 0.0
         self._settings[:] = sharpness, config.top_p, config.guidance_scale
@@ -146,7 +152,7 @@ class Drawing:
 
 
 def draw(logits_RV: Tensor, config: SamplingConfig, rng: torch.Generator) -> Tensor:
-    """Logits -> tokens (R,), int64."""
+    """Samples tokens (R,), int64, from logits."""
     drawing = Drawing(logits_RV)
     drawing.prepare(drawing.jobs[-1], config, rng)
     the_team().do(drawing.jobs, drawing.scratch_size, logits_RV.numel() < FEW_LOGITS)

@@ -19,18 +19,18 @@ STORED: Final[dict[WeightFormat, torch.dtype]] = {
     "int8": torch.float16,
     "int4": torch.float16,
 }
-"""The type to load weights in before they are packed; embedding tables stay in it."""
+"""The type that weights are loaded in before packing; embedding tables keep it."""
 
 
 CPU = torch.device("cpu")
 
 
 def formats_on(device: str) -> tuple[WeightFormat, ...]:
-    """The formats a device has; the first is that of weights nobody asked to be smaller.
+    """The weight formats of a device; the first is the default.
 
-    bfloat16 where the hardware multiplies it; else float16, which is computed with in float32 and
-    loses nothing of weights stored so; float32 on processors that nothing is compiled for. int8 and
-    int4 where products of them are faster.
+    The default is bfloat16 where the hardware multiplies it. Otherwise it is float16, which is
+    widened to float32 for computing and loses nothing of weights stored as float16. It is float32
+    without compiled kernels. int8 and int4 are listed where they are faster.
     """
     if device == "cuda":
         return ("bfloat16",)
@@ -42,8 +42,10 @@ def formats_on(device: str) -> tuple[WeightFormat, ...]:
 
 
 def choose_format(device: str, int8: bool = False, int4: bool = False) -> WeightFormat:
-    """How a model's weights are held on a device: as `formats_on` has it, if neither is asked for.
-    Raises ValueError for what it does not have, and for both."""
+    """The weight format for a device: the default of `formats_on`, or the one requested.
+
+    Raises ValueError for a format that the device does not have, and for both at once.
+    """
     if int8 and int4:
         raise ValueError("weights are either int8 or int4: leave one of them out")
     found, wanted = formats_on(device), "int8" if int8 else "int4" if int4 else None

@@ -1,8 +1,8 @@
-"""Weights as decoding reads them: packed once for the processor, and the plain copy given up.
+"""Linear layers whose weights are packed for decoding.
 
-Comes in: linear layers as checkpoints have them. Goes out: modules with the same call. A decode
-step reads every weight for one to some dozens of rows, so the time is that of reading them: half
-the bytes are half the time. docs/decisions/0008-packed-weights.md has the figures.
+Input: linear layers of a checkpoint. Output: modules with the same call. A decode step reads every
+weight for one to some dozens of rows, so it takes as long as reading the weights: half the bytes
+are half the time. docs/decisions/0008-packed-weights.md has measurements.
 Shapes: O outputs, I inputs, M rows (any leading dimensions).
 """
 
@@ -20,47 +20,51 @@ from nbp_core.packed.formats import STORED, WeightFormat, compute_dtype, formats
 from nbp_core.packed.kernels.jobs import LEVELS
 
 SHARES: Final = (0.6, 0.7, 0.8, 0.9, 1.0)
-"""Of an output's largest weight, tried as the largest level of four bits: of many weights, to cut
-off a few costs less than coarser levels for all."""
+"""Fractions of an output's largest weight that int4 tries as its largest level. Clipping a few
+weights can lose less than coarser levels for all."""
 TRIED_WEIGHTS = 128
-"""Of an output, on which shares are tried."""
+"""Number of an output's weights on which the fractions are compared."""
 
 
 class CompiledLinear(nn.Module):
-    """x -> x W^T + b with packed weights; what is packed is no parameter and cannot be saved. It
-    may apply GELU while it writes, and its threads are its own."""
+    """x -> x W^T + b with packed weights, optionally followed by GELU.
+
+    Packed weights are not parameters and cannot be saved. The layer runs on the kernels' own
+    thread pool.
+    """
 
     def __init__(
         self, weight_OI: Tensor, bias_O: Tensor | None, scale_O: Tensor | None = None
     ) -> None:
-        # Only here: it brings a compiler along.
+        # Imported here because it loads a compiler.
         from nbp_core.packed.calls import Product
 
         super().__init__()
         self.product = Product(weight_OI, bias_O, scale_O)
         self.num_weights = weight_OI.numel()
         self.num_bytes = self.product.weight.nbytes
-        """Of the matrix alone: its biases and scales are a thousandth of it."""
+        """Bytes of the matrix; biases and scales are a thousandth of it."""
 
     def forward(self, x_MI: Tensor) -> Tensor:
         return self.product(x_MI)
 
 
 def held_bytes(module: nn.Module) -> int:
-    """Bytes of all weights of a module, packed ones included."""
+    """Bytes of all weights of a module, including packed ones."""
     plain = sum(p.numel() * p.element_size() for p in module.parameters())
     return plain + sum(m.num_bytes for m in module.modules() if isinstance(m, CompiledLinear))
 
 
 def matrix_weights(module: nn.Module) -> int:
-    """Weights of all matrices of a module, packed ones included."""
+    """Number of weights in all matrices of a module, including packed ones."""
     plain = sum(p.numel() for p in module.parameters() if p.ndim == 2)
     return plain + sum(m.num_weights for m in module.modules() if isinstance(m, CompiledLinear))
 
 
 @torch.no_grad()
 def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat) -> nn.Module:
-    """The fastest layer with these weights in a format; a plain one where packing gains nothing."""
+    """The fastest layer for these weights in a format: packed, or plain where packing gains
+    nothing."""
     if weight_OI.is_cuda or weights not in formats_on("cpu") or weights == "float32":
         return _plain(weight_OI, bias_O, compute_dtype(weights))
     if weights == "int8":
@@ -73,8 +77,8 @@ def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat)
 
 
 def pack_linears(layer: nn.Module, weights: WeightFormat, pool: ThreadPoolExecutor) -> None:
-    """The same for all linear layers of a module, in place: packing takes one core a matrix, and
-    longer than anything else of loading."""
+    """Packs all linear layers of a module in place, one matrix per thread, because packing is the
+    slowest part of loading."""
     linears = [
         (module, name, part)
         for module in layer.modules()
@@ -95,8 +99,7 @@ def _plain(weight_OI: Tensor, bias_O: Tensor | None, dtype: torch.dtype) -> nn.L
     linear.out_features, linear.in_features = weight_OI.shape
     weight = weight_OI.to(dtype)
     if not weight.is_cuda:
-        # Each input's weights side by side: MKL multiplies some dozens of rows by those half as
-        # soon again as by each output's.
+        # Stored by input: MKL multiplies some dozens of rows 1.5 times as fast as by output.
         weight = weight.T.contiguous().T
     linear.weight = nn.Parameter(weight, requires_grad=False)
     if bias_O is not None:
@@ -105,20 +108,20 @@ def _plain(weight_OI: Tensor, bias_O: Tensor | None, dtype: torch.dtype) -> nn.L
 
 
 def _rounded(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights as int8, and a scale for each output."""
+    """Rounds weights to int8 with a scale for each output."""
     weight = weight_OI.float()
     scale_O = weight.abs().amax(1).clamp_min(1e-8) / 127
     return (weight / scale_O[:, None]).round_().to(torch.int8), scale_O
 
 
 def _levelled(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights as places (uint8) of the nearest of LEVELS, and a scale for each output: the one of a
-    few that loses least."""
+    """Rounds weights to indices (uint8) into LEVELS with a scale for each output, the best of a
+    few."""
     weight, levels = weight_OI.float(), np.array(LEVELS, np.float32)
     nearest = np.abs(np.arange(-127, 128)[:, None] - levels).argmin(1).astype(np.uint8)
 
     def places(scaled: Tensor) -> NDArray[np.uint8]:
-        # A table of whole numbers takes a quarter of the time of comparing with sixteen levels.
+        # A table of 255 entries takes a quarter of the time of comparing with sixteen levels.
         whole = (scaled.round().clamp_(-127, 127) + 127).byte()
         found: NDArray[np.uint8] = nearest[whole.numpy()]
         return found

@@ -1,7 +1,7 @@
-"""A transformer whose weights are held as decoding reads them.
+"""A transformer with weights packed for decoding.
 
-Comes in: a BlockTransformer. Goes out: a PackedTransformer of the same calls, which can no longer
-be trained or saved. Shapes: B batch, L positions, D width, N layers.
+Input: a BlockTransformer. Output: a PackedTransformer with the same calls, which cannot be trained
+or saved. Shapes: B batch, L positions, D width, N layers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def pack(model: BlockTransformer, weights: WeightFormat) -> PackedTransformer:
             module.join()
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for layer in model.layers:
-            # One after the other: what is listed is not freed, and two copies may not fit.
+            # Layer by layer, so that at most one layer exists twice in memory.
             pack_linears(layer, weights, pool)
     return PackedTransformer(model, weights)
 
@@ -67,7 +67,7 @@ class PackedTransformer(BlockTransformer):
         if not self.config.tied_head:
             del self.head, model.head
         self._aims_NCK23 = self._take_aims() if self.config.aimed else None
-        # Compiled steps take norms in float32, so they come before what follows.
+        # Before the cast below, because compiled steps read norms in float32.
         self.steps = self._make_steps()
         for name, parameter in self.named_parameters():
             if name != "tok_emb.weight":
@@ -90,7 +90,7 @@ class PackedTransformer(BlockTransformer):
             self.steps.wait()
 
     def _take_aims(self) -> Tensor:
-        """The maps of all layers, which are then aimed together."""
+        """Takes the maps of all layers, so that one call computes all rotary tables."""
         layers = [cast(Layer, layer) for layer in self.layers]
         aims_NCK23 = torch.stack([cast(Aim, layer.aim).maps for layer in layers])
         for layer in layers:
@@ -98,7 +98,7 @@ class PackedTransformer(BlockTransformer):
         return aims_NCK23
 
     def _make_steps(self) -> CompiledSteps | None:
-        """The layers and the head as lists of compiled jobs, where the model's size allows it."""
+        """Fused steps of the layers and the head, if the kernels support the model's size."""
         if not isinstance(self.video_head, CompiledLinear):
             return None
         # Only here: it brings a compiler along.
@@ -134,8 +134,8 @@ class PackedTransformer(BlockTransformer):
         return self.steps(x, cache, rotations, reach_L)
 
     def by_layer(self, here: PositionInputs, condition_BL: Tensor | None) -> list[PositionInputs]:
-        """What each layer is told about positions: one computation for all, since calls are what
-        takes the time in small steps."""
+        """Position inputs of each layer, computed for all at once, because calls take most of the
+        time of small steps."""
         if self._aims_NCK23 is None or condition_BL is None:
             return super().by_layer(here, condition_BL)
         targets, rotation = cast(Targets, here.targets), cast(Rotation, here.rotation)

@@ -1,8 +1,8 @@
-"""Decode steps of a packed model as one list of jobs each: all layers without a call in between,
-and if it is asked for, the head and the drawing of tokens as well.
+"""Fused decode steps of a packed model: all layers, optionally the head and sampling, as one list
+of jobs.
 
-Imported only when a model is packed: numba takes half a second. Shapes: B sequences, L new
-positions, M = B L rows, D width, E head width, H hidden width.
+Imported when a model is packed, since importing numba takes half a second. Shapes: B sequences, L
+new positions, M = B L rows, D width, E head width, H hidden width.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from nbp_core.transformer.attention import KVCache, Rotation
 from nbp_core.transformer.layer import Layer, SwiGLU
 
 KEPT_PLANS = 4
-"""Sizes of steps whose lists of jobs are kept: a generation has one or two."""
+"""Number of step sizes whose plans are kept; a generation has one or two."""
 
 
 def fits(width: int, num_heads: int) -> bool:
-    """Whether steps of models of this size can be done so."""
+    """Whether the kernels support this width and head width."""
     return width % jobs.PIECE == 0 and width // num_heads in HEAD_WIDTHS
 
 
 class CompiledSteps:
-    """Runs the layers of a model for new positions that see all there is, or all up to a place."""
+    """Runs the layers of a model for new positions that see all keys, or all up to a limit."""
 
     def __init__(self, layers: Sequence[Layer], norm_f: nn.Module, head: CompiledLinear) -> None:
         self._layers = layers
@@ -49,15 +49,15 @@ class CompiledSteps:
 
     @property
     def is_ready(self) -> bool:
-        """Whether nothing has to be compiled any more."""
+        """Whether the kernels are compiled."""
         return is_gathered()
 
     def wait(self) -> None:
-        """Until it is."""
+        """Returns once the kernels are compiled."""
         the_team()
 
     def forget(self) -> None:
-        """Gives back the memory of all lists of jobs; they are made again when needed."""
+        """Frees all plans and their buffers; they are made again when needed."""
         with self._turn:
             self._plans.clear()
 
@@ -68,8 +68,11 @@ class CompiledSteps:
         rotations: Sequence[Rotation | None],
         reach_L: Tensor | None = None,
     ) -> Tensor:
-        """Embeddings -> final hidden states (B, L, D). Keys and values are appended to the cache,
-        whose length stays as it is. `rotations` are the layers'; `reach_L` is Mask's."""
+        """Computes the final hidden states (B, L, D) from embeddings.
+
+        Keys and values are written after the cache's last position; the caller advances its length.
+        rotations: the rotary tables of the layers. reach_L: Mask.reach_L.
+        """
         with self._turn:
             plan = self._plan(x_BLD)
             plan.run(x_BLD, cache, rotations, reach_L=reach_L)
@@ -85,9 +88,11 @@ class CompiledSteps:
         sampling: SamplingConfig,
         rng: torch.Generator,
     ) -> Tensor:
-        """The same, and tokens (samples, L) drawn from what they predict: half as many as there are
-        sequences, if the second half is without the condition. `rotations` may be of more
-        positions: the new ones begin at their `first`."""
+        """Computes a step and samples its tokens (samples, L).
+
+        With guidance there are twice as many sequences as samples; the second half is without the
+        condition. `rotations` may cover more positions: the new ones start at index `first`.
+        """
         with self._turn:
             plan = self._plan(x_BLD, num_samples)
             plan.prepare_drawing(sampling, rng)
@@ -95,20 +100,20 @@ class CompiledSteps:
             return plan.tokens_R.view(num_samples, -1).clone()
 
     def _plan(self, x_BLD: Tensor, num_samples: int = 0) -> Plan:
-        """Without samples, one that does not draw."""
+        """The plan of this step size. With num_samples 0 it does not sample."""
         batch, length, _ = x_BLD.shape
         key = batch, length, num_samples
         if key not in self._plans:
             if len(self._plans) == KEPT_PLANS:
                 self._plans.clear()
             layers, norms, norm_f = self._layers, self._norms, self._norm_f
-            with torch.inference_mode(False):  # its memory is written to in any mode
+            with torch.inference_mode(False):  # buffers that any mode may write to
                 self._plans[key] = Plan(layers, norms, norm_f, self._head, *key)
         return self._plans[key]
 
 
 class Norm:
-    """A norm's weights, and the job of applying it."""
+    """The weights of a norm, and its job."""
 
     def __init__(self, norm: nn.Module) -> None:
         self._kind = jobs.LAYER_NORM if isinstance(norm, nn.LayerNorm) else jobs.RMS_NORM
@@ -118,7 +123,7 @@ class Norm:
             self._bias_D += norm.bias.detach()
 
     def job(self, x_MD: Tensor, out_MD: Tensor) -> NDArray[np.int64]:
-        """float32 -> numbers."""
+        """The job that normalises float32 rows and writes activations."""
         job = jobs.new_job(self._kind)
         job[jobs.NUM_PIECES], job[jobs.ROW_SIZE] = x_MD.shape
         job[jobs.OUTPUT_SIZE] = out_MD.shape[1]
@@ -132,7 +137,7 @@ def _product(module: nn.Module | None) -> Product:
 
 
 def _mlp_products(layer: Layer) -> tuple[Product, Product]:
-    """The first and the last."""
+    """The first and the last matrix product of an MLP."""
     if isinstance(layer.mlp, SwiGLU):
         return _product(layer.mlp.gate_up), _product(layer.mlp.down)
     mlp = cast(nn.Sequential, layer.mlp)
@@ -140,7 +145,7 @@ def _mlp_products(layer: Layer) -> tuple[Product, Product]:
 
 
 class Plan:
-    """The jobs of a step of one size, and the memory between them."""
+    """The jobs of one step size and the buffers between them."""
 
     def __init__(
         self,
@@ -158,7 +163,7 @@ class Plan:
         self._head_width = width // self._num_heads
         first, last = _mlp_products(layers[0])
         self._x_MD = torch.zeros(self._num_rows, width)
-        # A position's query, key and value lie one after the other.
+        # `_joint` holds query, key and value of a position one after the other.
         self._normed_MD, self._joint, self._seen_MD, self._mlp_in, self._hidden_MH, self.out_MD = (
             torch.zeros(self._num_rows, size, dtype=NUMBERS)
             for size in (width, 3 * width, width, first.output_size, last.input_size, width)
@@ -185,7 +190,7 @@ class Plan:
         self._turns = np.zeros((len(self._attending), 2), np.int64)
 
     def _product(self, product: Product, x: Tensor, out: Tensor) -> NDArray[np.int64]:
-        """To what goes from layer to layer it is added."""
+        """A layer's jobs. Its output is added if it is the residual stream `_x_MD`."""
         todo = product.jobs(x, self._num_rows, self._levels)
         todo[-1, jobs.OUTPUT] = out.data_ptr()
         if out is self._x_MD:
@@ -222,11 +227,11 @@ class Plan:
 
     @property
     def tokens_R(self) -> Tensor:
-        """What was drawn."""
+        """The sampled tokens."""
         return self._drawing.tokens_R
 
     def prepare_drawing(self, sampling: SamplingConfig, rng: torch.Generator) -> None:
-        """How the next run draws."""
+        """Sets seeds and settings of the next run's sampling."""
         self._drawing.prepare(self._jobs[-1], sampling, rng)
 
     def run(
@@ -237,7 +242,7 @@ class Plan:
         first: int = 0,
         reach_L: Tensor | None = None,
     ) -> None:
-        """As CompiledSteps, hidden states to `out_MD`; not by two threads at once."""
+        """Runs the step; hidden states go to `out_MD`. Not thread-safe."""
         self._jobs[self._attending, jobs.REACH] = 0 if reach_L is None else reach_L.data_ptr()
         self._x_MD.copy_(x_BLD.flatten(0, 1))
         if rotations is not self._rotations:
@@ -247,7 +252,7 @@ class Plan:
         the_team().do(self._jobs, scratch_size, self._is_little)
 
     def _tell_rotations(self, rotations: Sequence[Rotation | None]) -> None:
-        """Where they are; they are held, or their memory would be another's soon."""
+        """Writes the addresses of the rotary tables to the jobs and keeps the tables alive."""
         self._rotations = rotations
         for layer, rotation in enumerate(rotations):
             if rotation is not None:
@@ -259,7 +264,7 @@ class Plan:
                 ]
 
     def _tell_attention(self, cache: KVCache, first: int) -> None:
-        """Where the cache is and how the new positions are turned."""
+        """Writes the addresses of the cache and of the new positions' rotary entries."""
         attending = self._jobs[self._attending]
         of_layer, of_batch, of_head = (
             stride * cache.keys.element_size() for stride in cache.keys.stride()[:3]

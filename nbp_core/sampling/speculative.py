@@ -49,7 +49,7 @@ class Tally:
 def verify(
     draft_S: Tensor, draft_probs_SV: Tensor, probs_SV: Tensor, rng: torch.Generator
 ) -> tuple[int, Tensor | None]:
-    """(number of drafted tokens kept, the token that replaces the first dropped one).
+    """Returns the number of kept draft tokens and the token that replaces the first dropped one.
 
     A token x drafted from q is kept with probability min(1, p(x) / q(x)). Otherwise another is
     drawn from the normalised max(0, p - q). In both cases the token is distributed as p.
@@ -105,11 +105,11 @@ class SpeculativeSampler:
         position_of = self._draft._positions()
         inputs = self.model.position_inputs(layout)
         for step in layout.decode_steps(num_known_tokens):
-            if step.last - step.first == 1:  # of the first block, which nothing can draft
+            if step.last - step.first == 1:  # the first block, which cannot be drafted
                 yield state.settle(None, None)
             else:
                 state.began = time.perf_counter()
-                # The first draft reads all there is so far: no step before it was its model's.
+                # The first draft reads all positions so far, since its cache is still empty.
                 start = draft_cache.length
                 fed = draft_ids[:, start : step.stop]
                 features = self.model.features(
@@ -122,14 +122,14 @@ class SpeculativeSampler:
                 self.tally.drafted += len(draft_S)
                 while state.count < step.last:
                     rest = slice(state.count - step.first, None)
-                    # Not seen by any verdict so far, the rest of a draft stays a draft.
+                    # The rest of a draft is not verified yet and stays a draft.
                     yield state.settle(draft_S[rest], q_SV[rest])
             made = state.tokens[step.first : step.last]
             self._draft._feed_back(draft_ids, made[None], step, position_of)
 
 
 class _State:
-    """The next-token side of a generation: what is settled, and the cache that holds it."""
+    """The verifying side of a generation: settled tokens and their cache."""
 
     def __init__(self, owner: SpeculativeSampler, ids_BL: Tensor, num_known: int) -> None:
         self.owner = owner
@@ -144,8 +144,8 @@ class _State:
         self.began = time.perf_counter()
 
     def settle(self, draft_S: Tensor | None, q_SV: Tensor | None) -> TokenStep:
-        """One forward step: the tokens of a draft up to the first that is not kept, and another in
-        its place; without a draft, one token."""
+        """One forward pass: the draft's tokens up to the first dropped one and its replacement;
+        without a draft, one token."""
         owner, first, began = self.owner, self.count, self.began
         num_draft = 0 if draft_S is None else len(draft_S)
         if draft_S is not None:
@@ -168,7 +168,7 @@ class _State:
             owner.tally.accepted += kept
         self._put(settled)
         self.count += len(settled)
-        # What was read beyond the settled tokens is forgotten.
+        # Cache entries beyond the settled tokens are dropped.
         self.cache.length = self.layout.prefix_len + self.count
         owner.tally.verifications += 1
         owner.tally.tokens += len(settled)
@@ -179,7 +179,7 @@ class _State:
         return TokenStep("token", settled[None], first, seconds, length, num_bytes)
 
     def _put(self, tokens_n: Tensor) -> None:
-        """Writes tokens from the first unsettled place on, also where the next step reads them."""
+        """Writes tokens from the first unsettled place on, and to the inputs of the next step."""
         stop = self.count + len(tokens_n)
         self.tokens[self.count : stop] = tokens_n
         position = self.layout.prefix_len + 1 + self.count

@@ -1,2 +1,4 @@
-"""What decode steps are made of, compiled by numba for the processor at hand: lists of jobs, and
-the threads that do them. Imported only when a model is packed: numba takes half a second."""
+"""Kernels of decode steps, compiled by numba for this processor, and their thread pool.
+
+Imported when a model is packed, since importing numba takes half a second.
+"""

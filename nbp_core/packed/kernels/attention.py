@@ -1,7 +1,7 @@
-"""Attention of a few new positions to a cache.
+"""The attention job: new positions attend to the KV cache and to each other.
 
-A piece is one head of one sequence: its keys and values are appended to the cache, which is then
-read for 16 queries at a time. E head width, L keys.
+A piece of the job is one head of one sequence. It appends its keys and values to the cache, then
+computes sixteen queries at a time. Shapes: E head width, L keys.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ else:
 
 HEAD_WIDTHS: Final = (32, 64, 96, 128)
 QUERIES_BYTES: Final = NUMBER_BYTES * ROWS * HEAD_WIDTHS[-1]
-"""Of 16 queries, turned to their places, at the start of a thread's scratch."""
+"""Bytes of sixteen queries with rotary positions, at the start of a thread's scratch buffer."""
 
 
 def attention_bytes(num_keys: int) -> int:
-    """Memory that a thread needs of its own to attend to so many keys."""
+    """Bytes of scratch buffer per thread for this many keys."""
     return QUERIES_BYTES + attend_bytes(num_keys)
 
 
 @njit(**COMPILED)
 def attend_head(job, scratch, task):
-    """All new positions of one head of one sequence: softmax(q k^T / sqrt(E)) v over all L keys, or
-    as many as each may see.
+    """Computes softmax(q k^T / sqrt(E)) v for the new positions of one head of one sequence, over
+    all L keys or as many as each position sees.
 
-    Queries, keys and values of a position lie one after the other.
+    The input holds query, key and value of a position one after the other.
     """
     num_heads, num_rows = job[NUM_HEADS], job[NUM_ROWS]
     width, num_keys = job[HEAD_WIDTH], job[NUM_PAST] + num_rows
@@ -82,7 +82,7 @@ def attend_head(job, scratch, task):
 
 @njit(**COMPILED)
 def _append(job, query, of_turn, of_head):
-    """New keys, turned, and new values, to the end of the cache."""
+    """Appends new keys, with rotary positions, and new values to the cache."""
     num_rows, width = job[NUM_ROWS], job[HEAD_WIDTH]
     of_kind = NUMBER_BYTES * job[NUM_HEADS] * width
     for row in range(num_rows):
@@ -97,7 +97,7 @@ def _append(job, query, of_turn, of_head):
 
 @njit(**COMPILED)
 def _turn(job, source, target, of_turn):
-    """One query or key at one address, turned to its place, to another (attention.Rotation)."""
+    """Applies the rotary table to one query or key (attention.Rotation) and writes it to target."""
     width = job[HEAD_WIDTH]
     pairs = width // 2
     x = carray(pointer(source), width, NUMBER)

@@ -1,8 +1,8 @@
-"""Guiding logits and drawing tokens from them, compiled by numba. A piece is one row of logits.
+"""Jobs that sample tokens from logits, with guidance. A piece of a job is one row of logits.
 
-A token is drawn from the odds of all. If the filters would have dropped it, they would have dropped
-all that are no likelier as well, so the next one is drawn from the likelier ones. That gives the
-filtered distribution exactly, and nothing is sorted.
+Sampling needs no sort. A token is drawn from the whole distribution. If top-k or top-p drop it,
+they also drop every token that is not likelier, so the next draw is among the likelier ones. This
+rejection sampling gives the filtered distribution exactly. Odds are unnormalised probabilities.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from nbp_core.packed.kernels.simd.lanes import LANES
 from nbp_core.packed.kernels.simd.sums import sum_above
 
 CHUNK: Final = 256
-"""Tokens whose odds are summed, so that few have to be walked through."""
+"""Tokens per partial sum of odds, so that a draw scans only one chunk."""
 BITS = int16 if NUMBER_BYTES == 2 else int32
 SHIFT: Final = 8 * NUMBER_BYTES - 1
 SIGN: Final = -(2**SHIFT)
-"""What has a number's bits; how far its sign is from the end of them."""
+"""The integer type of a logit's bits, the position of its sign bit, and that bit."""
 BITS_OF_ONE: Final = 0x3F800000
 GOLDEN, FIRST, SECOND = map(np.uint64, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
-"""Of SplitMix64 (Steele, Lea and Flood, 2014)."""
+"""Constants of SplitMix64 (Steele, Lea and Flood, 2014)."""
 
 
 @njit(**COMPILED)
@@ -49,7 +49,7 @@ _of_bits = _of_half if NUMBER_BYTES == 2 else float_of_bits
 
 @njit(**COMPILED)
 def sums_bytes(vocab):
-    """Of the sums of all chunks, whole lines of the cache."""
+    """Bytes of the partial sums of all chunks, in whole cache lines."""
     return (vocab // CHUNK + 16) // 16 * 64
 
 
@@ -59,14 +59,16 @@ def _whole_rows(count):
 
 
 def draw_bytes(vocab: int) -> int:
-    """Memory that a thread needs of its own to draw from so many tokens."""
+    """Bytes of scratch buffer per thread for this vocabulary."""
     return int(sums_bytes.py_func(vocab) + 4 * _whole_rows.py_func(vocab))
 
 
 @njit(**COMPILED)
 def guide(job, row):
-    """Logits with a condition are led away from those without, which come after all of them, as
-    sampling.guide does: in numbers, each step of it rounded."""
+    """Applies classifier-free guidance in place, as filters.guide does, with the same rounding.
+
+    The rows without the condition follow all rows with it.
+    """
     vocab, step = job[ROW_SIZE], NUMBER_BYTES * job[INPUT_STEP]
     place = job[INPUT] + row * step
     given = carray(pointer(place), vocab, NUMBER)
@@ -79,7 +81,7 @@ def guide(job, row):
 
 @njit(**COMPILED)
 def draw(job, scratch, row):
-    """The token of one row of logits."""
+    """Samples the token of one row of logits; at temperature 0 it is the likeliest."""
     vocab, top_k = job[ROW_SIZE], job[TOP_K]
     settings = carray(pointer(job[SETTINGS]), 3, float64)
     sharpness, top_p = float32(settings[0]), settings[1]
@@ -95,7 +97,8 @@ def draw(job, scratch, row):
     rank, total = _above(odds, sums, vocab, limit)
     mass, largest_mass, token = total, -1.0, 0
     before = vocab + 1
-    # Of finite odds ever fewer are above the limit; of others any token may come, but one comes.
+    # Each turn leaves fewer odds above the limit. Odds that are not finite may leave as many; the
+    # loop then ends with some token.
     while 0 < rank < before:
         before = rank
         state += GOLDEN
@@ -107,8 +110,8 @@ def draw(job, scratch, row):
             continue
         most, least = mass + min(rest * limit, total - mass), total
         if top_k < vocab:
-            # Bounds of what top-k leaves: the rest of the k are no likelier than this token, and no
-            # less likely than what comes after them.
+            # Bounds of the mass that top-k keeps: the other tokens of the k are at most as likely
+            # as this one, and at least as likely as the average of the remaining tokens.
             least = mass + rest / (vocab - rank) * (total - mass)
         else:
             most = total
@@ -125,7 +128,7 @@ def draw(job, scratch, row):
 
 @njit(**COMPILED)
 def _uniform(state):
-    """SplitMix64's number for a state, in [0, 1)."""
+    """The random number in [0, 1) of a SplitMix64 state."""
     bits = (state ^ (state >> uint64(30))) * FIRST
     bits = (bits ^ (bits >> uint64(27))) * SECOND
     bits ^= bits >> uint64(31)
@@ -137,7 +140,7 @@ def _largest(logits, vocab):
     bits = carray(pointer(logits), vocab, BITS)
     peak = BITS(SIGN)
     for i in range(vocab):
-        # Without the sign, bits of larger numbers are larger: of negative ones, they are turned.
+        # Bits of positive numbers order like the numbers; those of negative ones are flipped.
         peak = max(peak, BITS(bits[i] ^ ((bits[i] >> BITS(SHIFT)) & BITS(~SIGN))))
     return _of_bits(BITS(peak ^ ((peak >> BITS(SHIFT)) & BITS(~SIGN))))
 
@@ -154,8 +157,8 @@ def _likeliest(logits, vocab):
 
 @njit(**COMPILED)
 def _spread(logits, vocab, sharpness, odds):
-    """Logits -> probabilities up to one factor; the largest becomes 1. What follows them up to a
-    whole row is above no limit."""
+    """Writes odds, exp((logit - largest) / temperature). Padding up to a whole vector is -1, which
+    is above no limit."""
     x, largest = carray(pointer(logits), vocab, NUMBER), _largest(logits, vocab)
     out = carray(pointer(odds), vocab, float32)
     for i in range(vocab):
@@ -175,7 +178,7 @@ def _count_above(x, limit):
 
 @njit(**COMPILED)
 def _above(odds, sums, vocab, limit):
-    """How many odds are above a limit, and their sum; the sums of chunks are left in `sums`."""
+    """Number and sum of the odds above a limit. The partial sums go to `sums`."""
     of_chunk = carray(pointer(sums), vocab // CHUNK + 1, float32)
     rank, mass = 0, 0.0
     for start in range(0, vocab, CHUNK):
@@ -190,10 +193,10 @@ def _above(odds, sums, vocab, limit):
 
 @njit(**COMPILED)
 def _walk(odds, sums, vocab, limit, target):
-    """The token above a limit where the running sum passes a target."""
+    """The token at which the running sum of the odds above a limit passes a target."""
     of_chunk = carray(pointer(sums), vocab // CHUNK + 1, float32)
     chunk = 0
-    # Rounding can put the target at the total: the last that has anything is meant.
+    # Rounding can move the target to the total; then the last chunk with odds is taken.
     for index in range((vocab + CHUNK - 1) // CHUNK):
         if of_chunk[index] > float32(0.0):
             chunk = index
@@ -215,8 +218,8 @@ def _walk(odds, sums, vocab, limit, target):
 
 @njit(**COMPILED)
 def _mass_of_largest(odds, vocab, count):
-    """Sum of the `count` largest odds, by bisection: floats that are not negative lie in the order
-    of their bits."""
+    """Sum of the `count` largest odds, by bisection over the bits of the limit: bits of
+    non-negative floats order like the floats."""
     x = carray(pointer(odds), vocab, float32)
     low, high = 0, BITS_OF_ONE
     while low < high:

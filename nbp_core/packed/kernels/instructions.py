@@ -1,7 +1,7 @@
-"""What numba has no words for: matrix tiles (AMX), hints, atomics and memory at an address.
+"""Instructions that numba lacks: matrix tiles (AMX), prefetches, atomics and raw addresses.
 
-Each function is one operation of LLVM, for use inside compiled functions. Addresses are integers,
-as `Tensor.data_ptr` gives them; a tile is a literal, 0 to 7, and up to 16 rows of 64 bytes.
+Each function is one LLVM operation, for use inside compiled functions. Addresses are integers, as
+`Tensor.data_ptr` returns them. A tile is a literal from 0 to 7; it has up to 16 rows of 64 bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STREAMED_IN, _DATA = 3, 1
 
 
 def tile_config(rows: list[int]) -> NDArray[np.uint8]:
-    """What `configure` reads: how many rows each tile has."""
+    """The tile configuration that `configure` loads; `rows` has the rows of each tile."""
     config = np.zeros(64, np.uint8)
     config[0] = 1
     config[16:48].view(np.uint16)[: len(rows)] = LINE
@@ -33,7 +33,7 @@ def tile_config(rows: list[int]) -> NDArray[np.uint8]:
 
 
 def _instruction(name: str, *operands: Any) -> Callable[..., Any]:
-    """Typing of a function of tiles and then of `operands`, the first of which is an address."""
+    """Types an intrinsic whose arguments are tiles, then `operands` that begin with an address."""
 
     def typing(context: Any, *arguments: Any) -> Any:
         tiles = arguments[: len(arguments) - len(operands)]
@@ -57,26 +57,26 @@ def _instruction(name: str, *operands: Any) -> Callable[..., Any]:
 
 @intrinsic(prefer_literal=True)
 def configure(context: Any, address: Any) -> Any:
-    """Gives the tiles of this thread their rows."""
+    """Loads the tile configuration at an address for this thread."""
     return _instruction("llvm.x86.ldtilecfg", types.int64)(context, address)
 
 
 @intrinsic(prefer_literal=True)
 def zero_tile(context: Any, tile: Any) -> Any:
-    """All its rows."""
+    """Sets a tile to zero."""
     return _instruction("llvm.x86.tilezero")(context, tile)
 
 
 @intrinsic(prefer_literal=True)
 def load_tile(context: Any, tile: Any, address: Any, stride: Any) -> Any:
-    """Rows are `stride` bytes apart."""
+    """Loads a tile from rows that are `stride` bytes apart."""
     typing = _instruction("llvm.x86.tileloadd64", types.int64, types.int64)
     return typing(context, tile, address, stride)
 
 
 @intrinsic(prefer_literal=True)
 def store_tile(context: Any, tile: Any, address: Any, stride: Any) -> Any:
-    """Rows will be `stride` bytes apart."""
+    """Stores a tile to rows that are `stride` bytes apart."""
     typing = _instruction("llvm.x86.tilestored64", types.int64, types.int64)
     return typing(context, tile, address, stride)
 
@@ -95,7 +95,7 @@ def multiply_int8(context: Any, sums: Any, left: Any, right: Any) -> Any:
 
 @intrinsic
 def prefetch(context: Any, address: Any) -> Any:
-    """Asks for 64 bytes that will be read soon; any address will do."""
+    """Prefetches the cache line at an address; an invalid address does no harm."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         hints = [_WORD(0), _WORD(_STREAMED_IN), _WORD(_DATA)]
@@ -109,7 +109,7 @@ def prefetch(context: Any, address: Any) -> Any:
 
 @intrinsic
 def add_atomically(context: Any, address: Any, amount: Any) -> Any:
-    """Adds to an int64 that other threads change as well; returns what it was."""
+    """Atomically adds to the int64 at an address and returns its old value."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         place = builder.inttoptr(values[0], ir.PointerType(_LONG))
@@ -120,7 +120,7 @@ def add_atomically(context: Any, address: Any, amount: Any) -> Any:
 
 @intrinsic
 def load_atomically(context: Any, address: Any) -> Any:
-    """An int64 that other threads change, and all that they wrote before it."""
+    """Loads the int64 at an address, with acquire order."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         place = builder.inttoptr(values[0], ir.PointerType(_LONG))
@@ -131,7 +131,7 @@ def load_atomically(context: Any, address: Any) -> Any:
 
 @intrinsic
 def float_of_bits(context: Any, bits: Any) -> Any:
-    """int32 -> the float32 with the same bits."""
+    """Reinterprets the bits of an int32 as float32."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return builder.bitcast(values[0], _FLOAT)
@@ -141,7 +141,7 @@ def float_of_bits(context: Any, bits: Any) -> Any:
 
 @intrinsic
 def bits_of_float(context: Any, value: Any) -> Any:
-    """float32 -> the int32 with the same bits."""
+    """Reinterprets the bits of a float32 as int32."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return builder.bitcast(values[0], _WORD)
@@ -163,7 +163,7 @@ def fused(context: Any, a: Any, b: Any, c: Any) -> Any:
 
 @intrinsic
 def pointer(context: Any, address: Any) -> Any:
-    """An address as what numba.carray takes."""
+    """Converts an address to a pointer for numba.carray."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return builder.inttoptr(values[0], cgutils.voidptr_t)
@@ -173,7 +173,7 @@ def pointer(context: Any, address: Any) -> Any:
 
 @intrinsic
 def transpose_words(context: Any, source: Any, target: Any) -> Any:
-    """Writes the 16 x 16 32-bit words at one address to another, rows as columns."""
+    """Transposes 16 x 16 words of 32 bits from one address to another."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         vector = ir.VectorType(_WORD, ROWS)
@@ -183,7 +183,7 @@ def transpose_words(context: Any, source: Any, target: Any) -> Any:
             return builder.inttoptr(builder.add(base, _LONG(index * LINE)), kind)
 
         rows = [builder.load(row(values[0], i), align=4) for i in range(ROWS)]
-        # Four rounds of exchanging off-diagonal quarters, halves of them, and so on.
+        # Four rounds swap off-diagonal blocks of 8 x 8, 4 x 4, 2 x 2 and 1 x 1.
         for half in (8, 4, 2, 1):
             done = list(rows)
             for i in range(ROWS):

@@ -1,4 +1,4 @@
-"""Compiled functions that are kept on disk between starts."""
+"""Compiled functions, cached on disk between processes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ logger = logging.getLogger(__name__)
 
 
 class _MendingCache(FunctionCache):  # type: ignore[misc]
-    """numba's cache of one function; files that cannot be read are written anew."""
+    """numba's disk cache of one function; unreadable files are replaced."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The kept machine code for these types, or None where it has to be compiled."""
+        """Returns the cached machine code for these types, or None if it must be compiled."""
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # the files are pickles: a cut one may raise anything
+        except Exception:  # the files are pickles; a truncated one may raise anything
             logger.warning("the kept machine code cannot be read; it is compiled anew")
             try:
                 self.flush()
@@ -30,7 +30,7 @@ class _MendingCache(FunctionCache):  # type: ignore[misc]
 
 
 def njit_kept(function: Callable[..., Any], **options: Any) -> Any:
-    """numba.njit with its cache on disk, or without where no folder can be written to."""
+    """Compiles like numba.njit, with a disk cache if a folder for it is writable."""
     compiled = njit(**options)(function)
     with contextlib.suppress(RuntimeError):  # numba's, where there is no such folder
         compiled._cache = _MendingCache(function)

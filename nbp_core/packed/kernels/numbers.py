@@ -1,8 +1,7 @@
-"""Numbers of activations, and arithmetic of single ones for compiled loops, written so that LLVM
-makes vectors of it.
+"""The number type of activations, and scalar functions that LLVM vectorises in loops.
 
-Activations are bfloat16 on processors that multiply it, else float32; for products of int8 they
-become whole numbers of 8 or 16 bits.
+Activations are bfloat16 on processors with bfloat16 products, else float32. For int8 and int4
+weights they are quantised to 8 or 16 bits.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ SERIES: Final = (
     0.5,
 )
 LEAST, LOG2_E, LN_2_HIGH, LN_2_LOW = -87.0, 1.44269504, 0.693359375, -2.12194440e-4
-"""Of exp, here and in lanes.py: its polynomial, where it ends, and the logarithms."""
+"""exp, here and in lanes.py: its polynomial, its smallest argument, log2(e), and ln(2) as a sum."""
 
 
 @njit(**COMPILED)
 def single(bits):
-    """The bits of a bfloat16 -> float32."""
+    """Converts the bits of a bfloat16 to float32."""
     return float_of_bits(int32(uint32(bits) << uint32(16)))
 
 
 @njit(**COMPILED)
 def half(value):
-    """float32 -> the bits of the nearest bfloat16, the even one of two."""
+    """Rounds float32 to the bits of the nearest bfloat16, to even in a tie."""
     bits = uint32(bits_of_float(value))
     return uint16((bits + uint32(0x7FFF) + ((bits >> uint32(16)) & uint32(1))) >> uint32(16))
 
@@ -61,11 +60,11 @@ IN_USE: Final = _in_use()
 NUMBERS: Final = torch.bfloat16 if IN_USE.has_bfloat16 else torch.float32
 NUMBER_BYTES: Final = NUMBERS.itemsize
 NUMBER = uint16 if IN_USE.has_bfloat16 else float32
-"""The type of a number in memory, what it means in float32, and back."""
+"""The type of an activation in memory; its conversion to float32 and back."""
 read, written = (single, half) if IN_USE.has_bfloat16 else (_same, _same)
 BITS = uint16 if IN_USE.has_bfloat16 else uint32
 SIZE_BITS = BITS(0x7FFF) if IN_USE.has_bfloat16 else BITS(0x7FFFFFFF)
-"""The type of a number's bits, and those without the sign."""
+"""The integer type of an activation's bits, and the mask without the sign bit."""
 
 
 @njit(**COMPILED)
@@ -74,18 +73,18 @@ def _float_of_word(bits):
 
 
 float_of = single if IN_USE.has_bfloat16 else _float_of_word
-"""The number, in float32, of bits."""
+"""Converts the bits of an activation to float32."""
 IS_UNSIGNED: Final = IN_USE.int8 == "quads" and IN_USE.lanes > 4 and not IN_USE.has_tiles
 LEVEL_BYTES: Final = 2 if IN_USE.int8 == "pairs" else 1
 LEVEL_ZERO: Final = 128 if IS_UNSIGNED else 0
-"""Of activations as whole numbers: their size, and what stands for 0."""
+"""Quantised activations: bytes of each, and the value that stands for 0."""
 LEVEL = int16 if IN_USE.int8 == "pairs" else uint8 if IS_UNSIGNED else int8
 
 
 @njit(**COMPILED)
 def exp(x):
-    """exp of what is not above 80, to float32's precision but for a bit: a power of two, times a
-    polynomial for what is left of it."""
+    """exp(x) for x up to 80, to one bit of float32: a power of two times a polynomial of the
+    rest."""
     x = max(x, float32(LEAST))
     whole = np.floor(fused(x, float32(LOG2_E), float32(0.5)))
     rest = fused(whole, float32(-LN_2_LOW), fused(whole, float32(-LN_2_HIGH), x))
@@ -100,7 +99,7 @@ def exp(x):
 
 @njit(**COMPILED)
 def gelu(x):
-    """x times the normal distribution's integral; erf as in Abramowitz and Stegun, 7.1.26."""
+    """GELU, with erf by formula 7.1.26 of Abramowitz and Stegun."""
     z = abs(x) * float32(0.70710678)
     t = float32(1.0) / fused(float32(0.3275911), z, float32(1.0))
     series = fused(float32(1.061405429), t, float32(-1.453152027))

@@ -1,6 +1,6 @@
-"""Products of activations and weights: sums, and what becomes of them.
+"""The job of a linear layer: matrix product, scale, bias, GELU or residual addition.
 
-A piece is 64 outputs of all rows.
+A piece of the job is 64 outputs of all rows.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = ["arranged", "multiply", "sums_bytes"]
 
 @njit(**COMPILED)
 def multiply(job, scratch, piece):
-    """64 outputs of a product, for all rows."""
+    """Computes one piece."""
     for first in range(0, job[NUM_ROWS], ROWS):
         rows = min(ROWS, job[NUM_ROWS] - first)
         sum_up(job, scratch, first, rows, piece)
@@ -56,7 +56,7 @@ def multiply(job, scratch, piece):
 
 @njit(**COMPILED)
 def _shift(job, scratch, first, rows, piece):
-    """Sums of whole numbers become what they stand for, and biases are added."""
+    """Scales int32 sums to float32 and adds the biases."""
     bias, scales = job[BIAS] + 4 * PIECE * piece, job[SCALE] + 4 * PIECE * piece
     for row in range(rows):
         sums = scratch + 4 * PIECE * row
@@ -70,7 +70,7 @@ def _shift(job, scratch, first, rows, piece):
 
 @njit(**COMPILED)
 def _activate(scratch, count):
-    # One long loop: LLVM makes vectors of it, but not of 64 turns of a loop inside another.
+    # One long loop, because LLVM does not vectorise an inner loop of 64.
     sums = carray(pointer(scratch), count, float32)
     for i in range(count):
         sums[i] = gelu(sums[i])
@@ -78,7 +78,7 @@ def _activate(scratch, count):
 
 @njit(**COMPILED)
 def _write(job, scratch, first, rows, piece):
-    """Sums -> outputs."""
+    """Writes the sums to the outputs, or adds them to float32 outputs."""
     for row in range(rows):
         sums, place = scratch + 4 * PIECE * row, (first + row) * job[NUM_OUTPUTS] + piece * PIECE
         for lane in range(0, PIECE, LANES):

@@ -1,6 +1,6 @@
-"""Work on single rows between products, compiled by numba: norms, gates, rounding to whole numbers.
+"""Jobs on single rows between matrix products: norms, SwiGLU gates, quantisation.
 
-A piece is one row.
+A piece of a job is one row.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from nbp_core.packed.kernels.numbers import (
 from nbp_core.packed.kernels.simd.sums import sum_apart, sum_squares
 
 EPSILON = 1e-5
-"""Of all norms."""
+"""Added to the variance, in every norm."""
 
 
 @njit(**COMPILED)
 def normalize(job, row):
-    """float32 -> numbers: LayerNorm, or RMSNorm, which takes the mean to be 0."""
+    """Applies LayerNorm or RMSNorm to a float32 row and writes it in the activation type."""
     count = job[ROW_SIZE]
     place = job[INPUT] + 4 * row * count
     x = carray(pointer(place), count, float32)
@@ -61,7 +61,7 @@ def normalize(job, row):
 
 @njit(**COMPILED)
 def gate(job, row):
-    """silu(first half) * second half."""
+    """Writes silu(first half) * second half of a row."""
     count = job[ROW_SIZE] // 2
     x = carray(pointer(job[INPUT] + NUMBER_BYTES * row * 2 * count), 2 * count, NUMBER)
     out = carray(pointer(job[OUTPUT] + NUMBER_BYTES * row * job[OUTPUT_SIZE]), count, NUMBER)
@@ -73,7 +73,7 @@ def gate(job, row):
 
 @njit(**COMPILED)
 def quantize(job, row):
-    """Numbers -> whole numbers in [-127, 127] around LEVEL_ZERO, and the row's scale."""
+    """Quantises a row to [-127, 127], offset by LEVEL_ZERO, and writes its scale."""
     count = job[ROW_SIZE]
     place = job[INPUT] + NUMBER_BYTES * row * count
     x = carray(pointer(place), count, NUMBER)
@@ -81,12 +81,12 @@ def quantize(job, row):
     out = carray(pointer(job[OUTPUT] + LEVEL_BYTES * row * count), count, LEVEL)
     peak = BITS(0)
     for i in range(count):
-        # Without its sign, a larger number has larger bits.
+        # Without the sign bit, a larger number has larger bits.
         peak = max(peak, BITS(bits[i] & SIZE_BITS))
     largest = max(float_of(peak), float32(1e-8))
     carray(pointer(job[INPUT_SCALE] + 4 * row), 1, float32)[0] = largest / float32(127.0)
     factor = float32(127.0) / largest
     for i in range(count):
-        # So large a number leaves no bits for fractions: whole numbers are its last ones.
+        # Adding 1.5 * 2 ** 23 rounds to a whole number, which the lowest bits then hold.
         whole = bits_of_float(fused(read(x[i]), factor, float32(12582912.0)))
         out[i] = LEVEL(whole + int32(LEVEL_ZERO))

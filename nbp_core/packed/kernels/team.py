@@ -1,4 +1,4 @@
-"""Threads that share the pieces of small jobs, one list of them after the other, without sleeping.
+"""A thread pool for lists of small jobs, whose threads poll instead of sleeping.
 
 A decode step is some hundred jobs of a fraction of a millisecond. Waking a thread takes a good part
 of that, so between jobs it looks for the next one for a while, and only then sleeps. Whoever brings
@@ -25,21 +25,21 @@ from nbp_core.runtime import runtime
 
 
 def aligned(num_bytes: int) -> NDArray[np.uint8]:
-    """Zeros from the start of a line of the cache on: what lies across two takes twice as long."""
+    """Zeros that start at a cache line, because data across two lines take twice as long."""
     memory = np.zeros(num_bytes + LINE, np.uint8)
     start = -memory.ctypes.data % LINE
     return memory[start : start + num_bytes]
 
 
 class Team:
-    """The calling thread and some helpers; one list of jobs at a time, other callers wait."""
+    """The calling thread and its helpers. One list of jobs runs at a time; other callers wait."""
 
     def __init__(self, num_threads: int) -> None:
         self._shared = aligned(8 * SHARED_SIZE).view(np.int64)
         self._place = self._shared.ctypes.data
         self._turn = threading.Lock()
         self._scratch = aligned(0)
-        # Compiled, or read from the disk, by one thread: it takes seconds, or tenths of one.
+        # Compiles in one thread, which takes seconds; from the disk cache, tenths of a second.
         take_part(self._place, 0, 0)
         self._wakers = [threading.Event() for _ in range(num_threads - 1)]
         for number, waker in enumerate(self._wakers, 1):

@@ -1,7 +1,7 @@
-"""What a thread does with lists of jobs: brings one, or helps with those that others bring.
+"""The loop of a worker thread: it submits a list of jobs, or helps with submitted ones.
 
-What all threads share is memory at one address: whether a list is open, how many are at it, where
-the jobs and the threads' own memories are.
+Threads share one record of int64: whether a list is open, how many threads work on it, and the
+addresses of the jobs and of the scratch buffers.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from nbp_core.packed.kernels.products import multiply
 from nbp_core.packed.kernels.rows import gate, normalize, quantize
 
 OPEN, INSIDE, JOBS, NUM_JOBS, SCRATCH, SCRATCH_SIZE, SHARED_SIZE = 0, 8, 16, 17, 18, 19, 24
-"""Places in what threads share: int64, the first two in lines of the cache for themselves."""
+"""Indices in the shared record. The first two have cache lines of their own."""
 LOOKS: Final = 400_000
-"""Of a thread for the next jobs before it sleeps: about half a millisecond."""
+"""How often a helper polls for the next list before it sleeps: about half a millisecond."""
 
 
 @njit(**COMPILED)
 def _work_through(shared, number):
-    """Takes pieces of one job after the other, each of which needs what the ones before made."""
+    """Takes pieces of one job after the other. A job starts when the one before it is done."""
     told = carray(pointer(shared), SHARED_SIZE, int64)
     scratch = told[SCRATCH] + number * told[SCRATCH_SIZE]
     for index in range(told[NUM_JOBS]):
@@ -85,7 +85,7 @@ def _open(shared, is_open):
 
 @njit(**COMPILED)
 def _close(shared, is_open):
-    """Returns when nobody looks at the jobs any more."""
+    """Closes the list and returns when no helper reads it any more."""
     add_atomically(shared + 8 * OPEN, -is_open)
     inside = load_atomically(shared + 8 * INSIDE)
     while inside:
@@ -94,7 +94,7 @@ def _close(shared, is_open):
 
 @njit(**COMPILED)
 def _enter(shared):
-    """Whether there are jobs: only who is inside while the gate is open may look at them."""
+    """Joins the open list, if there is one. Only threads counted as inside may read the jobs."""
     if not load_atomically(shared + 8 * OPEN):
         return False
     add_atomically(shared + 8 * INSIDE, 1)
@@ -105,12 +105,16 @@ def _enter(shared):
 
 
 def _compiled(sources: int) -> Any:
-    """numba keeps what it compiled, and looks whether this file or what a function closes over has
-    changed; `sources` stands for the other files. One function, since each would hold all of it."""
+    """Compiles the loop with a disk cache.
+
+    numba's cache notices changes of this file and of closed-over values; `sources` is a digest of
+    the other files. All kernels are in one function, because each cached function would contain
+    a copy of them.
+    """
 
     def take_part(shared, number, is_open):
-        """Thread 0 has the jobs done that are told of, by whoever helps if the gate is to be open;
-        the others take pieces of all that are brought, until none are for a while."""
+        """Thread 0 works through the submitted list, with helpers if it is_open. Helpers take
+        pieces of every list until none has come for a while."""
         if number == 0:
             _open(shared, is_open)
         looks = 0
@@ -128,7 +132,7 @@ def _compiled(sources: int) -> Any:
 
 
 def _digest() -> int:
-    """Of the files that hold what is compiled and of what they choose by; never 0."""
+    """Digest of the compiled sources and of the instruction set; never 0."""
     files = sorted(Path(__file__).parent.rglob("*.py"))
     text = b"".join(path.read_bytes() for path in files) + IN_USE.name.encode()
     return int(hashlib.sha256(text).hexdigest()[:15], 16) | 1

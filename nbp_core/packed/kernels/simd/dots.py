@@ -1,7 +1,8 @@
-"""Dot products of the processor's vectors, for weights of every format, and kernels of them.
+"""Dot product instructions for weights of every format, and kernels that use them.
 
-A lane is 32 bits wide. Of activations it has one float32, two bfloat16 or int16, or four int8, and
-of weights as many: a dot product adds what they make together to the lane's sum, float32 or int32.
+A lane is 32 bits wide: one float32, two bfloat16 or int16, or four int8. An instruction multiplies
+the activations of each lane with its weights and adds the products to the lane's sum, which is
+float32 or int32.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from nbp_core.packed.kernels.simd.lanes import LONG, WORD, Lanes, operation
 
 
 class _BrainFloat(ir.Type):  # type: ignore[misc]
-    """LLVM's bfloat, which llvmlite has no name for."""
+    """LLVM's type bfloat, which llvmlite lacks."""
 
     def __str__(self) -> str:
         return "bfloat"
@@ -34,9 +35,9 @@ class _BrainFloat(ir.Type):  # type: ignore[misc]
 
 
 WIDTH: Final = IN_USE.lanes
-"""Lanes of the processor's vectors."""
+"""32-bit lanes per vector register."""
 HELD: Final = 16 if IN_USE.num_registers == 32 else 8
-"""Vectors of sums that are held in registers, beside those of weights and activations."""
+"""Vector registers for sums; weights and activations use the others."""
 IS_X86: Final = WIDTH > 4
 _WORDS, _FLOATS = ir.VectorType(WORD, WIDTH), ir.VectorType(ir.FloatType(), WIDTH)
 _PAIRS = ir.VectorType(ir.IntType(16), 2 * WIDTH)
@@ -48,17 +49,17 @@ _BITS: Final = 32 * WIDTH
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dot:
-    """One kind of dot product."""
+    """One kind of dot product instruction."""
 
     num_inputs: int
-    """Of activations, and of weights, in a lane."""
+    """Activations per lane, and weights per lane."""
     weight_bytes: int
-    """Of a lane's weights in memory."""
+    """Bytes in memory of a lane's weights; may be fewer than 4, which are then widened."""
     sums: ir.VectorType
     load: Callable[[Lanes, Any], Any]
-    """Writes how weights are read from an address into lanes."""
+    """Emits the load of a vector of weights from an address."""
     add: Callable[[Lanes, Any, Any, Any], Any]
-    """Writes sums + activations * weights."""
+    """Emits sums + activations * weights."""
 
 
 def _called(lanes: Lanes, name: str, result: ir.Type, *values: Any) -> Any:
@@ -108,7 +109,7 @@ FLOATS: Final = Dot(
 HALVES: Final = Dot(
     num_inputs=1, weight_bytes=2, sums=_FLOATS, load=_widened_halves, add=_multiply_floats
 )
-"""float16 weights, which are widened to float32."""
+"""float16 weights, widened to float32."""
 BRAIN_PAIRS: Final = Dot(
     num_inputs=2,
     weight_bytes=4,
@@ -123,22 +124,22 @@ QUADS: Final = Dot(
     load=lambda lanes, address: lanes.get(address, _WORDS),
     add=_multiply_quads,
 )
-"""int8; on x86 the activations are unsigned."""
+"""int8 weights; on x86 the activations are unsigned."""
 BYTE_PAIRS: Final = Dot(
     num_inputs=2, weight_bytes=2, sums=_WORDS, load=_widened_bytes, add=_multiply_pairs
 )
-"""int8 weights, which are widened to int16."""
+"""int8 weights, widened to int16."""
 
 
 def kernel(
     dot: Dot, num_rows: int, num_vectors: int, lines: int = 0, is_fresh: bool = False
 ) -> Any:
-    """A function that adds dot products of some rows with some vectors of columns side by side:
+    """Returns a function that multiplies num_rows rows with num_vectors vectors of columns:
 
     sums[r, c] += sum over k < count of x[r, k] * weights[k, c]
 
-    or sets the sums to that, if `is_fresh`. Its arguments are addresses and steps in bytes.
-    Meanwhile it asks for so many lines of the cache for each k, from `ask` on.
+    `is_fresh`: the sums start at zero. All arguments are addresses and strides in bytes. For each k
+    it prefetches `lines` cache lines, from address `ask` on.
     """
 
     @intrinsic
@@ -181,7 +182,7 @@ def kernel(
 
 
 def _everywhere(lanes: Lanes, address: Any, dot: Dot) -> Any:
-    """The 32 bits of activations at an address, in every lane."""
+    """Broadcasts the 32 bits of activations at an address to every lane."""
     word = lanes.load(lanes.inttoptr(address, ir.PointerType(WORD)), align=4)
     first = lanes.insert_element(ir.Constant(_WORDS, ir.Undefined), word, WORD(0))
     spread = lanes.shuffle_vector(first, first, ir.Constant(_WORDS, [0] * WIDTH))
@@ -189,5 +190,5 @@ def _everywhere(lanes: Lanes, address: Any, dot: Dot) -> Any:
 
 
 def vectors_for(num_rows: int) -> int:
-    """Vectors of columns whose sums, of so many rows, are held in registers: at most a piece."""
+    """Vectors of columns whose sums fit the registers for this many rows; at most a piece."""
     return min(HELD // num_rows, PIECE // WIDTH)

@@ -1,5 +1,6 @@
-"""Sixteen numbers at once, for compiled loops of which LLVM makes no vectors: short ones inside of
-others. Numbers lie at addresses, in float32 unless it says otherwise.
+"""Vector operations on sixteen numbers, for short inner loops that LLVM does not vectorise.
+
+Arguments are addresses of float32, unless the function says otherwise.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ _LOOK_UP = {
     32: "llvm.x86.avx2.pshuf.b",
     16: "llvm.aarch64.neon.tbl1.v16i8",
 }
-"""The operation that looks bytes up in a table of sixteen, by the bytes of a vector."""
+"""Vector size in bytes -> the operation that looks each byte up in a table of sixteen."""
 _HALF_FLOATS = ir.VectorType(ir.HalfType(), LANES)
 ROW: Final = 4 * LANES
-"""Bytes of sixteen numbers."""
+"""Bytes of sixteen float32."""
 POWER_SERIES: Final = (0.0551716517, 0.242611140, 0.693260990, 0.999928073)
-"""2 ** x from -0.5 to 0.5, to 7.5e-5 of it."""
+"""Polynomial of 2 ** x on [-0.5, 0.5]; the relative error is at most 7.5e-5."""
 
 
 class Lanes:
-    """Writes what is done with vectors."""
+    """Emits LLVM instructions on vectors of sixteen numbers."""
 
     def __init__(self, builder: ir.IRBuilder) -> None:
         self.builder = builder
@@ -52,16 +53,16 @@ class Lanes:
         self.store(value, self.place(address, value.type, offset), align=2)
 
     def all(self, value: Any) -> Any:
-        """One number in every lane."""
+        """Broadcasts a number to every lane."""
         first = self.insert_element(ir.Constant(FLOATS, ir.Undefined), value, WORD(0))
         return self.shuffle_vector(first, first, each(WORDS, 0))
 
     def number(self, address: Any) -> Any:
-        """That at an address, in every lane."""
+        """Broadcasts the number at an address to every lane."""
         return self.all(self.load(self.inttoptr(address, ir.PointerType(ir.FloatType())), align=4))
 
     def ask(self, address: Any, line: int = 0) -> None:
-        """For a line of the cache that will be read soon; any address will do."""
+        """Prefetches a cache line. Addresses outside of any buffer do no harm."""
         hints = [WORD(0), WORD(_STREAMED_IN), WORD(_DATA)]
         place = self.place(address, ir.IntType(8), LINE * line)
         kind = ir.FunctionType(ir.VoidType(), [place.type, WORD, WORD, WORD])
@@ -72,8 +73,11 @@ class Lanes:
         return self.select(self.fcmp_ordered(">", a, b), a, b)
 
     def by_turns(self, count: Any, num_turns: int, write: Callable[[Any, int], None]) -> None:
-        """A loop that writes what is done with each index below a count, and whose turn it is: what
-        the turns do waits for nothing of each other."""
+        """Emits a loop over all indices below `count`, unrolled num_turns times.
+
+        write(index, turn) emits the body. Turns that use separate accumulators do not wait for each
+        other.
+        """
         rounds = self.udiv(count, LONG(num_turns))
         with cgutils.for_range(self.builder, rounds) as loop:
             first = self.mul(loop.index, LONG(num_turns))
@@ -84,29 +88,29 @@ class Lanes:
             write(loop.index, 0)
 
     def places(self, count: int, value: float) -> list[Any]:
-        """Of so many vectors, with that in every lane."""
+        """Allocates `count` vectors with `value` in every lane; returns their places."""
         found = [cgutils.alloca_once(self.builder, FLOATS) for _ in range(count)]
         for place in found:
             self.store(each(FLOATS, value), place)
         return found
 
     def joined(self, values: list[Any], join: Callable[[Any, Any], Any]) -> Any:
-        """What 2, 4, 8, ... of them make by twos."""
+        """Reduces 2, 4, 8, ... values to one, pairwise."""
         while len(values) > 1:
             values = [join(a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
         return values[0]
 
     def called(self, name: str, *values: Any) -> Any:
-        """An operation of LLVM on vectors of one kind."""
+        """Calls an LLVM intrinsic on float32 vectors."""
         kind = ir.FunctionType(FLOATS, [FLOATS] * len(values))
         return self.call(cgutils.get_or_insert_function(self.module, kind, name), values)
 
     def fused(self, a: Any, b: Any, c: Any) -> Any:
-        """a * b + c."""
+        """a * b + c, rounded once."""
         return self.called("llvm.fma.v16f32", a, b, c)
 
     def exp(self, x: Any) -> Any:
-        """As numbers.exp."""
+        """exp(x), as numbers.exp computes it."""
         x = self.larger(x, each(FLOATS, LEAST))
         turns = self.fused(x, each(FLOATS, LOG2_E), each(FLOATS, 0.5))
         whole = self.called("llvm.floor.v16f32", turns)
@@ -121,9 +125,9 @@ class Lanes:
         return self.fmul(series, self.bitcast(self.shl(power, each(WORDS, 23)), FLOATS))
 
     def power_of_two(self, x: Any) -> Any:
-        """2 ** x of what is not above 100, to a ten-thousandth: enough for a bfloat16."""
+        """2 ** x for x up to 100, to a relative error of 1e-4: enough for a bfloat16."""
         x = self.larger(x, each(FLOATS, -126.0))
-        # So large a number leaves no bits for fractions: whole numbers are its last ones.
+        # Adding 1.5 * 2 ** 23 rounds to a whole number, which the lowest bits then hold.
         shifted = self.bitcast(self.fadd(x, each(FLOATS, 12582912.0)), WORDS)
         whole = self.sub(shifted, each(WORDS, 0x4B400000))
         rest = self.fsub(x, self.sitofp(whole, FLOATS))
@@ -134,7 +138,7 @@ class Lanes:
         return self.bitcast(self.add(self.bitcast(series, WORDS), power), FLOATS)
 
     def half(self, value: Any) -> Any:
-        """Words with the bits of the nearest bfloat16, the even one of two."""
+        """Rounds to bfloat16, to even in a tie; returns words with its 16 bits."""
         bits = self.bitcast(value, WORDS)
         odd = self.and_(self.lshr(bits, each(WORDS, 16)), each(WORDS, 1))
         rounded = self.add(self.add(bits, each(WORDS, 0x7FFF)), odd)
@@ -142,12 +146,12 @@ class Lanes:
 
 
 def each(kind: ir.VectorType, value: float) -> ir.Constant:
-    """A number in every lane."""
+    """A constant with the same number in every lane."""
     return ir.Constant(kind, [value] * LANES)
 
 
 def operation(write: Callable[..., None], *operands: Any) -> Any:
-    """Typing of a function of such operands, and what writes it: (lanes, *values)."""
+    """Makes an intrinsic with these operand types; write(lanes, *values) emits it."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         write(Lanes(builder), *values)
@@ -158,7 +162,7 @@ def operation(write: Callable[..., None], *operands: Any) -> Any:
 
 @intrinsic
 def add_lanes(context: Any, numbers: Any, target: Any) -> Any:
-    """numbers + target, to target."""
+    """target += numbers, sixteen float32."""
 
     def write(lanes: Lanes, numbers: Any, target: Any) -> None:
         lanes.put(lanes.fadd(lanes.get(numbers), lanes.get(target)), target)
@@ -168,7 +172,7 @@ def add_lanes(context: Any, numbers: Any, target: Any) -> Any:
 
 @intrinsic
 def scale_lanes(context: Any, whole: Any, scales: Any, factor: Any) -> Any:
-    """Whole numbers (int32) * scales * factor, in their place."""
+    """Replaces sixteen int32 by float32: whole * scales * factor."""
 
     def write(lanes: Lanes, whole: Any, scales: Any, factor: Any) -> None:
         numbers = lanes.sitofp(lanes.get(whole, WORDS), FLOATS)
@@ -180,7 +184,7 @@ def scale_lanes(context: Any, whole: Any, scales: Any, factor: Any) -> Any:
 
 @intrinsic
 def copy_lanes(context: Any, numbers: Any, target: Any) -> Any:
-    """As they are, to target."""
+    """Copies sixteen float32 to target."""
 
     def write(lanes: Lanes, numbers: Any, target: Any) -> None:
         lanes.put(lanes.get(numbers), target)
@@ -190,7 +194,7 @@ def copy_lanes(context: Any, numbers: Any, target: Any) -> Any:
 
 @intrinsic
 def round_lanes(context: Any, numbers: Any, target: Any) -> Any:
-    """As bfloat16, to target."""
+    """Writes sixteen float32 to target as bfloat16."""
 
     def write(lanes: Lanes, numbers: Any, target: Any) -> None:
         lanes.put(lanes.trunc(lanes.half(lanes.get(numbers)), HALVES), target)
@@ -200,8 +204,10 @@ def round_lanes(context: Any, numbers: Any, target: Any) -> Any:
 
 @intrinsic
 def unpack(context: Any, packed: Any, count: Any, target: Any) -> Any:
-    """`count` lines of nibbles -> twice as many of int8, by `LEVELS`: of each line first what its
-    bytes have in their lower halves."""
+    """Unpacks `count` cache lines of int4 indices into twice as many lines of int8 `LEVELS`.
+
+    The lower four bits of all bytes of a line come first, then the upper ones.
+    """
 
     def write(lanes: Lanes, packed: Any, count: Any, target: Any) -> None:
         num_bytes = 4 * IN_USE.lanes
@@ -225,7 +231,7 @@ def unpack(context: Any, packed: Any, count: Any, target: Any) -> Any:
 
 @intrinsic
 def widen(context: Any, halves: Any, count: Any, target: Any) -> Any:
-    """`count` lines of float16 -> twice as many of float32."""
+    """Converts `count` cache lines of float16 to twice as many lines of float32."""
 
     def write(lanes: Lanes, halves: Any, count: Any, target: Any) -> None:
         with cgutils.for_range(lanes.builder, count) as loop:
@@ -240,7 +246,7 @@ def widen(context: Any, halves: Any, count: Any, target: Any) -> Any:
 
 @intrinsic
 def start_row(context: Any, numbers: Any, count: Any, target: Any) -> Any:
-    """Copies `count` numbers, a multiple of 16, to target; zeros if their address is 0."""
+    """Copies `count` numbers, a multiple of 16, to target. The address 0 stands for zeros."""
 
     def write(lanes: Lanes, numbers: Any, count: Any, target: Any) -> None:
         with cgutils.for_range(lanes.builder, lanes.udiv(count, LONG(LANES))) as loop:

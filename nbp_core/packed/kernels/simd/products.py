@@ -1,8 +1,8 @@
-"""Sums of products in the processor's vectors, for processors without matrix tiles.
+"""Matrix products with vector instructions, for processors without matrix tiles.
 
-Weights are read from memory once, a chunk at a time that the first-level cache holds. Rows take
-turns with it in groups whose sums fit the registers; meanwhile the next chunk is asked for, which
-the hardware does not do of its own for a chunk that is read several times.
+Weights are read from memory once, in chunks that fit the first-level cache. Groups of rows whose
+sums fit the registers use a chunk one after the other. Meanwhile the next chunk is prefetched,
+because the hardware does not do that while a chunk is read again.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ from nbp_core.packed.kernels.simd.dots import (
 from nbp_core.packed.kernels.simd.lanes import start_row, unpack, widen
 
 CHUNK: Final = 64
-"""Lanes of inputs, of each of a piece's outputs, that are worked on before the next ones."""
+"""Lanes of inputs per chunk."""
 STAGE: Final = 4 * ROWS * PIECE
-"""Place in a thread's scratch, after the sums, of weights that were widened."""
+"""Byte offset of widened weights in a thread's scratch buffer; sums come before."""
 GROUP: Final = 4
-"""Rows whose sums are in the registers at once."""
+"""Rows whose sums fit the registers."""
 ROW: Final = 4 * PIECE
-"""Bytes of the sums of a row."""
+"""Bytes of a row of sums."""
 
 
 def arranged(weight_OI: Tensor) -> Tensor:
-    """A matrix as products read it: pieces of 64 outputs, and in these the weights of 32 bits of
-    activations side by side.
+    """Reorders a matrix of weights into pieces of 64 outputs.
 
-    uint8 are places in `jobs.LEVELS`, of which two share a byte: those of lines of the cache by
-    twos.
+    Within a piece, the weights of one lane (32 bits of activations) lie side by side for all
+    outputs. uint8 weights are indices into `jobs.LEVELS`; two of them share a byte, from two
+    neighbouring cache lines.
     """
     num_outputs, num_inputs = weight_OI.shape
     inputs = _inputs_of_lane(weight_OI.dtype)
@@ -74,7 +74,7 @@ def _inputs_of_lane(dtype: torch.dtype) -> int:
 
 
 def sums_bytes(row_size: int) -> int:
-    """Memory that a thread needs of its own, for rows of any size."""
+    """Bytes of scratch buffer per thread; the same for rows of any size."""
     return STAGE + CHUNK * ROW
 
 
@@ -96,12 +96,12 @@ def _widened(weights, lines, room):
 
 
 def _summing(read: Dot | None, kept: Dot, widened: Any, step: int) -> Any:
-    """A function that sums up rows of activations at an address, `x_row` bytes apart, times the
-    weights of a piece, `step` bytes for each of `count` lanes of inputs: adds to float32 or int32
-    at `sums`.
+    """Returns a function that adds the products of rows of activations with a piece of weights.
 
-    For more than two rows, or always if weights cannot be read as `read`, `widened` first writes
-    them as `kept` to the scratch.
+    Rows are `x_row` bytes apart. Weights have `step` bytes for each of `count` lanes of inputs.
+    Sums are float32 or int32. One or two rows use the dot product `read` on the weights in memory;
+    more rows, or all if `read` is None, use `kept` on weights that `widened` wrote to the scratch
+    buffer.
     """
     is_always = read is None
     read = read or kept
@@ -126,7 +126,7 @@ def _summing(read: Dot | None, kept: Dot, widened: Any, step: int) -> Any:
 
     @njit(**COMPILED)
     def add_chunk(x, x_row, rows, weights, count, sums, ask):
-        """All rows; the lines of the next chunk are asked for at `ask`, unless that is 0."""
+        """Adds one chunk for all rows and prefetches the next one at `ask`, unless that is 0."""
         turns = rows // GROUP * (PIECE // at_once)
         lines = 1 if turns >= needed else 2 if 2 * turns >= needed else 4
         every, turn = max(1, turns * lines // needed), 0
@@ -171,7 +171,7 @@ def _summing(read: Dot | None, kept: Dot, widened: Any, step: int) -> Any:
 
 _FLOAT_STEP: Final = PIECE * (BRAIN_PAIRS if IN_USE.has_bfloat16 else HALVES).weight_bytes
 _INT8_STEP: Final = PIECE * 4 // LEVEL_BYTES
-"""Bytes of a piece's weights for each lane of inputs: bfloat16 or float16, and int8."""
+"""Bytes of a piece's weights per lane of inputs: bfloat16 or float16, and int8."""
 if IN_USE.has_bfloat16:
     _add_floats = _summing(BRAIN_PAIRS, BRAIN_PAIRS, _as_it_is, _FLOAT_STEP)
 else:
@@ -185,8 +185,10 @@ if IN_USE.int8 is not None:
 
 @njit(**COMPILED)
 def sum_up(job, scratch, first, rows, piece):
-    """Of up to 16 rows from `first` on, for the 64 outputs of a piece: float32, or int32 of int8,
-    to the start of a thread's scratch."""
+    """Computes the 64 outputs of a piece for up to 16 rows from `first` on.
+
+    The sums go to the start of a thread's scratch buffer: float32, or int32 for int8 and int4.
+    """
     is_whole = job[KIND] != PRODUCT
     x_row = job[ROW_SIZE] * (LEVEL_BYTES if is_whole else NUMBER_BYTES)
     x, count, room = job[INPUT] + first * x_row, x_row // 4, scratch + STAGE
