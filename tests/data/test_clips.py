@@ -203,6 +203,7 @@ def test_files_that_are_no_clips_are_left_out_with_a_line_each(
     reasons = [line for line in lines if "a clip of" in line]
     counts = [int(line.split()[0]) for line in lines if line.endswith("of clips left out")]
     assert len(reasons) == num_bad == sum(counts)
+    assert any("text.webm is not a clip that can be read" in line for line in reasons)
     assert sum(map(len, splits)) == 25
     assert all(line.isprintable() for line in lines)
     clips = load_clips(folder, "train", tmp_path / "cache")
