@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -106,22 +106,61 @@ def load_weights(model: torch.nn.Module, folder: Path, dtype: torch.dtype = torc
     Raises CheckpointError for a corrupt file, for weights of other names or shapes and for weights
     that are not finite numbers in `dtype`.
     """
-    weights: dict[str, torch.Tensor] = {}
-    for path in weight_files(folder):
-        with _open_weights(path):
-            weights |= load_file(path)
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    if {name: tensor.shape for name, tensor in weights.items()} != shapes:
-        raise CheckpointError(f"the weights of model {folder.name!r} do not fit the configuration")
-    weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
-    for name, tensor in weights.items():
-        # The extremes of a tensor with a NaN are NaN.
-        if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+    stored = StoredWeights.of(folder, model)
+    model.load_state_dict(stored.read(list(stored.files), dtype), strict=True, assign=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredWeights:
+    """The weights in a model folder. They are memory-mapped, so each is read when it is used."""
+
+    folder: Path
+    files: Mapping[str, Path]
+    """Name of a weight -> the file that holds it."""
+
+    @classmethod
+    def of(cls, folder: Path, model: nn.Module) -> Self:
+        """The folder's weights. Raises CheckpointError unless names and shapes are the model's."""
+        files, shapes = {}, {}
+        for path in weight_files(folder):
+            with _open_weights(path), safe_open(path, "pt") as file:
+                for name in file.keys():  # noqa: SIM118
+                    files[name] = path
+                    shapes[name] = tuple(file.get_slice(name).get_shape())
+        if shapes != {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}:
             raise CheckpointError(
-                f"the weights of model {folder.name!r} are not all finite numbers (in {name})"
+                f"the weights of model {folder.name!r} do not fit the configuration"
             )
-    # assign: the file's tensors become the parameters, so a model is never held twice.
-    model.load_state_dict(weights, strict=True, assign=True)
+        return cls(folder=folder, files=files)
+
+    def read(self, names: Sequence[str], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """Some of the weights in `dtype`. Raises CheckpointError for infinite ones and NaN."""
+        weights: dict[str, torch.Tensor] = {}
+        for path in dict.fromkeys(self.files[name] for name in names):
+            with _open_weights(path), safe_open(path, "pt") as file:
+                for name in names:
+                    if self.files[name] == path:
+                        weights[name] = file.get_tensor(name).to(dtype)
+        for name, tensor in weights.items():
+            # The extremes of a tensor with a NaN are NaN.
+            if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+                raise CheckpointError(
+                    f"the weights of model {self.folder.name!r} are not all finite numbers"
+                    f" (in {name})"
+                )
+        return weights
+
+    def fill(self, module: nn.Module, prefix: str, dtype: torch.dtype) -> None:
+        """Gives a module of the model, whose names begin with `prefix`, the weights it lacks."""
+        for name in lacking(module):
+            # One at a time: what is mapped counts as memory until all of it is let go.
+            (weight,) = self.read([prefix + name], dtype).values()
+            module.load_state_dict({name: weight}, strict=False, assign=True)
+
+
+def lacking(module: nn.Module) -> list[str]:
+    """Names of the parameters that have no weights yet, as modules built `without_weights`."""
+    return [name for name, parameter in module.named_parameters() if parameter.is_meta]
 
 
 def save_model(

@@ -1,32 +1,21 @@
-"""What the controls of the page hold, or a call of the API gives: by name, every type checked."""
+"""The settings of a clip by name, from the page's controls or a call of the API, checked."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from pydantic import ConfigDict, ValidationError
-from pydantic.dataclasses import dataclass
-
+from nbp_core.config.json import JsonConfig
 from nbp_core.config.shapes import CLIP_FRAMES
 
 Start = Literal["action", "frame", "clip"]
 LENGTHS = (17, 33, 65)
-"""Frames of the clips on offer."""
-_LONGEST_SHOWN = 40
-_WANTED = {
-    "int": "a whole number",
-    "float": "a number",
-    "string": "text",
-    "literal": '"action", "frame" or "clip"',
-}
-"""What a field must be, by the beginning of pydantic's names of errors."""
+"""The numbers of frames that the page offers."""
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid"))
-class Form:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Form(JsonConfig):
     """The fields in the API's order. Their defaults are those of a call that leaves them out."""
 
     model: str | None = None
@@ -47,31 +36,20 @@ class Form:
     actions: str | None = ""
     """Instead of one action, several for a number of latent frames each, which set the length."""
 
+    def __post_init__(self) -> None:
+        if self.num_frames not in LENGTHS:
+            lengths = ", ".join(map(str, LENGTHS))
+            raise ValueError(f"num_frames must be one of {lengths}, not {self.num_frames}")
+
 
 FIELDS = tuple(field.name for field in fields(Form))
 
 
 def read_form(values: Mapping[str, Any]) -> Form:
     """The values as a form. Raises ValueError, one sentence, for the first that it cannot hold."""
-    try:
-        form = Form(**{name: _whole(value) for name, value in values.items()})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        wanted = _WANTED.get(first["type"].partition("_")[0], "left out")
-        shown = _shown(first["input"])
-        raise ValueError(f"{first['loc'][0]} must be {wanted}, not {shown}") from error
-    if form.num_frames not in LENGTHS:
-        lengths = ", ".join(map(str, LENGTHS))
-        raise ValueError(f"num_frames must be one of {lengths}, not {form.num_frames}")
-    return form
+    return Form.from_dict({name: _whole(value) for name, value in values.items()})
 
 
 def _whole(value: Any) -> Any:
     """17.0 as 17: programs and browsers write whole numbers either way."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _shown(value: object) -> str:
-    """A value as JSON writes it, the beginning of a long one."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."

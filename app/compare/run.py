@@ -64,24 +64,12 @@ def why_no_race(session: Session, model: str | None) -> str:
     return ""
 
 
-def check_race(request: Request, shapes: Pair) -> RaceRequest:
-    """The request in the engine's terms. Raises ValueError for two equal block shapes."""
-    return RaceRequest(
-        shapes=shapes,
-        action=request.action,
-        frames_THWC=request.frames_THWC,
-        num_frames=request.num_frames,
-        sampling=request.sampling,
-        num_rounds=NUM_ROUNDS,
-    )
-
-
 def run(session: Session, request: Request, shapes: Pair, job: Job) -> RaceResult:
     """Runs the race in the worker thread. Raises ValueError when it cannot be run to its end."""
     pipeline = session.pipeline(request.model)
     result = race(
         pipeline,
-        check_race(request, shapes),
+        RaceRequest(shapes=shapes, request=request, num_rounds=NUM_ROUNDS),
         # No picture is made of a step: whoever watches must not slow the runners down.
         lambda lap: job.report(RaceProgress(lap=lap, shapes=shapes)),
         job.stop,

@@ -22,6 +22,7 @@ from app.parts.follow import Follower, finish
 from app.parts.uploads import start_radio, wire_uploads
 from app.session import Session
 from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
+from nbp_core.generation.race import RaceRequest
 
 _INPUTS = tuple(name for name in FIELDS if name not in ("block", "num_frames", "actions"))
 
@@ -108,7 +109,7 @@ class CompareTab:
         request = make_request(**settings, block=first, num_frames=CLIP_FRAMES)
         shapes = parse_block_shape(first), parse_block_shape(second)
         run.check_model(self.session.pipeline(request.model))
-        run.check_race(request, shapes)
+        RaceRequest(shapes=shapes, request=request)  # refuses two equal shapes
         return self.session.jobs.submit(partial(run.run, self.session, request, shapes), request)
 
     def draw(self, job: JobView) -> Updates:

@@ -89,19 +89,20 @@ def _untrained(session: Session) -> str:
     """The paper's sizes with random weights: what they are and whether they fit here."""
     from nbp_core.config.presets import PAPER_PRESETS
     from nbp_core.device import choose_device, free_bytes
-    from nbp_core.models.catalogue import transformer_bytes
     from nbp_core.models.speed_only import preset_parameters
+    from nbp_core.packed.formats import choose_format
+    from nbp_core.packed.model import decoding_bytes
 
     offered = session.speed_only_names()
     if not offered:
         return ""
     device = choose_device(session.device)
-    free, item = free_bytes(device), 2 if device == "cuda" else 4
+    free, weights = free_bytes(device), choose_format(device)
     rows = []
     for name in offered:
         preset = SPEED_ONLY[name]
         count = preset_parameters(preset)
-        need = transformer_bytes(PAPER_PRESETS[preset], count, item)
+        need = decoding_bytes(PAPER_PRESETS[preset], weights)
         fits = "fits" if need < free else "does not fit"
         rows.append(
             f"<dt>{escape(name)}</dt><dd>{count / 1e6:,.0f} million parameters in the paper's"

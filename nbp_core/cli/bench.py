@@ -69,6 +69,12 @@ def add_verb(verbs: Any) -> None:
         "--presets", nargs="*", choices=sorted(PAPER_PRESETS), default=["XL"], metavar="NAME",
         help="model sizes of the paper to time with random weights (XL, XXL, 3B); default: XL",
     )  # fmt: skip
+    only = parser.add_mutually_exclusive_group()
+    for held in ("int8", "int4"):
+        only.add_argument(
+            f"--{held}", dest="only", action="store_const", const=held,
+            help=f"time {held} weights alone; default: every weight format of the device",
+        )  # fmt: skip
     parser.add_argument("--blocks", nargs="+", help="block shapes; default: the paper's six")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
@@ -95,6 +101,11 @@ def _bench(args: argparse.Namespace) -> None:
         against.check_installed()
     if args.out is not None:
         try_writing(args.out)
+    formats = (
+        (choose_format(device, args.only == "int8", args.only == "int4"),)
+        if args.only
+        else formats_on(device)
+    )
     shapes = [parse_block_shape(text) for text in args.blocks or ()] or list(FIGURE6_SHAPES)
     machine = _apart(_machine, device)
     console = Console(stderr=True, width=WIDTH)
@@ -106,7 +117,7 @@ def _bench(args: argparse.Namespace) -> None:
     clips: list[EndToEnd] = []
     losses: list[dict[str, Any]] = []
     for source in _sources(args):
-        for held in formats_on(device):
+        for held in formats:
             timed = _apart(_time_model, source, device, machine, shapes, args.steps, held)
             steps += [
                 {**asdict(f), "ratio": f.ratio, "total_s": f.total_s, **timed.memory_and_load}
@@ -115,7 +126,7 @@ def _bench(args: argparse.Namespace) -> None:
             console.print(step_table(timed))
         if isinstance(source, Path):
             clips += _apart(_time_clips, source, device, shapes)
-            for held in formats_on(device)[1:]:
+            for held in formats[0 if args.only else 1 :]:
                 loss = _apart(_loss, source, args.clips, held)
                 if loss is not None:
                     losses.append({"model": source.name, **asdict(loss)})

@@ -14,12 +14,14 @@ from tqdm import tqdm
 from nbp_core.cli.options import (
     add_generation_options,
     context_of,
+    pipeline_of,
     sampling_of,
     write_or_keep,
 )
 from nbp_core.config.shapes import CLIP_FRAMES, format_block_shape, parse_block_shape
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.race import Lap, Race, RaceRequest, race
+from nbp_core.generation.request import GenerateRequest
 from nbp_core.media.files import try_writing, write_text
 from nbp_core.media.video import write_video
 
@@ -45,17 +47,17 @@ def _compare(args: argparse.Namespace) -> None:
     first, second = map(parse_block_shape, args.blocks)
     request = RaceRequest(
         shapes=(first, second),
-        action=args.action,
-        frames_THWC=context_of(args),
-        num_frames=CLIP_FRAMES if args.frames is None else args.frames,
-        sampling=sampling_of(args, None),
+        request=GenerateRequest(
+            action=args.action,
+            frames_THWC=context_of(args),
+            num_frames=CLIP_FRAMES if args.frames is None else args.frames,
+            sampling=sampling_of(args),
+        ),
     )
     if args.out_dir.exists() and not args.out_dir.is_dir():
         raise ValueError(f"--out-dir is not a folder: {args.out_dir}")
     _try_folder(args.out_dir)
-    pipeline = VideoPipeline.from_pretrained(
-        args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
-    )
+    pipeline = pipeline_of(args)
     with tqdm(unit="step", disable=args.json) as bar:
 
         def show(lap: Lap) -> None:

@@ -31,8 +31,8 @@ from nbp_core.config.shapes import CLIP_SIDE
 from nbp_core.device import check_memory, choose_device, device_name
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.video import write_video
-from nbp_core.packed.formats import STORED, choose_format, compute_dtype
-from nbp_core.packed.model import load_packed
+from nbp_core.packed.formats import choose_format
+from nbp_core.packed.model import decoding_bytes, load_packed
 from nbp_core.sampling.sampler import Sampler
 from nbp_core.sampling.steps import decoder_of
 from nbp_core.tokenizer.model import VideoTokenizer
@@ -177,10 +177,8 @@ def _test_transformer(folder: Path, device: str) -> ModelTest:
     """Runs a few decode steps after one latent frame of arbitrary tokens."""
     config = load_config(folder, TransformerConfig)
     expected = num_parameters(config)
-    weights = choose_format(device)
     layout = sequence_layout(config)
-    cache = 2 * config.num_layers * config.width * layout.length
-    num_bytes = STORED[weights].itemsize * expected + compute_dtype(weights).itemsize * cache
+    num_bytes = decoding_bytes(config, choose_format(device))
     test = _described(folder, expected, num_bytes, device)
     began = time.perf_counter()
     model = load_packed(folder, device)

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from nbp_core.cli.options import add_sampling_options, sampling_of, write_or_keep
+from nbp_core.cli.options import add_sampling_options, pipeline_of, sampling_of, write_or_keep
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import format_block_shape, parse_block_shape
+from nbp_core.config.shapes import format_block_shape
 from nbp_core.data.arm_keys import read_episodes
 from nbp_core.data.camera_keys import PanoramaKeys, draw_many
 from nbp_core.data.camera_moves import MAX_PACE, PhotoClips
@@ -152,13 +152,12 @@ def real_clips(args: argparse.Namespace) -> Clips:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    shape = None if args.block is None else parse_block_shape(args.block)
-    sampling = sampling_of(args, shape)
+    sampling = sampling_of(args)
     _check_options(args)
     device = choose_device(args.device)
     pipeline = None
     if args.model is not None:
-        pipeline = VideoPipeline.from_pretrained(args.model, device=device, cosmos=args.cosmos)
+        pipeline = pipeline_of(args)
     about = {"weights": "none: clips of a folder"}
     if pipeline is not None:
         about = settings(args, pipeline, sampling)

@@ -25,14 +25,14 @@ from nbp_core.cli.options import (
     add_generation_options,
     add_runtime_options,
     context_of,
+    pipeline_of,
     sampling_of,
     start_runtime,
     write_or_keep,
 )
-from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
+from nbp_core.config.shapes import CLIP_FRAMES
 from nbp_core.config.timeline import parse_timeline
 from nbp_core.data.keys import FRAMES_PER_KEY
-from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.files import try_writing
 from nbp_core.media.video import write_gif, write_video
 from nbp_core.memory import is_memory_error
@@ -101,8 +101,7 @@ def _add_generate(verbs: Any) -> None:
 
 
 def _generate(args: argparse.Namespace) -> None:
-    shape = None if args.block is None else parse_block_shape(args.block)
-    sampling = sampling_of(args, shape)
+    sampling = sampling_of(args)
     if args.out.suffix.lower() not in WRITERS:
         raise ValueError(f"--out must end in .mp4 or .gif, not {args.out.name!r}")
     if not args.out.parent.is_dir():
@@ -114,9 +113,7 @@ def _generate(args: argparse.Namespace) -> None:
     if num_frames is None:
         start = 1 if frames is None else len(frames)
         num_frames = start + FRAMES_PER_KEY * len(actions) if actions else CLIP_FRAMES
-    pipeline = VideoPipeline.from_pretrained(
-        args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
-    )
+    pipeline = pipeline_of(args)
     with (
         pipeline.stream(args.action, frames, num_frames, sampling, actions=actions) as run,
         tqdm(total=None, unit="step", disable=args.json) as bar,

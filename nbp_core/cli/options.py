@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nbp_core.config.sampling import METHODS, SamplingConfig
-from nbp_core.config.shapes import CLIP_FRAMES, Size3
+from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
+from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.files import MediaError, shown_name, try_writing
 from nbp_core.media.video import Frames, read_context
 from nbp_core.runtime import INSTRUCTION_NAMES, start
@@ -88,16 +89,24 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def sampling_of(args: argparse.Namespace, block_shape: Size3 | None) -> SamplingConfig:
+def sampling_of(args: argparse.Namespace) -> SamplingConfig:
     """The sampling that the options describe. Raises ValueError for values out of range."""
+    block = getattr(args, "block", None)
     return SamplingConfig(
-        block_shape=block_shape,
+        block_shape=None if block is None else parse_block_shape(block),
         temperature=args.temperature,
         top_k=args.top_k,
         top_p=args.top_p,
         guidance_scale=args.guidance,
         seed=args.seed,
         method=args.method,
+    )
+
+
+def pipeline_of(args: argparse.Namespace) -> VideoPipeline:
+    """The model that the options name, loaded. Raises ValueError, one sentence, if it cannot be."""
+    return VideoPipeline.from_pretrained(
+        args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
     )
 
 

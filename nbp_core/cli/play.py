@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from nbp_core.cli.options import add_sampling_options, sampling_of, write_or_keep
+from nbp_core.cli.options import add_sampling_options, pipeline_of, sampling_of, write_or_keep
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import format_block_shape, parse_block_shape
+from nbp_core.config.shapes import format_block_shape
 from nbp_core.config.timeline import format_timeline, parse_timeline
 from nbp_core.data.key_frames import reconstructed
 from nbp_core.data.keys import KeyClip
@@ -80,17 +80,14 @@ def read_keys(path: Path) -> tuple[str, ...] | PlayRecording:
 
 
 def _play(args: argparse.Namespace) -> None:
-    shape = None if args.block is None else parse_block_shape(args.block)
-    sampling = sampling_of(args, shape)
+    sampling = sampling_of(args)
     source = read_keys(args.keys) if args.episode is None else read_recorded(args.episode)
     for path in (args.out, args.record):
         if path is not None:
             try_writing(path)
     _check_alone(args, source, sampling)
     first = None if args.first_frame is None else read_context(args.first_frame, max_frames=1)[0]
-    pipeline = VideoPipeline.from_pretrained(
-        args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
-    )
+    pipeline = pipeline_of(args)
     opened, keys = _opened(args, pipeline, source, first, sampling)
     with opened as play:
         play.check(*keys)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, Size3, format_block_shape
+from nbp_core.config.shapes import CLIP_SIDE, Size3, format_block_shape
 from nbp_core.generation.records import Generation, Tokens
+from nbp_core.generation.request import GenerateRequest
 from nbp_core.media.files import Frames
 
 if TYPE_CHECKING:
@@ -34,13 +34,10 @@ _GREY = 127
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RaceRequest:
-    """The request of both runners. Raises ValueError for two equal block shapes."""
+    """One request and the block shapes of its two runners. Raises ValueError for equal shapes."""
 
     shapes: tuple[Size3, Size3]
-    action: str | None = None
-    frames_THWC: Frames | None = None
-    num_frames: int = CLIP_FRAMES
-    sampling: SamplingConfig
+    request: GenerateRequest
     """Its block shape is replaced by that of each runner."""
     num_rounds: int = 1
     """How often both run, in turn. An odd number, so that one round is the median."""
@@ -54,14 +51,9 @@ class RaceRequest:
                 "choose two different ones"
             )
 
-    @property
-    def num_known(self) -> int:
-        """Number of known frames at the start of the clip."""
-        return 0 if self.frames_THWC is None else len(self.frames_THWC)
-
-    def sampling_of(self, shape: Size3) -> SamplingConfig:
-        """The sampling of one runner."""
-        return replace(self.sampling, block_shape=shape)
+    def with_shape(self, shape: Size3) -> GenerateRequest:
+        """The request of one runner."""
+        return replace(self.request, sampling=replace(self.request.sampling, block_shape=shape))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,7 +178,8 @@ def race(
     """
     stop = stop or threading.Event()
     counts = [
-        pipeline.num_steps(shape, request.num_known, request.num_frames) for shape in request.shapes
+        pipeline.num_steps(shape, request.request.num_context_frames, request.request.num_frames)
+        for shape in request.shapes
     ]
     rounds: list[tuple[Runner, Runner]] = []
     for number in range(request.num_rounds):
@@ -213,16 +206,11 @@ def warm_up(
     grey = np.full((1, CLIP_SIDE, CLIP_SIDE, 3), _GREY, np.uint8)
     largest = max(pipeline.block_shapes, key=math.prod)
     beginnings: list[tuple[Size3, Frames | None]] = [
-        (largest, grey), (shape, grey), (shape, request.frames_THWC),
+        (largest, grey), (shape, grey), (shape, request.request.frames_THWC),
     ]  # fmt: skip
     for block_shape, frames_THWC in beginnings:
-        with pipeline.stream(
-            action=request.action,
-            frames_THWC=frames_THWC,
-            num_frames=request.num_frames,
-            sampling=request.sampling_of(block_shape),
-            stop=stop,
-        ) as run:
+        warm = replace(request.with_shape(block_shape), frames_THWC=frames_THWC)
+        with pipeline.start(warm, stop=stop) as run:
             for _ in islice(run, WARM_STEPS):
                 continue
 
@@ -238,21 +226,16 @@ def _run(
     phases: list[str] = []
     elapsed_s: list[float] = []
     places: list[Tokens] = []
-    frame_s = [0.0] * request.num_known
-    with pipeline.stream(
-        action=request.action,
-        frames_THWC=request.frames_THWC,
-        num_frames=request.num_frames,
-        sampling=request.sampling_of(shape),
-        stop=stop,
-    ) as run:
+    num_known = request.request.num_context_frames
+    frame_s = [0.0] * num_known
+    with pipeline.start(request.with_shape(shape), stop=stop) as run:
         for step in run:
             phases.append(step.phase)
             elapsed_s.append(step.elapsed)
             places.append(step.places)
             if step.new_frames is not None:
                 # The first step returns the known frames too.
-                known = request.num_known if step.index == 0 else 0
+                known = num_known if step.index == 0 else 0
                 frame_s += [step.elapsed] * (len(step.new_frames) - known)
             report(replace(lap, phase="run", step=step.index + 1, elapsed=step.elapsed))
     return Runner(

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbp_core.blocks.grid import tiles
-from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.checkpoint import (
     CARD_FILE,
     CheckpointError,
@@ -25,9 +24,11 @@ from nbp_core.checkpoint import (
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, FIGURE6_SHAPES, Size3
 from nbp_core.models.pairing import find_tokenizer, named_folder
+from nbp_core.packed.formats import choose_format
+from nbp_core.packed.model import decoding_bytes
 
 MAX_CARD_BYTES = 200_000
-_FLOAT32, _BFLOAT16 = 4, 2
+_FLOAT32 = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,8 +102,7 @@ def _entry(path: Path, device: str) -> ModelEntry:
         )
     transformer = load_config(path, TransformerConfig)
     tokenizer = _tokenizer_folder(path)
-    item = _BFLOAT16 if device == "cuda" else _FLOAT32
-    memory = transformer_bytes(transformer, found.num_parameters, item)
+    memory = decoding_bytes(transformer, choose_format(device))
     if tokenizer is not None:
         memory += _FLOAT32 * summarize(tokenizer).num_parameters
     shapes: tuple[Size3, ...] = (transformer.block_shape,)
@@ -122,12 +122,6 @@ def _entry(path: Path, device: str) -> ModelEntry:
         stamp=stamp,
         card=read_card(path),
     )
-
-
-def transformer_bytes(config: TransformerConfig, num_parameters: int, item: int) -> int:
-    """Bytes of the weights and of one clip's KV cache, with `item` bytes per number."""
-    cache = 2 * config.num_layers * config.width * sequence_layout(config).length
-    return item * (num_parameters + cache)
 
 
 def _tokenizer_folder(path: Path) -> Path | None:

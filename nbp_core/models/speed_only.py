@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nbp_core.checkpoint import without_weights
+from nbp_core.checkpoint import lacking, without_weights
 from nbp_core.config.models import ForeignTokenizerConfig, TransformerConfig
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS, RELEASED_LEVELS
 from nbp_core.device import check_memory
 from nbp_core.packed.formats import STORED, WeightFormat
-from nbp_core.packed.model import PackedTransformer, pack
+from nbp_core.packed.model import PackedTransformer, decoding_bytes, pack
 from nbp_core.tokenizer.conv import StreamState
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.transformer.model import BlockTransformer, num_parameters
@@ -36,15 +36,22 @@ def random_transformer(
 
     Raises ValueError if there is not enough memory for it.
     """
-    check_memory(shape.name, num_parameters(shape) * STORED[weights].itemsize, device)
-    config = replace(shape, name=f"{shape.name} ({RANDOM_WEIGHTS})")
+    check_memory(shape.name, decoding_bytes(shape, weights), device)
     with without_weights():
-        model = BlockTransformer(config)
-    model = model.to(STORED[weights]).to_empty(device=device)
+        model = BlockTransformer(replace(shape, name=f"{shape.name} ({RANDOM_WEIGHTS})"))
     rng = torch.Generator(device).manual_seed(0)
-    for parameter in model.parameters():
-        parameter.requires_grad_(False).uniform_(-0.035, 0.035, generator=rng)
-    return pack(model.eval(), weights)
+
+    def fill(part: torch.nn.Module, prefix: str) -> None:
+        drawn = {
+            name: torch.empty(
+                part.get_parameter(name).shape, dtype=STORED[weights], device=device
+            ).uniform_(-0.035, 0.035, generator=rng)
+            for name in lacking(part)
+        }
+        part.load_state_dict(drawn, strict=False, assign=True)
+        part.to(device)
+
+    return pack(model, weights, fill)
 
 
 class SpeedOnlyTokenizer(torch.nn.Module):

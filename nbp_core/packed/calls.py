@@ -106,9 +106,12 @@ class Product:
 
 def _correction(weight_OI: Tensor) -> Tensor:
     """Start of each output's sum (O,), int32, which cancels the activations' offset LEVEL_ZERO."""
-    if weight_OI.dtype == torch.uint8:
-        weight_OI = torch.tensor(jobs.LEVELS, dtype=torch.int8)[weight_OI.int()]
-    return -LEVEL_ZERO * weight_OI.sum(1, dtype=torch.int32)
+    levels = torch.tensor(jobs.LEVELS, dtype=torch.int8)
+    sums = [
+        (levels[rows.int()] if rows.dtype == torch.uint8 else rows).sum(1, dtype=torch.int32)
+        for rows in torch.split(weight_OI, jobs.PIECE)  # indices take more memory than weights
+    ]
+    return -LEVEL_ZERO * torch.cat(sums)
 
 
 class Levels:

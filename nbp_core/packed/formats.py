@@ -21,6 +21,10 @@ STORED: Final[dict[WeightFormat, torch.dtype]] = {
 }
 """The type that weights are loaded in before packing; embedding tables keep it."""
 
+BYTES: Final[dict[WeightFormat, float]] = {
+    "float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "int4": 0.5,
+}  # fmt: skip
+"""Bytes of a packed weight."""
 
 CPU = torch.device("cpu")
 

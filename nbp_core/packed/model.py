@@ -6,6 +6,7 @@ or saved. Shapes: B batch, L positions, D width, N layers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -14,16 +15,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nbp_core.checkpoint import without_weights
-from nbp_core.packed.formats import STORED, WeightFormat, choose_format, compute_dtype
+from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.checkpoint import StoredWeights, load_config, without_weights
+from nbp_core.config.models import TransformerConfig
+from nbp_core.device import check_memory
+from nbp_core.memory import give_back
+from nbp_core.packed.formats import BYTES, STORED, WeightFormat, choose_format, compute_dtype
 from nbp_core.packed.linear import CompiledLinear, pack_linear, pack_linears
-from nbp_core.transformer.attention import Attention, KVCache, Mask, Record, Rotation
+from nbp_core.transformer.attention import KVCache, Mask, Record, Rotation
 from nbp_core.transformer.layer import Layer
-from nbp_core.transformer.model import BlockTransformer
+from nbp_core.transformer.model import BlockTransformer, num_parameters
 from nbp_core.transformer.positions import Aim, PositionInputs, Targets, aimed
 
 if TYPE_CHECKING:
     from nbp_core.packed.plan import CompiledSteps
+
+
+Fill = Callable[[torch.nn.Module, str], None]
+"""Gives a part of the model the weights it lacks. The string is the prefix of the part's names."""
 
 
 def load_packed(
@@ -31,23 +40,57 @@ def load_packed(
 ) -> PackedTransformer:
     """Loads a model folder in the format that choose_format names.
 
-    Raises ValueError as choose_format does and CheckpointError as BlockTransformer.from_pretrained.
+    The files are memory-mapped and packed layer by layer: the largest need of memory is little more
+    than the packed model. Raises ValueError as choose_format does or where memory is short, and
+    CheckpointError as BlockTransformer.from_pretrained.
     """
-    weights = choose_format(device, int8, int4)
-    return pack(BlockTransformer.from_pretrained(folder, device, STORED[weights]), weights)
+    folder, weights = Path(folder), choose_format(device, int8, int4)
+    config = load_config(folder, TransformerConfig)
+    with without_weights():
+        model = BlockTransformer(config)
+    stored = StoredWeights.of(folder, model)
+    check_memory(f"model {folder.name!r}", decoding_bytes(config, weights), device)
+
+    def fill(part: torch.nn.Module, prefix: str) -> None:
+        stored.fill(part, prefix, STORED[weights])
+        part.to(device)
+
+    return pack(model, weights, fill)
+
+
+def decoding_bytes(config: TransformerConfig, weights: WeightFormat) -> int:
+    """Bytes of a packed model and of one clip's KV cache. Embeddings stay as they are stored."""
+    table = config.vocab_size * config.width
+    matrices = num_parameters(config) - (0 if config.tied_head else table)
+    cache = 2 * config.num_layers * config.width * sequence_layout(config).length
+    held = matrices * BYTES[weights] + table * STORED[weights].itemsize
+    return int(held + cache * compute_dtype(weights).itemsize)
 
 
 @torch.no_grad()
-def pack(model: BlockTransformer, weights: WeightFormat) -> PackedTransformer:
-    """Packs a model's weights in a format; the given model is used up."""
-    for module in model.modules():
-        if isinstance(module, Attention):
-            module.join()
+def pack(
+    model: BlockTransformer, weights: WeightFormat, fill: Fill | None = None
+) -> PackedTransformer:
+    """Packs a model's weights in a format; the given model is used up.
+
+    `fill` supplies the weights of a model that was built without them.
+    """
+    fill = fill or _has_weights
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for layer in model.layers:
-            # Layer by layer, so that at most one layer exists twice in memory.
+        for index, layer in enumerate(model.layers):
+            # One layer at a time, since two copies of all may not fit into memory.
+            fill(layer, f"layers.{index}.")
+            cast(Layer, layer).attention.join()
             pack_linears(layer, weights, pool)
-    return PackedTransformer(model, weights)
+            give_back()
+    fill(model, "")
+    packed = PackedTransformer(model.eval().requires_grad_(False), weights)
+    give_back()
+    return packed
+
+
+def _has_weights(part: torch.nn.Module, prefix: str) -> None:
+    """The fill of a model that has its weights."""
 
 
 class PackedTransformer(BlockTransformer):

@@ -40,7 +40,8 @@ class BlockTransformer(nn.Module):
         if config.layout == "elastic":
             self.grid_emb = GridEmbedding(config.grid, config.width)
         else:
-            self.pos_emb = nn.Parameter(torch.zeros(1, config.max_len, config.width))
+            self.pos_emb = nn.Parameter(torch.empty(1, config.max_len, config.width))
+            nn.init.zeros_(self.pos_emb)
         self.layers = nn.ModuleList([Layer(config) for _ in range(config.num_layers)])
         self.norm_f = norm_of(config)
         self.dropout = nn.Dropout(config.dropout)

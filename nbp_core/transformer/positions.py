@@ -160,7 +160,8 @@ class Aim(nn.Module):
 
     def __init__(self, num_conditions: int, num_heads: int) -> None:
         super().__init__()
-        self.maps = nn.Parameter(torch.zeros(num_conditions, num_heads, 2, 3))
+        self.maps = nn.Parameter(torch.empty(num_conditions, num_heads, 2, 3))
+        nn.init.zeros_(self.maps)
 
     def forward(self, targets: Targets, rotation: Rotation, condition_BL: Tensor) -> Rotation:
         """The layer's rotary tables (2, B, K, L, E): moved for queries, unchanged for keys."""

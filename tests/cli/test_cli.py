@@ -208,7 +208,7 @@ def test_too_little_memory_is_one_sentence(
     def fail(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("nbp_core.cli.main.VideoPipeline.from_pretrained", fail)
+    monkeypatch.setattr("nbp_core.cli.options.VideoPipeline.from_pretrained", fail)
     assert generate(model, tmp_path / "a.mp4", "--action", "door-open") == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1

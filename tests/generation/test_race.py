@@ -15,6 +15,7 @@ from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.race import Lap, Race, RaceRequest, Runner, race
+from nbp_core.generation.request import GenerateRequest
 from nbp_core.media.video import read_comment, read_video
 from tests.support.models import build_pipeline, save_pipeline
 
@@ -40,8 +41,9 @@ def watched(pipeline: VideoPipeline) -> Watched:
 
 
 def ask(**changes: Any) -> RaceRequest:
-    values: dict[str, Any] = {"shapes": SHAPES, "sampling": SamplingConfig(seed=3)}
-    return RaceRequest(**values | changes)
+    shapes = changes.pop("shapes", SHAPES)
+    request = GenerateRequest(**{"sampling": SamplingConfig(seed=3)} | changes)
+    return RaceRequest(shapes=shapes, request=request)
 
 
 def grey_frames(count: int) -> Any:

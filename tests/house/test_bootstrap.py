@@ -205,6 +205,13 @@ def test_files_that_meet_an_old_python_keep_to_its_syntax(file: str) -> None:
     ast.parse((ROOT / file).read_text(), feature_version=(3, 6))
 
 
+def test_help_needs_no_packages() -> None:
+    command = [sys.executable, "-S", "app.py", "--help"]  # -S leaves installed packages out
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: app.py ")
+
+
 @pytest.mark.parametrize(
     ("version", "operator", "limit", "met"),
     [

@@ -1,15 +1,20 @@
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nbp_core import BlockTransformer, SamplingConfig, VideoPipeline
 from nbp_core.bench.format_loss import format_loss
 from nbp_core.blocks.sequences import sequence_layout
-from nbp_core.packed.formats import WeightFormat, choose_format, compute_dtype, formats_on
+from nbp_core.checkpoint import StoredWeights, save_model, without_weights
+from nbp_core.config.presets import PAPER_PRESETS
+from nbp_core.packed.formats import STORED, WeightFormat, choose_format, compute_dtype, formats_on
 from nbp_core.packed.linear import CompiledLinear, held_bytes, matrix_weights, pack_linear
-from nbp_core.packed.model import pack
+from nbp_core.packed.model import load_packed, pack
 from nbp_core.processor import SETS, InstructionSet
 from nbp_core.runtime import Runtime
 from tests.support.models import CODES, build_transformer, save_pipeline, transformer_config
@@ -112,6 +117,73 @@ def test_packing_halves_the_bytes() -> None:
     for held in SMALLER:
         bits = int(held.removeprefix("int"))
         assert held_bytes(pack_linear(weight, None, held)) == weight.numel() * bits // 8
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("held", [choose_format("cpu"), *SMALLER])
+@pytest.mark.parametrize("modern", [True, False])
+def test_a_folder_is_packed_layer_by_layer(
+    stored: torch.dtype,
+    held: WeightFormat,
+    modern: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = transformer_config(modern=modern)
+    model = build_transformer(config)
+    save_model(tmp_path, "transformer", config, model.state_dict(), dtype=stored)
+    whole = pack(BlockTransformer.from_pretrained(tmp_path, dtype=STORED[held]), held)
+    reads: list[str] = []
+    read = StoredWeights.read
+
+    def watched(self: StoredWeights, names: list[str], dtype: torch.dtype) -> dict[str, Tensor]:
+        (name,) = names
+        reads.append(name.split(".")[1] if name.startswith("layers.") else "rest")
+        return read(self, names, dtype)
+
+    monkeypatch.setattr(StoredWeights, "read", watched)
+    loaded = load_packed(tmp_path, "cpu", held == "int8", held == "int4")
+    assert list(dict.fromkeys(reads)) == [*map(str, range(config.num_layers)), "rest"]
+    assert not [name for name, part in loaded.named_parameters() if part.is_meta]
+    layout = sequence_layout(config)
+    conditions = torch.full((1, config.prefix_len), config.first_condition_id)
+    ids = layout.input_ids(torch.randint(0, CODES, (1, *config.grid)), conditions)
+    assert torch.equal(loaded(ids), whole(ids))
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from nbp_core.packed.model import decoding_bytes, load_packed
+
+def kilobytes(kind):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(kind))
+
+before = kilobytes("VmRSS")
+model = load_packed(sys.argv[1], "cpu", sys.argv[2] == "int8", sys.argv[2] == "int4")
+print((kilobytes("VmHWM") - before) * 1024, decoding_bytes(model.config, model.weight_format))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux tells the peak here")
+@pytest.mark.parametrize("held", SMALLER)
+def test_loading_needs_little_more_memory_than_the_packed_model(
+    held: WeightFormat, tmp_path: Path
+) -> None:
+    config = replace(PAPER_PRESETS["XL"], num_layers=12)
+    with without_weights():
+        names = BlockTransformer(config).named_parameters()
+        shapes = {name: part.shape for name, part in names}
+    weights = {name: torch.full(shape, 0.01).bfloat16() for name, shape in shapes.items()}
+    save_model(tmp_path, "transformer", config, weights, dtype=None)
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, tmp_path, held], capture_output=True, text=True, check=True
+    )
+    peak, packed = map(int, done.stdout.split())
+    assert peak < 1.3 * packed + 350_000_000
 
 
 @pytest.mark.parametrize("weights", SMALLER)

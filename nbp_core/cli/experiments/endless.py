@@ -13,16 +13,15 @@ from tqdm import tqdm
 from nbp_core.cli.options import (
     add_file_options,
     add_sampling_options,
+    pipeline_of,
     results_file,
     sampling_of,
     say,
 )
-from nbp_core.config.shapes import parse_block_shape
 from nbp_core.data.arm_keys import read_episodes
 from nbp_core.device import choose_device, device_name
 from nbp_core.evaluation.classifier import ActionClassifier
 from nbp_core.experiments.endless import SETTINGS, EndlessBench, endless
-from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.play import keys_of
 from nbp_core.results.growing import Report, earlier, keep, remaining
 
@@ -54,10 +53,10 @@ def add_name(names: Any) -> None:
 def _endless(args: argparse.Namespace) -> None:
     if args.count < 1 or args.num_keys < 4:
         raise ValueError("--count must be at least 1 and --num-keys at least 4")
-    sampling = sampling_of(args, None if args.block is None else parse_block_shape(args.block))
+    sampling = sampling_of(args)
     out = results_file(args)
     device = choose_device(args.device)
-    pipeline = VideoPipeline.from_pretrained(args.model, device=device, cosmos=args.cosmos)
+    pipeline = pipeline_of(args)
     if not keys_of(pipeline.transformer, "arm"):
         raise ValueError(f"model {pipeline.name!r} has no keys for the arm world")
     pipeline.decoder.wait_until_ready()

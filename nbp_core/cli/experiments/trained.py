@@ -168,7 +168,7 @@ def _workshop(args: argparse.Namespace) -> tuple[Workshop, list[str]]:
         ),
         material=_material(args.tokens, args.tokenizer, args.run_folder),
         num_validation_clips=args.validation_clips,
-        sampling=sampling_of(args, None),
+        sampling=sampling_of(args),
         device=device,
         judge=judge,
         count=args.count,

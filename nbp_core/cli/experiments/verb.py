@@ -15,6 +15,7 @@ from nbp_core.cli.experiments import endless, trained
 from nbp_core.cli.options import (
     add_file_options,
     add_sampling_options,
+    pipeline_of,
     results_file,
     sampling_of,
     say,
@@ -45,10 +46,10 @@ def add_verb(verbs: Any) -> None:
 
 def _experiment(args: argparse.Namespace) -> None:
     experiment = EXPERIMENTS[args.name]
-    sampling = sampling_of(args, None)
+    sampling = sampling_of(args)
     out = results_file(args)
     device = choose_device(args.device)
-    pipeline = VideoPipeline.from_pretrained(args.model, device=device, cosmos=args.cosmos)
+    pipeline = pipeline_of(args)
     if pipeline.transformer.config.layout != "elastic":
         raise ValueError(f"model {pipeline.name!r} knows one block shape; experiments need several")
     tools, notes = tools_of(args, device)

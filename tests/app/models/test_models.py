@@ -21,8 +21,9 @@ from nbp_core.models.catalogue import (
     catalogue,
     fingerprint,
     read_card,
-    transformer_bytes,
 )
+from nbp_core.packed.formats import choose_format
+from nbp_core.packed.model import decoding_bytes
 from tests.models.test_convert import reference_tokenizer
 from tests.support.broken_models import BROKEN, add_broken, is_sentence
 from tests.support.models import ACTIONS, CODES, save_pipeline, transformer_config
@@ -72,11 +73,10 @@ def test_every_folder_is_described(models: Path) -> None:
 def test_memory_is_weights_cache_and_tokenizer(models: Path) -> None:
     found = by_name(models)
     tiny, nano = found["tiny"], found["nano"]
-    alone = transformer_bytes(transformer_config(), tiny.num_parameters, 4)
-    assert alone > 4 * tiny.num_parameters
-    assert tiny.memory_bytes == alone + 4 * nano.num_parameters
-    on_gpu = by_name(models, "cuda")["tiny"].memory_bytes
-    assert on_gpu == alone // 2 + 4 * nano.num_parameters
+    for device in ("cpu", "cuda"):
+        alone = decoding_bytes(transformer_config(), choose_format(device))
+        assert alone > 2 * tiny.num_parameters
+        assert by_name(models, device)["tiny"].memory_bytes == alone + 4 * nano.num_parameters
 
 
 @pytest.mark.parametrize(
