@@ -5,10 +5,22 @@ from __future__ import annotations
 import gradio as gr
 
 from app.attention.clips import UPLOAD
+from app.attention.study import NAMED
 from app.parts import uploads
 from app.parts.sources import component_script, template
 
 OWN_CLIP = ("a clip of your own", UPLOAD)
+_FIGURE14 = (
+    "### Attention map, as in the paper's figure 14\n\n"
+    "Each row is a position that predicts a token, each column one that it can see. **What to look"
+    " for:** the staircase of blocks along the diagonal, lines parallel to it (the same place in"
+    " earlier frames) and vertical stripes (tokens that many others look at). Press a row to follow"
+    " its query below."
+)
+_FIGURE15 = (
+    "### Attention over the frames, as in the paper's figure 15\n\n"
+    "Where one query looks in every latent frame. Press a token to follow its query."
+)
 _HEADS = '<div class="heads" role="group" aria-label="Heads of every layer"></div>'
 
 
@@ -28,11 +40,18 @@ class AttentionPage:
                 self._build_head()
                 self._build_files()
             with gr.Column(scale=4, min_width=340):
+                gr.Markdown(_FIGURE14, elem_id="attention-figure14")
+                with gr.Row():
+                    self.finds = [
+                        gr.Button(visible=False, size="sm", elem_id=f"attention-find{i}")
+                        for i in range(len(NAMED))
+                    ]
                 self.map = gr.HTML(
                     None, html_template=template(__file__, "map.html"),
                     js_on_load=component_script(__file__, "map.js"),
                     elem_id="attention-map", label="Attention map",
                 )  # fmt: skip
+                gr.Markdown(_FIGURE15, elem_id="attention-figure15")
                 self.look = gr.HTML(
                     None, html_template=template(__file__, "look.html"),
                     js_on_load=component_script(__file__, "look.js"),

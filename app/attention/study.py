@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import plotly.graph_objects as go
@@ -24,11 +25,44 @@ _STRIPES = (
     " later blocks (256 or more) give at least five times an even share; conditions and BOV are"
     " not counted."
 )
+NAMED: Final = {
+    "same place, earlier frames": "looks at its own place in earlier frames",
+    "own block": "looks within its own block",
+    "stripes": "vertical stripes, as in figure 14",
+}
 
 
 def study_of(results: Sequence[ResultFile]) -> ResultFile | None:
     """The first file that was measured over many clips."""
     return next((result for result in results if result.kind == "attention"), None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Find:
+    """A head worth a look, named by what it does; layer and head are counted from 1."""
+
+    layer: int
+    head: int
+    words: str
+
+
+def finds(result: ResultFile | None, model: str, block: str) -> list[Find]:
+    """The heads of a model that do each of NAMED most, as measured over many clips."""
+    rows = [
+        row
+        for row in (result.rows if result else ())
+        if row["layer"] and (row["model"], row["block"]) == (model, block)
+    ]
+    found = []
+    for part, words in NAMED.items():
+        measured = [(value, row) for row in rows if isinstance(value := row.get(part), int | float)]
+        value, row = max(measured, key=lambda one: one[0], default=(0, None))
+        if row is not None and value > 0:
+            layer, head = int(str(row["layer"])), int(str(row["head"]))
+            amount = f"{value:.0f} per clip" if part == "stripes" else f"{value:.0%}"
+            name = f"Layer {layer}, head {head}: {words} ({amount})"
+            found.append(Find(layer=layer, head=head, words=name))
+    return found
 
 
 def study_text(result: ResultFile | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from app.attention.clips import UPLOAD, Clip
 from app.attention.opened import Views
 from app.attention.page import OWN_CLIP, AttentionPage
 from app.attention.shown import NO_PLACE, Choice, Shown, block_words, open_choice, open_clip
-from app.attention.study import attention_chart, study_of, study_text
+from app.attention.study import Find, attention_chart, finds, study_of, study_text
 from app.parts import controls
 from app.parts.events import LIGHT, OWN, Updates, refusal
 from app.session import Session
 from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
-from nbp_core.results.files import read_results
+from nbp_core.results.files import ResultFile, read_results
 
 NO_CLIP = "No clip yet. Make one on the Generate tab or choose a file of your own."
 
@@ -42,7 +43,9 @@ class AttentionTab:
         settings = [page.action, page.block, page.layer, page.head]
         chosen = [*source, *settings, page.place]
         seen = [page.map, page.look, page.measured, page.place, page.files]
-        opened = [page.upload, page.shown, *settings, *seen, page.heads, page.accepted]
+        opened = [
+            page.upload, page.shown, *settings, *seen, page.heads, page.accepted, *page.finds
+        ]  # fmt: skip
         listed = [page.newest, page.shown]
         slow = {**OWN, "show_progress": "minimal", "show_progress_on": [page.map]}
         tab.select(self.enter, [*source, *listed], [page.clip, page.newest, *opened], **slow)
@@ -52,7 +55,12 @@ class AttentionTab:
         page.model.input(self.follow_model, [*source, page.shown], opened, **slow)
         changes = [page.beside.input, page.action.input, page.block.input]
         accepted = [page.accepted, page.beside, page.action, page.block]
-        gr.on(changes, self.show, [*chosen, page.accepted], [*seen, page.heads, *accepted], **slow)
+        changed = [*seen, page.heads, *accepted, *page.finds]
+        gr.on(changes, self.show, [*chosen, page.accepted], changed, **slow)
+        for index, button in enumerate(page.finds):
+            button.click(
+                partial(self.pick_find, index), chosen, [page.layer, page.head, *seen], **slow
+            )
         gr.on([page.layer.input, page.head.input], self.show_head, chosen, seen, **slow)
         page.heads.select(self.pick_head, chosen, [page.layer, page.head, *seen], **OWN)
         for picture in (page.map, page.look):
@@ -103,8 +111,7 @@ class AttentionTab:
 
     def read_study(self) -> Updates:
         """Where the heads look over many clips, from the file that was measured."""
-        folder, page = self.session.results, self.page
-        study = study_of(read_results(folder)[0] if folder else [])
+        page, study = self.page, self._study()
         chart = None if study is None else attention_chart(study)
         return {
             page.study: gr.Plot(chart, visible=chart is not None),
@@ -160,6 +167,7 @@ class AttentionTab:
             **self._seen(shown),
             page.heads: shown.heads(),
             page.accepted: (beside, clip.action or "", blocks[0][1]),
+            **self._find_buttons(shown),
         }
 
     def show(self, *values: Any) -> Updates:
@@ -174,7 +182,9 @@ class AttentionTab:
             beside, action, block = values[-1]
             return {page.beside: beside, page.action: action, page.block: block}
         accepted = (choice.beside, choice.action, choice.block)
-        return {**seen, page.heads: shown.heads(), page.accepted: accepted}
+        return {
+            **seen, page.heads: shown.heads(), page.accepted: accepted, **self._find_buttons(shown)
+        }  # fmt: skip
 
     def show_head(self, *values: Any) -> Updates:
         """Another head, or all of a layer."""
@@ -185,6 +195,34 @@ class AttentionTab:
         layer, head = event._data["layer"] + 1, str(event._data["head"] + 1)
         shown = self._opened(replace(Choice(*values), layer=layer, head=head))
         return {self.page.layer: layer, self.page.head: head, **self._seen(shown)}
+
+    def pick_find(self, index: int, *values: Any) -> Updates:
+        """A head that was named by what it does: it is shown whole."""
+        shown = self._opened(Choice(*values))
+        found = self._finds(shown)
+        if index >= len(found):
+            return {}
+        layer, head = found[index].layer, found[index].head
+        shown = replace(shown, layer=layer - 1, head=head - 1)
+        return {self.page.layer: layer, self.page.head: str(head), **self._seen(shown)}
+
+    def _finds(self, shown: Shown) -> list[Find]:
+        block = format_block_shape(shown.opened[0].view.block_shape)
+        return finds(self._study(), shown.clip.model, block)
+
+    def _find_buttons(self, shown: Shown) -> Updates:
+        found = self._finds(shown)
+        buttons = self.page.finds
+        return {
+            button: gr.Button(found[i].words, visible=True)
+            if i < len(found)
+            else gr.Button(visible=False)
+            for i, button in enumerate(buttons)
+        }
+
+    def _study(self) -> ResultFile | None:
+        folder = self.session.results
+        return study_of(read_results(folder)[0] if folder else [])
 
     def pick_query(self, event: gr.EventData, *values: Any) -> Updates:
         """A click on a row of a map, or on a token of a frame: its query is followed."""

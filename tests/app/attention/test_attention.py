@@ -68,6 +68,7 @@ def enter(tab: AttentionTab, key: str | None = None, **known: Any) -> dict[str, 
 def named(page: AttentionPage, updates: dict[Any, Any]) -> dict[str, Any]:
     """Updates by the page's own names; of a component, its new properties."""
     names = {id(part): name for name, part in vars(page).items()}
+    names |= {id(button): f"find {i}" for i, button in enumerate(page.finds)}
     return {
         names[id(part)]: value.constructor_args if hasattr(value, "constructor_args") else value
         for part, value in updates.items()

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app.attention.study import COMMAND, EVEN, attention_chart, study_of, study_text
+from app.attention.study import COMMAND, EVEN, attention_chart, finds, study_of, study_text
 from app.attention.tab import AttentionTab
 from app.results import experiments
 from app.results.tab import NO_EXPERIMENT, ResultsTab
@@ -140,6 +140,22 @@ def test_the_study_says_what_was_measured_and_lists_heads_with_stripes(tmp_path:
     assert "layer 2, head 1" not in text
     build_parser().parse_args(COMMAND.split()[3:])
     assert COMMAND in study_text(None)
+
+
+def test_heads_are_named_by_what_they_do_most(tmp_path: Path) -> None:
+    model, block = "tiny", "1x1x16"
+    row = {"model": model, "block": block, "clips": 5}
+    rows = [
+        row | {"layer": 1, "head": 1, "own block": 0.2, "stripes": 3.0},
+        row | {"layer": 2, "head": 3, "own block": 0.62, "stripes": 0.0},
+        row | {"layer": 0, "head": 0, "own block": 0.9},
+    ]
+    result = write(tmp_path, "attention.json", STUDY | {"rows": rows})
+    assert [find.words for find in finds(result, model, block)] == [
+        "Layer 2, head 3: looks within its own block (62%)",
+        "Layer 1, head 1: vertical stripes, as in figure 14 (3 per clip)",
+    ]
+    assert finds(result, "another", block) == finds(None, model, block) == []
 
 
 def test_the_tabs_read_the_files(session: Session, tmp_path: Path) -> None:
