@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from app.clips.form import Start, read_form
 from app.clips.words import plural
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import format_block_shape, parse_block_shape
-from nbp_core.config.timeline import parse_timeline
+from nbp_core.config.timeline import format_timeline, parse_timeline
 from nbp_core.data.keys import FRAMES_PER_KEY
 from nbp_core.generation.request import GenerateRequest
 from nbp_core.media.video import Frames, crop_resize, read_context, read_image
@@ -76,6 +77,29 @@ def read_actions(text: str | None) -> tuple[str, ...]:
             f"Actions may last {MAX_ACTIONS} latent frames in all, not {len(actions):,}."
         )
     return actions
+
+
+def values_of(request: Request) -> dict[str, Any]:
+    """The values of the Form that made a request."""
+    sampling, shape = request.sampling, request.sampling.block_shape
+    counts = {count: start for start, count in CONTEXT_FRAMES.items()}
+    start = counts.get(request.num_context_frames, "clip")
+    source = request.source if request.source and Path(request.source).is_file() else None
+    return {
+        "model": request.model,
+        "start": start,
+        "action": request.action or "",
+        "actions": format_timeline(request.actions) if request.actions else "",
+        "picture": source if start == "frame" else None,
+        "clip": source if start == "clip" else None,
+        "block": format_block_shape(shape) if shape else "",
+        "num_frames": request.num_frames,
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+        "top_p": sampling.top_p,
+        "guidance": sampling.guidance_scale,
+        "seed": sampling.seed,
+    }
 
 
 def random_seed() -> int:

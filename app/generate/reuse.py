@@ -12,7 +12,6 @@ from app.clips.kept import find_clip
 from app.generate.gallery import MANY
 from app.generate.restore import restore
 from app.library import KeptClip
-from app.parts import controls
 from app.parts.events import OWN, Updates, refusal, refusals
 from app.parts.follow import NOTHING_SEEN
 
@@ -109,21 +108,8 @@ class Reuse:
         page = self.page
         with refusals():
             restored = restore(self.session, path)
-            values = restored.values
-            pipeline = self.session.pipeline(values["model"])
-        steps = controls.count_steps(
-            self.session, values["model"], values["start"], values["num_frames"]
-        )
-        plain = {getattr(page, name): value for name, value in values.items()}
-        return plain | {
-            page.facts: controls.facts(pipeline),
-            page.action: gr.Dropdown(
-                choices=controls.action_choices(pipeline.actions), value=values["action"]
-            ),
-            page.actions: gr.Textbox(
-                values["actions"], visible=controls.has_timeline(self.session, values["model"])
-            ),
-            page.block: gr.Radio(choices=controls.block_choices(steps), value=values["block"]),
+            self.session.pipeline(restored.values["model"])
+        return self.tab.fill(restored.values) | {
             page.settings_file: None,
             page.restored: f'<p role="status">{escape(restored.note)}</p>',
         }

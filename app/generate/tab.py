@@ -13,7 +13,7 @@ import gradio as gr
 from app.clips import run
 from app.clips.form import FIELDS, Start
 from app.clips.kept import find_clip
-from app.clips.request import make_request, random_seed
+from app.clips.request import Request, make_request, random_seed, values_of
 from app.clips.run import Outcome
 from app.generate import live
 from app.generate.page import GeneratePage
@@ -55,7 +55,8 @@ class GenerateTab:
         follower = page.follower
         often = [page.preview, page.counters, page.status]
         follower.start(self.draw, shown, often=often, go=[page.go], halt=page.halt)
-        page.blocks.load(self.come_back, follower.asked, follower.shown, **LIGHT)
+        found = [*self.inputs(), page.facts, *follower.shown]
+        page.blocks.load(self.come_back, follower.asked, found, **LIGHT)
         followed = [follower.job_id, page.seed, *follower.shown]
         page.go.click(self.begin, self.inputs(), followed, **OWN)
         page.hold.click(self.pause, follower.job_id, None, **LIGHT)
@@ -158,11 +159,40 @@ class GenerateTab:
             job.single_step()
 
     def come_back(self, job_id: str, seen: Seen) -> Updates:
-        """A page that was opened or reloaded finds its run and the kept clips, also after a
-        restart of the studio."""
+        """A page that was opened or reloaded finds its run, the settings of that run and the kept
+        clips, also after a restart of the studio."""
         with contextlib.suppress(ValueError):  # damaged: the page begins anew
             find_clip(self.session, job_id)
-        return {**self.page.past.updates(job_id), **self.page.follower.poll(job_id, seen)}
+        return {
+            **self.page.past.updates(job_id),
+            **self._settings_of(job_id),
+            **self.page.follower.poll(job_id, seen),
+        }
+
+    def _settings_of(self, job_id: str) -> Updates:
+        """The controls as they were when a run began, if its model is still in memory."""
+        view = self.session.jobs.view(job_id)
+        request = view.request if view is not None else None
+        if not isinstance(request, Request) or self.session.loaded(request.model) is None:
+            return {}
+        return self.fill(values_of(request))
+
+    def fill(self, values: dict[str, Any]) -> Updates:
+        """The controls with these values, by the names of their fields; the model is loaded."""
+        page, model = self.page, values["model"]
+        pipeline = self.session.pipeline(model)
+        steps = controls.count_steps(self.session, model, values["start"], values["num_frames"])
+        plain = {getattr(page, name): value for name, value in values.items()}
+        return plain | {
+            page.facts: controls.facts(pipeline),
+            page.action: gr.Dropdown(
+                choices=controls.action_choices(pipeline.actions), value=values["action"]
+            ),
+            page.actions: gr.Textbox(
+                values["actions"], visible=controls.has_timeline(self.session, model)
+            ),
+            page.block: gr.Radio(choices=controls.block_choices(steps), value=values["block"]),
+        }
 
     def draw(self, view: JobView) -> Updates:
         """How the run stands; a stopped one keeps what it has made."""

@@ -165,12 +165,16 @@ def test_stop_keeps_what_there_is(page: Page, studio: Studio) -> None:
 
 
 def test_a_reload_finds_the_run_again(page: Page, studio: Studio) -> None:
-    studio.pipeline.step_s = 0.1
+    studio.pipeline.step_s = 0.5
     open_studio(page, studio.url)
+    page.locator("#block").get_by_label("2 rows 1x2x16").check()
+    page.locator("#seed input").fill("77")
     page.locator("#go").click()
     expect(page.locator("#preview .frame-text")).to_contain_text("Frame 1 of 17")
     page.reload()
     expect(page.locator("#status")).to_contain_text("Running")
+    expect(page.locator("#seed input")).to_have_value("77")
+    expect(page.locator("#block").get_by_label("2 rows 1x2x16")).to_be_checked()
     studio.pipeline.step_s = 0
     expect_clip(page)
 

@@ -12,6 +12,7 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+from app.clips.form import FIELDS
 from app.clips.request import read_start
 from app.clips.run import Outcome
 from app.generate.gallery import FEW
@@ -262,3 +263,18 @@ def test_pause_step_and_resume(tab: GenerateTab) -> None:
     assert job.result.seconds < job.result.last.elapsed + 2
     assert job.result.last.elapsed < 80 * 0.01 * 10
     assert tab.page.follower.poll(job.id, ("", 0))[page.hold].value == "Pause"
+
+
+def test_a_reloaded_page_has_the_settings_of_its_run(tab: GenerateTab, tmp_path: Path) -> None:
+    Image.new("RGB", (50, 40), "teal").save(tmp_path / "start.png")
+    picture = str(tmp_path / "start.png")
+    chosen = {"start": "frame", "picture": picture, "block": "1x4x16", "seed": 5, "guidance": 2.0}
+    job = make(tab, **chosen)
+    updates = tab.come_back(job.id, ("", 0))
+    plain = {
+        name: getattr(update, "value", update)
+        for name in FIELDS
+        if (update := updates[getattr(tab.page, name)]) is not None
+    }
+    assert plain == {name: v for name, v in {**VALUES, **chosen}.items() if v is not None}
+    assert tab.page.seed not in tab.come_back("gone", ("", 0))
