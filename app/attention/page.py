@@ -11,14 +11,14 @@ from app.parts.sources import component_script, template
 
 OWN_CLIP = ("a clip of your own", UPLOAD)
 _FIGURE14 = (
-    "### Attention map, as in the paper's figure 14\n\n"
+    "## Attention map, as in the paper's figure 14\n\n"
     "Each row is a position that predicts a token, each column one that it can see. **What to look"
     " for:** the staircase of blocks along the diagonal, lines parallel to it (the same place in"
     " earlier frames) and vertical stripes (tokens that many others look at). Press a row to follow"
     " its query below."
 )
 _FIGURE15 = (
-    "### Attention over the frames, as in the paper's figure 15\n\n"
+    "## Attention over the frames, as in the paper's figure 15\n\n"
     "Where one query looks in every latent frame. Press a token to follow its query."
 )
 _HEADS = '<div class="heads" role="group" aria-label="Heads of every layer"></div>'
