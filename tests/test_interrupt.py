@@ -1,4 +1,4 @@
-"""Ctrl+C ends every program in two seconds, with nothing half-written left."""
+"""Ctrl+C ends every program soon, with nothing half-written left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SECONDS = 2.0
+SECONDS = 20.0
+"""Far less than the work would take, and enough on a busy machine; idle ones need 0.6 to 1.6."""
 ENDINGS = (130, -signal.SIGINT)
 """Python ends itself by the signal where it came while code was being made; shells say 130."""
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
@@ -56,7 +57,7 @@ def interrupted(process: subprocess.Popen[str], is_group: bool = True) -> float:
         process.send_signal(signal.SIGINT)
     process.wait(60)
     taken = time.monotonic() - start
-    _, alive = psutil.wait_procs(children, timeout=1)
+    _, alive = psutil.wait_procs(children, timeout=10)
     alive = [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
     for child in alive:
         child.kill()

@@ -55,7 +55,7 @@ class GenerateTab:
         follower = page.follower
         often = [page.preview, page.counters, page.status]
         follower.start(self.draw, shown, often=often, go=[page.go], halt=page.halt)
-        found = [*self.inputs(), page.facts, *follower.shown]
+        found = [*self._controls(), page.facts, *follower.shown]
         page.blocks.load(self.come_back, follower.asked, found, **LIGHT)
         followed = [follower.job_id, page.seed, *follower.shown]
         page.go.click(self.begin, self.inputs(), followed, **OWN)
@@ -103,6 +103,12 @@ class GenerateTab:
     def inputs(self) -> list[Any]:
         """The components whose values make a request."""
         return [getattr(self.page, name) for name in FIELDS]
+
+    def _controls(self) -> list[Any]:
+        """The inputs but for the uploads: a page whose load may fill an upload shows no note when
+        a file is refused."""
+        page = self.page
+        return [part for part in self.inputs() if part not in (page.picture, page.clip)]
 
     def begin(self, *values: Any) -> Updates:
         """Generate: checks the settings, queues the run and makes the page follow it."""
@@ -170,12 +176,14 @@ class GenerateTab:
         }
 
     def _settings_of(self, job_id: str) -> Updates:
-        """The controls as they were when a run began, if its model is still in memory."""
+        """The controls as they were when a run began, if its model is still in memory; a picture or
+        a clip has to be chosen again."""
         view = self.session.jobs.view(job_id)
         request = view.request if view is not None else None
         if not isinstance(request, Request) or self.session.loaded(request.model) is None:
             return {}
-        return self.fill(values_of(request))
+        filled = self.fill(values_of(request))
+        return {part: filled[part] for part in [*self._controls(), self.page.facts]}
 
     def fill(self, values: dict[str, Any]) -> Updates:
         """The controls with these values, by the names of their fields; the model is loaded."""
