@@ -28,6 +28,7 @@ from nbp_core.media.files import replacing
 end_soon_after_ctrl_c(lambda: Path(sys.argv[1], "tidied").touch())
 import subprocess, time
 import numpy as np
+matrix = np.random.rand(5000, 5000)
 subprocess.Popen(["sleep", "100"])
 with replacing(Path(sys.argv[1], "clip.mp4")) as partial:
     partial.touch()
@@ -35,7 +36,7 @@ with replacing(Path(sys.argv[1], "clip.mp4")) as partial:
     {work}
 """
 WORKS = {
-    "native": "np.linalg.eigvals(np.random.rand(5000, 5000))",
+    "native": "np.linalg.eigvals(matrix)",
     "deaf": """
     while True:
         try:
