@@ -20,7 +20,7 @@ from app.generate.tab import GenerateTab
 from app.guard import guards
 from app.models.tab import ModelsTab
 from app.parts import controls
-from app.parts.events import LIGHT
+from app.parts.events import LIGHT, OWN
 from app.parts.follow import Follower
 from app.parts.sources import page_script
 from app.parts.uploads import MAX_UPLOAD
@@ -98,6 +98,10 @@ def build(session: Session) -> gr.Blocks:
         page.welcome.race.click(lambda: gr.Tabs(selected="compare"), None, tabs, **LIGHT).then(
             None, js="() => window.nbpPress('race-go')", **LIGHT
         )
+        played.go_on.click(
+            lambda job_id: ("clip", played.last_frames(job_id), gr.Tabs(selected="generate")),
+            play.job_id, [page.start, page.clip, tabs], **OWN,
+        )  # fmt: skip
         blocks.load(None, js=page_script(__file__, "studio.js"), api_visibility="private")
         blocks.load(_addressed, None, tabs, **LIGHT)
     blocks.queue(max_size=64, default_concurrency_limit=None)

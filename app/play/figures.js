@@ -3,12 +3,23 @@
 import { FRAME_MS } from './clock.js';
 
 export const LATENT_MS = 4 * FRAME_MS;
+const TEN = 10;
 
 const plural = (count, noun) => `${count.toLocaleString('en')} ${noun}${count === 1 ? '' : 's'}`;
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const ms = (value) => `${Math.round(value).toLocaleString('en')} ms`;
 
-// One line: shown frames a second, key to picture, a latent frame, the window.
-export const figuresLine = (rate, keyMs, header, window) => {
+// How sharp the last ten latent frames are, as a share of the second ten; `sharpness` has a value
+// for each latent frame after the first. The first ten are left out: they still come near the
+// picture that the play began with.
+export const driftWords = (sharpness) => {
+  if (sharpness.length < 2 * TEN) return '';
+  const share = mean(sharpness.slice(-TEN)) / mean(sharpness.slice(TEN, 2 * TEN));
+  return `drift: sharpness ${Math.round(100 * share)} % of latent frames 11 to 20`;
+};
+
+// One line: shown frames a second, key to picture, a latent frame, the window, the drift.
+export const figuresLine = (rate, keyMs, header, window, sharpness) => {
   if (!header) return '';
   const { sample_ms: sample, decode_ms: decode, steps } = header;
   const key = keyMs === null ? 'no key yet' : ms(keyMs);
@@ -18,7 +29,8 @@ export const figuresLine = (rate, keyMs, header, window) => {
     `latent frame ${ms(sample + decode)} (sampling ${ms(sample)}, decoding ${ms(decode)}),`
       + ` ${plural(steps, 'step')}`,
     `window: the first and the last ${window} latent frames`,
-  ].join(' \u00b7 ');
+    driftWords(sharpness),
+  ].filter(Boolean).join(' \u00b7 ');
 };
 
 // Why the clip does not flow, in a sentence; nothing where it does.
@@ -40,8 +52,6 @@ export const slowWords = (rate, header) => {
   }
   return '';
 };
-
-const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 export const curveWords = (psnr, still) => {
   if (!psnr.length) return '';

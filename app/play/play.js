@@ -6,6 +6,7 @@ import { readFrames, socketAddress } from './wire.js';
 const FIGURES_MS = 250;
 const SETTLED_MS = 2500; // before this the rate says nothing
 const KEY_TIMES = 40;
+const KEPT = 30;
 
 // The visitor's end of a play: the socket, the clock that shows frames, and what is held.
 export function mount({ element, props, watch, trigger }) {
@@ -17,6 +18,7 @@ export function mount({ element, props, watch, trigger }) {
   let running = false, singles = 0, asked = null, number = 0, ended = false, filming = false;
   let opening = false; // a play was asked for, and what is asked now would be asked of it
   let waits = '', began = 0, written = 0, ticking = false, psnr = [], still = [], playing = 0;
+  let sharpness = []; // of the first twenty latent frames and the last ten
   const pressed = new Map();
 
   const world = () => (info || start || { world: 'arm' }).world;
@@ -42,7 +44,11 @@ export function mount({ element, props, watch, trigger }) {
   const pass = ({ image, index, head, isLast }, now) => {
     if (head.psnr.length) { psnr.push(head.psnr[index]); still.push(head.still[index]); }
     if (index === 0) {
-      header = head.number < 0 ? header : head;
+      if (head.number >= 0) {
+        header = head;
+        sharpness.push(head.sharpness);
+        if (sharpness.length > KEPT) sharpness.splice(KEPT - 10, 1);
+      }
       const since = pressed.get(head.number);
       if (since !== undefined) {
         keyTimes.add(now - since);
@@ -85,7 +91,8 @@ export function mount({ element, props, watch, trigger }) {
 
   const write = (now) => {
     const rate = clock.rate();
-    one('.figures').textContent = figuresLine(rate, keyTimes.median, header, info.window);
+    one('.figures').textContent = figuresLine(rate, keyTimes.median, header, info.window,
+      sharpness);
     const flows = running && now - began > SETTLED_MS ? slowWords(rate, header) : '';
     tell(waits || flows || (info ? info.note : ''));
     Object.assign(picture.dataset, {
@@ -186,6 +193,7 @@ export function mount({ element, props, watch, trigger }) {
       clock = new Clock();
       psnr = [];
       still = [];
+      sharpness = [];
       playing += 1;
       header = null;
       number = 0;

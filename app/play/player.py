@@ -18,6 +18,7 @@ from app.play.starts import Start
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import format_block_shape, parse_block_shape
 from nbp_core.data.keys import FRAMES_PER_KEY, KeyClip
+from nbp_core.media.drift import sharpness
 from nbp_core.media.fidelity import psnr
 from nbp_core.media.files import Frames
 
@@ -72,6 +73,7 @@ class Player:
         header = Header(
             number=-1, key="", count=1, sample_ms=0, decode_ms=0, wait_ms=0, steps=0,
             players=players, psnr=_psnr(first_THWC, beside_THWC), still=self._still(beside_THWC),
+            sharpness=_sharpness(self._last_HWC),
         )  # fmt: skip
         return Shown(header=header, frames_THWC=first_THWC, beside_THWC=beside_THWC)
 
@@ -97,6 +99,7 @@ class Player:
             players=players,
             psnr=_psnr(step.frames_THWC, beside_THWC),
             still=self._still(beside_THWC),
+            sharpness=_sharpness(self._last_HWC),
         )
         return Shown(header=header, frames_THWC=step.frames_THWC, beside_THWC=beside_THWC)
 
@@ -184,6 +187,10 @@ def block_choices(pipeline: VideoPipeline) -> list[tuple[str, str]]:
         steps, text = frame_len // (shape[1] * shape[2]), format_block_shape(shape)
         choices.append((f"{block_name(shape)} {text}: {plural(steps, 'step')} a key", text))
     return choices
+
+
+def _sharpness(frame_HWC: Frames) -> float:
+    return round(sharpness(frame_HWC), 2)
 
 
 def _psnr(frames_THWC: Frames, beside_THWC: Frames | None) -> tuple[float, ...]:

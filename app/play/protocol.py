@@ -149,6 +149,8 @@ class Header:
     """dB against the simulator's frames; none without them."""
     still: tuple[float, ...]
     """The same of the simulator's first frame, held still."""
+    sharpness: float
+    """Of the last frame, as nbp_core.media.drift measures it."""
 
 
 def text_of(kind: str, **fields: Any) -> str:

@@ -13,7 +13,9 @@ from app.clips.exports import RESULT_SCALE
 from app.clips.words import plural
 from app.jobs import Job, JobState, JobView
 from app.parts.status import line
+from nbp_core.config.shapes import CLIP_FPS
 from nbp_core.generation.play import PLAY_FPS
+from nbp_core.generation.segments import CARRY_FRAMES
 from nbp_core.media.video import write_video
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class Saved:
 
     clip: Path
     recording: Path
+    last_frames: Path
+    """The last five frames at the pace of generated clips."""
     num_frames: int
     is_complete: bool
 
@@ -60,9 +64,12 @@ def run(session: Session, model: str, recording: PlayRecording, job: Job) -> Sav
     frames_THWC = np.concatenate(pieces)
     write_video(clip, frames_THWC, PLAY_FPS, RESULT_SCALE, comment=made.comment())
     made.write(file)
+    last_frames = folder / f"{stem}-last{CARRY_FRAMES}.mp4"
+    write_video(last_frames, frames_THWC[-CARRY_FRAMES:], CLIP_FPS, RESULT_SCALE)
     return Saved(
         clip=clip,
         recording=file,
+        last_frames=last_frames,
         num_frames=len(frames_THWC),
         is_complete=len(made.pressed) == total,
     )
@@ -86,5 +93,5 @@ def status(view: JobView | None) -> str:
     )
     return line(
         f"The clip is ready: {view.result.num_frames} frames{cut}. It holds its recording: drop it"
-        " here to play it again, or into Generate or Attention as a clip."
+        " here to play it again, or into Attention to look at its attention."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -57,6 +58,7 @@ class PlayTab:
         with gr.Row(visible=False) as self.result:
             self.clip = gr.DownloadButton("Clip, MP4", size="sm", elem_id="play-get-clip")
             self.file = gr.DownloadButton("Recording, JSON", size="sm", elem_id="play-get-json")
+            self.go_on = gr.Button("Continue in Generate", size="sm", elem_id="play-go-on")
 
     def _build_starts(self) -> None:
         self.rows: dict[Kind, gr.HTML] = {}
@@ -157,6 +159,14 @@ class PlayTab:
         if recording is None:
             raise ValueError("Nothing was played yet.")
         return self.session.jobs.submit(partial(saved.run, self.session, model, recording))
+
+    def last_frames(self, job_id: str) -> str:
+        """The clip that Generate continues: the last five frames of the play that was saved."""
+        view = self.session.jobs.view(job_id)
+        made: Saved | None = view.result if view is not None else None
+        if made is None or not made.last_frames.is_file():
+            raise refusal(ValueError("This clip was deleted. Save the play once more."))
+        return shutil.copy(made.last_frames, str(self.session.uploads))
 
     def draw(self, view: JobView) -> Updates:
         """How the clip stands."""

@@ -24,9 +24,10 @@ from nbp_core.data.keys import FRAMES_PER_KEY, HeldKeys, KeyClip
 from nbp_core.evaluation import metrics
 from nbp_core.evaluation.classifier import ActionClassifier
 from nbp_core.experiments.experiment import Rows
-from nbp_core.experiments.longer import STRIDE, colour_drift, sharpness
+from nbp_core.experiments.longer import STRIDE
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.records import Tokens
+from nbp_core.media.drift import colour_drift, mean_sharpness
 from nbp_core.media.files import Frames
 from nbp_core.sampling.window import WindowSampler
 from nbp_core.tokenizer.conv import StreamState
@@ -129,7 +130,7 @@ def _figures(
     names = [direction(key) for row in keys for key in row]
     named = bench.reader.classify(seen) == bench.reader.indices(names)
     return {
-        "sharpness": sharpness(frames_NTHWC),
+        "sharpness": mean_sharpness(frames_NTHWC),
         "colour drift": colour_drift(frames_NTHWC, first_NHWC),
         "arm keys read right": float(named.mean()),
     }

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from einops import rearrange
@@ -22,6 +21,7 @@ from nbp_core.evaluation.frechet import frechet_distance
 from nbp_core.experiments.experiment import Bench, Rows
 from nbp_core.generation.batches import generate_many
 from nbp_core.generation.segments import CARRY_FRAMES
+from nbp_core.media.drift import colour_drift, mean_sharpness
 from nbp_core.media.files import Frames
 from nbp_core.tokenizer.interface import Tokenizer, to_frames
 
@@ -74,7 +74,7 @@ def figures(
     small, small_first = metrics.small(frames_NTHWC), metrics.small(first_NTHWC)
     found = {
         "flicker at still places": float(np.nanmean(flickers)),
-        "sharpness": sharpness(frames_NTHWC),
+        "sharpness": mean_sharpness(frames_NTHWC),
         "colour drift": colour_drift(frames_NTHWC, first_NTHWC[:, 0]),
         "difference to the first window": float(
             np.sqrt(((small - small_first) ** 2).mean(1)).mean()
@@ -85,23 +85,6 @@ def figures(
         reference = judge.features_of_reference(network)
         found[network.name] = frechet_distance(network.features(frames_NTHWC), reference)
     return found
-
-
-def sharpness(frames_NTHWC: Frames) -> float:
-    """Mean standard deviation of the Laplacian of a frame's brightness: fine detail, or noise."""
-    values = [
-        cv2.Laplacian(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.CV_64F).std()
-        for clip in frames_NTHWC
-        for frame in clip[::4]
-    ]
-    return float(np.mean(values))
-
-
-def colour_drift(frames_NTHWC: Frames, first_NHWC: Frames) -> float:
-    """How far the mean colour of a window is from that of the first frame, in grey levels: mean
-    over clips of the root mean square over R, G and B."""
-    change = frames_NTHWC.mean((1, 2, 3)) - first_NHWC.mean((1, 2))
-    return float(np.sqrt((change**2).mean(1)).mean())
 
 
 @torch.inference_mode()
@@ -121,7 +104,7 @@ def coded_again(bench: Bench) -> Rows:
                 "clips": len(real),
                 "window": times,
                 "of": f"real clips coded {times} times",
-                "sharpness": sharpness(frames),
+                "sharpness": mean_sharpness(frames),
                 "colour drift": colour_drift(frames, real[:, 0]),
             }
         )

@@ -250,6 +250,10 @@ def test_a_play_is_saved_and_replayed(page: Page, studio: Studio, tmp_path: Path
     download.value.save_as(clip)
     frames = read_video(clip)[0]
     assert len(frames) == 1 + 4 * len(keys)
+    page.locator("#play-go-on").click()
+    expect(page.get_by_label("five frames")).to_be_checked()
+    expect(page.locator("#clip video")).to_be_visible()
+    open_tab(page, "Play")
     assert abs(int(np.median(frames[-1, ..., 0])) - HUES[keys[-1]]) < 8
     for file in (path, clip):
         page.locator("#play-recorded input[type=file]").set_input_files(file)

@@ -19,7 +19,7 @@ from nbp_core.experiments import longer as longer_module
 from nbp_core.experiments.attention_study import PARTS, attention
 from nbp_core.experiments.experiment import Bench, Experiment, Rows
 from nbp_core.experiments.large_blocks import WAYS, by_way
-from nbp_core.experiments.longer import CODED_AGAIN, colour_drift, longer, sharpness
+from nbp_core.experiments.longer import CODED_AGAIN, longer
 from nbp_core.experiments.registry import (
     EXPERIMENTS,
     by_shape,
@@ -27,6 +27,7 @@ from nbp_core.experiments.registry import (
     validation_loss,
 )
 from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.media.drift import colour_drift, mean_sharpness
 from nbp_core.media.video import write_video
 from nbp_core.results.files import COLUMNS, read_result
 from tests.support.clips import moving_square, square_clips
@@ -130,7 +131,7 @@ def test_longer_clips_are_told_a_window_at_a_time(
 def test_a_blurred_clip_is_less_sharp_and_a_tinted_one_has_drifted(bench: Bench) -> None:
     frames = bench.judge.held.frames_NTHWC
     blurred = np.stack([[cv2.blur(frame, (5, 5)) for frame in clip] for clip in frames])
-    assert sharpness(blurred) < sharpness(frames)
+    assert mean_sharpness(blurred) < mean_sharpness(frames)
     dark = (frames // 2).astype(np.uint8)
     tinted = dark + np.array([10, 0, 0], np.uint8)
     moved = colour_drift(tinted, dark.mean(1).round().astype(np.uint8)[:])

@@ -16,10 +16,10 @@ from nbp_core.cli.main import main
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES
-from nbp_core.experiments.longer import sharpness
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.records import BlockStep
 from nbp_core.generation.request import GenerateRequest
+from nbp_core.media.drift import mean_sharpness
 from nbp_core.media.video import read_video
 from tests.support.models import (
     build_pipeline,
@@ -222,6 +222,6 @@ def test_129_frames_keep_their_sharpness(folder: Path) -> None:
     pipeline = VideoPipeline.from_pretrained(folder, device="cpu")
     rows = SamplingConfig(block_shape=(1, 1, 16), temperature=0.6, seed=1)
     frames = pipeline.generate("drawer-open", num_frames=129, sampling=rows).frames_THWC
-    begin, end = (sharpness(frames[None, part]) for part in (slice(17, 57), slice(89, 129)))
+    begin, end = (mean_sharpness(frames[None, part]) for part in (slice(17, 57), slice(89, 129)))
     assert 0.7 < end / begin < 1.4
     assert abs(float(frames[:17].mean()) - float(frames[-17:].mean())) < 25

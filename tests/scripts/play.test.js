@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { Clock, Delay, FRAME_MS, Recent } from '../../app/play/clock.js';
-import { curvePoints, curveWords, figuresLine, slowWords } from '../../app/play/figures.js';
+import { curvePoints, curveWords, driftWords, figuresLine, slowWords } from '../../app/play/figures.js';
 import { Held, WORLDS, keepsKeys, moveOf, padState } from '../../app/play/keys.js';
 import { readFrames, socketAddress } from '../../app/play/wire.js';
 
@@ -173,11 +173,19 @@ test('a latent frame is a header and a picture', () => {
 });
 
 test('one line of figures', () => {
-  assert.equal(figuresLine(16, null, null, 4), '');
-  assert.equal(figuresLine(15.96, 181.4, HEADER, 4),
+  assert.equal(figuresLine(16, null, null, 4, []), '');
+  assert.equal(figuresLine(15.96, 181.4, HEADER, 4, []),
     '16.0 of 16 fps shown \u00b7 key to picture 181 ms \u00b7 latent frame 70 ms (sampling 40 ms,'
     + ' decoding 30 ms), 16 steps \u00b7 window: the first and the last 4 latent frames');
-  assert.match(figuresLine(1, null, { ...HEADER, steps: 1 }, 4), /no key yet.*, 1 step /);
+  assert.match(figuresLine(1, null, { ...HEADER, steps: 1 }, 4, []), /no key yet.*, 1 step /);
+});
+
+test('drift compares the last ten latent frames with the second ten', () => {
+  const sharp = [...Array(10).fill(40), ...Array(10).fill(20)];
+  assert.equal(driftWords(sharp.slice(1)), '');
+  assert.match(driftWords(sharp), /sharpness 100 %/);
+  const soft = [...sharp, ...Array(10).fill(15)];
+  assert.match(figuresLine(16, null, HEADER, 4, soft), /drift: sharpness 75 % of latent frames 11/);
 });
 
 test('what does not keep up says why', () => {
