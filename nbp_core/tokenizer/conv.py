@@ -17,6 +17,9 @@ from nbp_core.config.shapes import Size3
 
 StreamState = dict[nn.Module, Tensor]
 
+_SPLIT_PIXELS = 1024
+"""Frames of so many pixels are normalised by several threads each, smaller ones by one."""
+
 
 def _frames(x: Tensor) -> Tensor:
     """(B, C, T, H, W) -> (B T, C, H, W), channels last in memory; a view where possible."""
@@ -52,6 +55,10 @@ class CausalConv3d(nn.Module):
             state[self] = x[:, :, x.shape[2] - self.time_pad :]
         kt, kh, kw = self.conv.kernel_size
         weight, bias = self.conv.weight, self.conv.bias
+        if self.conv.kernel_size == self.conv.stride == (1, 1, 1):
+            # As a matrix product, whose sums do not depend on the number of threads.
+            pixels = F.linear(x.permute(0, 2, 3, 4, 1), weight.flatten(1), bias)
+            return pixels.permute(0, 4, 1, 2, 3)
         if self.conv.stride == (1, 1, 1) and kt == 1:
             frames = F.conv2d(self._padded(_frames(x)), weight[:, :, 0], bias)
             return _clips(frames, x.shape[0])
@@ -76,10 +83,29 @@ class CausalConv3d(nn.Module):
 
 
 class FrameNorm(nn.GroupNorm):
-    """GroupNorm over each frame alone: time is part of the batch, so no later frame is seen."""
+    """GroupNorm over each frame alone: time is part of the batch, so no later frame is seen.
+
+    On a CPU the outcome does not depend on the number of threads, unless gradients are wanted.
+    """
 
     def forward(self, x: Tensor, state: StreamState | None = None) -> Tensor:
-        return _clips(super().forward(_frames(x)), x.shape[0])
+        frames = _frames(x)
+        normed = super().forward(_whole_frames_per_thread(frames))
+        return _clips(normed[: len(frames)], x.shape[0])
+
+
+def _whole_frames_per_thread(frames: Tensor) -> Tensor:
+    """`frames` and perhaps some of them again, so that each thread gets as many whole ones.
+
+    PyTorch's GroupNorm splits the pixels of all large frames evenly among its threads. A frame that
+    two threads share is summed in another order than by one thread, and its sum rounds differently.
+    """
+    is_split = frames.device.type == "cpu" and frames[0, 0].numel() >= _SPLIT_PIXELS
+    missing = -len(frames) % torch.get_num_threads()
+    if not is_split or not missing or torch.is_grad_enabled():
+        return frames
+    again = frames[torch.arange(missing) % len(frames)]
+    return torch.cat([frames, again])
 
 
 class Swish(nn.Module):

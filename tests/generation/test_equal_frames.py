@@ -9,15 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.tokenizer.model import VideoTokenizer
 from tests.support.models import save_pipeline
 
+TINY = Path(__file__).parents[2] / "weights" / "tiny"
 PROGRAM = """
 import sys, torch
 from pathlib import Path
-torch.set_num_threads(2)
+torch.set_num_threads(int(sys.argv[3]))
 from tests.generation.test_equal_frames import fingerprints
 print(*fingerprints(Path(sys.argv[1]), int(sys.argv[2])))
 """
@@ -31,9 +34,9 @@ def fingerprints(folder: Path, count: int) -> list[int]:
     return [zlib.crc32(clip.frames_THWC.tobytes()) for clip in clips]
 
 
-def at_once(folder: Path, processes: int, count: int) -> set[int]:
+def at_once(folder: Path, processes: int, count: int, threads: int = 2) -> set[int]:
     def run(_: int) -> str:
-        command = [sys.executable, "-c", PROGRAM, str(folder), str(count)]
+        command = [sys.executable, "-c", PROGRAM, str(folder), str(count), str(threads)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=600)
         return done.stdout
 
@@ -47,9 +50,31 @@ def test_frames_are_equal_in_processes_at_once(tmp_path: Path) -> None:
     assert len(at_once(save_pipeline(tmp_path), 2, 3)) == 1
 
 
+def test_frames_are_equal_with_one_thread_and_with_two() -> None:
+    assert at_once(TINY, 1, 1, threads=1) == at_once(TINY, 1, 1, threads=2)
+
+
+@pytest.mark.parametrize("num_frames", [1, 17])
+def test_pixels_and_latents_do_not_depend_on_threads(num_frames: int) -> None:
+    tokenizer = VideoTokenizer.from_pretrained(TINY.parent / "nano")
+    clip_BCTHW = torch.rand(1, 3, num_frames, 128, 128, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            with torch.inference_mode():
+                tokens_Bthw = tokenizer.encode(clip_BCTHW)
+                found.append((tokenizer.to_latent(clip_BCTHW), tokenizer.decode(tokens_Bthw)))
+    finally:
+        torch.set_num_threads(before)
+    for latent, pixels in found[1:]:
+        assert torch.equal(latent, found[0][0])
+        assert torch.equal(pixels, found[0][1])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_frames_are_equal_in_thirty_runs_and_in_three_processes_at_once() -> None:
-    tiny = Path(__file__).parents[2] / "weights" / "tiny"
-    assert at_once(tiny, 1, 30) == at_once(tiny, 3, 10)
-    assert len(at_once(tiny, 1, 3)) == 1
+    assert at_once(TINY, 1, 30) == at_once(TINY, 3, 10)
+    assert len(at_once(TINY, 1, 3)) == 1
