@@ -29,9 +29,9 @@ MAX_PAUSE_S = 60.0
 """How long a paused job may keep others waiting."""
 
 NO_MEMORY = (
-    "There is not enough memory for this run: choose a smaller model, a shorter clip or the CPU."
+    "There is not enough memory for this run. Choose a smaller model, a shorter clip or the CPU."
 )
-INTERNAL = "This run broke off because of a fault in the studio; its log says more. Try again."
+INTERNAL = "This run failed because of a fault in the studio. Its log has the details. Try again."
 
 
 class JobState(StrEnum):
@@ -189,7 +189,7 @@ class JobQueue:
         with self._changed:
             if len(self._waiting) >= self._max_waiting:
                 raise ValueError(
-                    f"The queue is full: {len(self._waiting)} runs are waiting; try again soon."
+                    f"The queue is full: {len(self._waiting)} runs are waiting. Try again soon."
                 )
             job = Job(work, request)
             job.is_awaited = lambda: bool(self._waiting)

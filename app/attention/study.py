@@ -14,16 +14,16 @@ from nbp_core.results.files import ResultFile, Row
 
 COMMAND = "python -m nbp_core experiment attention --model weights/tiny --clips FOLDER --count 50"
 _PARTS = (
-    "Shares of a query's attention, of queries that make tokens of the second latent frame and"
-    " later ones. A key counts once, as the first of: condition, BOV, middle token, the same place"
-    " (height and width of the token that is made) in an earlier latent frame, the query's own"
-    " block, the block before, the rest of the made token's latent frame, any other token. 'An"
-    " even look' is what the shares would be if a query looked at all it sees alike."
+    "A bar shows where the attention of a query goes, averaged over all queries that predict tokens"
+    " of the second latent frame or later. Each key counts once, in the first group that fits:"
+    " condition, start of video (BOV), placeholder, same row and column in an earlier latent frame,"
+    " the query's own block, the block before, the rest of the predicted token's latent frame, any"
+    " other token. 'Uniform attention' is a query that weighs all the keys that it sees alike."
 )
 _STRIPES = (
-    "A vertical stripe, as in the paper's figure 14, is a key that at least half of the queries of"
-    " later blocks (256 or more) give at least five times an even share; conditions and BOV are"
-    " not counted."
+    "A vertical stripe, as in the paper's figure 14, is a key to which at least half of the queries"
+    " of later blocks (256 or more) give at least five times a uniform share. Conditions and BOV"
+    " are not counted."
 )
 NAMED: Final = {
     "same place, earlier frames": "looks at its own place in earlier frames",
@@ -68,7 +68,7 @@ def finds(result: ResultFile | None, model: str, block: str) -> list[Find]:
 def study_text(result: ResultFile | None) -> str:
     """What the chart shows and how many stripes there are, as HTML."""
     if result is None:
-        return f"<p>Nothing is measured yet. This does it:</p><pre>{COMMAND}</pre>"
+        return f"<p>Not measured yet. To measure it, run:</p><pre>{COMMAND}</pre>"
     clips = max(int(str(row.get("clips", 0))) for row in result.rows)
     rows = [
         [
@@ -78,7 +78,7 @@ def study_text(result: ResultFile | None) -> str:
         for row in result.rows
         if row["layer"] and row.get("weight on stripes")
     ]  # fmt: skip
-    head = ("read in blocks of", "head", "stripes per clip", "share of attention on them")
+    head = ("block shape", "head", "stripes per clip", "share of attention")
     stripes = table("Stripes", head, rows) if rows else "<p>No head has stripes.</p>"
     return (
         f'<div class="results">{provenance([result])}<p>Means over {clips} real'
@@ -87,7 +87,7 @@ def study_text(result: ResultFile | None) -> str:
     )
 
 
-EVEN: Final = "an even look"
+EVEN: Final = "uniform attention"
 
 
 _NO_SHARE: Final = {
@@ -101,7 +101,7 @@ _NO_SHARE: Final = {
 
 
 def attention_chart(result: ResultFile) -> go.Figure:
-    """A bar of shares for each head, and one of an even look, for each kind of block."""
+    """A bar of shares for each head, and one of uniform attention, for each kind of block."""
     figure = go.Figure()
     rows = [*reversed(result.rows)]
     labels = [[str(row["block"]) for row in rows], [_head_words(row) for row in rows]]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from nbp_core.generation.records import Generation, Timings
 
 COMPILING = (
-    "Starting: the first run on this machine waits while the engine is compiled for its processor,"
-    " some ten seconds."
+    "Compiling the engine for this machine's processor, which takes about ten seconds. Only the"
+    " first run waits for this."
 )
 
 

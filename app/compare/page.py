@@ -81,11 +81,11 @@ class ComparePage:
             self.picture = uploads.picture_upload(
                 "First frame", "race-picture", "The first frame of both clips"
             )
-            uploads.offer_examples(self.session, "frame", self.picture, "Photographs to race with")
+            uploads.offer_examples(self.session, "frame", self.picture, "Photographs to try")
         with gr.Column(visible=False) as self.clip_box:
             self.clip = uploads.clip_upload("Clip to continue", "race-clip")
             gr.Markdown(uploads.FIVE_FRAMES, elem_classes="quiet")
-            uploads.offer_examples(self.session, "clip", self.clip, "Clips to race with")
+            uploads.offer_examples(self.session, "clip", self.clip, "Clips to try")
         self.action = gr.Dropdown(
             controls.action_choices(names), value=controls.favourite("action", names),
             label="Action", elem_id="race-action", info="What happens in both clips.",
@@ -99,7 +99,7 @@ class ComparePage:
         self.temperature, self.top_k, self.top_p, self.guidance = sliders
         self.seed = gr.Number(
             42, label="Seed", precision=0, minimum=0, elem_id="race-seed",
-            info="The same for both clips. Leave it empty for a new one.",
+            info="Both clips use this seed. Leave it empty for a random one.",
         )  # fmt: skip
 
     def _build_result(self) -> None:

@@ -16,7 +16,7 @@ from app.parts.sources import component_script, template
 from app.session import Session
 from nbp_core.config.shapes import CLIP_FPS, parse_block_shape
 
-NOTHING = "<p>Two clips are needed. The Generate tab makes some.</p>"
+NOTHING = "<p>Make two clips on the Generate tab to see them side by side here.</p>"
 _SETTINGS = {
     "temperature": "temperature", "top_k": "top-k", "top_p": "top-p",
     "guidance_scale": "guidance", "seed": "seed",

@@ -49,9 +49,9 @@ def check_model(pipeline: VideoPipeline) -> None:
     if len(pipeline.block_shapes) == 1:
         only = format_block_shape(pipeline.block_shapes[0])
         raise ValueError(
-            f"Model {pipeline.name!r} makes blocks of {only} only, and a race is fair only between"
-            " two block shapes of the same weights: choose a model that supports several block"
-            " sizes, such as small."
+            f"Model {pipeline.name!r} supports blocks of {only} only. A fair race needs two block"
+            " shapes of the same weights. Choose a model that supports several block sizes, such as"
+            " small."
         )
 
 

@@ -51,8 +51,8 @@ def idle_view(shape: Size3, grid: Size3) -> dict[str, Any]:
         "grid": list(grid[1:]),
         "walls": walls_path(shape, (grid[1], grid[2]), first=False),
         "newest": "",
-        "tokens_alt": f"Empty grid of {grid[1]} x {grid[2]} tokens cut into blocks of {name}",
-        "tokens_text": f"One latent frame, cut into blocks: {name}",
+        "tokens_alt": f"Empty grid of {grid[1]} x {grid[2]} tokens split into blocks of {name}",
+        "tokens_text": f"Tokens of one latent frame (4 video frames), split into blocks: {name}",
         "sheet_alt": "No latent frames yet",
     }
 
@@ -82,7 +82,7 @@ def live_view(progress: Progress) -> dict[str, Any]:
         "newest": _newest_box(places_thw, latent),
         "tokens_alt": f"Tokens of latent frame {latent + 1} of {t}, filled block by block",
         "tokens_text": f"Tokens of latent frame {latent + 1} of {t}",
-        "sheet_alt": f"All {t} latent frames: {is_known.sum()} of {is_known.size} tokens are known",
+        "sheet_alt": f"All {t} latent frames: {is_known.sum()} of {is_known.size} tokens filled in",
     }
 
 

@@ -17,8 +17,10 @@ from nbp_core.config.shapes import parse_block_shape
 PATIENCE_S = 20.0
 GONE = "This clip was deleted."
 BUSY = "The engine is busy. Point at a token again in a moment."
-OTHER_WEIGHTS = "Its model has other weights by now, so its probabilities are not known."
-CHANGED = "There are no probabilities for a clip whose action changes."
+OTHER_WEIGHTS = (
+    "The model's weights have changed since, so the probabilities can no longer be computed."
+)
+CHANGED = "Probabilities are not available for a clip of several actions."
 
 
 class Odds:

@@ -108,13 +108,13 @@ class GeneratePage:
             "", label="Several actions, one after the other", elem_id="actions",
             visible=controls.has_timeline(self.session, self.model.value),
             placeholder="drawer-open*4 drawer-close*8",
-            info="Each for a number of latent frames of four frames. They replace the action and"
-            " set the length.",
+            info="Write each as name*count. One count is a latent frame, four frames of the clip."
+            " The list replaces the action above and sets the length.",
         )  # fmt: skip
         with gr.Row(elem_id="seed-row"):
             self.seed = gr.Number(
                 42, label="Seed", precision=0, minimum=0, elem_id="seed", scale=3, min_width=140,
-                info="The same seed gives the same clip. Leave it empty for a new one.",
+                info="The same seed gives the same clip. Leave it empty for a random one.",
             )  # fmt: skip
             self.dice = gr.Button("New random seed", elem_id="dice", scale=1, min_width=110)
 

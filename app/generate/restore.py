@@ -63,9 +63,9 @@ def restore(session: Session, path: str | Path) -> Restored:
     pipeline = session.pipeline(model)
     is_known = action is None or action in pipeline.actions
     if not (is_known and set(actions) <= set(pipeline.timeline_names)):
-        raise ValueError(f"{name} shows an action that the model {model!r} does not know.")
+        raise ValueError(f"{name} has an action that the model {model!r} lacks.")
     if sampling.block_shape not in controls.count_steps(session, model, start, num_frames):
-        raise ValueError(f"{name} was made in blocks that the model {model!r} does not offer.")
+        raise ValueError(f"{name} has a block shape that the model {model!r} does not support.")
     source = _source(session, manifest["context"])
     return Restored(
         values={
@@ -95,14 +95,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(_settings_text(path))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path.name} carries no settings of this studio.") from error
+        raise ValueError(f"{path.name} has no settings of this studio.") from error
     if isinstance(manifest, dict) and ("play" in manifest or "keys" in manifest):
         raise ValueError(
-            f"{path.name} was played by keys: the Play tab plays it again, and as a clip Generate"
-            " continues it."
+            f"{path.name} is a recording of the Play tab. Drop it there to replay it, or choose it"
+            " here as a clip to continue."
         )
     if not isinstance(manifest, dict) or manifest.get("software") != "NBP Studio":
-        raise ValueError(f"{path.name} carries no settings of this studio.")
+        raise ValueError(f"{path.name} has no settings of this studio.")
     return manifest
 
 
@@ -163,14 +163,14 @@ def _note(
     notes = ["All settings are restored."]
     if start != "action" and source is None:
         what = "first frame is" if start == "frame" else "first five frames are"
-        notes.append(f"The {what} not in the file: choose the same {_NAMES[start]} again.")
+        notes.append(f"The {what} not in the file. Choose the same {_NAMES[start]} again.")
     weights = pipeline.identity.get("weight_format")
     if manifest.get("sha256") != pipeline.identity.get("sha256"):
         notes.append("The model's weights have changed since, so the frames will differ.")
     elif manifest.get("device", pipeline.device) != pipeline.device:
         notes.append("It was made on another kind of device, so the frames may differ.")
     elif manifest.get("weight_format", weights) != weights:
-        notes.append("Its weights were held in another format, so the frames may differ.")
+        notes.append("Its weights were stored in another format, so the frames may differ.")
     return " ".join(notes)
 
 

@@ -67,7 +67,7 @@ def conversion_request(
         raise ValueError("Enter a name of letters, digits, dots, - and _ for the new model.")
     folder = session.models / name.strip()
     if folder.exists():
-        raise ValueError(f"There is a model {folder.name!r} already; choose another name.")
+        raise ValueError(f"There already is a model {folder.name!r}. Choose another name.")
     return ConversionRequest(file=path, folder=folder, precision=precision)
 
 
@@ -86,7 +86,7 @@ def convert(request: ConversionRequest, job: Job) -> Converted:
                 WorkProgress(what=f"Converting a {model.kind}", done=done, total=model.num_bytes)
             )
             if not job.wait_turn():
-                raise ValueError("Converting was stopped; nothing was kept.")
+                raise ValueError("Converting was stopped. Nothing was kept.")
 
         return advance
 

@@ -44,7 +44,9 @@ def _article(entry: ModelEntry, fingerprint: str | None) -> str:
     rows = "".join(f"<dt>{key}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())
     card = entry.card
     excerpt = (
-        f"<p>{line_html(card.excerpt)}</p>" if card.excerpt else "<p>This model has no card.</p>"
+        f"<p>{line_html(card.excerpt)}</p>"
+        if card.excerpt
+        else "<p>This model has no model card.</p>"
     )
     whole = (
         f"<details><summary>Full model card</summary>{card_html(card.text)}</details>"
@@ -66,7 +68,7 @@ def _facts(entry: ModelEntry, fingerprint: str | None) -> dict[str, str]:
     if entry.kind == "transformer":
         facts["clip"] = f"{grid} tokens of {entry.codebook_size:,} codes"
         facts["blocks"] = ", ".join(map(format_block_shape, entry.block_shapes))
-        facts["actions"] = f"{len(entry.actions)} named" if entry.actions else "none named"
+        facts["actions"] = f"{len(entry.actions)} named" if entry.actions else "none"
         facts["tokenizer"] = entry.tokenizer
     facts["licence"] = entry.card.licence or "see the model card"
     facts["weights"] = _fingerprint_words(fingerprint)
@@ -135,5 +137,5 @@ def status(view: JobView | None) -> str:
 
 def _done(view: JobView) -> str:
     if isinstance(view.result, Converted):
-        return f"Done: {view.result.name} is in the list of models."
+        return f"Done. {view.result.name} is in the list of models."
     return "Done."

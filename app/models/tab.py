@@ -93,7 +93,7 @@ class ModelsTab:
             )  # fmt: skip
             self.precision = gr.Radio(
                 _PRECISIONS, value="keep", label="Precision", elem_id="convert-precision",
-                info="Half precision takes half the disk.",
+                info="Half precision needs half the disk space.",
             )  # fmt: skip
             with gr.Row():
                 self.go = gr.Button("Convert", variant="primary", elem_id="convert")

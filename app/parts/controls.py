@@ -61,7 +61,7 @@ def sampling_sliders(title: str, preset: str) -> tuple[gr.Slider, gr.Slider, gr.
             ),
             gr.Slider(
                 1, 6, guidance, step=0.1, label="Guidance",
-                info="How strongly to follow the action. Above 1, every step takes twice the work.",
+                info="How strongly to follow the action. Above 1, each step does twice the work.",
             ),
         )  # fmt: skip
 
@@ -167,7 +167,7 @@ def grid_of(session: Session, model: str | None) -> Size3:
 
 def loading(model: str) -> str:
     """What stands in the header until the chosen model is there."""
-    return f"Loading {escape(model)}: a model of the paper's size takes up to a minute."
+    return f"Loading {escape(model)}. A model of the paper's size takes up to a minute."
 
 
 def facts(pipeline: VideoPipeline) -> str:

@@ -16,8 +16,8 @@ from nbp_core.config.shapes import CLIP_FPS
 
 STARTS = [("an action", "action"), ("a first frame", "frame"), ("five frames", "clip")]
 FIVE_FRAMES = (
-    f"Five frames from its start are used, the middle square: the model's {CLIP_FPS} a second, so"
-    " half a second of it, whatever its own frame rate. Of a shorter clip, five of its own frames."
+    f"The centre square of its first half second is used, as five frames at {CLIP_FPS} frames per"
+    " second. From a shorter clip, its own first five frames are used."
 )
 MAX_UPLOAD = "1gb"
 """Largest upload; what is read of it is bounded by nbp_core.media."""

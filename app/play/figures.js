@@ -44,11 +44,11 @@ export const slowWords = (rate, header) => {
       + ` ${ms(LATENT_MS)}.${advice}`;
   }
   if (header.players > 1) {
-    const others = header.players === 2 ? 'another visitor plays' : 'others play';
+    const others = header.players === 2 ? 'another visitor is playing' : 'others are playing';
     return `${runs}: ${others} too, in turns.`;
   }
   if (header.wait_ms > LATENT_MS / 2) {
-    return `${runs}: a run of another tab has its turns as well.`;
+    return `${runs}: a run of another tab shares the engine.`;
   }
   return '';
 };
@@ -56,9 +56,9 @@ export const slowWords = (rate, header) => {
 export const curveWords = (psnr, still) => {
   if (!psnr.length) return '';
   return `PSNR to the simulator, frame by frame, from ${CURVE.low} to ${CURVE.high} dB, with a line`
-    + ` at 20: the model ${psnr.at(-1).toFixed(1)} dB now and ${mean(psnr).toFixed(1)} in the mean`
-    + ` of ${psnr.length} frames. Dashed: the first frame held still,`
-    + ` ${mean(still).toFixed(1)} in the mean.`;
+    + ` at 20: the model ${psnr.at(-1).toFixed(1)} dB now and ${mean(psnr).toFixed(1)} on average`
+    + ` over ${psnr.length} frames. Dashed: the first frame held still,`
+    + ` ${mean(still).toFixed(1)} dB on average.`;
 };
 
 export const CURVE = { low: 10, high: 40 };

@@ -14,8 +14,8 @@ export const WORLDS = {
       ['down', 'F', 'down', ['KeyF', 'PageDown']],
     ],
     grip: true,
-    hint: 'Arrows or W A S D move the hand, R F or Page Up Page Down lift and lower it, Space'
-      + ' closes and opens the grip. A gamepad works too.',
+    hint: 'Arrow keys or W A S D move the hand. R and F, or Page Up and Page Down, lift and lower'
+      + ' it. Space closes and opens the gripper. A gamepad works too.',
   },
   camera: {
     rest: 'still',
@@ -30,8 +30,8 @@ export const WORLDS = {
       ['turn-right', 'E', 'turn right', ['KeyE']],
     ],
     grip: false,
-    hint: 'Arrows or W A S D turn the camera, R F or Page Up Page Down go closer and back, Q E tilt'
-      + ' it. A gamepad works too.',
+    hint: 'Arrow keys or W A S D turn the camera. R and F, or Page Up and Page Down, move it closer'
+      + ' and back. Q and E tilt it. A gamepad works too.',
   },
 };
 export const GRIP_CODE = 'Space';

@@ -185,7 +185,7 @@ def block_choices(pipeline: VideoPipeline) -> list[tuple[str, str]]:
     choices = []
     for shape in sorted(shapes, key=lambda shape: shape[1] * shape[2]):
         steps, text = frame_len // (shape[1] * shape[2]), format_block_shape(shape)
-        choices.append((f"{block_name(shape)} {text}: {plural(steps, 'step')} a key", text))
+        choices.append((f"{block_name(shape)} {text}: {plural(steps, 'step')} per key", text))
     return choices
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 
+from app.clips.words import plural
 from app.play.starts import Starts
 from app.session import Session
 
@@ -23,7 +24,7 @@ LOOK_S = 0.5
 SLOW_S = 0.7
 """Seconds after which a player is told what is waited for."""
 
-_SHARED = "A run of another tab is using the engine: playing goes on between its steps."
+_SHARED = "A run of another tab shares the engine. The next frame comes between its steps."
 
 Result = TypeVar("Result")
 Tell = Callable[[str], Awaitable[None]]
@@ -76,10 +77,13 @@ class Players:
             if ahead != told:
                 told = ahead
                 await tell(
-                    f"{MAX_PLAYERS} visitors play already: you are number {ahead + 1} in the line."
+                    f"The engine is taken by {plural(MAX_PLAYERS, 'other player')}. You are number"
+                    f" {ahead + 1} in the queue."
                 )
             for idle in self._idle()[: len(self._line)]:
-                await idle.send_away("You made room for somebody who waits. Press Play to go on.")
+                await idle.send_away(
+                    "Someone else was waiting, so your turn ended. Press Play to continue."
+                )
             await asyncio.sleep(LOOK_S)
 
     def _idle(self) -> list[Seated]:

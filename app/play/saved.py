@@ -82,16 +82,16 @@ def status(view: JobView | None) -> str:
     if view.state is JobState.WAITING:
         return line(f"The clip waits in the queue: {plural(view.ahead, 'run')} ahead.")
     if view.state is JobState.RUNNING:
-        how = "" if view.progress is None else f" {view.progress.done} of {view.progress.total}"
-        return line(f"Pressing the keys again for the clip:{how}.")
+        how = "" if view.progress is None else f": {view.progress.done} of {view.progress.total}"
+        return line(f"Making the clip from the recorded keys{how}.")
     if view.state is JobState.FAILED:
         return line(view.error, "failed")
     if view.result is None:
-        return line("Stopped before the clip began.")
+        return line("Stopped before the clip was started.")
     cut = (
         "" if view.result.is_complete else f", the first {view.result.num_frames / PLAY_FPS:.0f} s"
     )
     return line(
-        f"The clip is ready: {view.result.num_frames} frames{cut}. It holds its recording: drop it"
-        " here to play it again, or into Attention to look at its attention."
+        f"The clip is ready: {view.result.num_frames} frames{cut}. Its recording is inside. Drop"
+        " the file here to replay it, or choose it as a clip on Attention."
     )

@@ -122,9 +122,11 @@ class Visitor:
     async def _open(self, kind: Literal["started", "changed"], start: Start, begin: Begin) -> None:
         session = self._players.session
         if session.loaded(begin.model) is None:
-            await self._tell(f"Loading {begin.model}.")
+            await self._tell(f"Loading {begin.model}...")
         pipeline = await asyncio.to_thread(session.pipeline, begin.model)
-        player = await self._work(lambda _: Player(pipeline, start, begin), "The engine starts.")
+        player = await self._work(
+            lambda _: Player(pipeline, start, begin), "Starting the engine..."
+        )
         self._drop_player()
         self._player = player
         await self._socket.send_text(started_text(kind, player.started()))
@@ -162,7 +164,7 @@ class Visitor:
 
     def _playing(self) -> Player:
         if self._player is None:
-            raise ValueError("Nothing is played yet.")
+            raise ValueError("Nothing has been played yet.")
         return self._player
 
     def _drop_player(self) -> None:

@@ -74,7 +74,7 @@ class Start:
     def episode(self) -> KeyClip:
         """What the simulator shows for recorded keys. Raises ValueError for a start without."""
         if self.path is None or not self.has_episode:
-            raise ValueError(f"The simulator's frames are not there for {self.title}.")
+            raise ValueError(f"There are no simulator frames for {self.title}.")
         return read_once(self.path)
 
 
@@ -106,7 +106,7 @@ class Starts:
             return self.bundled[start_id]
         with self._lock:
             if start_id not in self._own:
-                raise ValueError("This start is no longer there: choose it again.")
+                raise ValueError("This start was removed. Choose it again.")
             self._own.move_to_end(start_id)
             return self._own[start_id]
 

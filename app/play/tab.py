@@ -114,7 +114,7 @@ class PlayTab:
             pipeline = self.session.pipeline(model)
         except ValueError as error:
             return {"blocks": [], "why": str(error)}
-        why = f"The model {model} answers to no keys: choose another one above to play."
+        why = f"The model {model} cannot be played with keys. Choose another one above."
         return {"blocks": block_choices(pipeline), "why": "" if pipeline.worlds else why}
 
     def _chooser(self, kind: Kind) -> Callable[[str, gr.EventData], dict[str, Any]]:
@@ -157,7 +157,7 @@ class PlayTab:
         start_id = data.get("id") if isinstance(data, dict) else None
         recording = self.starts.get(str(start_id)).recording
         if recording is None:
-            raise ValueError("Nothing was played yet.")
+            raise ValueError("Nothing has been played yet.")
         return self.session.jobs.submit(partial(saved.run, self.session, model, recording))
 
     def last_frames(self, job_id: str) -> str:

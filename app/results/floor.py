@@ -30,8 +30,8 @@ def floor_section(results: Sequence[ResultFile]) -> str:
 
 def _steps(result: ResultFile) -> str:
     head = (
-        "model", "weights as", "block", f"step, ms<br>{HERE_MARK}", f"limit, ms<br>{HERE_MARK}",
-        "times the limit", "bound by", "tokens/s", "peak memory, GB",
+        "model", "weight format", "block", f"step, ms<br>{HERE_MARK}", f"limit, ms<br>{HERE_MARK}",
+        "x the limit", "limited by", "tokens/s", "peak memory, GB",
     )  # fmt: skip
     rows = [
         (
@@ -58,7 +58,7 @@ def _losses(result: ResultFile) -> str:
         )
         for row in result.more.get("losses", ())
     ]  # fmt: skip
-    head = ("model", "weights as", "clips", "loss at full precision", "loss quantised")
+    head = ("model", "weight format", "clips", "loss at full precision", "loss quantised")
     if not rows:
         return ""
     caption = f"Quality loss from quantisation in {result.name}"
@@ -78,7 +78,7 @@ def _against(result: ResultFile) -> str:
         )
         for row in result.more.get("against", ())
     ]  # fmt: skip
-    head = ("model", "ours in", "ours, ms", "theirs in", "theirs, ms", "times as fast")
+    head = ("model", "our format", "ours, ms", "their format", "theirs, ms", "times faster")
     if not rows:
         return ""
     caption = f"Steps here and in Hugging Face transformers in {result.name}"

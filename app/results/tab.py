@@ -18,17 +18,17 @@ from nbp_core.results.files import Curve, ResultFile, read_curves, read_results
 
 _INTRO = (
     f"Figures marked {PAPER_MARK} are what the authors report, on their machine and"
-    f" with their weights. Those marked {HERE_MARK} were measured with this software,"
-    " on the machine and with the weights that stand beside them."
+    f" with their weights. Figures marked {HERE_MARK} were measured with this software,"
+    " on the machine and with the weights named beside them."
 )
 NO_CURVE = (
-    "<p>No training run is kept here yet. Copy a run's metrics.jsonl to"
-    " results/training/NAME.jsonl. This makes one:</p><pre>python -m nbp_core train-tokenizer"
-    " --clips FOLDER --photos FOLDER --run runs/NAME --minutes 90</pre>"
+    "<p>No training run is stored here yet. Copy a run's metrics.jsonl to"
+    " results/training/NAME.jsonl. To train a tokenizer, run:</p><pre>python -m nbp_core"
+    " train-tokenizer --clips FOLDER --photos FOLDER --run runs/NAME --minutes 90</pre>"
 )
 
 NO_EXPERIMENT = (
-    "<p>No experiment is kept here yet. One of them:</p><pre>python -m nbp_core experiment"
+    "<p>No experiment is stored here yet. To make one, run:</p><pre>python -m nbp_core experiment"
     " large-blocks --model weights/tiny --clips FOLDER</pre>"
 )
 MAX_SMOOTHING = 0.95

@@ -82,15 +82,15 @@ def table1(results: Sequence[ResultFile]) -> str:
     used = [result for result in results if result.kind in ("table1", "bench")]
     if here:
         note = (
-            f"{provenance(used)}<p>Figures of a bench are of the model alone, without its"
-            f" tokenizer: {PREDICTED_FRAMES} frames in the time of all steps. FVD is not measured:"
-            " it takes the released weights and the videos of Kinetics-600.</p>"
+            f"{provenance(used)}<p>Frames per second measured here are for the model alone, without"
+            f" its tokenizer: {PREDICTED_FRAMES} frames divided by the time of all steps. FVD is"
+            " not measured. It needs the released weights and the videos of Kinetics-600.</p>"
         )
     else:
         note = (
-            "<p>Nothing is measured here yet. This fills the speed of the size XL, with random"
-            f" weights and without the tokenizer; FVD takes the released weights and the videos of"
-            f" Kinetics-600.</p><pre>{BENCH}</pre>"
+            "<p>Not measured here yet. To measure the speed of size XL, with random weights and"
+            " without the tokenizer, run the command below. FVD needs the released weights and the"
+            f" videos of Kinetics-600.</p><pre>{BENCH}</pre>"
         )
     title = TITLES["table1"]
     return f"<h2>{title}</h2>{table(title, head, rows)}{source(paper.TABLE1)}{note}"
@@ -103,8 +103,8 @@ def table2() -> str:
         (row.data, row.method, row.size or None, row.steps, row.fvd) for row in paper.TABLE2.rows
     ]
     return (
-        f"{table(TITLES['table2'], head, rows)}{source(paper.TABLE2)}<p>Not measured here:"
-        " FVD on these data sets takes their videos and the released weights.</p>"
+        f"{table(TITLES['table2'], head, rows)}{source(paper.TABLE2)}<p>Not measured here."
+        " FVD on these data sets needs their videos and the released weights.</p>"
     )
 
 
@@ -131,11 +131,11 @@ def by_block(results: Sequence[ResultFile]) -> str:
     ]  # fmt: skip
     if here:
         note = (
-            f"{provenance(benches)}<p>Frames a second here are of whole clips of 17 frames, from"
-            " an action, tokenizer included.</p>"
+            f"{provenance(benches)}<p>Frames per second measured here are for whole clips of 17"
+            " frames from an action, tokenizer included.</p>"
         )
     else:
-        note = f"<p>Nothing is measured here yet. This times every model:</p><pre>{BENCH}</pre>"
+        note = f"<p>Not measured here yet. To time every model, run:</p><pre>{BENCH}</pre>"
     sources = source(paper.FIGURE_6_7) + source(paper.TABLE3)
     return f"{table(TITLES['blocks'], head, rows)}{sources}{note}"
 
@@ -161,8 +161,8 @@ def table7(results: Sequence[ResultFile]) -> str:
         for row in result.rows
     ]  # fmt: skip
     note = provenance(used) or (
-        "<p>No file of figures measured here yet. The Tokenizer tab measures single clips, and the"
-        " card of a tokenizer, on the Models tab, gives the figures of its training.</p>"
+        "<p>Not measured here yet. The Tokenizer tab measures single clips. The model card of a"
+        " tokenizer, on the Models tab, has the figures of its training.</p>"
     )
     return f"{table(TITLES['table7'], head, rows)}{source(paper.TABLE7)}{note}"
 
@@ -180,10 +180,10 @@ def session_runs(views: Sequence[JobView]) -> str:
         if isinstance(view.result, Outcome)
     ]  # fmt: skip
     if not rows:
-        return "<p>None yet. The Generate tab makes some.</p>"
+        return "<p>No runs yet. Make a clip on the Generate tab.</p>"
     return (
-        f"{table('Runs of this session', head, rows)}<p>Timed while other work may have run, with"
-        " the tokenizer. The Settings of each clip say the rest.</p>"
+        f"{table('Runs of this session', head, rows)}<p>Times include the tokenizer. Other work"
+        " may have run on this machine meanwhile.</p>"
     )
 
 
@@ -192,8 +192,8 @@ def repeat(results: Sequence[ResultFile], faults: Sequence[str]) -> str:
     text = "".join(f'<p class="fault">{escape(fault)}</p>' for fault in faults)
     if not results:
         return text + (
-            "<p>Figures are read from results/*.json beside the studio; docs/results.md says how"
-            f" such a file looks. There is none yet. The first:</p><pre>{BENCH}</pre>"
+            "<p>Figures are read from results/*.json beside the studio; docs/results.md describes"
+            f" the format. There are none yet. To make the first, run:</p><pre>{BENCH}</pre>"
         )
     for result in results:
         columns = list(dict.fromkeys(key for row in result.rows for key in row))

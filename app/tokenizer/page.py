@@ -49,15 +49,15 @@ class TokenizerPage:
             uploads.offer_examples(self.session, "frame", self.picture, "Pictures to try")
         with gr.Column() as self.clip_box:
             self.clip = uploads.clip_upload("Clip", "tokenizer-clip")
-            uploads.offer_examples(self.session, "clip", self.clip, "Clips to tokenize")
+            uploads.offer_examples(self.session, "clip", self.clip, "Clips to try")
         with gr.Column(visible=False) as self.made_box:
             self.made = gr.Dropdown(
                 [], label="Clip made here", elem_id="tokenizer-made", filterable=False,
                 info="Your clips, newest first.",
             )  # fmt: skip
         gr.Markdown(
-            "The middle square is used. Of a clip, the first 17 frames are, 8 a second, or as many"
-            " as fit 1 + 4n: a latent frame holds four frames after the first.",
+            "The centre square is used. Clips are read at 8 frames per second, and only the first"
+            " 17 frames are used (shorter clips are trimmed to 5, 9 or 13 frames).",
             elem_classes="quiet",
         )
 
@@ -75,7 +75,9 @@ class TokenizerPage:
                         interactive=False, buttons=[], elem_id="pair", max_height=512,
                     )  # fmt: skip
                 with gr.Tab("Clips"):
-                    self.no_clips = gr.Markdown("A picture has no clip.", visible=False)
+                    self.no_clips = gr.Markdown(
+                        "Choose a clip as input to see it here.", visible=False
+                    )
                     with gr.Row():
                         self.videos = [
                             gr.Video(

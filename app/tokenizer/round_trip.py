@@ -98,7 +98,7 @@ def _made_frames(made: JobView | None) -> tuple[Frames, str]:
     """From the strip, which is lossless, and not from the clip."""
     outcome = made.result if made is not None else None
     if not isinstance(outcome, Outcome) or not outcome.strip.is_file():
-        raise ValueError("Choose a clip that was made here; make one on the Generate tab.")
+        raise ValueError("Choose a clip that was made here. The Generate tab makes them.")
     return split_strip(outcome.strip)[: CLIP_FRAMES + 1], outcome.clip.name
 
 
@@ -116,11 +116,11 @@ def cut(frames_THWC: Frames, factor: int) -> tuple[Frames, str]:
     if count == 1:
         return frames_THWC, "One picture, which is one latent frame."
     if count > CLIP_FRAMES:
-        note = f"The clip has more than {CLIP_FRAMES} frames; its first {used} are used."
+        note = f"The clip has more than {CLIP_FRAMES} frames. Its first {used} are used."
     elif count > used:
         note = (
-            f"The clip has {count} frames; the first {used} are used, since a latent frame"
-            f" holds {factor} after the first."
+            f"The clip has {count} frames. The first {used} are used, one and then {factor} for"
+            " each latent frame."
         )
     else:
         note = f"All {used} frames are used."

@@ -41,14 +41,13 @@ def decibel(value: float) -> str:
 def figures(trip: RoundTrip) -> str:
     """The figures of the whole clip, as HTML."""
     t, h, w = trip.tokens_thw.shape
-    what = "clip" if trip.num_frames > 1 else "picture"
     items = {
         "PSNR": decibel(trip.fidelity.psnr),
         "SSIM": f"{trip.fidelity.ssim:.3f}",
         f"tokens ({t} x {h} x {w})": f"{trip.tokens_thw.size:,}",
         "codes used": f"{trip.num_codes:,} of {trip.codebook_size:,}",
-        f"of the {what}": f"{trip.bits:,.0f} bits",
-        "of plain 8-bit RGB": f"1/{trip.ratio:,.0f}",
+        "compressed size": f"{trip.bits / 8e3:,.1f} kB",
+        "smaller than raw RGB": f"{trip.ratio:,.0f}x",
     }
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in items.items())
     return f"<dl>{cells}</dl><p>{escape(trip.note)} {escape(trip.measured)}</p>"
@@ -61,12 +60,12 @@ def token_maps(trip: RoundTrip) -> str:
     items = []
     for index, tokens_hw in enumerate(tokens_thw):
         first = 1 + (index - 1) * per_latent + 1
-        which = "frame 1" if index == 0 else f"frames {first} to {first + per_latent - 1}"
+        which = "Frame 1" if index == 0 else f"Frames {first} to {first + per_latent - 1}"
         codes = len(np.unique(tokens_hw))
-        text = f"latent frame {index + 1}: {which}; {codes} codes"
+        text = f"{which}: {codes} different codes"
         if index:
             same = int((tokens_hw == tokens_thw[index - 1]).sum())
-            text += f", {same} of {tokens_hw.size} places as before"
+            text += f"; {same} of {tokens_hw.size} unchanged from the latent frame before"
         image = png_uri(token_colours(tokens_hw))
         items.append(
             f'<li><img src="{image}" alt="Token map of latent frame {index + 1}">'

@@ -322,7 +322,9 @@ class VideoPipeline:
         conditions, nulls = self._conditions(requests)
         context = self._context(requests)
         if context is None and self.transformer.config.layout == "plain":
-            raise ValueError(f"model {self.name!r} has no actions: give it first frames to extend")
+            raise ValueError(
+                f"model {self.name!r} cannot start from an action: choose first frames to extend"
+            )
         shape = sampling.block_shape or self.transformer.config.block_shape
         return RunRequest(
             num_samples=len(requests),

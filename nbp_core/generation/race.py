@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 WARM_STEPS = 3
 WARM_UP = (
-    f"Untimed, before each runner: {WARM_STEPS} steps of its own block shape, and a whole latent "
-    "frame made and decoded."
+    f"Before each runner, {WARM_STEPS} steps of its own block shape run untimed, and a whole latent"
+    " frame is made and decoded."
 )
 _GREY = 127
 

@@ -70,7 +70,7 @@ class Conditions:
     def _unknown(self, name: str) -> str:
         model = self.config.name
         if not self.names:
-            return f"model {model!r} knows no actions, so {name!r} cannot be asked of it"
+            return f"model {model!r} has no actions, so it cannot make {name!r}"
         by_lower = {known.lower(): known for known in self.names}
         near = difflib.get_close_matches(name.lower(), list(by_lower), n=3, cutoff=0.3)
         nearest = [by_lower[match] for match in near] or list(self.names[:3])

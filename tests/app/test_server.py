@@ -171,7 +171,7 @@ def test_a_crash_is_told_and_survived(
     client: Client, studio: tuple[str, Session, FakePipeline]
 ) -> None:
     studio[2].fault_at = 0
-    with pytest.raises(AppError, match="broke off because of a fault"):
+    with pytest.raises(AppError, match="failed because of a fault"):
         client.predict(api_name="/generate")
     studio[2].fault_at = None
     assert client.predict(api_name="/generate")[1]["model"] == "fake"

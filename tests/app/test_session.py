@@ -222,7 +222,7 @@ def test_a_model_too_large_is_a_sentence_and_the_next_one_loads(tmp_path: Path) 
     add_model(tmp_path, "big", 20)
     add_model(tmp_path, "little", 10)
     session = Session(tmp_path, load=load)
-    with pytest.raises(ValueError, match="choose a smaller model"):
+    with pytest.raises(ValueError, match="Choose a smaller model"):
         session.pipeline("big")
     assert session.pipeline("little").name == "little"
     session.close()

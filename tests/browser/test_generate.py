@@ -183,7 +183,7 @@ def test_a_crash_is_one_sentence_and_the_next_run_works(page: Page, studio: Stud
     studio.pipeline.fault_at = 5
     open_studio(page, studio.url)
     page.locator("#go").click()
-    expect(page.locator("#status")).to_contain_text("broke off because of a fault")
+    expect(page.locator("#status")).to_contain_text("failed because of a fault")
     assert "/secret" not in page.content()
     studio.pipeline.fault_at = None
     generate(page)

@@ -75,7 +75,7 @@ def test_a_settings_file_dropped_back_fills_the_page(
     expect(page.locator("#block").get_by_label("frame 1x16x16")).to_be_checked()
     dropped.write_text("{}")
     page.locator("#restore input[type=file]").set_input_files(dropped)
-    expect(page.get_by_test_id("toast-body")).to_contain_text("carries no settings of this studio")
+    expect(page.get_by_test_id("toast-body")).to_contain_text("has no settings of this studio")
 
 
 def test_a_past_clip_is_opened_and_gone_on_from(page: Page, studio: Studio) -> None:

@@ -202,7 +202,7 @@ def test_a_model_without_keys_is_a_sentence(page: Page, studio: Studio) -> None:
     page.locator("#model input").click()
     page.get_by_role("option", name="fake").click()
     expect(page.locator("#play .told")).to_have_text(
-        "The model fake answers to no keys: choose another one above to play."
+        "The model fake cannot be played with keys. Choose another one above."
     )
     expect(page.locator("#play .go")).to_be_disabled()
     studio.pipeline.worlds = ("arm", "camera")
@@ -218,7 +218,7 @@ def test_beside_the_simulator(page: Page, studio: Studio) -> None:
     expect(page.locator("#play .simulator")).to_be_visible()
     expect(page.locator("#play .go")).to_have_text("Play again")
     caption = page.locator("#play .curve figcaption")
-    expect(caption).to_contain_text("in the mean of 17 frames")
+    expect(caption).to_contain_text("on average over 17 frames")
     simulator = page.locator("#play .simulator").evaluate(COLOUR)
     assert all(abs(level - 99) < 4 for level in simulator)
     (play,) = studio.pipeline.plays

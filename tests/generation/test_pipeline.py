@@ -217,7 +217,7 @@ def test_plain_models_extend_frames_and_know_no_actions() -> None:
     assert result.steps == 48
     with pytest.raises(ValueError, match="first frames"):
         pipeline.generate()
-    with pytest.raises(ValueError, match="knows no actions"):
+    with pytest.raises(ValueError, match="has no actions"):
         pipeline.generate("door-open", frames(5))
 
 

@@ -27,7 +27,7 @@ def test_a_random_model_makes_marked_clips(tmp_path: Path, monkeypatch: pytest.M
     assert result.steps == 48
     assert result.manifest["weights"] == RANDOM_WEIGHTS
     assert result.tokens_thw[2:].max() > 60
-    with pytest.raises(ValueError, match="has no actions: give it first frames"):
+    with pytest.raises(ValueError, match="cannot start from an action: choose first frames"):
         pipeline.generate()
 
 

@@ -195,7 +195,7 @@ test('what does not keep up says why', () => {
     'The clock runs at 20 % of real time: a latent frame of 256 steps takes 1,230 ms and lasts'
     + ' 250 ms. Larger blocks need fewer steps.');
   assert.doesNotMatch(slowWords(3.2, { ...slow, steps: 1 }), /Larger/);
-  assert.match(slowWords(8, { ...HEADER, players: 2 }), /50 % .* another visitor plays too/);
+  assert.match(slowWords(8, { ...HEADER, players: 2 }), /50 % .* another visitor is playing too/);
   assert.match(slowWords(8, { ...HEADER, wait_ms: 300 }), /a run of another tab/);
 });
 

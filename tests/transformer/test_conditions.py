@@ -93,5 +93,5 @@ def test_an_elastic_model_has_one_id_an_action() -> None:
 def test_a_plain_model_has_none() -> None:
     pipeline = build_pipeline("plain")
     assert pipeline.actions == ()
-    with pytest.raises(ValueError, match="knows no actions"):
+    with pytest.raises(ValueError, match="has no actions"):
         pipeline.generate("door-open")

@@ -196,10 +196,10 @@ def test_a_model_of_one_block_shape_cannot_race(studio: Studio) -> None:
             gr.Dropdown(["fake"], value="fake"),
             Follower(session.jobs, "test", 0.5),
         )
-    with pytest.raises(gr.Error, match="makes blocks of 1x1x16 only"):
+    with pytest.raises(gr.Error, match="supports blocks of 1x1x16 only"):
         answer_of(tab.compare("1x1x16", "1x1x16", *VALUES.values()))
     note = tab.change_choices("fake", "action", "zoom-in", "1x1x16", "1x1x16")[0]
-    assert "fair only between two block shapes of the same weights" in note
+    assert "A fair race needs two block shapes of the same weights" in note
     assert tab.page.note.value == note
 
 

@@ -262,7 +262,7 @@ def test_a_page_is_told_what_the_first_run_waits_for(
     request = make_request(**VALUES)
     job = session.jobs.submit(partial(run, session, request), request)
     deadline = time.monotonic() + 60
-    while "compiled for its processor" not in status(session.jobs.view(job.id)):
+    while "Compiling the engine" not in status(session.jobs.view(job.id)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     pipeline.ready.set()

@@ -75,7 +75,7 @@ def test_actions_over_time_are_restored(tmp_path: Path) -> None:
     settings = json.loads(outcome.settings.read_text())
     unknown = tmp_path / "unknown.json"
     unknown.write_text(json.dumps(settings | {"actions": "fly*2"}))
-    with pytest.raises(ValueError, match="does not know"):
+    with pytest.raises(ValueError, match="lacks"):
         restore(session, unknown)
     session.close()
 
@@ -111,7 +111,7 @@ def test_a_start_is_found_while_it_is_there(session: Session, tmp_path: Path, st
     Path(source).unlink()
     restored = restore(session, made.settings)
     assert restored.values == {**values, kind: None}
-    assert "not in the file: choose the same" in restored.note
+    assert "not in the file. Choose the same" in restored.note
 
 
 @pytest.fixture(scope="module")
@@ -139,15 +139,15 @@ def test_weights_held_otherwise_are_told(
     assert restore(session, first.clip).note == "All settings are restored."
     identity = {**session.pipeline("tiny").identity, "weight_format": "int4"}
     monkeypatch.setattr(session.pipeline("tiny"), "identity", identity)
-    assert "weights were held in another format" in restore(session, first.clip).note
+    assert "weights were stored in another format" in restore(session, first.clip).note
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"model": "gone"}, "There is no model 'gone'"),
-        ({"action": "fly"}, "an action that the model 'fake' does not know"),
-        ({"block_shape": "1x3x3"}, "blocks that the model 'fake' does not offer"),
+        ({"action": "fly"}, "an action that the model 'fake' lacks"),
+        ({"block_shape": "1x3x3"}, "a block shape that the model 'fake' does not support"),
         ({"block_shape": "row"}, "cannot show"),
         ({"num_frames": 21}, "cannot show"),
         ({"num_frames": [17]}, "cannot show"),
@@ -162,7 +162,7 @@ def test_weights_held_otherwise_are_told(
         ({"sampling.top_k": True}, "cannot show"),
         ({"sampling.seed": 2**60}, "cannot show"),
         ({"sampling.extra": 1}, "cannot show"),
-        ({"software": "another"}, "carries no settings"),
+        ({"software": "another"}, "has no settings"),
     ],
 )
 def test_settings_that_cannot_be_had_are_one_sentence(
@@ -226,7 +226,7 @@ def test_files_without_settings_are_one_sentence(tmp_path: Path, data: bytes) ->
 def test_a_clip_or_a_picture_from_elsewhere_has_none(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", np.zeros((2, 32, 32, 3), np.uint8), comment="holiday")
     for path in (tmp_path / "a.mp4", Path(picture_file(tmp_path))):
-        with pytest.raises(ValueError, match="carries no settings of this studio"):
+        with pytest.raises(ValueError, match="has no settings of this studio"):
             read_manifest(path)
 
 
@@ -238,5 +238,5 @@ def test_a_play_is_sent_to_its_own_tab(tmp_path: Path) -> None:
     frames_THWC = np.zeros((5, 32, 32, 3), np.uint8)
     write_video(tmp_path / "a.mp4", frames_THWC, comment=recording.comment())
     for name in ("a.json", "a.mp4"):
-        with pytest.raises(ValueError, match="was played by keys: the Play tab"):
+        with pytest.raises(ValueError, match="is a recording of the Play tab"):
             read_manifest(tmp_path / name)

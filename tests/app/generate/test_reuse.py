@@ -227,7 +227,7 @@ def test_a_dropped_file_fills_the_page(tab: GenerateTab, tmp_path: Path) -> None
     assert updates[page.action].value == "door-open"
     assert "All settings are restored." in updates[page.restored]
     write_gif(tmp_path / "other.gif", job.request.frames_THWC)
-    with pytest.raises(gr.Error, match="carries no settings"):
+    with pytest.raises(gr.Error, match="has no settings"):
         tab.reuse.restore(str(tmp_path / "other.gif"))
 
 

@@ -197,7 +197,7 @@ def test_a_released_file_becomes_a_model(tab: ModelsTab, tmp_path: Path) -> None
     assert job is not None
     assert job.finished.wait(60)
     ended = tab.follower.poll(job.id, ("", 0), "tiny")
-    assert "Done: ucf-tokens is in the list" in ended[tab.status]
+    assert "Done. ucf-tokens is in the list" in ended[tab.status]
     assert "<h2>ucf-tokens</h2>" in ended[tab.list]
     assert job.progress.done == job.progress.total > 0
     assert by_name(tab.session.models)["ucf-tokens"].num_bytes < file.stat().st_size
@@ -210,7 +210,7 @@ def test_a_released_file_becomes_a_model(tab: ModelsTab, tmp_path: Path) -> None
         ("/nowhere/at/all.pt", "x", "Enter the path of a released file"),
         ("FILE", "../x", "letters, digits"),
         ("FILE", ".x", "letters, digits"),
-        ("FILE", "tiny", "There is a model 'tiny' already"),
+        ("FILE", "tiny", "There already is a model 'tiny'"),
     ],
 )
 def test_what_cannot_be_converted_is_refused_at_once(

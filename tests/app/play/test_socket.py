@@ -143,7 +143,7 @@ def test_a_key_makes_four_frames(studio: Studio) -> None:
         started = begin(socket)
         assert started["keys"][:2] == ["stay", "left"]
         assert started["block"] == "1x1x16"
-        assert ["row 1x1x16: 16 steps a key", "1x1x16"] in started["blocks"]
+        assert ["row 1x1x16: 16 steps per key", "1x1x16"] in started["blocks"]
         assert all(not shape.startswith("2x") for _, shape in started["blocks"])
         assert started["length"] is None
         assert "weights fake (ffffffff)" in started["weights"]
@@ -241,9 +241,9 @@ def test_a_recording_is_played_again(studio: Studio) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"start": "none"}, "no longer there"),
+        ({"start": "none"}, "was removed"),
         ({"model": "none"}, "There is no model 'none'"),
-        ({"beside": True}, "simulator's frames are not there"),
+        ({"beside": True}, "no simulator frames"),
     ],
 )
 def test_what_cannot_begin_is_a_sentence(studio: Studio, change: dict[str, Any], why: str) -> None:
@@ -398,7 +398,10 @@ def test_one_too_many_waits_until_somebody_goes(
         with studio.open() as second:
             say(second, BEGIN)
             waiting = json.loads(second.recv(timeout=PATIENCE_S))
-            assert waiting["why"] == "1 visitors play already: you are number 1 in the line."
+            assert (
+                waiting["why"]
+                == "The engine is taken by 1 other player. You are number 1 in the queue."
+            )
             first.close()
             hear(second, "started")
 
@@ -411,7 +414,7 @@ def test_who_does_not_play_makes_room(studio: Studio, monkeypatch: pytest.Monkey
         see(first)
         with studio.open() as second:
             begin(second)
-            assert "made room" in hear(first, "ended")["why"]
+            assert "Someone else was waiting" in hear(first, "ended")["why"]
 
 
 def test_a_job_and_a_player_share_the_engine(studio: Studio) -> None:

@@ -168,7 +168,7 @@ def test_long_curves_are_thinned_by_medians(tmp_path: Path) -> None:
 
 def test_table_1_stands_alone_until_something_is_measured() -> None:
     text = tables.table1([])
-    assert "Nothing is measured here yet" in text
+    assert "Not measured here yet" in text
     assert "37.4" in text
     names = [trace.name for trace in charts.speed_chart({}).data]
     assert names == ["paper, one A100: 1x1x1", "paper, one A100: 1x1x16"]
@@ -309,7 +309,7 @@ def test_tiles_come_first_and_say_what_was_measured(tmp_path: Path) -> None:
 
 
 def test_runs_of_the_session_are_listed(session: Session) -> None:
-    assert "None yet" in tables.session_runs(session.jobs.finished())
+    assert "No runs yet" in tables.session_runs(session.jobs.finished())
     request = make_request(
         model="fake", start="action", action="door-open", picture=None, clip=None,
         block="1x1x16", num_frames=17, temperature=1, top_k=10, top_p=0.9, guidance=1, seed=3,

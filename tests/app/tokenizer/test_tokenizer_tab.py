@@ -99,11 +99,11 @@ def test_untrained_models_are_refused_in_one_sentence(tmp_path: Path) -> None:
     ("count", "used", "said"),
     [
         (1, 1, "One picture"),
-        (4, 1, "has 4 frames; the first 1 "),
+        (4, 1, "has 4 frames. The first 1 "),
         (5, 5, "All 5 frames"),
-        (16, 13, "has 16 frames; the first 13 "),
+        (16, 13, "has 16 frames. The first 13 "),
         (17, 17, "All 17 frames"),
-        (18, 17, "more than 17 frames; its first 17"),
+        (18, 17, "more than 17 frames. Its first 17"),
     ],
 )
 def test_a_clip_is_cut_to_whole_latent_frames(count: int, used: int, said: str) -> None:
@@ -123,12 +123,15 @@ def test_a_clip_becomes_two_clips_and_two_strips(session: Session) -> None:
     assert np.array_equal(after, before // 2)
     text = view.figures(trip)
     assert "256 of 4,096" in text
-    assert f"{1280 * 12:,} bits" in text
-    assert f"1/{17 * 128 * 128 * 24 / (1280 * 12):,.0f}" in text
+    assert "1.9 kB" in text
+    assert f"{17 * 128 * 128 * 24 / (1280 * 12):,.0f}x" in text
     maps = view.token_maps(trip)
     assert maps.count("<img") == 5
-    assert "latent frame 1: frame 1; 256 codes<" in maps
-    assert "latent frame 3: frames 6 to 9; 256 codes, 256 of 256 places as before" in maps
+    assert "Frame 1: 256 different codes<" in maps
+    assert (
+        "Frames 6 to 9: 256 different codes; 256 of 256 unchanged from the latent frame before"
+        in maps
+    )
     assert list(view.quality_curve(trip).data[0].x) == list(range(1, 18))
 
 
@@ -136,7 +139,7 @@ def test_a_picture_has_no_clip(session: Session) -> None:
     trip = trip_of(session, "fake", 1)
     assert trip.clip is None
     assert "One picture" in view.figures(trip)
-    assert "of the picture" in view.figures(trip)
+    assert "compressed size" in view.figures(trip)
 
 
 def test_equal_pictures_are_said_to_be_equal() -> None:
