@@ -51,5 +51,9 @@ def read_form(values: Mapping[str, Any]) -> Form:
 
 
 def _whole(value: Any) -> Any:
-    """17.0 as 17: programs and browsers write whole numbers either way."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """17.0 as 17: programs and browsers write whole numbers either way.
+
+    Beyond 2^53 a float has lost digits: as a whole number it would be another than was typed.
+    """
+    is_exact = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if is_exact else value

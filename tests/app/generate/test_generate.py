@@ -154,6 +154,15 @@ def test_a_short_clip_is_refused(tmp_path: Path) -> None:
     assert frames.shape == (5, 128, 128, 3)
 
 
+@pytest.mark.parametrize(
+    ("seed", "said"),
+    [(-5, "seed must be .* not -5$"), (1.5, "seed must be .* not 1.5$"), (1e20, "not 1e.20$")],
+)
+def test_a_bad_seed_is_refused_as_it_was_typed(seed: float, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make_request(**{**VALUES, "seed": seed})
+
+
 def test_an_empty_seed_is_drawn_and_a_bad_setting_refused() -> None:
     assert make_request(**{**VALUES, "seed": None}).sampling.seed >= 0
     with pytest.raises(ValueError, match="top_p"):

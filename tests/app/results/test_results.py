@@ -244,7 +244,7 @@ def test_tokenizers_measured_here_get_rows_of_their_own(tmp_path: Path) -> None:
 def test_the_tab_reads_files_anew(tab: ResultsTab, tmp_path: Path) -> None:
     first = tab.read()
     assert first[tab.training_text] == NO_CURVE
-    assert "There is none yet" in first[tab.repeat]
+    assert "There are none yet" in first[tab.repeat]
     write(tmp_path / "results", "bench.json", BENCH)
     write(tmp_path / "results", "torn.json", "{")
     write(tmp_path / "results" / "training", "small.jsonl", LOG)
