@@ -12,12 +12,12 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from app.attention.tab import AttentionTab
-from app.blocks.tab import BlocksTab
 from app.compare.tab import CompareTab
 from app.folders import MendsUploads
 from app.generate.page import GeneratePage
 from app.generate.tab import GenerateTab
 from app.guard import guards
+from app.how.tab import HowTab
 from app.models.tab import ModelsTab
 from app.parts import controls
 from app.parts.events import LIGHT, OWN
@@ -33,8 +33,17 @@ from app.theme import css, theme
 from app.tokenizer.tab import TokenizerTab
 
 _DAY = 86_400
-_TABS = ("Generate", "Play", "Compare", "Attention", "Tokenizer", "Blocks", "Results", "Models")
-_IDS = tuple(name.lower() for name in _TABS)
+
+
+def _id(name: str) -> str:
+    """What a tab is called in the address."""
+    return name.lower().replace(" ", "-")
+
+
+_TABS = (
+    "Generate", "Play", "Compare", "Attention", "How it works", "Tokenizer", "Results", "Models",
+)  # fmt: skip
+_IDS = tuple(_id(name) for name in _TABS)
 _beside: WeakKeyDictionary[gr.Blocks, list[BaseRoute]] = WeakKeyDictionary()
 """What is served beside a page: the WebSocket of its players."""
 
@@ -87,10 +96,10 @@ def build(session: Session) -> gr.Blocks:
                 CompareTab(session, blocks, model, race)
             with _tab("Attention") as attention:
                 AttentionTab(session, attention, model)
+            with _tab("How it works") as how:
+                HowTab(session, blocks, model, how, tabs, job, speeds)
             with _tab("Tokenizer"):
                 TokenizerTab(session, blocks, model, trip)
-            with _tab("Blocks") as shapes:
-                BlocksTab(session, blocks, model, shapes, speeds)
             with _tab("Results") as results:
                 ResultsTab(session, results)
             with _tab("Models"):
@@ -111,8 +120,8 @@ def build(session: Session) -> gr.Blocks:
 
 def _tab(name: str) -> gr.Tab:
     """A tab that puts its name into the address, so that a reload or a link finds it again."""
-    tab = gr.Tab(name, id=name.lower())
-    script = f"() => history.replaceState(null, '', remembered(location.href, '{name.lower()}'))"
+    tab = gr.Tab(name, id=_id(name))
+    script = f"() => history.replaceState(null, '', remembered(location.href, '{_id(name)}'))"
     tab.select(None, js=script.replace("remembered", "window.nbpRemembered"), **LIGHT)
     return tab
 

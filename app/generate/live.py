@@ -1,28 +1,18 @@
-"""What the large panes show: a run under way, or a finished clip and its making."""
+"""What the large panes show of a run under way, and a finished clip in words."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from app.clips.progress import NO_TOKEN, Making, Progress
-from app.clips.run import Outcome
-from app.parts.pictures import (
-    SHEET_COLUMNS,
-    block_name,
-    file_uri,
-    png_uri,
-    sheet,
-    token_colours,
-    walls_path,
-)
-from nbp_core.config.shapes import CLIP_FPS, CLIP_FRAMES, Size3, format_block_shape
+from app.clips.progress import NO_TOKEN, Progress
+from app.parts.pictures import block_name, png_uri, sheet, token_colours, walls_path
+from nbp_core.config.shapes import Size3, format_block_shape
 
 _GIVEN_COLOUR = (148, 148, 148, 255)
 _EMPTY_COLOUR = (128, 128, 128, 48)
@@ -83,36 +73,6 @@ def live_view(progress: Progress) -> dict[str, Any]:
         "tokens_alt": f"Tokens of latent frame {latent + 1} of {t}, filled block by block",
         "tokens_text": f"Tokens of latent frame {latent + 1} of {t}",
         "sheet_alt": f"All {t} latent frames: {is_known.sum()} of {is_known.size} tokens filled in",
-    }
-
-
-def clip_view(job_id: str, outcome: Outcome) -> dict[str, Any]:
-    """A finished clip: its frames and tokens, and when each of them was there."""
-    return making_view(job_id, outcome.strip, outcome.making, outcome.last.block_shape)
-
-
-def making_view(job_id: str, strip: Path, making: Making, shape: Size3) -> dict[str, Any]:
-    """As clip_view. An empty job_id: a clip of no run here, whose odds cannot be computed."""
-    t, h, w = making.tokens_thw.shape
-    num_frames = len(making.frame_s)
-    return {
-        "kind": "clip",
-        "job": job_id,
-        "frames": file_uri(strip),
-        "num_frames": num_frames,
-        "side": making.side,
-        "fps": CLIP_FPS,
-        "factor": (CLIP_FRAMES - 1) // 4 if t == 1 else (num_frames - 1) // (t - 1),
-        "patch": making.side // h,
-        "codes": making.codebook_size,
-        "grid": [t, h, w],
-        "tokens": making.tokens_thw.flatten().tolist(),
-        "sheet": png_uri(sheet(token_colours(making.tokens_thw))),
-        "columns": SHEET_COLUMNS,
-        "walls": [walls_path(shape, (h, w), first=is_first) for is_first in (True, False)],
-        "step": making.step_thw.flatten().tolist(),
-        "step_s": [round(seconds, 4) for seconds in making.step_s],
-        "frame_s": [round(seconds, 4) for seconds in making.frame_s],
     }
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 
 from app.clips.form import Start
+from app.clips.odds import Odds
 from app.generate import live
 from app.generate.gallery import PastClips
-from app.generate.odds import Odds
 from app.generate.welcome import Welcome
 from app.parts import controls, uploads
 from app.parts.follow import Follower

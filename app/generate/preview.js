@@ -1,13 +1,7 @@
+import { framesWords, latentOf, percent } from '../parts/clip.js';
 import { ARROWS, cellAt, cellOf, clamp, countUntil, pictureOf } from '../parts/page.js';
 
 const NOT_GIVEN = 'Point at a square, or choose one with the arrow keys, to read it.';
-
-// The latent frame that holds a frame; both count from 0.
-export const latentOf = (frame, factor) => frame === 0 ? 0 : 1 + Math.floor((frame - 1) / factor);
-
-// 'frame 1' or 'frames 6 to 9' of a latent frame.
-export const framesWords = (latent, factor) => latent === 0 ? 'frame 1'
-  : `frames ${2 + factor * (latent - 1)} to ${1 + factor * latent}`;
 
 // What was there after so many seconds: steps, the last frame (-1: none), the latent frame in work.
 export const momentOf = (clip, now) => {
@@ -39,8 +33,6 @@ export const boxOf = ({ step, grid: [, h, w] }, latent, wanted) => {
   }
   return bottom ? `M${left} ${top}H${right}V${bottom}H${left}Z` : '';
 };
-
-const percent = (share) => `${(100 * share).toFixed(share < .1 ? 2 : 1)} %`;
 
 // One token in words; `odds` are those of the server, or null while they are not there.
 export const tokenWords = (clip, latent, [y, x], odds) => {

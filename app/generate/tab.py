@@ -22,6 +22,7 @@ from app.jobs import Job, JobState, JobView
 from app.parts import controls
 from app.parts.api import call_of, hand_over_values
 from app.parts.charts import timing_chart
+from app.parts.clip_view import clip_view
 from app.parts.events import LIGHT, OWN, Updates, refusal, refusals
 from app.parts.follow import Seen, finish
 from app.parts.pictures import file_uri
@@ -232,7 +233,7 @@ class GenerateTab:
             return {}  # made way for newer clips
         return {
             page.result: gr.Column(visible=True),
-            page.preview: live.clip_view(job_id, outcome),
+            page.preview: clip_view(job_id, outcome),
             page.plot: timing_chart(outcome.timings["per_step_s"], outcome.phases),
             page.frames: live.frame_strip(file_uri(outcome.strip), outcome.num_frames),
             page.manifest: live.settings_text(outcome.manifest),

@@ -7,8 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from app.generate.sample import sample
+from app.clips.sample import SAMPLE_ID, sample
 from app.parts import controls
+from app.parts.clip_view import making_view
 from app.session import Session
 
 SENTENCE = (
@@ -23,9 +24,9 @@ class Welcome:
     def __init__(self, session: Session) -> None:
         self.session = session
         found = sample(session)
-        self.clip = found and found[0]
+        self.clip = found and making_view(SAMPLE_ID, found.strip, found.making, found.block_shape)
         """For the large panes; None where no clip is bundled."""
-        words = f" The clip below was made before: {found[1]}." if found else ""
+        words = f" The clip below was made before: {found.words}." if found else ""
         with gr.Column(elem_id="welcome") as self.box:
             gr.Markdown(SENTENCE + words, elem_id="welcome-text")
             with gr.Row(elem_id="recipes"):

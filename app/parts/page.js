@@ -26,6 +26,17 @@ export const make = (tag, name, parent) => {
   return made;
 };
 
+// A canvas of so many pixels of the page, sharp on any screen: its context, which counts in those.
+export const fit = (canvas, width, height) => {
+  const ratio = devicePixelRatio || 1;
+  canvas.width = Math.round(width * ratio);
+  canvas.height = Math.round(height * ratio);
+  canvas.style.height = `${height}px`;
+  const ink = canvas.getContext('2d');
+  ink.scale(ratio, ratio);
+  return ink;
+};
+
 // How many of the times, in order, have come by a limit.
 export const countUntil = (times, limit) => {
   let low = 0, high = times.length;

@@ -153,6 +153,11 @@ class VideoPipeline:
         return self.tokenizer.config.codebook_size
 
     @property
+    def levels(self) -> tuple[int, ...]:
+        """Number of levels of each FSQ digit of a token; their product is codebook_size."""
+        return self.tokenizer.config.levels
+
+    @property
     def side(self) -> int:
         """Side of a frame in pixels."""
         return self.grid[1] * self.tokenizer.config.space_factor

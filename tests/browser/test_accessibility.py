@@ -21,7 +21,7 @@ READY = {
     "Compare": "#race-go",
     "Attention": "#attention-measured :text('Measured here')",
     "Tokenizer": "#tokenize",
-    "Blocks": "#blocks-stored-loss .legend",
+    "How it works": "#how-steps .times-read:text('steps took')",
     "Results": "#results-speed .legend",
     "Models": "#model-list article",
 }

@@ -8,10 +8,11 @@ import { neighbour, tint } from '../../app/attention/look.js';
 import { lastKeys, levelColours, readableTicks, weightOf } from '../../app/attention/map.js';
 import {
   cornerOf, fieldOf, madeBefore, placeWords, shownLength, stepOf, stepWords,
-} from '../../app/blocks/picture.js';
+} from '../../app/how/picture.js';
 import {
-  boxOf, framesWords, latentOf, latentsOf, legendWords, momentOf, tokenWords,
+  boxOf, latentsOf, legendWords, momentOf, tokenWords,
 } from '../../app/generate/preview.js';
+import { framesWords, latentOf } from '../../app/parts/clip.js';
 import { differ, GAIN } from '../../app/compare/pair.js';
 import { heir } from '../../app/generate/gallery.js';
 import { exampleName, remembered } from '../../app/studio.js';

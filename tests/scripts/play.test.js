@@ -4,7 +4,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { Clock, Delay, FRAME_MS, Recent } from '../../app/play/clock.js';
-import { curvePoints, curveWords, driftWords, figuresLine, slowWords } from '../../app/play/figures.js';
+import {
+  curvePoints, curveWords, driftWords, figuresLine, slowWords,
+} from '../../app/play/figures.js';
 import { Held, WORLDS, keepsKeys, moveOf, padState } from '../../app/play/keys.js';
 import { readFrames, socketAddress } from '../../app/play/wire.js';
 

@@ -241,6 +241,7 @@ class FakePipeline:
     block_shapes = FIGURE6_SHAPES
     worlds: tuple[World, ...] = ("arm", "camera")
     window = 4
+    levels = (7, 5, 5, 5, 5)
 
     def __init__(self, name: str = "fake", step_s: float = 0.01) -> None:
         self.name = name

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from app.clips.progress import Making
 from app.clips.run import Outcome
+from app.clips.sample import SAMPLE_ID, sample
 from app.jobs import Job
 from app.session import Session
 from nbp_core.config.presets import RANDOM_WEIGHTS
@@ -35,31 +37,42 @@ class Odds:
 
         Waits for the engine's worker, some seconds at most.
         """
-        view = self.session.jobs.view(job_id) if isinstance(job_id, str) else None
-        if view is None or not isinstance(view.result, Outcome):
+        found = self._clip(job_id)
+        if found is None:
             return {"note": GONE}
         try:
-            job = self._job(view.id, view.result)
+            job = self._job(str(job_id), *found)
         except ValueError as error:
             return {"note": str(error)}
         if not job.finished.wait(PATIENCE_S):
             return {"note": BUSY}
-        found: dict[str, Any] = job.result or {"note": job.error}
-        return found
+        odds: dict[str, Any] = job.result or {"note": job.error}
+        return odds
 
-    def _job(self, job_id: str, outcome: Outcome) -> Job:
+    def _clip(self, job_id: object) -> tuple[Making, dict[str, Any]] | None:
+        """The making and the manifest of a clip that was made here, or of the bundled one."""
+        if job_id == SAMPLE_ID:
+            bundled = sample(self.session)
+            return None if bundled is None else (bundled.making, bundled.manifest)
+        view = self.session.jobs.view(job_id) if isinstance(job_id, str) else None
+        if view is None or not isinstance(view.result, Outcome):
+            return None
+        return view.result.making, view.result.manifest
+
+    def _job(self, job_id: str, making: Making, manifest: dict[str, Any]) -> Job:
         known = self._jobs.get(job_id)
         if known is not None and (known.result is not None or not known.finished.is_set()):
             return known
-        for old in [name for name in self._jobs if self.session.jobs.view(name) is None]:
+        for old in [name for name in self._jobs if self._clip(name) is None]:
             del self._jobs[old]
-        work = partial(_compute, self.session, outcome)
+        work = partial(_compute, self.session, making, manifest)
         job = self._jobs[job_id] = self.session.jobs.submit(work)
         return job
 
 
-def _compute(session: Session, outcome: Outcome, job: Job) -> dict[str, Any]:
-    manifest = outcome.manifest
+def _compute(
+    session: Session, making: Making, manifest: dict[str, Any], job: Job
+) -> dict[str, Any]:
     if manifest.get("actions"):
         raise ValueError(CHANGED)
     model = manifest["model"] + (f" ({RANDOM_WEIGHTS})" if manifest.get("weights") else "")
@@ -68,7 +81,7 @@ def _compute(session: Session, outcome: Outcome, job: Job) -> dict[str, Any]:
         raise ValueError(OTHER_WEIGHTS)
     shape = parse_block_shape(manifest["block_shape"])
     sampling = SamplingConfig(block_shape=shape, **manifest["sampling"])
-    odds = pipeline.token_odds(outcome.making.tokens_thw, manifest["action"], sampling)
+    odds = pipeline.token_odds(making.tokens_thw, manifest["action"], sampling)
     probability = odds.probability_thw.flatten()
     kinds = len(odds.likeliest_thwK[0, 0, 0])
     return {

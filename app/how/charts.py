@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from app.blocks.measure import ShapeSpeed
-from app.blocks.plan import SHAPES
-from app.blocks.stored import FIGURES, StoredFigures
+from app.how.measure import ShapeSpeed
+from app.how.plan import SHAPES
+from app.how.stored import FIGURES, StoredFigures
 from app.parts.charts import chart_layout
 from nbp_core.config.shapes import Size3, format_block_shape
 from nbp_core.results.paper import FIGURE_6_7, TABLE1, TABLE3

@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.clips import run
+from app.clips import odds, run
+from app.clips.odds import Odds
 from app.clips.progress import GIVEN
 from app.clips.request import make_request
-from app.generate import odds
-from app.generate.live import clip_view
-from app.generate.odds import Odds
+from app.clips.sample import SAMPLE_ID, sample
 from app.jobs import Job
+from app.parts.clip_view import clip_view
 from app.session import Session
-from tests.support.engine import VALUES, FakePipeline, fake_session, small_clips
+from tests.support.engine import VALUES, FakePipeline, add_model, fake_session, small_clips
+
+ASSETS = Path(__file__).parents[3] / "assets"
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +95,21 @@ def test_a_busy_engine_is_a_note_and_asked_again(
     session.jobs.stop(blocker.id)
     monkeypatch.setattr(odds, "PATIENCE_S", 30)
     assert "probability" in book.of(job.id)
+
+
+def test_the_bundled_clip_has_odds_by_the_weights_that_made_it(tmp_path: Path) -> None:
+    session, pipeline = fake_session(tmp_path / "models", step_s=0, assets=ASSETS)
+    add_model(session.models, "small")
+    assert Odds(session).of(SAMPLE_ID) == {"note": odds.OTHER_WEIGHTS}
+    bundled = sample(session)
+    assert bundled is not None
+    pipeline.identity["sha256"] = bundled.manifest["sha256"]
+    found = Odds(session).of(SAMPLE_ID)
+    tokens = bundled.making.tokens_thw.flatten()
+    assert [codes[0] for codes in found["likeliest"]] == tokens.tolist()
+
+
+def test_without_a_bundled_clip_there_are_no_odds_of_it(
+    made: tuple[Session, FakePipeline, Job],
+) -> None:
+    assert Odds(made[0]).of(SAMPLE_ID) == {"note": odds.GONE}

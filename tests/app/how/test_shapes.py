@@ -10,10 +10,10 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from app.blocks import measure, plan
-from app.blocks.charts import paper_chart, paper_values, speeds_chart, stored_chart
-from app.blocks.stored import stored
-from app.blocks.tab import BlocksTab
+from app.how import measure, plan
+from app.how.charts import paper_chart, paper_values, speeds_chart, stored_chart
+from app.how.shapes import Shapes
+from app.how.stored import stored
 from app.jobs import JobState
 from app.parts.follow import Follower
 from app.session import Session
@@ -32,15 +32,15 @@ def studio(tmp_path: Path) -> Iterator[tuple[Session, FakePipeline]]:
     session.close()
 
 
-def build(session: Session) -> BlocksTab:
+def build(session: Session) -> Shapes:
     with gr.Blocks() as blocks:
         model = gr.Dropdown(["fake"], value="fake")
         with gr.Tab("Blocks") as tab:
-            return BlocksTab(session, blocks, model, tab, Follower(session.jobs, "test", 0.5))
+            return Shapes(session, blocks, model, tab, Follower(session.jobs, "test", 0.5))
 
 
 @pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlocksTab]:
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shapes]:
     session, _ = fake_session(tmp_path_factory.mktemp("tab") / "models", step_s=0.001)
     yield build(session)
     session.close()
@@ -95,7 +95,7 @@ def test_all_of_the_papers_shapes_can_be_chosen() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (4, 1, 1), (2, 8, 16), (1, 16, 1)])
-def test_other_shapes_that_tile_can_be_drawn(tab: BlocksTab, shape: Size3) -> None:
+def test_other_shapes_that_tile_can_be_drawn(tab: Shapes, shape: Size3) -> None:
     known, plan, numbers, refused = tab.cut(*shape, "action")
     assert known is None
     assert plan["shape"] == list(shape)
@@ -115,7 +115,7 @@ def test_other_shapes_that_tile_can_be_drawn(tab: BlocksTab, shape: Size3) -> No
     ],
 )
 def test_a_shape_that_does_not_tile_is_refused_and_the_picture_stays(
-    tab: BlocksTab, shape: tuple[Any, Any, Any], sentence: str
+    tab: Shapes, shape: tuple[Any, Any, Any], sentence: str
 ) -> None:
     *picture, refused = tab.cut(*shape, "action")
     assert sentence in refused
@@ -123,7 +123,7 @@ def test_a_shape_that_does_not_tile_is_refused_and_the_picture_stays(
     assert picture == [gr.skip()] * 3
 
 
-def test_a_choice_fills_the_numbers(tab: BlocksTab) -> None:
+def test_a_choice_fills_the_numbers(tab: Shapes) -> None:
     t, h, w, plan, _, refused = tab.choose("2x1x8", "frame")
     assert ((t, h, w), plan["known"], refused) == ((2, 1, 8), 16, "")
     assert tab.cut(1, 1, 8, "action")[0] == "1x1x8"
@@ -171,7 +171,7 @@ def test_a_stopped_measurement_shows_nothing(studio: tuple[Session, FakePipeline
     assert "so there is no result" in job.error
 
 
-def test_the_page_follows_a_measurement(tab: BlocksTab) -> None:
+def test_the_page_follows_a_measurement(tab: Shapes) -> None:
     begun = tab.measure("fake")
     job = tab.session.jobs.get(begun[tab.follower.job_id])
     assert job is not None

@@ -1,6 +1,6 @@
-import { cellAt, clamp } from '../parts/page.js';
+import { cellAt, clamp, fit } from '../parts/page.js';
 
-// Positions, places and targets are those of app.blocks.plan.plan.
+// Positions, places and targets are those of app.how.plan.plan.
 const GAP = 14, LABEL = 18;
 
 // What step (from 1) feeds and makes: positions start to stop, the last `count` of which predict.
@@ -84,15 +84,6 @@ export function mount({ element, props, watch, trigger }) {
   let field = null, map = null;
 
   const fresh = () => stepOf(plan, step);
-  const fit = (canvas, width, height) => {
-    const ratio = devicePixelRatio || 1;
-    canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round(height * ratio);
-    canvas.style.height = `${height}px`;
-    const ink = canvas.getContext('2d');
-    ink.scale(ratio, ratio);
-    return ink;
-  };
   const corner = (place) => cornerOf(place, plan.grid, field);
   const where = (place) => placeWords(place, plan.grid);
   const arrow = (ink, from, to) => {

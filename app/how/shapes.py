@@ -1,4 +1,4 @@
-"""The Blocks tab: a grid cut by any block shape, how it is filled, and what that is worth."""
+"""Any block shape: the grid cut by it, how it is filled, and what that is worth."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import gradio as gr
 
-from app.blocks import measure, plan
-from app.blocks.charts import paper_chart, speeds_chart, stored_chart
-from app.blocks.measure import BlockSpeeds
-from app.blocks.stored import FIGURES, StoredFigures, stored
+from app.how import measure, plan
+from app.how.charts import paper_chart, speeds_chart, stored_chart
+from app.how.measure import BlockSpeeds
+from app.how.stored import FIGURES, StoredFigures, stored
 from app.jobs import JobState, JobView
 from app.parts.events import LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower
@@ -24,11 +24,10 @@ _ROW: Final[Size3] = (1, 1, 16)
 _GIVENS = [("an action alone", "action"), ("the first frame", "frame")]
 
 _ABOUT: Final = """
-The model does not paint pixels. A tokenizer turns each clip of 17 frames into a grid of whole
-numbers, the **tokens**: 5 latent frames of 16 x 16. Making a clip means filling that grid. **Next-
-token prediction** fills in one token per step, 1,280 steps in all. **Next-block prediction** cuts
-the grid into equal blocks and fills in a whole block per step: each token of one block predicts the
-token at the same place of the next block. Choose a block shape, then follow the steps.
+## Any block shape, step by step
+
+Choose a block shape, then follow the steps. Each token of one block predicts the token at the same
+place of the next block.
 """
 _NONE_STORED: Final = (
     "No measured figures by block shape are stored with this copy of the project yet; the button"
@@ -36,8 +35,8 @@ _NONE_STORED: Final = (
 )
 
 
-class BlocksTab:
-    """Builds the tab and wires it; every handler is a method."""
+class Shapes:
+    """Builds this part of the tab and wires it; every handler is a method."""
 
     def __init__(
         self,

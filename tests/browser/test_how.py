@@ -1,4 +1,4 @@
-"""Blocks as a visitor sees it: a cut, its steps, its mask, refusals, a measurement."""
+"""How it works as a visitor sees it: six steps with a clip, then any cut of the grid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Studio
-from tests.browser.visitor import open_studio
+from tests.browser.visitor import generate, open_studio, open_tab
 
 SHARE = """(canvas, rgb) => {
   const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
@@ -24,8 +24,47 @@ NEW, FED, BLUE = [230, 159, 0], [0, 158, 115], [0, 114, 178]
 
 
 def open_blocks(page: Page, url: str) -> None:
-    open_studio(page, url, "Blocks")
+    open_studio(page, url, "How it works")
     expect(page.locator("#blocks-picture .told")).to_contain_text("Step ")
+
+
+def test_six_steps_follow_one_token_of_the_visitors_own_clip(page: Page, studio: Studio) -> None:
+    studio.pipeline.step_s = 0.001
+    open_studio(page, studio.url, "How it works")
+    steps = page.locator("#how-steps")
+    expect(steps).to_contain_text("There is no clip yet")
+    steps.get_by_role("link", name="Make one on the Generate tab").click()
+    expect(page.locator("#go")).to_be_focused()
+    generate(page)
+    open_tab(page, "How it works")
+    said = {name: steps.locator(f".{name}-read") for name in ("frames", "tokens", "mask", "made")}
+    expect(said["frames"]).to_have_text("Frames 6 to 9 of 17 become latent frame 3 of 5.")
+    expect(said["tokens"]).to_contain_text("Row 9, column 9, frames 6 to 9: token")
+    expect(said["made"]).to_contain_text("Step 41 of 80: 16 tokens in orange")
+    expect(said["mask"]).to_contain_text("It sees 640 of 1,280 tokens")
+    steps.locator(".odds").scroll_into_view_if_needed()
+    expect(steps.locator(".odds li")).to_have_count(5)
+    expect(steps.locator(".odds li").first).to_contain_text("50.0 %, drawn")
+    assert steps.locator("canvas.made").evaluate(SHARE, NEW) > 0.004
+    assert steps.locator("canvas.made").evaluate(SHARE, FED) > 0.004
+
+    steps.locator("canvas.tokens").press("ArrowUp")
+    expect(said["tokens"]).to_contain_text("Row 8, column 9")
+    expect(said["made"]).to_contain_text("Step 40 of 80")
+    steps.get_by_role("slider", name="Frame").press("Home")
+    expect(said["frames"]).to_have_text("Frame 1 of 17 becomes latent frame 1 of 5.")
+    steps.get_by_role("slider", name="Step").press("End")
+    expect(said["tokens"]).to_contain_text("Row 16, column 9, frames 14 to 17")
+    steps.get_by_role("radio", name="token 1x1x1, 1,280 steps").check()
+    expect(steps.locator(".blocks-read")).to_contain_text("Blocks of 1 token")
+    expect(said["mask"]).to_contain_text("It sees 1,272 of 1,280 tokens")
+
+    steps.get_by_role("link", name="send a clip through the encoder").press("Enter")
+    expect(page.locator("#tokenize")).to_be_focused()
+    expect(page).to_have_url(re.compile("tab=tokenizer"))
+    open_tab(page, "How it works")
+    page.reload()
+    expect(said["frames"]).to_contain_text("latent frame 3 of 5")
 
 
 def test_a_row_is_followed_step_by_step(page: Page, studio: Studio) -> None:
@@ -42,7 +81,7 @@ def test_a_row_is_followed_step_by_step(page: Page, studio: Studio) -> None:
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
     expect(told).to_contain_text("15 placeholders at the places of block 1 predict it")
-    page.get_by_role("slider", name="Step").fill("1")
+    page.locator("#blocks-picture").get_by_role("slider", name="Step").fill("1")
     expect(told).to_contain_text("one token of block 1. The start token predicts it")
     page.locator("#blocks-picture .play").click()
     expect(told).to_contain_text("Step 95 of 95: block 80 of 80")

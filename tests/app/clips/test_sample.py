@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from app.generate.sample import sample
+from app.clips.sample import sample
 from app.generate.welcome import Welcome
 from tests.support.engine import fake_session
 
@@ -17,12 +18,15 @@ def test_the_bundled_clip_is_whole(tmp_path: Path) -> None:
     session, _ = fake_session(tmp_path / "models", assets=ASSETS)
     found = sample(session)
     assert found is not None
-    view, words = found
-    assert view["grid"] == [5, 16, 16]
-    assert view["num_frames"] == len(view["frame_s"]) == 17
-    assert set(view["step"]) == set(range(95))
-    assert max(view["tokens"]) < view["codes"]
-    assert words == "drawer close, by model small, seed 42"
+    making = found.making
+    assert making.tokens_thw.shape == (5, 16, 16)
+    assert set(making.step_thw.flatten()) == set(range(95)) == set(range(len(making.step_s)))
+    assert len(making.frame_s) == 17
+    assert making.tokens_thw.max() < making.codebook_size
+    with Image.open(found.strip) as strip:
+        assert strip.size == (17 * making.side, making.side)
+    assert found.block_shape == (1, 1, 16)
+    assert found.words == "drawer close, by model small, seed 42"
 
 
 def test_without_bundled_files_the_page_begins_empty(tmp_path: Path) -> None:

@@ -1,1 +1,0 @@
-"""The Blocks tab: how a grid is cut, and what each cut costs."""
