@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nbp_core.config.sampling import SamplingConfig
@@ -65,8 +64,7 @@ class Product:
         num_rows = inputs.numel() // self.input_size
         out = inputs.new_empty((*x.shape[:-1], self.output_size))
         levels = Levels(num_rows, self.input_size)
-        work = self.jobs(inputs, num_rows, levels)
-        work[-1, jobs.OUTPUT] = out.data_ptr()
+        work = self.jobs(inputs, out, num_rows, levels)
         is_little = num_rows <= FEW_ROWS and self.num_weights < FEW_WEIGHTS
         the_team().do(work, self.scratch_size, is_little)
         return out[..., : self.num_outputs].to(x.dtype)
@@ -76,32 +74,42 @@ class Product:
         """Bytes of scratch buffer per thread."""
         return sums_bytes(self.input_size)
 
-    def jobs(self, inputs_MI: Tensor, num_rows: int, levels: Levels) -> NDArray[np.int64]:
+    def jobs(
+        self, inputs_MI: Tensor, out: Tensor, num_rows: int, levels: Levels, is_added: bool = False
+    ) -> jobs.Jobs:
         """The jobs of this layer for rows of `input_size` numbers.
 
-        The last job is the product; the caller sets its OUTPUT. Quantised rows are kept in
-        `levels`.
+        Outputs are written to `out`, rows of `output_size` numbers, or added to it if `is_added`
+        (float32). Quantised rows are kept in `levels`.
         """
-        job = jobs.new_job(self._kind)
-        job[jobs.NUM_PIECES] = self.output_size // jobs.PIECE
-        job[jobs.INPUT] = inputs_MI.data_ptr()
-        job[jobs.NUM_ROWS] = num_rows
-        job[jobs.ROW_SIZE] = self.input_size
-        job[jobs.WEIGHT] = self.weight.data_ptr()
-        job[jobs.BIAS] = self._bias_O.data_ptr()
-        job[jobs.NUM_OUTPUTS] = self.output_size
-        job[jobs.THEN] = jobs.ACTIVATE if self.is_gelu_next else jobs.ROUND
+        fields = {
+            "num_pieces": self.output_size // jobs.PIECE,
+            "input": inputs_MI.data_ptr(),
+            "output": out.data_ptr(),
+            "num_rows": num_rows,
+            "row_size": self.input_size,
+            "num_outputs": self.output_size,
+            "weight": self.weight.data_ptr(),
+            "bias": self._bias_O.data_ptr(),
+            "then": jobs.ADD if is_added else jobs.ACTIVATE if self.is_gelu_next else jobs.ROUND,
+        }
         if self._scale_O is None or self._correction_O is None:
-            return job[None]
-        rounding = jobs.new_job(jobs.QUANTIZE)
-        rounding[jobs.NUM_PIECES] = num_rows
-        rounding[jobs.INPUT] = inputs_MI.data_ptr()
-        rounding[jobs.ROW_SIZE] = self.input_size
-        rounding[jobs.OUTPUT] = job[jobs.INPUT] = levels.numbers.data_ptr()
-        rounding[jobs.INPUT_SCALE] = job[jobs.INPUT_SCALE] = levels.scale_M.data_ptr()
-        job[jobs.SCALE] = self._scale_O.data_ptr()
-        job[jobs.CORRECTION] = self._correction_O.data_ptr()
-        return np.stack([rounding, job])
+            return jobs.new_job(self._kind, **fields)
+        rounding = jobs.new_job(
+            jobs.QUANTIZE,
+            num_pieces=num_rows,
+            input=inputs_MI.data_ptr(),
+            output=levels.numbers.data_ptr(),
+            row_size=self.input_size,
+            scale=levels.scale_M.data_ptr(),
+        )
+        fields |= {
+            "input": levels.numbers.data_ptr(),
+            "input_scale": levels.scale_M.data_ptr(),
+            "scale": self._scale_O.data_ptr(),
+            "correction": self._correction_O.data_ptr(),
+        }
+        return np.concatenate([rounding, jobs.new_job(self._kind, **fields)])
 
 
 def _correction(weight_OI: Tensor) -> Tensor:
@@ -137,26 +145,33 @@ class Drawing:
         self.tokens_R = torch.empty(num_rows, dtype=torch.int64)
         self._seeds_R = torch.empty_like(self.tokens_R)
         self._settings = np.empty(3)
-        kinds = [jobs.GUIDE, jobs.DRAW] if is_guided else [jobs.DRAW]
-        self.jobs = np.stack([jobs.new_job(kind) for kind in kinds])
-        self.jobs[:, jobs.NUM_PIECES], self.jobs[:, jobs.ROW_SIZE] = num_rows, vocab
-        self.jobs[:, jobs.INPUT] = logits_RV.data_ptr()
-        self.jobs[:, jobs.INPUT_STEP] = logits_RV.stride(0)
-        self.jobs[:, jobs.SETTINGS] = self._settings.ctypes.data
-        self.jobs[-1, jobs.OUTPUT] = self.tokens_R.data_ptr()
-        self.jobs[-1, jobs.SEEDS] = self._seeds_R.data_ptr()
+        shared = {
+            "num_pieces": num_rows,
+            "input": logits_RV.data_ptr(),
+            "vocab": vocab,
+            "input_step": logits_RV.stride(0),
+            "settings": self._settings.ctypes.data,
+        }
+        drawing = jobs.new_job(
+            jobs.DRAW,
+            output=self.tokens_R.data_ptr(),
+            seeds=self._seeds_R.data_ptr(),
+            **shared,
+        )
+        guiding = [jobs.new_job(jobs.GUIDE, **shared)] if is_guided else []
+        self.jobs = np.concatenate([*guiding, drawing])
 
-    def prepare(self, job: NDArray[np.int64], config: SamplingConfig, rng: torch.Generator) -> None:
-        """Draws new seeds and writes the sampling settings to `job`, this object's last job."""
+    def prepare(self, todo: jobs.Jobs, config: SamplingConfig, rng: torch.Generator) -> None:
+        """Draws new seeds and writes the sampling settings to `todo`, which ends with `jobs`."""
         torch.randint(2**62, self._seeds_R.shape, generator=rng, out=self._seeds_R)
         sharpness = 1 / config.temperature if config.temperature else 0.0
         self._settings[:] = sharpness, config.top_p, config.guidance_scale
-        job[jobs.TOP_K] = config.top_k
+        todo[-1].view(jobs.DRAW_JOB)["top_k"] = config.top_k
 
 
 def draw(logits_RV: Tensor, config: SamplingConfig, rng: torch.Generator) -> Tensor:
     """Samples tokens (R,), int64, from logits."""
     drawing = Drawing(logits_RV)
-    drawing.prepare(drawing.jobs[-1], config, rng)
+    drawing.prepare(drawing.jobs, config, rng)
     the_team().do(drawing.jobs, drawing.scratch_size, logits_RV.numel() < FEW_LOGITS)
     return drawing.tokens_R

@@ -13,7 +13,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nbp_core.config.sampling import SamplingConfig
@@ -122,14 +121,18 @@ class Norm:
         if isinstance(norm, nn.LayerNorm):
             self._bias_D += norm.bias.detach()
 
-    def job(self, x_MD: Tensor, out_MD: Tensor) -> NDArray[np.int64]:
+    def job(self, x_MD: Tensor, out_MD: Tensor) -> jobs.Jobs:
         """The job that normalises float32 rows and writes activations."""
-        job = jobs.new_job(self._kind)
-        job[jobs.NUM_PIECES], job[jobs.ROW_SIZE] = x_MD.shape
-        job[jobs.OUTPUT_SIZE] = out_MD.shape[1]
-        job[jobs.INPUT], job[jobs.OUTPUT] = x_MD.data_ptr(), out_MD.data_ptr()
-        job[jobs.WEIGHT], job[jobs.BIAS] = self._weight_D.data_ptr(), self._bias_D.data_ptr()
-        return job[None]
+        return jobs.new_job(
+            self._kind,
+            num_pieces=len(x_MD),
+            input=x_MD.data_ptr(),
+            output=out_MD.data_ptr(),
+            row_size=x_MD.shape[1],
+            output_size=out_MD.shape[1],
+            weight=self._weight_D.data_ptr(),
+            bias=self._bias_D.data_ptr(),
+        )
 
 
 def _product(module: nn.Module | None) -> Product:
@@ -169,7 +172,7 @@ class Plan:
             for size in (width, 3 * width, width, first.output_size, last.input_size, width)
         )
         self._levels = Levels(self._num_rows, max(width, last.input_size))
-        todo: list[NDArray[np.int64]] = []
+        todo: list[jobs.Jobs] = []
         for layer, (norm_1, norm_2) in zip(layers, norms, strict=True):
             todo += [norm_1.job(self._x_MD, self._normed_MD), *self._attention(layer)]
             todo += [norm_2.job(self._x_MD, self._normed_MD), *self._mlp(layer)]
@@ -185,31 +188,35 @@ class Plan:
             self._scratch_size = max(self._scratch_size, self._drawing.scratch_size)
         self._jobs = np.concatenate(todo)
         self._is_little = num_weights < FEW_WEIGHTS and self._num_rows <= FEW_ROWS
-        self._attending = np.flatnonzero(self._jobs[:, jobs.KIND] == jobs.ATTENTION)
+        # Every layer has equally many jobs, so that a slice is a view of all attention jobs.
+        places = np.flatnonzero(self._jobs.view(jobs.JOB)["kind"] == jobs.ATTENTION)
+        every = slice(places[0], places[-1] + 1, places[1] - places[0] if len(places) > 1 else 1)
+        self._attend = self._jobs.view(jobs.ATTENTION_JOB)[every, 0]
+        self._memory: tuple[object, ...] = ()
         self._rotations: Sequence[Rotation | None] = ()
-        self._turns = np.zeros((len(self._attending), 2), np.int64)
+        self._tables = np.zeros((len(layers), 2), np.int64)
 
-    def _product(self, product: Product, x: Tensor, out: Tensor) -> NDArray[np.int64]:
+    def _product(self, product: Product, x: Tensor, out: Tensor) -> jobs.Jobs:
         """A layer's jobs. Its output is added if it is the residual stream `_x_MD`."""
-        todo = product.jobs(x, self._num_rows, self._levels)
-        todo[-1, jobs.OUTPUT] = out.data_ptr()
-        if out is self._x_MD:
-            todo[-1, jobs.THEN] = jobs.ADD
-        return todo
+        return product.jobs(x, out, self._num_rows, self._levels, is_added=out is self._x_MD)
 
-    def _attention(self, layer: Layer) -> list[NDArray[np.int64]]:
-        attend = jobs.new_job(jobs.ATTENTION)
-        attend[jobs.NUM_PIECES] = self._num_rows // self._length * self._num_heads
-        attend[jobs.INPUT], attend[jobs.OUTPUT] = self._joint.data_ptr(), self._seen_MD.data_ptr()
-        attend[jobs.NUM_ROWS], attend[jobs.NUM_HEADS] = self._length, self._num_heads
-        attend[jobs.HEAD_WIDTH] = self._head_width
+    def _attention(self, layer: Layer) -> list[jobs.Jobs]:
+        attend = jobs.new_job(
+            jobs.ATTENTION,
+            num_pieces=self._num_rows // self._length * self._num_heads,
+            input=self._joint.data_ptr(),
+            output=self._seen_MD.data_ptr(),
+            num_rows=self._length,
+            num_heads=self._num_heads,
+            head_width=self._head_width,
+        )
         return [
             self._product(_product(layer.attention.joint), self._normed_MD, self._joint),
-            attend[None],
+            attend,
             self._product(_product(layer.attention.proj), self._seen_MD, self._x_MD),
         ]
 
-    def _mlp(self, layer: Layer) -> list[NDArray[np.int64]]:
+    def _mlp(self, layer: Layer) -> list[jobs.Jobs]:
         first, last = _mlp_products(layer)
         is_gated = isinstance(layer.mlp, SwiGLU)
         return [
@@ -218,12 +225,15 @@ class Plan:
             self._product(last, self._hidden_MH, self._x_MD),
         ]
 
-    def _gate(self, first: Product, last: Product) -> NDArray[np.int64]:
-        gate = jobs.new_job(jobs.GATE)
-        gate[jobs.NUM_PIECES], gate[jobs.ROW_SIZE] = self._num_rows, first.num_outputs
-        gate[jobs.INPUT], gate[jobs.OUTPUT] = self._mlp_in.data_ptr(), self._hidden_MH.data_ptr()
-        gate[jobs.OUTPUT_SIZE] = last.input_size
-        return gate[None]
+    def _gate(self, first: Product, last: Product) -> jobs.Jobs:
+        return jobs.new_job(
+            jobs.GATE,
+            num_pieces=self._num_rows,
+            input=self._mlp_in.data_ptr(),
+            output=self._hidden_MH.data_ptr(),
+            row_size=first.num_outputs,
+            output_size=last.input_size,
+        )
 
     @property
     def tokens_R(self) -> Tensor:
@@ -232,7 +242,7 @@ class Plan:
 
     def prepare_drawing(self, sampling: SamplingConfig, rng: torch.Generator) -> None:
         """Sets seeds and settings of the next run's sampling."""
-        self._drawing.prepare(self._jobs[-1], sampling, rng)
+        self._drawing.prepare(self._jobs, sampling, rng)
 
     def run(
         self,
@@ -242,39 +252,60 @@ class Plan:
         first: int = 0,
         reach_L: Tensor | None = None,
     ) -> None:
-        """Runs the step; hidden states go to `out_MD`. Not thread-safe."""
-        self._jobs[self._attending, jobs.REACH] = 0 if reach_L is None else reach_L.data_ptr()
+        """Runs the step; hidden states go to `out_MD`. Not thread-safe.
+
+        Raises ValueError if the cache has no room for the new positions or is of another model.
+        """
+        if cache.length + self._length > cache.keys.shape[3]:
+            raise ValueError(
+                f"The KV cache holds {cache.keys.shape[3]} positions; {cache.length} are filled,"
+                f" and this step adds {self._length}."
+            )
+        keys, values = cache.keys, cache.values
+        memory = keys.data_ptr(), values.data_ptr(), keys.shape, keys.stride()
+        if memory != self._memory:
+            self._write_addresses(cache)
+            self._memory = memory
         self._x_MD.copy_(x_BLD.flatten(0, 1))
         if rotations is not self._rotations:
-            self._tell_rotations(rotations)
-        self._tell_attention(cache, first)
+            self._write_tables(rotations)
+        self._write_positions(cache.length, first, reach_L)
         scratch_size = max(attention_bytes(cache.length + self._length), self._scratch_size)
         the_team().do(self._jobs, scratch_size, self._is_little)
 
-    def _tell_rotations(self, rotations: Sequence[Rotation | None]) -> None:
+    def _write_addresses(self, cache: KVCache) -> None:
+        """Writes where the cache is, after a check that it has the shape that the jobs assume."""
+        batch = self._num_rows // self._length
+        wanted = (len(self._attend), batch, self._num_heads, self._head_width)
+        *found, _, width = cache.keys.shape
+        if (*found, width) != wanted or cache.keys.dtype != NUMBERS:
+            raise ValueError(
+                f"The KV cache has (layers, sequences, heads, head width) {(*found, width)} of"
+                f" {cache.keys.dtype}; this step needs {wanted} of {NUMBERS}."
+            )
+        layer_stride, batch_stride, head_stride = (
+            stride * NUMBERS.itemsize for stride in cache.keys.stride()[:3]
+        )
+        offsets = np.arange(len(self._attend)) * layer_stride
+        self._attend["key"] = cache.keys.data_ptr() + offsets
+        self._attend["value"] = cache.values.data_ptr() + offsets
+        self._attend["batch_stride"], self._attend["head_stride"] = batch_stride, head_stride
+
+    def _write_tables(self, rotations: Sequence[Rotation | None]) -> None:
         """Writes the addresses of the rotary tables to the jobs and keeps the tables alive."""
         self._rotations = rotations
-        for layer, rotation in enumerate(rotations):
+        for index, rotation in enumerate(rotations):
             if rotation is not None:
-                cos = rotation.cos
-                self._turns[layer] = cos.data_ptr(), rotation.sin.data_ptr()
-                self._jobs[self._attending[layer], jobs.TURN_OF_KEYS : jobs.TURN_OF_HEAD + 1] = [
-                    NUMBERS.itemsize * stride if size > 1 else 0
-                    for size, stride in zip(cos.shape[:3], cos.stride()[:3], strict=True)
-                ]
+                cos, job = rotation.cos, self._attend[index]
+                self._tables[index] = cos.data_ptr(), rotation.sin.data_ptr()
+                names = ("table_key_stride", "table_batch_stride", "table_head_stride")
+                for name, size, stride in zip(names, cos.shape[:3], cos.stride()[:3], strict=True):
+                    job[name] = NUMBERS.itemsize * stride if size > 1 else 0
 
-    def _tell_attention(self, cache: KVCache, first: int) -> None:
-        """Writes the addresses of the cache and of the new positions' rotary entries."""
-        attending = self._jobs[self._attending]
-        of_layer, of_batch, of_head = (
-            stride * cache.keys.element_size() for stride in cache.keys.stride()[:3]
-        )
-        layers = np.arange(len(attending)) * of_layer
-        attending[:, jobs.NUM_PAST] = cache.length
-        attending[:, jobs.KEY] = cache.keys.data_ptr() + layers
-        attending[:, jobs.VALUE] = cache.values.data_ptr() + layers
-        attending[:, jobs.KEY_OF_BATCH], attending[:, jobs.KEY_OF_HEAD] = of_batch, of_head
-        of_position = NUMBERS.itemsize * self._head_width
-        places = np.where(self._turns, self._turns + first * of_position, 0)
-        attending[:, jobs.COSINE : jobs.SINE + 1] = places
-        self._jobs[self._attending] = attending
+    def _write_positions(self, num_past: int, first: int, reach_L: Tensor | None) -> None:
+        """Writes where the new positions begin, in the cache and in the rotary tables."""
+        skipped = first * NUMBERS.itemsize * self._head_width
+        places = np.where(self._tables, self._tables + skipped, 0)
+        self._attend["cosine"], self._attend["sine"] = places.T
+        self._attend["num_past"] = num_past
+        self._attend["reach"] = 0 if reach_L is None else reach_L.data_ptr()

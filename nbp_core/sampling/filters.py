@@ -1,6 +1,11 @@
 """Pure functions: logits -> temperature -> top-k -> top-p -> tokens, whole blocks at once.
 
 Shapes: any leading dimensions (flattened to R rows), then V vocabulary. No argument is changed.
+
+Two ways sample the same distribution: sorting (sample_by_sorting), and drawing first and testing
+the drawn token afterwards (sample, Urn). Sorting is the simpler one, and the one that a CUDA graph
+can capture. On a CPU it is too slow: on one thread of an AMD EPYC with AVX-512, 16 rows of 4,375
+codes take 0.58 ms by Urn and 13.7 ms by sorting, and 16 rows of 64,000 codes 3.3 ms and 211 ms.
 """
 
 from __future__ import annotations
@@ -165,7 +170,8 @@ def _likelier(urn: Urn, rng: torch.Generator, rows_R: Tensor, dropped_R1: Tensor
 class Urn:
     """Draws repeatedly from rows of odds: probabilities up to one factor per row.
 
-    It inverts the cumulative sum in two stages, first over chunks, then inside one chunk.
+    It inverts the cumulative sum in two stages, first over chunks, then inside one chunk. No row is
+    sorted; the module's docstring says what that saves.
     """
 
     def __init__(self, odds_RV: Tensor) -> None:

@@ -170,6 +170,27 @@ def test_steps_are_those_of_the_layers_rounded(
     assert (at_once.float() - expected).std() / expected.std() < tolerance
 
 
+@pytest.mark.parametrize("room", ["positions", "sequences", "layers"])
+def test_a_step_writes_nothing_to_a_cache_without_room(room: str) -> None:
+    config = replace(transformer_config(block_shape=(1, 1, 16), grid=(3, 4, 16)), width=128)
+    packed = pack(build_transformer(replace(config, num_heads=2)), FORMAT)
+    assert packed.steps is not None
+    layout = sequence_layout(config)
+    ids = torch.full((2, 32), config.first_video_id)
+    cache = packed.new_cache(1 if room == "sequences" else 2, layout.length)
+    if room == "positions":
+        cache.length = layout.length - 31
+    if room == "layers":
+        cache.keys, cache.values = cache.keys[:-1], cache.values[:-1]
+    cache.keys.zero_()
+    cache.values.zero_()
+    here = packed.position_inputs(layout).at(slice(0, 32))
+    with torch.inference_mode(), pytest.raises(ValueError, match="The KV cache h"):
+        packed.features_here(ids, here, None, None, cache)
+    assert not cache.keys.any()
+    assert not cache.values.any()
+
+
 def test_callers_at_once_do_not_disturb_each_other() -> None:
     x = torch.randn(16, INPUTS).to(NUMBERS)
     layers = [compiled_linear(torch.randn(OUTPUTS, INPUTS), None, FORMAT) for _ in range(4)]

@@ -11,26 +11,7 @@ from typing import Final
 from numba import carray, int64, njit
 
 from nbp_core.packed.kernels.instructions import fused, pointer
-from nbp_core.packed.kernels.jobs import (
-    COMPILED,
-    COSINE,
-    HEAD_WIDTH,
-    INPUT,
-    KEY,
-    KEY_OF_BATCH,
-    KEY_OF_HEAD,
-    NUM_HEADS,
-    NUM_PAST,
-    NUM_ROWS,
-    OUTPUT,
-    REACH,
-    ROWS,
-    SINE,
-    TURN_OF_BATCH,
-    TURN_OF_HEAD,
-    TURN_OF_KEYS,
-    VALUE,
-)
+from nbp_core.packed.kernels.jobs import ATTENTION_JOB, COMPILED, ROWS
 from nbp_core.packed.kernels.numbers import IN_USE, NUMBER, NUMBER_BYTES, read, written
 
 if IN_USE.has_tiles:
@@ -51,63 +32,67 @@ def attention_bytes(num_keys: int) -> int:
 
 
 @njit(**COMPILED)
-def attend_head(job, scratch, task):
+def attend_head(place, scratch, piece):
     """Computes softmax(q k^T / sqrt(E)) v for the new positions of one head of one sequence, over
     all L keys or as many as each position sees.
 
-    The input holds query, key and value of a position one after the other.
+    The job's record is at `place`. Its input holds query, key and value of a position one after the
+    other.
     """
-    num_heads, num_rows = job[NUM_HEADS], job[NUM_ROWS]
-    width, num_keys = job[HEAD_WIDTH], job[NUM_PAST] + num_rows
-    batch, head = task // num_heads, task % num_heads
-    of_head = batch * job[KEY_OF_BATCH] + head * job[KEY_OF_HEAD]
-    of_row = NUMBER_BYTES * num_heads * width
-    query = job[INPUT] + 3 * batch * num_rows * of_row + NUMBER_BYTES * head * width
-    of_turn = batch * job[TURN_OF_BATCH] + head * job[TURN_OF_HEAD]
-    _append(job, query, of_turn, of_head)
+    job = carray(pointer(place), 1, ATTENTION_JOB)[0]
+    num_heads, num_rows = job.num_heads, job.num_rows
+    width, num_keys = job.head_width, job.num_past + num_rows
+    batch, head = piece // num_heads, piece % num_heads
+    cache_offset = batch * job.batch_stride + head * job.head_stride
+    row_bytes = NUMBER_BYTES * num_heads * width
+    query = job.input + 3 * batch * num_rows * row_bytes + NUMBER_BYTES * head * width
+    table_offset = batch * job.table_batch_stride + head * job.table_head_stride
+    _append(job, query, table_offset, cache_offset)
     for first in range(0, num_rows, ROWS):
         rows = min(ROWS, num_rows - first)
         for row in range(rows):
             turned = scratch + NUMBER_BYTES * width * row
-            place = first + row
-            _turn(job, query + 3 * of_row * place, turned, of_turn + NUMBER_BYTES * width * place)
-        out = job[OUTPUT] + (batch * num_rows + first) * of_row + NUMBER_BYTES * head * width
-        key, value, room = job[KEY] + of_head, job[VALUE] + of_head, scratch + QUERIES_BYTES
-        num_seen, reach = num_keys, job[REACH]
+            position = first + row
+            entry = table_offset + NUMBER_BYTES * width * position
+            _turn(job, query + 3 * row_bytes * position, turned, entry)
+        out = job.output + (batch * num_rows + first) * row_bytes + NUMBER_BYTES * head * width
+        key, value, room = job.key + cache_offset, job.value + cache_offset, scratch + QUERIES_BYTES
+        num_seen, reach = num_keys, job.reach
         if reach:
             reach += 8 * first
             num_seen = carray(pointer(reach), rows, int64)[rows - 1]
-        attend(scratch, rows, key, value, num_seen, reach, width, room, out, of_row)
+        attend(scratch, rows, key, value, num_seen, reach, width, room, out, row_bytes)
 
 
 @njit(**COMPILED)
-def _append(job, query, of_turn, of_head):
+def _append(job, query, table_offset, cache_offset):
     """Appends new keys, with rotary positions, and new values to the cache."""
-    num_rows, width = job[NUM_ROWS], job[HEAD_WIDTH]
-    of_kind = NUMBER_BYTES * job[NUM_HEADS] * width
+    num_rows, width = job.num_rows, job.head_width
+    vector_bytes = NUMBER_BYTES * job.num_heads * width
     for row in range(num_rows):
-        key = query + (3 * row + 1) * of_kind
-        place = of_head + NUMBER_BYTES * (job[NUM_PAST] + row) * width
-        _turn(job, key, job[KEY] + place, job[TURN_OF_KEYS] + of_turn + NUMBER_BYTES * row * width)
-        value = carray(pointer(key + of_kind), width, NUMBER)
-        kept = carray(pointer(job[VALUE] + place), width, NUMBER)
+        key = query + (3 * row + 1) * vector_bytes
+        slot = cache_offset + NUMBER_BYTES * (job.num_past + row) * width
+        entry = job.table_key_stride + table_offset + NUMBER_BYTES * row * width
+        _turn(job, key, job.key + slot, entry)
+        value = carray(pointer(key + vector_bytes), width, NUMBER)
+        kept = carray(pointer(job.value + slot), width, NUMBER)
         for i in range(width):
             kept[i] = value[i]
 
 
 @njit(**COMPILED)
-def _turn(job, source, target, of_turn):
+def _turn(job, source, target, entry):
     """Applies the rotary table to one query or key (attention.Rotation) and writes it to target."""
-    width = job[HEAD_WIDTH]
+    width = job.head_width
     pairs = width // 2
     x = carray(pointer(source), width, NUMBER)
     out = carray(pointer(target), width, NUMBER)
-    if job[COSINE] == 0:
+    if job.cosine == 0:
         for i in range(width):
             out[i] = x[i]
         return
-    cos = carray(pointer(job[COSINE] + of_turn), width, NUMBER)
-    sin = carray(pointer(job[SINE] + of_turn), width, NUMBER)
+    cos = carray(pointer(job.cosine + entry), width, NUMBER)
+    sin = carray(pointer(job.sine + entry), width, NUMBER)
     for i in range(pairs):
         out[i] = written(fused(read(x[i]), read(cos[i]), read(x[pairs + i]) * read(sin[i])))
     for i in range(pairs, width):

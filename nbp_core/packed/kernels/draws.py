@@ -1,4 +1,5 @@
 """Jobs that sample tokens from logits, with guidance. A piece of a job is one row of logits.
+`place` is the address of the job's record.
 
 Sampling needs no sort. A token is drawn from the whole distribution. If top-k or top-p drop it,
 they also drop every token that is not likelier, so the next draw is among the likelier ones. This
@@ -13,17 +14,7 @@ import numpy as np
 from numba import carray, float32, float64, int16, int32, int64, njit, uint16, uint64
 
 from nbp_core.packed.kernels.instructions import float_of_bits, pointer
-from nbp_core.packed.kernels.jobs import (
-    COMPILED,
-    INPUT,
-    INPUT_STEP,
-    NUM_PIECES,
-    OUTPUT,
-    ROW_SIZE,
-    SEEDS,
-    SETTINGS,
-    TOP_K,
-)
+from nbp_core.packed.kernels.jobs import COMPILED, DRAW_JOB
 from nbp_core.packed.kernels.numbers import NUMBER, NUMBER_BYTES, exp, read, single, written
 from nbp_core.packed.kernels.simd.lanes import LANES
 from nbp_core.packed.kernels.simd.sums import sum_above
@@ -64,33 +55,35 @@ def draw_bytes(vocab: int) -> int:
 
 
 @njit(**COMPILED)
-def guide(job, row):
+def guide(place, row):
     """Applies classifier-free guidance in place, as filters.guide does, with the same rounding.
 
     The rows without the condition follow all rows with it.
     """
-    vocab, step = job[ROW_SIZE], NUMBER_BYTES * job[INPUT_STEP]
-    place = job[INPUT] + row * step
-    given = carray(pointer(place), vocab, NUMBER)
-    without = carray(pointer(place + job[NUM_PIECES] * step), vocab, NUMBER)
-    strength = float32(carray(pointer(job[SETTINGS]), 3, float64)[2])
+    job = carray(pointer(place), 1, DRAW_JOB)[0]
+    vocab, step = job.vocab, NUMBER_BYTES * job.input_step
+    logits = job.input + row * step
+    given = carray(pointer(logits), vocab, NUMBER)
+    without = carray(pointer(logits + job.num_pieces * step), vocab, NUMBER)
+    strength = float32(carray(pointer(job.settings), 3, float64)[2])
     for i in range(vocab):
         apart = read(written(read(given[i]) - read(without[i])))
         given[i] = written(read(without[i]) + read(written(strength * apart)))
 
 
 @njit(**COMPILED)
-def draw(job, scratch, row):
+def draw(place, scratch, row):
     """Samples the token of one row of logits; at temperature 0 it is the likeliest."""
-    vocab, top_k = job[ROW_SIZE], job[TOP_K]
-    settings = carray(pointer(job[SETTINGS]), 3, float64)
+    job = carray(pointer(place), 1, DRAW_JOB)[0]
+    vocab, top_k = job.vocab, job.top_k
+    settings = carray(pointer(job.settings), 3, float64)
     sharpness, top_p = float32(settings[0]), settings[1]
-    out = carray(pointer(job[OUTPUT] + 8 * row), 1, int64)
-    logits = job[INPUT] + NUMBER_BYTES * row * job[INPUT_STEP]
+    out = carray(pointer(job.output + 8 * row), 1, int64)
+    logits = job.input + NUMBER_BYTES * row * job.input_step
     if sharpness == float32(0.0):  # temperature 0
         out[0] = _likeliest(logits, vocab)
         return
-    state = uint64(carray(pointer(job[SEEDS] + 8 * row), 1, int64)[0])
+    state = uint64(carray(pointer(job.seeds + 8 * row), 1, int64)[0])
     sums, odds = scratch, scratch + sums_bytes(vocab)
     _spread(logits, vocab, sharpness, odds)
     limit = float32(-1.0)

@@ -11,19 +11,12 @@ from nbp_core.packed.kernels.instructions import pointer
 from nbp_core.packed.kernels.jobs import (
     ACTIVATE,
     ADD,
-    BIAS,
     COMPILED,
-    INPUT_SCALE,
-    KIND,
     LINE,
-    NUM_OUTPUTS,
-    NUM_ROWS,
-    OUTPUT,
     PIECE,
     PRODUCT,
+    PRODUCT_JOB,
     ROWS,
-    SCALE,
-    THEN,
 )
 from nbp_core.packed.kernels.numbers import IN_USE, NUMBER_BYTES, gelu
 from nbp_core.packed.kernels.simd.lanes import (
@@ -43,13 +36,14 @@ __all__ = ["arranged", "multiply", "sums_bytes"]
 
 
 @njit(**COMPILED)
-def multiply(job, scratch, piece):
-    """Computes one piece."""
-    for first in range(0, job[NUM_ROWS], ROWS):
-        rows = min(ROWS, job[NUM_ROWS] - first)
+def multiply(place, scratch, piece):
+    """Computes one piece of the job whose record is at `place`."""
+    job = carray(pointer(place), 1, PRODUCT_JOB)[0]
+    for first in range(0, job.num_rows, ROWS):
+        rows = min(ROWS, job.num_rows - first)
         sum_up(job, scratch, first, rows, piece)
         _shift(job, scratch, first, rows, piece)
-        if job[THEN] == ACTIVATE:
+        if job.then == ACTIVATE:
             _activate(scratch, rows * PIECE)
         _write(job, scratch, first, rows, piece)
 
@@ -57,11 +51,11 @@ def multiply(job, scratch, piece):
 @njit(**COMPILED)
 def _shift(job, scratch, first, rows, piece):
     """Scales int32 sums to float32 and adds the biases."""
-    bias, scales = job[BIAS] + 4 * PIECE * piece, job[SCALE] + 4 * PIECE * piece
+    bias, scales = job.bias + 4 * PIECE * piece, job.scale + 4 * PIECE * piece
     for row in range(rows):
         sums = scratch + 4 * PIECE * row
-        if job[KIND] != PRODUCT:
-            of_row = carray(pointer(job[INPUT_SCALE] + 4 * (first + row)), 1, float32)[0]
+        if job.kind != PRODUCT:
+            of_row = carray(pointer(job.input_scale + 4 * (first + row)), 1, float32)[0]
             for place in range(0, 4 * PIECE, LINE):
                 scale_lanes(sums + place, scales + place, of_row)
         for place in range(0, 4 * PIECE, LINE):
@@ -80,11 +74,11 @@ def _activate(scratch, count):
 def _write(job, scratch, first, rows, piece):
     """Writes the sums to the outputs, or adds them to float32 outputs."""
     for row in range(rows):
-        sums, place = scratch + 4 * PIECE * row, (first + row) * job[NUM_OUTPUTS] + piece * PIECE
+        sums, place = scratch + 4 * PIECE * row, (first + row) * job.num_outputs + piece * PIECE
         for lane in range(0, PIECE, LANES):
-            if job[THEN] == ADD:
-                add_lanes(sums + 4 * lane, job[OUTPUT] + 4 * (place + lane))
+            if job.then == ADD:
+                add_lanes(sums + 4 * lane, job.output + 4 * (place + lane))
             elif NUMBER_BYTES == 2:
-                round_lanes(sums + 4 * lane, job[OUTPUT] + 2 * (place + lane))
+                round_lanes(sums + 4 * lane, job.output + 2 * (place + lane))
             else:
-                copy_lanes(sums + 4 * lane, job[OUTPUT] + 4 * (place + lane))
+                copy_lanes(sums + 4 * lane, job.output + 4 * (place + lane))

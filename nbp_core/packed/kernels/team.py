@@ -1,8 +1,8 @@
 """A thread pool for lists of small jobs, whose threads poll instead of sleeping.
 
-A decode step is some hundred jobs of a fraction of a millisecond. Waking a thread takes a good part
-of that, so between jobs it looks for the next one for a while, and only then sleeps. Whoever brings
-jobs works on them too and never waits for a sleeper: pieces are taken as threads come.
+A decode step is about a hundred jobs, each of a fraction of a millisecond. Waking a thread takes a
+good part of that time, so a thread polls for the next list for a while before it sleeps. The caller
+works on its own jobs and never waits for a sleeping thread: whoever is awake takes the next piece.
 """
 
 from __future__ import annotations
@@ -12,15 +12,8 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from nbp_core.packed.kernels.jobs import JOB_SIZE, LINE
-from nbp_core.packed.kernels.work import (
-    JOBS,
-    NUM_JOBS,
-    SCRATCH,
-    SCRATCH_SIZE,
-    SHARED_SIZE,
-    take_part,
-)
+from nbp_core.packed.kernels.jobs import LINE, Jobs
+from nbp_core.packed.kernels.work import SHARED, take_part
 from nbp_core.runtime import runtime
 
 
@@ -35,7 +28,7 @@ class Team:
     """The calling thread and its helpers. One list of jobs runs at a time; other callers wait."""
 
     def __init__(self, num_threads: int) -> None:
-        self._shared = aligned(8 * SHARED_SIZE).view(np.int64)
+        self._shared = aligned(SHARED.itemsize).view(SHARED)
         self._place = self._shared.ctypes.data
         self._turn = threading.Lock()
         self._scratch = aligned(0)
@@ -51,17 +44,19 @@ class Team:
             waker.clear()
             take_part(self._place, number, 0)
 
-    def do(self, jobs: NDArray[np.int64], scratch_size: int, alone: bool = False) -> None:
-        """Has jobs done in turn, (number, JOB_SIZE) with places as named in jobs, each
-        thread with so many bytes of memory of its own; `alone` in this thread."""
+    def do(self, jobs: Jobs, scratch_size: int, alone: bool = False) -> None:
+        """Does a list of jobs in order and returns when all are done.
+
+        scratch_size: bytes of scratch buffer per thread. alone: only the calling thread works.
+        """
         size = -(-scratch_size // LINE) * LINE
         needed = size * (1 + len(self._wakers))
         with self._turn:
             if len(self._scratch) < needed:
                 self._scratch = aligned(needed)
-            shared = self._shared
-            shared[JOBS], shared[NUM_JOBS] = jobs.ctypes.data, jobs.size // JOB_SIZE
-            shared[SCRATCH], shared[SCRATCH_SIZE] = self._scratch.ctypes.data, size
+            work = self._shared[0]
+            work["jobs"], work["num_jobs"] = jobs.ctypes.data, len(jobs)
+            work["scratch"], work["scratch_size"] = self._scratch.ctypes.data, size
             if not alone:
                 for waker in self._wakers:
                     if not waker.is_set():

@@ -1,7 +1,7 @@
 """The loop of a worker thread: it submits a list of jobs, or helps with submitted ones.
 
-Threads share one record of int64: whether a list is open, how many threads work on it, and the
-addresses of the jobs and of the scratch buffers.
+Threads share one record, SHARED. It says whether a list is open, how many threads work on it, and
+where the jobs and the scratch buffers are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import hashlib
 from pathlib import Path
 from typing import Any, Final
 
-from numba import carray, int64, njit
+import numpy as np
+from numba import carray, njit
 
 from nbp_core.packed.kernels.attention import attend_head
 from nbp_core.packed.kernels.draws import draw, guide
@@ -18,15 +19,15 @@ from nbp_core.packed.kernels.instructions import add_atomically, load_atomically
 from nbp_core.packed.kernels.jobs import (
     ATTENTION,
     COMPILED,
-    DONE,
+    DONE_AT,
     DRAW,
     GATE,
     GUIDE,
-    JOB_SIZE,
-    KIND,
+    JOB,
+    JOB_BYTES,
     LAYER_NORM,
-    NEXT,
-    NUM_PIECES,
+    LINE,
+    NEXT_AT,
     QUANTIZE,
     RMS_NORM,
 )
@@ -35,8 +36,18 @@ from nbp_core.packed.kernels.numbers import IN_USE
 from nbp_core.packed.kernels.products import multiply
 from nbp_core.packed.kernels.rows import gate, normalize, quantize
 
-OPEN, INSIDE, JOBS, NUM_JOBS, SCRATCH, SCRATCH_SIZE, SHARED_SIZE = 0, 8, 16, 17, 18, 19, 24
-"""Indices in the shared record. The first two have cache lines of their own."""
+INSIDE_AT: Final = LINE
+SHARED: Final = np.dtype(
+    {
+        "names": ["open", "inside", "jobs", "num_jobs", "scratch", "scratch_size"],
+        "formats": [np.int64] * 6,
+        "offsets": [0, INSIDE_AT, *range(2 * LINE, 2 * LINE + 32, 8)],
+        "itemsize": 3 * LINE,
+    },
+    align=True,
+)
+"""jobs and scratch are addresses, scratch_size is bytes per thread. The first two fields change
+while threads work, so they have cache lines of their own."""
 LOOKS: Final = 400_000
 """How often a helper polls for the next list before it sleeps: about half a millisecond."""
 
@@ -44,63 +55,63 @@ LOOKS: Final = 400_000
 @njit(**COMPILED)
 def _work_through(shared, number):
     """Takes pieces of one job after the other. A job starts when the one before it is done."""
-    told = carray(pointer(shared), SHARED_SIZE, int64)
-    scratch = told[SCRATCH] + number * told[SCRATCH_SIZE]
-    for index in range(told[NUM_JOBS]):
-        place = told[JOBS] + index * 8 * JOB_SIZE
-        job = carray(pointer(place), JOB_SIZE, int64)
-        kind, num_pieces = job[KIND], job[NUM_PIECES]
-        piece = add_atomically(place + 8 * NEXT, 1)
+    work = carray(pointer(shared), 1, SHARED)[0]
+    scratch = work.scratch + number * work.scratch_size
+    for index in range(work.num_jobs):
+        place = work.jobs + index * JOB_BYTES
+        job = carray(pointer(place), 1, JOB)[0]
+        kind, num_pieces = job.kind, job.num_pieces
+        piece = add_atomically(place + NEXT_AT, 1)
         while piece < num_pieces:
             if kind == ATTENTION:
-                attend_head(job, scratch, piece)
+                attend_head(place, scratch, piece)
             elif kind == DRAW:
-                draw(job, scratch, piece)
+                draw(place, scratch, piece)
             elif kind == QUANTIZE:
-                quantize(job, piece)
+                quantize(place, piece)
             elif kind == GATE:
-                gate(job, piece)
+                gate(place, piece)
             elif kind == GUIDE:
-                guide(job, piece)
+                guide(place, piece)
             elif kind in (LAYER_NORM, RMS_NORM):
-                normalize(job, piece)
+                normalize(place, piece)
             else:
-                multiply(job, scratch, piece)
-            add_atomically(place + 8 * DONE, 1)
-            piece = add_atomically(place + 8 * NEXT, 1)
-        done = load_atomically(place + 8 * DONE)
+                multiply(place, scratch, piece)
+            add_atomically(place + DONE_AT, 1)
+            piece = add_atomically(place + NEXT_AT, 1)
+        done = load_atomically(place + DONE_AT)
         while done < num_pieces:
-            done = load_atomically(place + 8 * DONE)
+            done = load_atomically(place + DONE_AT)
 
 
 @njit(**COMPILED)
 def _open(shared, is_open):
-    told = carray(pointer(shared), SHARED_SIZE, int64)
-    for index in range(told[NUM_JOBS]):
-        job = carray(pointer(told[JOBS] + index * 8 * JOB_SIZE), JOB_SIZE, int64)
-        job[NEXT] = 0
-        job[DONE] = 0
-    add_atomically(shared + 8 * OPEN, is_open)
+    work = carray(pointer(shared), 1, SHARED)[0]
+    for index in range(work.num_jobs):
+        job = carray(pointer(work.jobs + index * JOB_BYTES), 1, JOB)[0]
+        job.next = 0
+        job.done = 0
+    add_atomically(shared, is_open)
 
 
 @njit(**COMPILED)
 def _close(shared, is_open):
     """Closes the list and returns when no helper reads it any more."""
-    add_atomically(shared + 8 * OPEN, -is_open)
-    inside = load_atomically(shared + 8 * INSIDE)
+    add_atomically(shared, -is_open)
+    inside = load_atomically(shared + INSIDE_AT)
     while inside:
-        inside = load_atomically(shared + 8 * INSIDE)
+        inside = load_atomically(shared + INSIDE_AT)
 
 
 @njit(**COMPILED)
 def _enter(shared):
     """Joins the open list, if there is one. Only threads counted as inside may read the jobs."""
-    if not load_atomically(shared + 8 * OPEN):
+    if not load_atomically(shared):
         return False
-    add_atomically(shared + 8 * INSIDE, 1)
-    if add_atomically(shared + 8 * OPEN, 0):
+    add_atomically(shared + INSIDE_AT, 1)
+    if add_atomically(shared, 0):
         return True
-    add_atomically(shared + 8 * INSIDE, -1)
+    add_atomically(shared + INSIDE_AT, -1)
     return False
 
 
@@ -124,7 +135,7 @@ def _compiled(sources: int) -> Any:
                 if number == 0:
                     _close(shared, is_open)
                     return
-                add_atomically(shared + 8 * INSIDE, -1)
+                add_atomically(shared + INSIDE_AT, -1)
                 looks = 0
             looks += 1
 

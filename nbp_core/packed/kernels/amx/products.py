@@ -25,19 +25,7 @@ from nbp_core.packed.kernels.instructions import (
     multiply_int8,
     prefetch,
 )
-from nbp_core.packed.kernels.jobs import (
-    COMPILED,
-    INPUT,
-    KIND,
-    LINE,
-    NUM_ROWS,
-    PIECE,
-    PRODUCT,
-    PRODUCT_INT4,
-    ROW_SIZE,
-    ROWS,
-    WEIGHT,
-)
+from nbp_core.packed.kernels.jobs import COMPILED, LINE, PIECE, PRODUCT, PRODUCT_INT4, ROWS
 from nbp_core.packed.kernels.simd.lanes import unpack
 
 AHEAD: Final = TILE_BYTES
@@ -60,14 +48,14 @@ def sum_up(job, scratch, first, rows, piece):
 
     The sums go to the start of a thread's scratch buffer: float32, or int32 for int8 and int4.
     """
-    row_bytes = job[ROW_SIZE] * (2 if job[KIND] == PRODUCT else 1)
+    row_bytes = job.row_size * (2 if job.kind == PRODUCT else 1)
     num_steps = row_bytes // LINE
     configure(CONFIGS.ctypes.data + 64 * (rows - 1))
     clear_sums()
-    a, b = job[INPUT] + first * row_bytes, job[WEIGHT] + piece * num_steps * STEP
-    if job[KIND] == PRODUCT_INT4:
-        b = job[WEIGHT] + piece * num_steps * STEP // 2
-        if job[NUM_ROWS] <= ROWS:
+    a, b = job.input + first * row_bytes, job.weight + piece * num_steps * STEP
+    if job.kind == PRODUCT_INT4:
+        b = job.weight + piece * num_steps * STEP // 2
+        if job.num_rows <= ROWS:
             _add_packed(a, row_bytes, b, num_steps, scratch + UNPACKED)
             store_sums(scratch)
             return
@@ -78,7 +66,7 @@ def sum_up(job, scratch, first, rows, piece):
     for _ in range(num_steps):
         if first == 0:
             _ask_for(b, num_steps * TILE_BYTES, TILE_BYTES)
-        _add(a, row_bytes, b, num_steps * TILE_BYTES, job[KIND] != PRODUCT)
+        _add(a, row_bytes, b, num_steps * TILE_BYTES, job.kind != PRODUCT)
         a += LINE
         b += TILE_BYTES
     store_sums(scratch)

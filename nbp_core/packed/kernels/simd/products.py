@@ -13,19 +13,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from nbp_core.packed.kernels.jobs import (
-    COMPILED,
-    CORRECTION,
-    INPUT,
-    KIND,
-    LINE,
-    PIECE,
-    PRODUCT,
-    PRODUCT_INT8,
-    ROW_SIZE,
-    ROWS,
-    WEIGHT,
-)
+from nbp_core.packed.kernels.jobs import COMPILED, LINE, PIECE, PRODUCT, PRODUCT_INT8, ROWS
 from nbp_core.packed.kernels.numbers import IN_USE, LEVEL_BYTES, NUMBER_BYTES
 from nbp_core.packed.kernels.simd.dots import (
     BRAIN_PAIRS,
@@ -189,17 +177,17 @@ def sum_up(job, scratch, first, rows, piece):
 
     The sums go to the start of a thread's scratch buffer: float32, or int32 for int8 and int4.
     """
-    is_whole = job[KIND] != PRODUCT
-    x_row = job[ROW_SIZE] * (LEVEL_BYTES if is_whole else NUMBER_BYTES)
-    x, count, room = job[INPUT] + first * x_row, x_row // 4, scratch + STAGE
+    is_whole = job.kind != PRODUCT
+    x_row = job.row_size * (LEVEL_BYTES if is_whole else NUMBER_BYTES)
+    x, count, room = job.input + first * x_row, x_row // 4, scratch + STAGE
     for row in range(rows):
-        start_row(job[CORRECTION] + ROW * piece if is_whole else 0, PIECE, scratch + ROW * row)
+        start_row(job.correction + ROW * piece if is_whole else 0, PIECE, scratch + ROW * row)
     if not is_whole:
-        weights = job[WEIGHT] + piece * count * _FLOAT_STEP
+        weights = job.weight + piece * count * _FLOAT_STEP
         _add_floats(x, x_row, rows, weights, count, scratch, room)
-    elif job[KIND] == PRODUCT_INT8:
-        weights = job[WEIGHT] + piece * count * _INT8_STEP
+    elif job.kind == PRODUCT_INT8:
+        weights = job.weight + piece * count * _INT8_STEP
         _add_int8(x, x_row, rows, weights, count, scratch, room)
     else:
-        weights = job[WEIGHT] + piece * count * (_INT8_STEP // 2)
+        weights = job.weight + piece * count * (_INT8_STEP // 2)
         _add_int4(x, x_row, rows, weights, count, scratch, room)
