@@ -143,5 +143,5 @@ def test_every_program_ends(tmp_path: Path, clips: Path, name: str, delay: int) 
             process.wait(delay)
         except subprocess.TimeoutExpired:
             assert interrupted(process) < SECONDS
-            assert process.returncode in (0, *ENDINGS) if name == "studio" else ENDINGS
+            assert process.returncode in ((0, *ENDINGS) if name == "studio" else ENDINGS)
         assert not list(tmp_path.rglob("*.part"))

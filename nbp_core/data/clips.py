@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -28,7 +29,14 @@ from tqdm import tqdm
 from nbp_core.config.json import read_json
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
 from nbp_core.data.sources import VIDEO_SUFFIXES, folder_fingerprint
-from nbp_core.media.files import Frames, MediaError, printable_name, replacing, write_text
+from nbp_core.media.files import (
+    Frames,
+    MediaError,
+    is_video,
+    printable_name,
+    replacing,
+    write_text,
+)
 from nbp_core.media.video import crop_resize, read_window, read_windows
 
 Split = Literal["train", "val"]
@@ -37,8 +45,10 @@ Result = TypeVar("Result")
 
 VAL_SHARE = 0.1
 
-_BATCH = 16
+_BATCH = 32
 """Clips that are decoded in one run: starting a run takes longer than decoding a clip."""
+_SHORT_BYTES = 2**18
+"""A larger file has a run of its own, since many of them at once would take too much memory."""
 _AHEAD = 4
 """Batches or files that are decoded before they are asked for."""
 
@@ -210,7 +220,8 @@ def _read_video_folder(folder: Path, split: Split, limit: int | None) -> Iterato
         if (key in validation) == (split == "val") and counts[path.parent.name] != limit
     )
     num_left_out = 0
-    for key, path, frames in _in_threads(_read_file, wanted):
+    batches = _batches(wanted, min(_BATCH, limit or _BATCH))
+    for key, path, frames in chain.from_iterable(_in_threads(_read_files, batches)):
         if isinstance(frames, MediaError):
             _log.warning("a clip of %s left out: %s", printable_name(path.parent), frames)
             num_left_out += 1
@@ -220,12 +231,37 @@ def _read_video_folder(folder: Path, split: Split, limit: int | None) -> Iterato
     _report_left_out(num_left_out, num_left_out + counts.total(), printable_name(folder))
 
 
-def _read_file(job: tuple[str, Path]) -> tuple[str, Path, Frames | MediaError]:
-    key, path = job
+def _batches(files: Iterable[tuple[str, Path]], most: int) -> Iterator[list[tuple[str, Path]]]:
+    """The files in order, short videos of one action by `most`, each other one by itself."""
+    for (_, is_short), group in groupby(files, lambda file: (file[1].parent, _is_short(file[1]))):
+        while batch := list(islice(group, most if is_short else 1)):
+            yield batch
+
+
+def _is_short(path: Path) -> bool:
+    """Whether the file is a video that may be decoded together with others."""
     try:
-        return key, path, crop_resize(read_window(path, CLIP_FRAMES), CLIP_SIDE)
+        return path.stat().st_size < _SHORT_BYTES and is_video(path)
+    except (OSError, MediaError):  # told when it is read
+        return False
+
+
+def _read_files(batch: list[tuple[str, Path]]) -> list[tuple[str, Path, Frames | MediaError]]:
+    if len(batch) == 1:
+        windows = iter([_read_window(batch[0][1])])
+    else:
+        windows = read_windows([path for _, path in batch], CLIP_FRAMES)
+    return [
+        (key, path, found if isinstance(found, MediaError) else crop_resize(found, CLIP_SIDE))
+        for (key, path), found in zip(batch, windows, strict=True)
+    ]
+
+
+def _read_window(path: Path) -> Frames | MediaError:
+    try:
+        return read_window(path, CLIP_FRAMES)
     except MediaError as error:
-        return key, path, error
+        return error
 
 
 @dataclass(frozen=True)

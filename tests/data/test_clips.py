@@ -12,8 +12,9 @@ from PIL import Image
 from nbp_core.data.clips import Split, load_clips, open_clips, validation_keys
 from nbp_core.data.metaworld import METAWORLD_ACTIONS, add_clip, render
 from nbp_core.data.sources import folder_fingerprint
+from nbp_core.media import ffmpeg
 from nbp_core.media.files import MediaError
-from nbp_core.media.video import write_video
+from nbp_core.media.video import crop_resize, read_window, write_video
 from tests.support.charts import encode, numbered
 
 SPLITS: tuple[Split, Split] = ("train", "val")
@@ -251,3 +252,35 @@ def test_a_limit_counts_the_clips_that_can_be_read(tmp_path: Path) -> None:
     for number in range(12):
         write_video(tmp_path / "a" / f"{number}.mp4", moving(10))
     assert len(list(open_clips(tmp_path, "train", limit_per_action=3))) == 3
+
+
+def test_clips_decoded_together_equal_clips_decoded_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "wave"
+    folder.mkdir()
+    options = "-c:v libx264 -pix_fmt yuv444p"
+    paths = [
+        encode(folder / f"{name}.mp4", numbered(count), options, rate)
+        for name, count, rate in (
+            ("a", 17, "8"), ("b", 9, "8"), ("c", 60, "30"), ("e", 17, "8"), ("f", 40, "8"),
+        )
+    ]  # fmt: skip
+    (folder / "d.mp4").write_bytes(paths[0].read_bytes()[:900])
+    found = {Path(record.key).name: record for s in SPLITS for record in open_clips(tmp_path, s)}
+    assert sorted(found) == [path.name for path in paths]
+    for path in paths:
+        expected = crop_resize(read_window(path, 17), 128)
+        assert np.array_equal(found[path.name].frames_THWC, expected)
+
+
+def test_a_folder_of_short_clips_takes_few_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(12):
+        (tmp_path / "wave").mkdir(exist_ok=True)
+        write_video(tmp_path / "wave" / f"{number}.mp4", moving(number))
+    runs = []
+    run = ffmpeg.run_logged
+    monkeypatch.setattr(ffmpeg, "run_logged", lambda *job: runs.append(job) or run(*job))
+    num_clips = sum(1 for split in SPLITS for _ in open_clips(tmp_path, split))
+    assert num_clips == 12
+    assert len(runs) <= 4
