@@ -3,14 +3,18 @@
 Python raises KeyboardInterrupt between two of its own instructions, so that one long call into
 native code, or the tidying up after it, would hold up the end. A thread of its own watches for
 Ctrl+C and gives the rest of the process GRACE_S; then it removes what is half written and ends it.
+A process that ends by itself before that leaves out the last thing Python does, which is to take
+apart every module: with PyTorch and Gradio that alone takes two seconds.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +24,7 @@ import psutil
 
 GRACE_S = 0.6
 """Seconds between Ctrl+C and the end of the process at the latest."""
+_TURN_S = 0.02
 STATUS = 130
 """Exit status after Ctrl+C, as shells have it."""
 _unfinished: set[Path] = set()
@@ -63,13 +68,32 @@ def end_soon_after_ctrl_c(tidy: Callable[[], None] = lambda: None) -> None:
     heard, said = socket.socketpair()
     said.setblocking(False)
     signal.set_wakeup_fd(said.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(heard, said, tidy), daemon=True).start()
+    was_heard = threading.Event()
+    # What is registered first is called last.
+    atexit.register(_leave_after, was_heard)
+    arguments = (heard, said, was_heard, tidy)
+    threading.Thread(target=_watch, args=arguments, daemon=True).start()
 
 
-def _watch(heard: socket.socket, said: socket.socket, tidy: Callable[[], None]) -> None:
+def _leave_after(was_heard: threading.Event) -> None:
+    # The thread that watches may not have had its turn yet.
+    if was_heard.wait(_TURN_S):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(STATUS)
+
+
+def _watch(
+    heard: socket.socket,
+    said: socket.socket,
+    was_heard: threading.Event,
+    tidy: Callable[[], None],
+) -> None:
     # Holds `said` too, which would be closed without an owner.
     while signal.SIGINT not in heard.recv(64):
         pass
+    was_heard.set()
     time.sleep(GRACE_S)
     for path in list(_unfinished):
         with contextlib.suppress(OSError):

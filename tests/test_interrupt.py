@@ -45,6 +45,16 @@ WORKS = {
             pass
 """,
     "orderly": "time.sleep(100)",
+    "slow to take apart": """
+    class Slow:
+        def __del__(self, sleep=time.sleep):
+            sleep(60)
+    np.kept = Slow()
+    try:
+        time.sleep(100)
+    except KeyboardInterrupt:
+        sys.exit(130)
+""",
 }
 
 
@@ -92,7 +102,7 @@ def test_a_process_that_does_not_listen_is_ended_tidily(
     assert [path.name for path in tmp_path.iterdir()] == ["tidied"]
 
 
-@pytest.mark.parametrize("busy", ["orderly"], indirect=True)
+@pytest.mark.parametrize("busy", ["orderly", "slow to take apart"], indirect=True)
 def test_one_that_listens_ends_by_itself(busy: subprocess.Popen[str], tmp_path: Path) -> None:
     assert interrupted(busy) < SECONDS
     assert not list(tmp_path.iterdir())
