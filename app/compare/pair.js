@@ -1,5 +1,7 @@
 // Two clips on one clock, and how much they differ. A clip that has ended shows its last frame.
 
+import { pictureOf, player } from '../parts/page.js';
+
 export const GAIN = 4;
 
 // Writes |a - b|, GAIN times as bright, into `out` (all RGBA); returns the mean in grey levels.
@@ -23,7 +25,7 @@ export function mount({ element, props, watch }) {
     name: figure.querySelector('figcaption'), canvas: figure.querySelector('canvas'),
     ink: figure.querySelector('canvas').getContext('2d', { willReadFrequently: true }),
   }));
-  let pair = null, at = 0, playing = false, before = 0, ticking = false, loads = 0;
+  let pair = null, at = 0, loads = 0;
 
   const draw = () => {
     const { side, sheets, counts, length } = pair;
@@ -41,35 +43,22 @@ export function mount({ element, props, watch }) {
     panes[2].canvas.setAttribute('aria-label', panes[2].name.textContent);
     one('.clock').textContent = `frame ${frame + 1} of ${length}`;
     one('.seek').value = frame;
-    one('.play').textContent = playing ? 'Pause' : 'Play';
+    one('.play').textContent = clock.playing ? 'Pause' : 'Play';
   };
-  const tick = (now) => {
-    if (!pair || !playing || !element.isConnected) { ticking = false; return; }
-    at += Math.min(0.25, (now - before) / 1000) * pair.fps * Number(one('.speed').value);
-    before = now;
+  const clock = player(element, (seconds) => {
+    at += seconds * pair.fps * Number(one('.speed').value);
     draw();
-    requestAnimationFrame(tick);
-  };
+  });
   const play = (wanted) => {
-    playing = wanted;
-    if (playing && !ticking) {
-      ticking = true;
-      before = performance.now();
-      requestAnimationFrame(tick);
-    }
+    clock.play(wanted);
     draw();
   };
   const load = async () => {
     const clips = props.value?.clips;
     element.hidden = !clips;
-    if (!clips) { pair = null; return; }
+    if (!clips) { pair = null; clock.play(false); return; }
     const mine = ++loads;
-    const sheets = await Promise.all(clips.map(async (clip) => {
-      const image = new Image();
-      image.src = clip.frames;
-      await image.decode();
-      return image;
-    }));
+    const sheets = await Promise.all(clips.map((clip) => pictureOf(clip.frames)));
     if (mine !== loads) return;
     const side = sheets[0].height, counts = sheets.map((sheet) => Math.round(sheet.width / side));
     const titles = clips.map((clip) => clip.title);
@@ -82,7 +71,7 @@ export function mount({ element, props, watch }) {
     at = 0;
     play(!still);
   };
-  one('.play').addEventListener('click', () => { if (pair) play(!playing); });
+  one('.play').addEventListener('click', () => { if (pair) play(!clock.playing); });
   one('.seek').addEventListener('input', () => {
     if (!pair) return;
     at = Number(one('.seek').value);

@@ -1,4 +1,4 @@
-import { cellOf, countUntil } from '../parts/page.js';
+import { cellOf, countUntil, pictureOf, player } from '../parts/page.js';
 
 // `now` runs over the seconds that were measured; once both are done, `loop` runs over the clips.
 export function mount({ element, props, watch, trigger }) {
@@ -8,14 +8,8 @@ export function mount({ element, props, watch, trigger }) {
     name: figure.querySelector('.name'), state: figure.querySelector('.state'),
     frame: figure.querySelector('.frame'), cells: figure.querySelector('.cells'),
   }));
-  let race = null, now = 0, loop = 0, playing = false, before = 0, loads = 0, ticking = false;
+  let race = null, now = 0, loop = 0, loads = 0;
 
-  const picture = async (source) => {
-    const image = new Image();
-    image.src = source;
-    await image.decode();
-    return image;
-  };
   const cell = (pane, runner, place, alpha) => {
     const [x, y] = cellOf(place, race.grid, race.columns);
     const ink = pane.cells.getContext('2d');
@@ -62,23 +56,14 @@ export function mount({ element, props, watch, trigger }) {
     });
     one('.clock').textContent = `${Math.min(now, race.end).toFixed(2)} s`;
     one('.seek').value = 1000 * Math.min(1, now / race.end);
-    one('.play').textContent = playing ? 'Pause' : 'Play';
+    one('.play').textContent = clock.playing ? 'Pause' : 'Play';
   };
-  const tick = (at) => {
-    if (!race || !playing || !element.isConnected) { ticking = false; return; }
-    const passed = Math.min(0.25, (at - before) / 1000);
-    before = at;
-    if (now < race.end) now += passed * Number(one('.speed').value); else loop += passed;
+  const clock = player(element, (seconds) => {
+    if (now < race.end) now += seconds * Number(one('.speed').value); else loop += seconds;
     draw();
-    requestAnimationFrame(tick);
-  };
+  });
   const play = (wanted) => {
-    playing = wanted;
-    if (playing && !ticking) {
-      ticking = true;
-      before = performance.now();
-      requestAnimationFrame(tick);
-    }
+    clock.play(wanted);
     draw();
   };
   const load = async () => {
@@ -86,8 +71,8 @@ export function mount({ element, props, watch, trigger }) {
     if (!value || !value.runners) return;
     const mine = ++loads;
     const runners = await Promise.all(value.runners.map(async (runner) => ({
-      ...runner, frameSheet: await picture(runner.frames), tokenSheet: await picture(runner.tokens),
-      drawn: 0, shown: null,
+      ...runner, frameSheet: await pictureOf(runner.frames),
+      tokenSheet: await pictureOf(runner.tokens), drawn: 0, shown: null,
     })));
     if (mine !== loads) return;
     race = {...value, runners, end: Math.max(...runners.map((runner) => runner.step_s.at(-1)))};
@@ -103,7 +88,7 @@ export function mount({ element, props, watch, trigger }) {
     play(!still);
   };
   const ready = (act) => () => { if (race) act(); };
-  one('.play').addEventListener('click', ready(() => play(!playing)));
+  one('.play').addEventListener('click', ready(() => play(!clock.playing)));
   one('.again').addEventListener('click', ready(() => { now = loop = 0; play(true); }));
   one('.seek').addEventListener('input', ready(() => {
     now = race.end * Number(one('.seek').value) / 1000;

@@ -1,5 +1,7 @@
 import { framesWords, latentOf, percent } from '../parts/clip.js';
-import { ARROWS, cellAt, cellOf, clamp, countUntil, pictureOf } from '../parts/page.js';
+import {
+  ARROWS, cellAt, cellOf, clamp, countUntil, pictureOf, player,
+} from '../parts/page.js';
 
 const NOT_GIVEN = 'Point at a square, or choose one with the arrow keys, to read it.';
 
@@ -57,8 +59,8 @@ export function mount({ element, props, watch, trigger, server }) {
   const [frame, tokens, sheet] = ['.frame', '.tokens', '.sheet'].map(one);
   const pickedBoxes = [...element.querySelectorAll('.picked')];
   const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
-  let clip = null, loads = 0, playing = false, ticking = false, before = 0;
-  let at = 0, now = 0, picked = null, odds = null, asking = false, held = false;
+  let clip = null, loads = 0, at = 0, now = 0, waited = 0;
+  let picked = null, odds = null, asking = false, held = false;
 
   const isClip = () => one('.mode').value === 'clip';
   const speed = () => one('.mode').value === 'steps' ? 0 : Number(one('.mode').value);
@@ -170,35 +172,30 @@ export function mount({ element, props, watch, trigger, server }) {
     one('.seek').value = isClip() ? at : shown.steps;
     label('.clock', isClip() ? `${(at / clip.fps).toFixed(2)} s`
       : `step ${shown.steps} of ${total}, ${Math.min(now, clip.end).toFixed(2)} s`);
-    label('.play', playing ? 'Pause' : 'Play');
+    label('.play', clock.playing ? 'Pause' : 'Play');
     drawPicked(shown.latent);
   };
-  const tick = (time) => {
-    if (!clip || !playing || !element.isConnected) { ticking = false; return; }
-    const passed = Math.min(.25, (time - before) / 1000);
-    if (isClip() && (held || time - before < 1000 / clip.fps)) {
-      if (held) before = time;
+  const clock = player(element, (seconds) => {
+    if (isClip()) {
+      waited = held ? 0 : waited + seconds;
+      if (waited < 1 / clip.fps) return;
+      waited = 0;
+      at = (at + 1) % clip.num_frames;
     } else {
-      before = time;
-      if (isClip()) at = (at + 1) % clip.num_frames; else now += passed * speed();
-      if (!isClip() && now >= clip.end) playing = false;
-      draw();
+      now += seconds * speed();
+      if (now >= clip.end) clock.play(false);
     }
-    requestAnimationFrame(tick);
-  };
+    draw();
+  });
   const play = (wanted) => {
     if (wanted && !isClip() && now >= clip.end) now = 0;
     if (wanted && !isClip() && !speed()) one('.mode').value = '1';
-    playing = wanted;
-    if (playing && !ticking) {
-      ticking = true;
-      before = performance.now();
-      requestAnimationFrame(tick);
-    }
+    if (!clock.playing) waited = 0;
+    clock.play(wanted);
     draw();
   };
   const go = (wanted) => {
-    playing = false;
+    clock.play(false);
     if (isClip()) at = (wanted + clip.num_frames) % clip.num_frames;
     else now = wanted <= 0 ? 0 : clip.step_s[Math.min(wanted, clip.step_s.length) - 1];
     draw();
@@ -245,7 +242,7 @@ export function mount({ element, props, watch, trigger, server }) {
     loads++;
     if (value.kind === 'clip') { load(value); return; }
     clip = null;
-    playing = false;
+    clock.play(false);
     element.classList.remove('is-clip');
     pickedBoxes.forEach((box) => box.setAttribute('width', 0));
     label('.legend', '');
@@ -255,7 +252,7 @@ export function mount({ element, props, watch, trigger, server }) {
   };
 
   const ready = (act) => (event) => { if (clip) act(event); };
-  one('.play').addEventListener('click', ready(() => play(!playing)));
+  one('.play').addEventListener('click', ready(() => play(!clock.playing)));
   one('.back').addEventListener('click', ready(() => go(place() - 1)));
   one('.next').addEventListener('click', ready(() => go(place() + 1)));
   one('.seek').addEventListener('input', ready(() => go(Number(one('.seek').value))));
@@ -274,7 +271,7 @@ export function mount({ element, props, watch, trigger, server }) {
       if (!by) return;
       event.preventDefault();
       const [y, x] = picked || [-by[0], -by[1]];
-      playing = false;
+      clock.play(false);
       pick([clamp(y + by[0], 0, clip.grid[1] - 1), clamp(x + by[1], 0, clip.grid[2] - 1)]);
     }));
   }

@@ -62,3 +62,28 @@ export const pictureOf = async (source) => {
   await image.decode();
   return image;
 };
+
+// Plays an element's pictures: while `playing`, it calls advance at every frame of the screen with
+// the seconds since the last one, at most a quarter. It ends when the element leaves the page.
+export const player = (element, advance) => {
+  let before = 0, ticking = false;
+  const tick = (now) => {
+    const seconds = Math.min(.25, (now - before) / 1000);
+    before = now;
+    ticking = state.playing && element.isConnected;
+    if (!ticking) return;
+    advance(seconds);
+    requestAnimationFrame(tick);
+  };
+  const state = {
+    playing: false,
+    play(wanted) {
+      state.playing = wanted;
+      if (!wanted || ticking) return;
+      ticking = true;
+      before = performance.now();
+      requestAnimationFrame(tick);
+    },
+  };
+  return state;
+};

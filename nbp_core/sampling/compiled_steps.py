@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
-import torch
 from torch import Tensor
 
-from nbp_core.blocks.sequences import DecodeStep, SequenceLayout
-from nbp_core.config.sampling import SamplingConfig
+from nbp_core.blocks.sequences import DecodeStep
 from nbp_core.packed.model import PackedTransformer
 from nbp_core.packed.plan import CompiledSteps
-from nbp_core.sampling.decoder import Decoding, PlainDecoding
+from nbp_core.sampling.decoder import Decoding, PlainDecoding, Setup
 from nbp_core.transformer.attention import Rotation
 
 TURNED_AT_ONCE = 256
@@ -36,22 +34,11 @@ class CompiledDecoder:
     def wait_until_ready(self) -> None:
         self._steps.wait()
 
-    def decoding(
-        self,
-        layout: SequenceLayout,
-        sampling: SamplingConfig,
-        rng: torch.Generator,
-        num_rows: int,
-        num_samples: int,
-    ) -> AbstractContextManager[Decoding]:
-        cache = self.model.new_cache(num_rows, layout.length)
-        inputs = self.model.position_inputs(layout)
-        plain = PlainDecoding(self.model, layout, sampling, rng, num_samples, cache, inputs)
-        if sampling.method != "paper":
+    def decoding(self, setup: Setup) -> AbstractContextManager[Decoding]:
+        plain = PlainDecoding(self.model, setup)
+        if setup.sampling.method != "paper":
             return nullcontext(plain)  # lists of jobs sample as the paper does
-        return nullcontext(
-            _CompiledDecoding(self.model, self._steps, plain, sampling, rng, num_samples)
-        )
+        return nullcontext(_CompiledDecoding(self.model, self._steps, plain, setup))
 
     def close(self) -> None:
         """Releases the lists of jobs and their scratch buffers."""
@@ -64,17 +51,13 @@ class _CompiledDecoding:
         model: PackedTransformer,
         steps: CompiledSteps,
         plain: PlainDecoding,
-        sampling: SamplingConfig,
-        rng: torch.Generator,
-        num_samples: int,
+        setup: Setup,
     ) -> None:
         self.cache = plain.cache
         self._model = model
         self._steps = steps
         self._plain = plain
-        self._sampling = sampling
-        self._rng = rng
-        self._num_samples = num_samples
+        self._setup = setup
         self._turned = range(0)
         self._rotations: list[Rotation | None] = []
 
@@ -88,8 +71,9 @@ class _CompiledDecoding:
         condition_Rn = layout.of_targets(self.cache.condition_Bt, here)
         x_RnD = self._model.embed(ids_Rn, self._plain.inputs.added_LD[here], condition_Rn)
         first = step.start - self._turned.start
+        setup = self._setup
         tokens_Rn = self._steps.draw(
-            x_RnD, self.cache, self._rotations, first, self._num_samples, self._sampling, self._rng
+            x_RnD, self.cache, self._rotations, first, setup.num_samples, setup.sampling, setup.rng
         )
         self.cache.length = step.stop
         return tokens_Rn

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nbp_core.blocks.sequences import DecodeStep, SequenceLayout
+from nbp_core.blocks.sequences import DecodeStep
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.sampling.decoder import Decoding, PlainDecoder, PlainDecoding
+from nbp_core.sampling.decoder import Decoding, PlainDecoding, Setup
 from nbp_core.sampling.filters import guide, sample_by_sorting
 from nbp_core.transformer.attention import KVCache, Mask, PlacedCache
 from nbp_core.transformer.model import BlockTransformer
@@ -79,33 +79,22 @@ class GraphDecoder:
         return sum(steps.num_captured for steps in self._kept.values())
 
     @contextmanager
-    def decoding(
-        self,
-        layout: SequenceLayout,
-        sampling: SamplingConfig,
-        rng: torch.Generator,
-        num_rows: int,
-        num_samples: int,
-    ) -> Iterator[Decoding]:
+    def decoding(self, setup: Setup) -> Iterator[Decoding]:
         """Graphs outlive the generation, since a capture takes as long as dozens of steps."""
-        if sampling.method != "paper":
-            with PlainDecoder(self.model).decoding(
-                layout, sampling, rng, num_rows, num_samples
-            ) as plain:
-                yield plain
+        if setup.sampling.method != "paper":
+            yield PlainDecoding(self.model, setup)
             return
-        key = (layout, replace(sampling, seed=0), num_rows, num_samples)
+        sampling = replace(setup.sampling, seed=0)
+        key = (setup.layout, sampling, setup.num_rows, setup.num_samples)
         # Removed during the generation, since two generations at once must not share a cache.
         steps = self._kept.pop(key, None)
         if steps is None:
-            memory = _Memory.of(self.model, layout, sampling, num_rows, num_samples)
-            steps = CapturedSteps(memory, self._capture)
+            steps = CapturedSteps(_Memory.of(self.model, setup), self._capture)
         cache = steps.memory.cache
         cache.length = 0
-        inputs = steps.memory.inputs
-        prefill = PlainDecoding(self.model, layout, sampling, rng, num_samples, cache, inputs)
+        prefill = PlainDecoding(self.model, setup, cache, steps.memory.inputs)
         try:
-            yield _GraphDecoding(self.model, steps, prefill, rng)
+            yield _GraphDecoding(self.model, steps, prefill, setup.rng)
         finally:
             while len(self._kept) >= KEPT:
                 self._kept.pop(next(iter(self._kept)))
@@ -154,30 +143,24 @@ class _Memory:
     num_samples: int
 
     @classmethod
-    def of(
-        cls,
-        model: BlockTransformer,
-        layout: SequenceLayout,
-        sampling: SamplingConfig,
-        num_rows: int,
-        num_samples: int,
-    ) -> _Memory:
-        cache = model.new_cache(num_rows, layout.length + -layout.length % KEY_MULTIPLE)
+    def of(cls, model: BlockTransformer, setup: Setup) -> _Memory:
+        layout = setup.layout
+        cache = model.new_cache(setup.num_rows, layout.length + -layout.length % KEY_MULTIPLE)
         # A masked key has weight 0, but 0 * NaN is NaN: no value may be uninitialised.
         cache.keys.zero_()
         cache.values.zero_()
         start_1 = torch.zeros(1, dtype=torch.int64, device=cache.keys.device)
         is_conditioned = model.config.aimed or model.config.frame_conditions
-        room_Rt = start_1.new_zeros(num_rows, layout.blocks.grid[0])
+        room_Rt = start_1.new_zeros(setup.num_rows, layout.blocks.grid[0])
         return cls(
             cache=cache,
             inputs=model.position_inputs(layout),
             condition_Rt=room_Rt if is_conditioned else None,
             target_frame_L=layout.target_frame_L.to(start_1.device),
             start_1=start_1,
-            num_rows=num_rows,
-            sampling=sampling,
-            num_samples=num_samples,
+            num_rows=setup.num_rows,
+            sampling=setup.sampling,
+            num_samples=setup.num_samples,
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -21,6 +22,18 @@ from nbp_core.sampling.filters import guide
 from nbp_core.transformer.attention import KVCache
 from nbp_core.transformer.model import BlockTransformer
 from nbp_core.transformer.positions import PositionInputs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What a generation decodes and how it samples."""
+
+    layout: SequenceLayout
+    sampling: SamplingConfig
+    rng: torch.Generator
+    num_rows: int
+    """Sequences: the samples, or twice as many with guidance."""
+    num_samples: int
 
 
 class Decoding(Protocol):
@@ -49,18 +62,8 @@ class Decoder(Protocol):
     def wait_until_ready(self) -> None:
         """Returns once the kernels are compiled."""
 
-    def decoding(
-        self,
-        layout: SequenceLayout,
-        sampling: SamplingConfig,
-        rng: torch.Generator,
-        num_rows: int,
-        num_samples: int,
-    ) -> AbstractContextManager[Decoding]:
-        """Starts a generation of num_samples samples in num_rows sequences.
-
-        The end of the generation releases its cache.
-        """
+    def decoding(self, setup: Setup) -> AbstractContextManager[Decoding]:
+        """Starts a generation. Its end releases its cache."""
 
     def close(self) -> None:
         """Releases everything that is kept between generations."""
@@ -79,19 +82,8 @@ class PlainDecoder:
     def wait_until_ready(self) -> None:
         """Returns at once, since nothing is compiled."""
 
-    def decoding(
-        self,
-        layout: SequenceLayout,
-        sampling: SamplingConfig,
-        rng: torch.Generator,
-        num_rows: int,
-        num_samples: int,
-    ) -> AbstractContextManager[Decoding]:
-        cache = self.model.new_cache(num_rows, layout.length)
-        inputs = self.model.position_inputs(layout)
-        return nullcontext(
-            PlainDecoding(self.model, layout, sampling, rng, num_samples, cache, inputs)
-        )
+    def decoding(self, setup: Setup) -> AbstractContextManager[Decoding]:
+        return nullcontext(PlainDecoding(self.model, setup))
 
     def close(self) -> None:
         """Does nothing, since nothing is kept."""
@@ -103,20 +95,19 @@ class PlainDecoding:
     def __init__(
         self,
         model: BlockTransformer,
-        layout: SequenceLayout,
-        sampling: SamplingConfig,
-        rng: torch.Generator,
-        num_samples: int,
-        cache: KVCache,
-        inputs: PositionInputs,
+        setup: Setup,
+        cache: KVCache | None = None,
+        inputs: PositionInputs | None = None,
     ) -> None:
-        self.cache = cache
-        self.layout = layout
+        """By default the cache has room for the whole layout, and the inputs are computed."""
+        self.layout = setup.layout
+        self.cache = cache or model.new_cache(setup.num_rows, self.layout.length)
+        self.inputs = inputs or model.position_inputs(self.layout)
         self._model = model
-        self._sampling = sampling
-        self._num_samples = num_samples
-        self.inputs = inputs
-        self._draw = drawing(sampling, rng, math.prod(layout.blocks.grid[1:]))
+        self._sampling = setup.sampling
+        self._num_samples = setup.num_samples
+        num_places = math.prod(self.layout.blocks.grid[1:])
+        self._draw = drawing(setup.sampling, setup.rng, num_places)
 
     def draw(self, ids_Rn: Tensor, step: DecodeStep, conditions_Rt: Tensor | None = None) -> Tensor:
         features = self._model.features(

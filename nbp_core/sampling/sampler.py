@@ -16,7 +16,7 @@ from torch import Tensor
 from nbp_core.blocks.sequences import DecodeStep, SequenceLayout
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import NO_TOKEN
-from nbp_core.sampling.decoder import Decoder
+from nbp_core.sampling.decoder import Decoder, Setup
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,14 @@ class Sampler:
                 nulls_Bt = null_conditions_BP.expand_as(frame_conditions_Bt)
                 frame_conditions_Bt = torch.cat([frame_conditions_Bt, nulls_Bt])
         position_of = self._positions()
-        decoder, num_rows = self._decoder, ids_BL.shape[0]
-        with decoder.decoding(layout, self.sampling, self._rng, num_rows, batch) as decoding:
+        setup = Setup(
+            layout=layout,
+            sampling=self.sampling,
+            rng=self._rng,
+            num_rows=len(ids_BL),
+            num_samples=batch,
+        )
+        with self._decoder.decoding(setup) as decoding:
             for step in layout.decode_steps(num_known_tokens):
                 if stop is not None and stop.is_set():
                     return

@@ -17,7 +17,7 @@ import { differ, GAIN } from '../../app/compare/pair.js';
 import { heir } from '../../app/generate/gallery.js';
 import { exampleName, remembered } from '../../app/studio.js';
 import { firstStop, placeOf, STOPS } from '../../app/parts/tour.js';
-import { bytesOf, cellAt, cellOf, clamp, countUntil } from '../../app/parts/page.js';
+import { bytesOf, cellAt, cellOf, clamp, countUntil, player } from '../../app/parts/page.js';
 
 const GREYS = Uint8Array.from({ length: 768 }, (_, i) => Math.floor(i / 3));
 
@@ -31,6 +31,31 @@ test('a pointer outside a box counts for the cell at its edge', () => {
   assert.deepEqual(cellAt(35, 179.9, box, 16, 16), [15, 2]);
   assert.deepEqual(cellAt(-5, 999, box, 16, 16), [15, 0]);
   assert.equal(clamp(5, 0, 3), 3);
+});
+
+test('a player advances by the time that passed until it pauses or its element is gone', (t) => {
+  const waiting = [], seconds = [];
+  t.mock.method(performance, 'now', () => 1000);
+  globalThis.requestAnimationFrame = (tick) => waiting.push(tick);
+  t.after(() => { delete globalThis.requestAnimationFrame; });
+  const frame = (time) => waiting.splice(0).forEach((tick) => tick(time));
+  const element = { isConnected: true };
+  const clock = player(element, (passed) => seconds.push(passed));
+  frame(1000);
+  assert.deepEqual(seconds, [], 'it stands until it is played');
+  clock.play(true);
+  clock.play(true);
+  frame(1100);
+  frame(9000);
+  assert.deepEqual(seconds, [.1, .25], 'once a frame, and a long gap counts for a quarter');
+  clock.play(false);
+  frame(9100);
+  assert.equal(waiting.length, 0);
+  clock.play(true);
+  element.isConnected = false;
+  frame(9200);
+  assert.equal(seconds.length, 2);
+  assert.equal(waiting.length, 0);
 });
 
 test('levels are weights on a log scale over four decades', () => {
