@@ -38,7 +38,7 @@ EPISODES = 40
 CAMERA_EPISODE_KEYS = 8
 """Keys of an episode of looking round."""
 CAMERA_SEED = 77
-"""Of the episodes of looking round, which training draws with others."""
+"""Seed of the episodes of looking round; training uses other seeds."""
 FRAMES_CACHE = Path("runs/frames")
 
 

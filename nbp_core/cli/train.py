@@ -56,7 +56,7 @@ from nbp_core.train.tokenizer import train_tokenizer
 from nbp_core.train.transformer import CLIPS_SOURCE, train_transformer
 
 KEYS_PER_CLIP = 8
-"""Of a clip of camera keys: 33 frames."""
+"""Keys per clip of camera keys, which then has 33 frames."""
 SPLITS: tuple[Split, Split] = ("train", "val")
 CLASSIFIER_TRAIN = TrainConfig(minutes=25, lr=2e-3, batch_size=32, muon_lr=2e-3)
 READER_TRAIN = TrainConfig(

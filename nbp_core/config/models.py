@@ -19,7 +19,7 @@ MAX_LAYERS = 1_000
 MAX_KERNEL = 64
 MAX_CODES = 2**31
 MAX_TOKENS = 2**20
-"""Of a clip's grid."""
+"""Most tokens in a clip's grid."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +31,8 @@ class StageConfig(JsonConfig):
     decoder_units: int
     kernel: Size3 = (3, 3, 3)
     second_kernel: Size3 | None = None
-    """Of each unit's second convolution; None is the same. Space in the first and time in the
-    second does the work of one kernel in both at under half the cost."""
+    """Kernel of each unit's second convolution; None is `kernel`. A kernel over space in the first
+    and over time in the second costs less than half of one over both."""
 
     def __post_init__(self) -> None:
         check_range(self, 1, MAX_WIDTH, "width")

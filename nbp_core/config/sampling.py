@@ -21,7 +21,7 @@ class SamplingConfig(JsonConfig):
     """
 
     block_shape: Size3 | None = None
-    """None is the model's own."""
+    """Block shape (t, h, w); None is the model's own."""
     temperature: float = 1.0
     """0 is argmax."""
     top_k: int = 16_000

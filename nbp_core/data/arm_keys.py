@@ -67,17 +67,17 @@ EPISODE_FRAMES = 1 + KEYS_PER_EPISODE * FRAMES_PER_KEY
 EPISODE_FPS = 16
 STEPS_PER_FRAME = 2
 EPISODES_PER_SCENE = 5
-"""Of a shard."""
+"""Episodes of one scene in a shard."""
 
 GRIP_CHANGE = 0.15
 """Chance that a new key comes with the other grip."""
 EXPERT_SHARE = 0.5
 RANDOM_SHARE = 0.15
-"""Of the keys of an episode that follows the expert."""
+"""Share of random keys in an episode that follows the expert."""
 EXPERT_STAYS = 0.1
-"""An expert's move of which no component is larger is the key `stay`."""
+"""If no component of the expert's move is larger, the key is `stay`."""
 BOUNDS = np.array([[-0.3, 0.3], [0.45, 0.9], [0.06, 0.35]])
-"""Metres, x y z: where keys may lead the hand."""
+"""Where keys may lead the hand: least and largest x, y and z, in metres."""
 REACH = 0.07
 """Metres that a key is looked ahead."""
 

@@ -3,7 +3,7 @@
 A key is a camera move of camera_moves.py or `still`, held for a latent frame: frame 0 is the start,
 key k moves frames 4k + 1 to 4k + 4. Over a photograph the camera pans, zooms and turns and never
 shows what is off the picture; in a panorama it looks left and right without an end, and up and down
-a little. All moves have camera_moves.py's pace: a pan goes on by one token per latent frame.
+a little. All moves have camera_moves.py's pace: a pan moves by one token per latent frame.
 Shapes: T H W frames, C colour.
 """
 

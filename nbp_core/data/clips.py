@@ -50,7 +50,7 @@ _BATCH = 32
 _SHORT_BYTES = 2**18
 """A larger file has a run of its own, since many of them at once would take too much memory."""
 _AHEAD = 4
-"""Batches or files that are decoded before they are asked for."""
+"""Batches or files that are decoded ahead of use."""
 
 _log = logging.getLogger(__name__)
 

@@ -222,7 +222,7 @@ def read_state(env: Any) -> State:
 
 
 def set_up_camera(mujoco: Any, model: Any, rng: np.random.Generator, varied: bool) -> Any:
-    """A free camera; makes light and materials simple, and varies them and the camera if asked."""
+    """A free camera; makes light and materials simple, and varies them and the camera if wanted."""
     model.light_castshadow[:] = 0
     model.mat_reflectance[:] = 0
     model.vis.quality.offsamples = 0

@@ -23,7 +23,7 @@ Features = NDArray[np.float64]
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 I3D_GIT_BLOB = "93daef59c7ae0e9e8f76225521407e60cbafa6aa"
-"""Of i3d_torchscript.pt as StyleGAN-V and others use it: 51.2 MB, Kinetics-400."""
+"""git's hash of i3d_torchscript.pt (51.2 MB, Kinetics-400), which StyleGAN-V and others use."""
 I3D_FRAMES = 16
 BATCH = 8
 

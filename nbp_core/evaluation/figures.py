@@ -33,7 +33,7 @@ class Figure:
     """Which clips."""
     value: float
     clips: int
-    """How many; of a Frechet distance, those on this side of it."""
+    """Number of clips; for a Frechet distance, of the measured ones."""
     against: str | None = None
     deviation: float | None = None
     """Standard deviation over the folds, where there are several."""
@@ -41,7 +41,7 @@ class Figure:
     better: Better
 
     def to_row(self) -> dict[str, Any]:
-        """The figure as a row of a results file: without what is not there."""
+        """The figure as a row of a results file; fields that are None are left out."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 

@@ -129,7 +129,7 @@ class Judge:
         return found + variety_figures(clips, tools.train_MD)
 
     def features_of_reference(self, network: FeatureNetwork) -> Features:
-        """Of the real clips that are not held out; computed once."""
+        """Features of the real clips that are not held out; computed once."""
         if network.name not in self._reference_features:
             self._reference_features[network.name] = network.features(self.reference.frames_NTHWC)
         return self._reference_features[network.name]

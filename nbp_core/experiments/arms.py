@@ -25,9 +25,9 @@ from nbp_core.train.transformer import TransformerRecipe, train_transformer
 ROW: Size3 = (1, 1, 16)
 HEAD_WIDTH = 32
 VALIDATION_CLIPS = 8
-"""On the way; the figures of a file are of more."""
+"""Clips per validation during training; the figures in results files use more."""
 NEVER = 1e9
-"""Minutes: validations are told by steps, so that the arms have theirs at the same ones."""
+"""Minutes between validations. Arms validate by steps instead, all at the same ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,9 +70,9 @@ class Arm:
     """hybrid is the paper's model: LayerNorm, GELU, a learned vector for each position. elastic is
     ours, whose weights serve any block shape: RMSNorm, SwiGLU, positions by place in the grid."""
     share: float = 1.0
-    """Of the steps."""
+    """Share of the experiment's steps."""
     after: Arm | None = None
-    """The arm whose weights are the first ones; its steps are another share."""
+    """The arm to start from; its own steps are not part of this one's share."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ STRIPE_LENGTH = 256
 
 @dataclass(frozen=True)
 class Shares:
-    """Of one head in one clip, or means of many."""
+    """Attention shares of one head: in one clip, or means over many."""
 
     parts_P: NDArray[np.float64]
     stripes: float

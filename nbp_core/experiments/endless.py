@@ -125,7 +125,7 @@ def _figures(
     first_NHWC: Frames,
     keys: Sequence[Sequence[str]],
 ) -> dict[str, Any]:
-    """Of one window: fine detail, mean colour, and how many of its keys are read."""
+    """Figures of one window: fine detail, mean colour, and the share of its keys that are read."""
     seen = np.concatenate([latent_frames(frames_THWC) for frames_THWC in frames_NTHWC])
     names = [direction(key) for row in keys for key in row]
     named = bench.reader.classify(seen) == bench.reader.indices(names)

@@ -64,7 +64,7 @@ def longer(bench: Bench, unit: str) -> Rows:
 def figures(
     bench: Bench, actions: Sequence[str], frames_NTHWC: Frames, first_NTHWC: Frames
 ) -> dict[str, Any]:
-    """Of one window; `first` is the clips' first one, from which they may drift."""
+    """Figures of one window. first_NTHWC: the first window, from which the clips may drift."""
     judge = bench.judge
     clips = Clips(name="", frames_NTHWC=frames_NTHWC, actions=list(actions))
     still = judge.still(clips, paired=False)

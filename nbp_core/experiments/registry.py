@@ -1,7 +1,7 @@
 """The paper's experiments repeated small, and what goes beyond it: one function a figure or table.
 
 Comes in: a Bench (a model, its judge, how clips are drawn). Goes out: rows of a results file, one
-unit of work at a time, so that a run can be gone on with. Shapes: N clips, t h w tokens.
+unit of work at a time, so that a run can be resumed. Shapes: N clips, t h w tokens.
 """
 
 from __future__ import annotations

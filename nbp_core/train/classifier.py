@@ -98,7 +98,7 @@ def train_classifier(
     val: ClipSet,
     device: str = "cpu",
 ) -> Iterator[TrainStep]:
-    """Trains, or goes on with, the run in `run_folder`; leaves the averaged model in its model/.
+    """Trains, or resumes, the run in `run_folder`; leaves the averaged model in its model/.
 
     Raises ValueError when a validation clip shows an action that is not the classifier's.
     """

@@ -57,7 +57,7 @@ class Crops:
         self._ahead: dict[tuple[int, int, Part], list[Future[Tensor]]] = {}
 
     def batch(self, step: int, num_frames: int, part: Part) -> Tensor:
-        """A part of a step's crops, clip_BCTHW in [0, 1]."""
+        """One part of the crops of a step, clip_BCTHW in [0, 1]."""
         if self._readers is None:
             crops = [self._cut(*place) for place in self._places(step, num_frames, part)]
         else:

@@ -47,11 +47,11 @@ SHEET_FRAMES = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan(JsonConfig):
-    """How the minutes are shared out, and the batches of a device."""
+    """How the minutes are shared among the stages, and the batch sizes."""
 
     tokenizer_share: float = 0.5
     transformer_shares: tuple[float, ...] = (0.15, 0.27)
-    """Of `transformers`, in order; what is left goes to decoding, encoding and figures."""
+    """Share of the minutes for each of `transformers`; encoding and figures get the rest."""
     transformers: tuple[str, ...] = ("tiny", "small")
     tokenizer_batch: int = 10
     transformer_batch: int = 4

@@ -30,7 +30,7 @@ SOURCES_FILE = "sources.json"
 """Fingerprints of the folders of data that a run is trained on."""
 BUDGETS = ("minutes", "steps", "tflop")
 MAY_CHANGE = (*BUDGETS, "accumulate", "validate_minutes", "validate_steps", "checkpoint_minutes")
-"""Settings of `train` that a run may go on with changed: none changes what a step is."""
+"""Settings of `train` that may change when a run resumes: none affects what a step computes."""
 PROMPT_LEN, PROMPT_VOCABULARY = 8, 32_000
 """Class prompts of the paper's UCF-101 models."""
 
@@ -125,7 +125,7 @@ class TransformerRun(JsonConfig):
     """Clips of camera keys over the photographs, and half as many of looking round in panoramas; of
     a model without conditions per latent frame none."""
     clips_of_an_action: int | None = None
-    """At most so many are encoded; None is all of them."""
+    """Largest number of clips to encode; None encodes all."""
     start_from: str | None = None
 
     def __post_init__(self) -> None:

@@ -42,30 +42,31 @@ class TokenizerRecipe(JsonConfig):
 
     crop: int = 64
     num_frames: int = 9
-    """Frames of a training crop; a causal network needs no full-length clips to learn."""
+    """Frames per training crop. A causal network learns from short clips as well."""
     early_frames: int = 5
-    """Frames of a crop in the first half of the run: more and cheaper steps."""
+    """Frames per crop in the first half of the run, for more and cheaper steps."""
     photo_share: float = 0.15
     crop_tries: int = 1
-    """Places drawn for each crop, of which the one is taken where most moves."""
+    """Places drawn for each crop; the one with the most motion is used."""
     clips_in_memory: bool = True
-    """All in the device's memory; else read from the disk as they are needed."""
+    """Holds all clips in the device's memory; False reads them from disk when needed."""
     l1_weight: float = 0.2
     spread_weight: float = 0.1
-    """Keeps the channels in use and apart: without it FSQ settled on 66 of 4,375 codes."""
+    """Weight of spread_loss, which keeps latent channels used and uncorrelated. Without it FSQ
+    settled on 66 of 4,375 codes."""
     still_weight: float = 0.1
-    """Keeps the latents of what does not move from moving: without it a quarter of the tokens of
-    still places changed from one latent frame to the next."""
+    """Weight of the loss that keeps latents constant where pixels are. Without it a quarter of the
+    tokens at still places changed from one latent frame to the next."""
     flicker_weight: float = 0.0
-    """Keeps reconstructed pixels from moving where the clip's stay; 0 is off."""
+    """Weight of the loss that keeps reconstructed pixels constant where the clip's are; 0: off."""
     decoder_only: bool = False
-    """Leaves the encoder, and so the tokens of every clip, as they are."""
+    """Trains the decoder alone, so that every clip keeps its tokens."""
     perceptual_weight: float = 0.0
-    """Of the distance between MobileNetV2's features; 0 is off."""
+    """Weight of the perceptual loss (MobileNetV2 features); 0 is off."""
     adversarial_weight: float = 0.0
-    """Of PatchGAN: a critic that learns to see reconstructions through; 0 is off."""
+    """Weight of the adversarial loss (PatchGAN); 0 is off."""
     adversarial_start: float = 0.5
-    """Share of the run after which the critic comes in: before, there is little to criticise."""
+    """Share of the run after which the adversarial loss starts."""
     critic_lr: float = 2e-4
     num_validation_clips: int = 25
 
@@ -202,7 +203,7 @@ def train_tokenizer(
     device: str = "cpu",
     start_from: Path | None = None,
 ) -> Iterator[TrainStep]:
-    """Trains, or goes on with, the run in `run_folder`; leaves the averaged model in its model/.
+    """Trains, or resumes, the run in `run_folder`; leaves the averaged model in its model/.
 
     photos_NTHWC: camera moves over photographs, mixed in by the recipe's share.
     start_from: a model folder of the same sizes whose weights are the first ones; else random.

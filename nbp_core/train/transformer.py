@@ -44,27 +44,27 @@ class TransformerRecipe(JsonConfig):
     shapes: tuple[Size3, ...] = FIGURE6_SHAPES
     shape_weights: tuple[float, ...] = (0.13, 0.13, 0.35, 0.13, 0.13, 0.13)
     early_lengths: tuple[float, ...] = (0.3, 0.4, 0.0, 0.0, 0.3)
-    """Share of batches with 1, 2, ... latent frames at the start of the run; a batch of shorter
+    """Share of batches with 1, 2, ... latent frames at the start of the run. A batch of shorter
     clips holds more of them, so that every step costs about the same."""
     late_lengths: tuple[float, ...] = (0.1, 0.2, 0.0, 0.0, 0.7)
-    """The same at its end; in between the shares move from one to the other."""
+    """The same shares at the end of the run; in between they are interpolated."""
     condition_dropout: float = 0.1
     source_shares: tuple[tuple[str, float], ...] = ()
-    """Share of the sequences that come from each named token set, of those long enough; a set that
-    is not named has a share as large as it has clips, which is only of use if none is named."""
+    """Share of the sequences from each named token set, among sets with long enough clips. Name all
+    sets or none: a set without a share counts by its number of clips."""
     later_windows: float = 0.0
-    """Share of batches, where clips are longer than the sequences, that go on after the first
-    latent frame from anywhere in the clips: the anchor and a window, as a long play has them."""
+    """Share of batches whose sequences are the first latent frame (the anchor) and a window from
+    anywhere later in the clip, as in a long play. Only for clips longer than the sequences."""
     context_noise: float = 0.0
-    """Most wrong tokens in the context, as a share; each sequence draws its own (noise.py)."""
+    """Largest share of wrong tokens in the context; each sequence draws its own (noise.py)."""
     still_weight: float = 1.0
-    """Weight in the loss of a token that repeats its counterpart in the latent frame before; every
-    other token weighs 1. Where most patches stand still, a small weight lets the moving ones
-    decide. It acts in training only: validation weighs all tokens alike."""
+    """Loss weight of a token that equals the one at its place in the latent frame before; others
+    have weight 1. Where most patches stand still, a small weight lets the moving ones decide.
+    Validation always weighs all tokens alike."""
     look_weights: tuple[tuple[str, float], ...] = ()
-    """Relative weight of clips by look; a look that is not named weighs 1."""
+    """How often clips of a look are drawn, relative to other clips; 1 for looks without a weight."""
     given_looks: tuple[str, ...] = (PHOTO_LOOK, PANORAMA_LOOK, *ARM_LOOKS)
-    """Looks of clips that nothing but a first frame starts: it is not learned to be made up."""
+    """Looks whose clips always start from a given first frame, which therefore has no loss."""
     num_validation_clips: int = 16
 
     def __post_init__(self) -> None:
@@ -230,10 +230,12 @@ class TransformerTask(Task):
         seen_Bthw: NDArray[np.int64] | None = None,
         is_weighted: bool = False,
     ) -> Tensor:
-        """Of the next block everywhere, but for first frames that are given and for the first
-        latent frame of a later window, before which others are missing. seen_Bthw: what stands in
-        the context, if it is not the clips' own tokens. is_weighted: by the recipe's
-        still_weight."""
+        """Cross-entropy of the next block, in nats per token.
+
+        Given first frames have no loss, nor has the first latent frame of a later window, since
+        the frames before it are missing. seen_Bthw: the context's tokens, by default the clips'
+        own. is_weighted: applies the recipe's still_weight.
+        """
         config = self.model.config
         tokens = torch.from_numpy(batch.tokens_Bthw).to(self.device)
         seen = tokens if seen_Bthw is None else torch.from_numpy(seen_Bthw).to(self.device)
@@ -266,8 +268,11 @@ class TransformerTask(Task):
         return token_loss(logits, targets[is_asked][None], weights_BM=weights[is_asked][None])
 
     def validate(self) -> dict[str, float]:
-        """Loss a token on whole validation clips: of clips by action for each block shape, of the
-        others in the model's own blocks, also without their keys."""
+        """Loss in nats per token on whole validation clips.
+
+        Clips with actions are measured in each block shape, the others in the model's own blocks,
+        with and without their keys.
+        """
         figures = {}
         for name, source in self.val.items():
             if source.frames_Nt is None or name == CLIPS_SOURCE:
@@ -369,7 +374,7 @@ def train_transformer(
     prompts: Path | None = None,
     levels: tuple[int, ...] = (),
 ) -> Iterator[TrainStep]:
-    """Trains, or goes on with, the run in `run_folder`; leaves the averaged model in its model/.
+    """Trains, or resumes, the run in `run_folder`; leaves the averaged model in its model/.
 
     tokenizer: how the model's config.json will name the tokenizer of these tokens.
     start_from: a model folder whose weights are the first ones, grown if they are of a smaller

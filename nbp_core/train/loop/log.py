@@ -19,7 +19,7 @@ TENSORBOARD_FOLDER = "tensorboard"
 
 
 class RunLog:
-    """Appends to a run's figures; figures of steps after `step`, to be run again, are dropped."""
+    """Appends to a run's figures. Those of steps after `step` are dropped: they run again."""
 
     def __init__(self, run_folder: Path, step: int) -> None:
         self.path = run_folder / METRICS_FILE

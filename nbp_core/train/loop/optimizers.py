@@ -24,7 +24,7 @@ def make_optimizers(
     weight_decay: float,
     betas: tuple[float, float],
 ) -> list[torch.optim.Optimizer]:
-    """AdamW, and Muon for the matrices inside the network if asked (not embeddings, not heads)."""
+    """AdamW, and optionally Muon for the matrices inside the network (not embeddings or heads)."""
     matrices: list[nn.Parameter] = []
     if muon_lr is not None:
         inner = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv3d))]

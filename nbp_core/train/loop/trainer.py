@@ -2,7 +2,7 @@
 
 Comes in: a Task (a model and its loss at a given step) and an Accelerator. Goes out: TrainSteps, as
 they happen, and a run folder with metrics.jsonl and a checkpoint to resume from. Knows nothing of
-clips or tokens. Each step draws its batch from (seed, step) alone, so a killed run goes on exactly
+clips or tokens. Each step draws its batch from (seed, step) alone, so a killed run resumes exactly
 where it was, and each process computes its part of that batch. Spreading the work (one process
 each, or sharded weights) is Hugging Face accelerate's.
 """
@@ -41,15 +41,15 @@ class TrainConfig(JsonConfig):
     """Budget and optimiser of a run. Raises ValueError unless exactly one budget is given."""
 
     minutes: float | None = None
-    """Wall-clock budget: the schedule ends when the time does, resumptions counted in."""
+    """Wall-clock budget over all resumptions; the learning-rate schedule ends with it."""
     steps: int | None = None
     tflop: float | None = None
-    """Arithmetic budget in 10^12 operations, of transformers: runs compared at equal compute."""
+    """Compute budget in 10^12 operations (transformers only), to compare runs at equal compute."""
     lr: float
     batch_size: int
-    """Clips a step, over all processes."""
+    """Clips per step, over all processes."""
     accumulate: int = 1
-    """Parts of a process' share of the batch that are computed one after the other."""
+    """Gradient accumulation: parts of a process' batch that are computed one after the other."""
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
     muon_lr: float | None = None
@@ -60,7 +60,7 @@ class TrainConfig(JsonConfig):
     seed: int = 0
     validate_minutes: float = 5.0
     validate_steps: int | None = None
-    """Validates after every so many steps too."""
+    """Also validates whenever this many steps have passed."""
     checkpoint_minutes: float = 2.0
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class TrainConfig(JsonConfig):
 
 @dataclass(frozen=True, slots=True)
 class TrainStep:
-    """What happened in one step: metrics are of the step, or of a validation after it."""
+    """One training step, with its metrics or those of a validation after it."""
 
     step: int
     progress: float
@@ -84,7 +84,7 @@ class TrainStep:
 
 
 def new_accelerator(device: str, accumulate: int = 1) -> Accelerator:
-    """This process' device, its place among the others, and the precision to compute in.
+    """This process' device, its rank and the precision to compute in.
 
     Started alone it is the only process; `accelerate launch` decides how many there are otherwise.
     device: cpu or cuda. Raises ValueError for one that is missing.
@@ -120,7 +120,7 @@ class _Step(nn.Module):
 
 
 class Trainer:
-    """Runs a Task within its budget; `run()` yields a TrainStep a step."""
+    """Runs a Task within its budget; `run()` yields one TrainStep per step."""
 
     def __init__(
         self, task: Task, config: TrainConfig, run_folder: Path, accelerator: Accelerator

@@ -27,7 +27,7 @@ def token_loss(
     label_smoothing: float = 0.0,
     weights_BM: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy per token, in nats, over the video ids alone; 0 where none is asked.
+    """Cross-entropy per token, in nats, over the video ids alone; 0 without any position.
 
     weights_BM: a factor for each token. The sum is divided by the number of tokens all the same,
     so that parts of a batch add up to the whole.
@@ -44,9 +44,9 @@ def token_loss(
 
 
 def spread_loss(latent_BthwD: Tensor) -> Tensor:
-    """How far the latent channels are from mean 0 and covariance 1.
+    """Distance of the latent channels from mean 0 and identity covariance.
 
-    There FSQ's levels are all in use and no two channels say the same thing.
+    There all of FSQ's levels are used and no two channels carry the same information.
     """
     flat = latent_BthwD.flatten(0, -2)
     centred = flat - flat.mean(0)
