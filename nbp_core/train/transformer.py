@@ -62,7 +62,7 @@ class TransformerRecipe(JsonConfig):
     have weight 1. Where most patches stand still, a small weight lets the moving ones decide.
     Validation always weighs all tokens alike."""
     look_weights: tuple[tuple[str, float], ...] = ()
-    """How often clips of a look are drawn, relative to other clips; 1 for looks without a weight."""
+    """How often clips of a look are drawn, relative to the others; by default 1."""
     given_looks: tuple[str, ...] = (PHOTO_LOOK, PANORAMA_LOOK, *ARM_LOOKS)
     """Looks whose clips always start from a given first frame, which therefore has no loss."""
     num_validation_clips: int = 16
