@@ -5,6 +5,7 @@ Shapes: N clips, tokens_Nthw uint16 (uint32 of more than 65,536 codes), frames_N
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator
@@ -42,6 +43,12 @@ class TokenSet:
 
     def __len__(self) -> int:
         return len(self.actions)
+
+    def fingerprint(self) -> str:
+        """Changes with the tokens, their order and what they are conditioned on."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.tokens_Nthw).tobytes())
+        digest.update(json.dumps([self.tokens_Nthw.shape, self.actions, self.keys]).encode())
+        return digest.hexdigest()[:16]
 
     def conditions(self, row: int) -> tuple[str | None, ...]:
         """What each latent frame of a clip is conditioned on; nothing is the first one by keys."""

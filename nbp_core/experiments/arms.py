@@ -19,7 +19,13 @@ from nbp_core.config.shapes import Size3
 from nbp_core.data.camera_moves import CAMERA_MOVES
 from nbp_core.data.tokens import TokenSet
 from nbp_core.train.loop.trainer import MODEL_FOLDER, TrainConfig, TrainStep
-from nbp_core.train.run_config import TransformerRun, TransformerSizes, keep_run
+from nbp_core.train.run_config import (
+    TransformerRun,
+    TransformerSizes,
+    is_begun,
+    keep_fingerprints,
+    keep_run,
+)
 from nbp_core.train.transformer import TransformerRecipe, train_transformer
 
 ROW: Size3 = (1, 1, 16)
@@ -112,7 +118,7 @@ def train_arm(
 ) -> Iterator[TrainStep]:
     """Trains an arm, and first the one it starts from, unless they are there.
 
-    Raises ValueError if a folder of that name holds a run with other settings.
+    Raises ValueError if a folder of that name holds a run with other settings or on other tokens.
     """
     start_from = None
     if arm.after is not None:
@@ -121,6 +127,12 @@ def train_arm(
     run = _run(arm, scale, seed, material)
     folder = arm_folder(run_folder, arm, scale, seed)
     keep_run(run, folder)
+    keep_fingerprints(
+        {"train": material.train.fingerprint(), "val": material.val.fingerprint()},
+        folder,
+        "was trained on other {} tokens than there are now: take another run folder",
+        is_begun=is_begun(folder),
+    )
     if model_kind(folder / MODEL_FOLDER) is not None:
         return
     yield from train_transformer(

@@ -215,6 +215,24 @@ def keep_sources(
     that is not there.
     """
     found = {name: folder_fingerprint(path) for name, path in folders.items() if path is not None}
+    keep_fingerprints(
+        found,
+        run_folder,
+        "was trained on other data than --{} names now: name the folder it began with, as it was,"
+        " or take another run folder",
+        is_begun=is_begun,
+    )
+    return found
+
+
+def keep_fingerprints(
+    found: Mapping[str, str], run_folder: Path, refusal: str, *, is_begun: bool
+) -> None:
+    """Writes the fingerprints of a run's data, by what it is called, into the run folder.
+
+    Raises ValueError if a run that is begun has others: a sentence that begins with the folder and
+    ends with `refusal`, in which {} stands for what differs.
+    """
     path = run_folder / SOURCES_FILE
     if is_begun and path.is_file():
         known = read_json(path)
@@ -222,13 +240,9 @@ def keep_sources(
             raise ValueError(f"{path.name} does not hold the fingerprints of folders")
         for name in sorted(known.keys() | found.keys()):
             if known.get(name) != found.get(name):
-                raise ValueError(
-                    f"run folder {run_folder.name!r} was trained on other data than --{name} names "
-                    "now: name the folder it began with, as it was, or take another run folder"
-                )
+                raise ValueError(f"run folder {run_folder.name!r} {refusal.format(name)}")
     run_folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(found, indent=2) + "\n")
-    return found
+    write_text(path, json.dumps(dict(found), indent=2) + "\n")
 
 
 def is_begun(run_folder: Path) -> bool:

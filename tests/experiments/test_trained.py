@@ -147,6 +147,18 @@ def test_another_scale_is_refused_and_missing_tokens_are_said(
     assert (tmp_path / "pretrained.json").read_text() == before
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_arm_of_other_tokens_is_not_taken_up(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str
+) -> None:
+    assert main(command) == 0
+    token_set(12, seed=5).save(tmp_path / "tokens" / split, weights_sha256(tmp_path / "nano"))
+    assert main([*command, "--out", str(tmp_path / "b.json")]) == 2
+    said = capsys.readouterr().err
+    assert f"run folder 'alone-8x2-seed0' was trained on other {split} tokens" in said
+    assert not (tmp_path / "b.json").exists()
+
+
 def test_a_continued_model_begins_with_the_weights_it_goes_on_from(
     command: list[str], tmp_path: Path
 ) -> None:
