@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.folders import UPLOADS, keep_private, num_bytes, private_folder, trim
+from app.folders import UPLOADS, keep_private, private_folder, trim
 from app.jobs import NO_MEMORY, JobQueue
 from app.library import Library
 from app.turns import Turns
@@ -217,10 +217,6 @@ class Session:
         folder = self.outputs / re.sub(r"\W", "_", job_id)
         folder.mkdir(exist_ok=True)
         return folder
-
-    def disk_use(self) -> int:
-        """Bytes of everything made and uploaded since the studio was started."""
-        return num_bytes(self.outputs, self.uploads)
 
     def close(self) -> None:
         """Ends the running job and removes what was made, but for clips in the user's folder."""
