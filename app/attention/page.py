@@ -104,7 +104,13 @@ class AttentionPage:
         )  # fmt: skip
 
     def _build_files(self) -> None:
-        self.export = gr.Button("Export this map (PNG and NPZ)", elem_id="attention-export")
+        self.export = gr.Button(
+            "Export this map (PNG, SVG, PDF and NPZ)", elem_id="attention-export"
+        )
         with gr.Row(visible=False) as self.files:
-            self.png = gr.DownloadButton("PNG", size="sm", elem_id="attention-png")
-            self.npz = gr.DownloadButton("NPZ", size="sm", elem_id="attention-npz")
+            self.downloads = {
+                f".{name}": gr.DownloadButton(
+                    name.upper(), size="sm", min_width=70, elem_id=f"attention-{name}"
+                )
+                for name in ("png", "svg", "pdf", "npz")
+            }

@@ -19,7 +19,8 @@ from app.attention.opened import Opened, Views
 from app.parts.controls import DEFAULT_BLOCK
 from app.parts.pictures import block_name
 from app.session import Session
-from nbp_core.attention_maps.pictures import WRITERS, Head, parse_head
+from nbp_core.attention_maps.figure import WRITERS
+from nbp_core.attention_maps.pictures import Head, parse_head
 from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
 
 TOKEN: Size3 = (1, 1, 1)
@@ -107,7 +108,7 @@ class Shown:
         }
 
     def write(self, folder: Path) -> dict[str, Path]:
-        """The first map as PNG and NPZ, with all that describes it inside."""
+        """The first map as figures and exact weights, by suffix, each with the report inside."""
         view = self.opened[0].view
         report = self.report()
         target = Path(tempfile.mkdtemp(dir=folder))

@@ -46,11 +46,13 @@ class Find:
     words: str
 
 
-def finds(result: ResultFile | None, model: str, block: str) -> list[Find]:
+def finds(results: Sequence[ResultFile], model: str, block: str) -> list[Find]:
     """The heads of a model that do each of NAMED most, as measured over many clips."""
     rows = [
         row
-        for row in (result.rows if result else ())
+        for result in results
+        if result.kind == "attention"
+        for row in result.rows
         if row["layer"] and (row["model"], row["block"]) == (model, block)
     ]
     found = []

@@ -65,7 +65,7 @@ class AttentionTab:
         page.heads.select(self.pick_head, chosen, [page.layer, page.head, *seen], **OWN)
         for picture in (page.map, page.look):
             picture.select(self.pick_query, chosen, [page.look, page.place], **OWN)
-        page.export.click(self.make_files, chosen, [page.files, page.png, page.npz], **slow)
+        page.export.click(self.make_files, chosen, [page.files, *page.downloads.values()], **slow)
 
     def _wire_api(self) -> None:
         with gr.Row(visible=False):
@@ -111,7 +111,7 @@ class AttentionTab:
 
     def read_study(self) -> Updates:
         """Where the heads look over many clips, from the file that was measured."""
-        page, study = self.page, self._study()
+        page, study = self.page, study_of(self._results())
         chart = None if study is None else attention_chart(study)
         return {
             page.study: gr.Plot(chart, visible=chart is not None),
@@ -208,7 +208,7 @@ class AttentionTab:
 
     def _finds(self, shown: Shown) -> list[Find]:
         block = format_block_shape(shown.opened[0].view.block_shape)
-        return finds(self._study(), shown.clip.model, block)
+        return finds(self._results(), shown.clip.model, block)
 
     def _find_buttons(self, shown: Shown) -> Updates:
         found = self._finds(shown)
@@ -220,9 +220,9 @@ class AttentionTab:
             for i, button in enumerate(buttons)
         }
 
-    def _study(self) -> ResultFile | None:
+    def _results(self) -> list[ResultFile]:
         folder = self.session.results
-        return study_of(read_results(folder)[0] if folder else [])
+        return list(read_results(folder)[0]) if folder else []
 
     def pick_query(self, event: gr.EventData, *values: Any) -> Updates:
         """A click on a row of a map, or on a token of a frame: its query is followed."""
@@ -240,8 +240,7 @@ class AttentionTab:
         page = self.page
         return {
             page.files: gr.Row(visible=True),
-            page.png: str(paths[".png"]),
-            page.npz: str(paths[".npz"]),
+            **{button: str(paths[suffix]) for suffix, button in page.downloads.items()},
         }
 
     def attention(

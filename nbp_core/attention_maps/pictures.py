@@ -1,11 +1,10 @@
-"""Attention weights as pictures and files: log levels, colours, PNG, NPZ. Knows no models.
+"""Attention weights as levels, colours and exact files. Knows no models.
 
 Shapes: L positions. Weights are float32 in [0, 1]; levels are uint8 on a log scale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbp_core.media.files import replacing
-from nbp_core.media.video import Frames, write_strip
 
 Weights = NDArray[np.float32]
 Levels = NDArray[np.uint8]
@@ -54,24 +52,7 @@ def colours() -> Levels:
     return np.ascontiguousarray(table_BGR[:, ::-1], np.uint8)
 
 
-def picture(weights_LL: Weights) -> Frames:
-    """The map as an RGB picture on a log scale, one pixel per weight."""
-    coloured: Frames = colours()[levels(weights_LL)]
-    return coloured
-
-
-def write_png(path: Path, weights_LL: Weights, positions: Positions, report: str) -> None:
-    """Writes the map as a PNG with the report in its comment; leaves no partial file."""
-    write_strip(path, picture(weights_LL)[None], comment=report)
-
-
 def write_npz(path: Path, weights_LL: Weights, positions: Positions, report: str) -> None:
     """Writes the exact weights, the content of each position, and the report."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, weights_LL=weights_LL, report=report, **positions)  # type: ignore[arg-type]
-
-
-WRITERS: dict[str, Callable[[Path, Weights, Positions, str], None]] = {
-    ".png": write_png,
-    ".npz": write_npz,
-}

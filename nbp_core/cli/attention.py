@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nbp_core.attention_maps.pictures import WRITERS, parse_head
+from nbp_core.attention_maps.figure import WRITERS
+from nbp_core.attention_maps.pictures import parse_head
 from nbp_core.attention_maps.view import AttentionView
 from nbp_core.cli.options import write_or_keep
 from nbp_core.config.sampling import SamplingConfig
@@ -36,7 +37,8 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
         "--out", type=Path, required=True,
-        help=".png: log colours, one pixel a weight; .npz: exact weights and what stands where",
+        help=".png, .svg or .pdf: a labelled figure on a log scale; .npz: exact weights and the"
+        " content of each position",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=_attention)
@@ -46,7 +48,7 @@ def _attention(args: argparse.Namespace) -> None:
     head = parse_head(args.head)
     write = WRITERS.get(args.out.suffix.lower())
     if write is None:
-        raise ValueError(f"--out must end in .png or .npz, not {args.out.name!r}")
+        raise ValueError(f"--out must end in .png, .svg, .pdf or .npz, not {args.out.name!r}")
     try_writing(args.out)
     frames_THWC = None if args.context is None else read_context(args.context, CLIP_FRAMES)
     shape = None if args.block is None else parse_block_shape(args.block)

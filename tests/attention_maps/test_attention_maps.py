@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from nbp_core.attention_maps.pictures import WRITERS, Head, colours, levels, picture
+from nbp_core.attention_maps.figure import WRITERS, draw, latent_frames
+from nbp_core.attention_maps.pictures import Head, colours, levels
 from nbp_core.attention_maps.view import AttentionView, look_into
 from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
 from nbp_core.cli.main import main
 from nbp_core.config.shapes import NO_TOKEN, LayoutKind, Size3
-from nbp_core.media.video import read_comment, read_image, write_video
+from nbp_core.media.video import read_comment, write_video
 from nbp_core.transformer.layer import Layer
 from nbp_core.transformer.model import BlockTransformer
 from tests.support.models import (
@@ -183,7 +185,40 @@ def test_files_hold_the_exact_weights(tmp_path: Path) -> None:
         assert kept["place_L3"][:3].tolist() == [[-1] * 3, [-1] * 3, [0, 0, 0]]
         assert kept["target_L3"][:2].tolist() == [[-1] * 3, [0, 0, 0]]
     assert read_comment(tmp_path / "map.png") == "layer 1"
-    assert (read_image(tmp_path / "map.png") == picture(weights_LL)).all()
+
+
+def test_one_drawing_is_a_labelled_figure_in_every_format(tmp_path: Path) -> None:
+    _, _, view, _ = opened("elastic", (2, 1, 2))
+    report = json.dumps({"layer": 1, "head": "2", "block": "2x1x2", "clip": "a & b"})
+    for name in ("map.png", "map.svg", "map.pdf", "again.svg"):
+        path = tmp_path / name
+        WRITERS[path.suffix](path, view.map(0, 1), view.positions(), report)
+    svg = (tmp_path / "map.svg").read_text()
+    starts, names = latent_frames(view.positions())
+    assert [view.labels[start] for start in starts] == [
+        f"token ({t + 1}, 1, 1)" for t in range(len(starts))
+    ]
+    words = ("Attention of layer 1, head 2, blocks of 2x1x2", "attention weight", "query", *names)
+    assert [word for word in words if word not in svg] == []
+    assert svg == (tmp_path / "again.svg").read_text(), "the same map gives the same file"
+    assert (tmp_path / "map.pdf").read_bytes().startswith(b"%PDF")
+    with Image.open(tmp_path / "map.png") as png:
+        assert min(png.size) > 1000
+    assert json.loads(read_comment(tmp_path / "map.png") or "") == json.loads(report)
+
+
+def test_a_figure_shows_the_weights_in_the_ramps_colours_and_the_mask_in_grey() -> None:
+    weights_LL = np.array([[1, 0, 0], [0.1, 0.9, 0], [0.2, 0.2, 0.6]], np.float32)
+    place_L3 = np.array([[-1] * 3, [0] * 3, [1, 0, 0]])
+    figure = draw(weights_LL, {"walls": np.array([0, 1, 3]), "place_L3": place_L3}, "told")
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    table = colours()
+    assert (shown[1, :2] == table[levels(weights_LL)[1, :2]]).all()
+    assert (shown[0, 1:] == 225).all()
+    assert (shown[1, 2] == table[0]).all(), "seen, with no weight"
+    stairs = np.asarray(figure.axes[0].lines[0].get_xydata()).tolist()
+    assert stairs == [[1, 0], [1, 1], [3, 1], [3, 3]]
+    assert figure.axes[0].get_title() == "told"
 
 
 def test_the_pipeline_opens_a_clip_of_any_length_and_block() -> None:
@@ -234,7 +269,7 @@ def test_the_verb_looks_at_a_file(model: Path, tmp_path: Path) -> None:
     )
     # Seven frames hold five, two latent frames; the last block is made, not fed.
     length = 1 + 1 + 16 + 15 + (32 - 2) * 16
-    assert read_image(out).shape == (length, length, 3)
+    assert json.loads(read_comment(out) or "")["positions"] == length
 
 
 @pytest.mark.parametrize("options", [("--head", "first"), ("--head", "0"), ("--out", "map.txt")])

@@ -125,7 +125,7 @@ def test_the_triangle_stands_beside_the_staircase(page: Page, url: str) -> None:
 def test_the_map_can_be_taken_along(page: Page, url: str) -> None:
     open_attention(page, url)
     page.locator("#attention-export").click()
-    for kind in ("png", "npz"):
+    for kind in ("png", "svg", "pdf", "npz"):
         with page.expect_download() as download:
             page.locator(f"#attention-{kind}").click()
         assert download.value.suggested_filename == f"attention_1x1x16_layer1_head-mean.{kind}"

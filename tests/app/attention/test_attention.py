@@ -69,6 +69,7 @@ def named(page: AttentionPage, updates: dict[Any, Any]) -> dict[str, Any]:
     """Updates by the page's own names; of a component, its new properties."""
     names = {id(part): name for name, part in vars(page).items()}
     names |= {id(button): f"find {i}" for i, button in enumerate(page.finds)}
+    names |= {id(button): suffix[1:] for suffix, button in page.downloads.items()}
     return {
         names[id(part)]: value.constructor_args if hasattr(value, "constructor_args") else value
         for part, value in updates.items()
@@ -184,7 +185,9 @@ def test_opening_again_costs_no_forward(tab: AttentionTab) -> None:
 
 def test_files_are_named_after_what_they_hold(tab: AttentionTab) -> None:
     updates = named(tab.page, tab.make_files(*choose(tab, head="max", block="1x4x16")))
-    assert Path(updates["png"]).name == "attention_1x4x16_layer1_head-max.png"
+    for kind in ("png", "svg", "pdf", "npz"):
+        assert Path(updates[kind]).name == f"attention_1x4x16_layer1_head-max.{kind}"
+        assert Path(updates[kind]).is_file()
     with np.load(updates["npz"]) as kept:
         assert json.loads(str(kept["report"]))["block"] == "1x4x16"
         assert kept["weights_LL"].dtype == np.float32

@@ -151,11 +151,15 @@ def test_heads_are_named_by_what_they_do_most(tmp_path: Path) -> None:
         row | {"layer": 0, "head": 0, "own block": 0.9},
     ]
     result = write(tmp_path, "attention.json", STUDY | {"rows": rows})
-    assert [find.words for find in finds(result, model, block)] == [
+    small = row | {"model": "small", "layer": 4, "head": 2, "own block": 0.7}
+    other = write(tmp_path, "attention-small.json", STUDY | {"rows": [small]})
+    assert [find.words for find in finds([other, result], model, block)] == [
         "Layer 2, head 3: looks within its own block (62%)",
         "Layer 1, head 1: vertical stripes, as in figure 14 (3 per clip)",
     ]
-    assert finds(result, "another", block) == finds(None, model, block) == []
+    [found] = finds([result, other], "small", block)
+    assert (found.layer, found.head) == (4, 2), "each model from the file that measured it"
+    assert finds([result], "another", block) == finds([], model, block) == []
 
 
 def test_the_tabs_read_the_files(session: Session, tmp_path: Path) -> None:

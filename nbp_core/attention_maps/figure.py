@@ -1,0 +1,116 @@
+"""An attention map as a labelled figure: one drawing, saved as PNG, SVG or PDF. Knows no models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbp_core.attention_maps.pictures import (
+    DECADES,
+    Positions,
+    Weights,
+    colours,
+    levels,
+    write_npz,
+)
+from nbp_core.media.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_DPI = 240
+_MASKED = (225, 225, 225)
+_LINES = "#38bdf8"
+_COMMENT = {".png": "comment", ".svg": "Description", ".pdf": "Subject"}
+"""What each kind of file calls a text about itself."""
+
+
+def write_figure(path: Path, weights_LL: Weights, positions: Positions, report: str) -> None:
+    """Writes the map with axes, block outlines and a colour bar; the report goes into the file.
+
+    The name ends in .png, .svg or .pdf. The weights stay one pixel each, the rest is vectors where
+    the file has them. Leaves no partial file.
+    """
+    import matplotlib as mpl  # slow to import, and few programs draw
+
+    kind = path.suffix.lower()
+    undated = {} if kind == ".png" else {"Date" if kind == ".svg" else "CreationDate": None}
+    # Words stay words in an SVG, and the same map gives the same file.
+    words = mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "nbp", "pdf.fonttype": 42})
+    with words, replacing(path) as temporary:
+        draw(weights_LL, positions, report).savefig(
+            temporary, format=kind[1:], dpi=_DPI, metadata={_COMMENT[kind]: report, **undated}
+        )
+
+
+def draw(weights_LL: Weights, positions: Positions, report: str) -> Figure:
+    """The figure: queries down, keys across, colours on a log scale."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, LogNorm
+    from matplotlib.figure import Figure
+
+    length, walls = len(weights_LL), positions["walls"]
+    figure = Figure(figsize=(7.2, 6.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(_pixels(weights_LL, walls), extent=(0, length, length, 0), interpolation="none")
+    axes.plot(*_stairs(walls), color=_LINES, linewidth=0.6)
+    starts, names = latent_frames(positions)
+    for start in starts[1:]:
+        axes.axhline(start, color=_LINES, linewidth=0.4, alpha=0.6)
+        axes.axvline(start, color=_LINES, linewidth=0.4, alpha=0.6)
+    axes.set_xticks(starts, names)
+    axes.set_yticks(starts, names)
+    axes.set_xlabel("key: the position that is seen (t: latent frame)")
+    axes.set_ylabel("query: the position that predicts")
+    axes.set_title(title(report), fontsize=10)
+    scale = ScalarMappable(LogNorm(10.0**-DECADES, 1), ListedColormap(colours() / 255))
+    figure.colorbar(scale, ax=axes, label="attention weight", shrink=0.8)
+    return figure
+
+
+def title(report: str) -> str:
+    """'Attention of layer 1, head mean, blocks of 1x1x16' of a report in JSON; else the report."""
+    try:
+        told = json.loads(report)
+        return f"Attention of layer {told['layer']}, {_head(told)}, blocks of {told['block']}"
+    except (ValueError, KeyError, TypeError):
+        return report
+
+
+def _head(told: dict[str, Any]) -> str:
+    head = str(told["head"])
+    return {"mean": "mean over heads", "max": "maximum over heads"}.get(head, f"head {head}")
+
+
+def latent_frames(positions: Positions) -> tuple[list[int], list[str]]:
+    """First position of each latent frame, and 't1', 't2', ..."""
+    t_L = positions["place_L3"][:, 0]
+    latents = range(int(t_L.max()) + 1)
+    return [int(np.argmax(t_L == t)) for t in latents], [f"t{t + 1}" for t in latents]
+
+
+def _pixels(weights_LL: Weights, walls: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Colours of all weights; what the mask hides is grey. Walls: where segments begin, and L."""
+    pixels = colours()[levels(weights_LL)]
+    ends_L = np.repeat(walls[1:], np.diff(walls))
+    pixels[np.arange(len(weights_LL)) >= ends_L[:, None]] = _MASKED
+    return pixels
+
+
+def _stairs(walls: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """x and y of the line between what may be seen and what may not."""
+    return np.repeat(walls[1:], 2), np.repeat(walls, 2)[1:-1]
+
+
+WRITERS: Final[dict[str, Callable[[Path, Weights, Positions, str], None]]] = {
+    ".png": write_figure,
+    ".svg": write_figure,
+    ".pdf": write_figure,
+    ".npz": write_npz,
+}
+"""By the end of a file's name: figures, and the exact weights."""
