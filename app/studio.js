@@ -43,6 +43,17 @@ const keepFocus = () => {
   }).observe(document.body, { attributes: true, attributeFilter: ['disabled'], subtree: true });
 };
 
+// Tab leaves a menu: Gradio takes it for a letter, opens the list and leaves it open.
+const closeMenus = () => document.addEventListener('keydown', (event) => {
+  if (event.key === 'Tab' && event.target.matches('[role="combobox"]')) event.stopPropagation();
+}, true);
+
+// A new attempt takes the note away that refused the last one.
+const clearNotes = () => document.addEventListener('click', (event) => {
+  if (!event.target.closest('button.primary')) return;
+  document.querySelectorAll('.toast-close').forEach((button) => button.click());
+}, true);
+
 export function mount() {
   window.nbpRemembered = remembered;
   document.addEventListener('click', (event) => {
@@ -50,6 +61,8 @@ export function mount() {
     if (panes && event.target.closest('#go')) reveal(panes);
   });
   keepFocus();
+  closeMenus();
+  clearNotes();
   tour();
   window.nbpPress = press;
   const name = () => {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 Source = Literal["picture", "clip", "made"]
 SHOWN_SIDE = 512
+MAX_STEM = 60
+"""Letters of an upload's name that begin the names of its files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +138,8 @@ def run(session: Session, material: Material, job: Job) -> RoundTrip:
     made = pipeline.reconstruct(frames)
     folder = session.new_output(job.id)
     names = ("original.png", "reconstruction.png", "tokens.npy", "figures.json")
-    original_strip, strip, tokens, figures = (folder / name for name in names)
+    stem = re.sub(r"[^\w.-]+", "-", Path(material.name).stem)[:MAX_STEM]
+    original_strip, strip, tokens, figures = (folder / f"{stem}-{name}" for name in names)
     write_strip(original_strip, made.original_THWC)
     write_strip(strip, made.frames_THWC)
     np.save(tokens, made.tokens_thw, allow_pickle=False)
@@ -145,7 +149,7 @@ def run(session: Session, material: Material, job: Job) -> RoundTrip:
     if len(frames) > 1:
         scale = max(1, SHOWN_SIDE // made.original_THWC.shape[1])
         for index, shown in enumerate((made.original_THWC, made.frames_THWC)):
-            clips[index] = path = folder / ("original.mp4", "reconstruction.mp4")[index]
+            clips[index] = path = folder / f"{stem}-{('original', 'reconstruction')[index]}.mp4"
             write_video(path, shown, scale=scale)
     return RoundTrip(
         original_strip=original_strip,

@@ -109,3 +109,26 @@ def test_a_race_is_for_everybody(page: Page, studio: Studio) -> None:
         "Finished. Press Replay to watch the race again."
     )
     assert faults(page) == []
+
+
+def test_tab_leaves_no_menu_open(page: Page, studio: Studio) -> None:
+    open_studio(page, studio.url)
+    for menu in ("#model input", "#action input"):
+        page.locator(menu).focus()
+        expect(page.locator(menu)).to_have_attribute("aria-expanded", "true")
+        page.keyboard.press("Tab")
+        expect(page.locator(menu)).not_to_be_focused()
+        page.wait_for_timeout(300)  # Gradio would open it again a moment later
+        expect(page.locator(menu)).to_have_attribute("aria-expanded", "false")
+        expect(page.locator("[role=listbox]")).to_have_count(0)
+
+
+def test_a_new_attempt_takes_the_old_note_away(page: Page, studio: Studio) -> None:
+    open_studio(page, studio.url)
+    page.locator("#seed input").fill("-5")
+    page.locator("#go").click()
+    note = page.get_by_test_id("toast-body")
+    expect(note).to_contain_text("seed must be a whole number from 0")
+    page.locator("#seed input").fill("5")
+    generate(page)
+    expect(note).to_have_count(0)

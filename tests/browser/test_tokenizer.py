@@ -36,7 +36,7 @@ def test_a_clip_goes_to_tokens_and_back(page: Page, studio: Studio, clip: Path) 
     expect(page.locator("#tokenizer-status")).to_contain_text("Done.")
     figures = page.locator("#trip-figures")
     expect(figures).to_contain_text("256 of 4,096")
-    expect(figures).to_contain_text("more than 17 frames; its first 17 are used")
+    expect(figures).to_contain_text("more than 17 frames. Its first 17 are used")
     expect(figures).to_contain_text("the middle square of noise.mp4")
     expect(page.locator("#pair img")).to_have_count(2)
     wide = "img => img.complete && img.naturalWidth === 512"
@@ -54,7 +54,7 @@ def test_a_clip_goes_to_tokens_and_back(page: Page, studio: Studio, clip: Path) 
     expect(page.locator("#quality-curve .scatterlayer .trace")).to_have_count(2)
     with page.expect_download() as download:
         page.locator("#trip-get-figures").click()
-    assert download.value.suggested_filename == "figures.json"
+    assert download.value.suggested_filename == "noise-figures.json"
 
 
 def test_a_picture_needs_no_clip(page: Page, studio: Studio, tmp_path: Path) -> None:
