@@ -1,4 +1,5 @@
 // What the whole page needs: names for the examples, and the open tab in the address.
+import { crops } from './parts/crop.js';
 import { tour } from './parts/tour.js';
 
 // Gradio shows the examples of an upload as buttons with a picture or a film and no name.
@@ -63,6 +64,7 @@ export function mount() {
   keepFocus();
   closeMenus();
   clearNotes();
+  crops();
   tour();
   window.nbpPress = press;
   const name = () => {

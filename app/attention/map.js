@@ -35,7 +35,7 @@ export function mount({ element, props, watch, trigger }) {
   const HINT = 'Queries run down, keys across; t is the latent frame, h the row of tokens. Point '
     + 'at the map to read a weight; click a row to see where that query looks. Arrow keys and '
     + 'Enter do the same.';
-  const MASKED = 0x33808080, LEFT = 46, TOP = 22;
+  const MASKED = 0x33808080, LEFT = 46, TOP = 22, FIT = 600;
   let shown = [], colours = new Uint32Array(256), view = null;
 
   const on = (name) => find(name).checked;
@@ -52,25 +52,29 @@ export function mount({ element, props, watch, trigger }) {
       }
     }
     context.putImageData(image, 0, 0);
-    if (on('walls')) drawWalls(pane, context);
   };
 
-  const drawWalls = (pane, context) => {
-    const { n, walls, ticks } = pane.data;
+  // On a canvas of the screen's own pixels: in a map that is shrunk, lines of one weight vanish.
+  const drawWalls = (pane) => {
+    const { n, walls, ticks } = pane.data, dense = devicePixelRatio || 1;
+    const side = Math.round(pane.canvas.clientWidth * dense), scale = side / n;
+    pane.lines.width = pane.lines.height = side;
+    if (!side || !on('walls')) return;
+    const context = pane.lines.getContext('2d'), sharp = (at) => Math.round(at * scale) + .5;
     const line = (path, colour) => {
       context.strokeStyle = colour;
-      context.lineWidth = 1;
+      context.lineWidth = Math.round(dense);
       context.stroke(path);
     };
     const frames = new Path2D(), stairs = new Path2D();
     ticks.filter((tick) => tick[2]).forEach(([at]) => {
-      frames.moveTo(0, at + .5); frames.lineTo(n, at + .5);
-      frames.moveTo(at + .5, 0); frames.lineTo(at + .5, n);
+      frames.moveTo(0, sharp(at)); frames.lineTo(side, sharp(at));
+      frames.moveTo(sharp(at), 0); frames.lineTo(sharp(at), side);
     });
     stairs.moveTo(0, .5);
     walls.slice(1).forEach((wall, i) => {
-      stairs.lineTo(wall + .5, walls[i] + .5);
-      stairs.lineTo(wall + .5, wall + .5);
+      stairs.lineTo(sharp(wall), sharp(walls[i]));
+      stairs.lineTo(sharp(wall), sharp(wall));
     });
     line(frames, 'rgba(56, 189, 248, .5)');
     line(stairs, 'rgb(56, 189, 248)');
@@ -100,7 +104,9 @@ export function mount({ element, props, watch, trigger }) {
   const size = (pane) => {
     pane.canvas.style.width = on('exact') ? pane.data.n + 'px' : '100%';
     pane.grid.style.gridTemplateColumns =
-      LEFT + 'px ' + (on('exact') ? pane.data.n + 'px' : 'minmax(0, 1fr)');
+      LEFT + 'px ' + (on('exact') ? pane.data.n + 'px' : `minmax(0, ${FIT}px)`);
+    pane.scroll.classList.toggle('exact', on('exact'));
+    drawWalls(pane);
     drawAxis(pane, pane.left, true);
     drawAxis(pane, pane.top, false);
   };
@@ -124,6 +130,7 @@ export function mount({ element, props, watch, trigger }) {
     find('readout').textContent = `Weight ${weight}: query ${row + 1}, ${labels[row]}${making}, ` +
       `looks at key ${column + 1}, ${labels[column]}.`;
     pane.cross.style.left = 100 * column / n + '%';
+    pane.cross.hidden = false;
   };
 
   const place = (pane, event) => cellAt(
@@ -141,6 +148,7 @@ export function mount({ element, props, watch, trigger }) {
         read(pane, ...pane.at);
       });
     }
+    pane.canvas.addEventListener('pointerleave', () => { pane.cross.hidden = true; });
     pane.canvas.addEventListener('click', take);
     pane.canvas.addEventListener('keydown', (event) => {
       if (event.key === 'Enter') { event.preventDefault(); take(); }
@@ -167,8 +175,11 @@ export function mount({ element, props, watch, trigger }) {
     pane.canvas = make('canvas', 'map', sheet);
     pane.canvas.setAttribute('role', 'img');
     pane.canvas.tabIndex = 0;
+    pane.lines = make('canvas', 'lines', sheet);
+    pane.lines.setAttribute('aria-hidden', 'true');
     pane.mark = make('div', 'mark', sheet);
     pane.cross = make('div', 'cross', sheet);
+    pane.cross.hidden = true;
     listen(pane, index);
     new ResizeObserver(() => pane.data && size(pane)).observe(sheet);
     return pane;

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from nbp_core.config.json import JsonConfig
+from nbp_core.config.json import JsonConfig, check_range
 from nbp_core.config.shapes import CLIP_FRAMES
 
 Start = Literal["action", "frame", "clip"]
+MIDDLE = 0.5
+"""The place of the middle square."""
 LENGTHS = (17, 33, 65)
 """The numbers of frames that the page offers."""
 
@@ -35,11 +37,15 @@ class Form(JsonConfig):
     """None: one is drawn."""
     actions: str | None = ""
     """Instead of one action, several for a number of latent frames each, which set the length."""
+    crop: float = MIDDLE
+    """Where the square that is used lies along the longer side of the picture or the clip, from 0
+    (left or top) to 1."""
 
     def __post_init__(self) -> None:
         if self.num_frames not in LENGTHS:
             lengths = ", ".join(map(str, LENGTHS))
             raise ValueError(f"num_frames must be one of {lengths}, not {self.num_frames}")
+        check_range(self, 0, 1, "crop")
 
 
 FIELDS = tuple(field.name for field in fields(Form))

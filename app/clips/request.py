@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.clips.form import Start, read_form
+from app.clips.form import MIDDLE, Start, read_form
 from app.clips.words import plural
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import format_block_shape, parse_block_shape
+from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
 from nbp_core.config.timeline import format_timeline, parse_timeline
 from nbp_core.data.keys import FRAMES_PER_KEY
 from nbp_core.generation.request import GenerateRequest
@@ -33,6 +33,15 @@ class Request(GenerateRequest):
     model: str
     source: str | None = None
     """The file that the known frames were read from."""
+    crop: float = MIDDLE
+    """Where in that file's longer side the square lies, from 0 to 1."""
+
+    def settings(self, block_shape: Size3) -> dict[str, Any]:
+        """The manifest's entries, with the crop where it is not the middle."""
+        settings = GenerateRequest.settings(self, block_shape)
+        if settings["context"] is not None and self.crop != MIDDLE:
+            settings["context"]["crop"] = self.crop
+        return settings
 
 
 def make_request(**values: Any) -> Request:
@@ -57,10 +66,11 @@ def make_request(**values: Any) -> Request:
         model=form.model or "",
         action=None if actions else form.action or None,
         actions=actions,
-        frames_THWC=read_start(form.start, form.picture, form.clip),
+        frames_THWC=read_start(form.start, form.picture, form.clip, form.crop),
         num_frames=num_frames,
         sampling=sampling,
         source={"action": None, "frame": form.picture, "clip": form.clip}[form.start],
+        crop=form.crop,
     )
 
 
@@ -99,6 +109,7 @@ def values_of(request: Request) -> dict[str, Any]:
         "top_p": sampling.top_p,
         "guidance": sampling.guidance_scale,
         "seed": sampling.seed,
+        "crop": request.crop,
     }
 
 
@@ -107,7 +118,9 @@ def random_seed() -> int:
     return random.randint(0, MAX_SEED)
 
 
-def read_start(start: Start, picture: str | None, clip: str | None) -> Frames | None:
+def read_start(
+    start: Start, picture: str | None, clip: str | None, crop: float = MIDDLE
+) -> Frames | None:
     """The context frames a run starts from, square and small; None for an action alone.
 
     Raises ValueError, one sentence, for a file that is missing, not readable or too short.
@@ -117,7 +130,7 @@ def read_start(start: Start, picture: str | None, clip: str | None) -> Frames | 
     if start == "frame":
         if picture is None:
             raise ValueError("Choose a picture for the first frame, or start from an action.")
-        return crop_resize(read_image(picture)[None])
+        return crop_resize(read_image(picture)[None], at=crop)
     if clip is None:
         raise ValueError("Choose a clip to continue, or start from an action.")
     frames_THWC = read_context(clip, CONTEXT_FRAMES["clip"])
@@ -125,7 +138,7 @@ def read_start(start: Start, picture: str | None, clip: str | None) -> Frames | 
         raise ValueError(
             f"This clip has {plural(len(frames_THWC), 'frame')}; five are needed to continue it."
         )
-    return crop_resize(frames_THWC)
+    return crop_resize(frames_THWC, at=crop)
 
 
 def file_stem(request: Request) -> str:

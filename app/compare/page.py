@@ -86,6 +86,7 @@ class ComparePage:
             self.clip = uploads.clip_upload("Clip to continue", "race-clip")
             gr.Markdown(uploads.FIVE_FRAMES, elem_classes="quiet")
             uploads.offer_examples(self.session, "clip", self.clip, "Clips to try")
+        self.crop = uploads.crop_slider("race-crop")
         self.action = gr.Dropdown(
             controls.action_choices(names), value=controls.favourite("action", names),
             label="Action", elem_id="race-action", info="What happens in both clips.",
@@ -98,7 +99,7 @@ class ComparePage:
         sliders = controls.sampling_sliders("Sampling, the same for both", "Paper")
         self.temperature, self.top_k, self.top_p, self.guidance = sliders
         self.seed = gr.Number(
-            42, label="Seed", precision=0, minimum=0, elem_id="race-seed",
+            42, label="Seed", elem_id="race-seed",
             info="Both clips use this seed. Leave it empty for a random one.",
         )  # fmt: skip
 

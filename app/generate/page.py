@@ -64,7 +64,7 @@ class GeneratePage:
                 "First frame", "picture", "The first frame you chose"
             )
             gr.Markdown(
-                "The centre square is scaled to 128 px. Temperature is set to 0.4, which keeps"
+                "The square is scaled to 128 px. Temperature is set to 0.4, which keeps"
                 " photos stable for longer.",
                 elem_classes="quiet",
             )
@@ -73,6 +73,7 @@ class GeneratePage:
             self.clip = uploads.clip_upload("Clip to continue", "clip")
             gr.Markdown(uploads.FIVE_FRAMES, elem_classes="quiet")
             self.clips = self._examples("clip", "Clips to try")
+        self.crop = uploads.crop_slider("crop")
         self.action = gr.Dropdown(
             controls.action_choices(names), value=controls.favourite("action", names),
             label="Action", elem_id="action",
@@ -113,7 +114,7 @@ class GeneratePage:
         )  # fmt: skip
         with gr.Row(elem_id="seed-row"):
             self.seed = gr.Number(
-                42, label="Seed", precision=0, minimum=0, elem_id="seed", scale=3, min_width=140,
+                42, label="Seed", elem_id="seed", scale=3, min_width=140,
                 info="The same seed gives the same clip. Leave it empty for a random one.",
             )  # fmt: skip
             self.dice = gr.Button("New random seed", elem_id="dice", scale=1, min_width=110)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.clips.form import LENGTHS, Start
+from app.clips.form import LENGTHS, MIDDLE, Start
 from app.clips.request import CONTEXT_FRAMES, read_actions
 from app.parts import controls
 from app.session import Session
@@ -54,6 +54,9 @@ def restore(session: Session, path: str | Path) -> Restored:
         sampling = _sampling(manifest)
         count = (manifest["context"] or {"num_frames": 0})["num_frames"]
         start = _STARTS[count]
+        crop = float((manifest["context"] or {}).get("crop", MIDDLE))
+        if not 0 <= crop <= 1:
+            raise ValueError("crop")
         model, num_frames, action = manifest["model"], manifest["num_frames"], manifest["action"]
         actions = read_actions(manifest.get("actions"))
         model = f"{model:.80}" + (f" ({RANDOM_WEIGHTS})" if manifest.get("weights") else "")
@@ -82,6 +85,7 @@ def restore(session: Session, path: str | Path) -> Restored:
             "guidance": sampling.guidance_scale,
             "seed": sampling.seed,
             "actions": format_timeline(actions),
+            "crop": crop,
         },
         note=_note(manifest, pipeline, start, source),
     )

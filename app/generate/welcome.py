@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.clips.form import MIDDLE
 from app.clips.sample import SAMPLE_ID, sample
 from app.parts import controls
 from app.parts.clip_view import making_view
@@ -56,7 +57,7 @@ class Welcome:
         temperature = controls.PRESETS["Photograph"][2]
         return {
             **_ROW, "start": "frame", "action": "pan-left", "temperature": temperature,
-            "picture": keep(self.picture or ""),
+            "picture": keep(self.picture or ""), "crop": MIDDLE,
         }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import gradio as gr
 
-from app.clips.form import Start
+from app.clips.form import MIDDLE, Start
 from app.clips.request import read_start
 from app.parts import controls
 from app.parts.events import LIGHT, OWN, refusals
@@ -16,7 +16,7 @@ from nbp_core.config.shapes import CLIP_FPS
 
 STARTS = [("an action", "action"), ("a first frame", "frame"), ("five frames", "clip")]
 FIVE_FRAMES = (
-    f"The centre square of its first half second is used, as five frames at {CLIP_FPS} frames per"
+    f"A square of its first half second is used, as five frames at {CLIP_FPS} frames per"
     " second. From a shorter clip, its own first five frames are used."
 )
 MAX_UPLOAD = "1gb"
@@ -43,6 +43,7 @@ class StartPage(Protocol):
     picture: gr.Image
     clip_box: gr.Column
     clip: gr.Video
+    crop: gr.Slider
 
 
 def hand_over_path(upload: gr.Image | gr.Video | gr.File) -> None:
@@ -72,6 +73,15 @@ def clip_upload(label: str, elem_id: str, *, height: int = 220, visible: bool = 
     return upload
 
 
+def crop_slider(elem_id: str) -> gr.Slider:
+    """Where the square of a picture or a clip lies; crop.js draws it on the upload."""
+    return gr.Slider(
+        0, 1, MIDDLE, step=0.01, label="Crop", elem_id=elem_id, visible=False, buttons=[],
+        info="Drag the square on the picture or move this slider: 0 is left or top, 1 is right"
+        " or bottom.",
+    )  # fmt: skip
+
+
 def examples(session: Session, start: Start) -> list[list[str]]:
     """The bundled pictures or clips to start from."""
     if session.assets is None:
@@ -99,15 +109,16 @@ def offer_examples(session: Session, start: Start, upload: gr.Image | gr.Video, 
 
 def wire_uploads(page: StartPage) -> None:
     """Shows the upload that the start needs, and takes a bad file away at once."""
-    boxes = [page.picture_box, page.clip_box]
+    boxes = [page.picture_box, page.clip_box, page.crop]
     page.start.change(_show, page.start, boxes, **LIGHT)
     for upload in (page.picture, page.clip):
         checked = upload.upload(_check, [page.start, page.picture, page.clip], None, **OWN)
         checked.failure(lambda: None, None, upload, **LIGHT)
 
 
-def _show(start: Start) -> tuple[gr.Column, gr.Column]:
-    return gr.Column(visible=start == "frame"), gr.Column(visible=start == "clip")
+def _show(start: Start) -> tuple[gr.Column, gr.Column, gr.Slider]:
+    picture, clip = start == "frame", start == "clip"
+    return gr.Column(visible=picture), gr.Column(visible=clip), gr.Slider(visible=picture or clip)
 
 
 def _check(start: Start, picture: str | None, clip: str | None) -> None:

@@ -230,11 +230,14 @@ def read_video(path: str | Path, max_frames: int | None = None) -> tuple[Frames,
     return taken.frames_THWC, (stream and stream.fps) or float(CLIP_FPS)
 
 
-def crop_resize(frames_THWC: Frames, side: int = CLIP_SIDE) -> Frames:
-    """The middle square of each frame at side x side: by area when it shrinks, cubic when not."""
+def crop_resize(frames_THWC: Frames, side: int = CLIP_SIDE, at: float = 0.5) -> Frames:
+    """A square of each frame at side x side: by area when it shrinks, cubic when not.
+
+    at: where it lies along the longer side, from 0 (left or top) to 1; 0.5 is the middle.
+    """
     height, width = frames_THWC.shape[1:3]
     square = min(height, width)
-    top, left = (height - square) // 2, (width - square) // 2
+    top, left = int((height - square) * at), int((width - square) * at)
     cut_THWC = frames_THWC[:, top : top + square, left : left + square]
     if square == side:
         return np.ascontiguousarray(cut_THWC)

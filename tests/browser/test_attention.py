@@ -75,6 +75,26 @@ def test_switches_change_the_picture_only(page: Page, url: str) -> None:
     assert maps(page).evaluate("c => c.clientWidth") != ROWS_LENGTH
 
 
+def test_a_map_that_fits_is_whole_and_keeps_its_lines(page: Page, url: str) -> None:
+    """The lines lie on the screen's pixels, not in the shrunk map; the crosshair leaves with the
+    pointer."""
+    open_attention(page, url)
+    page.get_by_label("Full size (1 pixel per weight)").uncheck()
+    scroll = page.locator("#attention-map .scroll")
+    assert scroll.evaluate("box => box.scrollHeight <= box.clientHeight + 1")
+    lines = page.locator("#attention-map canvas.lines")
+    assert lines.evaluate("c => c.width === Math.round(c.clientWidth * devicePixelRatio)")
+    inked = """c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v)"""
+    assert lines.evaluate(inked)
+    page.get_by_label("Block outlines").uncheck()
+    assert not lines.evaluate(inked)
+    cross = page.locator("#attention-map .cross")
+    maps(page).hover(position={"x": 20.5, "y": 50.5})
+    expect(cross).to_be_visible()
+    page.locator("#attention-map .readout").hover()
+    expect(cross).to_be_hidden()
+
+
 def test_a_small_map_chooses_its_head(page: Page, url: str) -> None:
     open_attention(page, url)
     page.get_by_role("button", name="Layer 2, head 1").click()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("playwright")
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Studio, serve
@@ -223,3 +226,29 @@ def test_the_bundled_weights_make_a_clip(page: Page, tiny_url: str) -> None:
     open_studio(page, tiny_url)
     generate(page)
     expect(page.locator("#counters")).to_contain_text("95/95")
+
+
+def test_the_square_of_a_picture_is_dragged(page: Page, studio: Studio, tmp_path: Path) -> None:
+    """Left red, right blue: a run from the right end starts blue."""
+    wide = np.zeros((64, 192, 3), np.uint8)
+    wide[:, :64, 0] = wide[:, 128:, 2] = 255
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    open_studio(page, studio.url)
+    page.get_by_label("a first frame").check()
+    page.locator("#picture input[type=file]").set_input_files(tmp_path / "wide.png")
+    square = page.locator("#picture .crop-square")
+    expect(square).to_be_visible()
+    slider = page.locator("#crop input[type=range]")
+    expect(slider).to_have_value("0.5")
+    square.hover()
+    box = square.bounding_box()
+    assert box is not None
+    assert box["width"] == pytest.approx(64, abs=2), "as large as the picture is shown"
+    page.mouse.down()
+    page.mouse.move(box["x"] + 400, box["y"] + 20, steps=4)
+    page.mouse.up()
+    expect(slider).to_have_value("1")
+    generate(page)
+    page.get_by_role("tab", name="Settings").click()
+    blue = np.full((1, 128, 128, 3), (0, 0, 255), np.uint8)
+    expect(page.locator("#manifest")).to_contain_text(hashlib.sha256(blue.tobytes()).hexdigest())

@@ -98,6 +98,10 @@ def test_crop_and_resize_keep_the_middle() -> None:
     frames = np.zeros((2, 100, 300, 3), np.uint8)
     frames[:, :, 100:200] = 255
     assert (crop_resize(frames, 50) == 255).all()
+    frames[:, :, :100] = 7
+    assert (crop_resize(frames, 50, at=0) == 7).all()
+    assert (crop_resize(frames, 50, at=1) == 0).all()
+    assert (crop_resize(frames.transpose(0, 2, 1, 3), 50, at=0) == 7).all()
     assert crop_resize(smooth_clip(1, 20, 30), 128).shape == (1, 128, 128, 3)
 
 

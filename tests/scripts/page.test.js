@@ -16,6 +16,7 @@ import { framesWords, latentOf } from '../../app/parts/clip.js';
 import { differ, GAIN } from '../../app/compare/pair.js';
 import { heir } from '../../app/generate/gallery.js';
 import { exampleName, remembered } from '../../app/studio.js';
+import { containedBox, dragged, squareAt } from '../../app/parts/crop.js';
 import { firstStop, placeOf, STOPS } from '../../app/parts/tour.js';
 import { bytesOf, cellAt, cellOf, clamp, countUntil, player } from '../../app/parts/page.js';
 
@@ -235,4 +236,17 @@ test('the card after a deleted one takes its focus, at the end the one before', 
   assert.equal(heir(0, 3), 0);
   assert.equal(heir(2, 3), 1);
   assert.equal(heir(0, 1), 0);
+});
+
+test('the square of a picture lies where its slider says and is dragged along the longer side', () => {
+  assert.deepEqual(containedBox(200, 100, { left: 10, top: 0, width: 100, height: 100 }),
+    [10, 25, 100, 50]);
+  assert.deepEqual(containedBox(50, 50, { left: 10, top: 0, width: 100, height: 100 }, 1),
+    [35, 25, 50, 50]);
+  assert.deepEqual(squareAt(300, 100, .5), [100, 0, 100]);
+  assert.deepEqual(squareAt(100, 300, 1), [0, 200, 100]);
+  assert.equal(dragged(300, 100, .5, 50, 999), .75);
+  assert.equal(dragged(100, 300, .5, 999, -50), .25);
+  assert.equal(dragged(300, 100, .5, 999, 0), 1);
+  assert.equal(dragged(100, 100, .5, 40, 40), .5);
 });

@@ -42,7 +42,7 @@ GRID = (5, 16, 16)
 VALUES: dict[str, Any] = {
     "model": "fake", "start": "action", "action": "door-open", "picture": None, "clip": None,
     "block": "1x1x16", "num_frames": 17, "temperature": 1.0, "top_k": 100, "top_p": 0.9,
-    "guidance": 1.0, "seed": 7, "actions": "",
+    "guidance": 1.0, "seed": 7, "actions": "", "crop": 0.5,
 }  # fmt: skip
 """What the Generate page sends, in its order."""
 

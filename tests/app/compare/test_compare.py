@@ -29,7 +29,7 @@ from tests.support.engine import FakePipeline, answer_of, fake_session, small_cl
 
 VALUES: dict[str, Any] = {
     "model": "fake", "start": "action", "action": "door-open", "picture": None, "clip": None,
-    "temperature": 1.0, "top_k": 2000, "top_p": 0.9, "guidance": 1.0, "seed": 7,
+    "temperature": 1.0, "top_k": 2000, "top_p": 0.9, "guidance": 1.0, "seed": 7, "crop": 0.5,
 }  # fmt: skip
 SHAPES: tuple[Size3, Size3] = ((1, 1, 16), (1, 4, 16))
 Studio = tuple[Session, FakePipeline]

@@ -27,7 +27,7 @@ from tests.support.models import save_pipeline, transformer_config
 VALUES: dict[str, Any] = {
     "model": "tiny", "start": "action", "action": "door-open", "picture": None, "clip": None,
     "block": "1x1x16", "num_frames": 17, "temperature": 0.85, "top_k": 40, "top_p": 0.95,
-    "guidance": 1.5, "seed": 1234, "actions": "",
+    "guidance": 1.5, "seed": 1234, "actions": "", "crop": 0.5,
 }  # fmt: skip
 
 
@@ -99,10 +99,12 @@ def test_a_restored_clip_is_made_again_frame_by_frame(session: Session, first: O
 def test_a_start_is_found_while_it_is_there(session: Session, tmp_path: Path, start: str) -> None:
     clip = tmp_path / "start.mp4"
     rng = np.random.default_rng(1)
-    write_video(clip, rng.integers(0, 256, (6, 64, 64, 3), np.uint8))
+    write_video(clip, rng.integers(0, 256, (6, 64, 96, 3), np.uint8))
     files = {"frame": ("picture", picture_file(tmp_path)), "clip": ("clip", str(clip))}
     kind, source = files[start]
-    values = {**VALUES, "start": start, kind: source, "action": "", "block": "1x16x16"}
+    values = {
+        **VALUES, "start": start, kind: source, "action": "", "block": "1x16x16", "crop": 0.25
+    }  # fmt: skip
     made = make(session, values)
     restored = restore(session, made.settings)
     assert restored.values == values
