@@ -49,8 +49,6 @@ class ModelsTab:
         self.model = model
         self.follower = follower
         with gr.Row(equal_height=False):
-            with gr.Column(scale=2, min_width=340):
-                self._build_add()
             with gr.Column(scale=4, min_width=340):
                 with gr.Row():
                     self.again = gr.Button("Refresh", size="sm", elem_id="refresh-models")
@@ -63,6 +61,8 @@ class ModelsTab:
                 self.list = gr.HTML(
                     listing.model_list(session), elem_id="model-list", label="Models"
                 )
+            with gr.Column(scale=2, min_width=340):
+                self._build_add()
         self._wire(blocks)
 
     def _build_add(self) -> None:

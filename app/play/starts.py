@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from app.parts.pictures import jpeg_uri
+from app.parts.uploads import friendly_name
 from nbp_core.data.keys import KeyClip
 from nbp_core.data.recorded import read_recorded, recorded_episodes
 from nbp_core.generation.recording import PlayRecording, World
@@ -159,7 +160,7 @@ def _photos(assets: Path) -> list[Start]:
 def _named(kind: Kind, paths: list[Path], world: World) -> list[Start]:
     return [
         Start(
-            id=f"{kind}-{path.stem}", kind=kind, title=path.stem.replace("-", " "), world=world,
+            id=f"{kind}-{path.stem}", kind=kind, title=friendly_name(path), world=world,
             path=path,
         )
         for path in paths

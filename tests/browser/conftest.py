@@ -93,9 +93,19 @@ def serve(session: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="package")
 def fake_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    yield from serve_fake(tmp_path_factory.mktemp("studio"))
+
+
+@pytest.fixture
+def empty_studio(tmp_path: Path) -> Iterator[Studio]:
+    """A fake studio in which no other test has made a clip."""
+    yield from serve_fake(tmp_path / "studio")
+
+
+def serve_fake(folder: Path) -> Iterator[Studio]:
     from tests.support.engine import fake_session
 
-    session, pipeline = fake_session(tmp_path_factory.mktemp("studio") / "models")
+    session, pipeline = fake_session(folder / "models")
     for url in serve(session):
         yield Studio(url, pipeline)
 

@@ -28,7 +28,10 @@ def open_blocks(page: Page, url: str) -> None:
     expect(page.locator("#blocks-picture .told")).to_contain_text("Step ")
 
 
-def test_six_steps_follow_one_token_of_the_visitors_own_clip(page: Page, studio: Studio) -> None:
+def test_six_steps_follow_one_token_of_the_visitors_own_clip(
+    page: Page, empty_studio: Studio
+) -> None:
+    studio = empty_studio
     studio.pipeline.step_s = 0.001
     open_studio(page, studio.url, "How it works")
     steps = page.locator("#how-steps")

@@ -67,7 +67,7 @@ def test_a_picture_needs_no_clip(page: Page, studio: Studio, tmp_path: Path) -> 
     expect(page.locator("#tokenizer-status")).to_contain_text("Done.")
     expect(page.locator("#trip-figures")).to_contain_text("One picture")
     page.get_by_role("tab", name="Clips", exact=True).click()
-    expect(page.locator("#round-trip")).to_contain_text("A picture has no clip.")
+    expect(page.locator("#round-trip")).to_contain_text("Choose a clip as input to see it here.")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 

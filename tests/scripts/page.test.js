@@ -238,7 +238,7 @@ test('the card after a deleted one takes its focus, at the end the one before', 
   assert.equal(heir(0, 1), 0);
 });
 
-test('the square of a picture lies where its slider says and is dragged along the longer side', () => {
+test('the square of a picture lies where its slider says, along the longer side', () => {
   assert.deepEqual(containedBox(200, 100, { left: 10, top: 0, width: 100, height: 100 }),
     [10, 25, 100, 50]);
   assert.deepEqual(containedBox(50, 50, { left: 10, top: 0, width: 100, height: 100 }, 1),
