@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import threading
@@ -155,6 +156,14 @@ class Session:
             if load_config(folder, TransformerConfig).name == name:
                 return other
         raise ValueError(no_model(name, self.models))
+
+    def model_with_keys(self) -> str | None:
+        """The smallest model that answers to keys; none is loaded to find it."""
+        for name, folder in find_models(self.models).items():
+            with contextlib.suppress(ValueError):  # damaged: the Models tab says why
+                if load_config(folder, TransformerConfig).keys:
+                    return name
+        return None
 
     def loaded(self, name: str | None) -> VideoPipeline | None:
         """The model of that name if it is in memory."""

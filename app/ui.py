@@ -89,7 +89,7 @@ def build(session: Session) -> gr.Blocks:
         with gr.Tabs() as tabs:
             with _tab("Generate"):
                 page = GeneratePage(session, blocks, model, facts, job)
-                GenerateTab(session, page)
+                generated = GenerateTab(session, page)
             with _tab("Play"):
                 played = PlayTab(session, blocks, model, play)
             with _tab("Compare"):
@@ -107,6 +107,10 @@ def build(session: Session) -> gr.Blocks:
         page.welcome.race.click(lambda: gr.Tabs(selected="compare"), None, tabs, **LIGHT).then(
             None, js="() => window.nbpPress('race-go')", **LIGHT
         )
+        played.instead.click(session.model_with_keys, None, model, **OWN).success(
+            generated.change_model, [model, page.start],
+            [page.facts, page.start, page.action, page.actions], **OWN,
+        )  # fmt: skip
         played.go_on.click(
             lambda job_id: ("clip", played.last_frames(job_id), gr.Tabs(selected="generate")),
             play.job_id, [page.start, page.clip, tabs], **OWN,

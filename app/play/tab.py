@@ -43,8 +43,14 @@ class PlayTab:
         self.players = Players(session, self.starts)
         self.model = model
         self.follower = follower
+        value = self._value(model.value, self.starts.first)
+        label, is_shown = self._instead(value)
+        # Its clicks are wired by the page: another model concerns every tab.
+        self.instead = gr.Button(
+            label, visible=is_shown, variant="primary", size="sm", elem_id="play-instead",
+        )  # fmt: skip
         self.view = gr.HTML(
-            self._value(model.value, self.starts.first),
+            value,
             html_template=template(__file__, "play.html"),
             js_on_load=component_script(__file__, "play.js"),
             elem_id="play", label="Play",
@@ -82,7 +88,7 @@ class PlayTab:
         for kind, row in self.rows.items():
             row.select(self._chooser(kind), model, view, **OWN)
         self.scene.click(self.new_scene, model, view, **OWN)
-        model.change(self.change_model, model, view, **LIGHT)
+        model.change(self.change_model, model, [view, self.instead], **LIGHT)
         chosen = self.photo.upload(self.take_photo, [model, self.photo], view, **OWN)
         chosen.failure(lambda: None, None, self.photo, **LIGHT)
         given = self.recorded.upload(
@@ -133,9 +139,16 @@ class PlayTab:
         """A scene that the model itself makes."""
         return self._value(model, self.starts.get(NEW_SCENE))
 
-    def change_model(self, model: str) -> dict[str, Any]:
+    def change_model(self, model: str) -> tuple[dict[str, Any], gr.Button]:
         """Another model plays on from where it stands."""
-        return self._value(model, None)
+        value = self._value(model, None)
+        label, is_shown = self._instead(value)
+        return value, gr.Button(label, visible=is_shown)
+
+    def _instead(self, value: dict[str, Any]) -> tuple[str, bool]:
+        """What the button that chooses a model with keys says, and whether it is of use."""
+        other = self.session.model_with_keys()
+        return f"Play with {other}", bool(value["why"]) and other is not None
 
     def take_photo(self, model: str, path: str) -> dict[str, Any]:
         """A visitor's own photograph."""

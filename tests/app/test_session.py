@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import threading
@@ -226,3 +227,19 @@ def test_trim_deletes_the_oldest_files_first(tmp_path: Path) -> None:
         os.utime(path, (index, index))
     trim(250, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
+
+
+def test_the_smallest_model_with_keys_is_named_without_loading_it(tmp_path: Path) -> None:
+    add_model(tmp_path, "plain", 10)
+    session, _ = fake_session(tmp_path)
+    assert session.model_with_keys() is None
+    config = replace(transformer_config(), keys=("left", "right"), frame_conditions=True)
+    for name, size in (("large", 30), ("middle", 20)):
+        folder = tmp_path / name
+        folder.mkdir()
+        described = {"format": 1, "kind": "transformer", "config": config.to_dict()}
+        (folder / "config.json").write_text(json.dumps(described))
+        (folder / "model.safetensors").write_bytes(b"0" * size)
+    add_broken(tmp_path, tmp_path / "plain" / "model.safetensors")
+    assert session.model_with_keys() == "middle"
+    session.close()
