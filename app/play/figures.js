@@ -9,9 +9,14 @@ const plural = (count, noun) => `${count.toLocaleString('en')} ${noun}${count ==
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const ms = (value) => `${Math.round(value).toLocaleString('en')} ms`;
 
-// How sharp the last ten latent frames are, as a share of the second ten; `sharpness` has a value
-// for each latent frame after the first. The first ten are left out: they still come near the
-// picture that the play began with.
+// Adds a latent frame's sharpness to what driftWords reads: the first twenty and the last ten.
+export const keepSharpness = (sharpness, value) => {
+  sharpness.push(value);
+  if (sharpness.length > 3 * TEN) sharpness.splice(2 * TEN, 1);
+};
+
+// How sharp the last ten latent frames are, as a share of the second ten. The first ten are left
+// out: they still come near the picture that the play began with.
 export const driftWords = (sharpness) => {
   if (sharpness.length < 2 * TEN) return '';
   const share = mean(sharpness.slice(-TEN)) / mean(sharpness.slice(TEN, 2 * TEN));

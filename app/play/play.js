@@ -1,12 +1,13 @@
 import { Clock, Delay, Recent } from './clock.js';
-import { CURVE, curvePoints, curveWords, figuresLine, slowWords } from './figures.js';
+import {
+  CURVE, curvePoints, curveWords, figuresLine, keepSharpness, slowWords,
+} from './figures.js';
 import { GRIP_CODE, Held, WORLDS, keepsKeys, moveOf, padState } from './keys.js';
 import { readFrames, socketAddress } from './wire.js';
 
 const FIGURES_MS = 250;
 const SETTLED_MS = 2500; // before this the rate says nothing
 const KEY_TIMES = 40;
-const KEPT = 30;
 
 // The visitor's end of a play: the socket, the clock that shows frames, and what is held.
 export function mount({ element, props, watch, trigger }) {
@@ -18,7 +19,7 @@ export function mount({ element, props, watch, trigger }) {
   let running = false, singles = 0, asked = null, number = 0, ended = false, filming = false;
   let opening = false; // a play was asked for, and what is asked now would be asked of it
   let waits = '', began = 0, written = 0, ticking = false, psnr = [], still = [], playing = 0;
-  let sharpness = []; // of the first twenty latent frames and the last ten
+  let sharpness = [];
   const pressed = new Map();
 
   const world = () => (info || start || { world: 'arm' }).world;
@@ -46,8 +47,7 @@ export function mount({ element, props, watch, trigger }) {
     if (index === 0) {
       if (head.number >= 0) {
         header = head;
-        sharpness.push(head.sharpness);
-        if (sharpness.length > KEPT) sharpness.splice(KEPT - 10, 1);
+        keepSharpness(sharpness, head.sharpness);
       }
       const since = pressed.get(head.number);
       if (since !== undefined) {

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 import { Clock, Delay, FRAME_MS, Recent } from '../../app/play/clock.js';
 import {
-  curvePoints, curveWords, driftWords, figuresLine, slowWords,
+  curvePoints, curveWords, driftWords, figuresLine, keepSharpness, slowWords,
 } from '../../app/play/figures.js';
 import { Held, WORLDS, keepsKeys, moveOf, padState } from '../../app/play/keys.js';
 import { readFrames, socketAddress } from '../../app/play/wire.js';
@@ -180,6 +180,12 @@ test('one line of figures', () => {
     '16.0 of 16 fps shown \u00b7 key to picture 181 ms \u00b7 latent frame 70 ms (sampling 40 ms,'
     + ' decoding 30 ms), 16 steps \u00b7 window: the first and the last 4 latent frames');
   assert.match(figuresLine(1, null, { ...HEADER, steps: 1 }, 4, []), /no key yet.*, 1 step /);
+});
+
+test('of a long play the first twenty latent frames and the last ten are kept', () => {
+  const kept = [];
+  for (let value = 0; value < 50; value += 1) keepSharpness(kept, value);
+  assert.deepEqual(kept, [...Array(20).keys(), ...[...Array(10).keys()].map((i) => 40 + i)]);
 });
 
 test('drift compares the last ten latent frames with the second ten', () => {
