@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nbp_core.transformer.training_attention import is_bfloat16_training, training_attention
+
 QUERY_CHUNK = 256
 
 Positions = slice | Tensor
@@ -110,6 +112,8 @@ def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Mask | Non
     """softmax(q k^T / sqrt(E)) v over the keys that the mask allows; all (B, K, L or M, E)."""
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value)
+    if is_bfloat16_training(query):
+        return training_attention(query, key, value, mask.mask_LM, mask.spans)
     if query.is_cuda or len(mask.spans) == 1:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask.mask_LM)
     return torch.cat(

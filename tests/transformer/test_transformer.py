@@ -109,6 +109,25 @@ def test_chunked_attention_equals_attention_with_the_whole_mask() -> None:
     assert len(Mask.of(mask).spans) > 1
 
 
+def test_attention_of_a_training_step_in_bfloat16_has_the_gradients_of_float32() -> None:
+    """On a processor it has a backward pass of its own."""
+    torch.manual_seed(0)
+    blocks = torch.arange(601) // 16  # a chunk of queries ends within a block
+    mask = Mask.of(blocks[:, None] >= blocks)
+    inputs = [torch.randn(2, 3, 601, 16, requires_grad=True) for _ in range(3)]
+    weights = torch.randn(2, 3, 601, 16)
+
+    def outcome(in_bfloat16: bool) -> list[torch.Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=in_bfloat16):
+            query, key, value = inputs
+            output = masked_attention(query, key, value, mask)
+        assert output.dtype == (torch.bfloat16 if in_bfloat16 else torch.float32)
+        return [output, *torch.autograd.grad((output * weights).sum(), inputs)]
+
+    for got, expected in zip(outcome(True), outcome(False), strict=True):
+        assert (got - expected).norm() < 0.02 * expected.norm()
+
+
 @pytest.mark.parametrize("num_queries", [1, 2, 16])
 def test_attention_in_bfloat16_is_that_in_float32(num_queries: int) -> None:
     query = torch.randn(2, 3, num_queries, 8).bfloat16()
