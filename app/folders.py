@@ -56,7 +56,7 @@ class Uploads:
 
 
 UPLOADS = Uploads()
-"""Of this process."""
+"""The uploads of this process."""
 
 
 class MendsUploads:
@@ -95,7 +95,7 @@ def keep_private(folder: Path) -> Path:
 
 
 def num_bytes(*folders: Path) -> int:
-    """Of every file in the folders and all below them."""
+    """Total size of all files in the folders and their subfolders."""
     return sum(size for _, size, _ in _files(folders))
 
 

@@ -117,7 +117,7 @@ class Job:
         self.version += 1
 
     def resume(self) -> None:
-        """Lets paused work go on."""
+        """Resumes paused work."""
         self._go.set()
         self.version += 1
 
@@ -176,9 +176,9 @@ class JobQueue:
         self._waiting: deque[Job] = deque()
         self._running: Job | None = None
         self._took_s: deque[float] = deque(maxlen=8)
-        """Of the last jobs, in seconds."""
+        """Durations of the last jobs, in seconds."""
         self._began = 0.0
-        """When the running job did."""
+        """Start time of the running job."""
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)

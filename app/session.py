@@ -32,7 +32,7 @@ MAX_LOADED = 2
 """Models held in memory at once."""
 
 QUICK_BYTES = 32 * 2**20
-"""Of weights: with as many, a laptop's processor makes a clip in about a second."""
+"""Size of weights with which a laptop's processor makes a clip in about a second."""
 
 Loader = Callable[[str], "VideoPipeline"]
 
@@ -99,7 +99,7 @@ class Session:
         self.results = results
         self.is_local = is_local
         self.turns = Turns()
-        """Of the worker's jobs and of those who play."""
+        """Shares the processor between the worker's jobs and the players."""
         self.jobs = JobQueue(keep=max_clips, turns=self.turns)
         self._outputs = private_folder()
         self._uploads = UPLOADS.open(self._outputs)

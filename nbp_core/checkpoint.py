@@ -181,7 +181,7 @@ def save_model(
     A model that was there stays whole until the new one is. Raises OSError or
     CheckpointError where the disk is full or refuses; nothing half-written stays.
 
-    dtype None keeps the weights' own. Only one shard is held in memory; on_progress is told the
+    dtype None keeps the weights' own. Only one shard is held in memory; on_progress receives the
     bytes of `weights` that each has taken. `origin` says where converted weights came from.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -288,7 +288,7 @@ def weights_sha256(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What a model folder holds, told without loading it. `name` is the folder's."""
+    """What a model folder holds, found without loading the weights. `name` is the folder's."""
 
     name: str
     kind: str

@@ -36,7 +36,7 @@ class Clip:
     block_shape: Size3 | None
     """The blocks it was made in; None when it was not generated, or nobody knows how."""
     tokens_thw: Tokens | None
-    """As the model made them; None where the frames have yet to be tokenized."""
+    """Tokens that the model generated; None if the frames still have to be tokenized."""
     frames_THWC: Frames
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PREFIX_DIVISOR = 5
 """The paper's figure 14 divides the attention to text by five, so as not to outshine the rest."""
 _TOP_SHARE = 0.999
-"""On a linear scale this share of the weights is told apart, the few beyond are all brightest."""
+"""Share of the weights that a linear scale resolves. The few above all have the same colour."""
 _TICK_ROWS = 4
 
 

@@ -32,7 +32,7 @@ class Opened:
     view: AttentionView
     thumbnails: Levels
     seconds: float
-    """Of the masked forward; not of tokenizing."""
+    """Duration of the masked forward pass, without tokenizing."""
     weights: str
     """'CPU, 2 cores, with weights tiny (f00dcafe) and tokenizer nano'."""
 

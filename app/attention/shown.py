@@ -41,7 +41,7 @@ class Choice:
     """Counted from 1, as people do."""
     head: str
     place: int
-    """Of the token whose query is followed; NO_PLACE for one in the middle of the last frame."""
+    """Grid place of the token whose query is shown. NO_PLACE: the middle of the last frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +86,12 @@ class Shown:
         forward = " and ".join(f"{one.seconds:.2f} s" for one in self.opened)
         kind = "generated here" if self.clip.tokens_thw is not None else "tokenized here"
         made = "" if self.clip.block_shape is None else block_words(self.clip.block_shape)
-        told = f"with the action {self.clip.action}" if self.clip.action else "without an action"
+        context = f"with the action {self.clip.action}" if self.clip.action else "without an action"
         return (
             f"Measured here: softmax weights of layer {self.layer + 1}, {head_words(self.head)},"
             f" over {self.opened[0].view.length:,} positions, from one masked forward ({forward};"
             f" maps and looks {seconds:.2f} s) on {self.opened[0].weights}. The clip:"
-            f" {self.clip.title}, {kind}{f', made by {made}' if made else ''}, read {told}."
+            f" {self.clip.title}, {kind}{f', made by {made}' if made else ''}, read {context}."
         )
 
     def report(self) -> dict[str, Any]:

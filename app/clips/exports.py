@@ -34,7 +34,7 @@ class Files:
     settings: Path
     last_frame: Path
     last_frames: Path | None
-    """The last five frames as a clip to go on from; None for a clip of fewer."""
+    """The last five frames, as a clip to continue from; None for a shorter clip."""
 
 
 def write_files(folder: Path, stem: str, generation: Generation, making: Making) -> Files:

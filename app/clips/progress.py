@@ -43,7 +43,7 @@ class Making:
     """When every part of a finished clip was there, for a replay of its making."""
 
     tokens_thw: npt.NDArray[np.int64]
-    """Those of whole latent frames, with the context's."""
+    """Tokens of all complete latent frames, including the context."""
     step_thw: npt.NDArray[np.int32]
     """The step, from 0, that made each token; GIVEN for those of the context."""
     step_s: tuple[float, ...]
@@ -52,7 +52,7 @@ class Making:
     """Seconds from the start until each frame was decoded; those of the context come first."""
     codebook_size: int
     side: int
-    """Of a frame, in pixels."""
+    """Width and height of a frame, in pixels."""
 
 
 def video_grid(clip_grid: Size3, num_frames: int) -> Size3:

@@ -23,7 +23,7 @@ MAX_ACTIONS = 64
 MAX_STEM = 60
 """Letters of a file's name that say what happens in a clip of several actions."""
 MAX_SEED = 2**31 - 1
-"""Of the seeds that are drawn; a page may ask for any that its numbers can hold."""
+"""Largest seed that is drawn at random. Larger ones can be entered."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""What Generate does with a clip that exists: open it, go on from it, restore its settings."""
+"""What Generate does with a clip that exists: open it, continue it, restore its settings."""
 
 from __future__ import annotations
 

@@ -139,8 +139,8 @@ class GenerateTab:
     def begin_with(self, values: tuple[Any, ...], changed: dict[str, Any]) -> Updates:
         """Sets some of the controls, by the names of their fields, and generates."""
         form = dict(zip(FIELDS, values, strict=True)) | changed
-        told = {getattr(self.page, name): value for name, value in changed.items()}
-        return {**told, **self.begin(*form.values())}
+        updates = {getattr(self.page, name): value for name, value in changed.items()}
+        return {**updates, **self.begin(*form.values())}
 
     def generate(self, *values: Any) -> Iterator[Any]:
         """Runs one generation to its end: the clip's file, and the settings that repeat it."""
@@ -154,7 +154,7 @@ class GenerateTab:
         return self.session.jobs.submit(partial(run.run, self.session, request), request)
 
     def pause(self, job_id: str) -> None:
-        """Pause, or Resume: the run waits before its next block, or goes on."""
+        """Pause, or Resume: the run waits before its next block, or continues."""
         job = self.session.jobs.get(job_id)
         if job is not None:
             (job.resume if job.is_paused else job.pause)()

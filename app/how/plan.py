@@ -44,7 +44,7 @@ class Counts:
     steps_given: int
     """With the first latent frame given."""
     token_steps: int
-    """One token a step, from an action alone."""
+    """One token per step, from an action alone."""
     token_steps_given: int
 
 

@@ -23,7 +23,7 @@ from app.session import Session
 from nbp_core.config.shapes import Size3, format_block_shape
 
 MAX_LATENTS: Final = 5
-"""Of the grid that is cut: longer clips are made in pieces of so many latent frames."""
+"""Latent frames of the grid that is cut: longer clips are made in pieces of this length."""
 NO_CLIP: Final = "There is no clip yet. Make one on the Generate tab."
 
 

@@ -20,7 +20,7 @@ FIGURES: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredFigures:
-    """Those of one model in one file."""
+    """The figures of one model in one results file."""
 
     model: str
     weights: str

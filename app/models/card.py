@@ -16,7 +16,7 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
 CARD_LEVEL: Final = 2
-"""Of the heading above a card: its own are smaller."""
+"""Level of the heading above a card. Headings inside the card are smaller."""
 MAX_LEVEL: Final = 6
 
 

@@ -1,4 +1,4 @@
-"""The Models tab: what there is, what it needs, and how to add another."""
+"""The Models tab: the models that are ready, what each needs, and how to add another."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class ModelsTab:
             return self.follower.follow(job, model)
 
     def draw(self, view: JobView, model: str | None) -> Updates:
-        """How the job goes on, nothing is kept if it is stopped; the list anew at its end."""
+        """Shows the job's progress, then the renewed list. A stopped job leaves nothing."""
         updates: Updates = {self.status: listing.status(view)}
         if view.state.is_final:
             updates[self.list], updates[self.model] = self.refresh(model)

@@ -17,7 +17,7 @@ def clip_view(job_id: str, outcome: Outcome) -> dict[str, Any]:
 
 
 def making_view(job_id: str, strip: Path, making: Making, shape: Size3) -> dict[str, Any]:
-    """As clip_view. job_id: of the run, for the odds of its tokens (`app.clips.odds`)."""
+    """See clip_view. job_id: with it the page asks for token odds (app.clips.odds)."""
     t, h, w = making.tokens_thw.shape
     num_frames = len(making.frame_s)
     return {

@@ -17,9 +17,9 @@ OWN: Final[dict[str, Any]] = {
     # At every event the browser goes through all components that may show progress.
     "show_progress_on": [],
 }
-"""Of events that may refuse something: only those that take the queue can show a note."""
+"""Arguments of events that may refuse something: only queued events can show a note."""
 LIGHT: Final[dict[str, Any]] = {**OWN, "queue": False}
-"""Of events that cannot fail and should wait for nobody."""
+"""Arguments of events that cannot fail and should not wait in the queue."""
 
 
 def refusal(error: ValueError) -> gr.Error:

@@ -1,8 +1,8 @@
-"""How a page follows a job: it asks again and again, and is told what has changed.
+"""How a page follows a job: it polls, and the answer is what has changed.
 
 Which job it is lies in the browser, so that a page that is reloaded finds its job again. A browser
 spends time on every component that an answer may change, so while a job runs the answers are about
-the few that show its progress; all of them are drawn when it begins, pauses, goes on or ends.
+the few that show its progress; all of them are drawn when it begins, pauses, resumes or ends.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Follower:
         """What the page shows in full: which job, and whether it waits, runs, pauses or is over."""
         self.timer = gr.Timer(interval, active=False)
         self.catch_up = gr.Timer(SOON, active=False)
-        """Runs from the moment the page is told of a new stage until it shows it."""
+        """Runs from the moment the page receives a new stage until it shows it."""
 
     def start(
         self,
@@ -74,8 +74,8 @@ class Follower:
 
     def follow(self, job: Job, *also: Any) -> Updates:
         """Makes the page follow a job that was just queued."""
-        told = self.poll(job.id, NOTHING_SEEN, *also)
-        return {self.job_id: job.id, **told, self.timer: gr.Timer(active=True)}
+        updates = self.poll(job.id, NOTHING_SEEN, *also)
+        return {self.job_id: job.id, **updates, self.timer: gr.Timer(active=True)}
 
     def glance(self, job_id: str, seen: Seen, stage: str, *also: Any) -> Updates:
         """The progress, if there is any; at a new stage the page asks for all the rest."""
@@ -93,7 +93,7 @@ class Follower:
         return mark | {part: drawn[part] for part in self._often if part in drawn}
 
     def poll(self, job_id: str, seen: Seen, *also: Any) -> Updates:
-        """All that has changed since the page was last told."""
+        """Everything that has changed since the last poll."""
         view = self.jobs.view(job_id)
         if view is None:
             return {timer: gr.Timer(active=False) for timer in (self.timer, self.catch_up)}

@@ -1,4 +1,4 @@
-"""A picture or a clip to start from: where it is dropped, what there is to try, what is refused."""
+"""A picture or a clip to start from: where to drop it, which examples to try, what is refused."""
 
 from __future__ import annotations
 

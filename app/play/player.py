@@ -133,7 +133,7 @@ class Player:
             self._sampling = sampling
 
     def handed_to(self, model: str) -> tuple[Start, Begin]:
-        """What another model needs to go on: the last frame, and the settings that hold."""
+        """What another model needs to continue: the last frame, and the settings that stay."""
         now = self.started()
         settings = {"model": model, "block": now.block, "temperature": now.temperature}
         begin = self.begin.model_copy(update={**settings, "beside": False})

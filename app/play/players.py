@@ -22,7 +22,7 @@ IDLE_S = 60.0
 LOOK_S = 0.5
 """Seconds between two looks of one who waits."""
 SLOW_S = 0.7
-"""Seconds after which a player is told what is waited for."""
+"""Seconds after which a waiting player is sent its place in the queue."""
 
 _SHARED = "A run of another tab shares the engine. The next frame comes between its steps."
 
@@ -71,11 +71,11 @@ class Players:
             self._seated.remove(visitor)
 
     async def _wait(self, visitor: Seated, tell: Tell) -> None:
-        told = -1
+        reported = -1
         while self._line[0] is not visitor or self.count >= MAX_PLAYERS:
             ahead = self._line.index(visitor)
-            if ahead != told:
-                told = ahead
+            if ahead != reported:
+                reported = ahead
                 await tell(
                     f"The engine is taken by {plural(MAX_PLAYERS, 'other player')}. You are number"
                     f" {ahead + 1} in the queue."

@@ -40,7 +40,7 @@ from nbp_core.media.files import Frames
 PATH = "/play/socket"
 MAX_UNREAD = 16
 _PNG_LEVEL = 1
-"""Of zlib: the higher ones take longer than a latent frame."""
+"""zlib's compression level: higher levels take longer than a latent frame lasts."""
 
 
 class _Message(BaseModel):
@@ -134,7 +134,7 @@ class Header:
     """What goes with the frames of a latent frame. Times are in milliseconds."""
 
     number: int
-    """That of Step; -1 for the first frame."""
+    """Number of the Step that is answered; -1 for the first frame."""
     key: str
     count: int
     """Frames in the picture."""
@@ -148,9 +148,9 @@ class Header:
     psnr: tuple[float, ...]
     """dB against the simulator's frames; none without them."""
     still: tuple[float, ...]
-    """The same of the simulator's first frame, held still."""
+    """The same for the simulator's first frame, held still."""
     sharpness: float
-    """Of the last frame, as nbp_core.media.drift measures it."""
+    """Sharpness of the last frame, as nbp_core.media.drift measures it."""
 
 
 def text_of(kind: str, **fields: Any) -> str:

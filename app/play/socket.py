@@ -111,7 +111,7 @@ class Visitor:
         await self._open("started", self._players.starts.get(begin.start), begin)
 
     async def _change(self, change: Change) -> None:
-        """Block and temperature change within a play; another model goes on from its last frame."""
+        """Block and temperature change within a play; another model starts from its last frame."""
         player = self._playing()
         await self._work(lambda _: player.change(change))
         if change.model is None or change.model == player.begin.model:

@@ -17,7 +17,7 @@ from nbp_core.results import paper
 from nbp_core.results.files import ResultFile, Value
 
 PREDICTED_FRAMES = 12
-"""Of the paper's K600 task: five frames are given, twelve predicted."""
+"""Frames that the paper's K600 task predicts, after five given ones."""
 TITLES: Final = {
     "table1": f"Table 1: {paper.TABLE1.title.lower()}",
     "blocks": "Figures 6 and 7, table 3: by block shape",

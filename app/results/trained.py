@@ -40,7 +40,7 @@ class ArmFigures:
     rows: list[Row]
 
     def mean(self, key: str) -> float | None:
-        """Of all seeds; None if a row lacks it."""
+        """Mean over all seeds; None if a row lacks the figure."""
         values = self.values(key)
         return mean(values) if values and len(values) == len(self.rows) else None
 

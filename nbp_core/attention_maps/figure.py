@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ _DPI = 240
 _MASKED = (225, 225, 225)
 _LINES = "#38bdf8"
 _COMMENT = {".png": "comment", ".svg": "Description", ".pdf": "Subject"}
-"""What each kind of file calls a text about itself."""
+"""The metadata field that holds the report, per file type."""
 
 
 def write_figure(path: Path, weights_LL: Weights, positions: Positions, report: str) -> None:
@@ -76,15 +76,16 @@ def draw(weights_LL: Weights, positions: Positions, report: str) -> Figure:
 def title(report: str) -> str:
     """'Attention of layer 1, head mean, blocks of 1x1x16' of a report in JSON; else the report."""
     try:
-        told = json.loads(report)
-        return f"Attention of layer {told['layer']}, {_head(told)}, blocks of {told['block']}"
+        settings = json.loads(report)
+        layer, head, block = settings["layer"], _head(settings["head"]), settings["block"]
+        return f"Attention of layer {layer}, {head}, blocks of {block}"
     except (ValueError, KeyError, TypeError):
         return report
 
 
-def _head(told: dict[str, Any]) -> str:
-    head = str(told["head"])
-    return {"mean": "mean over heads", "max": "maximum over heads"}.get(head, f"head {head}")
+def _head(head: object) -> str:
+    names = {"mean": "mean over heads", "max": "maximum over heads"}
+    return names.get(str(head), f"head {head}")
 
 
 def latent_frames(positions: Positions) -> tuple[list[int], list[str]]:

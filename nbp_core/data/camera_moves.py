@@ -38,8 +38,8 @@ CAMERA_MOVES = (
 PHOTO_LOOK = "photo"
 """The look of camera moves over photographs."""
 
-# At pace 1, over the whole clip. A pan then goes on by one token from latent frame to latent frame
-# (8 pixels in 4 frames): what it shows is tokens moved by a place, which a model can copy.
+# Travel over the whole clip at pace 1. A pan then moves by one token per latent frame (8 pixels in
+# 4 frames), so its tokens are those of the frame before, moved by one place. A model can copy them.
 PAN_TRAVEL = 0.25
 """Way of a pan, in sides of the view."""
 ZOOM_RATIO = 1.3

@@ -242,7 +242,7 @@ def _is_short(path: Path) -> bool:
     """Whether the file is a video that may be decoded together with others."""
     try:
         return path.stat().st_size < _SHORT_BYTES and is_video(path)
-    except (OSError, MediaError):  # told when it is read
+    except (OSError, MediaError):  # reported when the file is read
         return False
 
 

@@ -1,7 +1,8 @@
 """Frechet distance between two sets of features, each taken for a Gaussian. Numpy only.
 
 Shapes: N samples, D features. Source: Heusel et al., 2017. How far apart two sets come out depends
-on their sizes: a distance is told with its counts and beside that of two real sets of the same.
+on their sizes: a distance is reported with the counts, beside the distance of two real
+sets of the same sizes.
 """
 
 from __future__ import annotations

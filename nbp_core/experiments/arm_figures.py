@@ -84,7 +84,7 @@ def training_figures(run_folder: Path, arm: Arm, scale: Scale, seed: int) -> Row
 def curve_rows(run_folder: Path, unit: Unit, scale: Scale, seed: int) -> list[Row]:
     """Validation losses on the way, in the unit's blocks, from the arm's first step on.
 
-    An arm that goes on from another counts that one's steps too.
+    The steps of an arm that continues another one include the other's steps.
     """
     arm = unit.arm
     curve = read_curve(arm_folder(run_folder, arm, scale, seed) / METRICS_FILE)

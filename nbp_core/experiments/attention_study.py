@@ -124,7 +124,7 @@ def study_clip(view: AttentionView, study: Study) -> list[Shares]:
 
 
 def attention(bench: Bench, block: str) -> Rows:
-    """A row a head, and one for an even look (layer 0): mean shares over real clips."""
+    """One row per head, and one for uniform attention (layer 0): mean shares over real clips."""
     pipeline = bench.pipeline
     shape = parse_block_shape(block)
     layout = sequence_layout(pipeline.transformer.config, shape)

@@ -27,7 +27,7 @@ class TokenOdds:
     """Probabilities of the model at the run's temperature, before top-k and top-p."""
 
     probability_thw: NDArray[np.float32]
-    """Of the clip's own tokens; NaN where the model predicts none."""
+    """Probability of each token of the clip; NaN where the model predicts none."""
     likeliest_thwK: NDArray[np.int64]
     """Codes, the likeliest first; NO_TOKEN where the model predicts none."""
     likeliest_probability_thwK: NDArray[np.float32]

@@ -39,7 +39,7 @@ class Fingerprint(JsonConfig):
 
     model: str
     sha256: str = ""
-    """Of the transformer's weights."""
+    """SHA-256 of the transformer's weights."""
     tokenizer_sha256: str = ""
     weight_format: str = ""
     """How the weights are held for decoding."""

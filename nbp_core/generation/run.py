@@ -123,7 +123,7 @@ class _Clip:
         self._frames_thread = ThreadPoolExecutor(1, "decoder")
 
     def generation(self, sample: int) -> Generation:
-        """As GenerationRun's."""
+        """See GenerationRun.generation."""
         side = self._config.grid[1] * self._tokenizer.config.space_factor
         empty = np.zeros((self._request.num_samples, 0, side, side, 3), np.uint8)
         frames = np.concatenate([empty, *self._frames], axis=1)

@@ -50,7 +50,7 @@ _HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
 _ZSCALE_MATRICES = ("ycgco", "bt2020c", "chroma-derived-nc", "chroma-derived-c", "ictcp")
 """The filter `scale` knows none of them, `zscale` all."""
 _WHITE_NITS, _PEAK_NITS = 203, 1000
-"""Diffuse white in HDR (ITU-R BT.2408), and the brightest that is told apart."""
+"""Diffuse white in HDR (ITU-R BT.2408), and the brightest value that is kept distinct, in cd/m2."""
 _KNEE = 0.9
 """Linear light below it is kept; what is brighter, up to the peak, shares the rest."""
 _LEAST_INTERLACED = 4

@@ -85,5 +85,5 @@ class _CompiledDecoding:
         self._turned = range(step.start, max(step.stop, ahead))
         here = slice(step.start, self._turned.stop)
         condition_RL = layout.of_targets(self.cache.condition_Bt, here)
-        told = self._model.by_layer(self._plain.inputs.at(here), condition_RL)
-        self._rotations = [inputs.rotation for inputs in told]
+        by_layer = self._model.by_layer(self._plain.inputs.at(here), condition_RL)
+        self._rotations = [inputs.rotation for inputs in by_layer]

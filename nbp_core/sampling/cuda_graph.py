@@ -205,7 +205,7 @@ class _Step:
     def run(
         self, model: BlockTransformer, ids_Rn: Tensor, rng: torch.Generator, capture: Capture
     ) -> Tensor:
-        """As CapturedSteps.draw."""
+        """See CapturedSteps.draw."""
         self._ids_Rn.copy_(ids_Rn)
         if self._memory.sampling.temperature:
             self._noise_Bn1.uniform_(generator=rng)

@@ -177,7 +177,7 @@ class WindowSampler:
         is_listed = self.sampling.method == "paper" and self.sampling.temperature > 0
         if self._steps is not None and is_listed:
             x_RnD = model.embed(self._ids_Rn, inputs.added_LD[here], condition_R1)
-            rotations: list[Rotation | None] = [told.rotation for told in by_layer]
+            rotations: list[Rotation | None] = [inputs.rotation for inputs in by_layer]
             tokens_Bn = self._steps.draw(
                 x_RnD, cache, rotations, here.start, self._batch, self.sampling, self._rng
             )

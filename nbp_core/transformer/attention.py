@@ -68,7 +68,7 @@ class PlacedCache(KVCache):
     positions_L: Tensor = field(kw_only=True)
 
     def append(self, layer: int, key_BKLE: Tensor, value_BKLE: Tensor) -> tuple[Tensor, Tensor]:
-        """As KVCache.append, with views of the whole buffer."""
+        """See KVCache.append. Returns views of the whole buffer."""
         keys, values = self.keys[layer], self.values[layer]
         keys.index_copy_(2, self.positions_L, key_BKLE)
         values.index_copy_(2, self.positions_L, value_BKLE)
@@ -138,7 +138,7 @@ class Rotation:
     sin: Tensor
 
     def at(self, positions: Positions) -> Rotation:
-        """The same for some of the positions."""
+        """The tables of some positions."""
         return Rotation(self.cos[..., positions, :], self.sin[..., positions, :])
 
     def of(self, x_2BKLE: Tensor) -> Tensor:

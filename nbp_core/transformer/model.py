@@ -137,8 +137,8 @@ class BlockTransformer(nn.Module):
         """
         x = self.embed(ids_BL, here.added_LD, condition_BL)
         at = self.by_layer(here, condition_BL)
-        for i, (layer, told) in enumerate(zip(self.layers, at, strict=True)):
-            x = layer(x, mask, told, condition_BL, cache, i, record)
+        for i, (layer, inputs) in enumerate(zip(self.layers, at, strict=True)):
+            x = layer(x, mask, inputs, condition_BL, cache, i, record)
         return cast(Tensor, self.norm_f(x))
 
     def embed(self, ids_BL: Tensor, added_LD: Tensor, condition_BL: Tensor | None) -> Tensor:
@@ -169,7 +169,7 @@ class BlockTransformer(nn.Module):
         return PositionInputs(added, rotation, targets)
 
     def by_layer(self, here: PositionInputs, condition_BL: Tensor | None) -> list[PositionInputs]:
-        """What each layer is told about positions."""
+        """The position inputs of each layer."""
         return [here] * len(self.layers)
 
     def _conditions(

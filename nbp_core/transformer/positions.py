@@ -33,7 +33,7 @@ class Targets:
     """Rotary angles of AIM_SCALE places down, and of as many to the right."""
 
     def at(self, positions: Positions) -> Targets:
-        """The same for some of the positions."""
+        """The rows of some positions."""
         return Targets(self.angles_LE[positions], self.where_L3[positions], self.steps_2E)
 
 
@@ -46,7 +46,7 @@ class PositionInputs:
     targets: Targets | None = None
 
     def at(self, positions: Positions) -> PositionInputs:
-        """The same for some of the positions."""
+        """The rows of some positions."""
         rotation = None if self.rotation is None else self.rotation.at(positions)
         targets = None if self.targets is None else self.targets.at(positions)
         return PositionInputs(self.added_LD[positions], rotation, targets)

@@ -1,7 +1,7 @@
 """The checkpoint of a run: one file, the same however many processes made it.
 
-Weights and optimiser states are kept whole, by the names of the parameters, so a run may go on with
-another number of processes, or sharded. All processes must call these together.
+Weights and optimiser states are kept whole, by the names of the parameters. So a run may continue
+with another number of processes, or sharded. All processes must call these functions together.
 """
 
 from __future__ import annotations
