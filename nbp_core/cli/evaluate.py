@@ -124,12 +124,7 @@ def tools_of(args: argparse.Namespace, device: str) -> tuple[Tools, list[str]]:
         raise ValueError(f"--count must be at least 2, not {args.count}")
     if args.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, not {args.batch_size}")
-    networks: list[FeatureNetwork] = []
-    notes = []
-    try:
-        networks.append(Lite0Features(device))
-    except ValueError as error:
-        notes.append(str(error))
+    networks, notes = frame_networks(device)
     if args.i3d is None:
         notes.append("FVD is not measured: it needs your own i3d_torchscript.pt (--i3d FILE)")
     else:
@@ -141,6 +136,14 @@ def tools_of(args: argparse.Namespace, device: str) -> tuple[Tools, list[str]]:
     if args.memorisation:
         train_MD = metrics.small(load_clips(args.clips, "train", args.cache).frames_NTHWC)
     return Tools(networks=networks, classifier=classifier, train_MD=train_MD), notes
+
+
+def frame_networks(device: str) -> tuple[list[FeatureNetwork], list[str]]:
+    """(the network that measures frames, or none; a sentence if its packages are missing)."""
+    try:
+        return [Lite0Features(device)], []
+    except ValueError as error:
+        return [], [str(error)]
 
 
 def real_clips(args: argparse.Namespace) -> Clips:

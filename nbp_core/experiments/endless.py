@@ -1,4 +1,4 @@
-"""What a play becomes in the long run: figures over time, a window of the clip each.
+"""What a play becomes in the long run: figures over time, one row per window of 17 frames.
 
 Random keys are held from the first frames of real episodes. The settings differ in one thing each:
 temperature, the cache's window, whether the first latent frame stays in it as an anchor, and
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from nbp_core.data.key_frames import direction, latent_frames, reconstructed
 from nbp_core.data.keys import FRAMES_PER_KEY, HeldKeys, KeyClip
 from nbp_core.evaluation import metrics
 from nbp_core.evaluation.classifier import ActionClassifier
+from nbp_core.evaluation.features import FeatureNetwork, Features
+from nbp_core.evaluation.frechet import frechet_distance
 from nbp_core.experiments.experiment import Rows
 from nbp_core.experiments.longer import STRIDE
 from nbp_core.generation.pipeline import VideoPipeline
@@ -72,6 +75,14 @@ class EndlessBench:
     """Real episodes; each gives a start."""
     num_keys: int
     sampling: SamplingConfig
+    networks: Sequence[FeatureNetwork] = ()
+    """Networks for Frechet distances from each window to all windows of the real episodes."""
+
+    @cached_property
+    def references(self) -> list[Features]:
+        """Each network's features of every window of the real episodes."""
+        real = np.concatenate([_windows_of(clip.frames_THWC) for clip in self.episodes])
+        return [network.features(real) for network in self.networks]
 
     @property
     def keys_NK(self) -> list[list[str]]:
@@ -125,7 +136,8 @@ def _figures(
     first_NHWC: Frames,
     keys: Sequence[Sequence[str]],
 ) -> dict[str, Any]:
-    """Figures of one window: fine detail, mean colour, and the share of its keys that are read."""
+    """Figures of one window: fine detail, mean colour, the share of its keys that are read, and
+    Frechet distances to real windows."""
     seen = np.concatenate([latent_frames(frames_THWC) for frames_THWC in frames_NTHWC])
     names = [direction(key) for row in keys for key in row]
     named = bench.reader.classify(seen) == bench.reader.indices(names)
@@ -133,7 +145,17 @@ def _figures(
         "sharpness": mean_sharpness(frames_NTHWC),
         "colour drift": colour_drift(frames_NTHWC, first_NHWC),
         "arm keys read right": float(named.mean()),
+        **{
+            network.name: frechet_distance(network.features(frames_NTHWC), reference)
+            for network, reference in zip(bench.networks, bench.references, strict=True)
+        },
     }
+
+
+def _windows_of(frames_THWC: Frames) -> Frames:
+    """All windows (N, 17, H, W, C) of a clip. Each begins with the last frame of the one before."""
+    starts = range(0, len(frames_THWC) - STRIDE, STRIDE)
+    return np.stack([frames_THWC[start : start + STRIDE + 1] for start in starts])
 
 
 @torch.inference_mode()

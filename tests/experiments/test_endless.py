@@ -14,8 +14,10 @@ from nbp_core.cli.main import main
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.data.key_frames import key_reader_config
 from nbp_core.evaluation.classifier import ActionClassifier
+from nbp_core.evaluation.features import Features
 from nbp_core.experiments.endless import EndlessBench, endless
 from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.media.files import Frames
 from nbp_core.results.files import COLUMNS, read_result
 from tests.evaluation.test_keys import CONFIG, episode, shard
 from tests.support.models import build_tokenizer, build_transformer, save_pipeline
@@ -55,6 +57,28 @@ def test_what_is_kept_matters_once_something_is_dropped(bench: EndlessBench, nam
         row["sharpness"] for row in other[begin]
     ]
     assert [row["sharpness"] for row in trained[end]] != [row["sharpness"] for row in other[end]]
+
+
+class Brightness:
+    """A clip's features: brightness of its first and of its last frame."""
+
+    name = "Frechet distance (brightness)"
+
+    def features(self, frames_NTHWC: Frames) -> Features:
+        return np.asarray(frames_NTHWC[:, [0, -1]].mean(axis=(2, 3, 4)), dtype=np.float64)
+
+
+def test_each_window_has_its_distance_to_the_real_ones(bench: EndlessBench) -> None:
+    measured = replace(bench, networks=[Brightness()])
+    real, reconstructed, *made = [row[Brightness.name] for row in endless(measured, "as trained")]
+    assert len(made) == 7
+    # Random weights make other frames than the simulator. The real first windows are among those
+    # that they are compared with, so they are near but not at zero.
+    assert 0 < real < min(reconstructed, *made)
+    clips = [clip.frames_THWC for clip in bench.episodes]
+    windows = [frames[i : i + 17] for frames in clips for i in range(0, len(frames) - 16, 16)]
+    everything = Brightness().features(np.stack(windows))
+    assert np.array_equal(measured.references, [everything])
 
 
 def test_keys_are_random_held_and_the_same_for_all_settings(bench: EndlessBench) -> None:

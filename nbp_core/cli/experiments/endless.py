@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from nbp_core.cli.evaluate import frame_networks
 from nbp_core.cli.options import (
     add_file_options,
     add_sampling_options,
@@ -38,7 +39,10 @@ def add_name(names: Any) -> None:
     parser.add_argument(
         "--key-reader", type=Path, required=True, help="folder of a reader (train-key-reader)"
     )
-    parser.add_argument("--count", type=int, default=10, help="number of plays of each setting")
+    parser.add_argument(
+        "--count", type=int, default=10,
+        help="number of plays of each setting; Frechet distances need two or more",
+    )  # fmt: skip
     parser.add_argument("--num-keys", type=int, default=240, help="latent frames; four a second")
     parser.add_argument(
         "--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), metavar="NAME",
@@ -60,12 +64,14 @@ def _endless(args: argparse.Namespace) -> None:
     if not keys_of(pipeline.transformer, "arm"):
         raise ValueError(f"model {pipeline.name!r} has no keys for the arm world")
     pipeline.decoder.wait_until_ready()
+    networks, notes = frame_networks(device) if args.count > 1 else ([], [])
     bench = EndlessBench(
         pipeline=pipeline,
         reader=ActionClassifier.from_pretrained(args.key_reader, device=device),
         episodes=list(read_episodes(args.arm_keys, "val", args.count)),
         num_keys=args.num_keys,
         sampling=sampling,
+        networks=networks,
     )
     report: Report = {
         "title": TITLE,
@@ -79,6 +85,7 @@ def _endless(args: argparse.Namespace) -> None:
         "count": args.count,
         "num_keys": args.num_keys,
         "real": f"val episodes of {args.arm_keys.name}",
+        "notes": "; ".join(notes),
         "done": "",
         "rows": [],
     }
