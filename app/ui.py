@@ -86,6 +86,7 @@ def build(session: Session) -> gr.Blocks:
                 ("models", 0.5),
             )
         )  # fmt: skip
+        looked_at = gr.BrowserState(None, storage_key="nbp-studio-attention", secret="nbp-studio")
         with gr.Tabs() as tabs:
             with _tab("Generate"):
                 page = GeneratePage(session, blocks, model, facts, job)
@@ -95,7 +96,7 @@ def build(session: Session) -> gr.Blocks:
             with _tab("Compare"):
                 CompareTab(session, blocks, model, race)
             with _tab("Attention") as attention:
-                AttentionTab(session, attention, model)
+                AttentionTab(session, attention, model, looked_at)
             with _tab("How it works") as how:
                 HowTab(session, blocks, model, how, tabs, job, speeds)
             with _tab("Tokenizer"):

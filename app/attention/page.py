@@ -27,8 +27,9 @@ _HEADS = '<div class="heads" role="group" aria-label="Heads of every layer"></di
 class AttentionPage:
     """Builds the choices on the left and the maps and frames on the right."""
 
-    def __init__(self, model: gr.Dropdown) -> None:
+    def __init__(self, model: gr.Dropdown, kept: gr.BrowserState) -> None:
         self.model = model
+        self.kept = kept
         self.newest = gr.State("")
         self.shown = gr.State(("", ""))
         self.place = gr.State(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from html import escape
@@ -14,26 +15,32 @@ import numpy as np
 
 from app.attention import clips
 from app.attention.clips import UPLOAD, Clip
+from app.attention.kept import Kept, OwnClips
 from app.attention.opened import Views
 from app.attention.page import OWN_CLIP, AttentionPage
 from app.attention.shown import NO_PLACE, Choice, Shown, block_words, open_choice, open_clip
 from app.attention.study import Find, attention_chart, finds, study_of, study_text
 from app.parts import controls
-from app.parts.events import LIGHT, OWN, Updates, refusal
+from app.parts.events import LIGHT, OWN, Updates, refusal, refusals
 from app.session import Session
 from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
 from nbp_core.results.files import ResultFile, read_results
 
+NOTHING_SHOWN = ("", "")
 NO_CLIP = "No clip yet. Make one on the Generate tab or choose a file of your own."
 
 
 class AttentionTab:
     """Wires the page to the session; every handler is a method."""
 
-    def __init__(self, session: Session, tab: gr.Tab, model: gr.Dropdown) -> None:
+    def __init__(
+        self, session: Session, tab: gr.Tab, model: gr.Dropdown, kept: gr.BrowserState
+    ) -> None:
+        """kept: stands beside the tabs, since a browser keeps nothing of a tab that is not open."""
         self.session = session
+        self.own = OwnClips()
         self.views = Views(session)
-        self.page = AttentionPage(model)
+        self.page = AttentionPage(model, kept)
         self._wire(tab)
         self._wire_api()
 
@@ -42,16 +49,19 @@ class AttentionTab:
         source = [page.clip, page.upload, page.model, page.beside]
         settings = [page.action, page.block, page.layer, page.head]
         chosen = [*source, *settings, page.place]
-        seen = [page.map, page.look, page.measured, page.place, page.files]
+        seen = [page.map, page.look, page.measured, page.place, page.files, page.kept]
         opened = [
-            page.upload, page.shown, *settings, *seen, page.heads, page.accepted, *page.finds
+            page.upload, page.shown, page.beside, *settings, *seen, page.heads, page.accepted,
+            *page.finds,
         ]  # fmt: skip
-        listed = [page.newest, page.shown]
+        listed = [page.newest, page.shown, page.kept]
         slow = {**OWN, "show_progress": "minimal", "show_progress_on": [page.map]}
         tab.select(self.enter, [*source, *listed], [page.clip, page.newest, *opened], **slow)
         tab.select(self.read_study, None, [page.study, page.study_text], **LIGHT)
-        page.clip.input(self.open, source, opened, **slow)
-        page.upload.upload(self.open, source, opened, **slow)
+        chosen_clip = [page.clip, page.upload, page.beside]
+        for event in (page.clip.input, page.upload.upload):
+            kept = event(self.keep_new, chosen_clip, page.kept, **LIGHT)
+            kept.then(self.open, source, opened, **slow)
         page.model.input(self.follow_model, [*source, page.shown], opened, **slow)
         changes = [page.beside.input, page.action.input, page.block.input]
         accepted = [page.accepted, page.beside, page.action, page.block]
@@ -92,8 +102,10 @@ class AttentionTab:
         beside: bool,
         newest: str,
         shown: tuple[str, str],
+        kept: dict[str, Any] | None,
     ) -> Updates:
-        """Coming to the tab: a clip just made is opened, else what was there stays."""
+        """Coming to the tab: a clip just made is opened, else what was there stays, or what was
+        there before the page was loaded anew."""
         page = self.page
         choices = clips.choices(self.session)
         keys = [key for _, key in choices]
@@ -103,11 +115,51 @@ class AttentionTab:
             page.clip: gr.Dropdown(choices=[*choices, OWN_CLIP], value=chosen or None),
             page.newest: latest,
         }
+        again = _read_kept(kept, latest) if tuple(shown) == NOTHING_SHOWN else None
+        if again is not None:
+            with suppress(ValueError, gr.Error):  # it was deleted, or does not suit the model
+                found = self._find_again(again, model)
+                chosen_again = gr.Dropdown(choices=[*choices, OWN_CLIP], value=again.key)
+                return {**updates, **found, page.clip: chosen_again}
         if not chosen:
             return {**updates, page.measured: NO_CLIP}
         if clips.shown_with(chosen, model) == tuple(shown):
             return updates
         return {**self.open(chosen, upload, model, beside), **updates}
+
+    def keep_new(self, key: str | None, upload: str | None, beside: bool) -> dict[str, Any]:
+        """What the browser keeps while a clip is opened: which one, and none of its settings."""
+        return self._keep(Choice(key, upload, None, beside, "", "", 1, "mean", NO_PLACE))
+
+    def _keep(self, choice: Choice) -> dict[str, Any]:
+        """What the browser keeps of a choice."""
+        return Kept(
+            newest=clips.newest(self.session),
+            key=choice.key or "",
+            own=self.own.name(choice.upload) if choice.key == UPLOAD else "",
+            beside=choice.beside,
+            action=choice.action,
+            block=choice.block,
+            layer=choice.layer,
+            head=choice.head,
+        ).to_dict()
+
+    def _find_again(self, kept: Kept, model: str | None) -> Updates:
+        """Opens what was open. Raises ValueError or gr.Error when that cannot be done any more."""
+        page = self.page
+        upload = self.own.path(kept.own)
+        if kept.key == UPLOAD and upload is None:
+            raise ValueError("This clip was deleted. Choose another one.")
+        if not kept.block:
+            found = self.open(kept.key, upload, model, kept.beside)
+        else:
+            choice = Choice(
+                kept.key, upload, model, kept.beside, kept.action, kept.block, kept.layer,
+                kept.head, NO_PLACE,
+            )  # fmt: skip
+            found = self._found(open_choice(self.session, self.views, choice), choice)
+        box = gr.Video(upload, visible=True) if kept.own else gr.Video(visible=False)
+        return {**found, page.upload: box, page.beside: kept.beside}
 
     def read_study(self) -> Updates:
         """Where the heads look over many clips, from the file that was measured."""
@@ -140,35 +192,42 @@ class AttentionTab:
         if self.session.jobs.length:
             gr.Info("Waiting for the current run to finish...", title="")
         choice = Choice(key, upload, model, beside, "", "", 1, "mean", NO_PLACE)
-        try:
+        with refusals():
             clip = clips.find(self.session, key, model, upload)
-            pipeline = self.session.pipeline(clip.model)
-            shapes = _block_shapes(clip, pipeline.block_shapes)
-            shown = open_clip(self.views, clip, shapes[0], choice)
-        except ValueError as error:
-            raise refusal(error) from error
-        view = shown.opened[0].view
+            shown = open_clip(self.views, clip, self._block_shapes(clip)[0], choice)
+        return {**box, **self._found(shown, choice)}
+
+    def _found(self, shown: Shown, choice: Choice) -> Updates:
+        """All that the page shows of a clip that was opened, with the menus' offers."""
+        page, clip, view = self.page, shown.clip, shown.opened[0].view
         layers = [(f"layer {i + 1} of {view.num_layers}", i + 1) for i in range(view.num_layers)]
         heads = [(f"head {i + 1}", str(i + 1)) for i in range(view.num_heads)]
         whole_layer = [("mean over all heads", "mean"), ("maximum over all heads", "max")]
         blocks = [
             (block_words(s) + (", the clip's own" if s == clip.block_shape else ""),
              format_block_shape(s))
-            for s in shapes
+            for s in self._block_shapes(clip)
         ]  # fmt: skip
-        actions = controls.action_choices(pipeline.actions)
+        actions = controls.action_choices(self.session.pipeline(clip.model).actions)
+        action, block = clip.action or "", format_block_shape(view.block_shape)
         return {
-            **box,
-            page.shown: clips.shown_with(key or "", model),
-            page.action: gr.Dropdown(choices=actions, value=clip.action or ""),
-            page.block: gr.Dropdown(choices=blocks, value=blocks[0][1]),
-            page.layer: gr.Dropdown(choices=layers, value=1),
-            page.head: gr.Dropdown(choices=[*whole_layer, *heads], value="mean"),
-            **self._seen(shown),
+            page.shown: clips.shown_with(choice.key or "", choice.model),
+            page.action: gr.Dropdown(choices=actions, value=action),
+            page.block: gr.Dropdown(choices=blocks, value=block),
+            page.layer: gr.Dropdown(choices=layers, value=choice.layer),
+            page.head: gr.Dropdown(choices=[*whole_layer, *heads], value=choice.head),
+            **self._seen(shown, replace(choice, action=action, block=block)),
             page.heads: shown.heads(),
-            page.accepted: (beside, clip.action or "", blocks[0][1]),
+            page.accepted: (choice.beside, action, block),
             **self._find_buttons(shown),
         }
+
+    def _block_shapes(self, clip: Clip) -> list[Size3]:
+        """The clip's own blocks first, then those that its model offers, rows before the rest."""
+        offered = self.session.pipeline(clip.model).block_shapes
+        first = clip.block_shape or controls.DEFAULT_BLOCK
+        known = clip.block_shape is not None or first in offered
+        return list(dict.fromkeys(([first] if known else []) + list(offered)))
 
     def show(self, *values: Any) -> Updates:
         """Other blocks or another action for the same clip; what is refused is set back."""
@@ -176,7 +235,7 @@ class AttentionTab:
         choice = Choice(*values[:-1])
         try:
             shown = open_choice(self.session, self.views, choice)
-            seen = self._seen(shown)
+            seen = self._seen(shown, choice)
         except (ValueError, gr.Error) as error:
             gr.Warning(escape(str(error), quote=False), title="")
             beside, action, block = values[-1]
@@ -188,23 +247,26 @@ class AttentionTab:
 
     def show_head(self, *values: Any) -> Updates:
         """Another head, or all of a layer."""
-        return self._seen(self._opened(Choice(*values)))
+        choice = Choice(*values)
+        return self._seen(self._opened(choice), choice)
 
     def pick_head(self, event: gr.EventData, *values: Any) -> Updates:
         """A click on a small map: that head is shown whole."""
         layer, head = event._data["layer"] + 1, str(event._data["head"] + 1)
-        shown = self._opened(replace(Choice(*values), layer=layer, head=head))
-        return {self.page.layer: layer, self.page.head: head, **self._seen(shown)}
+        choice = replace(Choice(*values), layer=layer, head=head)
+        seen = self._seen(self._opened(choice), choice)
+        return {self.page.layer: layer, self.page.head: head, **seen}
 
     def pick_find(self, index: int, *values: Any) -> Updates:
         """A head that was named by what it does: it is shown whole."""
-        shown = self._opened(Choice(*values))
-        found = self._finds(shown)
+        choice = Choice(*values)
+        found = self._finds(self._opened(choice))
         if index >= len(found):
             return {}
-        layer, head = found[index].layer, found[index].head
-        shown = replace(shown, layer=layer - 1, head=head - 1)
-        return {self.page.layer: layer, self.page.head: str(head), **self._seen(shown)}
+        layer, head = found[index].layer, str(found[index].head)
+        choice = replace(choice, layer=layer, head=head)
+        seen = self._seen(self._opened(choice), choice)
+        return {self.page.layer: layer, self.page.head: head, **seen}
 
     def _finds(self, shown: Shown) -> list[Find]:
         block = format_block_shape(shown.opened[0].view.block_shape)
@@ -274,7 +336,7 @@ class AttentionTab:
         except ValueError as error:
             raise refusal(error) from error
 
-    def _seen(self, shown: Shown) -> Updates:
+    def _seen(self, shown: Shown, choice: Choice) -> Updates:
         page = self.page
         began = time.perf_counter()
         try:
@@ -287,6 +349,7 @@ class AttentionTab:
             page.measured: shown.measured(time.perf_counter() - began),
             page.place: shown.place,
             page.files: gr.Row(visible=False),
+            page.kept: self._keep(choice),
         }
 
     def _picked(self, shown: Shown, data: dict[str, Any]) -> int:
@@ -300,8 +363,10 @@ class AttentionTab:
         return place
 
 
-def _block_shapes(clip: Clip, offered: tuple[Size3, ...]) -> list[Size3]:
-    """The clip's own blocks first, then those that the model offers, rows before the rest."""
-    first = clip.block_shape or controls.DEFAULT_BLOCK
-    known = clip.block_shape is not None or first in offered
-    return list(dict.fromkeys(([first] if known else []) + list(offered)))
+def _read_kept(kept: dict[str, Any] | None, newest: str) -> Kept | None:
+    """What the browser kept, unless a newer clip has been made since."""
+    try:
+        read = Kept.from_dict(kept)
+    except ValueError:
+        return None
+    return read if read.newest == newest else None

@@ -48,7 +48,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tab(models: Path, assets: Path) -> Iterator[AttentionTab]:
     session = Session(models, "cpu", assets=assets)
     with gr.Blocks(), gr.Tabs(), gr.Tab("Attention") as room:
-        yield AttentionTab(session, room, gr.Dropdown(["tiny"], value="tiny"))
+        yield AttentionTab(session, room, gr.Dropdown(["tiny"], value="tiny"), gr.BrowserState())
     session.close()
 
 
@@ -62,7 +62,8 @@ def make_clip(session: Session, **values: Any) -> Job:
 
 def enter(tab: AttentionTab, key: str | None = None, **known: Any) -> dict[str, Any]:
     given: dict[str, Any] = {"upload": None, "model": "tiny", "beside": False, "newest": ""}
-    return named(tab.page, tab.enter(key, **{**given, "shown": ("", ""), **known}))
+    given |= {"shown": ("", ""), "kept": None}
+    return named(tab.page, tab.enter(key, **{**given, **known}))
 
 
 def named(page: AttentionPage, updates: dict[Any, Any]) -> dict[str, Any]:
@@ -121,6 +122,31 @@ def test_the_clip_just_made_is_opened_in_its_own_blocks(tab: AttentionTab) -> No
     assert other["clip"]["value"] == "bundled:door-open.mp4"
     assert other["block"]["value"] == "1x1x16"
     assert len(other["look"]["frames"]) == 2, "seven frames fill two latent frames"
+
+
+def test_what_was_open_is_found_again(tab: AttentionTab, assets: Path, tmp_path: Path) -> None:
+    newest = clips.newest(tab.session)
+    other = {"beside": True, "action": "pan-left", "block": "1x4x16", "layer": 2, "head": "1"}
+    shown = named(tab.page, tab.show(*choose(tab, **other), SETTINGS))
+    again = enter(tab, kept=shown["kept"])
+    assert again["clip"]["value"] == "bundled:door-open.mp4"
+    values = {name: again[name]["value"] for name in ("action", "block", "layer", "head")}
+    assert {"beside": again["beside"], **values} == other
+    assert again["map"] == shown["map"]
+
+    own = tmp_path / "mine.mp4"
+    own.write_bytes((assets / "door-open.mp4").read_bytes())
+    kept = tab.keep_new(UPLOAD, str(own), False)
+    assert str(tmp_path) not in json.dumps(kept)
+    again = enter(tab, kept=kept)
+    assert again["clip"]["value"] == UPLOAD
+    assert again["upload"]["value"] == str(own)
+    assert again["kept"]["own"] == kept["own"]
+    own.unlink()
+    assert enter(tab, kept=kept)["clip"]["value"] == newest, "it was deleted"
+    odd: list[Any] = [{**kept, "newest": "made:other"}, {**kept, "layer": "2"}, {"key": 3}, [], None]
+    for one in odd:
+        assert enter(tab, kept=one)["clip"]["value"] == newest
 
 
 def test_the_page_is_sent_the_weights(tab: AttentionTab) -> None:
@@ -207,7 +233,7 @@ def test_the_endpoint_looks_at_a_file(tab: AttentionTab, assets: Path) -> None:
 def test_without_clips_the_page_says_so(models: Path) -> None:
     session = Session(models, "cpu")
     with gr.Blocks(), gr.Tabs(), gr.Tab("Attention") as room:
-        tab = AttentionTab(session, room, gr.Dropdown(["tiny"], value="tiny"))
+        tab = AttentionTab(session, room, gr.Dropdown(["tiny"], value="tiny"), gr.BrowserState())
     updates = enter(tab)
     assert updates["measured"] == NO_CLIP
     assert updates["clip"]["value"] is None
