@@ -144,7 +144,13 @@ def test_what_was_open_is_found_again(tab: AttentionTab, assets: Path, tmp_path:
     assert again["kept"]["own"] == kept["own"]
     own.unlink()
     assert enter(tab, kept=kept)["clip"]["value"] == newest, "it was deleted"
-    odd: list[Any] = [{**kept, "newest": "made:other"}, {**kept, "layer": "2"}, {"key": 3}, [], None]
+    odd: list[Any] = [
+        {**kept, "newest": "made:other"},
+        {**kept, "layer": "2"},
+        {"key": 3},
+        [],
+        None,
+    ]
     for one in odd:
         assert enter(tab, kept=one)["clip"]["value"] == newest
 
