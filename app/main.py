@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from app import security
+from app import security, shortcuts
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -96,14 +96,18 @@ def _serve(arguments: Sequence[str] | None) -> None:
     # Read when torch is imported: its threads sleep between operations. Where others want the cores
     # too, such as the browser, threads that spin hold each other up: a run took 4 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    shortcuts.leave_out_stubs()
     from app import ui
     from app.library import data_folder
     from app.session import Session
     from nbp_core.interrupt import end_soon_after_ctrl_c
-    from nbp_core.runtime import start
 
     try:
-        start(options.instructions, options.threads)
+        if options.instructions is not None or options.threads is not None:
+            # It brings torch, which else is imported once the page is there.
+            from nbp_core.runtime import start
+
+            start(options.instructions, options.threads)
         session = Session(
             options.models,
             options.device,
@@ -121,10 +125,13 @@ def _serve(arguments: Sequence[str] | None) -> None:
         parser.error(str(error))
     end_soon_after_ctrl_c(session.remove_files)
     try:
+        blocks = ui.build(session)
         ui.launch(
-            ui.build(session), options.host, options.port, auth,
-            root_path=root_path, trusted_hosts=trusted_hosts, mcp_server=options.mcp,
+            blocks, options.host, options.port, auth, root_path=root_path,
+            trusted_hosts=trusted_hosts, mcp_server=options.mcp, prevent_thread_lock=True,
         )  # fmt: skip
+        session.load_soon(session.first_model())  # only now: the page is there before it
+        blocks.block_thread()
     except KeyboardInterrupt:  # before Gradio's own loop, which ends quietly at one
         pass
     except OSError as error:  # somebody else took the port since it was tried

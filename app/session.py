@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +24,14 @@ from nbp_core.config.description import (
     read_description,
 )
 from nbp_core.config.models import TransformerConfig
-from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
+from nbp_core.config.presets import COSMOS, PAPER_PRESETS, RANDOM_WEIGHTS
+from nbp_core.generation.offer import ModelOffer, read_offer
 from nbp_core.memory import is_memory_error
 
 if TYPE_CHECKING:
     from nbp_core.generation.pipeline import VideoPipeline
+
+logger = logging.getLogger(__name__)
 
 MAX_LOADED = 2
 """Models held in memory at once."""
@@ -81,6 +86,7 @@ class Session:
         int8: bool = False,
         int4: bool = False,
         load: Loader | None = None,
+        describe: Callable[[str], ModelOffer] | None = None,
     ) -> None:
         """`cosmos` is the folder of the Cosmos tokenizer, for models trained on it; `results` that
         of measured figures; `clips` the user's folder for clips (without one they go with the
@@ -111,6 +117,7 @@ class Session:
         self._cosmos = cosmos
         self._bits = {"int8": int8, "int4": int4}
         self._load = load or self._load_pipeline
+        self._describe = describe or self._read_offer
         self._loaded: OrderedDict[str, VideoPipeline] = OrderedDict()
         self._looking = threading.Lock()
         self._loading = threading.Lock()
@@ -173,6 +180,22 @@ class Session:
             self._loaded.move_to_end(name)
             return self._loaded[name]
 
+    def offer(self, name: str | None) -> ModelOffer:
+        """What a model can make; it need not be loaded. Raises ValueError with a reason."""
+        found = self.loaded(name)
+        return found if found is not None else self._describe(self._known(name))
+
+    def load_soon(self, name: str | None) -> None:
+        """Begins to load a model in a thread of its own; whoever wants it waits for that."""
+
+        def load() -> None:
+            try:
+                self.pipeline(name)
+            except ValueError:  # the page says why when it asks for the model
+                logger.info("the model %r cannot be loaded", name)
+
+        threading.Thread(target=load, name="first model", daemon=True).start()
+
     def pipeline(self, name: str | None) -> VideoPipeline:
         """The model of that name, loaded when first asked for. Raises ValueError with a reason.
 
@@ -181,10 +204,20 @@ class Session:
         found = self.loaded(name)
         if found is not None:
             return found
-        if name is None or name not in [*self.model_names(), *self.speed_only_names()]:
-            raise ValueError(no_model(name, self.models))
+        name = self._known(name)
         with self._loading:
             return self.loaded(name) or self._load_in_place(name)
+
+    def _known(self, name: str | None) -> str:
+        if name is None or name not in [*self.model_names(), *self.speed_only_names()]:
+            raise ValueError(no_model(name, self.models))
+        return name
+
+    def _read_offer(self, name: str) -> ModelOffer:
+        if name in SPEED_ONLY:
+            preset = PAPER_PRESETS[SPEED_ONLY[name]]
+            return ModelOffer(replace(preset, name=name), COSMOS)
+        return read_offer(find_models(self.models)[name])
 
     def _load_in_place(self, name: str) -> VideoPipeline:
         with self._looking:

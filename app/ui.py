@@ -29,6 +29,7 @@ from app.play.tab import PlayTab
 from app.results.tab import ResultsTab
 from app.security import check_host
 from app.session import Session, no_model
+from app.shortcuts import leave_out_servers
 from app.theme import css, theme
 from app.tokenizer.tab import TokenizerTab
 
@@ -63,6 +64,11 @@ _TOUR = '<button type="button" id="tour-open">Tour</button>'
 
 def build(session: Session) -> gr.Blocks:
     """The whole page, not yet served."""
+    with leave_out_servers():
+        return _build(session)
+
+
+def _build(session: Session) -> gr.Blocks:
     blocks = gr.Blocks(
         title="NBP Studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, _DAY)
     )
@@ -141,7 +147,7 @@ def _first_facts(session: Session, name: str | None) -> str:
     if name is None:
         return escape(no_model(None, session.models))
     try:
-        return controls.facts(session.pipeline(name))
+        return controls.first_facts(session.offer(name))
     except ValueError as error:
         return escape(str(error))
 

@@ -84,7 +84,7 @@ def find(session: Session, key: str | None, model: str | None, upload: str | Non
 
 def from_file(session: Session, path: Path, model: str | None, *, title: str) -> Clip:
     """Any clip, to be tokenized; one of this studio still says what it was made with."""
-    actions = session.pipeline(model).actions
+    actions = session.offer(model).actions
     settings = _settings(path)
     action = settings.get("action") or path.stem
     block = settings.get("block_shape")

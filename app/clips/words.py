@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from nbp_core.generation.pipeline import VideoPipeline
+if TYPE_CHECKING:
+    from nbp_core.generation.pipeline import VideoPipeline
 
 
 def device_words(pipeline: VideoPipeline) -> str:

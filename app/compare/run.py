@@ -19,6 +19,7 @@ from nbp_core.results.paper import TABLE1
 
 if TYPE_CHECKING:
     from app.session import Session
+    from nbp_core.generation.offer import ModelOffer
     from nbp_core.generation.pipeline import VideoPipeline
 
 Pair = tuple[Size3, Size3]
@@ -44,12 +45,12 @@ class RaceResult:
     measured: str
 
 
-def check_model(pipeline: VideoPipeline) -> None:
+def check_model(offer: ModelOffer) -> None:
     """Raises ValueError for a model that was trained for a single block shape."""
-    if len(pipeline.block_shapes) == 1:
-        only = format_block_shape(pipeline.block_shapes[0])
+    if len(offer.block_shapes) == 1:
+        only = format_block_shape(offer.block_shapes[0])
         raise ValueError(
-            f"Model {pipeline.name!r} supports blocks of {only} only. A fair race needs two block"
+            f"Model {offer.name!r} supports blocks of {only} only. A fair race needs two block"
             " shapes of the same weights. Choose a model that supports several block sizes, such as"
             " small."
         )
@@ -58,7 +59,7 @@ def check_model(pipeline: VideoPipeline) -> None:
 def why_no_race(session: Session, model: str | None) -> str:
     """Why a model cannot race, as HTML; nothing when it can."""
     try:
-        check_model(session.pipeline(model))
+        check_model(session.offer(model))
     except ValueError as error:
         return f'<p role="status">{escape(str(error))}</p>'
     return ""

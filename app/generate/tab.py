@@ -6,6 +6,7 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from functools import partial
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -57,7 +58,10 @@ class GenerateTab:
         often = [page.preview, page.counters, page.status]
         follower.start(self.draw, shown, often=often, go=[page.go], halt=page.halt)
         found = [*self._controls(), page.facts, *follower.shown]
-        page.blocks.load(self.come_back, follower.asked, found, **LIGHT)
+        # Then the model's facts: the page does not wait for it, and it may be another one by now.
+        page.blocks.load(self.come_back, follower.asked, found, **LIGHT).then(
+            self.facts_of, page.model, page.facts, **OWN
+        )
         followed = [follower.job_id, page.seed, *follower.shown]
         page.go.click(self.begin, self.inputs(), followed, **OWN)
         page.hold.click(self.pause, follower.job_id, None, **LIGHT)
@@ -175,6 +179,13 @@ class GenerateTab:
             **self._settings_of(job_id),
             **self.page.follower.poll(job_id, seen),
         }
+
+    def facts_of(self, model: str | None) -> str:
+        """What the chosen model is, or why it cannot be used; waits while it is loaded."""
+        try:
+            return controls.facts(self.session.pipeline(model))
+        except ValueError as error:
+            return escape(str(error))
 
     def _settings_of(self, job_id: str) -> Updates:
         """The controls as they were when a run began, if its model is still in memory; a picture or

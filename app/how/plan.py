@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from app.parts.controls import DEFAULT_GRID
 from app.parts.pictures import block_name
+from nbp_core.blocks.grid import BlockLayout
+from nbp_core.blocks.steps import SequencePlan
 from nbp_core.config.shapes import (
     FIGURE6_SHAPES,
     TABLE3_SHAPES,
@@ -21,9 +23,6 @@ from nbp_core.config.shapes import (
     format_block_shape,
     parse_block_shape,
 )
-
-if TYPE_CHECKING:
-    from nbp_core.blocks.sequences import SequenceLayout
 
 SHAPES: Final = tuple(sorted(dict.fromkeys(FIGURE6_SHAPES + TABLE3_SHAPES), key=math.prod))
 """The paper's six of figure 6 and five of table 3, two of them the same, by length."""
@@ -58,13 +57,13 @@ def parse(t: float | None, h: float | None, w: float | None) -> Size3:
     if not all(float(side).is_integer() and 1 <= side <= 64 for side in (t, h, w)):
         raise ValueError("A block has whole numbers of latent frames, rows and columns, from 1 up.")
     shape = parse_block_shape(f"{t:g}x{h:g}x{w:g}")
-    _layout(shape)
+    _plan(shape)
     return shape
 
 
 def count(shape: Size3) -> Counts:
     """The numbers of a block shape that tiles the grid."""
-    layout = _layout(shape)
+    layout = _plan(shape)
     frame = math.prod(DEFAULT_GRID[1:])
     whole = math.prod(DEFAULT_GRID)
     return Counts(
@@ -86,7 +85,10 @@ def plan(shape: Size3, is_given: bool) -> dict[str, Any]:
     position predicts. segment: a position may attend to all of no later segment. steps: [phase,
     first position fed, end, tokens made].
     """
-    layout = _layout(shape)
+    from nbp_core.blocks.sequences import SequenceLayout  # brings torch, which takes a second
+
+    counted = _plan(shape)
+    layout = SequenceLayout("hybrid", counted.blocks, prefix_len=1, first_video_id=0)
     places = layout.place_L.tolist()
     kinds = [
         _STAND_IN if special > 0 else _PREFIX if place == _NO_PLACE else 0
@@ -138,10 +140,5 @@ def _steps(steps: int, by_token: int) -> str:
     return f"{steps:,}, {by_token / steps:.1f}x fewer than {by_token:,}"
 
 
-def _layout(shape: Size3) -> SequenceLayout:
-    # Imported when first needed: both bring in the engine, which takes seconds.
-    from nbp_core.blocks.grid import BlockLayout
-    from nbp_core.blocks.sequences import SequenceLayout
-
-    blocks = BlockLayout(DEFAULT_GRID, shape)
-    return SequenceLayout("hybrid", blocks, prefix_len=1, first_video_id=0)
+def _plan(shape: Size3) -> SequencePlan:
+    return SequencePlan("hybrid", BlockLayout(DEFAULT_GRID, shape), prefix_len=1, first_video_id=0)

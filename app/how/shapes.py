@@ -59,7 +59,7 @@ class Shapes:
                     label="Numbers",
                 )  # fmt: skip
                 self.picture = gr.HTML(
-                    plan.plan(_ROW, False), html_template=template(__file__, "picture.html"),
+                    {}, html_template=template(__file__, "picture.html"),
                     js_on_load=component_script(__file__, "picture.js"),
                     elem_id="blocks-picture", label="How a clip is made",
                 )  # fmt: skip
@@ -67,6 +67,7 @@ class Shapes:
         self._wire(blocks)
         kept = [*self.stored.values(), self.stored_words]
         tab.select(self.show_stored, None, kept, **LIGHT)
+        tab.select(self.show_picture, [*self.sides, self.given], self.picture, **LIGHT)
 
     def _build_choice(self) -> None:
         self.shape = gr.Radio(
@@ -151,6 +152,16 @@ class Shapes:
     def _drawn(self, shape: Size3, given: str) -> tuple[dict[str, Any], str, str]:
         counts = plan.count(shape)
         return plan.plan(shape, given == "frame"), plan.numbers(counts), ""
+
+    def show_picture(
+        self, t: float | None, h: float | None, w: float | None, given: str
+    ) -> dict[str, Any]:
+        """The picture of the shape that the numbers name; left alone where they name none."""
+        try:
+            shown: dict[str, Any] = plan.plan(plan.parse(t, h, w), given == "frame")
+        except ValueError:
+            return gr.skip()  # type: ignore[no-any-return]
+        return shown
 
     def show_stored(self) -> Updates:
         """The figures kept with the project, as its files are now."""

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from nbp_core.models.catalogue import ModelEntry
 
 
+READING = "<p>Reading the folders of the models.</p>"
+"""What stands there until a page is opened: reading them needs torch, which takes a second."""
+
+
 def model_list(session: Session) -> str:
     """Every folder of the session's models and the untrained sizes, as HTML."""
     entries = read_catalogue(session)

@@ -57,10 +57,7 @@ class ModelsTab:
                     listing.status(None), elem_id="models-status", label="Status",
                     elem_classes="status-line",
                 )  # fmt: skip
-                # Here too, not only when a page is opened: counting takes a while the first time.
-                self.list = gr.HTML(
-                    listing.model_list(session), elem_id="model-list", label="Models"
-                )
+                self.list = gr.HTML(listing.READING, elem_id="model-list", label="Models")
             with gr.Column(scale=2, min_width=340):
                 self._build_add()
         self._wire(blocks)

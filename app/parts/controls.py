@@ -15,6 +15,7 @@ from app.session import Session
 from nbp_core.config.shapes import CLIP_FPS, CLIP_FRAMES, FIGURE6_SHAPES, Size3, format_block_shape
 
 if TYPE_CHECKING:
+    from nbp_core.generation.offer import ModelOffer
     from nbp_core.generation.pipeline import VideoPipeline
 
 DEFAULT_BLOCK: Size3 = (1, 1, 16)
@@ -98,13 +99,13 @@ def count_steps(
 ) -> dict[Size3, int]:
     """Forward steps of every block shape that suits the model and the start; empty without one."""
     try:
-        pipeline = session.pipeline(model)
+        offer = session.offer(model)
     except ValueError:
         return {}
     steps = {}
-    for shape in pipeline.block_shapes:
+    for shape in offer.block_shapes:
         try:
-            steps[shape] = pipeline.num_steps(shape, CONTEXT_FRAMES[start], num_frames)
+            steps[shape] = offer.num_steps(shape, CONTEXT_FRAMES[start], num_frames)
         except ValueError:
             continue  # this block does not fit this start
     return steps
@@ -121,7 +122,7 @@ def suited_starts(session: Session, model: str | None, start: Start) -> tuple[li
 def has_timeline(session: Session, model: str | None) -> bool:
     """Whether the action of a model's clips may change on the way."""
     try:
-        return bool(session.pipeline(model).timeline_names)
+        return bool(session.offer(model).timeline_names)
     except ValueError:
         return False
 
@@ -150,9 +151,9 @@ def preset_block(name: str, steps: dict[Size3, int]) -> str:
 
 
 def action_names(session: Session, model: str | None) -> tuple[str, ...]:
-    """The actions a model knows; none while it cannot be loaded."""
+    """The actions a model knows; none of one that is not there."""
     try:
-        return session.pipeline(model).actions
+        return session.offer(model).actions
     except ValueError:
         return ()
 
@@ -160,7 +161,7 @@ def action_names(session: Session, model: str | None) -> tuple[str, ...]:
 def grid_of(session: Session, model: str | None) -> Size3:
     """The token grid of a model's clips."""
     try:
-        return session.pipeline(model).grid
+        return session.offer(model).grid
     except ValueError:
         return DEFAULT_GRID
 
@@ -177,3 +178,8 @@ def facts(pipeline: VideoPipeline) -> str:
         f"{size:,.1f}M parameters &middot; tokenizer {escape(pipeline.tokenizer_name)}"
         f" &middot; {escape(device_words(pipeline))}"
     )
+
+
+def first_facts(offer: ModelOffer) -> str:
+    """What stands there while the model is not loaded."""
+    return f"Tokenizer {escape(offer.tokenizer_name)}"

@@ -23,6 +23,7 @@ from nbp_core.media.fidelity import psnr
 from nbp_core.media.files import Frames
 
 if TYPE_CHECKING:
+    from nbp_core.generation.offer import ModelOffer
     from nbp_core.generation.pipeline import VideoPipeline
     from nbp_core.generation.play import PlayStep
     from nbp_core.generation.recording import PlayRecording
@@ -178,10 +179,10 @@ class Player:
         )
 
 
-def block_choices(pipeline: VideoPipeline) -> list[tuple[str, str]]:
+def block_choices(offer: ModelOffer) -> list[tuple[str, str]]:
     """(what people read, shape) of the blocks that lie within a latent frame, the largest last."""
-    shapes = [shape for shape in pipeline.block_shapes if shape[0] == 1]
-    frame_len = pipeline.grid[1] * pipeline.grid[2]
+    shapes = [shape for shape in offer.block_shapes if shape[0] == 1]
+    frame_len = offer.grid[1] * offer.grid[2]
     choices = []
     for shape in sorted(shapes, key=lambda shape: shape[1] * shape[2]):
         steps, text = frame_len // (shape[1] * shape[2]), format_block_shape(shape)

@@ -13,8 +13,7 @@ from app.clips.exports import RESULT_SCALE
 from app.clips.words import plural
 from app.jobs import Job, JobState, JobView
 from app.parts.status import line
-from nbp_core.config.shapes import CLIP_FPS
-from nbp_core.generation.play import PLAY_FPS
+from nbp_core.config.shapes import CLIP_FPS, PLAY_FPS
 from nbp_core.generation.segments import CARRY_FRAMES
 from nbp_core.media.video import write_video
 

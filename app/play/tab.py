@@ -117,11 +117,11 @@ class PlayTab:
     def _offered(self, model: str | None) -> dict[str, Any]:
         """The blocks of a model, and why it cannot be played."""
         try:
-            pipeline = self.session.pipeline(model)
+            offer = self.session.offer(model)
         except ValueError as error:
             return {"blocks": [], "why": str(error)}
         why = f"The model {model} cannot be played with keys. Choose another one above."
-        return {"blocks": block_choices(pipeline), "why": "" if pipeline.worlds else why}
+        return {"blocks": block_choices(offer), "why": "" if offer.worlds else why}
 
     def _chooser(self, kind: Kind) -> Callable[[str, gr.EventData], dict[str, Any]]:
         """What happens when a picture in a row is clicked."""

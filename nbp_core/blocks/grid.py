@@ -9,19 +9,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 from einops import rearrange
-from torch import Tensor
+from numpy.typing import NDArray
 
 from nbp_core.config.shapes import Size3, format_block_shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def _divides(part: Size3, whole: Size3) -> bool:
     return all(w % p == 0 for p, w in zip(part, whole, strict=True))
 
 
-def _cut(places_thw: Tensor, shape: Size3) -> Tensor:
+def _cut(places_thw: NDArray[np.int64], shape: Size3) -> NDArray[np.int64]:
     """(t, h, w) -> (N, S): blocks in raster order, tokens in raster order inside each block."""
     t, h, w = shape
     return rearrange(places_thw, "(a t) (b h) (c w) -> (a b c) (t h w)", t=t, h=h, w=w)
@@ -65,12 +69,22 @@ class BlockLayout:
     @cached_property
     def places_NS(self) -> Tensor:
         """The place of each token in the grid: int64, (N, S), in block order."""
+        import torch  # takes a second; whoever only counts blocks and steps has no need of it
+
+        return torch.from_numpy(self._places_NS)
+
+    @cached_property
+    def _places_NS(self) -> NDArray[np.int64]:
         t, h, w = self.grid
-        places_thw = torch.arange(self.num_tokens).reshape(t, h, w)
+        places_thw = np.arange(self.num_tokens).reshape(t, h, w)
         if self.block_shape[0] == 1:
             return _cut(places_thw, self.block_shape)
         first = _cut(places_thw[:1], first_frame_shape(self.block_shape))
-        return torch.cat([first, _cut(places_thw[1:], self.block_shape)])
+        return np.concatenate([first, _cut(places_thw[1:], self.block_shape)])
+
+    def reach(self, num_blocks: int) -> int:
+        """The number of leading places of the grid that hold every token of the first blocks."""
+        return int(self._places_NS[:num_blocks].max()) + 1 if num_blocks else 0
 
     def to_blocks(self, tokens_Bthw: Tensor) -> Tensor:
         """Tokens on the grid -> (B, N, S)."""
@@ -79,7 +93,7 @@ class BlockLayout:
     def to_grid(self, tokens_BNS: Tensor) -> Tensor:
         """Inverse of to_blocks: (B, N, S) -> tokens_Bthw."""
         t, h, w = self.grid
-        flat = torch.empty_like(tokens_BNS.flatten(1))
+        flat = tokens_BNS.new_empty(tokens_BNS.flatten(1).shape)
         flat[:, self.places_NS.flatten().to(tokens_BNS.device)] = tokens_BNS.flatten(1)
         return rearrange(flat, "b (t h w) -> b t h w", t=t, h=h, w=w)
 

@@ -1,4 +1,4 @@
-"""BLOCKS as sequences: input ids, targets, places, the block mask (`mask_LL`), decode steps.
+"""BLOCKS as sequences: input ids, targets, places, the block mask (`mask_LL`).
 
 Shapes: B batch, t h w grid, S tokens per block, P condition tokens, L input positions. 'Place' is a
 token's raster index in the grid; 'index' is its rank in block order. Source: section 3.3 and
@@ -13,54 +13,14 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from nbp_core.blocks.grid import BlockLayout
+from nbp_core.blocks.steps import SequencePlan, sequence_plan
 from nbp_core.config.models import TransformerConfig
-from nbp_core.config.shapes import NO_TOKEN, LayoutKind, Size3, format_block_shape
+from nbp_core.config.shapes import NO_TOKEN, Size3
 
 
 @dataclass(frozen=True)
-class DecodeStep:
-    """One forward pass of decoding: feed positions [start, stop), sample tokens [first, last).
-
-    Positions index the input sequence. Tokens are counted in block order. The sampler reads the
-    logits of the last `last - first` positions that were fed.
-    """
-
-    phase: str
-    start: int
-    stop: int
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
-class SequenceLayout:
-    """The input positions of one clip, and the token that each position predicts.
-
-    plain:  [block 1] ... [block N-1]
-    hybrid: [P conditions][BOV][S tokens of block 1][S-1 middle tokens][block 2] ... [block N-1]
-    elastic: hybrid, for any block shape with one set of weights.
-    """
-
-    kind: LayoutKind
-    blocks: BlockLayout
-    prefix_len: int
-    first_video_id: int
-    """Smaller ids are special tokens (0 = BOV, 1..S-1 = middle tokens) and conditions."""
-    window: int | None = None
-    """Number of latent frames before the predicted one that a position attends to, besides the
-    first frame; None: all."""
-
-    @property
-    def head_len(self) -> int:
-        """Positions before block 2 enters: prefix, BOV, block 1 and its middle tokens."""
-        s = self.blocks.block_len
-        return s if self.kind == "plain" else self.prefix_len + 1 + s + s - 1
-
-    @property
-    def length(self) -> int:
-        """L, the number of input positions of a clip. The last block is predicted, never fed."""
-        return self.head_len + (self.blocks.num_blocks - 2) * self.blocks.block_len
+class SequenceLayout(SequencePlan):
+    """A sequence plan with the token, the place and the segment of each input position."""
 
     @property
     def _full_length(self) -> int:
@@ -205,49 +165,6 @@ class SequenceLayout:
         target = self.target_L.to(flat.device)
         return torch.where(target == NO_TOKEN, NO_TOKEN, flat[:, target.clamp(min=0)])
 
-    def known_blocks(self, num_known_tokens: int) -> int:
-        """The number of blocks that a context of `num_known_tokens` tokens fills.
-
-        Raises ValueError if the context does not end on a block boundary, if it leaves nothing to
-        generate, or if a plain model has no context.
-        """
-        known, rest = divmod(num_known_tokens, self.blocks.block_len)
-        # A block that spans time may reach into frames after the context.
-        reach = int(self.blocks.places_NS[:known].max()) + 1 if known else 0
-        if rest or reach > num_known_tokens:
-            raise ValueError(
-                f"a context of {num_known_tokens} tokens does not end on a boundary of "
-                f"{format_block_shape(self.blocks.block_shape)} blocks"
-            )
-        if known >= self.blocks.num_blocks:
-            raise ValueError("the context is as long as the clip; nothing is left to generate")
-        if known == 0 and self.kind == "plain":
-            raise ValueError("this model has no prefix: it needs at least one known frame")
-        return known
-
-    def decode_steps(self, num_known_tokens: int) -> list[DecodeStep]:
-        """The forward passes that complete a clip after a context. The first is the prefill."""
-        s, p = self.blocks.block_len, self.prefix_len
-        known = self.known_blocks(num_known_tokens)
-        steps: list[DecodeStep] = []
-        if known == 0:
-            steps = [
-                DecodeStep("token", 0 if i == 0 else p + i, p + i + 1, i, i + 1) for i in range(s)
-            ]
-            start, known = p + s, 1
-        else:
-            start = 0
-        for block in range(known, self.blocks.num_blocks):
-            stop = self.head_len + (block - 1) * s
-            steps.append(DecodeStep("block", start, stop, block * s, (block + 1) * s))
-            start = stop
-        first = steps[0]
-        return [DecodeStep("prefill", *_step_range(first)), *steps[1:]]
-
-
-def _step_range(step: DecodeStep) -> tuple[int, int, int, int]:
-    return step.start, step.stop, step.first, step.last
-
 
 @lru_cache(maxsize=64)
 def sequence_layout(
@@ -255,26 +172,6 @@ def sequence_layout(
     block_shape: Size3 | None = None,
     num_latent_frames: int | None = None,
 ) -> SequenceLayout:
-    """The sequence layout of a model for one block shape (default: the shape in its config).
-
-    num_latent_frames changes the grid's length in time. A model with a window supports longer
-    clips than its own, all models support shorter ones. Raises ValueError for a block shape or a
-    length that the model does not support.
-    """
-    shape = block_shape or config.block_shape
-    if config.layout != "elastic" and shape != config.block_shape:
-        raise ValueError(
-            f"model {config.name!r} was trained for block shape "
-            f"{format_block_shape(config.block_shape)} only, not {format_block_shape(shape)}"
-        )
-    t, h, w = config.grid
-    grid = (num_latent_frames or t, h, w)
-    if grid[0] > t and config.window is None:
-        raise ValueError(f"model {config.name!r} makes at most {t} latent frames at once")
-    blocks = BlockLayout(grid, shape)
-    if config.layout != "plain" and blocks.block_len > config.num_special:
-        raise ValueError(
-            f"blocks of {blocks.block_len} tokens are more than model {config.name!r} can do"
-        )
-    window = config.window
-    return SequenceLayout(config.layout, blocks, config.prefix_len, config.first_video_id, window)
+    """The sequence layout of a model; arguments and errors as of steps.sequence_plan."""
+    plan = sequence_plan(config, block_shape, num_latent_frames)
+    return SequenceLayout(plan.kind, plan.blocks, plan.prefix_len, plan.first_video_id, plan.window)

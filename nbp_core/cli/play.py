@@ -15,14 +15,15 @@ from tqdm import tqdm
 
 from nbp_core.cli.options import add_sampling_options, pipeline_of, sampling_of, write_or_keep
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import format_block_shape
+from nbp_core.config.shapes import PLAY_FPS, format_block_shape
 from nbp_core.config.timeline import format_timeline, parse_timeline
 from nbp_core.data.key_frames import reconstructed
 from nbp_core.data.keys import KeyClip
 from nbp_core.data.recorded import read_recorded
 from nbp_core.evaluation.keys import psnr_over_time
+from nbp_core.generation.offer import WORLDS
 from nbp_core.generation.pipeline import VideoPipeline
-from nbp_core.generation.play import PLAY_FPS, WORLDS, Play, PlayStep
+from nbp_core.generation.play import Play, PlayStep
 from nbp_core.generation.recording import PlayRecording, read_recording
 from nbp_core.media.files import Frames, MediaError, is_video, shown_name, try_writing
 from nbp_core.media.video import read_context, write_video

@@ -6,6 +6,7 @@ Whatever is wrong with it is a CheckpointError, one sentence that names the fold
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,3 +95,30 @@ def load_config(folder: Path, config_type: type[ConfigT]) -> ConfigT:
     config = read_config(folder)
     assert isinstance(config, config_type)
     return config
+
+
+def tokenizer_folder(path: Path) -> Path | None:
+    """The folder of a transformer's tokenizer, or None for Cosmos.
+
+    Raises CheckpointError if it is missing.
+    """
+    wanted = read_description(path).get("tokenizer") or {}
+    if wanted.get("cosmos"):
+        return None
+    folder = named_folder(path, str(wanted.get("folder", "")))
+    if not (folder / CONFIG_FILE).is_file():
+        name = folder.name if folder != path else "that is not named"
+        raise CheckpointError(f"model {path.name!r} needs a tokenizer {name!r}, which is not there")
+    return folder
+
+
+def named_folder(folder: Path, name: str) -> Path:
+    """The folder that a model names relative to its own, such as '../nano'.
+
+    Where the model is reached by a link, that may be beside the link or beside the model itself.
+    """
+    beside = Path(os.path.normpath(folder / name))
+    if not beside.is_dir() and folder.is_dir():
+        beside_model = Path(os.path.normpath(folder.resolve() / name))
+        return beside_model if beside_model.is_dir() else beside
+    return beside

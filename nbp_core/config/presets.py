@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 
-from nbp_core.config.models import StageConfig, TokenizerConfig, TransformerConfig
+from nbp_core.config.models import (
+    ForeignTokenizerConfig,
+    StageConfig,
+    TokenizerConfig,
+    TransformerConfig,
+)
 from nbp_core.config.shapes import Size3
 
 _SPACE: Size3 = (1, 3, 3)
@@ -17,6 +22,8 @@ def _stage(width: int, units: int) -> StageConfig:
 
 RELEASED_LEVELS = (8, 8, 8, 5, 5, 5)
 """FSQ levels of the released tokenizers: 64,000 codes."""
+COSMOS = ForeignTokenizerConfig(name="cosmos-dv4x8x8", levels=RELEASED_LEVELS)
+"""NVIDIA's Cosmos DV4x8x8."""
 
 TOKENIZER_PRESETS: dict[str, TokenizerConfig] = {
     "magvit2-64k": TokenizerConfig(

@@ -22,6 +22,10 @@ CLIP_SIDE = 128
 CLIP_FPS = 8
 
 
+PLAY_FPS = 16
+"""Frames of a play that are shown per second."""
+
+
 # The six block shapes of the paper's figures 6 and 7, and the five of its table 3.
 FIGURE6_SHAPES: tuple[Size3, ...] = (
     (1, 1, 1),

@@ -6,7 +6,6 @@ frames_THWC uint8, tokens_thw int64, B samples of a batch.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,16 +17,16 @@ from einops import rearrange
 from torch import Tensor
 
 from nbp_core.attention_maps.view import AttentionView, look_into
-from nbp_core.blocks.grid import tiles
 from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.checkpoint import CheckpointError, load_config, weights_sha256
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3
+from nbp_core.config.shapes import CLIP_FRAMES, Size3
 from nbp_core.device import choose_device
 from nbp_core.generation.odds import TokenOdds, token_odds
-from nbp_core.generation.play import WORLDS, Play, keys_of
+from nbp_core.generation.offer import WORLDS, ModelOffer
+from nbp_core.generation.play import Play
 from nbp_core.generation.reconstruction import Reconstruction, reconstruct
 from nbp_core.generation.recording import (
     Fingerprint,
@@ -38,7 +37,6 @@ from nbp_core.generation.recording import (
 from nbp_core.generation.records import Generation, Tokens
 from nbp_core.generation.request import GenerateRequest, RunRequest
 from nbp_core.generation.run import GenerationRun
-from nbp_core.generation.segments import Segment, plan_segments
 from nbp_core.media.files import Frames
 from nbp_core.media.video import crop_resize
 from nbp_core.models.pairing import find_tokenizer
@@ -46,7 +44,6 @@ from nbp_core.models.speed_only import SpeedOnlyTokenizer, random_transformer
 from nbp_core.packed.formats import choose_format
 from nbp_core.packed.model import load_packed
 from nbp_core.sampling.steps import decoder_of
-from nbp_core.sampling.window import has_window
 from nbp_core.tokenizer.cosmos import CosmosTokenizer
 from nbp_core.tokenizer.interface import Tokenizer
 from nbp_core.tokenizer.model import VideoTokenizer
@@ -58,7 +55,7 @@ START_ACTION = "drawer-open"
 """The action whose generated first frame starts a play of the arm without a first frame."""
 
 
-class VideoPipeline:
+class VideoPipeline(ModelOffer):
     """A transformer with its tokenizer, on one device."""
 
     def __init__(
@@ -83,11 +80,8 @@ class VideoPipeline:
                 f"model {config.name!r} has {config.codebook_size:,} video ids but tokenizer "
                 f"{tokenizer.config.name!r} has {tokenizer.config.codebook_size:,} codes"
             )
-        self.name = config.name
-        self.tokenizer_name = tokenizer.config.name
+        super().__init__(config, tokenizer.config)
         self.conditions = Conditions(config, folder)
-        self.actions = self.conditions.names
-        self.grid = config.grid
 
     @classmethod
     def from_pretrained(
@@ -161,46 +155,6 @@ class VideoPipeline:
     def side(self) -> int:
         """Side of a frame in pixels."""
         return self.grid[1] * self.tokenizer.config.space_factor
-
-    @property
-    def block_shapes(self) -> tuple[Size3, ...]:
-        """Supported block shapes: the paper's six for an elastic model, else the trained one."""
-        config = self.transformer.config
-        if config.layout != "elastic":
-            return (config.block_shape,)
-        return tuple(shape for shape in FIGURE6_SHAPES if tiles(self.grid, shape))
-
-    @property
-    def timeline_names(self) -> tuple[str, ...]:
-        """Names that may follow one another in a clip: actions, then keys; none where a clip has
-        one action."""
-        config = self.transformer.config
-        return (*self.actions, *config.keys) if config.frame_conditions else ()
-
-    def num_steps(
-        self, block_shape: Size3, num_context_frames: int = 0, num_frames: int = CLIP_FRAMES
-    ) -> int:
-        """Number of steps of a generation, prefills included. Raises ValueError as generate."""
-        segments = self._segments(block_shape, num_context_frames, num_frames)
-        return sum(self._segment_steps(block_shape, segment) for segment in segments)
-
-    def _segments(
-        self, block_shape: Size3, num_context_frames: int, num_frames: int
-    ) -> list[Segment]:
-        return plan_segments(
-            num_context_frames,
-            num_frames,
-            self.grid[0],
-            self.tokenizer.config,
-            has_window(self.transformer.config, block_shape),
-        )
-
-    def _segment_steps(self, block_shape: Size3, segment: Segment) -> int:
-        frame_tokens = math.prod(self.grid[1:])
-        if segment.is_over_window:
-            return segment.new * (frame_tokens // math.prod(block_shape))
-        layout = sequence_layout(self.transformer.config, block_shape, segment.total)
-        return len(layout.decode_steps(segment.known * frame_tokens))
 
     def reconstruct(self, frames_THWC: Frames) -> Reconstruction:
         """Encodes and decodes 1 + 4n frames of any size (cropped and resized).
@@ -416,19 +370,6 @@ class VideoPipeline:
             "device": self.device,
             "torch": torch.__version__,
         }
-
-    @property
-    def window(self) -> int | None:
-        """Latent frames that a play sees beside the first; None for a model that has no play."""
-        config = self.transformer.config
-        return config.window if config.frame_conditions else None
-
-    @property
-    def worlds(self) -> tuple[World, ...]:
-        """The worlds whose keys the model answers to; none for a model that cannot be played."""
-        if self.window is None:
-            return ()
-        return tuple(world for world in WORLDS if keys_of(self.transformer, world))
 
     @property
     def fingerprint(self) -> Fingerprint:

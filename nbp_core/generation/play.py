@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, get_args
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.timeline import format_timeline
+from nbp_core.generation.offer import keys_of
 from nbp_core.generation.recording import (
     Fingerprint,
     PlayRecording,
@@ -32,11 +33,6 @@ from nbp_core.tokenizer.interface import Tokenizer, to_frames
 from nbp_core.transformer.conditions import Conditions
 from nbp_core.transformer.model import BlockTransformer
 
-WORLDS: tuple[World, ...] = get_args(World)
-PLAY_FPS = 16
-"""Frames shown per second."""
-CAMERA_STILL = "still"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlayStep:
@@ -49,16 +45,6 @@ class PlayStep:
     decode_s: float
     num_steps: int
     """Number of forward passes."""
-
-
-def keys_of(model: BlockTransformer, world: World) -> tuple[str, ...]:
-    """The keys of a world; empty if the model was not trained for it."""
-    config = model.config
-    if world == "arm":
-        return tuple(key for key in config.keys if key != CAMERA_STILL)
-    kinds = ("pan", "zoom", "turn")
-    moves = tuple(name for name in config.actions if name.split("-")[0] in kinds)
-    return (CAMERA_STILL, *moves) if CAMERA_STILL in config.keys else ()
 
 
 class Play:
@@ -78,7 +64,7 @@ class Play:
 
         Raises ValueError if the model does not support this world or this sampling.
         """
-        self.keys = keys_of(transformer, world)
+        self.keys = keys_of(transformer.config, world)
         if not self.keys:
             raise ValueError(f"model {transformer.config.name!r} has no keys for the {world} world")
         device = transformer.tok_emb.weight.device

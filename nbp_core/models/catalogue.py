@@ -14,16 +14,16 @@ from pathlib import Path
 from nbp_core.blocks.grid import tiles
 from nbp_core.checkpoint import (
     CARD_FILE,
-    CheckpointError,
     load_config,
     read_description,
     summarize,
     weight_files,
     weights_sha256,
 )
+from nbp_core.config.description import tokenizer_folder
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, FIGURE6_SHAPES, Size3
-from nbp_core.models.pairing import find_tokenizer, named_folder
+from nbp_core.models.pairing import find_tokenizer
 from nbp_core.packed.formats import choose_format
 from nbp_core.packed.model import decoding_bytes
 
@@ -101,7 +101,7 @@ def _entry(path: Path, device: str) -> ModelEntry:
             card=read_card(path),
         )
     transformer = load_config(path, TransformerConfig)
-    tokenizer = _tokenizer_folder(path)
+    tokenizer = tokenizer_folder(path)
     memory = decoding_bytes(transformer, choose_format(device))
     if tokenizer is not None:
         memory += _FLOAT32 * summarize(tokenizer).num_parameters
@@ -124,24 +124,12 @@ def _entry(path: Path, device: str) -> ModelEntry:
     )
 
 
-def _tokenizer_folder(path: Path) -> Path | None:
-    """The tokenizer's folder, or None for Cosmos. Raises CheckpointError if it is missing."""
-    wanted = read_description(path).get("tokenizer") or {}
-    if wanted.get("cosmos"):
-        return None
-    folder = named_folder(path, str(wanted.get("folder", "")))
-    if not (folder / "config.json").is_file():
-        name = folder.name if folder != path else "that is not named"
-        raise CheckpointError(f"model {path.name!r} needs a tokenizer {name!r}, which is not there")
-    return folder
-
-
 def fingerprint(folder: Path) -> str:
     """SHA-256 of a model's weights.
 
     Raises CheckpointError if the model's tokenizer is missing or is another one.
     """
-    if read_description(folder)["kind"] == "transformer" and _tokenizer_folder(folder) is not None:
+    if read_description(folder)["kind"] == "transformer" and tokenizer_folder(folder) is not None:
         find_tokenizer(folder)
     return weights_sha256(folder)
 

@@ -5,10 +5,15 @@ Input: a transformer's folder. Output: its tokenizer's folder and fingerprint, o
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from nbp_core.checkpoint import CheckpointError, load_config, read_description, weights_sha256
+from nbp_core.checkpoint import weights_sha256
+from nbp_core.config.description import (
+    CheckpointError,
+    load_config,
+    named_folder,
+    read_description,
+)
 from nbp_core.config.models import TokenizerConfig
 from nbp_core.tokenizer.cosmos import DECODER_FILE, ENCODER_FILE, cosmos_sha256, is_cosmos
 
@@ -39,18 +44,6 @@ def find_tokenizer(folder: Path, cosmos: Path | None = None) -> tuple[Path, str]
             f"{tokenizer_folder.name!r} (its fingerprint differs)"
         )
     return tokenizer_folder, fingerprint
-
-
-def named_folder(folder: Path, name: str) -> Path:
-    """The folder that a model names relative to its own, such as '../nano'.
-
-    Where the model is reached by a link, that may be beside the link or beside the model itself.
-    """
-    beside = Path(os.path.normpath(folder / name))
-    if not beside.is_dir() and folder.is_dir():
-        beside_model = Path(os.path.normpath(folder.resolve() / name))
-        return beside_model if beside_model.is_dir() else beside
-    return beside
 
 
 def _check_cosmos(folder: Path, sha256: str, cosmos: Path | None) -> tuple[Path, str]:

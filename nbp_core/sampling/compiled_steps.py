@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor
 
-from nbp_core.blocks.sequences import DecodeStep
+from nbp_core.blocks.steps import DecodeStep
 from nbp_core.packed.model import PackedTransformer
 from nbp_core.packed.plan import CompiledSteps
 from nbp_core.sampling.decoder import Decoding, PlainDecoding, Setup

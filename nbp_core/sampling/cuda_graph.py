@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nbp_core.blocks.sequences import DecodeStep
+from nbp_core.blocks.steps import DecodeStep
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.sampling.decoder import Decoding, PlainDecoding, Setup
 from nbp_core.sampling.filters import guide, sample_by_sorting

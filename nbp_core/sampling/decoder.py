@@ -15,7 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nbp_core.blocks.sequences import DecodeStep, SequenceLayout
+from nbp_core.blocks.sequences import SequenceLayout
+from nbp_core.blocks.steps import DecodeStep
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.sampling.drawing import drawing
 from nbp_core.sampling.filters import guide

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nbp_core.blocks.sequences import DecodeStep, SequenceLayout
+from nbp_core.blocks.sequences import SequenceLayout
+from nbp_core.blocks.steps import DecodeStep
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import NO_TOKEN
 from nbp_core.sampling.decoder import Decoder, Setup

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from nbp_core.blocks.grid import BlockLayout
 from nbp_core.blocks.sequences import sequence_layout
-from nbp_core.config.models import TransformerConfig
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3, format_block_shape
 from nbp_core.packed.model import PackedTransformer
@@ -213,11 +212,6 @@ class WindowSampler:
         if self._anchor is None:
             self._anchor = keys.clone()
         keys.copy_(turned_later(self._anchor, num_frames))
-
-
-def has_window(config: TransformerConfig, shape: Size3) -> bool:
-    """Whether a model supports endless sampling in this block shape."""
-    return config.frame_conditions and config.window is not None and shape[0] == 1
 
 
 def check(name: str, window: int | None, shape: Size3) -> None:

@@ -13,11 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nbp_core.config.models import ForeignTokenizerConfig
-from nbp_core.config.presets import RELEASED_LEVELS
+from nbp_core.config.presets import COSMOS
 from nbp_core.tokenizer.conv import StreamState
 
-NAME = "cosmos-dv4x8x8"
 ENCODER_FILE, DECODER_FILE = "encoder.jit", "decoder.jit"
 
 
@@ -40,7 +38,7 @@ class CosmosTokenizer(torch.nn.Module):
 
     def __init__(self, encoder: torch.nn.Module, decoder: torch.nn.Module) -> None:
         super().__init__()
-        self.config = ForeignTokenizerConfig(name=NAME, levels=RELEASED_LEVELS)
+        self.config = COSMOS
         self.encoder = encoder
         self.decoder = decoder
 

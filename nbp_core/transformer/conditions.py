@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nbp_core.config.models import TransformerConfig
-from nbp_core.transformer.prompts import UCF101_CLASSES, prompt_ids
+from nbp_core.transformer.prompts import condition_names, has_text, prompt_ids
 
 
 class Conditions:
@@ -23,8 +23,8 @@ class Conditions:
         """`folder` holds the text tokenizer of a model with text prompts."""
         self.config = config
         self.folder = folder
-        self.is_text = config.layout == "hybrid" and config.prefix_len > 0 and not config.actions
-        self.names = UCF101_CLASSES if self.is_text else config.actions
+        self.is_text = has_text(config)
+        self.names = condition_names(config)
 
     def ids(
         self, name: str | None, batch: int, guidance_scale: float

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from nbp_core.config.models import TransformerConfig
+
 TOKENIZER_FILE = "tokenizer.json"
 BOS, EOS = "<s>", "</s>"
 
@@ -31,6 +33,16 @@ WallPushups WritingOnBoard YoYo
 """
 UCF101_CLASSES = tuple(_CLASS_NAMES.split())
 """The class names in the data set's spelling."""
+
+
+def has_text(config: TransformerConfig) -> bool:
+    """Whether a model's conditions are the text of class names."""
+    return config.layout == "hybrid" and config.prefix_len > 0 and not config.actions
+
+
+def condition_names(config: TransformerConfig) -> tuple[str, ...]:
+    """The names of actions or classes that a model was trained with."""
+    return UCF101_CLASSES if has_text(config) else config.actions
 
 
 def prompt_text(class_name: str) -> str:

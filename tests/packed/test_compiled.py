@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nbp_core.blocks.sequences import DecodeStep, sequence_layout
+from nbp_core.blocks.sequences import sequence_layout
+from nbp_core.blocks.steps import DecodeStep
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import LayoutKind, Size3
 from nbp_core.packed.formats import WeightFormat, compute_dtype, formats_on

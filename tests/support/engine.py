@@ -355,5 +355,6 @@ def fake_session(
     if not models.exists():
         add_model(models, "fake")
     pipeline = FakePipeline(step_s=step_s)
-    session = Session(models, "cpu", load=lambda name: cast(VideoPipeline, pipeline), **options)
+    fake = cast(VideoPipeline, pipeline)
+    session = Session(models, "cpu", load=lambda _: fake, describe=lambda _: fake, **options)
     return session, pipeline

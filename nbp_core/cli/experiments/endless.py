@@ -23,7 +23,7 @@ from nbp_core.data.arm_keys import read_episodes
 from nbp_core.device import choose_device, device_name
 from nbp_core.evaluation.classifier import ActionClassifier
 from nbp_core.experiments.endless import SETTINGS, EndlessBench, endless
-from nbp_core.generation.play import keys_of
+from nbp_core.generation.offer import keys_of
 from nbp_core.results.growing import Report, earlier, keep, remaining
 
 NAME, TITLE = "endless", "Random keys for a minute and more, by setting"
@@ -61,7 +61,7 @@ def _endless(args: argparse.Namespace) -> None:
     out = results_file(args)
     device = choose_device(args.device)
     pipeline = pipeline_of(args)
-    if not keys_of(pipeline.transformer, "arm"):
+    if not keys_of(pipeline.config, "arm"):
         raise ValueError(f"model {pipeline.name!r} has no keys for the arm world")
     pipeline.decoder.wait_until_ready()
     networks, notes = frame_networks(device) if args.count > 1 else ([], [])

@@ -1,0 +1,98 @@
+"""What a model can make, known from its configuration alone. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import get_args
+
+from nbp_core.blocks.grid import tiles
+from nbp_core.blocks.steps import sequence_plan
+from nbp_core.config.description import load_config, tokenizer_folder
+from nbp_core.config.models import TokenGridConfig, TokenizerConfig, TransformerConfig
+from nbp_core.config.presets import COSMOS
+from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3
+from nbp_core.generation.recording import World
+from nbp_core.generation.segments import Segment, plan_segments
+from nbp_core.transformer.prompts import condition_names
+
+WORLDS: tuple[World, ...] = get_args(World)
+CAMERA_STILL = "still"
+
+
+class ModelOffer:
+    """The actions, block shapes, lengths and worlds of a transformer with its tokenizer."""
+
+    def __init__(self, config: TransformerConfig, tokenizer: TokenGridConfig) -> None:
+        self.config = config
+        self.tokens = tokenizer
+        """How the tokenizer cuts a clip."""
+        self.name = config.name
+        self.tokenizer_name = tokenizer.name
+        self.actions = condition_names(config)
+        self.grid = config.grid
+
+    @property
+    def block_shapes(self) -> tuple[Size3, ...]:
+        """Supported block shapes: the paper's six for an elastic model, else the trained one."""
+        if self.config.layout != "elastic":
+            return (self.config.block_shape,)
+        return tuple(shape for shape in FIGURE6_SHAPES if tiles(self.grid, shape))
+
+    @property
+    def timeline_names(self) -> tuple[str, ...]:
+        """Names that may follow one another in a clip: actions, then keys; none where a clip has
+        one action."""
+        return (*self.actions, *self.config.keys) if self.config.frame_conditions else ()
+
+    @property
+    def window(self) -> int | None:
+        """Latent frames that a play sees beside the first; None for a model that has no play."""
+        return self.config.window if self.config.frame_conditions else None
+
+    @property
+    def worlds(self) -> tuple[World, ...]:
+        """The worlds whose keys the model answers to; none for a model that cannot be played."""
+        if self.window is None:
+            return ()
+        return tuple(world for world in WORLDS if keys_of(self.config, world))
+
+    def num_steps(
+        self, block_shape: Size3, num_context_frames: int = 0, num_frames: int = CLIP_FRAMES
+    ) -> int:
+        """Number of steps of a generation, prefills included. Raises ValueError as generate."""
+        segments = self._segments(block_shape, num_context_frames, num_frames)
+        return sum(self._segment_steps(block_shape, segment) for segment in segments)
+
+    def _segments(
+        self, block_shape: Size3, num_context_frames: int, num_frames: int
+    ) -> list[Segment]:
+        is_endless = self.window is not None and block_shape[0] == 1
+        return plan_segments(
+            num_context_frames, num_frames, self.grid[0], self.tokens, is_endless
+        )  # fmt: skip
+
+    def _segment_steps(self, block_shape: Size3, segment: Segment) -> int:
+        frame_tokens = math.prod(self.grid[1:])
+        if segment.is_over_window:
+            return segment.new * (frame_tokens // math.prod(block_shape))
+        plan = sequence_plan(self.config, block_shape, segment.total)
+        return len(plan.decode_steps(segment.known * frame_tokens))
+
+
+def read_offer(folder: Path) -> ModelOffer:
+    """What the transformer in a model folder can make. Raises CheckpointError."""
+    config = load_config(folder, TransformerConfig)
+    tokenizer = tokenizer_folder(folder)
+    return ModelOffer(
+        config, COSMOS if tokenizer is None else load_config(tokenizer, TokenizerConfig)
+    )
+
+
+def keys_of(config: TransformerConfig, world: World) -> tuple[str, ...]:
+    """The keys of a world; empty if the model was not trained for it."""
+    if world == "arm":
+        return tuple(key for key in config.keys if key != CAMERA_STILL)
+    kinds = ("pan", "zoom", "turn")
+    moves = tuple(name for name in config.actions if name.split("-")[0] in kinds)
+    return (CAMERA_STILL, *moves) if CAMERA_STILL in config.keys else ()
