@@ -23,8 +23,9 @@ from app.parts import controls
 from app.parts.events import LIGHT, OWN
 from app.parts.follow import Follower
 from app.parts.sources import page_script
+from app.parts.thumbs import route as thumbs_route
 from app.parts.uploads import MAX_UPLOAD
-from app.play.socket import route
+from app.play.socket import route as play_route
 from app.play.tab import PlayTab
 from app.results.tab import ResultsTab
 from app.security import check_host
@@ -46,7 +47,7 @@ _TABS = (
 )  # fmt: skip
 _IDS = tuple(_id(name) for name in _TABS)
 _beside: WeakKeyDictionary[gr.Blocks, list[BaseRoute]] = WeakKeyDictionary()
-"""What is served beside a page: the WebSocket of its players."""
+"""What is served beside a page: the WebSocket of its players, small pictures."""
 
 _ABOUT = """
 <details><summary>About</summary>
@@ -125,7 +126,7 @@ def _build(session: Session) -> gr.Blocks:
         blocks.load(None, js=page_script(__file__, "studio.js"), api_visibility="private")
         blocks.load(_addressed, None, tabs, **LIGHT)
     blocks.queue(max_size=64, default_concurrency_limit=None)
-    _beside[blocks] = [route(played.players)]
+    _beside[blocks] = [play_route(played.players), thumbs_route(session.assets)]
     return blocks
 
 

@@ -91,7 +91,8 @@ class GeneratePage:
 
     def _examples(self, start: Start, title: str) -> gr.HTML:
         paths = [Path(path) for [path] in uploads.examples(self.session, start)]
-        items = [thumb(path, uploads.friendly_name(path)) for path in paths]
+        assets = self.session.assets or Path()
+        items = [thumb(assets, path, uploads.friendly_name(path)) for path in paths]
         return thumbs(title, items, f"try-{start}", visible=bool(items))
 
     def _build_settings(self) -> None:

@@ -87,3 +87,9 @@ export const player = (element, advance) => {
   };
   return state;
 };
+
+// The path under which the studio is served, without an end slash; Gradio knows where that is.
+export const rootPath = (page, config) => {
+  const root = (config && config.root) || new URL(page).origin;
+  return new URL(root, page).pathname.replace(/\/$/, '');
+};

@@ -46,8 +46,12 @@ def png_uri(picture: Picture) -> str:
 
 def jpeg_uri(picture: Picture) -> str:
     """A small RGB picture as a data address of few bytes."""
-    data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(picture)).decode()
+
+
+def jpeg(picture: Picture) -> bytes:
+    """A small RGB picture as the bytes of a JPEG file."""
+    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def jpeg_file_uri(path: Path) -> str:

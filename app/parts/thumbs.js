@@ -1,3 +1,5 @@
+import { rootPath } from './page.js';
+
 export function mount({ element, props, watch, trigger }) {
   const draw = () => {
     const buttons = (props.value || []).map((item, index) => {
@@ -5,7 +7,8 @@ export function mount({ element, props, watch, trigger }) {
       const picture = new Image();
       const caption = document.createElement('span');
       button.type = 'button';
-      picture.src = item.picture;
+      picture.loading = 'lazy';
+      picture.src = `${rootPath(location.href, window.gradio_config)}/thumbs/${item.picture}`;
       picture.alt = '';
       caption.textContent = item.caption;
       button.append(picture, caption);

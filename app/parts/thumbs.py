@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from functools import lru_cache
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 import gradio as gr
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from app.parts.pictures import jpeg_uri
+from app.guard import is_signed_in
+from app.parts.pictures import jpeg
 from app.parts.sources import component_script
+from nbp_core.media.files import MediaError
 from nbp_core.media.video import crop_resize, read_context
 
 THUMB_SIDE = 96
@@ -38,12 +44,37 @@ def chosen_index(event: gr.EventData, count: int) -> int | None:
     return index if isinstance(index, int) and 0 <= index < count else None
 
 
-def thumb(path: Path, caption: str) -> dict[str, str]:
-    """A picture, or the first frame of a clip, with what is written under it."""
-    return {"picture": _small(path, path.stat().st_mtime_ns), "caption": caption}
+def thumb(assets: Path, path: Path, caption: str) -> dict[str, str]:
+    """A picture among the assets, or the first frame of a clip, with what is written under it.
+
+    The page fetches it when it is first shown: reading them all would keep the page waiting.
+    """
+    return {"picture": quote(path.relative_to(assets).as_posix()), "caption": caption}
+
+
+def route(assets: Path | None) -> Route:
+    """Where pages fetch the small pictures. Only what lies in the folder of assets is served."""
+
+    def serve(request: Request) -> Response:
+        path = _bundled(assets, str(request.path_params["name"]))
+        if path is None or not is_signed_in(request):
+            return Response(status_code=404)
+        try:
+            data = _small(path, path.stat().st_mtime_ns)
+        except (MediaError, OSError):
+            return Response(status_code=404)
+        return Response(data, media_type="image/jpeg", headers={"cache-control": "no-cache"})
+
+    return Route("/thumbs/{name:path}", serve)
+
+
+def _bundled(assets: Path | None, name: str) -> Path | None:
+    if assets is None:
+        return None
+    path = (assets / name).resolve()
+    return path if path.is_relative_to(assets.resolve()) and path.is_file() else None
 
 
 @lru_cache(maxsize=256)
-def _small(path: Path, changed: int) -> str:
-    frame_HWC = crop_resize(read_context(path, 1), THUMB_SIDE)[0]
-    return jpeg_uri(frame_HWC)
+def _small(path: Path, changed: int) -> bytes:
+    return jpeg(crop_resize(read_context(path, 1), THUMB_SIDE)[0])

@@ -150,8 +150,7 @@ export function mount({ element, props, watch, trigger }) {
 
   const connect = () => new Promise((resolve) => {
     if (socket && socket.readyState === WebSocket.OPEN) { resolve(); return; }
-    const root = window.gradio_config ? window.gradio_config.root : location.origin;
-    const opened = new WebSocket(socketAddress(location.href, root || location.origin));
+    const opened = new WebSocket(socketAddress(location.href, window.gradio_config));
     opened.binaryType = 'arraybuffer';
     opened.addEventListener('open', () => resolve());
     opened.addEventListener('message', ({ data }) => {

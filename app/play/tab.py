@@ -70,7 +70,8 @@ class PlayTab:
         self.rows: dict[Kind, gr.HTML] = {}
         for kind, title in _KINDS:
             found = self.starts.of_kind(kind)
-            items = [thumb(s.shown_path, s.title) for s in found if s.shown_path is not None]
+            assets = self.session.assets or Path()
+            items = [thumb(assets, s.shown_path, s.title) for s in found if s.shown_path]
             self.rows[kind] = thumbs(title, items, f"play-{kind}s", visible=bool(items))
         self.scene = gr.Button("A new scene of the arm", size="sm", elem_id="play-new-scene")
         with gr.Row(equal_height=True):

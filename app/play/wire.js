@@ -1,10 +1,12 @@
 // What goes over the socket; protocol.py describes it.
 
-// `root` is where Gradio says that the studio is served, `page` the address that the visitor sees.
-export const socketAddress = (page, root) => {
+import { rootPath } from '../parts/page.js';
+
+// `config` is Gradio's, `page` the address that the visitor sees.
+export const socketAddress = (page, config) => {
   const url = new URL(page);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-  url.pathname = `${new URL(root, page).pathname.replace(/\/$/, '')}/play/socket`;
+  url.pathname = `${rootPath(page, config)}/play/socket`;
   url.search = url.hash = '';
   return url.href;
 };

@@ -158,9 +158,9 @@ test('fields and lists keep their keys', () => {
 
 test('the socket lies where the studio is served', () => {
   const page = 'https://example.org/studio/?tab=play#top';
-  const address = socketAddress(page, 'http://10.0.0.7/studio');
+  const address = socketAddress(page, { root: 'http://10.0.0.7/studio' });
   assert.equal(address, 'wss://example.org/studio/play/socket');
-  const local = socketAddress('http://127.0.0.1:7860/?tab=play', 'http://127.0.0.1:7860');
+  const local = socketAddress('http://127.0.0.1:7860/?tab=play', undefined);
   assert.equal(local, 'ws://127.0.0.1:7860/play/socket');
 });
 

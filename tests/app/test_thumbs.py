@@ -1,0 +1,75 @@
+"""The small pictures of a page are fetched when they are shown, and nothing else is served so."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from app import ui
+from app.parts.thumbs import thumb
+from nbp_core.media.video import write_video
+from tests.support.engine import fake_session
+
+
+@pytest.fixture
+def assets(tmp_path: Path) -> Path:
+    folder = tmp_path / "assets"
+    folder.mkdir()
+    Image.new("RGB", (64, 64), "teal").save(folder / "a lake.jpg")
+    write_video(folder / "clip.mp4", np.full((9, 128, 128, 3), 200, np.uint8))
+    (folder / "notes.txt").write_text("no picture")
+    (tmp_path / "secret.jpg").write_bytes((folder / "a lake.jpg").read_bytes())
+    (folder / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    return folder
+
+
+def studio(assets: Path, auth: tuple[str, str] | None) -> Iterator[str]:
+    session, _ = fake_session(assets.parent / "models", assets=assets)
+    blocks = ui.build(session)
+    yield ui.launch(blocks, "127.0.0.1", None, auth, prevent_thread_lock=True, quiet=True)
+    blocks.close()
+    session.close()
+
+
+@pytest.fixture
+def url(assets: Path) -> Iterator[str]:
+    yield from studio(assets, None)
+
+
+@pytest.fixture
+def locked_url(assets: Path) -> Iterator[str]:
+    yield from studio(assets, ("user", "secret"))
+
+
+@pytest.mark.parametrize(("name", "colour"), [("a lake.jpg", (0, 128, 128)), ("clip.mp4", 200)])
+def test_a_page_can_fetch_its_small_pictures(
+    url: str, assets: Path, name: str, colour: tuple[int, int, int] | int
+) -> None:
+    item = thumb(assets, assets / name, "a name")
+    answer = httpx.get(f"{url}thumbs/{item['picture']}")
+    assert answer.headers["content-type"] == "image/jpeg"
+    picture = Image.open(io.BytesIO(answer.content))
+    assert picture.size == (96, 96)
+    assert np.abs(np.asarray(picture).astype(int) - colour).max() <= 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.jpg", "%2e%2e/secret.jpg", "..%2Fsecret.jpg", "link.jpg", "notes.txt", "none.jpg",
+     "", "/etc/hostname"],
+)  # fmt: skip
+def test_nothing_else_is_served(url: str, name: str) -> None:
+    assert httpx.get(f"{url}thumbs/{name}").status_code == 404
+
+
+def test_small_pictures_are_only_for_visitors_with_the_password(locked_url: str) -> None:
+    assert httpx.get(f"{locked_url}thumbs/clip.mp4").status_code == 404
+    with httpx.Client() as visitor:
+        visitor.post(f"{locked_url}login", data={"username": "user", "password": "secret"})
+        assert visitor.get(f"{locked_url}thumbs/clip.mp4").status_code == 200
