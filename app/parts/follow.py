@@ -13,8 +13,10 @@ from typing import Any
 import gradio as gr
 
 from app.jobs import Job, JobQueue, JobView
+from app.parts.audience import PATIENCE_S, Audience
 from app.parts.events import LIGHT, Updates, refusals
 
+NOBODY = f"This run was ended: for {PATIENCE_S:.0f} seconds nobody read its answers."
 Seen = tuple[str, int]
 """Which state of which job a page shows: (job id, version)."""
 NOTHING_SEEN: Seen = ("", 0)
@@ -127,13 +129,18 @@ def finish(
 
     `stopped` says why there is none. Yields empty outputs while it waits, since that is when Gradio
     ends a call whose caller has cancelled or gone: then the job ends too, and nobody waits for it.
+    It also ends where the caller never came for the answers.
     """
     nothing = (None,) * num_outputs
+    audience = Audience()
     yield nothing
     with refusals():
         job = submit()
     try:
         while not job.finished.wait(LISTEN_S):
+            if audience.has_left():
+                stopped = NOBODY
+                break
             yield nothing
     finally:
         jobs.stop(job.id)

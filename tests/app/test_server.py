@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +284,55 @@ def test_a_caller_that_vanishes_ends_its_runs(slow: tuple[str, Session], num_cal
     for stream in streams:
         with httpx.stream("GET", stream, timeout=60) as listening:
             next(listening.iter_lines())
+    assert_soon_idle(session)
+
+
+def join(url: str, **values: Any) -> str:
+    """Asks for a clip as a page does; the event."""
+    calls = httpx.get(f"{url}config").json()["dependencies"]
+    index = next(one["id"] for one in calls if one["api_name"] == "generate")
+    body = {
+        "data": list({**VALUES, **values}.values()), "fn_index": index, "session_hash": "nobody",
+    }  # fmt: skip
+    return str(httpx.post(f"{url}gradio_api/queue/join", json=body).json()["event_id"])
+
+
+def wait_until_runs(session: Session) -> None:
+    deadline = time.monotonic() + 20
+    while not session.jobs.length:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("post", [call, join])
+def test_a_caller_that_never_listens_ends_its_run(
+    slow: tuple[str, Session], post: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.parts.audience.PATIENCE_S", 1.0)
+    url, session = slow
+    event = post(url, block="1x1x1")
+    wait_until_runs(session)
+    assert_soon_idle(session)
+    if post is call:
+        said = httpx.get(f"{url}gradio_api/call/generate/{event}", timeout=20).text
+        assert "event: error" in said
+        assert "event: complete" not in said
+
+
+def test_a_caller_that_listens_late_keeps_its_run(
+    slow: tuple[str, Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.parts.audience.PATIENCE_S", 3.0)
+    url, session = slow
+    event = call(url, block="1x1x1")
+    wait_until_runs(session)
+    time.sleep(1)
+    begun = time.monotonic()
+    with httpx.stream("GET", f"{url}gradio_api/call/generate/{event}", timeout=60) as listening:
+        for _ in listening.iter_lines():
+            if time.monotonic() - begun > 7:
+                break
+        assert session.jobs.length == 1, "somebody has read all the time"
     assert_soon_idle(session)
 
 
