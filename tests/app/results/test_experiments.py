@@ -167,7 +167,8 @@ def test_the_tabs_read_the_files(session: Session, tmp_path: Path) -> None:
         with gr.Tab("Results") as room:
             results = ResultsTab(session, room)
         with gr.Tab("Attention") as other:
-            attention = AttentionTab(session, other, gr.Dropdown(["tiny"], value="tiny"))
+            model = gr.Dropdown(["tiny"], value="tiny")
+            attention = AttentionTab(session, other, model, gr.BrowserState())
     assert results.read()[results.chart_text] == NO_EXPERIMENT
     assert COMMAND in attention.read_study()[attention.page.study_text]
     write(tmp_path / "results", "attention.json", STUDY)
