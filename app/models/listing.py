@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.jobs import JobState, JobView
-from app.models.card import card_html, line_html
+from app.models.card import card_html, line_html, preview_html
 from app.models.jobs import Converted, WorkProgress, known_fingerprints
 from app.parts.status import status as queue_status
 from app.session import SPEED_ONLY, Session
 from nbp_core.config.shapes import format_block_shape
+from nbp_core.data.keys import GRIP_SUFFIX
 
 if TYPE_CHECKING:
     from nbp_core.models.catalogue import ModelEntry
@@ -27,7 +29,10 @@ def model_list(session: Session) -> str:
     if not entries:
         text = f"<p>The folder {escape(session.models.name)} holds no model yet.</p>"
     else:
-        text = "".join(_article(entry, known.get((entry.name, entry.stamp))) for entry in entries)
+        text = "".join(
+            _article(entry, session.models, known.get((entry.name, entry.stamp)))
+            for entry in entries
+        )
     return text + _untrained(session)
 
 
@@ -40,24 +45,26 @@ def read_catalogue(session: Session) -> list[ModelEntry]:
     return catalogue(session.models, choose_device(session.device))
 
 
-def _article(entry: ModelEntry, fingerprint: str | None) -> str:
+def _article(entry: ModelEntry, models: Path, fingerprint: str | None) -> str:
     head = f"<h2>{escape(entry.name)}</h2>"
     if entry.fault:
         return f'<article>{head}<p class="fault">{escape(entry.fault)}</p></article>'
     facts = _facts(entry, fingerprint)
     rows = "".join(f"<dt>{key}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())
-    card = entry.card
+    card, folder = entry.card, models / entry.name
     excerpt = (
         f"<p>{line_html(card.excerpt)}</p>"
         if card.excerpt
         else "<p>This model has no model card.</p>"
     )
     whole = (
-        f"<details><summary>Full model card</summary>{card_html(card.text)}</details>"
+        f'<details data-model="{escape(entry.name)}"><summary>Full model card</summary>'
+        f"{card_html(card.text, folder)}</details>"
         if card.text
         else ""
     )
-    return f"<article>{head}{excerpt}<dl>{rows}</dl>{whole}</article>"
+    preview = preview_html(card.text, folder)
+    return f"<article>{head}{excerpt}{preview}<dl>{rows}</dl>{whole}</article>"
 
 
 def _facts(entry: ModelEntry, fingerprint: str | None) -> dict[str, str]:
@@ -73,10 +80,19 @@ def _facts(entry: ModelEntry, fingerprint: str | None) -> dict[str, str]:
         facts["clip"] = f"{grid} tokens of {entry.codebook_size:,} codes"
         facts["blocks"] = ", ".join(map(format_block_shape, entry.block_shapes))
         facts["actions"] = f"{len(entry.actions)} named" if entry.actions else "none"
+        facts["keys"] = _key_words(entry.keys)
         facts["tokenizer"] = entry.tokenizer
     facts["licence"] = entry.card.licence or "see the model card"
     facts["weights"] = _fingerprint_words(fingerprint)
     return facts
+
+
+def _key_words(keys: tuple[str, ...]) -> str:
+    """The keys that a player may hold; those of the arm's grip stand with their direction."""
+    gripped = [key for key in keys if key + GRIP_SUFFIX in keys]
+    rest = [key for key in keys if key not in gripped and not key.endswith(GRIP_SUFFIX)]
+    grip = f"{', '.join(gripped)}, each with an open and a closed grip" if gripped else ""
+    return "; ".join(part for part in (grip, ", ".join(rest)) if part) or "none"
 
 
 def _fingerprint_words(fingerprint: str | None) -> str:

@@ -11,6 +11,7 @@ from app.models import jobs, listing
 from app.models.jobs import Precision
 from app.parts.events import LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower
+from app.parts.sources import component_script
 from app.session import Session
 
 _PRECISIONS = [("as in the file", "keep"), ("half (float16)", "float16"), ("bfloat16", "bfloat16")]
@@ -57,7 +58,10 @@ class ModelsTab:
                     listing.status(None), elem_id="models-status", label="Status",
                     elem_classes="status-line",
                 )  # fmt: skip
-                self.list = gr.HTML(listing.READING, elem_id="model-list", label="Models")
+                self.list = gr.HTML(
+                    listing.READING, elem_id="model-list", label="Models",
+                    js_on_load=component_script(__file__, "listing.js"),
+                )  # fmt: skip
             with gr.Column(scale=2, min_width=340):
                 self._build_add()
         self._wire(blocks)

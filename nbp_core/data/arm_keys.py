@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from nbp_core.data.keys import FRAMES_PER_KEY, HeldKeys, KeyClip
+from nbp_core.data.keys import FRAMES_PER_KEY, GRIP_SUFFIX, HeldKeys, KeyClip
 from nbp_core.data.metaworld import (
     STOCK_SHARE,
     add_clip,
@@ -51,7 +51,6 @@ ARM_SCENES = (
 )
 ARM_KEYS = ("stay", "left", "right", "away", "near", "up", "down")
 GRIP_OPEN, GRIP_CLOSED = -1, 1
-GRIP_SUFFIX = "+grip"
 PLAYER_KEYS = (*ARM_KEYS, *(key + GRIP_SUFFIX for key in ARM_KEYS))
 """What a player presses, and what a model is conditioned on: grip open, then closed."""
 ARM_LOOK = "arm"

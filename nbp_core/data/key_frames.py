@@ -16,9 +16,9 @@ import torch
 from tqdm import tqdm
 
 from nbp_core.config.models import ClassifierConfig
-from nbp_core.data.arm_keys import ARM_KEYS, GRIP_SUFFIX
+from nbp_core.data.arm_keys import ARM_KEYS
 from nbp_core.data.clips import ClipSet
-from nbp_core.data.keys import FRAMES_PER_KEY, KeyClip
+from nbp_core.data.keys import FRAMES_PER_KEY, GRIP_SUFFIX, KeyClip
 from nbp_core.media.files import Frames, replacing
 from nbp_core.media.video import crop_resize, to_clip
 from nbp_core.tokenizer.interface import Tokenizer, to_frames

@@ -15,6 +15,8 @@ FRAMES_PER_KEY = 4
 """Frames that a key is held for at least: those of a latent frame."""
 MOST_HELD = 4
 """Latent frames."""
+GRIP_SUFFIX = "+grip"
+"""Ends the name of an arm's key with its grip closed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -56,6 +56,8 @@ class ModelEntry:
     block_shapes: tuple[Size3, ...] = ()
     codebook_size: int = 0
     actions: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    """A player's keys, beside those actions that are camera moves."""
     tokenizer: str = ""
     """Name of the tokenizer's folder, for a transformer."""
     stamp: tuple[int, int] = (0, 0)
@@ -118,6 +120,7 @@ def _entry(path: Path, device: str) -> ModelEntry:
         block_shapes=shapes,
         codebook_size=transformer.codebook_size,
         actions=transformer.actions,
+        keys=transformer.keys,
         tokenizer="Cosmos" if tokenizer is None else tokenizer.name,
         stamp=stamp,
         card=read_card(path),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 import pytest
+from PIL import Image
 
 from app.models import jobs, listing
 from app.models.tab import ModelsTab, commands
@@ -149,6 +154,45 @@ def test_a_card_is_shown_as_written_and_loads_nothing(session: Session) -> None:
     assert "&lt;script&gt;alert(1)" in shown
     assert "a&lt;b" in shown
     assert "see the model card" in shown
+
+
+def test_a_card_shows_the_pictures_of_its_own_folder_alone(
+    session: Session, tmp_path: Path
+) -> None:
+    folder = session.models / "tiny"
+    picture = Image.new("RGB", (1280, 1440), "teal")
+    picture.save(folder / "samples.jpg")
+    picture.save(session.models / "above.jpg")
+    picture.save(tmp_path / "elsewhere.jpg")
+    (folder / "linked.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+    (folder / "torn.jpg").write_bytes(b"no picture")
+    names = ("../above.jpg", "linked.jpg", "torn.jpg", "gone.jpg", "samples.jpg")
+    (folder / "README.md").write_text(
+        "# t\n\nIt.\n\n" + "".join(f"![of {n}]({n})\n" for n in names)
+    )
+    shown = listing.model_list(session)
+    assert shown.count("<img") == 2, "above the facts, and in the card"
+    sizes = []
+    for found in re.findall(r'src="data:image/jpeg;base64,([^"]+)" alt="of samples.jpg"', shown):
+        with Image.open(io.BytesIO(base64.b64decode(found))) as sent:
+            sizes.append(sent.size)
+            assert np.abs(np.asarray(sent) - np.array([0, 128, 128])).max() < 6
+    assert sizes == [(640, 128), (640, 720)]
+    for name in names[:-1]:
+        assert f"<em>of {name} ({name})</em>" in shown
+
+
+def test_a_model_names_the_keys_that_it_answers_to(session: Session) -> None:
+    assert "<dt>keys</dt><dd>none</dd>" in listing.model_list(session)
+    path = session.models / "tiny" / "config.json"
+    data = json.loads(path.read_text())
+    keys = ["stay", "left", "stay+grip", "left+grip", "still"]
+    data["config"] |= {"keys": keys, "num_conditions": len(ACTIONS) + len(keys) + 1}
+    path.write_text(json.dumps(data))
+    entry = by_name(session.models)["tiny"]
+    assert entry.keys == tuple(keys), entry.fault
+    words = "stay, left, each with an open and a closed grip; still"
+    assert f"<dt>keys</dt><dd>{words}</dd>" in listing.model_list(session)
 
 
 def test_untrained_sizes_say_what_they_are_and_whether_they_fit(
