@@ -211,8 +211,9 @@ def _sentence(error: ValueError) -> str:
 
 def _stored_words(kept: list[StoredFigures]) -> str:
     return "  \n".join(
-        f"{figures.title}: {figures.file.title}, weights {figures.weights},"
-        f" `{figures.file.command}`."
+        # No full stop after the command: it would fall on a line of its own.
+        f"{figures.title}: {figures.file.title}, weights {figures.weights}. Measured by"
+        f" `{figures.file.command}`"
         for figures in kept
     )
 

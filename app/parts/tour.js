@@ -6,9 +6,8 @@ import { make } from './page.js';
 const KEPT = 'nbp-studio-tour';
 
 export const STOPS = [
-  ['#start', 'Start', 'A clip starts from an action by name, from a picture, or from five frames.'],
-  ['#action', 'Action', 'Choose what happens: a task of the robot arm, or a camera move'
-    + ' over a photo.'],
+  ['#start', 'Start', 'A clip starts from an action by name, such as a task of the robot arm, from a'
+    + ' picture with a camera move over it, or from five frames.'],
   ['#block', 'Block', 'Each step writes one block of tokens at once. A single token is next-token'
     + ' prediction; a row needs 13 times fewer steps.'],
   ['#go', 'Generate', 'Press it now if you like: the tour waits. The same seed makes the'
@@ -20,7 +19,9 @@ export const STOPS = [
   ['tab:Compare', 'Compare', 'Race two block sizes from the same start, and see why one is'
     + ' faster.'],
   ['tab:Attention', 'Attention', 'See what every token looks at: a triangle for next-token, a'
-    + ' staircase for next-block prediction. That was the tour.'],
+    + ' staircase for next-block prediction.'],
+  ['tab:How it works', 'How it works', 'Six steps follow your own clip from pixels to tokens and'
+    + ' back. That was the tour.'],
 ];
 
 // Where a card of some height stands beside a box: below it, else above, else at the page's top.

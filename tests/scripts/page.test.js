@@ -219,6 +219,8 @@ test('a card of the tour stands where there is room', () => {
 
 test('a tour begins where it was left, and anew once it was finished', () => {
   assert.equal(STOPS.length, 8);
+  assert.ok(['Compare', 'Attention', 'How it works'].every((tab) =>
+    STOPS.some(([target]) => target === `tab:${tab}`)));
   assert.deepEqual([null, '3', 'done', '99', '-1'].map((kept) => firstStop(kept, 8)),
     [0, 3, 0, 0, 0]);
 });

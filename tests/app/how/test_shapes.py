@@ -229,4 +229,5 @@ def test_stored_figures_are_read_when_the_tab_is_opened(tmp_path: Path) -> None:
     seen = {key: told[plot].visible for key, plot in tab.stored.items()}
     assert seen == {"frames_s": True, "fvd": False, "loss": True}
     assert "weights named" in told[tab.stored_words]
+    assert "`." not in told[tab.stored_words], "a full stop alone on a line"
     session.close()
