@@ -6,6 +6,7 @@ import gradio as gr
 
 from app.parts import uploads
 from app.parts.follow import Follower
+from app.parts.sources import component_script, template
 from app.session import Session
 from app.tokenizer import view
 
@@ -70,9 +71,10 @@ class TokenizerPage:
                         1, 17, 1, step=1, label="Frame", elem_id="tokenizer-frame", buttons=[],
                         info="The frame that both pictures show.",
                     )  # fmt: skip
-                    self.pair = gr.ImageSlider(
-                        label="Left: original. Right: reconstruction.", format="png",
-                        interactive=False, buttons=[], elem_id="pair", max_height=512,
+                    self.pair = gr.HTML(
+                        {}, html_template=template(__file__, "pair.html"),
+                        js_on_load=component_script(__file__, "pair.js"),
+                        elem_id="trip-pair", label="Before and after",
                     )  # fmt: skip
                 with gr.Tab("Clips"):
                     self.no_clips = gr.Markdown(

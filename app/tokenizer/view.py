@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.jobs import JobState, JobView
-from app.parts.pictures import Picture, png_uri, token_colours
+from app.parts.pictures import png_uri, token_colours
 from app.parts.status import status as queue_status
 from app.tokenizer.round_trip import SHOWN_SIDE, RoundTrip, split_strip
 
@@ -78,15 +78,15 @@ def token_maps(trip: RoundTrip) -> str:
     )
 
 
-def pair(trip: RoundTrip, frame: int) -> tuple[Picture, Picture]:
-    """One frame (from 1) before and after, in large crisp pixels."""
+def pair(trip: RoundTrip, frame: int) -> dict[str, str]:
+    """One frame (from 1) before and after, in large crisp pixels, as the page draws it."""
     shown = []
     for strip in (trip.original_strip, trip.strip):
         frames_THWC = split_strip(strip)
         frame_HWC = frames_THWC[min(max(frame, 1), len(frames_THWC)) - 1]
         scale = max(1, SHOWN_SIDE // frame_HWC.shape[0])
-        shown.append(frame_HWC.repeat(scale, axis=0).repeat(scale, axis=1))
-    return shown[0], shown[1]
+        shown.append(png_uri(frame_HWC.repeat(scale, axis=0).repeat(scale, axis=1)))
+    return {"before": shown[0], "after": shown[1]}
 
 
 def quality_curve(trip: RoundTrip) -> go.Figure:

@@ -25,7 +25,7 @@ TABS = {
     "compare": "#race-replay .again",
     "attention": "#attention-measured :text('Measured here')",
     "how-it-works": "#how-steps .times-read:text('steps took')",
-    "tokenizer": "#pair img",
+    "tokenizer": "#trip-pair img",
     "results": "#results-speed .legend",
     "models": "#model-list article",
 }

@@ -97,7 +97,7 @@ def test_every_tab_is_for_everybody(page: Page, url: str, theme: str) -> None:
     open_tab(page, "Tokenizer")
     page.get_by_label("a clip made here").check()
     page.get_by_role("button", name="Tokenize").click()
-    expect(page.locator("#pair img").first).to_be_visible()
+    expect(page.locator("#trip-pair img").first).to_be_visible()
     assert faults(page) == []
 
 

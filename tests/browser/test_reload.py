@@ -121,7 +121,7 @@ def test_a_round_trip_is_found_again(
     for _ in visits(page, "Tokenizer"):
         expect(status).to_contain_text("Done.")
         expect(page.locator("#trip-figures")).to_contain_text("the middle square of teal.png")
-        expect(page.locator("#pair img")).to_have_count(2)
+        expect(page.locator("#trip-pair img")).to_have_count(2)
         expect(page.locator("#tokenize")).to_be_enabled()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +39,23 @@ def test_a_clip_goes_to_tokens_and_back(page: Page, studio: Studio, clip: Path) 
     expect(figures).to_contain_text("256 of 4,096")
     expect(figures).to_contain_text("more than 17 frames. Its first 17 are used")
     expect(figures).to_contain_text("the middle square of noise.mp4")
-    expect(page.locator("#pair img")).to_have_count(2)
+    expect(page.locator("#trip-pair img")).to_have_count(2)
     wide = "img => img.complete && img.naturalWidth === 512"
-    assert all(page.locator("#pair img").nth(i).evaluate(wide) for i in range(2))
-    first = page.locator("#pair img").first.get_attribute("src")
+    assert all(page.locator("#trip-pair img").nth(i).evaluate(wide) for i in range(2))
+    edge = page.get_by_role("slider", name="Edge between original and reconstruction")
+    edge.focus()
+    page.keyboard.press("ArrowRight")
+    expect(edge).to_have_value("51")
+    after = page.locator("#trip-pair .after")
+    assert after.evaluate("i => getComputedStyle(i).clipPath") == "inset(0px 0px 0px 51%)"
+    assert after.evaluate("i => getComputedStyle(i).outlineStyle") == "solid"
+    box = edge.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 4, box["y"] + 30)
+    expect(edge).to_have_value(re.compile("^2[3-7]$"))
+    first = page.locator("#trip-pair img").first.get_attribute("src")
     page.locator("#tokenizer-frame input[type=range]").fill("17")
-    expect(page.locator("#pair img").first).not_to_have_attribute("src", first or "")
+    expect(page.locator("#trip-pair img").first).not_to_have_attribute("src", first or "")
     page.get_by_role("tab", name="Clips", exact=True).click()
     for name in ("#original-clip", "#back-clip"):
         page.wait_for_function(f"document.querySelector('{name} video')?.readyState >= 2")

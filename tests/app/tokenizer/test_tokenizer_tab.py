@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -112,12 +114,18 @@ def test_a_clip_is_cut_to_whole_latent_frames(count: int, used: int, said: str) 
     assert said in note
 
 
+def picture_of(address: str) -> Any:
+    with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as picture:
+        return np.asarray(picture)
+
+
 def test_a_clip_becomes_two_clips_and_two_strips(session: Session) -> None:
     trip = trip_of(session, "fake", 17)
     assert trip.clip is not None
     assert trip.original_clip is not None
     assert read_video(trip.clip)[0].shape == (17, 512, 512, 3)
-    before, after = view.pair(trip, 17)
+    shown = view.pair(trip, 17)
+    before, after = picture_of(shown["before"]), picture_of(shown["after"])
     assert before.shape == (512, 512, 3)
     assert np.array_equal(before[::4, ::4], noise(17)[16])
     assert np.array_equal(after, before // 2)
@@ -199,8 +207,8 @@ def test_the_page_follows_a_round_trip_to_its_result(tab: TokenizerTab, tmp_path
     seen = updates[page.follower.seen]
     told = page.follower.poll(job.id, seen)
     assert set(told) == {page.follower.seen, page.follower.catch_up}, "nothing is sent twice"
-    before, after = tab.show_frame(job.id, 1)
-    assert np.array_equal(after, before // 2)
+    shown = tab.show_frame(job.id, 1)
+    assert np.array_equal(picture_of(shown["after"]), picture_of(shown["before"]) // 2)
 
 
 def test_a_bad_file_is_refused_before_anything_is_queued(tab: TokenizerTab, tmp_path: Path) -> None:
