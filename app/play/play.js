@@ -417,6 +417,7 @@ export function mount({ element, props, watch, trigger }) {
     buttons();
   };
   one('.temperature + output').textContent = Number(one('.temperature').value).toFixed(2);
+  one('.options').open = !matchMedia('(max-width: 640px)').matches;
   load();
   watch('value', load);
 }

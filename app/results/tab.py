@@ -89,27 +89,27 @@ class ResultsTab:
         gr.HTML(f"<h2>{tables.TITLES['experiments']}</h2>", label="Experiments")
         with gr.Row():
             self.experiment = gr.Dropdown(
-                [], label="Experiment", elem_id="results-experiment", filterable=False, scale=3
-            )
+                [], label="Experiment", elem_id="results-experiment", filterable=False, scale=5,
+                min_width=340,
+            )  # fmt: skip
             self.figure = gr.Dropdown(
-                [], label="Figure", elem_id="results-figure", filterable=False, scale=2
-            )
+                [], label="Figure", elem_id="results-figure", filterable=False, scale=2,
+                min_width=140,
+            )  # fmt: skip
         self.chart = gr.Plot(show_label=False, elem_id="results-chart", visible=False)
         with gr.Accordion("Figures and source of this experiment", open=False):
             self.chart_text = gr.HTML(label="About the experiment", elem_id="results-chart-text")
 
     def _build_training(self) -> None:
         gr.HTML(f"<h2>{tables.TITLES['training']}</h2>", label="Training")
+        self.runs = gr.CheckboxGroup([], label="Runs", elem_id="results-runs")
         with gr.Row():
-            self.runs = gr.CheckboxGroup(
-                [], label="Runs", elem_id="results-runs", scale=2, min_width=220
-            )
             self.metric = gr.Dropdown(
-                [], label="Figure", elem_id="results-curve", filterable=False, min_width=120
+                [], label="Figure", elem_id="results-curve", filterable=False, min_width=140
             )
             self.smoothing = gr.Slider(
                 0, MAX_SMOOTHING, 0.6, step=0.05, label="Smoothing", elem_id="results-smoothing",
-                buttons=[], min_width=120,
+                buttons=[], min_width=240,
             )  # fmt: skip
         self.training = gr.Plot(show_label=False, elem_id="results-curves", visible=False)
         self.training_text = gr.HTML(label="About the runs", elem_id="results-run")

@@ -289,9 +289,23 @@ def until(page: Page, condition: Callable[[], bool]) -> None:
 def test_the_page_is_not_wider_than_the_screen(page: Page, studio: Studio, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 768})
     open_play(page, studio)
+    if width < 640:
+        page.locator("#play .options summary").click()
     page.locator("#play .beside input").check()
     press_play(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_on_a_phone_the_picture_and_the_pad_are_on_one_screen(page: Page, studio: Studio) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_play(page, studio)
+    press_play(page)
+    for part in ("#play .go", "#play .picture", "#play .pad"):
+        expect(page.locator(part)).to_be_in_viewport(ratio=1)
+    expect(page.locator("#play .block")).to_be_hidden()
+    page.locator("#play .options summary").press("Enter")
+    page.locator("#play .block").select_option("1x1x1")
+    assert page.evaluate("document.documentElement.scrollHeight") < 3 * 844
 
 
 def test_a_page_that_is_left_asks_for_nothing(page: Page, studio: Studio, context: Any) -> None:
