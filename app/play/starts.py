@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
+from app.clips.form import MIDDLE
 from app.parts.pictures import jpeg_uri
 from app.parts.uploads import friendly_name
 from nbp_core.data.keys import KeyClip
@@ -111,9 +112,12 @@ class Starts:
             self._own.move_to_end(start_id)
             return self._own[start_id]
 
-    def add_photograph(self, path: str | Path) -> Start:
-        """A visitor's picture, cut square. Raises MediaError for a file that is none."""
-        frame_HWC = crop_resize(read_image(path)[None])[0]
+    def add_photograph(self, path: str | Path, crop: float = MIDDLE) -> Start:
+        """A visitor's picture, cut square at a place from 0 (left or top) to 1.
+
+        Raises MediaError for a file that is none.
+        """
+        frame_HWC = crop_resize(read_image(path)[None], at=min(max(crop, 0), 1))[0]
         name = "your photograph"
         return self._add(kind="photograph", title=name, world="camera", own_HWC=frame_HWC)
 

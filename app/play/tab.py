@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.clips.form import MIDDLE
 from app.jobs import Job, JobView
 from app.parts import uploads
 from app.parts.events import LIGHT, OWN, Updates, refusal, refusals
@@ -75,9 +76,11 @@ class PlayTab:
             self.rows[kind] = thumbs(title, items, f"play-{kind}s", visible=bool(items))
         self.scene = gr.Button("A new scene of the arm", size="sm", elem_id="play-new-scene")
         with gr.Row(equal_height=True):
-            self.photo = uploads.picture_upload(
-                "Your photograph", "play-photo", "The photograph you chose"
-            )
+            with gr.Column():
+                self.photo = uploads.picture_upload(
+                    "Your photograph", "play-photo", "The photograph you chose"
+                )
+                self.crop = uploads.crop_slider("play-crop")
             self.recorded = gr.File(
                 label="A recording, or a clip that was saved here", height=220,
                 elem_id="play-recorded", file_types=[".json", ".mp4"],
@@ -90,8 +93,13 @@ class PlayTab:
             row.select(self._chooser(kind), model, view, **OWN)
         self.scene.click(self.new_scene, model, view, **OWN)
         model.change(self.change_model, model, [view, self.instead], **LIGHT)
-        chosen = self.photo.upload(self.take_photo, [model, self.photo], view, **OWN)
+        taken = [model, self.photo, self.crop]
+        chosen = self.photo.upload(self.take_photo, taken, view, **OWN)
         chosen.failure(lambda: None, None, self.photo, **LIGHT)
+        self.crop.input(self.take_photo, taken, view, trigger_mode="always_last", **OWN)
+        self.photo.change(
+            lambda path: gr.Slider(visible=path is not None), self.photo, self.crop, **LIGHT
+        )
         given = self.recorded.upload(
             self.replay, [model, self.recorded], [view, self.recorded], **OWN
         )
@@ -151,10 +159,10 @@ class PlayTab:
         other = self.session.model_with_keys()
         return f"Play with {other}", bool(value["why"]) and other is not None
 
-    def take_photo(self, model: str, path: str) -> dict[str, Any]:
-        """A visitor's own photograph."""
+    def take_photo(self, model: str, path: str, crop: float = MIDDLE) -> dict[str, Any]:
+        """A visitor's own photograph, from where its square lies."""
         with refusals():
-            return self._value(model, self.starts.add_photograph(path))
+            return self._value(model, self.starts.add_photograph(path, crop))
 
     def replay(self, model: str, path: str) -> tuple[dict[str, Any], None]:
         """A recording, from its file or from a clip that holds one; the next may be dropped."""

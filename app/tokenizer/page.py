@@ -51,13 +51,14 @@ class TokenizerPage:
         with gr.Column() as self.clip_box:
             self.clip = uploads.clip_upload("Clip", "tokenizer-clip")
             uploads.offer_examples(self.session, "clip", self.clip, "Clips to try")
+        self.crop = uploads.crop_slider("tokenizer-crop", visible=True)
         with gr.Column(visible=False) as self.made_box:
             self.made = gr.Dropdown(
                 [], label="Clip made here", elem_id="tokenizer-made", filterable=False,
                 info="Your clips, newest first.",
             )  # fmt: skip
         gr.Markdown(
-            "The centre square is used. Clips are read at 8 frames per second, and only the first"
+            "A square is used. Clips are read at 8 frames per second, and only the first"
             " 17 frames are used (shorter clips are trimmed to 5, 9 or 13 frames).",
             elem_classes="quiet",
         )

@@ -15,12 +15,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from app.clips.form import MIDDLE
 from app.clips.run import Outcome
 from app.clips.words import device_words, plural
 from app.jobs import Job, JobView
 from nbp_core.config.shapes import CLIP_FRAMES
 from nbp_core.media.files import MAX_PIXELS
-from nbp_core.media.video import Frames, read_context, read_image, write_strip, write_video
+from nbp_core.media.video import (
+    Frames,
+    crop_resize,
+    read_context,
+    read_image,
+    write_strip,
+    write_video,
+)
 
 if TYPE_CHECKING:
     from app.session import Session
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
 
 Source = Literal["picture", "clip", "made"]
 SHOWN_SIDE = 512
+MIDDLE_SQUARE = "the middle square"
 MAX_STEM = 60
 """Letters of an upload's name that begin the names of its files."""
 
@@ -41,6 +50,8 @@ class Material:
     model: str
     name: str
     frames_THWC: Frames
+    square: str = MIDDLE_SQUARE
+    """Which square of the file the frames are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,20 +78,28 @@ class RoundTrip:
 
 
 def read_material(
-    model: str | None, source: Source, picture: str | None, clip: str | None, made: JobView | None
+    model: str | None,
+    source: Source,
+    picture: str | None,
+    clip: str | None,
+    made: JobView | None,
+    crop: float = MIDDLE,
 ) -> Material:
     """The frames that were chosen, one more than can be used at most.
 
-    Raises ValueError, one sentence, for a file that is missing or not readable.
+    crop: which square of a picture or clip, from 0 (left or top) to 1. Raises ValueError, one sentence, for a file that is missing or not readable.
     """
     if source == "made":
         frames, name = _made_frames(made)
-    else:
-        path = picture if source == "picture" else clip
-        if path is None:
-            raise ValueError(f"Choose a {source}, or one of the examples.")
-        frames, name = read_any(path), Path(path).name
-    return Material(model=model or "", name=name, frames_THWC=frames)
+        return Material(model=model or "", name=name, frames_THWC=frames)
+    path = picture if source == "picture" else clip
+    if path is None:
+        raise ValueError(f"Choose a {source}, or one of the examples.")
+    if not 0 <= crop <= 1:
+        raise ValueError(f"The crop must be from 0 to 1, not {crop}.")
+    frames = crop_resize(read_any(path), at=crop)
+    square = MIDDLE_SQUARE if crop == MIDDLE else f"the square at crop {crop:.2f}"
+    return Material(model=model or "", name=Path(path).name, frames_THWC=frames, square=square)
 
 
 def read_any(path: str) -> Frames:
@@ -166,7 +185,7 @@ def run(session: Session, material: Material, job: Job) -> RoundTrip:
         fidelity=made.fidelity,
         num_frames=len(made.frames_THWC),
         note=note,
-        measured=_measured(pipeline, made, material.name),
+        measured=_measured(pipeline, made, f"{material.square} of {material.name}"),
     )
 
 
@@ -197,14 +216,14 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _measured(pipeline: VideoPipeline, made: Reconstruction, name: str) -> str:
+def _measured(pipeline: VideoPipeline, made: Reconstruction, what: str) -> str:
     """The line that says what was measured, on what and with which weights."""
     side = made.frames_THWC.shape[1]
     fingerprint = str(pipeline.identity.get("tokenizer_sha256", ""))[:8]
     weights = f" ({fingerprint})" if fingerprint else ""
     return (
         f"Measured here: PSNR and SSIM of {plural(len(made.frames_THWC), 'frame')} of"
-        f" {side} x {side} px in 8-bit RGB against the middle square of {name}, with tokenizer"
+        f" {side} x {side} px in 8-bit RGB against {what}, with tokenizer"
         f" {pipeline.tokenizer_name}{weights}; {made.encode_s:.2f} s to tokens and"
         f" {made.decode_s:.2f} s back on {device_words(pipeline)}."
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.clips.form import MIDDLE
 from app.jobs import Job, JobView
 from app.parts.events import LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower, finish
@@ -38,11 +39,11 @@ class TokenizerTab:
         follower = page.follower
         follower.start(self.draw, shown, often=[page.status], go=[page.go])
         follower.find_again(page.blocks)
-        inputs = [page.model, page.source, page.picture, page.clip, page.made]
+        inputs = [page.model, page.source, page.picture, page.clip, page.made, page.crop]
         page.go.click(self.begin, inputs, [follower.job_id, *follower.shown], **OWN)
         page.source.change(
             self.show_choices, [page.source, page.made],
-            [page.picture_box, page.clip_box, page.made_box, page.made], **LIGHT,
+            [page.picture_box, page.clip_box, page.made_box, page.made, page.crop], **LIGHT,
         )  # fmt: skip
         for upload in (page.picture, page.clip):
             checked = upload.upload(self.check, upload, None, **OWN)
@@ -66,11 +67,17 @@ class TokenizerTab:
         yield str(trip.clip or trip.strip), json.loads(trip.figures.read_text())
 
     def begin(
-        self, model: str, source: Source, picture: str | None, clip: str | None, made: str | None
+        self,
+        model: str,
+        source: Source,
+        picture: str | None,
+        clip: str | None,
+        made: str | None,
+        crop: float = MIDDLE,
     ) -> Updates:
         """Tokenize: reads the material, queues the round trip and makes the page follow it."""
         with refusals():
-            job = self._submit(model, source, picture, clip, made)
+            job = self._submit(model, source, picture, clip, made, crop)
         return {self.page.result: gr.Column(visible=False), **self.page.follower.follow(job)}
 
     def _submit(
@@ -80,9 +87,10 @@ class TokenizerTab:
         picture: str | None,
         clip: str | None,
         made: str | None,
+        crop: float = MIDDLE,
     ) -> Job:
         view = self.session.jobs.view(made)
-        material = round_trip.read_material(model, source, picture, clip, view)
+        material = round_trip.read_material(model, source, picture, clip, view, crop)
         return self.session.jobs.submit(self._work(material), None)
 
     def _work(self, material: Material) -> Any:
@@ -124,13 +132,14 @@ class TokenizerTab:
 
     def show_choices(
         self, source: Source, made: str | None
-    ) -> tuple[gr.Column, gr.Column, gr.Column, gr.Dropdown]:
+    ) -> tuple[gr.Column, gr.Column, gr.Column, gr.Dropdown, gr.Slider]:
         """Shows what belongs to the chosen source."""
         return (
             gr.Column(visible=source == "picture"),
             gr.Column(visible=source == "clip"),
             gr.Column(visible=source == "made"),
             self.offer_made(made),
+            gr.Slider(visible=source != "made"),
         )
 
     def offer_made(self, chosen: str | None) -> gr.Dropdown:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("playwright")
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from nbp_core.media.video import read_video
@@ -306,6 +307,22 @@ def test_on_a_phone_the_picture_and_the_pad_are_on_one_screen(page: Page, studio
     page.locator("#play .options summary").press("Enter")
     page.locator("#play .block").select_option("1x1x1")
     assert page.evaluate("document.documentElement.scrollHeight") < 3 * 844
+
+
+def test_the_square_of_a_photograph_is_moved(page: Page, studio: Studio, tmp_path: Path) -> None:
+    wide = np.zeros((64, 192, 3), np.uint8)
+    wide[:, 128:, 2] = 255
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    open_play(page, studio)
+    page.locator("#play-photo input[type=file]").set_input_files(tmp_path / "wide.png")
+    expect(page.locator("#play .title")).to_contain_text("your photograph")
+    expect(page.locator("#play-photo .crop-square")).to_be_visible()
+    page.locator("#play-crop input[type=range]").press("End")
+    for _ in range(PATIENCE_MS // 200):
+        if studio.pipeline.plays[-1].first_frame_HWC[64, 64, 2] == 255:
+            break
+        page.wait_for_timeout(200)
+    assert tuple(studio.pipeline.plays[-1].first_frame_HWC[64, 64]) == (0, 0, 255)
 
 
 def test_a_page_that_is_left_asks_for_nothing(page: Page, studio: Studio, context: Any) -> None:

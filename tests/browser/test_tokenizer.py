@@ -75,9 +75,12 @@ def test_a_picture_needs_no_clip(page: Page, studio: Studio, tmp_path: Path) -> 
     open_tokenizer(page, studio.url)
     page.get_by_label("a picture").check()
     page.locator("#tokenizer-picture input[type=file]").set_input_files(tmp_path / "teal.png")
+    expect(page.locator("#tokenizer-picture .crop-square")).to_be_visible()
+    page.locator("#tokenizer-crop input[type=range]").press("Home")
     page.get_by_role("button", name="Tokenize").click()
     expect(page.locator("#tokenizer-status")).to_contain_text("Done.")
     expect(page.locator("#trip-figures")).to_contain_text("One picture")
+    expect(page.locator("#trip-figures")).to_contain_text("the square at crop 0.00 of teal.png")
     page.get_by_role("tab", name="Clips", exact=True).click()
     expect(page.locator("#round-trip")).to_contain_text("Choose a clip as input to see it here.")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -84,6 +84,24 @@ def test_the_pictures_and_figures_are_those_of_the_real_tokenizer(tmp_path: Path
     session.close()
 
 
+def test_a_square_away_from_the_middle_is_taken_and_named(session: Session, tmp_path: Path) -> None:
+    wide = np.zeros((64, 192, 3), np.uint8)
+    wide[:, :64, 0] = wide[:, 128:, 2] = 255
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    path = str(tmp_path / "wide.png")
+    colours = []
+    for crop in (0.0, 0.5, 1.0):
+        material = read_material("fake", "picture", path, None, None, crop)
+        assert material.frames_THWC.shape == (1, 128, 128, 3)
+        colours.append(tuple(material.frames_THWC[0, 64, 64]))
+    assert colours == [(255, 0, 0), (0, 0, 0), (0, 0, 255)]
+    job = session.jobs.submit(partial(run, session, material))
+    assert job.finished.wait(60)
+    assert "against the square at crop 1.00 of wide.png" in job.result.measured
+    with pytest.raises(ValueError, match="crop must be from 0 to 1"):
+        read_material("fake", "picture", path, None, None, 2)
+
+
 def test_untrained_models_are_refused_in_one_sentence(tmp_path: Path) -> None:
     save_pipeline(tmp_path)
     pipeline = build_pipeline()
@@ -158,7 +176,7 @@ def test_equal_pictures_are_said_to_be_equal() -> None:
 def test_uploads_are_told_by_content_and_capped(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
     write_video(tmp_path / "long.mp4", noise(40, 32, 32))
-    assert read("picture", tmp_path / "red.png").frames_THWC.shape == (1, 30, 40, 3)
+    assert read("picture", tmp_path / "red.png").frames_THWC.shape == (1, 128, 128, 3)
     long = read("clip", tmp_path / "long.mp4")
     assert (len(long.frames_THWC), long.name) == (18, "long.mp4")
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
