@@ -87,7 +87,8 @@ def read_material(
 ) -> Material:
     """The frames that were chosen, one more than can be used at most.
 
-    crop: which square of a picture or clip, from 0 (left or top) to 1. Raises ValueError, one sentence, for a file that is missing or not readable.
+    crop: which square of a picture or clip, from 0 (left or top) to 1. Raises ValueError, one
+    sentence, for a file that is missing or not readable.
     """
     if source == "made":
         frames, name = _made_frames(made)

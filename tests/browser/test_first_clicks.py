@@ -1,0 +1,78 @@
+"""How many clicks lie between an empty studio and what it is there for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Studio, serve
+from tests.browser.visitor import expect_clip, open_studio
+
+pytestmark = pytest.mark.timeout(300)  # a busy machine
+
+COUNT = """
+window.clicks = 0;
+addEventListener('pointerdown', (event) => { window.clicks += event.isTrusted; }, true);
+"""
+
+
+@pytest.fixture
+def page(page: Page) -> Page:
+    """A page that counts the visitor's clicks since it was opened."""
+    page.add_init_script(COUNT)
+    return page
+
+
+def clicks(page: Page) -> int:
+    return int(page.evaluate("clicks"))
+
+
+def test_a_first_clip_is_one_click(page: Page, empty_studio: Studio) -> None:
+    open_studio(page, empty_studio.url)
+    page.locator("#recipe-robot").click()
+    expect_clip(page)
+    assert clicks(page) == 1
+
+
+def test_a_race_and_its_explanation_are_three_clicks_at_most(
+    page: Page, empty_studio: Studio
+) -> None:
+    empty_studio.pipeline.step_s = 0.001
+    open_studio(page, empty_studio.url)
+    page.locator("#recipe-race").click()
+    headline = page.locator("#race-headline")
+    expect(headline).to_contain_text("median of 3 races")
+    expect(headline).to_contain_text("fewer steps")
+    expect(page.locator("#race-replay .state").nth(1)).to_contain_text("done in")
+    assert clicks(page) <= 3
+
+
+@pytest.fixture
+def with_models(tmp_path: Path) -> Iterator[str]:
+    """A studio of real, tiny models with a bundled clip."""
+    from app.session import Session
+    from nbp_core.media.video import write_video
+    from tests.support.models import save_pipeline
+
+    models = save_pipeline(tmp_path / "models").parent
+    (tmp_path / "assets").mkdir()
+    frames = np.random.default_rng(0).integers(0, 255, (5, 128, 128, 3), np.uint8)
+    write_video(tmp_path / "assets" / "door-open.mp4", frames)
+    yield from serve(Session(models, "cpu", assets=tmp_path / "assets"))
+
+
+def test_figure_14_is_two_clicks(page: Page, with_models: str) -> None:
+    open_studio(page, with_models)
+    page.get_by_role("tab", name="Attention", exact=True).click()
+    expect(page.locator("#attention-figure14")).to_contain_text("figure 14")
+    maps = page.locator("#attention-map canvas.map")
+    expect(maps).to_have_count(1)
+    page.get_by_label("Show next-token attention alongside").check()
+    expect(maps).to_have_count(2)
+    assert clicks(page) == 2
