@@ -62,7 +62,12 @@ _ROUNDING = 2
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
-_VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".ogv", ".mpg", ".ts", ".wmv"}
+_VIDEO_SUFFIXES = {
+    ".mp4", ".m4v", ".mov", ".3gp", ".webm", ".mkv", ".avi", ".divx", ".ogv", ".ogm", ".mpg",
+    ".mpeg", ".vob", ".m2v", ".ts", ".mts", ".m2ts", ".dv", ".mxf", ".gxf", ".wmv", ".asf", ".wtv",
+    ".flv", ".swf", ".rm", ".rmvb",
+}  # fmt: skip
+"""Files that are called clips where they cannot be read; some kinds of them never can be."""
 
 
 @contextlib.contextmanager

@@ -194,8 +194,9 @@ def test_a_phones_clip_of_five_hundred_megabytes_takes_little_memory(tmp_path: P
     assert read_context(clip, 5).shape[0] == 5
 
 
-def test_a_broken_clip_is_not_called_a_picture(tmp_path: Path) -> None:
-    for name, word in (("junk.mp4", "clip"), ("junk.MOV", "clip"), ("junk.png", "picture")):
+def test_a_clip_that_cannot_be_read_is_not_called_a_picture(tmp_path: Path) -> None:
+    clips = dict.fromkeys(("junk.mp4", "junk.MOV", "junk.rm", "junk.wtv", "junk.3gp"), "clip")
+    for name, word in {**clips, "junk.png": "picture"}.items():
         (tmp_path / name).write_bytes(b"no video at all")
         with pytest.raises(MediaError, match=rf"^{name} is not a {word} that can be read"):
             read_context(tmp_path / name)
