@@ -123,6 +123,44 @@ def test_tab_leaves_no_menu_open(page: Page, studio: Studio) -> None:
         expect(page.locator("[role=listbox]")).to_have_count(0)
 
 
+FOCUS = """() => {
+  const focused = document.activeElement;
+  if (focused === document.body) return null;
+  const parts = [focused, focused.parentElement, focused.nextElementSibling].filter(Boolean);
+  const looks = () => JSON.stringify(parts.map((part) => {
+    const { outlineStyle, outlineWidth, boxShadow } = getComputedStyle(part);
+    return [outlineStyle === 'none' ? '' : outlineWidth, boxShadow];
+  }));
+  const held = looks();
+  focused.blur();
+  const isShown = looks() !== held;
+  focused.focus({ preventScroll: true });
+  return [isShown, `${focused.tagName} ${focused.id} in ${focused.closest('[id]')?.id}`];
+}"""
+"""The focused element: whether it looks otherwise than without the focus, and which it is."""
+
+
+@pytest.mark.parametrize(
+    "tab", ["Generate", "Play", "Compare", "How it works", "Tokenizer", "Results", "Models"]
+)
+def test_tab_reaches_everything_and_its_focus_is_seen(page: Page, studio: Studio, tab: str) -> None:
+    open_studio(page, studio.url, tab)
+    page.add_style_tag(content="* { transition: none !important }")
+    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    reached, unseen = [], []
+    for _ in range(120):
+        page.keyboard.press("Tab")
+        focused = page.evaluate(FOCUS)
+        if focused is None and reached:
+            break  # at the end, where the browser's own controls begin
+        if focused is not None:
+            is_shown, name = focused
+            reached.append(name)
+            unseen += [] if is_shown else [name]
+    assert len(reached) > 8
+    assert unseen == []
+
+
 def test_a_new_attempt_takes_the_old_note_away(page: Page, studio: Studio) -> None:
     open_studio(page, studio.url)
     page.locator("#seed input").fill("-5")
