@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.clips.form import MIDDLE
 from app.clips.progress import NO_TOKEN
 from app.clips.request import Request
 from app.clips.run import Outcome
@@ -65,15 +66,18 @@ def shown_with(key: str, model: str | None) -> tuple[str, str]:
     return key, "" if key.startswith(_MADE) else model or ""
 
 
-def find(session: Session, key: str | None, model: str | None, upload: str | None) -> Clip:
+def find(
+    session: Session, key: str | None, model: str | None, upload: str | None, crop: float = MIDDLE
+) -> Clip:
     """The clip of a key. One that was made here is looked at with the model that made it.
 
-    Raises ValueError, one sentence, when it is gone or cannot be read.
+    crop: which square of an upload, from 0 (left or top) to 1. Raises ValueError, one sentence,
+    when the clip is gone or cannot be read.
     """
     if key == UPLOAD:
         if upload is None:
             raise ValueError("Choose a clip of your own first, or one of the list.")
-        return from_file(session, Path(upload), model, title="your clip")
+        return from_file(session, Path(upload), model, title="your clip", crop=crop)
     if key and key.startswith(_MADE):
         return _made(session, key)
     for path in _bundled(session):
@@ -82,20 +86,22 @@ def find(session: Session, key: str | None, model: str | None, upload: str | Non
     raise ValueError("There is no clip yet. Make one or choose a file.")
 
 
-def from_file(session: Session, path: Path, model: str | None, *, title: str) -> Clip:
+def from_file(
+    session: Session, path: Path, model: str | None, *, title: str, crop: float = MIDDLE
+) -> Clip:
     """Any clip, to be tokenized; one of this studio still says what it was made with."""
     actions = session.offer(model).actions
     settings = _settings(path)
     action = settings.get("action") or path.stem
     block = settings.get("block_shape")
     return Clip(
-        key=str(path),
+        key=f"{path} at {crop}",
         title=title,
         model=model or "",
         action=action if action in actions else None,
         block_shape=parse_block_shape(block) if isinstance(block, str) else None,
         tokens_thw=None,
-        frames_THWC=_frames(path),
+        frames_THWC=_frames(path, min(max(crop, 0.0), 1.0)),
     )
 
 
@@ -139,9 +145,9 @@ def _bundled(session: Session) -> list[Path]:
 
 
 @lru_cache(maxsize=8)
-def _frames(path: Path) -> Frames:
+def _frames(path: Path, crop: float = MIDDLE) -> Frames:
     # Read once: every click on the page asks for them again.
-    return crop_resize(read_context(path, CLIP_FRAMES))
+    return crop_resize(read_context(path, CLIP_FRAMES), at=crop)
 
 
 @lru_cache(maxsize=8)

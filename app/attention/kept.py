@@ -23,6 +23,7 @@ class Kept(JsonConfig):
     key: str
     own: str
     """The name of an upload, empty for other clips."""
+    crop: float
     beside: bool
     action: str
     block: str

@@ -71,6 +71,7 @@ class AttentionPage:
         self.upload = uploads.clip_upload(
             "Your clip", "attention-upload", height=200, visible=False
         )
+        self.crop = uploads.crop_slider("attention-crop")
         self.action = gr.Dropdown(
             [("no action", "")], value="", label="Action", elem_id="attention-action",
             info="The action given to the model. Defaults to the clip's own action.",

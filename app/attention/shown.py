@@ -33,6 +33,8 @@ class Choice:
 
     key: str | None
     upload: str | None
+    crop: float
+    """Which square of an upload, from 0 (left or top) to 1."""
     model: str | None
     beside: bool
     action: str
@@ -122,7 +124,7 @@ class Shown:
 
 def open_choice(session: Session, views: Views, choice: Choice) -> Shown:
     """Opens what was chosen. Raises ValueError, one sentence, when that cannot be done."""
-    clip = clips.find(session, choice.key, choice.model, choice.upload)
+    clip = clips.find(session, choice.key, choice.model, choice.upload, choice.crop)
     clip = replace(clip, action=choice.action or None)
     return open_clip(views, clip, parse_block_shape(choice.block), choice)
 

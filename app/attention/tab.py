@@ -20,6 +20,7 @@ from app.attention.opened import Views
 from app.attention.page import OWN_CLIP, AttentionPage
 from app.attention.shown import NO_PLACE, Choice, Shown, block_words, open_choice, open_clip
 from app.attention.study import Find, attention_chart, finds, study_of, study_text
+from app.clips.form import MIDDLE
 from app.parts import controls
 from app.parts.events import LIGHT, OWN, Updates, refusal, refusals
 from app.session import Session
@@ -46,22 +47,23 @@ class AttentionTab:
 
     def _wire(self, tab: gr.Tab) -> None:
         page = self.page
-        source = [page.clip, page.upload, page.model, page.beside]
+        source = [page.clip, page.upload, page.crop, page.model, page.beside]
         settings = [page.action, page.block, page.layer, page.head]
         chosen = [*source, *settings, page.place]
         seen = [page.map, page.look, page.measured, page.place, page.files, page.kept]
         opened = [
-            page.upload, page.shown, page.beside, *settings, *seen, page.heads, page.accepted,
-            *page.finds,
+            page.upload, page.crop, page.shown, page.beside, *settings, *seen, page.heads,
+            page.accepted, *page.finds,
         ]  # fmt: skip
         listed = [page.newest, page.shown, page.kept]
         slow = {**OWN, "show_progress": "minimal", "show_progress_on": [page.map]}
         tab.select(self.enter, [*source, *listed], [page.clip, page.newest, *opened], **slow)
         tab.select(self.read_study, None, [page.study, page.study_text], **LIGHT)
-        chosen_clip = [page.clip, page.upload, page.beside]
+        chosen_clip = [page.clip, page.upload, page.crop, page.beside]
         for event in (page.clip.input, page.upload.upload):
             kept = event(self.keep_new, chosen_clip, page.kept, **LIGHT)
             kept.then(self.open, source, opened, **slow)
+        page.crop.input(self.open, source, opened, trigger_mode="always_last", **slow)
         page.model.input(self.follow_model, [*source, page.shown], opened, **slow)
         changes = [page.beside.input, page.action.input, page.block.input]
         accepted = [page.accepted, page.beside, page.action, page.block]
@@ -98,6 +100,7 @@ class AttentionTab:
         self,
         key: str | None,
         upload: str | None,
+        crop: float,
         model: str | None,
         beside: bool,
         newest: str,
@@ -125,11 +128,13 @@ class AttentionTab:
             return {**updates, page.measured: NO_CLIP}
         if clips.shown_with(chosen, model) == tuple(shown):
             return updates
-        return {**self.open(chosen, upload, model, beside), **updates}
+        return {**self.open(chosen, upload, crop, model, beside), **updates}
 
-    def keep_new(self, key: str | None, upload: str | None, beside: bool) -> dict[str, Any]:
+    def keep_new(
+        self, key: str | None, upload: str | None, crop: float, beside: bool
+    ) -> dict[str, Any]:
         """What the browser keeps while a clip is opened: which one, and none of its settings."""
-        return self._keep(Choice(key, upload, None, beside, "", "", 1, "mean", NO_PLACE))
+        return self._keep(Choice(key, upload, crop, None, beside, "", "", 1, "mean", NO_PLACE))
 
     def _keep(self, choice: Choice) -> dict[str, Any]:
         """What the browser keeps of a choice."""
@@ -137,6 +142,7 @@ class AttentionTab:
             newest=clips.newest(self.session),
             key=choice.key or "",
             own=self.own.name(choice.upload) if choice.key == UPLOAD else "",
+            crop=choice.crop,
             beside=choice.beside,
             action=choice.action,
             block=choice.block,
@@ -151,15 +157,16 @@ class AttentionTab:
         if kept.key == UPLOAD and upload is None:
             raise ValueError("This clip was deleted. Choose another one.")
         if not kept.block:
-            found = self.open(kept.key, upload, model, kept.beside)
+            found = self.open(kept.key, upload, kept.crop, model, kept.beside)
         else:
             choice = Choice(
-                kept.key, upload, model, kept.beside, kept.action, kept.block, kept.layer,
-                kept.head, NO_PLACE,
+                kept.key, upload, kept.crop, model, kept.beside, kept.action, kept.block,
+                kept.layer, kept.head, NO_PLACE,
             )  # fmt: skip
             found = self._found(open_choice(self.session, self.views, choice), choice)
         box = gr.Video(upload, visible=True) if kept.own else gr.Video(visible=False)
-        return {**found, page.upload: box, page.beside: kept.beside}
+        slider = gr.Slider(value=kept.crop, visible=bool(kept.own))
+        return {**found, page.upload: box, page.crop: slider, page.beside: kept.beside}
 
     def read_study(self) -> Updates:
         """Where the heads look over many clips, from the file that was measured."""
@@ -174,6 +181,7 @@ class AttentionTab:
         self,
         key: str | None,
         upload: str | None,
+        crop: float,
         model: str | None,
         beside: bool,
         shown: tuple[str, str],
@@ -181,19 +189,22 @@ class AttentionTab:
         """Another model in the header: it reads the clip anew, if the clip is not its own."""
         if key is None or not shown[0] or clips.shown_with(key, model) == tuple(shown):
             return {self.page.place: gr.skip()}
-        return self.open(key, upload, model, beside)
+        return self.open(key, upload, crop, model, beside)
 
-    def open(self, key: str | None, upload: str | None, model: str | None, beside: bool) -> Updates:
+    def open(
+        self, key: str | None, upload: str | None, crop: float, model: str | None, beside: bool
+    ) -> Updates:
         """Another clip: everything starts from its own settings."""
         page = self.page
-        box = {page.upload: gr.Video(visible=key == UPLOAD)}
+        is_own = key == UPLOAD
+        box = {page.upload: gr.Video(visible=is_own), page.crop: gr.Slider(visible=is_own)}
         if key == UPLOAD and upload is None:
             return box
         if self.session.jobs.length:
             gr.Info("Waiting for the current run to finish...", title="")
-        choice = Choice(key, upload, model, beside, "", "", 1, "mean", NO_PLACE)
+        choice = Choice(key, upload, crop, model, beside, "", "", 1, "mean", NO_PLACE)
         with refusals():
-            clip = clips.find(self.session, key, model, upload)
+            clip = clips.find(self.session, key, model, upload, crop)
             shown = open_clip(self.views, clip, self._block_shapes(clip)[0], choice)
         return {**box, **self._found(shown, choice)}
 
@@ -322,7 +333,9 @@ class AttentionTab:
             if layer is None or layer % 1:
                 raise ValueError(f"layer must be a whole number, not {layer}")
             found = clips.from_file(self.session, Path(clip), model, title="your clip")
-            choice = Choice(UPLOAD, clip, model, False, action, block, int(layer), head, NO_PLACE)
+            choice = Choice(
+                UPLOAD, clip, MIDDLE, model, False, action, block, int(layer), head, NO_PLACE
+            )
             found = replace(found, action=action or None)
             shown = open_clip(self.views, found, parse_block_shape(block), choice)
             paths = shown.write(self.session.uploads)

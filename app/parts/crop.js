@@ -24,7 +24,8 @@ export const dragged = (width, height, at, dx, dy) => {
 
 const PAIRS = [['picture', 'crop'], ['clip', 'crop'], ['race-picture', 'race-crop'],
   ['race-clip', 'race-crop'], ['tokenizer-picture', 'tokenizer-crop'],
-  ['tokenizer-clip', 'tokenizer-crop'], ['play-photo', 'play-crop']];
+  ['tokenizer-clip', 'tokenizer-crop'], ['play-photo', 'play-crop'],
+  ['attention-upload', 'attention-crop']];
 const CONTROLS = 48; // pixels at the bottom of a clip that stay its player's
 
 const cropOf = (uploadId, sliderId) => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,24 @@ def test_a_small_map_chooses_its_head(page: Page, url: str) -> None:
     expect(page.locator("#attention-measured")).to_contain_text("layer 2, head 1,")
     expect(page.locator("#attention-heads [aria-pressed=true]")).to_have_count(1)
     expect(page.get_by_label("Heads", exact=True)).to_have_value("head 1")
+
+
+def test_the_square_of_an_upload_is_shown_and_moved(page: Page, url: str, tmp_path: Path) -> None:
+    from nbp_core.media.video import write_video
+
+    frames = np.random.default_rng(0).integers(0, 255, (5, 64, 128, 3), np.uint8)
+    write_video(tmp_path / "wide.mp4", frames)
+    open_attention(page, url)
+    expect(page.locator("#attention-crop")).to_be_hidden()
+    page.locator("#attention-clip input").click()
+    page.get_by_role("option", name="a clip of your own").click()
+    page.locator("#attention-upload input[type=file]").set_input_files(tmp_path / "wide.mp4")
+    expect(page.locator("#attention-measured")).to_contain_text("your clip")
+    expect(page.locator("#attention-upload .crop-square")).to_be_visible()
+    shown = "document.querySelector('#attention-look canvas').toDataURL()"
+    before = page.evaluate(shown)
+    page.locator("#attention-crop input[type=range]").press("End")
+    page.wait_for_function(f"before => {shown} !== before", arg=before)
 
 
 def test_many_layers_scroll_in_their_place(page: Page, url: str) -> None:

@@ -61,7 +61,13 @@ def make_clip(session: Session, **values: Any) -> Job:
 
 
 def enter(tab: AttentionTab, key: str | None = None, **known: Any) -> dict[str, Any]:
-    given: dict[str, Any] = {"upload": None, "model": "tiny", "beside": False, "newest": ""}
+    given: dict[str, Any] = {
+        "upload": None,
+        "crop": 0.5,
+        "model": "tiny",
+        "beside": False,
+        "newest": "",
+    }
     given |= {"shown": ("", ""), "kept": None}
     return named(tab.page, tab.enter(key, **{**given, **known}))
 
@@ -79,8 +85,9 @@ def named(page: AttentionPage, updates: dict[Any, Any]) -> dict[str, Any]:
 
 def choose(tab: AttentionTab, **other: Any) -> tuple[Any, ...]:
     values = {
-        "key": "bundled:door-open.mp4", "upload": None, "model": "tiny", "beside": False,
-        "action": "door-open", "block": "1x1x16", "layer": 1, "head": "mean", "place": -1,
+        "key": "bundled:door-open.mp4", "upload": None, "crop": 0.5, "model": "tiny",
+        "beside": False, "action": "door-open", "block": "1x1x16", "layer": 1, "head": "mean",
+        "place": -1,
     }  # fmt: skip
     return tuple({**values, **other}.values())
 
@@ -116,12 +123,25 @@ def test_the_clip_just_made_is_opened_in_its_own_blocks(tab: AttentionTab) -> No
     key = updates["clip"]["value"]
     again = enter(tab, key, newest=key, shown=updates["shown"])
     assert set(again) == {"clip", "newest"}
-    other_model = tab.follow_model(key, None, "other", False, updates["shown"])
+    other_model = tab.follow_model(key, None, 0.5, "other", False, updates["shown"])
     assert list(other_model) == [tab.page.place], "a clip made here keeps its model"
     other = enter(tab, "bundled:door-open.mp4", newest=key)
     assert other["clip"]["value"] == "bundled:door-open.mp4"
     assert other["block"]["value"] == "1x1x16"
     assert len(other["look"]["frames"]) == 2, "seven frames fill two latent frames"
+
+
+def test_the_square_of_an_upload_is_the_chosen_one(tab: AttentionTab, tmp_path: Path) -> None:
+    wide = np.zeros((5, 128, 384, 3), np.uint8)
+    wide[:, :, 256:] = 255
+    write_video(tmp_path / "wide.mp4", wide)
+    left, right = (
+        clips.find(tab.session, UPLOAD, "tiny", str(tmp_path / "wide.mp4"), crop)
+        for crop in (0.0, 1.0)
+    )
+    assert left.frames_THWC.max() < 30
+    assert right.frames_THWC.min() > 225
+    assert left.key != right.key, "each is opened for itself"
 
 
 def test_what_was_open_is_found_again(tab: AttentionTab, assets: Path, tmp_path: Path) -> None:
@@ -136,12 +156,13 @@ def test_what_was_open_is_found_again(tab: AttentionTab, assets: Path, tmp_path:
 
     own = tmp_path / "mine.mp4"
     own.write_bytes((assets / "door-open.mp4").read_bytes())
-    kept = tab.keep_new(UPLOAD, str(own), False)
+    kept = tab.keep_new(UPLOAD, str(own), 0.25, False)
     assert str(tmp_path) not in json.dumps(kept)
     again = enter(tab, kept=kept)
     assert again["clip"]["value"] == UPLOAD
     assert again["upload"]["value"] == str(own)
     assert again["kept"]["own"] == kept["own"]
+    assert again["kept"]["crop"] == again["crop"]["value"] == 0.25
     own.unlink()
     assert enter(tab, kept=kept)["clip"]["value"] == newest, "it was deleted"
     odd: list[Any] = [
@@ -243,8 +264,8 @@ def test_without_clips_the_page_says_so(models: Path) -> None:
     updates = enter(tab)
     assert updates["measured"] == NO_CLIP
     assert updates["clip"]["value"] is None
-    box = named(tab.page, tab.open(UPLOAD, None, "tiny", False))
-    assert box == {"upload": {"visible": True}}
+    box = named(tab.page, tab.open(UPLOAD, None, 0.5, "tiny", False))
+    assert box == {"upload": {"visible": True}, "crop": {"visible": True}}
     session.close()
 
 
