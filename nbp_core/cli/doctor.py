@@ -186,7 +186,7 @@ def _test_transformer(folder: Path, device: str) -> ModelTest:
     rng = torch.Generator(device).manual_seed(0)
     tokens = torch.zeros((1, *config.grid), dtype=torch.int64, device=device)
     conditions = torch.full((1, config.prefix_len), config.first_condition_id, device=device)
-    sampler = Sampler(decoder_of(model), layout, SamplingConfig(), rng)
+    sampler = Sampler(decoder_of(model), layout, SamplingConfig(), [rng])
     with closing(sampler.stream(tokens, math.prod(config.grid[1:]), conditions)) as steps:
         seconds = [step.seconds for step in islice(steps, 1 + TIMED_STEPS)]
     test.prefill_s, later = seconds[0], sorted(seconds[1:])

@@ -173,12 +173,15 @@ def _windows(
     sampling = bench.sampling
     if setting.temperature is not None:
         sampling = replace(sampling, temperature=setting.temperature)
-    rng = torch.Generator(pipeline.device).manual_seed(sampling.seed)
+    rngs = [
+        torch.Generator(pipeline.device).manual_seed(sampling.seed + clip)
+        for clip in range(len(first_Bhw))
+    ]
     sampler = WindowSampler(
         pipeline.transformer,
         first_Bhw[:, None],
         sampling,
-        rng,
+        rngs,
         window=setting.window,
         has_anchor=setting.has_anchor,
     )

@@ -6,7 +6,7 @@ Shapes: N clips, B clips per batch, T H W pixels, t h w tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.records import Tokens
-from nbp_core.generation.request import GenerateRequest
+from nbp_core.generation.request import MAX_BATCH, GenerateRequest, batches
 from nbp_core.media.files import Frames
 
 
@@ -36,35 +36,34 @@ def generate_many(
     contexts_NTHWC: Frames | None = None,
     num_frames: int = CLIP_FRAMES,
     sampling: SamplingConfig | None = None,
-    batch_size: int = 16,
+    batch_size: int = MAX_BATCH,
     on_clips: Callable[[int], object] | None = None,
 ) -> ManyClips:
     """Generates one clip per action, each continued from its context if there are contexts.
 
-    Batch b uses seed + b, so the same call gives the same clips. A clip depends on its batch.
+    Clip i has the seed of the sampling plus i. On a CPU it does not depend on its batch.
     on_clips receives the number of new clips after each batch. Raises ValueError as
     VideoPipeline.generate does.
     """
     sampling = sampling or SamplingConfig()
     for action in set(actions):  # reports an unknown action before the first batch
         pipeline.conditions.ids(action, 1, sampling.guidance_scale)
+    requests = [
+        GenerateRequest(
+            action=action,
+            frames_THWC=None if contexts_NTHWC is None else contexts_NTHWC[clip],
+            num_frames=num_frames,
+            sampling=sampling,
+        ).with_seed_after(clip)
+        for clip, action in enumerate(actions)
+    ]
     frames, tokens, sampling_s, seconds = [], [], 0.0, 0.0
-    for batch, start in enumerate(range(0, len(actions), batch_size)):
-        seeded = replace(sampling, seed=sampling.seed + batch)
-        requests = [
-            GenerateRequest(
-                action=action,
-                frames_THWC=None if contexts_NTHWC is None else contexts_NTHWC[start + row],
-                num_frames=num_frames,
-                sampling=seeded,
-            )
-            for row, action in enumerate(actions[start : start + batch_size])
-        ]
-        with pipeline.start(*requests) as run:
+    for batch in batches(requests, batch_size):
+        with pipeline.start(*(requests[clip] for clip in batch)) as run:
             steps = list(run)
         sampling_s += sum(step.step_s for step in steps)
         seconds += steps[-1].elapsed
-        made = [run.generation(i) for i in range(len(requests))]
+        made = [run.generation(i) for i in range(len(batch))]
         frames += [clip.frames_THWC for clip in made]
         tokens += [clip.tokens_thw for clip in made]
         if on_clips is not None:

@@ -233,9 +233,14 @@ class VideoPipeline(ModelOffer):
         stop: threading.Event | None = None,
         actions: Sequence[str] = (),
     ) -> list[Generation]:
-        """Generates several different clips of one request in a batch; otherwise as generate."""
+        """Generates several clips of one request in a batch; otherwise as generate.
+
+        Clip i has the seed of the request plus i. On a CPU it is the clip that it would be alone.
+        """
         request = _request(action, frames_THWC, num_frames, sampling, actions)
-        with self.start(*[request] * num_samples, stop=stop) as run:
+        with self.start(
+            *(request.with_seed_after(i) for i in range(num_samples)), stop=stop
+        ) as run:
             for _ in run:
                 continue
         return [run.generation(i) for i in range(num_samples)]
@@ -262,7 +267,8 @@ class VideoPipeline(ModelOffer):
     ) -> GenerationRun:
         """Starts one clip per request, all in one batch; otherwise as stream.
 
-        Also raises ValueError for requests that differ in length, context length or sampling.
+        On a CPU each clip is the one that it would be alone. Also raises ValueError for requests
+        that differ in length, context length or sampling; seeds may differ.
         """
         return GenerationRun(self.decoder, self.tokenizer, self._assemble(requests), stop)
 
@@ -272,11 +278,7 @@ class VideoPipeline(ModelOffer):
         num_context, num_frames, sampling = (
             first.num_context_frames, first.num_frames, first.sampling,
         )  # fmt: skip
-        if any(
-            (other.num_context_frames, other.num_frames, other.sampling)
-            != (num_context, num_frames, sampling)
-            for other in requests
-        ):
+        if any(not other.can_join(first) for other in requests):
             raise ValueError("clips of one batch must have equal lengths, contexts and sampling")
         conditions, nulls = self._conditions(requests)
         context = self._context(requests)
@@ -296,6 +298,7 @@ class VideoPipeline(ModelOffer):
             num_frames=num_frames,
             block_shape=shape,
             sampling=sampling,
+            seeds=tuple(request.sampling.seed for request in requests),
             manifests=tuple(self._manifest(request, shape) for request in requests),
         )
 

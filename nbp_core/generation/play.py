@@ -95,7 +95,7 @@ class Play:
             self._transformer,
             known_Bthw,
             sampling,
-            self._rng,
+            [self._rng],
             conditions_Bt=torch.tensor([ids], device=known_Bthw.device),
             num_dropped=len(self._pressed) - len(self._recent),
         )

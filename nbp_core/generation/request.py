@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from nbp_core.media.files import Frames
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MAX_BATCH = 16
+"""Clips that are made at once unless a caller wants another number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +47,20 @@ class GenerateRequest:
         """The number of known frames at the start."""
         return 0 if self.frames_THWC is None else len(self.frames_THWC)
 
+    def with_seed_after(self, count: int) -> Self:
+        """The same request with its seed plus `count`."""
+        sampling = replace(self.sampling, seed=self.sampling.seed + count)
+        return replace(self, sampling=sampling)
+
+    def can_join(self, other: GenerateRequest) -> bool:
+        """Whether one model can make both clips in one batch: lengths and sampling are equal, but
+        for the seed."""
+        return (
+            self.num_frames == other.num_frames
+            and self.num_context_frames == other.num_context_frames
+            and replace(self.sampling, seed=0) == replace(other.sampling, seed=0)
+        )
+
     def settings(self, block_shape: Size3) -> dict[str, Any]:
         """The manifest's entries for this request, which repeat it with this block shape."""
         context = None
@@ -57,6 +75,19 @@ class GenerateRequest:
             "block_shape": format_block_shape(block_shape),
             "sampling": {k: v for k, v in self.sampling.to_dict().items() if k != "block_shape"},
         }
+
+
+def batches(requests: Sequence[GenerateRequest], most: int = MAX_BATCH) -> Iterator[range]:
+    """Cuts a list of requests into runs of neighbours that one batch can make, each an index range.
+
+    `most` is the largest number of clips in a batch.
+    """
+    start = 0
+    for stop in range(1, len(requests) + 1):
+        is_over = stop == len(requests) or not requests[stop].can_join(requests[start])
+        if is_over or stop - start == most:
+            yield range(start, stop)
+            start = stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,5 +105,8 @@ class RunRequest:
     num_frames: int
     block_shape: Size3
     sampling: SamplingConfig
+    """The settings of all samples, but for the seed."""
+    seeds: tuple[int, ...]
+    """One per sample."""
     manifests: tuple[dict[str, Any], ...]
     """One manifest per sample."""

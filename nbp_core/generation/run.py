@@ -35,6 +35,9 @@ from nbp_core.sampling.window import WindowSampler
 from nbp_core.tokenizer.conv import StreamState
 from nbp_core.tokenizer.interface import Tokenizer, to_frames
 
+_States = list[StreamState]
+"""The tokenizer's stream states of a batch: on a CPU one per clip, else the first for all."""
+
 
 @dataclass(frozen=True)
 class _Made:
@@ -114,7 +117,7 @@ class _Clip:
         self._request = request
         self._stop = stop
         self._device = decoder.model.tok_emb.weight.device
-        self._rng = torch.Generator(self._device).manual_seed(request.sampling.seed)
+        self._rngs = [torch.Generator(self._device).manual_seed(seed) for seed in request.seeds]
         self._frames: list[Frames] = []
         self._shown = 0
         self._latents: list[Tensor] = []
@@ -161,7 +164,7 @@ class _Clip:
         began = time.perf_counter()
         context = self._request.context_BCTHW
         known: Tensor | None = None
-        state: StreamState = {}
+        state = self._new_state()
         if context is not None:
             known = self._encode(context).expand(self._request.num_samples, -1, -1, -1)
             self._latents.append(known)
@@ -173,14 +176,14 @@ class _Clip:
                 yield from self._advance_segment(segment, known, state, began)
             else:
                 # The last five frames continue, also a context longer than a sequence.
-                carried, state = self._encode(self._last_frames()), {}
+                carried, state = self._encode(self._last_frames()), self._new_state()
                 self._decode(carried, state)
                 yield from self._advance_segment(segment, carried, state, began)
             if self._is_stopped:
                 return
 
     def _advance_segment(
-        self, segment: Segment, known_Bthw: Tensor | None, state: StreamState, began: float
+        self, segment: Segment, known_Bthw: Tensor | None, state: _States, began: float
     ) -> Iterator[BlockStep]:
         """Yields the steps of one segment."""
         request, config = self._request, self._config
@@ -193,7 +196,7 @@ class _Clip:
         conditions_Bt = request.frame_conditions_Bt
         if conditions_Bt is not None:
             conditions_Bt = conditions_Bt[:, start : start + segment.total]
-        sampled = Sampler(self.decoder, layout, request.sampling, self._rng).stream(
+        sampled = Sampler(self.decoder, layout, request.sampling, self._rngs).stream(
             tokens_Bthw,
             segment.known * config.grid[1] * config.grid[2],
             request.conditions_BP,
@@ -205,7 +208,7 @@ class _Clip:
         return self._follow(sampled, progress, state, began)
 
     def _advance_window(
-        self, segment: Segment, state: StreamState, began: float
+        self, segment: Segment, state: _States, began: float
     ) -> Iterator[BlockStep]:
         """Yields the steps of a segment that continues over the window of a model."""
         blocks = BlockLayout((segment.new, *self._config.grid[1:]), self._request.block_shape)
@@ -224,7 +227,7 @@ class _Clip:
             self.decoder.model,
             torch.cat(self._latents, 1),
             request.sampling,
-            self._rng,
+            self._rngs,
             conditions_Bt[:, : segment.known],
         )
         phase, first = "prefill", 0
@@ -248,7 +251,7 @@ class _Clip:
         self,
         sampled: Generator[TokenStep],
         progress: _Progress,
-        state: StreamState,
+        state: _States,
         began: float,
     ) -> Iterator[BlockStep]:
         """Yields sampled steps. Frames are decoded once their latent frame is complete.
@@ -289,7 +292,7 @@ class _Clip:
             new_frames=np.concatenate(frames) if frames else None,
         )
 
-    def _start_decoding(self, tokens_Bthw: Tensor, state: StreamState) -> Future[Frames]:
+    def _start_decoding(self, tokens_Bthw: Tensor, state: _States) -> Future[Frames]:
         decoding = self._frames_thread.submit(self._decode, tokens_Bthw, state)
         if self._device.type == "cuda":
             wait([decoding])  # both would share one stream, and steps could not be timed
@@ -301,19 +304,31 @@ class _Clip:
         clip = torch.from_numpy(frames).to(self._device)
         return rearrange(clip, "b t h w c -> b c t h w").float() / 255
 
+    def _alone(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """What the tokenizer handles at once: on a CPU one clip, since rounding depends on the size
+        of a batch."""
+        return batch.chunk(len(batch)) if self._device.type == "cpu" else (batch,)
+
+    def _new_state(self) -> _States:
+        """The stream states at the start of a clip, one for each part of the batch."""
+        return [{} for _ in range(self._request.num_samples)]
+
     def _encode(self, clip_BCTHW: Tensor) -> Tensor:
         began = time.perf_counter()
-        tokens = self._tokenizer.encode(clip_BCTHW)
+        tokens = torch.cat([self._tokenizer.encode(part) for part in self._alone(clip_BCTHW)])
         synchronize(self._device)
         self._tokenize_s += time.perf_counter() - began
         return tokens
 
-    def _decode(self, tokens_Bthw: Tensor, state: StreamState) -> Frames:
-        """Decodes the next frames (B, T, H, W, C) of the clip with this stream state."""
+    def _decode(self, tokens_Bthw: Tensor, states: _States) -> Frames:
+        """Decodes the next frames (B, T, H, W, C) of the clip with these stream states."""
         began = time.perf_counter()
-        frames = to_frames(self._tokenizer.decode(tokens_Bthw, state))
+        parts = [
+            to_frames(self._tokenizer.decode(part, state))
+            for part, state in zip(self._alone(tokens_Bthw), states, strict=False)
+        ]
         self._detokenize_s += time.perf_counter() - began
-        return frames
+        return np.concatenate(parts)
 
 
 class _Progress:

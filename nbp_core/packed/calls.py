@@ -6,6 +6,8 @@ processors that multiply it, else float32. Shapes: I inputs, O outputs, M rows, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -161,9 +163,15 @@ class Drawing:
         guiding = [jobs.new_job(jobs.GUIDE, **shared)] if is_guided else []
         self.jobs = np.concatenate([*guiding, drawing])
 
-    def prepare(self, todo: jobs.Jobs, config: SamplingConfig, rng: torch.Generator) -> None:
-        """Draws new seeds and writes the sampling settings to `todo`, which ends with `jobs`."""
-        torch.randint(2**62, self._seeds_R.shape, generator=rng, out=self._seeds_R)
+    def prepare(
+        self, todo: jobs.Jobs, config: SamplingConfig, rngs: Sequence[torch.Generator]
+    ) -> None:
+        """Draws new seeds and writes the sampling settings to `todo`, which ends with `jobs`.
+
+        rngs: one per sample; each has equally many successive rows.
+        """
+        for rng, seeds in zip(rngs, self._seeds_R.chunk(len(rngs)), strict=True):
+            torch.randint(2**62, seeds.shape, generator=rng, out=seeds)
         sharpness = 1 / config.temperature if config.temperature else 0.0
         self._settings[:] = sharpness, config.top_p, config.guidance_scale
         todo[-1].view(jobs.DRAW_JOB)["top_k"] = config.top_k
@@ -172,6 +180,6 @@ class Drawing:
 def draw(logits_RV: Tensor, config: SamplingConfig, rng: torch.Generator) -> Tensor:
     """Samples tokens (R,), int64, from logits."""
     drawing = Drawing(logits_RV)
-    drawing.prepare(drawing.jobs, config, rng)
+    drawing.prepare(drawing.jobs, config, [rng])
     the_team().do(drawing.jobs, drawing.scratch_size, logits_RV.numel() < FEW_LOGITS)
     return drawing.tokens_R

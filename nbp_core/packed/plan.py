@@ -83,20 +83,19 @@ class CompiledSteps:
         cache: KVCache,
         rotations: Sequence[Rotation | None],
         first: int,
-        num_samples: int,
         sampling: SamplingConfig,
-        rng: torch.Generator,
+        rngs: Sequence[torch.Generator],
     ) -> Tensor:
-        """Computes a step and samples its tokens (samples, L).
+        """Computes a step and samples its tokens (samples, L), each sample's with its own rng.
 
         With guidance there are twice as many sequences as samples; the second half is without the
         condition. `rotations` may cover more positions: the new ones start at index `first`.
         """
         with self._turn:
-            plan = self._plan(x_BLD, num_samples)
-            plan.prepare_drawing(sampling, rng)
+            plan = self._plan(x_BLD, len(rngs))
+            plan.prepare_drawing(sampling, rngs)
             plan.run(x_BLD, cache, rotations, first)
-            return plan.tokens_R.view(num_samples, -1).clone()
+            return plan.tokens_R.view(len(rngs), -1).clone()
 
     def _plan(self, x_BLD: Tensor, num_samples: int = 0) -> Plan:
         """The plan of this step size. With num_samples 0 it does not sample."""
@@ -240,9 +239,9 @@ class Plan:
         """The sampled tokens."""
         return self._drawing.tokens_R
 
-    def prepare_drawing(self, sampling: SamplingConfig, rng: torch.Generator) -> None:
+    def prepare_drawing(self, sampling: SamplingConfig, rngs: Sequence[torch.Generator]) -> None:
         """Sets seeds and settings of the next run's sampling."""
-        self._drawing.prepare(self._jobs, sampling, rng)
+        self._drawing.prepare(self._jobs, sampling, rngs)
 
     def run(
         self,

@@ -73,7 +73,7 @@ class _CompiledDecoding:
         first = step.start - self._turned.start
         setup = self._setup
         tokens_Rn = self._steps.draw(
-            x_RnD, self.cache, self._rotations, first, setup.num_samples, setup.sampling, setup.rng
+            x_RnD, self.cache, self._rotations, first, setup.sampling, setup.rngs
         )
         self.cache.length = step.stop
         return tokens_Rn

@@ -9,7 +9,7 @@ Shapes: B samples, R rows (twice as many with guidance), n new positions, L posi
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -94,7 +94,7 @@ class GraphDecoder:
         cache.length = 0
         prefill = PlainDecoding(self.model, setup, cache, steps.memory.inputs)
         try:
-            yield _GraphDecoding(self.model, steps, prefill, setup.rng)
+            yield _GraphDecoding(self.model, steps, prefill, setup.rngs)
         finally:
             while len(self._kept) >= KEPT:
                 self._kept.pop(next(iter(self._kept)))
@@ -111,18 +111,18 @@ class _GraphDecoding:
         model: BlockTransformer,
         steps: CapturedSteps,
         plain: PlainDecoding,
-        rng: torch.Generator,
+        rngs: Sequence[torch.Generator],
     ) -> None:
         self.cache = plain.cache
         self._model = model
         self._captured = steps
         self._plain = plain
-        self._rng = rng
+        self._rngs = rngs
 
     def draw(self, ids_Rn: Tensor, step: DecodeStep, conditions_Rt: Tensor | None = None) -> Tensor:
         if step.phase == "prefill" or not self._plain.layout.sees_all(step.start, step.stop):
             return self._plain.draw(ids_Rn, step, conditions_Rt)
-        tokens = self._captured.draw(self._model, ids_Rn, step, self._rng)
+        tokens = self._captured.draw(self._model, ids_Rn, step, self._rngs)
         self.cache.length = step.stop
         return tokens
 
@@ -178,7 +178,11 @@ class CapturedSteps:
         return len(self._steps)
 
     def draw(
-        self, model: BlockTransformer, ids_Rn: Tensor, step: DecodeStep, rng: torch.Generator
+        self,
+        model: BlockTransformer,
+        ids_Rn: Tensor,
+        step: DecodeStep,
+        rngs: Sequence[torch.Generator],
     ) -> Tensor:
         """Feeds the ids of a step and returns its new tokens (B, n), int64."""
         memory, size = self.memory, ids_Rn.shape[1]
@@ -188,7 +192,7 @@ class CapturedSteps:
             memory.condition_Rt.copy_(known_Rt.expand_as(memory.condition_Rt))
         if size not in self._steps:
             self._steps[size] = _Step(memory, size)
-        return self._steps[size].run(model, ids_Rn, rng, self._capture)
+        return self._steps[size].run(model, ids_Rn, rngs, self._capture)
 
 
 class _Step:
@@ -203,12 +207,17 @@ class _Step:
         self._work: Work | None = None
 
     def run(
-        self, model: BlockTransformer, ids_Rn: Tensor, rng: torch.Generator, capture: Capture
+        self,
+        model: BlockTransformer,
+        ids_Rn: Tensor,
+        rngs: Sequence[torch.Generator],
+        capture: Capture,
     ) -> Tensor:
         """See CapturedSteps.draw."""
         self._ids_Rn.copy_(ids_Rn)
         if self._memory.sampling.temperature:
-            self._noise_Bn1.uniform_(generator=rng)
+            for rng, noise_n1 in zip(rngs, self._noise_Bn1, strict=True):
+                noise_n1.uniform_(generator=rng)
         if self._work is None:
             # Captured only now: warm-up runs write to the cache where this step writes.
             # The captured work refers to the step's memory, not to the step.

@@ -8,6 +8,7 @@ positions.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,10 +32,14 @@ class Setup:
 
     layout: SequenceLayout
     sampling: SamplingConfig
-    rng: torch.Generator
+    rngs: Sequence[torch.Generator]
+    """One per sample."""
     num_rows: int
     """Sequences: the samples, or twice as many with guidance."""
-    num_samples: int
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.rngs)
 
 
 class Decoding(Protocol):
@@ -108,7 +113,7 @@ class PlainDecoding:
         self._sampling = setup.sampling
         self._num_samples = setup.num_samples
         num_places = math.prod(self.layout.blocks.grid[1:])
-        self._draw = drawing(setup.sampling, setup.rng, num_places)
+        self._draw = drawing(setup.sampling, setup.rngs, num_places)
 
     def draw(self, ids_Rn: Tensor, step: DecodeStep, conditions_Rt: Tensor | None = None) -> Tensor:
         features = self._model.features(

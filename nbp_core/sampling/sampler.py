@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,12 +46,13 @@ class Sampler:
         decoder: Decoder,
         layout: SequenceLayout,
         sampling: SamplingConfig,
-        rng: torch.Generator,
+        rngs: Sequence[torch.Generator],
     ) -> None:
+        """rngs: one per clip, so that a clip does not depend on its batch."""
         self.layout = layout
         self.sampling = sampling
         self._decoder = decoder
-        self._rng = rng
+        self._rngs = rngs
 
     @torch.inference_mode()
     def stream(
@@ -72,7 +73,7 @@ class Sampler:
         """
         layout = self.layout
         ids_BL = layout.input_ids(tokens_Bthw, conditions_BP)
-        batch, device = ids_BL.shape[0], ids_BL.device
+        device = ids_BL.device
         if null_conditions_BP is not None:
             ids_BL = torch.cat([ids_BL, layout.with_conditions(ids_BL, null_conditions_BP)])
             if frame_conditions_Bt is not None:
@@ -82,9 +83,8 @@ class Sampler:
         setup = Setup(
             layout=layout,
             sampling=self.sampling,
-            rng=self._rng,
+            rngs=self._rngs,
             num_rows=len(ids_BL),
-            num_samples=batch,
         )
         with self._decoder.decoding(setup) as decoding:
             for step in layout.decode_steps(num_known_tokens):

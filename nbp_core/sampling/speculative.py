@@ -87,8 +87,8 @@ class SpeculativeSampler:
         self.sampling = sampling
         self.rng = rng
         self.tally = Tally()
-        self._single = Sampler(PlainDecoder(model), single, sampling, rng)
-        self._draft = Sampler(PlainDecoder(model), draft, sampling, rng)
+        self._single = Sampler(PlainDecoder(model), single, sampling, [rng])
+        self._draft = Sampler(PlainDecoder(model), draft, sampling, [rng])
 
     @torch.inference_mode()
     def stream(

@@ -9,7 +9,7 @@ Shapes: B clips, R sequences (twice as many with guidance), n positions, h w pla
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import torch
 from torch import Tensor
@@ -38,15 +38,16 @@ class WindowSampler:
         model: BlockTransformer,
         known_Bthw: Tensor,
         sampling: SamplingConfig,
-        rng: torch.Generator,
+        rngs: Sequence[torch.Generator],
         conditions_Bt: Tensor | None = None,
         num_dropped: int = 0,
         window: int | None = None,
         has_anchor: bool = True,
     ) -> None:
         """known_Bthw: tokens of the first latent frame and of the most recent ones, on the model's
-        device; of these at most `window` are used. conditions_Bt: their condition ids; default: no
-        condition. num_dropped: latent frames between the first and the others that are not known.
+        device; of these at most `window` are used. rngs: one per clip. conditions_Bt: their
+        condition ids; default: no condition. num_dropped: latent frames between the first and the
+        others that are not known.
         window: latent frames that are kept besides the first; default: the model's own.
         has_anchor: whether the first one stays; without, the window slides over it too.
 
@@ -65,10 +66,10 @@ class WindowSampler:
         recent = max(1, known_Bthw.shape[1] - self.window)
         num_dropped += recent - 1
         known_Bthw = torch.cat([known_Bthw[:, :1], known_Bthw[:, recent:]], 1)
-        self._rng = rng
+        self._rngs = rngs
         self._batch, _, height, width = known_Bthw.shape
         self._frame_len = height * width
-        self._draw = drawing(sampling, rng, self._frame_len)
+        self._draw = drawing(sampling, rngs, self._frame_len)
         self._grid = BlockLayout((1, height, width), shape)
         # In this many latent frames every position sees all that is in the cache.
         self._layout = sequence_layout(config, shape, self.window + 2)
@@ -178,7 +179,7 @@ class WindowSampler:
             x_RnD = model.embed(self._ids_Rn, inputs.added_LD[here], condition_R1)
             rotations: list[Rotation | None] = [inputs.rotation for inputs in by_layer]
             tokens_Bn = self._steps.draw(
-                x_RnD, cache, rotations, here.start, self._batch, self.sampling, self._rng
+                x_RnD, cache, rotations, here.start, self.sampling, self._rngs
             )
         else:
             features = model.features_here(self._ids_Rn, inputs.at(here), condition_R1, None, cache)

@@ -8,11 +8,13 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.generation.request import GenerateRequest
 from nbp_core.tokenizer.model import VideoTokenizer
 from tests.support.models import save_pipeline
 
@@ -71,6 +73,37 @@ def test_pixels_and_latents_do_not_depend_on_threads(num_frames: int) -> None:
     for latent, pixels in found[1:]:
         assert torch.equal(latent, found[0][0])
         assert torch.equal(pixels, found[0][1])
+
+
+@pytest.mark.parametrize("start", ["an action", "a first frame", "a longer clip", "guidance"])
+def test_frames_of_a_batch_are_those_of_each_seed_alone(start: str) -> None:
+    pipeline = VideoPipeline.from_pretrained(TINY, "cpu")
+    known = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3), dtype=np.uint8)
+    requests = [
+        GenerateRequest(
+            action="door-open" if start != "a first frame" else None,
+            frames_THWC=known if start == "a first frame" else None,
+            num_frames=33 if start == "a longer clip" else 17,
+            sampling=SamplingConfig(
+                seed=seed,
+                block_shape=(1, 16, 16),
+                temperature=0.7,
+                guidance_scale=2 if start == "guidance" else 1,
+            ),
+        )
+        for seed in (3, 2**40, 4)
+    ]
+    with pipeline.start(*requests) as run:
+        for _ in run:
+            continue
+    for index, request in enumerate(requests):
+        made, batched = pipeline.start(request), run.generation(index)
+        for _ in made:
+            continue
+        alone = made.generation()
+        assert np.array_equal(batched.tokens_thw, alone.tokens_thw)
+        assert np.array_equal(batched.frames_THWC, alone.frames_THWC)
+        assert batched.manifest == alone.manifest
 
 
 @pytest.mark.slow

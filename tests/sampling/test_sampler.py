@@ -44,7 +44,7 @@ def test_a_thread_that_first_computes_during_a_step_has_all_threads(
     layout, sampling = sequence_layout(packed.config), SamplingConfig(method=method)
     conditions = torch.full((1, 1), packed.config.first_condition_id)
     tokens = torch.zeros((1, *layout.blocks.grid), dtype=torch.int64)
-    sampler = Sampler(decoder_of(packed), layout, sampling, torch.Generator())
+    sampler = Sampler(decoder_of(packed), layout, sampling, [torch.Generator()])
     for _ in sampler.stream(tokens, 0, conditions):
         assert torch.get_num_threads() == 2
     assert found == {2}

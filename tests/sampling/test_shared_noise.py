@@ -31,7 +31,7 @@ def test_the_filtered_distribution_is_what_the_paper_draws_from() -> None:
     config = SamplingConfig(temperature=0.7, top_k=4, top_p=0.9)
     probs = filtered_probs(LOGITS, config)
     assert probs.sum() == pytest.approx(1)
-    draw = drawing(config, rng(), 4)
+    draw = drawing(config, [rng()], 4)
     tokens = draw(LOGITS.expand(1, 40_000, 5), torch.zeros(40_000, dtype=torch.int64))
     torch.testing.assert_close(shares(tokens, 5), probs, atol=0.01, rtol=0)
     greedy = filtered_probs(LOGITS, SamplingConfig(temperature=0))
@@ -64,7 +64,7 @@ def model() -> BlockTransformer:
 def run(model: BlockTransformer, method: str, guided: bool = False, known: int = 16) -> Tensor:
     layout = sequence_layout(model.config)
     sampling = SamplingConfig(method=method, guidance_scale=2.0 if guided else 1.0)
-    sampler = Sampler(PlainDecoder(model), layout, sampling, rng(5))
+    sampler = Sampler(PlainDecoder(model), layout, sampling, [rng(5), rng(6)])
     tokens = torch.arange(2 * 48).view(2, 3, 4, 4) % CODES
     first = model.config.first_condition_id
     conditions = torch.tensor([[first], [first + 1]])

@@ -33,8 +33,8 @@ def played(
     model: BlockTransformer, chosen: SamplingConfig, keys: list[int], first: Tensor = FIRST
 ) -> Tensor:
     """Tokens (t, h, w) of the frames that keys make."""
-    rng = torch.Generator().manual_seed(chosen.seed)
-    sampler = WindowSampler(model, first[:, None], chosen, rng)
+    rngs = [torch.Generator().manual_seed(chosen.seed) for _ in first]
+    sampler = WindowSampler(model, first[:, None], chosen, rngs)
     return torch.cat([sampler.next(CONFIG.first_condition_id + key) for key in keys])
 
 
@@ -45,7 +45,8 @@ def in_one_sequence(model: BlockTransformer, chosen: SamplingConfig, keys: list[
     none = CONFIG.first_condition_id + CONFIG.num_conditions - 1
     frames = torch.tensor([[none, *(CONFIG.first_condition_id + key for key in keys)]])
     nulls = None if chosen.guidance_scale == 1 else torch.full((1, 1), none)
-    sampler = Sampler(decoder_of(model), layout, chosen, torch.Generator().manual_seed(chosen.seed))
+    rng = torch.Generator().manual_seed(chosen.seed)
+    sampler = Sampler(decoder_of(model), layout, chosen, [rng])
     steps = sampler.stream(tokens, 16, frames[:, :1], nulls, frame_conditions_Bt=frames)
     made = torch.cat([step.tokens_Bn for step in steps], 1)
     size = layout.blocks.block_len
@@ -74,7 +75,7 @@ def test_it_continues_from_known_frames(known: int, guidance: float) -> None:
     none = CONFIG.num_conditions - 1
     ids = CONFIG.first_condition_id + torch.tensor([[none, *KEYS]])
     sampler = WindowSampler(
-        model, frames[None, :known], chosen, torch.Generator(), conditions_Bt=ids[:, :known]
+        model, frames[None, :known], chosen, [torch.Generator()], conditions_Bt=ids[:, :known]
     )
     for number in range(known, len(KEYS) + 1):
         assert torch.equal(sampler.next(int(ids[0, number]))[0], frames[number])
@@ -87,7 +88,7 @@ def test_of_many_known_frames_the_most_recent_count() -> None:
     assert window is not None
     recent = torch.cat([frames[:, :1], frames[:, -window:]], 1)
     made = [
-        WindowSampler(model, known, chosen, torch.Generator(), num_dropped=dropped).next(
+        WindowSampler(model, known, chosen, [torch.Generator()], num_dropped=dropped).next(
             CONFIG.first_condition_id
         )
         for known, dropped in ((frames, 0), (recent, 30 - window), (recent, 10_000))
@@ -101,7 +102,7 @@ def test_without_an_anchor_only_the_window_is_kept() -> None:
     sizes = {}
     for has_anchor in (True, False):
         sampler = WindowSampler(
-            model, FIRST[:, None], sampling(), torch.Generator(), has_anchor=has_anchor
+            model, FIRST[:, None], sampling(), [torch.Generator()], has_anchor=has_anchor
         )
         made = [sampler.next(CONFIG.first_condition_id + key) for key in KEYS * 2]
         sizes[has_anchor] = sampler.cache_length, torch.cat(made)
@@ -116,7 +117,8 @@ def test_without_an_anchor_only_the_window_is_kept() -> None:
 
 def test_each_clip_of_a_batch_has_its_own_key() -> None:
     model, chosen = random_model(CONFIG), sampling()
-    both = WindowSampler(model, FIRST[:, None].repeat(2, 1, 1, 1), chosen, torch.Generator())
+    rngs = [torch.Generator() for _ in range(2)]
+    both = WindowSampler(model, FIRST[:, None].repeat(2, 1, 1, 1), chosen, rngs)
     keys = torch.tensor([KEYS, KEYS[::-1]]) + CONFIG.first_condition_id
     found = torch.stack([both.next(keys[:, i]) for i in range(len(KEYS))], 1)
     assert torch.equal(found[0], played(model, chosen, KEYS))
@@ -133,7 +135,7 @@ def test_keys_matter_from_their_frame_on() -> None:
 
 def test_the_cache_stays_as_large_as_it_is() -> None:
     model = random_model(CONFIG)
-    sampler = WindowSampler(model, FIRST[:, None], sampling(), torch.Generator())
+    sampler = WindowSampler(model, FIRST[:, None], sampling(), [torch.Generator()])
     sizes = []
     for i in range(40):
         sampler.next(CONFIG.first_condition_id + i % 6)
@@ -146,7 +148,7 @@ def test_far_from_the_anchor_it_lies_as_far_as_it_may(monkeypatch: pytest.Monkey
     """Frames that differ in nothing but their time are then made from equal logits."""
     monkeypatch.setattr(window, "ANCHOR_DISTANCE", 5)
     model = random_model(CONFIG)
-    sampler = WindowSampler(model, FIRST[:, None], sampling(), torch.Generator())
+    sampler = WindowSampler(model, FIRST[:, None], sampling(), [torch.Generator()])
     for _ in range(6):
         sampler.next(CONFIG.first_condition_id)
     anchor, position = sampler._anchor, 7  # one that stands at a place

@@ -116,8 +116,11 @@ def decode_tokens(
     size = len(tokens_Bthw), config.prefix_len
     conditions = torch.full(size, config.first_condition_id + action).to(tokens_Bthw.device)
     nulls = torch.full_like(conditions, 1) if sampling.guidance_scale != 1 else None
-    rng = torch.Generator(tokens_Bthw.device).manual_seed(sampling.seed)
-    sampler = Sampler(decoder or decoder_of(model), layout, sampling, rng)
+    rngs = [
+        torch.Generator(tokens_Bthw.device).manual_seed(sampling.seed + clip)
+        for clip in range(len(tokens_Bthw))
+    ]
+    sampler = Sampler(decoder or decoder_of(model), layout, sampling, rngs)
     stream = sampler.stream(tokens_Bthw, known, conditions, nulls)
     return torch.cat([step.tokens_Bn for step in stream], dim=1)
 

@@ -185,7 +185,9 @@ def test_packed_decoding_has_the_conditions_of_its_frames(guidance: float) -> No
     for model in (plain, packed):
         for frames in ([[0, 1, 2], [3, 4, 1]], [[0, 1, 4], [3, 4, 2]]):
             sampling = SamplingConfig(temperature=0, guidance_scale=guidance, block_shape=(1, 1, 4))
-            sampler = Sampler(decoder_of(model), layout, sampling, torch.Generator())
+            sampler = Sampler(
+                decoder_of(model), layout, sampling, [torch.Generator() for _ in tokens]
+            )
             conditions = torch.tensor(frames) + first
             steps = sampler.stream(
                 tokens, 16, conditions[:, :1], nulls, frame_conditions_Bt=conditions
