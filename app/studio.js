@@ -20,6 +20,15 @@ const press = (id, patience = 100) => {
   else if (patience) setTimeout(() => press(id, patience - 1), 100);
 };
 
+// Leads the focus to the clip that another tab has opened, once it is shown.
+const focusClip = (patience = 50) => {
+  const play = document.querySelector('#preview .play');
+  if (play?.offsetParent) {
+    play.focus({ preventScroll: true });
+    reveal(document.querySelector('#preview .panes'));
+  } else if (patience) setTimeout(() => focusClip(patience - 1), 100);
+};
+
 const isStill = () => matchMedia('(prefers-reduced-motion: reduce)').matches;
 
 // Brings a part into view, if it is not all there already.
@@ -67,6 +76,7 @@ export function mount() {
   crops();
   tour();
   window.nbpPress = press;
+  window.nbpFocusClip = focusClip;
   const name = () => {
     for (const button of document.querySelectorAll('.gallery-item:not([aria-label])')) {
       const shown = button.querySelector('[src]');

@@ -35,6 +35,6 @@ def theme() -> gr.themes.Base:
 def css() -> str:
     """studio.css and the styles beside each tab, with an icon for every block shape."""
     folder = Path(__file__).parent
-    styles = [folder / "studio.css", *sorted(folder.glob("*/*.css"))]
+    styles = [folder / "studio.css", *sorted(folder.glob("*/**/*.css"))]
     icons = block_icon_css(SHAPES, (5, 16, 16), ":is(#block, #blocks-shape)")
     return "".join((*(style.read_text() for style in styles), icons))

@@ -86,11 +86,11 @@ def _build(session: Session) -> gr.Blocks:
             gr.HTML(_TOUR, elem_id="tour", label="Tour", min_width=60)
             gr.HTML(_ABOUT, elem_id="about", label="About", min_width=120)
         # Beside the tabs: the browser keeps nothing of a tab that was not opened yet.
-        job, play, race, trip, speeds, conversion = (
+        job, play, race, trip, speeds, conversion, grid = (
             Follower(session.jobs, name, seconds)
             for name, seconds in (
                 ("job", 0.25), ("play", 0.5), ("race", 0.5), ("tokenizer", 0.25), ("speeds", 0.5),
-                ("models", 0.5),
+                ("models", 0.5), ("grid", 0.5),
             )
         )  # fmt: skip
         looked_at = gr.BrowserState(None, storage_key="nbp-studio-attention", secret="nbp-studio")
@@ -101,7 +101,7 @@ def _build(session: Session) -> gr.Blocks:
             with _tab("Play"):
                 played = PlayTab(session, blocks, model, play)
             with _tab("Compare"):
-                CompareTab(session, blocks, model, race)
+                compared = CompareTab(session, blocks, model, race, grid)
             with _tab("Attention") as attention:
                 AttentionTab(session, attention, model, looked_at)
             with _tab("How it works") as how:
@@ -123,6 +123,11 @@ def _build(session: Session) -> gr.Blocks:
             lambda job_id: ("clip", played.last_frames(job_id), gr.Tabs(selected="generate")),
             play.job_id, [page.start, page.clip, tabs], **OWN,
         )  # fmt: skip
+        compared.grid.page.cells.select(
+            generated.reuse.show, job.job_id, [job.job_id, *job.shown], **OWN
+        ).success(lambda: gr.Tabs(selected="generate"), None, tabs, **LIGHT).then(
+            None, js="() => window.nbpFocusClip()", **LIGHT
+        )
         blocks.load(None, js=page_script(__file__, "studio.js"), api_visibility="private")
         blocks.load(_addressed, None, tabs, **LIGHT)
     blocks.queue(max_size=64, default_concurrency_limit=None)

@@ -36,6 +36,11 @@ class Request(GenerateRequest):
     crop: float = MIDDLE
     """Where in that file's longer side the square lies, from 0 to 1."""
 
+    def can_join(self, other: GenerateRequest) -> bool:
+        """Whether both clips can be made in one batch of one model."""
+        is_same_model = isinstance(other, Request) and other.model == self.model
+        return is_same_model and GenerateRequest.can_join(self, other)
+
     def settings(self, block_shape: Size3) -> dict[str, Any]:
         """The manifest's entries, with the crop where it is not the middle."""
         settings = GenerateRequest.settings(self, block_shape)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from app.clips.exports import Files, write_files
 from app.clips.kept import keep
 from app.clips.progress import GIVEN, NO_TOKEN, Making, Progress, video_grid
 from app.clips.request import Request, file_stem
-from app.clips.words import device_words, plural
+from app.clips.words import device_words, plural, weights_words
 from app.jobs import Job
 
 if TYPE_CHECKING:
@@ -46,17 +48,27 @@ class Outcome(Files):
 
 def run(session: Session, request: Request, job: Job) -> Outcome:
     """Makes the clip in the worker thread. Raises ValueError when nothing came of it."""
-    pipeline = session.pipeline(request.model)
-    tokens = np.full(video_grid(pipeline.grid, request.num_frames), NO_TOKEN, dtype=np.int64)
-    shape = request.sampling.block_shape or pipeline.block_shapes[0]
+    made = make_clips(session, [request], job, job.report)
+    if made.is_empty:
+        raise ValueError("Stopped before the first frame was finished, so there is no clip.")
+    return made.keep(0, job.id)
+
+
+def make_clips(
+    session: Session, requests: Sequence[Request], job: Job, report: Callable[[Progress], object]
+) -> Clips:
+    """Makes the clips of one batch; `report` receives the progress of the first after each step."""
+    pipeline, first = session.pipeline(requests[0].model), requests[0]
+    tokens = np.full(video_grid(pipeline.grid, first.num_frames), NO_TOKEN, dtype=np.int64)
+    shape = first.sampling.block_shape or pipeline.block_shapes[0]
     step_thw = np.full(tokens.shape, GIVEN, dtype=np.int32)
     phases: list[str] = []
     step_s: list[float] = []
     frame_s: list[float] = []
     num_tokens = num_frames = 0
-    frame_HWC = None if request.frames_THWC is None else request.frames_THWC[-1]
+    frame_HWC = None if first.frames_THWC is None else first.frames_THWC[-1]
     progress: Progress | None = None
-    with pipeline.start(request, stop=job.stop) as run:
+    with pipeline.start(*requests, stop=job.stop) as run:
         if not run.is_ready:
             job.tell(COMPILING)
             run.wait_until_ready()
@@ -81,74 +93,107 @@ def run(session: Session, request: Request, job: Job) -> Outcome:
                 newest=step.places,
                 block_shape=shape,
                 frame_HWC=frame_HWC,
-                num_context_frames=request.num_context_frames,
+                num_context_frames=first.num_context_frames,
                 num_frames=num_frames,
-                total_frames=request.num_frames,
+                total_frames=first.num_frames,
                 cache_bytes=step.cache_bytes,
             )
-            job.report(progress)
+            report(progress)
             if not job.wait_turn():
                 break
-    generation = run.generation()
-    seconds = time.perf_counter() - begun - job.paused_s
-    if progress is None or not len(generation.frames_THWC):
-        raise ValueError("Stopped before the first frame was finished, so there is no clip.")
-    if generation.is_complete:
-        # The stream leaves out the tokens of the context.
-        progress = replace(progress, tokens_thw=generation.tokens_thw)
-    making = Making(
-        tokens_thw=generation.tokens_thw,
-        step_thw=step_thw[: len(generation.tokens_thw)],
+    return Clips(
+        session=session,
+        pipeline=pipeline,
+        requests=tuple(requests),
+        generations=tuple(run.generation(index) for index in range(len(requests))),
+        last=progress,
+        step_thw=step_thw,
+        phases=tuple(phases),
         step_s=tuple(step_s),
         frame_s=tuple(frame_s),
-        codebook_size=pipeline.codebook_size,
-        side=generation.frames_THWC.shape[1],
-    )
-    outcome = _write(
-        session, request, pipeline, job, generation, progress, making, tuple(phases), seconds
-    )
-    keep(session, job.id, request, outcome)
-    return outcome
-
-
-def _write(
-    session: Session,
-    request: Request,
-    pipeline: VideoPipeline,
-    job: Job,
-    generation: Generation,
-    last: Progress,
-    making: Making,
-    phases: tuple[str, ...],
-    seconds: float,
-) -> Outcome:
-    files = write_files(session.new_output(job.id), file_stem(request), generation, making)
-    frames_THWC = generation.frames_THWC
-    new_frames = len(frames_THWC) - request.num_context_frames
-    return Outcome(
-        **asdict(files),
-        manifest=generation.manifest,
-        timings=generation.timings,
-        phases=phases,
-        seconds=seconds,
-        num_tokens=last.num_tokens,
-        new_frames=new_frames,
-        num_frames=len(frames_THWC),
-        is_complete=generation.is_complete,
-        measured=_measured(pipeline, generation, seconds, new_frames),
-        last=last,
-        making=making,
+        seconds=time.perf_counter() - begun - job.paused_s,
     )
 
 
-def _measured(
-    pipeline: VideoPipeline, generation: Generation, seconds: float, new_frames: int
-) -> str:
-    """The line that says what was measured, on what and with which weights."""
-    fingerprint = str(generation.manifest.get("sha256", ""))[:8]
-    weights = f"weights {pipeline.name}" + (f" ({fingerprint})" if fingerprint else "")
-    return (
-        f"Measured here: {plural(generation.steps, 'step')} and {plural(new_frames, 'new frame')}"
-        f" in {seconds:.2f} s, tokenizing and detokenizing included, on {device_words(pipeline)},"
-        f" with {weights} and tokenizer {pipeline.tokenizer_name}."
-    )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clips:
+    """The clips of one batch, whole or as far as they came, and the times of their making."""
+
+    session: Session
+    pipeline: VideoPipeline
+    requests: tuple[Request, ...]
+    generations: tuple[Generation, ...]
+    last: Progress | None
+    """The last state of the first clip; None if no step was taken."""
+    step_thw: npt.NDArray[np.int32]
+    phases: tuple[str, ...]
+    step_s: tuple[float, ...]
+    frame_s: tuple[float, ...]
+    seconds: float
+    """Seconds of all clips together, without pauses."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether not even the first frame was finished."""
+        return self.last is None or not len(self.generations[0].frames_THWC)
+
+    @property
+    def is_complete(self) -> bool:
+        return all(generation.is_complete for generation in self.generations)
+
+    def keep(self, index: int, clip_id: str) -> Outcome:
+        """Writes the files of one clip, also into the library. The clips must not be empty."""
+        request, generation = self.requests[index], self.generations[index]
+        folder = self.session.new_output(clip_id)
+        making = self._making(generation)
+        files = write_files(folder, file_stem(request), generation, making)
+        new_frames = len(generation.frames_THWC) - request.num_context_frames
+        outcome = Outcome(
+            **asdict(files),
+            manifest=generation.manifest,
+            timings=generation.timings,
+            phases=self.phases,
+            seconds=self.seconds,
+            num_tokens=self._last(index).num_tokens,
+            new_frames=new_frames,
+            num_frames=len(generation.frames_THWC),
+            is_complete=generation.is_complete,
+            measured=self._measured(generation, new_frames),
+            last=self._last(index),
+            making=making,
+        )
+        keep(self.session, clip_id, request, outcome)
+        return outcome
+
+    def _making(self, generation: Generation) -> Making:
+        return Making(
+            tokens_thw=generation.tokens_thw,
+            step_thw=self.step_thw[: len(generation.tokens_thw)],
+            step_s=self.step_s,
+            frame_s=self.frame_s,
+            codebook_size=self.pipeline.codebook_size,
+            side=generation.frames_THWC.shape[1],
+        )
+
+    def _last(self, index: int) -> Progress:
+        """The last state of a clip. A stream has neither the context's tokens nor other clips'."""
+        assert self.last is not None
+        generation = self.generations[index]
+        if not generation.is_complete:
+            return self.last
+        return replace(
+            self.last,
+            tokens_thw=generation.tokens_thw,
+            frame_HWC=generation.frames_THWC[-1],
+        )
+
+    def _measured(self, generation: Generation, new_frames: int) -> str:
+        """The line that says what was measured, on what and with which weights."""
+        others = len(self.requests) - 1
+        batch = f", in one batch with {plural(others, 'other clip')}" if others else ""
+        return (
+            f"Measured here: {plural(generation.steps, 'step')} and"
+            f" {plural(new_frames, 'new frame')} in {self.seconds:.2f} s{batch}, tokenizing and"
+            f" detokenizing included, on {device_words(self.pipeline)}, with"
+            f" {weights_words(self.pipeline)}."
+        )

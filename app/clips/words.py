@@ -18,6 +18,13 @@ def device_words(pipeline: VideoPipeline) -> str:
     return f"{words}, {weights}" if weights in ("int8", "int4") else words
 
 
+def weights_words(pipeline: VideoPipeline) -> str:
+    """'weights small (1a2b3c4d) and tokenizer nano'; the letters are the start of a fingerprint."""
+    fingerprint = str(pipeline.identity.get("sha256", ""))[:8]
+    weights = f"weights {pipeline.name}" + (f" ({fingerprint})" if fingerprint else "")
+    return f"{weights} and tokenizer {pipeline.tokenizer_name}"
+
+
 def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

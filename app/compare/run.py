@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.clips.exports import RESULT_SCALE
 from app.clips.request import Request, file_stem
-from app.clips.words import device_words, plural
+from app.clips.words import device_words, plural, weights_words
 from app.jobs import Job
 from nbp_core.config.shapes import CLIP_FPS, Size3, format_block_shape
 from nbp_core.generation.race import Lap, Race, RaceRequest, race
@@ -97,13 +97,10 @@ def run(session: Session, request: Request, shapes: Pair, job: Job) -> RaceResul
 
 
 def _measured(pipeline: VideoPipeline, result: Race) -> str:
-    manifest = result.runners[0].generation.manifest
-    fingerprint = str(manifest.get("sha256", ""))[:8]
-    weights = f"weights {pipeline.name}" + (f" ({fingerprint})" if fingerprint else "")
     frames = result.runners[0].num_new_frames
     return (
         f"Measured here, median of {len(result.rounds)} races: {plural(frames, 'new frame')} on"
-        f" {device_words(pipeline)}, with {weights} and tokenizer {pipeline.tokenizer_name}."
+        f" {device_words(pipeline)}, with {weights_words(pipeline)}."
     )
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import gradio as gr
 
 from app.clips.form import FIELDS, Start
-from app.clips.request import make_request
+from app.clips.request import Request, make_request
 from app.compare import run, view
 from app.compare.charts import steps_chart, tokens_chart
+from app.compare.grid.tab import Grid
 from app.compare.page import ComparePage, usual_pair
 from app.compare.run import RaceResult
 from app.jobs import Job, JobView
@@ -31,10 +32,18 @@ class CompareTab:
     """Wires the page to the session; every handler is a method."""
 
     def __init__(
-        self, session: Session, blocks: gr.Blocks, model: gr.Dropdown, follower: Follower
+        self,
+        session: Session,
+        blocks: gr.Blocks,
+        model: gr.Dropdown,
+        follower: Follower,
+        grid_follower: Follower,
     ) -> None:
         self.session = session
         self.page = ComparePage(session, blocks, model, follower)
+        self.grid = Grid(
+            session, blocks, model, grid_follower, self._inputs()[1:], self._request_of_grid
+        )
         values = [getattr(self.page, name) for name in _INPUTS if name not in ("picture", "clip")]
         hand_over_values([self.page.first, self.page.second, *values])
         self._wire_run()
@@ -66,6 +75,11 @@ class CompareTab:
             [page.note, page.first, page.second, page.action],
             **LIGHT,
         )
+        gr.on(
+            [page.model.change, page.start.change],
+            self.grid.offer, [page.model, page.start],
+            [self.grid.page.blocks, self.grid.page.models], **LIGHT,
+        )  # fmt: skip
         wire_uploads(page)
         page.model.input(
             lambda model, start: start_radio(self.session, model, start),
@@ -111,6 +125,11 @@ class CompareTab:
         run.check_model(self.session.pipeline(request.model))
         RaceRequest(shapes=shapes, request=request)  # refuses two equal shapes
         return self.session.jobs.submit(partial(run.run, self.session, request, shapes), request)
+
+    def _request_of_grid(self, second: str, *values: Any) -> Request:
+        """What all clips of a grid share: the settings of the challenger."""
+        settings = dict(zip(_INPUTS, values, strict=True))
+        return make_request(**settings, block=second, num_frames=CLIP_FRAMES)
 
     def draw(self, job: JobView) -> Updates:
         """How far the race is; nothing is kept of half a race."""

@@ -10,7 +10,7 @@ import numpy as np
 from app.compare.run import RaceProgress, RaceResult
 from app.jobs import JobState, JobView
 from app.parts.pictures import SHEET_COLUMNS, block_name, png_uri, sheet, token_colours
-from app.parts.status import waiting
+from app.parts.status import bar, line, waiting
 from nbp_core.config.shapes import CLIP_FPS, Size3, format_block_shape
 from nbp_core.generation.race import WARM_UP, Race, Runner
 
@@ -21,6 +21,8 @@ FAIR: Final = (
     " during the race, so drawing does not affect the times. The same seed does not mean the same"
     " clip: another block shape draws its random numbers in another order."
 )
+
+LABEL: Final = "Progress of the race"
 
 _ROWS: Final = (
     ("forward steps", "steps", "{:,.0f}"),
@@ -44,18 +46,18 @@ def runner_name(shape: Size3) -> str:
 def status(view: JobView | None) -> str:
     """The bar and one line on where the race stands, as HTML."""
     if view is None:
-        return _bar(0.0) + _line("Ready.")
+        return bar(LABEL, 0.0) + line("Ready.")
     if view.state is JobState.WAITING:
-        return _bar(0.0) + _line(waiting(view))
+        return bar(LABEL, 0.0) + line(waiting(view))
     if view.state is JobState.RUNNING:
         if view.progress is None:
-            return _bar(0.0) + _line("Loading the model...")
+            return bar(LABEL, 0.0) + line("Loading the model...")
         return _running(view.progress)
     if view.state is JobState.FAILED:
-        return _bar(0.0) + _line(view.error, "failed")
+        return bar(LABEL, 0.0) + line(view.error, "failed")
     if view.result is None:
-        return _bar(0.0) + _line(view.error or "Stopped before it started.")
-    return _bar(1.0) + _line("Finished. Press Replay to watch the race again.")
+        return bar(LABEL, 0.0) + line(view.error or "Stopped before it started.")
+    return bar(LABEL, 1.0) + line("Finished. Press Replay to watch the race again.")
 
 
 def _running(progress: RaceProgress) -> str:
@@ -64,22 +66,10 @@ def _running(progress: RaceProgress) -> str:
     race = f"Race {lap.round + 1} of {lap.num_rounds}"
     share = (lap.round + (lap.runner + lap.step / lap.num_steps) / 2) / lap.num_rounds
     if lap.phase == "warm-up":
-        return _bar(share) + _line(f"{race}. Warming up, untimed: {who}.")
-    return _bar(share) + _line(
+        return bar(LABEL, share) + line(f"{race}. Warming up, untimed: {who}.")
+    return bar(LABEL, share) + line(
         f"{race}. Running {who}: step {lap.step:,} of {lap.num_steps:,}, {lap.elapsed:.1f} s."
     )
-
-
-def _bar(share: float) -> str:
-    return (
-        '<div class="bar" role="progressbar" aria-label="Progress of the race" aria-valuemin="0"'
-        f' aria-valuemax="100" aria-valuenow="{100 * share:.0f}">'
-        f'<div style="width:{100 * share:.1f}%"></div></div>'
-    )
-
-
-def _line(text: str, kind: str = "") -> str:
-    return f'<p role="status" class="{kind}">{escape(text)}</p>'
 
 
 def replay(result: RaceResult) -> dict[str, Any]:

@@ -63,6 +63,11 @@ class Reuse:
             self.session.jobs.forget(clip.id)
         return past.updates(job_id, limit)
 
+    def show(self, job_id: str, chosen: gr.EventData) -> Updates:
+        """Opens a clip that was chosen on another tab; `chosen` brings {'id': of the clip}."""
+        data = chosen._data if isinstance(chosen._data, dict) else {}
+        return self.open(job_id, str(data.get("id")))
+
     def open(self, job_id: str, clip_id: str) -> Updates:
         """Shows a past clip as if it had just been made."""
         view = self.session.jobs.view(job_id)

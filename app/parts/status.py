@@ -30,10 +30,15 @@ def counters(progress: Progress | None) -> str:
         )
         figures = dict(zip(_FIGURES, values, strict=True))
     items = "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in figures.items())
+    return f"{bar('Progress of the run', share)}<dl>{items}</dl>"
+
+
+def bar(label: str, share: float) -> str:
+    """A progress bar, as HTML; `share` is from 0 to 1."""
     return (
-        f'<div class="bar" role="progressbar" aria-label="Progress of the run" aria-valuemin="0"'
+        f'<div class="bar" role="progressbar" aria-label="{label}" aria-valuemin="0"'
         f' aria-valuemax="100" aria-valuenow="{100 * share:.0f}">'
-        f'<div style="width:{100 * share:.1f}%"></div></div><dl>{items}</dl>'
+        f'<div style="width:{100 * share:.1f}%"></div></div>'
     )
 
 

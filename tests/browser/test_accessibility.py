@@ -111,6 +111,15 @@ def test_a_race_is_for_everybody(page: Page, studio: Studio) -> None:
     assert faults(page) == []
 
 
+def test_a_grid_is_for_everybody(page: Page, studio: Studio) -> None:
+    studio.pipeline.step_s = 0
+    open_studio(page, studio.url, "Compare")
+    page.get_by_role("button", name="A grid of clips").click()
+    page.locator("#grid-go").click()
+    expect(page.locator("#grid .open")).to_have_count(4)
+    assert faults(page) == []
+
+
 def test_tab_leaves_no_menu_open(page: Page, studio: Studio) -> None:
     open_studio(page, studio.url)
     for menu in ("#model input", "#action input"):
@@ -147,7 +156,8 @@ def test_tab_reaches_everything_and_its_focus_is_seen(page: Page, studio: Studio
     open_studio(page, studio.url, tab)
     page.add_style_tag(content="* { transition: none !important }")
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
-    reached, unseen = [], []
+    reached: list[str] = []
+    unseen: list[str] = []
     for _ in range(120):
         page.keyboard.press("Tab")
         focused = page.evaluate(FOCUS)

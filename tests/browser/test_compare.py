@@ -142,3 +142,37 @@ def test_two_clips_play_on_one_clock_with_their_difference(page: Page, studio: S
     expect(page.locator("#pair .clock")).to_have_text("frame 10 of 17")
     expect(page.get_by_role("img", name="frame 10")).to_have_count(2)
     assert not captions.nth(2).inner_text().endswith(": 0.0 grey levels on average")
+
+
+@pytest.mark.timeout(300)
+def test_a_grid_of_seeds_is_found_after_a_reload_and_its_cells_open(
+    page: Page, studio: Studio
+) -> None:
+    studio.pipeline.step_s = 0.1
+    open_compare(page, studio.url)
+    page.get_by_role("button", name="A grid of clips").click()
+    page.locator("#grid-go").click()
+    status = page.locator("#grid-status")
+    expect(status).to_contain_text("Clips 1 to 4 of 4: seed 42, seed 43, seed 44 and 1 more. Step")
+    page.reload()
+    expect(status).to_contain_text("Clips 1 to 4 of 4")  # the box is open again
+    expect(page.locator("#grid-stop")).to_be_enabled()
+    cells = page.locator("#grid .open")
+    expect(cells).to_have_count(4)
+    expect(page.locator("#grid-measured")).to_contain_text("4 clips in")
+    page.reload()
+    expect(cells).to_have_count(4)
+    page.locator("#grid .play").click()
+    page.locator("#grid .seek").fill("9")
+    expect(page.locator("#grid .clock")).to_have_text("frame 10 of 17")
+    assert [cells.nth(i).locator("canvas").evaluate(PAINTED) for i in range(4)] == [128 * 128] * 4
+    cells.first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(cells.nth(1)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("tab", name="Generate", exact=True)).to_have_attribute(
+        "aria-selected", "true"
+    )
+    expect(page.locator("#preview .play")).to_be_focused()
+    expect(page.locator("#status")).to_contain_text("Done.")
+    expect(page.locator("#gallery .card.opened")).to_contain_text("seed 43")

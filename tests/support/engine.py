@@ -57,6 +57,8 @@ class FakeRun:
         self.rng = np.random.default_rng(request["sampling"].seed)
         self.frames: list[Frames] = []
         self.seconds: list[float] = []
+        self.is_beside = False
+        self.others: list[FakeRun] = []
         self.tokens = np.full((1 + (self.num_frames - 1) // 4, *GRID[1:]), 0, np.int64)
 
     def __iter__(self) -> Iterator[BlockStep]:
@@ -75,7 +77,7 @@ class FakeRun:
             if self.pipeline.fault_at == index:
                 raise self.pipeline.fault
             step_begun = time.perf_counter()
-            time.sleep(self.pipeline.step_s)
+            time.sleep(0 if self.is_beside else self.pipeline.step_s)
             tokens = self.rng.integers(0, 4375, length)
             self.tokens.flat[block] = tokens
             shown = self.frames[:] if index == 0 else []
@@ -120,7 +122,12 @@ class FakeRun:
             return None
         return {"num_frames": len(frames), "sha256": hashlib.sha256(frames.tobytes()).hexdigest()}
 
-    def generation(self) -> Generation:
+    def generation(self, sample: int = 0) -> Generation:
+        if sample:
+            other = self.others[sample - 1]
+            for _ in zip(range(len(self.seconds) - len(other.seconds)), other, strict=False):
+                continue
+            return other.generation()
         empty = np.zeros((0, 128, 128, 3), np.uint8)
         frames = np.concatenate([empty, *self.frames])
         sampling = self.request["sampling"].to_dict()
@@ -252,6 +259,8 @@ class FakePipeline:
         self.fault_at: int | None = None
         self.fault: Exception = RuntimeError("the engine broke in /secret/folder")
         self.plays: list[FakePlay] = []
+        self.batches: list[int] = []
+        """Number of clips of each run."""
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -303,10 +312,16 @@ class FakePipeline:
             decode_s=0.5,
         )
 
-    def start(self, request: GenerateRequest, stop: threading.Event | None = None) -> FakeRun:
-        return self.stream(
-            request.action, request.frames_THWC, request.num_frames, request.sampling, stop
+    def start(self, *requests: GenerateRequest, stop: threading.Event | None = None) -> FakeRun:
+        first, *others = (
+            self.stream(one.action, one.frames_THWC, one.num_frames, one.sampling, stop)
+            for one in requests
         )
+        first.others = others
+        for other in others:
+            other.is_beside = True
+        self.batches.append(len(requests))
+        return first
 
     def stream(
         self,

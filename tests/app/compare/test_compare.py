@@ -72,6 +72,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CompareTab]:
             blocks,
             gr.Dropdown(["fake"], value="fake"),
             Follower(session.jobs, "test", 0.5),
+            Follower(session.jobs, "grid", 0.5),
         )
     yield tab
     session.close()
@@ -195,6 +196,7 @@ def test_a_model_of_one_block_shape_cannot_race(studio: Studio) -> None:
             blocks,
             gr.Dropdown(["fake"], value="fake"),
             Follower(session.jobs, "test", 0.5),
+            Follower(session.jobs, "grid", 0.5),
         )
     with pytest.raises(gr.Error, match="supports blocks of 1x1x16 only"):
         answer_of(tab.compare("1x1x16", "1x1x16", *VALUES.values()))
