@@ -6,8 +6,8 @@ import { make } from './page.js';
 const KEPT = 'nbp-studio-tour';
 
 export const STOPS = [
-  ['#start', 'Start', 'A clip starts from an action by name, such as a task of the robot arm, from a'
-    + ' picture with a camera move over it, or from five frames.'],
+  ['#start', 'Start', 'A clip starts from an action by name, such as a task of the robot arm, from'
+    + ' a picture with a camera move over it, or from five frames.'],
   ['#block', 'Block', 'Each step writes one block of tokens at once. A single token is next-token'
     + ' prediction; a row needs 13 times fewer steps.'],
   ['#go', 'Generate', 'Press it now if you like: the tour waits. The same seed makes the'

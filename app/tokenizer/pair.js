@@ -1,4 +1,4 @@
-// A frame before and after the tokenizer, one over the other, with an edge between them that is moved.
+// A frame before and after the tokenizer, one over the other, with a movable edge between them.
 export function mount({ element, props, watch }) {
   const one = (name) => element.querySelector(name);
   const edge = one('input'), figure = one('figure');
