@@ -21,7 +21,8 @@ ENDINGS = (130, -signal.SIGINT)
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 
 _BUSY = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's shell ignores it
 from pathlib import Path
 from nbp_core.interrupt import end_soon_after_ctrl_c
 from nbp_core.media.files import replacing

@@ -58,8 +58,8 @@ class TokenizerPage:
                 info="Your clips, newest first.",
             )  # fmt: skip
         gr.Markdown(
-            "A square is used. Clips are read at 8 frames per second, and only the first"
-            " 17 frames are used (shorter clips are trimmed to 5, 9 or 13 frames).",
+            "Only the marked square is used. Clips are read at 8 frames per second, and only their"
+            " first 17 frames are used (shorter clips are trimmed to 5, 9 or 13 frames).",
             elem_classes="quiet",
         )
 
