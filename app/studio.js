@@ -53,9 +53,12 @@ const keepFocus = () => {
   }).observe(document.body, { attributes: true, attributeFilter: ['disabled'], subtree: true });
 };
 
-// Tab leaves a menu: Gradio takes it for a letter, opens the list and leaves it open.
+// Tab leaves a menu: Gradio takes it for a letter, opens the list and leaves it open. The list is
+// no stop on the way: browsers take a list that scrolls for one, and it closes under the focus.
 const closeMenus = () => document.addEventListener('keydown', (event) => {
-  if (event.key === 'Tab' && event.target.matches('[role="combobox"]')) event.stopPropagation();
+  if (event.key !== 'Tab' || !event.target.matches('[role="combobox"]')) return;
+  event.stopPropagation();
+  document.getElementById(event.target.getAttribute('aria-controls'))?.setAttribute('tabindex', -1);
 }, true);
 
 // A new attempt takes the note away that refused the last one.

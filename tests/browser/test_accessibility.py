@@ -171,6 +171,18 @@ def test_tab_reaches_everything_and_its_focus_is_seen(page: Page, studio: Studio
     assert unseen == []
 
 
+def test_tab_leaves_a_menu_whose_list_scrolls_for_the_next_control(
+    page: Page, studio: Studio
+) -> None:
+    """Browsers stop at lists that scroll; this one closes as soon as the focus leaves the menu."""
+    open_studio(page, studio.url)
+    page.add_style_tag(content="[role=listbox] { max-height: 10px !important; overflow: auto }")
+    page.locator("#action input").focus()
+    expect(page.get_by_role("listbox")).to_be_visible()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement !== document.body")
+
+
 def test_a_new_attempt_takes_the_old_note_away(page: Page, studio: Studio) -> None:
     open_studio(page, studio.url)
     page.locator("#seed input").fill("-5")
