@@ -1,6 +1,7 @@
-// Two clips on one clock, and how much they differ. A clip that has ended shows its last frame.
+// Two clips on one clock, and how much they differ.
 
-import { pictureOf, player } from '../parts/page.js';
+import { pictureOf } from '../parts/page.js';
+import { clockOf } from './clock.js';
 
 export const GAIN = 4;
 
@@ -19,21 +20,17 @@ export const differ = (a, b, out) => {
 };
 
 export function mount({ element, props, watch }) {
-  const one = (name) => element.querySelector(name);
-  const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
   const panes = [...element.querySelectorAll('figure')].map((figure) => ({
     name: figure.querySelector('figcaption'), canvas: figure.querySelector('canvas'),
     ink: figure.querySelector('canvas').getContext('2d', { willReadFrequently: true }),
   }));
-  let pair = null, at = 0, loads = 0;
+  let pair = null, loads = 0;
 
-  const draw = () => {
-    const { side, sheets, counts, length } = pair;
-    const frame = Math.floor(at) % length;
+  const clock = clockOf(element, (frames) => {
+    const { side, sheets, titles } = pair;
     sheets.forEach((sheet, i) => {
-      const shown = Math.min(frame, counts[i] - 1);
-      panes[i].ink.drawImage(sheet, shown * side, 0, side, side, 0, 0, side, side);
-      panes[i].canvas.setAttribute('aria-label', `${pair.titles[i]}, frame ${shown + 1}`);
+      panes[i].ink.drawImage(sheet, frames[i] * side, 0, side, side, 0, 0, side, side);
+      panes[i].canvas.setAttribute('aria-label', `${titles[i]}, frame ${frames[i] + 1}`);
     });
     const [a, b] = panes.slice(0, 2).map(({ ink }) => ink.getImageData(0, 0, side, side).data);
     const out = panes[2].ink.createImageData(side, side);
@@ -41,42 +38,22 @@ export function mount({ element, props, watch }) {
     panes[2].ink.putImageData(out, 0, 0);
     panes[2].name.textContent = `Difference, ${GAIN}x as bright: ${mean} grey levels on average`;
     panes[2].canvas.setAttribute('aria-label', panes[2].name.textContent);
-    one('.clock').textContent = `frame ${frame + 1} of ${length}`;
-    one('.seek').value = frame;
-    one('.play').textContent = clock.playing ? 'Pause' : 'Play';
-  };
-  const clock = player(element, (seconds) => {
-    at += seconds * pair.fps * Number(one('.speed').value);
-    draw();
   });
-  const play = (wanted) => {
-    clock.play(wanted);
-    draw();
-  };
   const load = async () => {
     const clips = props.value?.clips;
     element.hidden = !clips;
-    if (!clips) { pair = null; clock.play(false); return; }
+    if (!clips) { clock.stop(); return; }
     const mine = ++loads;
     const sheets = await Promise.all(clips.map((clip) => pictureOf(clip.frames)));
     if (mine !== loads) return;
-    const side = sheets[0].height, counts = sheets.map((sheet) => Math.round(sheet.width / side));
-    const titles = clips.map((clip) => clip.title);
-    pair = { side, sheets, counts, titles, length: Math.max(...counts), fps: props.value.fps };
+    const side = sheets[0].height;
+    pair = { side, sheets, titles: clips.map((clip) => clip.title) };
     panes.forEach((pane, i) => {
       pane.canvas.width = pane.canvas.height = side;
-      if (i < 2) pane.name.textContent = titles[i];
+      if (i < 2) pane.name.textContent = pair.titles[i];
     });
-    one('.seek').max = pair.length - 1;
-    at = 0;
-    play(!still);
+    clock.start(sheets.map((sheet) => Math.round(sheet.width / side)), props.value.fps);
   };
-  one('.play').addEventListener('click', () => { if (pair) play(!clock.playing); });
-  one('.seek').addEventListener('input', () => {
-    if (!pair) return;
-    at = Number(one('.seek').value);
-    play(false);
-  });
   load();
   watch('value', load);
 }

@@ -35,7 +35,7 @@ class Pair:
                     for label, name in (("Left clip", "left"), ("Right clip", "right"))
                 )
             self.view = gr.HTML(
-                {}, html_template=template(__file__, "pair.html"),
+                {}, html_template=template(__file__, "clock.html", "pair.html"),
                 js_on_load=component_script(__file__, "pair.js"), elem_id="pair",
                 label="Both clips and their difference",
             )  # fmt: skip

@@ -20,6 +20,7 @@ from app.clips.sample import SAMPLE_ID, sample
 from app.parts.clip_view import making_view
 from app.parts.pictures import block_name, walls_path
 from app.session import Session
+from nbp_core.blocks.grid import BlockLayout
 from nbp_core.config.shapes import Size3, format_block_shape
 
 MAX_LATENTS: Final = 5
@@ -83,9 +84,7 @@ def _cut(shape: Size3, grid: Size3, known: int) -> dict[str, Any] | None:
     by grid place, the position that predicts it. ends: how many positions each position sees.
     frames: first position of each latent frame.
     """
-    # Imported when first needed: both bring in the engine, which takes seconds.
-    from nbp_core.blocks.grid import BlockLayout
-    from nbp_core.blocks.sequences import SequenceLayout
+    from nbp_core.blocks.sequences import SequenceLayout  # brings torch, which takes a second
 
     try:
         blocks = BlockLayout(grid, shape)

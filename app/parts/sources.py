@@ -13,9 +13,9 @@ from pathlib import Path
 _IMPORT = re.compile(r"^import \{[^}]*\} from '([^']+)';\n", re.MULTILINE)
 
 
-def template(module: str, name: str) -> str:
-    """The HTML in a file beside a module (its `__file__`)."""
-    return (Path(module).parent / name).read_text()
+def template(module: str, *names: str) -> str:
+    """The HTML in files beside a module (its `__file__`), one after another."""
+    return "".join((Path(module).parent / name).read_text() for name in names)
 
 
 def component_script(module: str, name: str, *, asks_server: bool = False) -> str:

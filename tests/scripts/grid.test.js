@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { cellAfter, framesAt } from '../../app/compare/grid/grid.js';
+import { framesAt } from '../../app/compare/clock.js';
+import { cellAfter } from '../../app/compare/grid/grid.js';
 
 test('clips of one length run together and begin again together', () => {
   assert.deepEqual(framesAt(0, [17, 17]), [0, 0]);

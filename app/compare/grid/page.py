@@ -42,7 +42,7 @@ class GridPage:
             with gr.Column(scale=4, min_width=300):
                 self.status = gr.HTML(view.status(None), elem_id="grid-status", label="Status")
                 self.cells = gr.HTML(
-                    {}, html_template=template(__file__, "grid.html"),
+                    {}, html_template=template(__file__, "../clock.html", "grid.html"),
                     js_on_load=component_script(__file__, "grid.js"), elem_id="grid",
                     label="Clips of the grid",
                 )  # fmt: skip
