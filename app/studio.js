@@ -31,11 +31,23 @@ const focusClip = (patience = 50) => {
 
 const isStill = () => matchMedia('(prefers-reduced-motion: reduce)').matches;
 
-// Brings a part into view, if it is not all there already.
+// Brings a part into view, if it is not all there already. What stands above it may go or grow at
+// that moment, so it is brought back until the page has settled, or the visitor moves the page.
+const SETTLE_MS = 2000;
 const reveal = (part) => {
-  const { top, bottom } = part.getBoundingClientRect();
-  if (top >= 0 && bottom <= innerHeight) return;
-  part.scrollIntoView({ behavior: isStill() ? 'auto' : 'smooth', block: 'start' });
+  const show = () => {
+    const { top, bottom } = part.getBoundingClientRect();
+    if (top >= 0 && bottom <= innerHeight) return;
+    part.scrollIntoView({ behavior: isStill() ? 'auto' : 'smooth', block: 'start' });
+  };
+  const follow = new ResizeObserver(show);
+  const settled = new AbortController();
+  const end = () => { follow.disconnect(); settled.abort(); };
+  for (const name of ['wheel', 'touchmove', 'keydown']) {
+    addEventListener(name, end, { signal: settled.signal, passive: true });
+  }
+  setTimeout(end, SETTLE_MS);
+  follow.observe(document.body); // which also calls at once
 };
 
 // A button that starts something rests meanwhile, and one that stops it rests before and after. The

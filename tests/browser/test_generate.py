@@ -104,6 +104,16 @@ def test_on_a_phone_the_preview_comes_into_view(page: Page, studio: Studio) -> N
     page.locator("#stop").click()
 
 
+def test_on_a_phone_the_clip_of_a_quick_run_stays_in_view(page: Page, studio: Studio) -> None:
+    """The page above and below the preview changes while it is still being scrolled to."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_studio(page, studio.url)
+    page.locator("#go").click()
+    expect_clip(page)
+    page.wait_for_timeout(1000)
+    expect(page.locator("#preview .panes")).to_be_in_viewport(ratio=1, timeout=1000)
+
+
 def test_the_focus_goes_on_to_stop_and_back(page: Page, studio: Studio) -> None:
     studio.pipeline.step_s = 0.05
     open_studio(page, studio.url)
