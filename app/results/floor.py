@@ -1,4 +1,4 @@
-"""A bench on the Results tab: steps against the floor, memory, smaller weights, another library."""
+"""A bench on the Results tab: steps against the floor, memory, smaller weights, other programs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,20 @@ _EXPLAINED = (
     " that the rate measured was not the machine's best. Model only, two latent frames given,"
     " sampling included, no tokenizer.</p>"
 )
+
+_OTHERS = {
+    "transformers": (
+        "Hugging Face transformers",
+        "The same next-token model, random weights, here and in Hugging Face transformers, in"
+        " turn:",
+    ),
+    "released": (
+        "the released sampling procedure",
+        "Decode steps with random weights, here and by the released sampling procedure, written"
+        " plainly in PyTorch from its description, in turn, two latent frames given:",
+    ),
+}
+"""Other programs that a bench is timed against: name, and what the table says."""
 
 
 def floor_section(results: Sequence[ResultFile]) -> str:
@@ -71,18 +85,21 @@ def _exact(value: Value) -> Cell:
 
 
 def _against(result: ResultFile) -> str:
-    rows = [
-        (
-            cell(row.get("model")), cell(row.get("our_format")), cell(row.get("our_ms")),
-            cell(row.get("their_dtype")), cell(row.get("their_ms")), cell(row.get("ratio")),
-        )
-        for row in result.more.get("against", ())
-    ]  # fmt: skip
-    head = ("model", "our format", "ours, ms", "their format", "theirs, ms", "times faster")
-    if not rows:
-        return ""
-    caption = f"Steps here and in Hugging Face transformers in {result.name}"
-    return (
-        "<p>The same next-token model, random weights, here and in Hugging Face transformers, in"
-        f" turn:</p>{table(caption, head, rows)}"
-    )
+    found = result.more.get("against", ())
+    head = (
+        "model", "block", "our format", "ours, ms", "their format", "theirs, ms", "times faster",
+    )  # fmt: skip
+    text = ""
+    for other, (name, explained) in _OTHERS.items():
+        rows = [
+            (
+                cell(row.get("model")), cell(row.get("block")), cell(row.get("our_format")),
+                cell(row.get("our_ms")), cell(row.get("their_dtype")), cell(row.get("their_ms")),
+                cell(row.get("ratio")),
+            )
+            for row in found if row.get("other") == other
+        ]  # fmt: skip
+        if rows:
+            caption = f"Steps here and in {name} in {result.name}"
+            text += f"<p>{explained}</p>{table(caption, head, rows)}"
+    return text

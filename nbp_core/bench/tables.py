@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from nbp_core.bench.against import Against
+from nbp_core.bench.against.figures import Against
 from nbp_core.bench.floor import StepFigures
 from nbp_core.bench.format_loss import FormatLoss
 
@@ -48,12 +48,19 @@ def loss_words(loss: FormatLoss) -> str:
     )
 
 
+OTHERS = {
+    "transformers": "Hugging Face transformers",
+    "released": "the released procedure in plain PyTorch",
+}
+"""The other programs of `--against`."""
+
+
 def against_words(found: Against) -> str:
-    """A sentence on the comparison with another library."""
+    """A sentence on the comparison with another program."""
     return (
-        f"next token, {found.model}: {found.our_ms:.1f} ms here ({found.our_format}),"
-        f" {found.their_ms:.1f} ms in Hugging Face transformers ({found.their_dtype}):"
-        f" {found.ratio:.2f} times as fast"
+        f"{found.model}, block {found.block}: {found.our_ms:.1f} ms a step here"
+        f" ({found.our_format}), {found.their_ms:.1f} ms in {OTHERS[found.other]}"
+        f" ({found.their_dtype}): {found.ratio:.2f} times as fast"
     )
 
 

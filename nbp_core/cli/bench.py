@@ -9,7 +9,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from datetime import date
@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from nbp_core.bench import against
+from nbp_core.bench.against import hugging_face, released
+from nbp_core.bench.against.figures import Against
 from nbp_core.bench.floor import Machine, measure_machine, protocols, time_block_shape
 from nbp_core.bench.format_loss import FormatLoss, format_loss
 from nbp_core.bench.tables import (
@@ -49,12 +50,12 @@ from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.interrupt import ignored
 from nbp_core.media.files import try_writing, write_text
 from nbp_core.media.video import read_context
-from nbp_core.models.speed_only import random_transformer
+from nbp_core.models.speed_only import random_packed
 from nbp_core.packed.formats import WeightFormat, choose_format, compute_dtype, formats_on
 from nbp_core.packed.model import PackedTransformer, load_packed
 
 ROUNDS = 5
-"""Alternating runs of this project and of the other library."""
+"""Alternating runs of this project and of another program."""
 WIDTH = 110
 PAPER_ROW = "paper, one A100: 700M, K600, NTP 0.80 and rows 8.89 frames/s, tokenizer included"
 
@@ -85,8 +86,9 @@ def add_verb(verbs: Any) -> None:
         help="clips to measure the loss of int8 and int4 weights on",
     )  # fmt: skip
     parser.add_argument(
-        "--against", choices=("transformers",),
-        help="also time the same next-token model in Hugging Face transformers",
+        "--against", nargs="+", choices=("transformers", "released"), default=(),
+        help="also time other programs on the same network: Hugging Face transformers (next token),"
+        " the paper's released sampling procedure in plain PyTorch (every size in --presets)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
@@ -95,10 +97,10 @@ def add_verb(verbs: Any) -> None:
 
 def _bench(args: argparse.Namespace) -> None:
     device = choose_device(args.device)
-    if args.against is not None:
-        if device != "cpu":
-            raise ValueError("--against compares on the processor: add --device cpu")
-        against.check_installed()
+    if args.against and device != "cpu":
+        raise ValueError("--against compares on the processor: add --device cpu")
+    if "transformers" in args.against:
+        hugging_face.check_installed()
     if args.out is not None:
         try_writing(args.out)
     formats = (
@@ -132,13 +134,9 @@ def _bench(args: argparse.Namespace) -> None:
                     losses.append({"model": source.name, **asdict(loss)})
                     console.print(loss_words(loss))
     others: list[dict[str, Any]] = []
-    if args.against is not None:
-        weights = choose_format(device)
-        for name in against.SHAPES:
-            for held in dict.fromkeys(("float32", weights)):
-                found = _apart(against.compare, name, held, args.steps, ROUNDS)
-                others.append({**asdict(found), "ratio": found.ratio})
-                console.print(against_words(found))
+    for found in _against(args, formats):
+        others.append({**asdict(found), "ratio": found.ratio})
+        console.print(against_words(found))
     if clips:
         console.print(clip_table(clips))
     console.print(PAPER_ROW)
@@ -170,6 +168,19 @@ def _sources(args: argparse.Namespace) -> Iterator[Path | str]:
         if model.kind == "transformer":
             yield args.folder / model.name
     yield from args.presets
+
+
+def _against(args: argparse.Namespace, formats: Sequence[WeightFormat]) -> Iterator[Against]:
+    """Comparisons with the other programs; each pair of models in a process of its own."""
+    if "transformers" in args.against:
+        for name in hugging_face.SHAPES:
+            for held in dict.fromkeys(("float32", choose_format("cpu"))):
+                yield _apart(hugging_face.compare, name, held, args.steps, ROUNDS)
+    if "released" in args.against:
+        pairs = [(formats[0], torch.float32), *((held, torch.bfloat16) for held in formats)]
+        for preset in args.presets:
+            for held, dtype in pairs:
+                yield from _apart(released.compare, preset, held, dtype, args.steps, ROUNDS)
 
 
 def _apart(work: Any, *arguments: Any) -> Any:
@@ -209,7 +220,7 @@ def _time_model(
         model = load_packed(source, device, held == "int8", held == "int4")
         weights = weights_sha256(source)[:8]
     else:
-        model = random_transformer(PAPER_PRESETS[source], device, held)
+        model = random_packed(PAPER_PRESETS[source], device, held)
         weights = RANDOM_WEIGHTS
     load_s = time.perf_counter() - began
     figures = []

@@ -40,7 +40,7 @@ from nbp_core.generation.run import GenerationRun
 from nbp_core.media.files import Frames
 from nbp_core.media.video import crop_resize
 from nbp_core.models.pairing import find_tokenizer
-from nbp_core.models.speed_only import SpeedOnlyTokenizer, random_transformer
+from nbp_core.models.speed_only import SpeedOnlyTokenizer, random_packed
 from nbp_core.packed.formats import choose_format
 from nbp_core.packed.model import load_packed
 from nbp_core.sampling.steps import decoder_of
@@ -128,7 +128,7 @@ class VideoPipeline(ModelOffer):
         """
         chosen = choose_device(device)
         weight_format = choose_format(chosen, int8, int4)
-        transformer = random_transformer(PAPER_PRESETS[preset], chosen, weight_format)
+        transformer = random_packed(PAPER_PRESETS[preset], chosen, weight_format)
         inner = VideoTokenizer.for_decoding(tokenizer_folder, chosen)
         identity = {"weights": RANDOM_WEIGHTS, "weight_format": weight_format}
         return cls(transformer, SpeedOnlyTokenizer(inner), identity)

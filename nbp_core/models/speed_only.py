@@ -18,7 +18,7 @@ from nbp_core.config.models import ForeignTokenizerConfig, TransformerConfig
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS, RELEASED_LEVELS
 from nbp_core.device import check_memory
 from nbp_core.packed.formats import STORED, WeightFormat
-from nbp_core.packed.model import PackedTransformer, decoding_bytes, pack
+from nbp_core.packed.model import Fill, PackedTransformer, decoding_bytes, pack
 from nbp_core.tokenizer.conv import StreamState
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.transformer.model import BlockTransformer, num_parameters
@@ -29,29 +29,49 @@ def preset_parameters(preset: str) -> int:
     return num_parameters(PAPER_PRESETS[preset])
 
 
-def random_transformer(
+def random_packed(
     shape: TransformerConfig, device: str, weights: WeightFormat
 ) -> PackedTransformer:
     """A model with random weights, packed for decoding, for timing only.
 
     Raises ValueError if there is not enough memory for it.
     """
+    model = _without_weights(shape, weights, device)
+    return pack(model, weights, _random_fill(STORED[weights], device))
+
+
+def random_plain(shape: TransformerConfig, dtype: torch.dtype) -> BlockTransformer:
+    """A model with random weights in plain PyTorch layers on the CPU, for timing only.
+
+    dtype: float32 or bfloat16. Raises ValueError if there is not enough memory for it.
+    """
+    model = _without_weights(shape, "bfloat16" if dtype == torch.bfloat16 else "float32", "cpu")
+    _random_fill(dtype, "cpu")(model, "")
+    return model.eval().requires_grad_(False)
+
+
+def _without_weights(
+    shape: TransformerConfig, weights: WeightFormat, device: str
+) -> BlockTransformer:
     check_memory(shape.name, decoding_bytes(shape, weights), device)
     with without_weights():
-        model = BlockTransformer(replace(shape, name=f"{shape.name} ({RANDOM_WEIGHTS})"))
+        return BlockTransformer(replace(shape, name=f"{shape.name} ({RANDOM_WEIGHTS})"))
+
+
+def _random_fill(dtype: torch.dtype, device: str) -> Fill:
     rng = torch.Generator(device).manual_seed(0)
 
     def fill(part: torch.nn.Module, prefix: str) -> None:
         drawn = {
-            name: torch.empty(
-                part.get_parameter(name).shape, dtype=STORED[weights], device=device
-            ).uniform_(-0.035, 0.035, generator=rng)
+            name: torch.empty(part.get_parameter(name).shape, dtype=dtype, device=device).uniform_(
+                -0.035, 0.035, generator=rng
+            )
             for name in lacking(part)
         }
         part.load_state_dict(drawn, strict=False, assign=True)
         part.to(device)
 
-    return pack(model, weights, fill)
+    return fill
 
 
 class SpeedOnlyTokenizer(torch.nn.Module):

@@ -203,12 +203,15 @@ def test_whole_clips_stand_beside_the_papers_blocks(tmp_path: Path) -> None:
     assert '<td class="paper number">17.1</td>' in text
 
 
-def test_a_bench_shows_floor_memory_smaller_weights_and_another_library(tmp_path: Path) -> None:
+def test_a_bench_shows_floor_memory_smaller_weights_and_other_programs(tmp_path: Path) -> None:
     measured = {"weight_format": "float16", "floor_ms": 40.0, "ratio": 2.0, "peak_bytes": 3.4e9}
     bench = BENCH | {
         "rows": [row | measured for row in BENCH["rows"]],
         "losses": [{"model": "tiny", "loss": 2.0471, "plain_loss": 2.0468, "clips": 6}],
-        "against": [{"model": "<small>", "our_ms": 3.0, "their_ms": 9.0, "ratio": 3.0}],
+        "against": [
+            {"other": other, "model": f"<{other}>", "our_ms": 3.0, "their_ms": 9.0, "ratio": 3.0}
+            for other in ("transformers", "released")
+        ],
     }
     text = floor_section([read_result(write(tmp_path, "bench.json", bench))])
     row = text[text.index("1x1x16") : text.index("</tr>", text.index("1x1x16"))]
@@ -217,7 +220,11 @@ def test_a_bench_shows_floor_memory_smaller_weights_and_another_library(tmp_path
     ]  # fmt: skip
     assert "1x1x1<" not in text, "the ucf row stands in the whole table"
     assert "2.0471" in text
-    assert "&lt;small&gt;" in text
+    libraries = text.index("&lt;transformers&gt;")
+    assert text.index("Hugging Face transformers") < libraries < text.index("&lt;released&gt;")
+    assert (
+        text.count("The same next-token model") == text.count("released sampling procedure,") == 1
+    )
     assert floor_section([read_result(write(tmp_path, "old.json", BENCH))]) == ""
 
 

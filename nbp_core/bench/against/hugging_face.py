@@ -1,26 +1,26 @@
 """Times one next-token model in this project and in Hugging Face transformers.
 
 Both models have GPT-2's architecture and random weights: learned positions, exact GELU, an untied
-head. The figures are median seconds per token after a known context. Runs of the two alternate, so
-that other load on the machine affects both. transformers is a dependency group of its own.
+head. The figures are median times of a token after a known context. transformers is a dependency
+group of its own.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import statistics
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import torch
 
+from nbp_core.bench.against.figures import Against, median_ms
 from nbp_core.bench.floor import time_steps
 from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.presets import ELASTIC_SIZES, HEAD_WIDTH, PAPER_PRESETS
-from nbp_core.models.speed_only import random_transformer
+from nbp_core.models.speed_only import random_packed
 from nbp_core.packed.formats import WeightFormat, compute_dtype
 from nbp_core.transformer.model import num_parameters
 
@@ -40,24 +40,6 @@ SHAPES = {
 """Sizes to compare. Six layers suffice, since the time of a step grows with their number."""
 
 
-@dataclass(frozen=True)
-class Against:
-    """Median seconds of a next-token decode step, from alternating runs."""
-
-    model: str
-    our_format: str
-    their_dtype: str
-    threads: int
-    tokens: int
-    our_ms: float
-    their_ms: float
-
-    @property
-    def ratio(self) -> float:
-        """Their seconds divided by ours."""
-        return self.their_ms / self.our_ms
-
-
 def check_installed() -> None:
     """Raises ValueError, which says how to install it, if transformers is missing."""
     if importlib.util.find_spec("transformers") is None:
@@ -67,26 +49,28 @@ def check_installed() -> None:
 
 
 def compare(name: str, weights: WeightFormat, num_tokens: int, rounds: int) -> Against:
-    """Times one of SHAPES. `weight_format` is ours; their model has the dtype that ours uses."""
+    """Times one of SHAPES. `weights` is our format; their model has the dtype that ours uses."""
     config = SHAPES[name]
-    ours = random_transformer(config, "cpu", weights)
+    ours = random_packed(config, "cpu", weights)
     dtype = compute_dtype(weights)
     theirs = _their_model(config, dtype)
     assert sum(p.numel() for p in theirs.parameters()) == num_parameters(config)
     layout = sequence_layout(config, (1, 1, 1))
-    our_s: list[float] = []
-    their_s: list[float] = []
-    for _ in range(1 + rounds):  # the first of each is a warm-up
-        our_s.append(statistics.median(time_steps(ours, layout, KNOWN_TOKENS, num_tokens)[1:]))
-        their_s.append(_their_step(theirs, config.codebook_size, num_tokens))
+    our_ms, their_ms = median_ms(
+        lambda: time_steps(ours, layout, KNOWN_TOKENS, num_tokens)[1:],
+        lambda: _time_theirs(theirs, config.codebook_size, num_tokens),
+        rounds,
+    )
     return Against(
+        other="transformers",
         model=name,
+        block="1x1x1",
         our_format=weights,
         their_dtype=str(dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
-        tokens=num_tokens,
-        our_ms=1e3 * statistics.median(our_s[1:]),
-        their_ms=1e3 * statistics.median(their_s[1:]),
+        steps=num_tokens,
+        our_ms=our_ms,
+        their_ms=their_ms,
     )
 
 
@@ -121,8 +105,8 @@ class _Clock:
         """Required by the streamer protocol."""
 
 
-def _their_step(model: Any, vocab: int, num_tokens: int) -> float:
-    """Median seconds per token of their `generate`, sampled with the same filters."""
+def _time_theirs(model: Any, vocab: int, num_tokens: int) -> list[float]:
+    """Seconds of each token of their `generate`, sampled with the same filters."""
     known = torch.randint(0, vocab, (1, KNOWN_TOKENS))
     clock = _Clock()
     model.generate(
@@ -138,4 +122,4 @@ def _their_step(model: Any, vocab: int, num_tokens: int) -> float:
     )
     # The first time is the prompt's, the second is the end of the prefill.
     times = clock.times[1:]
-    return statistics.median(b - a for a, b in pairwise(times))
+    return [b - a for a, b in pairwise(times)]

@@ -1,0 +1,1 @@
+"""Decode steps here beside those of other programs, timed in turn."""
