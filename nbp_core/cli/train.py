@@ -26,7 +26,7 @@ from nbp_core.cli.train_options import (
 )
 from nbp_core.config.models import ClassifierConfig
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
-from nbp_core.data.arm_keys import PLAYER_KEYS, read_episodes
+from nbp_core.data.arm_keys import PLAYER_KEYS, read_episodes, read_training_episodes
 from nbp_core.data.camera_keys import STILL, PanoramaKeys, PhotoKeys, draw_many
 from nbp_core.data.camera_moves import (
     CAMERA_MOVES,
@@ -297,7 +297,10 @@ def _key_sets(
         places = PanoramaKeys(args.panoramas)
         sources["look-around"] = draw_many(places, count // 2, KEYS_PER_CLIP, seed)
     if args.arm_keys is not None:
-        sources["arm-keys"] = read_episodes(args.arm_keys, split)
+        folder = args.arm_keys
+        sources["arm-keys"] = (
+            read_training_episodes(folder) if is_train else read_episodes(folder, split)
+        )
     found = {}
     for name, clips in sources.items():
         folder = args.run_folder / "tokens" / f"{split}-{name}"

@@ -57,9 +57,10 @@ ARM_LOOK = "arm"
 ARM_LOOKS = (f"{ARM_LOOK}-stock", f"{ARM_LOOK}-varied")
 """How episodes look."""
 
-ArmSplit = Literal["train", "val", "recorded"]
-ARM_SPLITS: tuple[ArmSplit, ...] = ("train", "val", "recorded")
-"""`recorded` episodes are neither trained on nor validated with; a player is compared to them."""
+ArmSplit = Literal["train", "val", "recorded", "bounds"]
+ARM_SPLITS: tuple[ArmSplit, ...] = ("train", "val", "recorded", "bounds")
+"""`recorded` episodes are neither trained on nor validated with; a player is compared to them.
+`bounds` episodes are trained on too: in them the hand stops at its bounds, whatever is pressed."""
 
 KEYS_PER_EPISODE = 16
 EPISODE_FRAMES = 1 + KEYS_PER_EPISODE * FRAMES_PER_KEY
@@ -101,26 +102,43 @@ def key_directions(azimuth_degrees: float) -> dict[str, NDArray[np.float64]]:
 
 def leads_out(hand: NDArray[np.float64], direction: NDArray[np.float64]) -> bool:
     """Whether a key leads the hand out of BOUNDS, or further out where it is out."""
+    return bool(_axes_out(hand, direction).any())
+
+
+def stopped(hand: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The direction (x, y, z) without its components that lead the hand out of BOUNDS."""
+    return np.where(_axes_out(hand, direction), 0.0, direction)
+
+
+def _axes_out(hand: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.bool_]:
     ahead = hand + REACH * direction
     below = (ahead < BOUNDS[:, 0]) & (direction < -1e-6)
     above = (ahead > BOUNDS[:, 1]) & (direction > 1e-6)
-    return bool((below | above).any())
+    return below | above
 
 
 class Wanderer:
-    """Draws keys that keep the hand in bounds; a new key may come with the other grip."""
+    """Draws keys; a new key may come with the other grip.
+
+    presses_bounds: also draws keys that lead the hand out of its bounds.
+    """
 
     def __init__(
-        self, directions: dict[str, NDArray[np.float64]], rng: np.random.Generator
+        self,
+        directions: dict[str, NDArray[np.float64]],
+        rng: np.random.Generator,
+        presses_bounds: bool = False,
     ) -> None:
         self._directions = directions
         self._rng = rng
+        self._presses_bounds = presses_bounds
         self._held = HeldKeys(rng)
         self._grip = GRIP_OPEN
 
     def next(self, hand: NDArray[np.float64]) -> Press:
         """The press of the next latent frame, with the hand (x, y, z) where it is."""
-        key, is_new = self._held.next(allowed_keys(hand, self._directions))
+        allowed = ARM_KEYS if self._presses_bounds else allowed_keys(hand, self._directions)
+        key, is_new = self._held.next(allowed)
         if is_new and self._rng.random() < GRIP_CHANGE:
             self._grip = -self._grip
         return Press(key=key, grip=self._grip)
@@ -158,6 +176,13 @@ def read_episodes(folder: Path, split: ArmSplit, limit: int | None = None) -> It
         wanted = [name for of, name in chosen if of == shard]
         with _reported(shard):
             yield from _read_shard(shard, wanted)
+
+
+def read_training_episodes(folder: Path) -> Iterator[KeyClip]:
+    """The episodes of the train shards of a folder, then those of its bounds shards, if any."""
+    yield from read_episodes(folder, "train")
+    if any(folder.glob("bounds-*.tar")):
+        yield from read_episodes(folder, "bounds")
 
 
 @contextlib.contextmanager
@@ -224,29 +249,39 @@ def render_arm_keys(
             for scene, index in tqdm(episodes, desc=shard.name, unit="episode"):
                 # Seeds of the splits never meet: the split is part of the seed.
                 place = [ARM_SPLITS.index(split), number, ARM_SCENES.index(scene), index]
-                frames, label = render_episode(worlds, scene, np.random.default_rng([seed, *place]))
+                rng = np.random.default_rng([seed, *place])
+                frames, label = render_episode(worlds, scene, rng, split == "bounds")
                 add_clip(tar, f"{scene}_{split}_{number:04d}_{index}", frames, label)
 
 
 def render_episode(
-    worlds: tuple[Any, Any, Any], scene: str, rng: np.random.Generator
+    worlds: tuple[Any, Any, Any],
+    scene: str,
+    rng: np.random.Generator,
+    presses_bounds: bool = False,
 ) -> tuple[Frames, dict[str, Any]]:
-    """frames_THWC (EPISODE_FRAMES of them) and the label: scene, look, fps, keys, grip."""
+    """frames_THWC (EPISODE_FRAMES of them) and the label: scene, look, fps, keys, grip.
+
+    presses_bounds: keys may lead the hand to its bounds, where it stops; no expert is followed.
+    """
     varied = bool(rng.random() >= STOCK_SHARE)
-    follows_expert = bool(rng.random() < EXPERT_SHARE)
+    follows_expert = bool(rng.random() < EXPERT_SHARE) and not presses_bounds
     env = new_environment(worlds, scene, rng, varied)
     observation, _ = env.reset()
     camera = set_up_camera(worlds[2], env.model, rng, varied)
     directions = key_directions(camera.azimuth)
-    wanderer = Wanderer(directions, rng)
+    wanderer = Wanderer(directions, rng, presses_bounds)
     expert = new_expert(worlds, scene) if follows_expert else None
     states, presses = [read_state(env)], []
     for _ in range(KEYS_PER_EPISODE):
         press = wanderer.next(env.get_endeff_pos())
         if expert is not None:
             press = _expert_press(expert, observation, env.get_endeff_pos(), directions, rng)
-        move = np.array([*directions[press.key], press.grip], dtype=np.float32)
         for _ in range(FRAMES_PER_KEY):
+            way = directions[press.key]
+            if presses_bounds:
+                way = stopped(env.get_endeff_pos(), way)
+            move = np.array([*way, press.grip], dtype=np.float32)
             for _ in range(STEPS_PER_FRAME):
                 observation = env.step(move)[0]
             states.append(read_state(env))

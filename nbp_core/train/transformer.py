@@ -57,6 +57,10 @@ class TransformerRecipe(JsonConfig):
     anywhere later in the clip, as in a long play. Only for clips longer than the sequences."""
     context_noise: float = 0.0
     """Largest share of wrong tokens in the context; each sequence draws its own (noise.py)."""
+    own_draws: float = 0.0
+    """Share of batches in which the model's own draws stand in the context of clips with keys, as
+    in a play, while the clip's own tokens stay the targets. Each token is drawn in one pass from
+    the clip's real context (parallel scheduled sampling, arXiv 1906.04331)."""
     still_weight: float = 1.0
     """Loss weight of a token that equals the one at its place in the latent frame before; others
     have weight 1. Where most patches stand still, a small weight lets the moving ones decide.
@@ -77,7 +81,7 @@ class TransformerRecipe(JsonConfig):
         if len(self.early_lengths) != len(self.late_lengths):
             raise ValueError("early_lengths and late_lengths must have as many shares")
         check_range(self, 0, 1, "condition_dropout", "later_windows", "context_noise")
-        check_range(self, 0, 1, "still_weight")
+        check_range(self, 0, 1, "own_draws", "still_weight")
         check_range(self, 1, inf, "num_validation_clips")
         for name in ("source_shares", "look_weights"):
             if any(weight < 0 for _, weight in getattr(self, name)):
@@ -132,7 +136,8 @@ class TransformerTask(Task):
         if share is not None:
             of_clips *= share / of_clips.sum()
         is_given = np.isin(tokens.looks, recipe.given_looks)
-        return _Source(tokens.tokens_Nthw, *self._condition_ids(tokens), of_clips, is_given)
+        conditions, is_keyed = self._condition_ids(tokens), tokens.keys is not None
+        return _Source(tokens.tokens_Nthw, *conditions, of_clips, is_given, is_keyed)
 
     def _condition_ids(self, tokens: TokenSet) -> tuple[Tensor | None, Tensor | None]:
         """Ids of each clip: (N, P) for the prefix and (N, t), one for each latent frame; None for
@@ -163,10 +168,10 @@ class TransformerTask(Task):
         seen_Bthw = batch.tokens_Bthw
         if recipe.context_noise:
             seen_Bthw = noisy_tokens(seen_Bthw, recipe.context_noise, self.levels, rng)
-        own = batch.part(part.own)
-        loss = self._clip_loss(
-            own, layout, dropped[part.own], seen_Bthw[part.own], is_weighted=True
-        )
+        own, own_dropped, own_seen = batch.part(part.own), dropped[part.own], seen_Bthw[part.own]
+        if length > 1 and rng.random() < recipe.own_draws:
+            own_seen = self._with_own_draws(own, layout, own_dropped, own_seen, rng)
+        loss = self._clip_loss(own, layout, own_dropped, own_seen, is_weighted=True)
         return loss * self._weight(part, batch.is_given_B, length), {
             "block_len": float(np.prod(shape)),
             "latent_frames": float(length),
@@ -214,6 +219,7 @@ class TransformerTask(Task):
             _stacked([x.prefix_NP[row] for x, row in picked if x.prefix_NP is not None]),
             _stacked([x.frames_Nt[row, frames] for x, row in picked if x.frames_Nt is not None]),
             np.array([x.is_given_N[row] for x, row in picked]),
+            np.array([x.is_keyed for x, _ in picked]),
             first - 1,
         )
 
@@ -236,19 +242,8 @@ class TransformerTask(Task):
         the frames before it are missing. seen_Bthw: the context's tokens, by default the clips'
         own. is_weighted: applies the recipe's still_weight.
         """
-        config = self.model.config
         tokens = torch.from_numpy(batch.tokens_Bthw).to(self.device)
         seen = tokens if seen_Bthw is None else torch.from_numpy(seen_Bthw).to(self.device)
-        prefix, frames = batch.prefix_BP, batch.frames_Bt
-        if dropped is not None and dropped.any():
-            none = config.first_condition_id + config.num_conditions - 1
-            is_dropped = torch.from_numpy(dropped)[:, None]
-            prefix, frames = (
-                None if ids is None else ids.masked_fill(is_dropped, none)
-                for ids in (prefix, frames)
-            )
-        ids = layout.input_ids(seen, None if prefix is None else prefix.to(self.device))
-        # Conditions predict nothing; every later position predicts a video token.
         skip = layout.prefix_len
         targets = layout.targets(tokens)[:, skip:]
         frame_L = layout.target_frame_L[skip:]
@@ -256,16 +251,87 @@ class TransformerTask(Task):
         is_asked = ~(is_given_B[:, None] & (frame_L == 0)).to(self.device)
         if batch.missing:
             is_asked &= (frame_L != 1).to(self.device)
-        inputs = self.model.position_inputs(layout, batch.missing)
-        if frames is not None:
-            frames = frames.to(self.device)
-        features = self.model.features(ids, layout, inputs=inputs, conditions_Bt=frames)
-        asked = features[:, skip:][is_asked]
+        asked = self._features(batch, layout, dropped, seen)[is_asked]
         logits = self.model.video_logits(asked)[None]
         if not is_weighted or self.recipe.still_weight == 1:
             return token_loss(logits, targets[is_asked][None])
         weights = layout.targets(_still_weights(tokens, self.recipe.still_weight))[:, skip:]
         return token_loss(logits, targets[is_asked][None], weights_BM=weights[is_asked][None])
+
+    def _features(
+        self,
+        batch: _Batch,
+        layout: SequenceLayout,
+        dropped: NDArray[np.bool_] | None,
+        seen_Bthw: Tensor,
+    ) -> Tensor:
+        """Final hidden states (B, M, D) of all positions that predict a token."""
+        config = self.model.config
+        prefix, frames = (
+            None if ids is None else ids.to(self.device)
+            for ids in (batch.prefix_BP, batch.frames_Bt)
+        )
+        if dropped is not None and dropped.any():
+            none = config.first_condition_id + config.num_conditions - 1
+            is_dropped = torch.from_numpy(dropped)[:, None].to(self.device)
+            prefix, frames = (
+                None if ids is None else ids.masked_fill(is_dropped, none)
+                for ids in (prefix, frames)
+            )
+        ids = layout.input_ids(seen_Bthw, prefix)
+        inputs = self.model.position_inputs(layout, batch.missing)
+        features = self.model.features(ids, layout, inputs=inputs, conditions_Bt=frames)
+        # Conditions predict nothing; every later position predicts a video token.
+        return features[:, layout.prefix_len :]
+
+    def _with_own_draws(
+        self,
+        batch: _Batch,
+        layout: SequenceLayout,
+        dropped: NDArray[np.bool_],
+        seen_Bthw: NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> NDArray[np.int64]:
+        """seen_Bthw with some latent frames of clips with keys replaced by the model's draws.
+
+        Half of the clips have all frames replaced but those that are given, as in a play; each of
+        the others has a share of its own.
+        """
+        count, length = seen_Bthw.shape[:2]
+        shares_B = np.where(rng.random(count) < 0.5, 1.0, rng.random(count))
+        is_drawn_Bt = rng.random((count, length)) < shares_B[:, None]
+        is_drawn_Bt[~batch.is_keyed_B] = False
+        is_drawn_Bt[:, : 2 if batch.missing else 1] = False
+        here = np.flatnonzero(is_drawn_Bt.any(1))
+        if not here.size:
+            return seen_Bthw
+        drawn = self._draw(batch.part(here), layout, dropped[here], seen_Bthw[here], rng)
+        mixed = seen_Bthw.copy()
+        mixed[here] = np.where(is_drawn_Bt[here][..., None, None], drawn, seen_Bthw[here])
+        return mixed
+
+    @torch.no_grad()
+    def _draw(
+        self,
+        batch: _Batch,
+        layout: SequenceLayout,
+        dropped: NDArray[np.bool_],
+        seen_Bthw: NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> NDArray[np.int64]:
+        """One draw of every token, each from the context that seen_Bthw gives it."""
+        temperature = rng.uniform(*DRAW_TEMPERATURES)
+        seen = torch.from_numpy(seen_Bthw).to(self.device)
+        features = self._features(batch, layout, dropped, seen)
+        places = layout.target_place_L[layout.prefix_len :].to(self.device)
+        drawn = seen.flatten(1).clone()
+        for start in range(0, len(places), DRAW_CHUNK):
+            here = slice(start, start + DRAW_CHUNK)
+            logits = self.model.video_logits(features[:, here]).float() / temperature
+            sums = logits.softmax(-1).cumsum(-1)
+            points = torch.rand_like(sums[..., :1]) * sums[..., -1:]
+            drawn[:, places[here]] = torch.searchsorted(sums, points)[..., 0]
+        return drawn.view_as(seen).cpu().numpy()
 
     def validate(self) -> dict[str, float]:
         """Loss in nats per token on whole validation clips.
@@ -296,11 +362,17 @@ class TransformerTask(Task):
                 None if source.prefix_NP is None else source.prefix_NP[part],
                 frames,
                 source.is_given_N[part],
+                np.full(len(part), source.is_keyed),
             )
             dropped = np.full(len(part), True) if drop else None
             losses.append(self._clip_loss(batch, layout, dropped))
         return float(torch.stack(losses).mean())
 
+
+DRAW_TEMPERATURES = (0.6, 1.0)
+"""Range of the temperatures of own draws: from that of a play to that of clips by action."""
+DRAW_CHUNK = 512
+"""Positions whose logits are held at once."""
 
 TokenSets = TokenSet | Mapping[str, TokenSet]
 """One set, or several by the names that a recipe's source_shares has."""
@@ -322,6 +394,8 @@ class _Source:
     clip_weights: NDArray[np.float64]
     is_given_N: NDArray[np.bool_]
     """Whether a clip's first frame is one that a generation is given."""
+    is_keyed: bool
+    """Whether the clips have a key per latent frame."""
 
     @property
     def frame_weights(self) -> NDArray[np.float64]:
@@ -337,16 +411,18 @@ class _Batch:
     prefix_BP: Tensor | None
     frames_Bt: Tensor | None
     is_given_B: NDArray[np.bool_]
+    is_keyed_B: NDArray[np.bool_]
     missing: int = 0
 
-    def part(self, own: slice) -> _Batch:
-        """Some of them."""
+    def part(self, own: slice | NDArray[np.int64]) -> _Batch:
+        """Some of the sequences."""
         return replace(
             self,
             tokens_Bthw=self.tokens_Bthw[own],
             prefix_BP=None if self.prefix_BP is None else self.prefix_BP[own],
             frames_Bt=None if self.frames_Bt is None else self.frames_Bt[own],
             is_given_B=self.is_given_B[own],
+            is_keyed_B=self.is_keyed_B[own],
         )
 
 

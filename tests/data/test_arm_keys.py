@@ -22,7 +22,9 @@ from nbp_core.data.arm_keys import (
     leads_out,
     nearest_key,
     read_episodes,
+    read_training_episodes,
     render_arm_keys,
+    stopped,
 )
 from nbp_core.data.metaworld import add_clip
 from nbp_core.media.files import MediaError
@@ -81,6 +83,25 @@ def test_wandering_stays_in_bounds_and_changes_the_grip() -> None:
     assert {press.grip for press in pressed} == {-1, 1}
 
 
+def test_pressed_against_its_bounds_the_hand_stops_there() -> None:
+    """Every key is drawn anywhere. The hand slides along a bound and never passes it."""
+    rng = np.random.default_rng(0)
+    ways = key_directions(150.0)
+    wanderer = Wanderer(ways, rng, presses_bounds=True)
+    hand = np.array([0.0, 0.6, 0.2])
+    kept_back = slid = 0
+    for _ in range(2000):
+        way = ways[wanderer.next(hand).key]
+        move = stopped(hand, way)
+        kept_back += bool((move != way).any())
+        slid += bool((move != way).any() and move.any())
+        hand = hand + 0.06 * move
+        assert (hand >= BOUNDS[:, 0]).all()
+        assert (hand <= BOUNDS[:, 1]).all()
+    assert kept_back > 200
+    assert slid > 50
+
+
 def test_outside_a_key_back_is_allowed() -> None:
     outside = np.array([0.0, 0.6, 0.5])
     assert leads_out(outside, np.array([0.0, 0.0, 1.0]))
@@ -110,6 +131,16 @@ def test_episodes_are_read_with_grip_and_look(tmp_path: Path) -> None:
     (tmp_path / "train-0000.tar").write_bytes(b"no tar" * 500)
     with pytest.raises(MediaError, match="is not a tar of episodes"):
         list(read_episodes(tmp_path, "train"))
+
+
+def test_training_reads_the_episodes_at_the_bounds_too(tmp_path: Path) -> None:
+    frames = np.zeros((5, 128, 128, 3), np.uint8)
+    splits = {"train": "up", "val": "right", "bounds": "left"}
+    for split, key in splits.items():
+        label = {"scene": "soccer", "look": "stock", "fps": 16, "keys": [key], "grip": [-1]}
+        with tarfile.open(tmp_path / f"{split}-0000.tar", "w") as tar:
+            add_clip(tar, f"soccer_{split}_0000_0", frames, label)
+    assert [clip.keys for clip in read_training_episodes(tmp_path)] == [("up",), ("left",)]
 
 
 def test_an_unknown_scene_is_refused(tmp_path: Path) -> None:

@@ -143,6 +143,55 @@ def test_wrong_tokens_in_the_context_change_the_loss_of_a_step() -> None:
     assert set(noisy.validate()) == {"1x1x16", "arm", "arm_without"}
 
 
+@pytest.mark.parametrize(("first", "known"), [(1, 1), (3, 2)], ids=["start", "later window"])
+def test_own_draws_stand_in_the_context_of_clips_with_keys(
+    first: int, known: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a model always draws token 7. Given frames stay, the others are replaced as wholes."""
+    training = keyed_task(own_draws=1.0)
+    likely = torch.full((10,), -1e4)
+    likely[7] = 0.0
+    monkeypatch.setattr(KEYED, "video_logits", lambda x: likely.expand(*x.shape[:-1], 10))
+    batch = training._batch([(1, row % 4) for row in range(8)], 3, first)
+    real, kept = batch.tokens_Bthw % 7, np.full(8, False)
+    layout = sequence_layout(KEYED.config, ROWS, 3)
+    seen = training._with_own_draws(batch, layout, kept, real, np.random.default_rng(0))
+    np.testing.assert_array_equal(seen[:, :known], real[:, :known])
+    is_drawn_Bt = (seen[:, known:] == 7).all((2, 3))
+    assert is_drawn_Bt.all(1).any()
+    assert not is_drawn_Bt.all()
+    np.testing.assert_array_equal(seen[:, known:][~is_drawn_Bt], real[:, known:][~is_drawn_Bt])
+    without_keys = replace(batch, is_keyed_B=kept)
+    rng = np.random.default_rng(0)
+    assert training._with_own_draws(without_keys, layout, kept, real, rng) is real
+
+
+def test_a_draw_follows_the_probabilities_of_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one token, over many draws, each with a temperature between 0.6 and 1."""
+    training = keyed_task(own_draws=1.0)
+    logits_of = KEYED.video_logits
+    monkeypatch.setattr(KEYED, "video_logits", lambda x: 10 * logits_of(x))
+    layout = sequence_layout(KEYED.config, ROWS, 2)
+    batch, kept = training._batch([(1, 0)], 2, 1), np.full(1, False)
+    seen = batch.tokens_Bthw
+    place = layout.target_place_L[layout.prefix_len :] == int(np.ravel_multi_index((1, 0, 3), GRID))
+    features = training._features(batch, layout, kept, torch.from_numpy(seen))
+    logits = KEYED.video_logits(features[0, place][0]).detach()
+    chances = torch.stack([(logits / t).softmax(-1) for t in torch.linspace(0.6, 1, 9)]).mean(0)
+    assert chances.max() > 0.3  # not close to uniform
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    drawn = [training._draw(batch, layout, kept, seen, rng)[0, 1, 0, 3] for _ in range(400)]
+    shares = np.bincount(drawn, minlength=len(chances)) / 400
+    np.testing.assert_allclose(shares, chances.numpy(), atol=0.08)
+
+
+def test_own_draws_change_the_loss_of_a_step() -> None:
+    plain, own = keyed_task(), keyed_task(own_draws=1.0)
+    losses = [(plain.loss(step, 0.0, Part())[0], own.loss(step, 0.0, Part())[0]) for step in (0, 1)]
+    assert any(a != b for a, b in losses)
+
+
 def test_tokens_that_stand_still_weigh_as_the_recipe_says() -> None:
     """A clip whose second latent frame repeats its first: of the mean over both, the second's part
     is scaled, and that of a clip in which every token changes is not."""
