@@ -68,7 +68,7 @@ _LAYER = re.compile(r"\[info\]     +alpha_mode +: 1$")
 _COUNT = re.compile(r"\[Parsed_fps_\d+ @ .*\] (\d+) frames in, ")
 _DAMAGED = "is damaged: some of its frames cannot be decoded whole"
 _DAMAGE = re.compile(r"corrupt decoded frame|Error submitting packet to decoder|CRC mismatch")
-_CODEC_ERROR = re.compile(r"\[(?P<codec>\w+) @ \w+\] \[error\] (?!overread)")
+_CODEC_ERROR = re.compile(r"^\[(?P<codec>\w+) @ \w+\] \[error\] (?!overread)", re.MULTILINE)
 _MARKING_CODECS = frozenset({
     "h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3", "wmv2", "h263", "flv",
     "vp8", "vp9", "av1", "libdav1d", "libvpx", "theora",
@@ -416,23 +416,22 @@ def _result(path: Path, output: Path, source: Source, ended: ffmpeg.Ended) -> De
 def _fault(log: Sequence[str], sources: Sequence[Source]) -> str | None:
     """What is wrong with the frames themselves, as the end of a sentence."""
     codecs = {stream.codec for source in sources for stream in source.streams}
-    decoding = log[log.index(ffmpeg.INPUTS_OPEN) :] if ffmpeg.INPUTS_OPEN in log else []
-    if any(_NEW_SIZE.search(line) for line in decoding):
+    decoding = "\n".join(log[log.index(ffmpeg.INPUTS_OPEN) :]) if ffmpeg.INPUTS_OPEN in log else ""
+    if _NEW_SIZE.search(decoding):
         return "changes its size midway, which is not supported"
-    if any("No space left on device" in line for line in decoding):
+    if "No space left on device" in decoding:
         return "cannot be read: there is no space for its frames on the disk"
-    if any("Cannot allocate memory" in line for line in decoding):
+    if "Cannot allocate memory" in decoding:
         return "cannot be read: its frames take too much memory"
-    if any("Impossible to convert between" in line for line in decoding):
+    if "Impossible to convert between" in decoding:
         return "has colours of a kind that is not supported"
-    is_damaged = any(_is_damage(line, codecs - _MARKING_CODECS) for line in decoding)
-    return _DAMAGED if is_damaged else None
+    return _DAMAGED if _is_damaged(decoding, codecs - _MARKING_CODECS) else None
 
 
-def _is_damage(line: str, codecs: set[str]) -> bool:
+def _is_damaged(log: str, codecs: set[str]) -> bool:
     """Whether a frame is marked as damaged, or one of these codecs, which mark none, complains."""
-    error = _CODEC_ERROR.match(line)
-    return (error is not None and error["codec"] in codecs) or _DAMAGE.search(line) is not None
+    errors = {error["codec"] for error in _CODEC_ERROR.finditer(log)}
+    return bool(errors & codecs) or _DAMAGE.search(log) is not None
 
 
 def _read_pam(path: Path) -> Frames | None:
