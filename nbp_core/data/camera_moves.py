@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
-from nbp_core.data.sources import PICTURE_SUFFIXES
+from nbp_core.data.sources import PICTURE_SUFFIXES, report_skipped
 from nbp_core.media.files import Frames, MediaError, printable_name
 from nbp_core.media.video import read_image
 
@@ -225,14 +225,17 @@ class PhotoClips:
 
 
 def _read_pictures(folder: Path) -> list[Frames]:
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+    found = sorted(folder.rglob("*"))
+    paths = [path for path in found if path.suffix.lower() in PICTURE_SUFFIXES]
+    others = [p for p in found if p.suffix.lower() not in PICTURE_SUFFIXES and p.is_file()]
+    name = printable_name(folder)
+    report_skipped(others, name, "they have no suffix of a picture that can be read")
     pictures = []
     for path in paths:
         try:
             pictures.append(_shrink(read_image(path)))
         except MediaError as error:
             _log.warning("a picture left out: %s", error)
-    name = printable_name(folder)
     if not pictures:
         raise MediaError(f"{name} has no picture that can be read (JPEG, PNG, WebP).")
     if len(pictures) < len(paths):

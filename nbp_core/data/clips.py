@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from nbp_core.config.json import read_json
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
-from nbp_core.data.sources import VIDEO_SUFFIXES, folder_fingerprint
+from nbp_core.data.sources import VIDEO_SUFFIXES, folder_fingerprint, report_skipped
 from nbp_core.media.files import (
     Frames,
     MediaError,
@@ -90,7 +90,10 @@ def _records(folder: Path, split: Split, limit_per_action: int | None) -> Iterat
     if shards:
         for shard in shards:
             yield from read_shard(shard, limit_per_action)
-    elif any(_videos(folder)):
+        return
+    if split == "train":  # once for both splits
+        _report_skipped(folder)
+    if any(_videos(folder)):
         yield from _read_video_folder(folder, split, limit_per_action)
     else:
         raise MediaError(
@@ -178,6 +181,17 @@ def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:
 
 def _videos(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.glob("*/*")) if path.suffix.lower() in VIDEO_SUFFIXES)
+
+
+def _report_skipped(folder: Path) -> None:
+    """One line in the log for files without a suffix of videos, and one for misplaced videos."""
+    taken = set(_videos(folder))
+    others = [path for path in sorted(folder.rglob("*")) if path not in taken and path.is_file()]
+    where = printable_name(folder)
+    misplaced = [path for path in others if path.suffix.lower() in VIDEO_SUFFIXES]
+    unknown = [path for path in others if path.suffix.lower() not in VIDEO_SUFFIXES]
+    report_skipped(unknown, where, "they have no suffix of a video that can be read")
+    report_skipped(misplaced, where, "they do not lie in the sub-folder of an action")
 
 
 def validation_keys(keys: Iterable[str]) -> set[str]:

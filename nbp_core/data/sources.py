@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import mimetypes
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from nbp_core.media.files import MediaError, printable_name
+from nbp_core.media.files import MediaError, printable_name, shown_name
 
 VIDEO_SUFFIXES = frozenset({
     ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".webm", ".mkv", ".avi", ".ogv", ".mpg", ".mpeg",
-    ".vob", ".m2v", ".ts", ".mts", ".m2ts", ".dv", ".mxf", ".wmv", ".asf", ".flv", ".y4m", ".ivf",
-    ".gif", ".webp", ".avif", ".apng",
+    ".vob", ".m1v", ".m2v", ".ts", ".mts", ".m2ts", ".dv", ".mxf", ".wmv", ".asf", ".flv", ".f4v",
+    ".qt", ".divx", ".ogm", ".nut", ".h264", ".264", ".h265", ".265", ".hevc", ".obu", ".y4m",
+    ".ivf", ".gif", ".webp", ".avif", ".apng",
 })  # fmt: skip
 """Files that are taken for clips, videos and animated pictures; their content decides."""
 PICTURE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif",
 })  # fmt: skip
 SHARD_SUFFIX = ".tar"
+
+_MOST_NAMES = 5
+_TEXT_TYPES = ("text/", "application/json")
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+
+_log = logging.getLogger(__name__)
 
 
 def folder_fingerprint(folder: Path) -> str:
@@ -46,3 +55,26 @@ def check_actions(train: Iterable[str], val: Iterable[str]) -> None:
             f"action {unseen[0]!r} has a validation clip but no training clip that can be read: "
             "add clips of it, or take it out."
         )
+
+
+def report_skipped(files: Iterable[PurePath], where: str, reason: str) -> None:
+    """One line in the log for files of a folder or a shard that are not even opened.
+
+    It names the first few. Hidden files, texts and labels are none that anybody expects to be
+    used, and are not counted.
+    """
+    names = [shown_name(path) for path in files if not _is_companion(path)]
+    if not names:
+        return
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    _log.warning(
+        "%d file%s of %s skipped, because %s: %s%s",
+        len(names), "s" if len(names) > 1 else "", where, reason,
+        ", ".join(names[:_MOST_NAMES]), more,
+    )  # fmt: skip
+
+
+def _is_companion(path: PurePath) -> bool:
+    kind = mimetypes.guess_type(path.name)[0] or ""
+    is_ours = path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES
+    return is_ours or kind.startswith(_TEXT_TYPES)

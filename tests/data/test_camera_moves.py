@@ -111,6 +111,21 @@ def test_pictures_that_cannot_be_read_are_left_out_with_a_line_each(
     assert count.startswith("5 of the 7 pictures of ")
 
 
+def test_photographs_that_are_not_even_opened_are_counted_and_named(
+    picture: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "deeper").mkdir()
+    Image.fromarray(picture).save(tmp_path / "deeper" / "good.png")
+    for name in ("deeper/a.HEIC", "b.cr2", ".hidden", "notes.txt"):
+        (tmp_path / name).touch()
+    assert len(PhotoClips(tmp_path)) == 1
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"2 files of {tmp_path.name} skipped, because they have no suffix of a picture that can be "
+        "read: b.cr2, a.HEIC"
+    )
+
+
 @pytest.mark.parametrize("count", [1, 3, 6, 8, 9, 400])
 def test_each_move_that_is_trained_on_is_validated(tmp_path: Path, count: int) -> None:
     Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(tmp_path / "a.png")

@@ -212,6 +212,53 @@ def test_files_that_are_no_clips_are_left_out_with_a_line_each(
     assert (len(clips), set(clips.actions)) == (len(splits[0]), {"sprung-\ufffd"})
 
 
+def test_files_that_are_not_even_opened_are_counted_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(4):
+        write_video(tmp_path / f"{number}.mp4", moving(number))
+    (tmp_path / "a" / "deeper").mkdir(parents=True)
+    for place in ("a/1.mp4", "a/2.mp4", "a/deeper/3.mp4"):
+        shutil.copy(tmp_path / "0.mp4", tmp_path / place)
+    for name in ("a/b.rm", "a/c.WTV", "d.swf", "a/.DS_Store", "a/2.json", "a/Thumbs.db", "x.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert sum(len(list(open_clips(tmp_path, split))) for split in ("train", "val")) == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        f"3 files of {tmp_path.name} skipped, because they have no suffix of a video that can be "
+        "read: b.rm, c.WTV, d.swf",
+        f"5 files of {tmp_path.name} skipped, because they do not lie in the sub-folder of an "
+        "action: 0.mp4, 1.mp4, 2.mp4, 3.mp4, 3.mp4",
+    ]
+
+
+def test_a_folder_of_files_that_are_not_opened_names_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a").mkdir()
+    for number in range(7):
+        (tmp_path / "a" / f"{number}.rm").touch()
+    with pytest.raises(MediaError, match="nor sub-folders with videos"):
+        list(open_clips(tmp_path, "train"))
+    (record,) = caplog.records
+    assert record.getMessage().endswith(": 0.rm, 1.rm, 2.rm, 3.rm, 4.rm and 2 more")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("a.nut", "-c:v ffv1"), ("a.divx", "-c:v mpeg4 -q:v 2 -f avi"),
+     ("a.qt", "-c:v libx264 -pix_fmt yuv420p -f mov"), ("a.m1v", "-c:v mpeg1video -r 25"),
+     ("a.ogm", "-c:v libtheora -q:v 10 -f ogg"), ("a.f4v", "-c:v libx264 -pix_fmt yuv420p"),
+     ("a.hevc", "-c:v libx265 -x265-params log-level=0")],
+)  # fmt: skip
+def test_every_suffix_of_a_video_that_is_read_is_trained_on(
+    tmp_path: Path, name: str, options: str
+) -> None:
+    (tmp_path / "a").mkdir()
+    for number in range(2):
+        encode(tmp_path / "a" / f"{number}{name}", moving(number), options)
+    assert sum(len(list(open_clips(tmp_path, split))) for split in ("train", "val")) == 2
+
+
 def test_a_clip_of_a_shard_that_cannot_be_read_is_named(
     shards: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
