@@ -28,13 +28,15 @@ def frame_losses(
     model: BlockTransformer,
     conditions: Conditions,
     tokens_Nthw: NDArray[np.integer],
-    actions: Sequence[str],
+    actions: Sequence[str | None],
     shape: Size3,
+    keys: Sequence[Sequence[str | None]] | None = None,
 ) -> Losses:
-    """Cross-entropy in nats a token, of clips given their actions, in blocks of a shape: (N, t).
+    """Cross-entropy in nats per token, of clips given their actions, in blocks of a shape: (N, t).
 
     A token counts in its own latent frame, whichever position predicts it; tokens that a plain
-    layout is given and never predicts do not count.
+    layout is given and never predicts do not count. keys: for each clip, the condition of every
+    latent frame after the first (None: no condition), for a model with conditions per latent frame.
     """
     device = next(model.parameters()).device
     num_frames, *side = tokens_Nthw.shape[1:]
@@ -47,7 +49,13 @@ def frame_losses(
         ids = [conditions.ids(action, 1, 1.0)[0] for action in actions[rows]]
         known = [row.to(device) for row in ids if row is not None]
         inputs = layout.input_ids(tokens, torch.cat(known) if known else None)
-        features = model.features(inputs, layout)[:, layout.prefix_len :]
+        frames_Bt = None
+        if keys is not None:
+            names = [(None, *row) for row in keys[rows]]
+            ids_Bt = [[conditions.id(name) for name in row] for row in names]
+            frames_Bt = torch.tensor(ids_Bt, device=device)
+        features = model.features(inputs, layout, conditions_Bt=frames_Bt)
+        features = features[:, layout.prefix_len :]
         logits_BVM = model.video_logits(features).float().transpose(1, 2)
         targets_BM = layout.targets(tokens)[:, layout.prefix_len :]
         losses_BM = F.cross_entropy(logits_BVM, targets_BM, reduction="none")

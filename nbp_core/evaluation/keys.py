@@ -22,6 +22,7 @@ from nbp_core.data.keys import FRAMES_PER_KEY, KeyClip
 from nbp_core.evaluation.classifier import ActionClassifier
 from nbp_core.evaluation.figures import Figure
 from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.generation.play import PlayStep
 from nbp_core.generation.recording import World
 from nbp_core.media.fidelity import psnr
 from nbp_core.media.files import Frames
@@ -72,13 +73,21 @@ def play_episodes(
         frames_THWC = reconstructed(pipeline.tokenizer, clip.frames_THWC, pipeline.device)
         made.append(replace(clip, frames_THWC=frames_THWC))
         seeded = replace(sampling, seed=sampling.seed + number)
-        with pipeline.play(clip.frames_THWC[0], world, seeded) as play:
-            frames = [play.step(key).frames_THWC for key in clip.keys]
-            first_THWC = play.first_frame_HWC[None]
-        generated.append(replace(clip, frames_THWC=np.concatenate([first_THWC, *frames])))
+        generated.append(played(pipeline, clip, world, seeded)[0])
         if on_episode is not None:
             on_episode(1)
     return Episodes(real=real, reconstructed=made, generated=generated)
+
+
+def played(
+    pipeline: VideoPipeline, clip: KeyClip, world: World, sampling: SamplingConfig
+) -> tuple[KeyClip, list[PlayStep]]:
+    """The episode that a model makes of a clip's first frame and keys, and its steps."""
+    with pipeline.play(clip.frames_THWC[0], world, sampling) as play:
+        steps = [play.step(key) for key in clip.keys]
+        first_THWC = play.first_frame_HWC[None]
+    frames_THWC = np.concatenate([first_THWC, *(step.frames_THWC for step in steps)])
+    return replace(clip, frames_THWC=frames_THWC), steps
 
 
 def arm_figures(reader: ActionClassifier, episodes: Episodes) -> list[Figure]:

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nbp_core.cli.evaluate import add_judge_options, real_clips, settings, tools_of
-from nbp_core.cli.experiments import endless, trained
+from nbp_core.cli.experiments import plays, trained
 from nbp_core.cli.options import (
     add_file_options,
     add_sampling_options,
@@ -41,7 +41,7 @@ def add_verb(verbs: Any) -> None:
         add_file_options(parser)
         parser.set_defaults(run=_experiment)
     trained.add_names(names)
-    endless.add_name(names)
+    plays.add_names(names)
 
 
 def _experiment(args: argparse.Namespace) -> None:

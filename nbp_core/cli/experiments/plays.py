@@ -1,0 +1,186 @@
+"""The experiments that play: `endless`, what random keys lead to, and `play-blocks`, which blocks.
+
+Both start from real episodes and keep their rows in a file that grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nbp_core.cli.evaluate import CAMERA_EPISODE_KEYS, CAMERA_SEED, frame_networks
+from nbp_core.cli.options import (
+    add_file_options,
+    add_sampling_options,
+    pipeline_of,
+    results_file,
+    sampling_of,
+    say,
+)
+from nbp_core.config.sampling import SamplingConfig
+from nbp_core.data.arm_keys import read_episodes
+from nbp_core.data.camera_keys import PanoramaKeys, draw_many
+from nbp_core.device import choose_device, device_name
+from nbp_core.evaluation.classifier import ActionClassifier
+from nbp_core.experiments.endless import SETTINGS, EndlessBench, endless
+from nbp_core.experiments.experiment import Rows
+from nbp_core.experiments.play_blocks import BLOCKS, PlayBench, play_blocks
+from nbp_core.generation.offer import keys_of
+from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.generation.recording import World
+from nbp_core.results.growing import Report, earlier, keep, remaining
+
+ENDLESS_TITLE = "Random keys for a minute and more, by setting"
+BLOCKS_TITLE = "Block shapes of a play: loss, obedience and time when the key is known"
+
+
+def add_names(names: Any) -> None:
+    """Adds the experiments to the verb `experiment`."""
+    parser = names.add_parser("endless", help=ENDLESS_TITLE)
+    _add_play_options(parser, is_arm_required=True)
+    parser.add_argument(
+        "--count", type=int, default=10,
+        help="number of plays of each setting; Frechet distances need two or more",
+    )  # fmt: skip
+    parser.add_argument("--num-keys", type=int, default=240, help="latent frames; four a second")
+    parser.add_argument(
+        "--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), metavar="NAME",
+        help="settings to compare: " + ", ".join(name.replace("%", "%%") for name in SETTINGS),
+    )  # fmt: skip
+    parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
+    parser.set_defaults(run=_endless)
+
+    parser = names.add_parser("play-blocks", help=BLOCKS_TITLE)
+    _add_play_options(parser, is_arm_required=False)
+    parser.add_argument(
+        "--panoramas", type=Path, help="folder of panoramas to look round in, instead of the arm"
+    )
+    parser.add_argument("--count", type=int, default=40, help="number of episodes to play")
+    parser.add_argument(
+        "--blocks", nargs="+", choices=BLOCKS, default=list(BLOCKS), metavar="BLOCK",
+        help="block shapes to compare: " + ", ".join(BLOCKS),
+    )  # fmt: skip
+    parser.set_defaults(run=_play_blocks, block=None)
+
+
+def _add_play_options(parser: argparse.ArgumentParser, is_arm_required: bool) -> None:
+    parser.add_argument("--model", type=Path, required=True, help="folder of a model with keys")
+    parser.add_argument(
+        "--arm-keys", type=Path, required=is_arm_required,
+        help="folder of `data arm-keys`, for starts",
+    )  # fmt: skip
+    parser.add_argument(
+        "--key-reader", type=Path, required=is_arm_required,
+        help="folder of a reader (train-key-reader)",
+    )  # fmt: skip
+    add_sampling_options(parser)
+    add_file_options(parser)
+
+
+def _endless(args: argparse.Namespace) -> None:
+    if args.count < 1 or args.num_keys < 4:
+        raise ValueError("--count must be at least 1 and --num-keys at least 4")
+    sampling = sampling_of(args)
+    out = results_file(args)
+    device = choose_device(args.device)
+    pipeline = _player(args, "arm")
+    networks, notes = frame_networks(device) if args.count > 1 else ([], [])
+    bench = EndlessBench(
+        pipeline=pipeline,
+        reader=ActionClassifier.from_pretrained(args.key_reader, device=device),
+        episodes=list(read_episodes(args.arm_keys, "val", args.count)),
+        num_keys=args.num_keys,
+        sampling=sampling,
+        networks=networks,
+    )
+    report = _report(args, pipeline, sampling, ENDLESS_TITLE, "longer") | {
+        "num_keys": args.num_keys,
+        "real": f"val episodes of {args.arm_keys.name}",
+        "notes": "; ".join(notes),
+    }
+    _grow(args, out, report, args.settings, partial(endless, bench), args.num_keys, "key")
+
+
+def _play_blocks(args: argparse.Namespace) -> None:
+    if args.count < 1:
+        raise ValueError("--count must be at least 1")
+    if (args.arm_keys is None) != (args.key_reader is None):
+        raise ValueError("--arm-keys and --key-reader go together")
+    if (args.arm_keys is None) == (args.panoramas is None):
+        raise ValueError("give either --arm-keys and --key-reader, or --panoramas")
+    sampling = sampling_of(args)
+    out = results_file(args)
+    world: World = "camera" if args.arm_keys is None else "arm"
+    pipeline = _player(args, world)
+    if world == "arm":
+        episodes = read_episodes(args.arm_keys, "val", args.count)
+        reader = ActionClassifier.from_pretrained(args.key_reader, device=pipeline.device)
+        real = f"val episodes of {args.arm_keys.name}"
+    else:
+        places = PanoramaKeys(args.panoramas)
+        episodes = draw_many(places, args.count, CAMERA_EPISODE_KEYS, CAMERA_SEED)
+        reader, real = None, f"views of {args.panoramas.name}"
+    bench = PlayBench(
+        pipeline=pipeline, world=world, episodes=list(episodes), sampling=sampling, reader=reader
+    )
+    report = _report(args, pipeline, sampling, BLOCKS_TITLE, "blocks") | {"real": real, "notes": ""}
+    _grow(args, out, report, args.blocks, partial(play_blocks, bench), args.count, "episode")
+
+
+def _player(args: argparse.Namespace, world: World) -> VideoPipeline:
+    """The model that the options name. Raises ValueError if it has no keys for the world."""
+    pipeline = pipeline_of(args)
+    if not keys_of(pipeline.config, world):
+        raise ValueError(f"model {pipeline.name!r} has no keys for the {world} world")
+    pipeline.decoder.wait_until_ready()
+    return pipeline
+
+
+def _report(
+    args: argparse.Namespace,
+    pipeline: VideoPipeline,
+    sampling: SamplingConfig,
+    title: str,
+    kind: str,
+) -> Report:
+    return {
+        "title": title,
+        "kind": kind,
+        "date": date.today().isoformat(),
+        "command": " ".join(["python -m nbp_core", *sys.argv[1:]]),
+        "device": device_name(pipeline.device),
+        "weights": f"{pipeline.name} {pipeline.identity['sha256'][:8]}",
+        "tokenizer": f"{pipeline.tokenizer_name} {pipeline.identity['tokenizer_sha256'][:8]}",
+        "sampling": sampling.to_dict() | {"block_shape": args.block},
+        "count": args.count,
+        "done": "",
+        "rows": [],
+    }
+
+
+def _grow(
+    args: argparse.Namespace,
+    out: Path,
+    report: Report,
+    units: Sequence[str],
+    rows_of: Callable[[str, Callable[[int], object]], Rows],
+    parts: int,
+    part: str,
+) -> None:
+    """Adds the rows of each unit that is not in the file yet, and prints the report.
+
+    rows_of reports as many parts of each unit as they are done, for the progress bar.
+    """
+    report = earlier(out, report) or report
+    todo = remaining(report, units)
+    with tqdm(total=len(todo) * parts, unit=part, disable=args.json) as bar:
+        for unit in todo:
+            keep(out, report, unit, rows_of(unit, bar.update))
+    say(args, out, report)
