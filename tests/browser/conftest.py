@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
@@ -110,6 +112,20 @@ def serve_fake(folder: Path) -> Iterator[Studio]:
         yield Studio(url, pipeline)
 
 
+def serve_small_models(folder: Path) -> Iterator[str]:
+    """A studio of real, tiny models with two bundled clips; yields its address."""
+    from app.session import Session
+    from nbp_core.media.video import write_video
+    from tests.support.models import save_pipeline
+
+    models, assets = save_pipeline(folder / "models").parent, folder / "assets"
+    assets.mkdir()
+    frames = np.random.default_rng(0).integers(0, 255, (5, 128, 128, 3), np.uint8)
+    for name in ("door-open", "drawer-close"):
+        write_video(assets / f"{name}.mp4", frames)
+    yield from serve(Session(models, "cpu", assets=assets, is_local=True))
+
+
 @pytest.fixture
 def studio(fake_studio: Studio) -> Studio:
     """The fake studio at its usual speed."""
@@ -118,8 +134,8 @@ def studio(fake_studio: Studio) -> Studio:
     return fake_studio
 
 
-@pytest.fixture
-def page(page: Any) -> Iterator[Any]:
+@contextmanager
+def watched(page: Any) -> Iterator[Any]:
     """A page that fails its test for a console error or a request that leaves this machine."""
     faults: list[str] = []
     page.set_default_timeout(PATIENCE_MS)
@@ -138,3 +154,9 @@ def page(page: Any) -> Iterator[Any]:
     )
     yield page
     assert faults == []
+
+
+@pytest.fixture
+def page(page: Any) -> Iterator[Any]:
+    with watched(page) as seen:
+        yield seen

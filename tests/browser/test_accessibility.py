@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Studio, serve
-from tests.browser.visitor import expect_clip, generate, open_studio, open_tab
+from tests.browser.visitor import generate, open_studio, open_tab
 
 ROOT = Path(__file__).parents[2]
 READY = {
@@ -62,19 +62,27 @@ def _faults_now(page: Page) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_generate_is_for_everybody(page: Page, studio: Studio, theme: str, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
-    open_studio(page, f"{studio.url}?__theme={theme}")
-    assert faults(page) == []
-    page.locator("#go").click()
-    expect_clip(page)
+def faults_in_both_themes(page: Page) -> list[str]:
+    """In light, then in dark: a class of the page is all that parts them."""
+    light = faults(page)
+    page.evaluate("document.body.classList.add('dark')")
+    dark = faults(page)
+    page.evaluate("document.body.classList.remove('dark')")
+    return light + [f"in dark: {fault}" for fault in dark]
+
+
+def test_generate_is_for_everybody(page: Page, studio: Studio) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    open_studio(page, f"{studio.url}?__theme=light")
+    assert faults_in_both_themes(page) == []
+    generate(page)
     page.get_by_role("button", name="Restore settings from a file").click()
     page.get_by_role("button", name="Sampling").click()
     page.get_by_label("five frames").check()
     page.locator("#clip input[type=file]").wait_for(state="attached")
-    assert faults(page) == []
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert faults_in_both_themes(page) == [], width
 
 
 @pytest.fixture(scope="module")
@@ -85,35 +93,28 @@ def url() -> Iterator[str]:
     yield from serve(Session(ROOT / "weights", "cpu", assets=assets, results=results))
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_tab_is_for_everybody(page: Page, url: str, theme: str) -> None:
-    open_studio(page, f"{url}?__theme={theme}")
+def test_every_tab_is_for_everybody(page: Page, url: str) -> None:
+    open_studio(page, f"{url}?__theme=light")
     generate(page)
-    assert faults(page) == []
+    assert faults_in_both_themes(page) == []
     for tab, part in READY.items():
         open_tab(page, tab)
         expect(page.locator(part).locator("visible=true").first).to_be_visible()
-        assert faults(page) == [], tab
+        assert faults_in_both_themes(page) == [], tab
     open_tab(page, "Tokenizer")
     page.get_by_label("a clip made here").check()
     page.get_by_role("button", name="Tokenize").click()
     expect(page.locator("#trip-pair img").first).to_be_visible()
-    assert faults(page) == []
+    assert faults_in_both_themes(page) == []
 
 
-def test_a_race_is_for_everybody(page: Page, studio: Studio) -> None:
-    studio.pipeline.step_s = 0.001
+def test_a_race_and_a_grid_are_for_everybody(page: Page, studio: Studio) -> None:
+    studio.pipeline.step_s = 0
     open_studio(page, studio.url, "Compare")
     page.locator("#race-go").click()
     expect(page.locator("#race-status")).to_contain_text(
         "Finished. Press Replay to watch the race again."
     )
-    assert faults(page) == []
-
-
-def test_a_grid_is_for_everybody(page: Page, studio: Studio) -> None:
-    studio.pipeline.step_s = 0
-    open_studio(page, studio.url, "Compare")
     page.get_by_role("button", name="A grid of clips").click()
     page.locator("#grid-go").click()
     expect(page.locator("#grid .open")).to_have_count(4)
@@ -149,12 +150,21 @@ FOCUS = """() => {
 """The focused element: whether it looks otherwise than without the focus, and which it is."""
 
 
-@pytest.mark.parametrize(
-    "tab", ["Generate", "Play", "Compare", "How it works", "Tokenizer", "Results", "Models"]
-)
-def test_tab_reaches_everything_and_its_focus_is_seen(page: Page, studio: Studio, tab: str) -> None:
-    open_studio(page, studio.url, tab)
+def test_tab_reaches_everything_and_its_focus_is_seen(page: Page, studio: Studio) -> None:
+    open_studio(page, studio.url)
     page.add_style_tag(content="* { transition: none !important }")
+    for tab in ("Generate", *READY):
+        if tab != "Attention":  # it has no clip of the fake engine to show
+            open_tab(page, tab)
+            page.locator(READY.get(tab, "#go")).first.wait_for()
+            reached, unseen = walk(page)
+            assert reached > 8, tab
+            assert unseen == [], tab
+
+
+def walk(page: Page) -> tuple[int, list[str]]:
+    """Presses Tab from the top of the page to its end: how many elements have had the focus, and
+    which of them did not show it."""
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     reached: list[str] = []
     unseen: list[str] = []
@@ -167,8 +177,7 @@ def test_tab_reaches_everything_and_its_focus_is_seen(page: Page, studio: Studio
             is_shown, name = focused
             reached.append(name)
             unseen += [] if is_shown else [name]
-    assert len(reached) > 8
-    assert unseen == []
+    return len(reached), unseen
 
 
 def test_tab_leaves_a_menu_whose_list_scrolls_for_the_next_control(

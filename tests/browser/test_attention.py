@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import serve
-from tests.browser.visitor import open_studio
+from tests.browser.conftest import serve_small_models
+from tests.browser.visitor import expect_to_fit, open_studio
 
 pytestmark = pytest.mark.timeout(300)  # models, a studio and a browser, perhaps on a busy machine
 ROWS_LENGTH = 1 + 1 + 16 + 15 + 30 * 16
@@ -22,16 +22,7 @@ ROWS_LENGTH = 1 + 1 + 16 + 15 + 30 * 16
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    from app.session import Session
-    from nbp_core.media.video import write_video
-    from tests.support.models import save_pipeline
-
-    folder = tmp_path_factory.mktemp("attention")
-    models = save_pipeline(folder / "models").parent
-    (folder / "assets").mkdir()
-    frames = np.random.default_rng(0).integers(0, 255, (5, 128, 128, 3), np.uint8)
-    write_video(folder / "assets" / "door-open.mp4", frames)
-    yield from serve(Session(models, "cpu", assets=folder / "assets"))
+    yield from serve_small_models(tmp_path_factory.mktemp("attention"))
 
 
 def open_attention(page: Page, url: str) -> None:
@@ -159,6 +150,7 @@ def test_the_triangle_stands_beside_the_staircase(page: Page, url: str) -> None:
     # The same row: a block sees to its end, a token sees no further than itself.
     assert [pixel(page, 33, 40, pane)[3] == 255 for pane in (0, 1)] == [True, False]
     expect(page.locator("#attention-look .line")).to_have_count(2)
+    expect_to_fit(page)
 
 
 def test_the_map_can_be_taken_along(page: Page, url: str) -> None:
@@ -168,12 +160,3 @@ def test_the_map_can_be_taken_along(page: Page, url: str) -> None:
         with page.expect_download() as download:
             page.locator(f"#attention-{kind}").click()
         assert download.value.suggested_filename == f"attention_1x1x16_layer1_head-mean.{kind}"
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_phone_needs_no_sideways_scrolling(page: Page, url: str, theme: str) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
-    open_attention(page, f"{url}?__theme={theme}")
-    page.get_by_label("Show next-token attention alongside").check()
-    expect(maps(page)).to_have_count(2)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390

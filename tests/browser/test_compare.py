@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 pytest.importorskip("playwright")
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.conftest import Studio
-from tests.browser.visitor import open_studio, open_tab
+from tests.browser.conftest import Studio, watched
+from tests.browser.visitor import expect_to_fit, open_studio, open_tab
 
 PAINTED = """canvas => {
   const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
@@ -20,17 +21,17 @@ PAINTED = """canvas => {
 }"""
 
 
-def open_compare(page: Page, url: str) -> None:
-    open_studio(page, url, "Compare")
-    expect(page.locator("#race-go")).to_be_visible()
-
-
-def run_race(page: Page) -> None:
-    page.locator("#race-go").click()
-    expect(page.locator("#race-status")).to_contain_text(
-        "Finished. Press Replay to watch the race again."
-    )
-    expect(page.locator("#race-replay .name").first).to_have_text("token 1x1x1, next token")
+@pytest.fixture(scope="module")
+def raced(browser: Browser, fake_studio: Studio) -> Iterator[Page]:
+    """A page on which a race has been run, once for all tests that look at it."""
+    fake_studio.pipeline.step_s = 0.001
+    with browser.new_context() as context, watched(context.new_page()) as page:
+        open_studio(page, fake_studio.url, "Compare")
+        page.locator("#race-go").click()
+        expect(page.locator("#race-status")).to_contain_text(
+            "Finished. Press Replay to watch the race again."
+        )
+        yield page
 
 
 def seek(page: Page, thousandth: int) -> None:
@@ -43,10 +44,9 @@ def painted(canvases: Locator) -> list[Any]:
     return [canvases.nth(i).evaluate(PAINTED) for i in range(2)]
 
 
-def test_a_race_is_replayed_against_one_clock(page: Page, studio: Studio) -> None:
-    studio.pipeline.step_s = 0.001
-    open_compare(page, studio.url)
-    run_race(page)
+def test_a_race_is_replayed_against_one_clock(raced: Page) -> None:
+    page = raced
+    expect(page.locator("#race-replay .name").first).to_have_text("token 1x1x1, next token")
     expect(page.locator("#race-headline")).to_contain_text("median of 3 races")
     expect(page.locator("#race-measured")).to_contain_text("with weights fake (ffffffff)")
     replay = page.locator("#race-replay")
@@ -66,11 +66,9 @@ def test_a_race_is_replayed_against_one_clock(page: Page, studio: Studio) -> Non
     expect(replay.get_by_role("img", name="17 of 17 frames")).to_have_count(2)
 
 
-def test_the_clock_starts_stops_and_keeps_its_speed(page: Page, studio: Studio) -> None:
-    studio.pipeline.step_s = 0.001
-    open_compare(page, studio.url)
-    run_race(page)
-    replay = page.locator("#race-replay")
+def test_the_clock_starts_stops_and_keeps_its_speed(raced: Page) -> None:
+    page, replay = raced, raced.locator("#race-replay")
+    expect(replay.locator(".state").nth(1)).to_contain_text("done in")
     replay.locator(".speed").select_option("0.25")
     replay.get_by_role("button", name="Replay").click()
     page.wait_for_function("parseFloat(document.querySelector('#race-replay .clock').value) > 0.1")
@@ -84,10 +82,8 @@ def test_the_clock_starts_stops_and_keeps_its_speed(page: Page, studio: Studio) 
     )
 
 
-def test_figures_and_charts(page: Page, studio: Studio) -> None:
-    studio.pipeline.step_s = 0.001
-    open_compare(page, studio.url)
-    run_race(page)
+def test_figures_and_charts(raced: Page) -> None:
+    page = raced
     expect(page.locator("#race-figures")).to_contain_text("forward steps")
     expect(page.locator("#race-figures")).to_contain_text("16.0x")
     page.get_by_role("tab", name="Tokens over time").click()
@@ -97,11 +93,12 @@ def test_figures_and_charts(page: Page, studio: Studio) -> None:
     with page.expect_download() as download:
         page.locator("#race-get-figures").click()
     assert download.value.suggested_filename.endswith("_race.json")
+    expect_to_fit(page)
 
 
 def test_stop_and_equal_runners(page: Page, studio: Studio) -> None:
     studio.pipeline.step_s = 0.05
-    open_compare(page, studio.url)
+    open_studio(page, studio.url, "Compare")
     page.locator("#race-go").click()
     expect(page.locator("#race-status")).to_contain_text("(baseline): step")
     page.locator("#race-stop").click()
@@ -113,15 +110,6 @@ def test_stop_and_equal_runners(page: Page, studio: Studio) -> None:
     page.get_by_role("option", name="row 1x1x16").click()
     page.locator("#race-go").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("choose two different ones")
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_phone_needs_no_sideways_scrolling(page: Page, studio: Studio, theme: str) -> None:
-    studio.pipeline.step_s = 0
-    page.set_viewport_size({"width": 390, "height": 844})
-    open_compare(page, f"{studio.url}?__theme={theme}")
-    run_race(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_two_clips_play_on_one_clock_with_their_difference(page: Page, studio: Studio) -> None:
@@ -149,7 +137,7 @@ def test_a_grid_of_seeds_is_found_after_a_reload_and_its_cells_open(
     page: Page, studio: Studio
 ) -> None:
     studio.pipeline.step_s = 0.1
-    open_compare(page, studio.url)
+    open_studio(page, studio.url, "Compare")
     page.get_by_role("button", name="A grid of clips").click()
     page.locator("#grid-go").click()
     status = page.locator("#grid-status")

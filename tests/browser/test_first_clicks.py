@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Studio, serve
+from tests.browser.conftest import Studio, serve_small_models
 from tests.browser.visitor import expect_clip, open_studio
 
 pytestmark = pytest.mark.timeout(300)  # a busy machine
@@ -35,15 +34,18 @@ def clicks(page: Page) -> int:
 
 def test_a_first_clip_is_one_click(page: Page, empty_studio: Studio) -> None:
     open_studio(page, empty_studio.url)
+    page.locator("#seed input").fill("7")
     page.locator("#recipe-robot").click()
     expect_clip(page)
     assert clicks(page) == 1
+    expect(page.locator("#seed input")).to_have_value("42")
+    expect(page.locator("#welcome")).to_be_hidden()
 
 
 def test_a_race_and_its_explanation_are_three_clicks_at_most(
     page: Page, empty_studio: Studio
 ) -> None:
-    empty_studio.pipeline.step_s = 0.001
+    empty_studio.pipeline.step_s = 0
     open_studio(page, empty_studio.url)
     page.locator("#recipe-race").click()
     headline = page.locator("#race-headline")
@@ -55,16 +57,7 @@ def test_a_race_and_its_explanation_are_three_clicks_at_most(
 
 @pytest.fixture
 def with_models(tmp_path: Path) -> Iterator[str]:
-    """A studio of real, tiny models with a bundled clip."""
-    from app.session import Session
-    from nbp_core.media.video import write_video
-    from tests.support.models import save_pipeline
-
-    models = save_pipeline(tmp_path / "models").parent
-    (tmp_path / "assets").mkdir()
-    frames = np.random.default_rng(0).integers(0, 255, (5, 128, 128, 3), np.uint8)
-    write_video(tmp_path / "assets" / "door-open.mp4", frames)
-    yield from serve(Session(models, "cpu", assets=tmp_path / "assets"))
+    yield from serve_small_models(tmp_path)
 
 
 def test_figure_14_is_two_clicks(page: Page, with_models: str) -> None:

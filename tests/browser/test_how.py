@@ -10,7 +10,7 @@ pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Studio
-from tests.browser.visitor import generate, open_studio, open_tab
+from tests.browser.visitor import expect_to_fit, generate, open_studio, open_tab
 
 SHARE = """(canvas, rgb) => {
   const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
@@ -139,10 +139,4 @@ def test_speeds_are_measured_here_and_stand_apart_from_the_papers(
     expect(page.locator("#blocks-speeds .bars path").first).to_be_visible()
     expect(page.locator("#blocks-speeds")).to_contain_text("ours: tokens per second")
     expect(page.locator("#blocks-measured")).to_contain_text("with weights fake")
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_phone_needs_no_sideways_scrolling(page: Page, studio: Studio, theme: str) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
-    open_blocks(page, f"{studio.url}?__theme={theme}")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    expect_to_fit(page)

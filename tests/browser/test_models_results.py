@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from app.session import Session
 from tests.app.results.test_results import BENCH, LOG
 from tests.browser.conftest import serve
-from tests.browser.visitor import open_studio
+from tests.browser.visitor import expect_to_fit, open_studio
 from tests.support.models import save_pipeline
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -66,6 +66,8 @@ def test_models_are_listed_and_a_new_one_is_found(page: Page, url: str, models: 
     expect(listed.get_by_role("heading", name="twin")).to_be_visible()
     page.locator("#model input").click()
     expect(page.get_by_role("option", name="twin")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect_to_fit(page)
 
 
 def test_a_path_that_is_not_there_is_refused(page: Page, url: str) -> None:
@@ -91,6 +93,7 @@ def test_results_tell_the_paper_from_ours(page: Page, url: str) -> None:
     page.get_by_role("link", name="How to reproduce each number").click()
     expect(page.locator("#results-repeat")).to_contain_text("bench --presets XL")
     expect(page.locator("#results-repeat button").first).to_be_focused()
+    expect_to_fit(page)
 
 
 def test_results_begin_with_tiles_and_fill_three_screens_at_most(page: Page, shown: str) -> None:
@@ -103,13 +106,3 @@ def test_results_begin_with_tiles_and_fill_three_screens_at_most(page: Page, sho
     lowest = tiles.last.evaluate("tile => tile.getBoundingClientRect().bottom")
     assert lowest < 768
     assert page.evaluate("document.documentElement.scrollHeight") <= 3 * 768
-
-
-@pytest.mark.parametrize("tab", ["Models", "Results"])
-def test_a_phone_needs_no_sideways_scrolling(page: Page, url: str, tab: str) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
-    open_studio(page, url, tab)
-    expect(
-        page.get_by_role("heading", name={"Models": "tiny", "Results": "Table 1"}[tab]).first
-    ).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("playwright")
@@ -17,10 +16,9 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.app.play.test_socket import write_episode
-from tests.browser.conftest import PATIENCE_MS, Studio, serve
-from tests.browser.visitor import expect_clip, generate, open_studio
+from tests.browser.conftest import PATIENCE_MS, Studio, serve, serve_small_models
+from tests.browser.visitor import expect_clip, open_studio
 from tests.support.engine import add_model, fake_session
-from tests.support.models import save_pipeline
 
 pytestmark = pytest.mark.timeout(300)  # several loads of the page, perhaps on a busy machine
 
@@ -63,14 +61,21 @@ def visits(page: Page, tab: str) -> Iterator[None]:
 
 
 def test_a_clip_is_found_again(page: Page, studio: Studio) -> None:
+    studio.pipeline.step_s = 0.5
     open_studio(page, studio.url)
+    page.locator("#block").get_by_label("2 rows 1x2x16").check()
     page.locator("#seed input").fill("321")
-    generate(page)
+    page.locator("#go").click()
+    expect(page.locator("#preview .frame-text")).to_contain_text("Frame 1 of 17")
     reload(page, "Generate")
-    expect_clip(page)
-    expect(page.locator("#seed input")).to_have_value("321")
-    expect(page.locator("#counters")).to_contain_text("80/80")
-    expect(page.locator("#gallery .card").first).to_contain_text("seed 321")
+    expect(page.locator("#status")).to_contain_text("Running")
+    studio.pipeline.step_s = 0
+    for _ in visits(page, "Generate"):
+        expect_clip(page)
+        expect(page.locator("#seed input")).to_have_value("321")
+        expect(page.locator("#block").get_by_label("2 rows 1x2x16")).to_be_checked()
+        expect(page.locator("#counters")).to_contain_text("40/40")
+        expect(page.locator("#gallery .card").first).to_contain_text("seed 321")
     page.get_by_role("tab", name="Settings").click()
     expect(page.locator("#manifest")).to_contain_text('"seed": 321')
 
@@ -160,18 +165,9 @@ def test_a_clip_of_a_play_is_found_again(page: Page, studio: Studio) -> None:
         expect(page.locator("#play-get-clip")).to_be_visible()
 
 
-@pytest.fixture
-def models(tmp_path: Path) -> Iterator[str]:
-    """A studio of real, tiny models."""
-    from app.session import Session
-    from nbp_core.media.video import write_video
-
-    folder = save_pipeline(tmp_path / "models").parent
-    (tmp_path / "assets").mkdir()
-    for name in ("door-open", "drawer-close"):
-        frames = np.random.default_rng(0).integers(0, 255, (5, 128, 128, 3), np.uint8)
-        write_video(tmp_path / "assets" / f"{name}.mp4", frames)
-    yield from serve(Session(folder, "cpu", assets=tmp_path / "assets", is_local=True))
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from serve_small_models(tmp_path_factory.mktemp("models"))
 
 
 def test_fingerprints_are_found_again(

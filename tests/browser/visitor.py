@@ -28,6 +28,12 @@ def open_tab(page: Page, name: str) -> None:
     tab.click()
 
 
+def expect_to_fit(page: Page, width: int = 390) -> None:
+    """No sideways scrolling at a width, that of a phone, once the page has settled."""
+    page.set_viewport_size({"width": width, "height": 844})
+    page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
+
+
 def generate(page: Page) -> None:
     """Makes a clip with the settings there are."""
     page.locator("#go").click()
