@@ -9,11 +9,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.compare.view import runner_name
-from app.parts.charts import chart_layout
+from app.parts.charts import BLUE, GREEN, chart_layout
 from nbp_core.generation.race import Race
 
-# Okabe and Ito's colours, told apart by colour-blind readers; the lines differ in dash as well.
-_COLOURS: Final = ("#D55E00", "#0072B2")
+# The lines differ in dash as well.
+_COLOURS: Final = (GREEN, BLUE)
 _DASHES: Final = ("dot", "solid")
 
 

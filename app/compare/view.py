@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 
 from app.compare.run import RaceProgress, RaceResult
-from app.jobs import JobState, JobView
+from app.jobs import JobView
 from app.parts.pictures import SHEET_COLUMNS, block_name, png_uri, sheet, token_colours
-from app.parts.status import bar, line, waiting
+from app.parts.status import bar_and_line, standing
 from nbp_core.config.shapes import CLIP_FPS, Size3, format_block_shape
 from nbp_core.generation.race import WARM_UP, Race, Runner
 
@@ -21,8 +21,6 @@ FAIR: Final = (
     " during the race, so drawing does not affect the times. The same seed does not mean the same"
     " clip: another block shape draws its random numbers in another order."
 )
-
-LABEL: Final = "Progress of the race"
 
 _ROWS: Final = (
     ("forward steps", "steps", "{:,.0f}"),
@@ -45,29 +43,18 @@ def runner_name(shape: Size3) -> str:
 
 def status(view: JobView | None) -> str:
     """The bar and one line on where the race stands, as HTML."""
-    if view is None:
-        return bar(LABEL, 0.0) + line("Ready.")
-    if view.state is JobState.WAITING:
-        return bar(LABEL, 0.0) + line(waiting(view))
-    if view.state is JobState.RUNNING:
-        if view.progress is None:
-            return bar(LABEL, 0.0) + line("Loading the model...")
-        return _running(view.progress)
-    if view.state is JobState.FAILED:
-        return bar(LABEL, 0.0) + line(view.error, "failed")
-    if view.result is None:
-        return bar(LABEL, 0.0) + line(view.error or "Stopped before it started.")
-    return bar(LABEL, 1.0) + line("Finished. Press Replay to watch the race again.")
+    done = "Finished. Press Replay to watch the race again."
+    return bar_and_line("Progress of the race", standing(view, _running, lambda _: done))
 
 
-def _running(progress: RaceProgress) -> str:
+def _running(progress: RaceProgress) -> tuple[float, str]:
     lap = progress.lap
     who = f"{runner_name(progress.shapes[lap.runner])} ({('baseline', 'challenger')[lap.runner]})"
     race = f"Race {lap.round + 1} of {lap.num_rounds}"
     share = (lap.round + (lap.runner + lap.step / lap.num_steps) / 2) / lap.num_rounds
     if lap.phase == "warm-up":
-        return bar(LABEL, share) + line(f"{race}. Warming up, untimed: {who}.")
-    return bar(LABEL, share) + line(
+        return share, f"{race}. Warming up, untimed: {who}."
+    return share, (
         f"{race}. Running {who}: step {lap.step:,} of {lap.num_steps:,}, {lap.elapsed:.1f} s."
     )
 

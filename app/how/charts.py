@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import plotly.graph_objects as go
 
 from app.how.measure import ShapeSpeed
 from app.how.plan import SHAPES
 from app.how.stored import FIGURES, StoredFigures
-from app.parts.charts import chart_layout
+from app.parts.charts import OURS, PAPER, chart_layout
 from nbp_core.config.shapes import Size3, format_block_shape
 from nbp_core.results.paper import FIGURE_6_7, TABLE1, TABLE3
-
-_PAPER_SPEED: Final = "#999999"
-_PAPER_QUALITY: Final = "#CC79A7"
-_OURS: Final = ("#0072B2", "#009E73", "#D55E00", "#56B4E9", "#E69F00")
 
 
 def paper_values() -> dict[Size3, dict[str, tuple[float, str]]]:
@@ -46,7 +42,7 @@ def paper_chart() -> go.Figure:
         textposition="outside",
         customdata=[place for _, place in speed.values()],
         name="paper: frames per second",
-        marker={"color": _PAPER_SPEED, "pattern": {"shape": "/"}},
+        marker={"color": PAPER, "pattern": {"shape": "/"}},
         hovertemplate="%{y} frames per second<br>the paper's %{customdata}<extra></extra>",
     )
     figure.add_scatter(
@@ -58,7 +54,7 @@ def paper_chart() -> go.Figure:
         mode="markers+text",
         textposition="top center",
         name="paper: FVD, lower is better",
-        marker={"color": _PAPER_QUALITY, "symbol": "diamond", "size": 11},
+        marker={"color": PAPER, "symbol": "diamond", "size": 11},
         hovertemplate="FVD %{y}<br>the paper's %{customdata}<extra></extra>",
     )
     layout = chart_layout("block shape", "frames per second")
@@ -82,7 +78,7 @@ def speeds_chart(speeds: Sequence[ShapeSpeed]) -> go.Figure:
         customdata=[[1e3 / speed.step_ms, speed.step_ms, speed.timed_steps] for speed in speeds],
         name="ours: tokens per second",
         showlegend=True,
-        marker={"color": _OURS[0]},
+        marker={"color": OURS[0]},
         hovertemplate="%{y:,.0f} tokens per second<br>%{customdata[0]:.1f} steps per second,"
         " %{customdata[1]:.1f} ms each<br>%{customdata[2]} steps timed<extra></extra>",
     )
@@ -100,7 +96,7 @@ def stored_chart(stored: Sequence[StoredFigures], key: str) -> go.Figure:
             y=list(values.values()),
             name=f"ours: {figures.title}",
             showlegend=True,
-            marker={"color": _OURS[index % len(_OURS)]},
+            marker={"color": OURS[index % len(OURS)]},
             hovertemplate="%{x}: %{y:.3g}<extra></extra>",
         )
     figure.update_layout(**_ours(FIGURES[key]))

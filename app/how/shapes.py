@@ -10,12 +10,13 @@ import gradio as gr
 
 from app.how import measure, plan
 from app.how.charts import paper_chart, speeds_chart, stored_chart
-from app.how.measure import BlockSpeeds
+from app.how.measure import BlockSpeeds, MeasureProgress
 from app.how.stored import FIGURES, StoredFigures, stored
-from app.jobs import JobState, JobView
+from app.jobs import JobView
 from app.parts.events import LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower
 from app.parts.sources import component_script, template
+from app.parts.status import line, standing
 from app.session import Session
 from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
 from nbp_core.results.paper import FIGURE_6_7, PAPER, TABLE1, TABLE3
@@ -190,18 +191,13 @@ class Shapes:
 
 
 def _status(view: JobView | None) -> str:
-    if view is None:
-        text = ""
-    elif view.state is JobState.WAITING:
-        text = f"Waiting in the queue, place {view.ahead + 1}."
-    elif view.state is JobState.RUNNING and view.progress is not None:
-        step = view.progress
-        text = f"Timing {format_block_shape(step.shape)}, {step.done + 1} of {step.total}."
-    elif view.state is JobState.RUNNING:
-        text = "Loading the model..."
-    else:
-        text = view.error or ("Done." if view.result is not None else "Stopped before it started.")
-    return f'<p role="status">{escape(text)}</p>'
+    _, text, kind = standing(view, _timing, lambda _: "Done.")
+    return line(text, kind)
+
+
+def _timing(progress: MeasureProgress) -> tuple[float, str]:
+    text = f"Timing {format_block_shape(progress.shape)}, {progress.done + 1} of {progress.total}."
+    return progress.done / progress.total, text
 
 
 def _sentence(error: ValueError) -> str:

@@ -6,10 +6,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.jobs import JobState, JobView
+from app.jobs import JobView
 from app.models.card import card_html, line_html, preview_html
-from app.models.jobs import Converted, WorkProgress, known_fingerprints
-from app.parts.status import status as queue_status
+from app.models.jobs import Converted, Fingerprints, WorkProgress, known_fingerprints
+from app.parts.status import bar, line, standing
 from app.session import SPEED_ONLY, Session
 from nbp_core.config.shapes import format_block_shape
 from nbp_core.data.keys import GRIP_SUFFIX
@@ -139,23 +139,16 @@ def _untrained(session: Session) -> str:
 
 def status(view: JobView | None) -> str:
     """One line on the running job, with a bar, as HTML."""
-    if view is None:
-        return '<p role="status">Ready.</p>'
-    if view.state is JobState.RUNNING and isinstance(view.progress, WorkProgress):
-        done, total = view.progress.done, max(view.progress.total, 1)
-        return (
-            f'<p role="status">{escape(view.progress.what)}: {megabytes(done)} of'
-            f' {megabytes(total)}.</p><progress value="{done}" max="{total}"'
-            ' aria-label="Progress"></progress>'
-        )
-    if view.state is JobState.RUNNING:
-        return '<p role="status">Reading the file.</p>'
-    if view.state is JobState.DONE:
-        return f'<p role="status">{escape(_done(view))}</p>'
-    return queue_status(view)
+    share, text, kind = standing(view, _running, _done, loading="Reading the file.")
+    return line(text, kind) + (bar("Progress", share) if 0 < share < 1 else "")
 
 
-def _done(view: JobView) -> str:
-    if isinstance(view.result, Converted):
-        return f"Done. {view.result.name} is in the list of models."
-    return "Done."
+def _running(progress: WorkProgress) -> tuple[float, str]:
+    total = max(progress.total, 1)
+    text = f"{progress.what}: {megabytes(progress.done)} of {megabytes(total)}."
+    return progress.done / total, text
+
+
+def _done(result: Converted | Fingerprints) -> str:
+    is_new = isinstance(result, Converted)
+    return f"Done. {result.name} is in the list of models." if is_new else "Done."

@@ -9,11 +9,16 @@ from typing import Any
 import plotly.graph_objects as go
 
 # Okabe and Ito's colours, told apart by colour-blind readers.
-_PHASE_COLOURS = {"prefill": "#D55E00", "token": "#56B4E9", "block": "#0072B2"}
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, GREY, YELLOW = "#E69F00", "#56B4E9", "#999999", "#F0E442"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY, YELLOW)
+PAPER = VERMILION
+"""The paper's figures, in every chart that has some."""
+OURS = (BLUE, GREEN, ORANGE, PURPLE, SKY, GREY)
+"""Figures measured here, in a chart of their own or beside the paper's."""
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+_PHASE_COLOURS = {"prefill": VERMILION, "token": SKY, "block": BLUE}
 _PHASE_NAMES = {"prefill": "prefill", "token": "token by token", "block": "block by block"}
-COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#F0E442",
-)  # fmt: skip
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "pentagon")
 _NO_FILL = "rgba(0,0,0,0)"
 _GRID = "rgba(128,128,128,0.25)"
@@ -44,7 +49,7 @@ def timing_chart(per_step_s: Sequence[float], phases: Sequence[str]) -> go.Figur
             y=[middle, middle],
             mode="lines",
             name=f"median {middle:.1f} ms",
-            line={"color": "#E69F00", "width": 2, "dash": "dash"},
+            line={"color": ORANGE, "width": 2, "dash": "dash"},
             hoverinfo="skip",
         )
     figure.update_layout(

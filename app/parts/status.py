@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from html import escape
+from typing import Any
 
 from app.clips.progress import Progress
+from app.clips.run import Outcome
 from app.jobs import JobState, JobView
 
 _PHASES = {
@@ -45,38 +49,68 @@ def bar(label: str, share: float) -> str:
 _FIGURES = ("step", "time", "tokens/s", "frames/s", "cache")
 
 
-def status(view: JobView | None) -> str:
-    """One line on where the run stands, as HTML."""
+def standing(
+    view: JobView | None,
+    running: Callable[[Any], tuple[float, str]],
+    done: Callable[[Any], str],
+    *,
+    loading: str = "Loading the model...",
+) -> tuple[float, str, str]:
+    """(finished share from 0 to 1, a sentence, "failed" or "") for any job.
+
+    running, done: (share, sentence) of a job's progress, and the sentence of its result. loading:
+    what is said before the first progress.
+    """
     if view is None:
-        return line("Ready.")
+        return 0.0, "Ready.", ""
     if view.state is JobState.WAITING:
-        return line(waiting(view))
+        return 0.0, waiting(view), ""
+    if view.state is JobState.FAILED:
+        return 0.0, view.error, "failed"
     if view.state is JobState.RUNNING:
         if view.progress is None:
-            return line(view.note or "Encoding your input...")
-        if view.is_paused:
-            done, steps = view.progress.step, view.progress.num_steps
-            return line(
-                f'Paused at step {done:,} of {steps:,}. "Step" makes one more block. If someone'
-                " else is waiting, the run resumes after one minute."
-            )
-        if view.progress.step == view.progress.num_steps:
-            return line("Writing the files...")
-        is_token = view.progress.block_shape == (1, 1, 1)
-        phase = "token by token" if is_token else _PHASES.get(view.progress.phase, "")
-        return line(f"Running, {phase}.")
-    if view.state is JobState.FAILED:
-        return line(view.error, "failed")
+            return 0.0, view.note or loading, ""
+        return *running(view.progress), ""
     if view.result is None:
-        return line(view.error or "Stopped before it started.")
-    if not view.result.is_complete:
-        kept = view.result.num_frames
-        return line(
-            f"Stopped: the {kept} frames made so far are kept."
-            if kept > 1
-            else "Stopped: the one frame made so far is kept."
+        return 0.0, view.error or "Stopped before it started.", ""
+    return 1.0, done(view.result), ""
+
+
+def bar_and_line(label: str, stands: tuple[float, str, str]) -> str:
+    """A job's progress bar over its status line, as HTML."""
+    share, text, kind = stands
+    return bar(label, share) + line(text, kind)
+
+
+def status(view: JobView | None) -> str:
+    """One line on where a generation stands, as HTML."""
+    is_paused = view is not None and view.is_paused
+    _, text, kind = standing(
+        view, partial(_running, is_paused), _done, loading="Encoding your input..."
+    )
+    return line(text, kind)
+
+
+def _running(is_paused: bool, progress: Progress) -> tuple[float, str]:
+    share = progress.step / progress.num_steps
+    if is_paused:
+        return share, (
+            f'Paused at step {progress.step:,} of {progress.num_steps:,}. "Step" makes one more'
+            " block. If someone else is waiting, the run resumes after one minute."
         )
-    return line("Done.")
+    if progress.step == progress.num_steps:
+        return share, "Writing the files..."
+    is_token = progress.block_shape == (1, 1, 1)
+    phase = "token by token" if is_token else _PHASES.get(progress.phase, "")
+    return share, f"Running, {phase}."
+
+
+def _done(outcome: Outcome) -> str:
+    if outcome.is_complete:
+        return "Done."
+    if outcome.num_frames == 1:
+        return "Stopped: the one frame made so far is kept."
+    return f"Stopped: the {outcome.num_frames} frames made so far are kept."
 
 
 def waiting(view: JobView) -> str:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.clips.exports import RESULT_SCALE
-from app.clips.words import plural
-from app.jobs import Job, JobState, JobView
-from app.parts.status import line
+from app.jobs import Job, JobView
+from app.parts.status import line, standing
 from nbp_core.config.shapes import CLIP_FPS, PLAY_FPS
 from nbp_core.generation.segments import CARRY_FRAMES
 from nbp_core.media.video import write_video
@@ -74,23 +73,20 @@ def run(session: Session, model: str, recording: PlayRecording, job: Job) -> Sav
     )
 
 
-def status(view: JobView | None) -> str:
+def status(view: JobView) -> str:
     """One line on where the clip stands, as HTML."""
-    if view is None:
-        return ""
-    if view.state is JobState.WAITING:
-        return line(f"The clip waits in the queue: {plural(view.ahead, 'run')} ahead.")
-    if view.state is JobState.RUNNING:
-        how = "" if view.progress is None else f": {view.progress.done} of {view.progress.total}"
-        return line(f"Making the clip from the recorded keys{how}.")
-    if view.state is JobState.FAILED:
-        return line(view.error, "failed")
-    if view.result is None:
-        return line("Stopped before the clip was started.")
-    cut = (
-        "" if view.result.is_complete else f", the first {view.result.num_frames / PLAY_FPS:.0f} s"
-    )
-    return line(
-        f"The clip is ready: {view.result.num_frames} frames{cut}. Its recording is inside. Drop"
+    _, text, kind = standing(view, _running, _done, loading="Making the clip...")
+    return line(text, kind)
+
+
+def _running(progress: Pressed) -> tuple[float, str]:
+    text = f"Making the clip from the recorded keys: {progress.done} of {progress.total}."
+    return progress.done / progress.total, text
+
+
+def _done(saved: Saved) -> str:
+    cut = "" if saved.is_complete else f", the first {saved.num_frames / PLAY_FPS:.0f} s"
+    return (
+        f"The clip is ready: {saved.num_frames} frames{cut}. Its recording is inside. Drop"
         " the file here to replay it, or choose it as a clip on Attention."
     )

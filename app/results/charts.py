@@ -8,15 +8,13 @@ from statistics import median
 
 import plotly.graph_objects as go
 
-from app.parts.charts import COLOURS, SYMBOLS, legend_below
+from app.parts.charts import COLOURS, DASHES, OURS, PAPER, SYMBOLS, legend_below
 from nbp_core.config.shapes import format_block_shape, parse_block_shape
 from nbp_core.results import paper
 from nbp_core.results.files import Curve, Value
 
-_PAPER, _HERE = "#D55E00", "#0072B2"
 HEIGHT = 320
 BY_BLOCK = "validation loss by block"
-_DASHES = ("solid", "dash", "dot", "dashdot")
 MAX_POINTS = 300
 """Points of a noisy curve: each is the median of as many steps as that takes."""
 
@@ -31,8 +29,8 @@ def speed_chart(here: Mapping[tuple[str, str], tuple[float, Value]]) -> go.Figur
         theirs = {row.preset: row.fps for row in paper.TABLE1.rows if row.block_shape == shape}
         ours = {size: here[size, block][0] for size in sizes if (size, block) in here}
         for who, speeds, colour, pattern in (
-            ("paper, one A100", theirs, _PAPER, "/"),
-            ("measured here", ours, _HERE, ""),
+            ("paper, one A100", theirs, PAPER, "/"),
+            ("measured here", ours, OURS[0], ""),
         ):
             if speeds:
                 name = f"{who}: {block}"
@@ -106,7 +104,7 @@ def _add_curve(
         mode="lines+markers" if is_validation else "lines",
         line={
             "color": COLOURS[(index if is_validation else which) % len(COLOURS)],
-            "dash": _DASHES[which % len(_DASHES)],
+            "dash": DASHES[which % len(DASHES)],
             "width": 1.5,
         },
         marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 6},

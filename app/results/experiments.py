@@ -13,7 +13,7 @@ from typing import Final
 
 import plotly.graph_objects as go
 
-from app.parts.charts import COLOURS, SYMBOLS, legend_below
+from app.parts.charts import COLOURS, GREY, SYMBOLS, legend_below
 from app.results import trained
 from nbp_core.results.files import ResultFile
 
@@ -182,7 +182,7 @@ def windows_chart(result: ResultFile, metric: str) -> go.Figure:
         last = max(int(str(row["window"])) for row in result.rows)
         figure.add_scatter(
             x=[1, last], y=[real[0], real[0]], name="real clips", mode="lines",
-            line={"color": "#999999", "dash": "dash"}, hoverinfo="name+y",
+            line={"color": GREY, "dash": "dash"}, hoverinfo="name+y",
         )  # fmt: skip
     words = "window of 17 frames (tokenizer alone: times coded)"
     figure.update_layout(**legend_below(words, metric, HEIGHT))

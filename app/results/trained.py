@@ -14,7 +14,7 @@ from typing import Final
 
 import plotly.graph_objects as go
 
-from app.parts.charts import legend_below
+from app.parts.charts import DASHES, OURS, legend_below
 from app.parts.tables import HERE_MARK, PAPER_MARK, Cell, cell, provenance, source, table
 from nbp_core.config.shapes import format_block_shape
 from nbp_core.results import paper
@@ -27,9 +27,7 @@ _PAPERS: Final[dict[str, paper.PaperTable[paper.BlockRow]]] = {
     "trained-shapes": paper.TABLE3,
     "pretrained": paper.CONTINUED,
 }
-_COLOURS: Final = ("#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#999999", "#000000")
 HEIGHT: Final = 380
-_DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +82,7 @@ def _ends(figure: go.Figure, file: ResultFile) -> None:
         error_y={"type": "data", "array": spreads},
         mode="markers",
         name=f"measured here: mean and {_spread_name(found)}",
-        marker={"color": _COLOURS[0], "size": 11},
+        marker={"color": OURS[0], "size": 11},
         hovertemplate="%{x}: %{y:.4f}<extra></extra>",
     )
     if any(len(arm.rows) > 1 for arm in found):
@@ -93,7 +91,7 @@ def _ends(figure: go.Figure, file: ResultFile) -> None:
             y=[value for arm in found for value in arm.values("loss_later")],
             mode="markers",
             name="measured here: each seed",
-            marker={"color": _COLOURS[2], "size": 7, "symbol": "x"},
+            marker={"color": OURS[2], "size": 7, "symbol": "x"},
             hovertemplate="%{x}: %{y:.4f}<extra></extra>",
         )
 
@@ -109,7 +107,7 @@ def _curves(figure: go.Figure, file: ResultFile) -> None:
             y=[mean(float(str(v)) for v in of_step) for of_step in values],
             name=name,
             mode="lines+markers",
-            line={"color": _COLOURS[index % len(_COLOURS)], "dash": _DASHES[index % len(_DASHES)]},
+            line={"color": OURS[index % len(OURS)], "dash": DASHES[index % len(DASHES)]},
             hovertemplate="step %{x}: %{y:.4f}<extra>" + escape(name) + "</extra>",
         )
 

@@ -9,28 +9,19 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 
-from app.jobs import JobState, JobView
+from app.jobs import JobView
+from app.parts.charts import BLUE, GREEN, chart_layout
 from app.parts.pictures import png_uri, token_colours
-from app.parts.status import status as queue_status
+from app.parts.status import line, standing
 from app.tokenizer.round_trip import SHOWN_SIDE, RoundTrip, split_strip
-
-_NO_FILL = "rgba(0,0,0,0)"
-_LINES = "rgba(128,128,128,0.25)"
 
 
 def status(view: JobView | None) -> str:
     """One line on where the round trip stands, as HTML."""
-    if view is None:
-        return _line("Ready.")
-    if view.state is JobState.RUNNING:
-        return _line("Encoding and decoding...")
-    if view.state is JobState.DONE:
-        return _line("Done.")
-    return queue_status(view)
-
-
-def _line(text: str) -> str:
-    return f'<p role="status">{escape(text)}</p>'
+    _, text, kind = standing(
+        view, lambda _: (0.0, ""), lambda _: "Done.", loading="Encoding and decoding..."
+    )
+    return line(text, kind)
 
 
 def decibel(value: float) -> str:
@@ -94,8 +85,8 @@ def quality_curve(trip: RoundTrip) -> go.Figure:
     figure = go.Figure()
     numbers = list(range(1, trip.num_frames + 1))
     series: tuple[tuple[str, Sequence[float], str, str, str], ...] = (
-        ("PSNR", trip.fidelity.psnr_per_frame, "y", "#0072B2", ":.1f} dB"),
-        ("SSIM", trip.fidelity.ssim_per_frame, "y2", "#D55E00", ":.3f}"),
+        ("PSNR", trip.fidelity.psnr_per_frame, "y", BLUE, ":.1f} dB"),
+        ("SSIM", trip.fidelity.ssim_per_frame, "y2", GREEN, ":.3f}"),
     )
     for name, values, axis, colour, shape in series:
         figure.add_scatter(
@@ -108,16 +99,13 @@ def quality_curve(trip: RoundTrip) -> go.Figure:
             marker={"symbol": "circle" if axis == "y" else "diamond", "size": 7},
             hovertemplate="frame %{x}: %{y" + shape + f"<extra>{name}</extra>",
         )
-    lines = {"gridcolor": _LINES, "zeroline": False}
+    layout = chart_layout("frame", "PSNR, dB")
+    x, y = layout["xaxis"], {**layout["yaxis"], "rangemode": "normal"}
     figure.update_layout(
-        height=320,
-        margin={"l": 56, "r": 12, "t": 12, "b": 48},
-        paper_bgcolor=_NO_FILL,
-        plot_bgcolor=_NO_FILL,
-        font={"color": "#777777"},
-        showlegend=False,
-        xaxis={**lines, "title": {"text": "frame"}, "anchor": "y2", "dtick": 4, "tick0": 1},
-        yaxis={**lines, "title": {"text": "PSNR, dB"}, "domain": [0.55, 1]},
-        yaxis2={**lines, "title": {"text": "SSIM"}, "domain": [0, 0.45]},
+        **layout | {"margin": {**layout["margin"], "t": 12}, "showlegend": False},
+        yaxis2={**y, "title": {"text": "SSIM"}, "domain": [0, 0.45]},
+    )
+    figure.update_layout(
+        xaxis={**x, "anchor": "y2", "dtick": 4, "tick0": 1}, yaxis={**y, "domain": [0.55, 1]}
     )
     return figure
