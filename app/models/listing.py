@@ -150,5 +150,6 @@ def _running(progress: WorkProgress) -> tuple[float, str]:
 
 
 def _done(result: Converted | Fingerprints) -> str:
-    is_new = isinstance(result, Converted)
-    return f"Done. {result.name} is in the list of models." if is_new else "Done."
+    if isinstance(result, Converted):
+        return f"Done. {result.name} is in the list of models."
+    return "Done."

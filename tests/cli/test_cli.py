@@ -20,6 +20,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_pipeline(tmp_path_factory.mktemp("models"))
 
 
+@pytest.fixture(autouse=True)
+def small_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `doctor` times is far larger than a cache, which takes seconds to pack and to read."""
+    monkeypatch.setattr("nbp_core.bench.gains.OUTPUTS", 512)
+
+
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)

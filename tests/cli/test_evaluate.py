@@ -30,16 +30,22 @@ class MeanColour:
         return np.asarray(frames_NTHWC.mean((1, 2, 3))[:, :2], np.float64)
 
 
-@pytest.fixture
-def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(verb, "Lite0Features", MeanColour)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate") / "clips"
     rng = np.random.default_rng(0)
     for action, way in zip(ACTIONS, ("left", "right", "up"), strict=True):
-        (tmp_path / "clips" / action).mkdir(parents=True)
+        (folder / action).mkdir(parents=True)
         for number in range(3):
             clip = moving_square(way, rng, side=128)
-            write_video(tmp_path / "clips" / action / f"{number}.mp4", clip)
-    return tmp_path / "clips"
+            write_video(folder / action / f"{number}.mp4", clip)
+    return folder
+
+
+@pytest.fixture
+def clips(written: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(verb, "Lite0Features", MeanColour)
+    return written
 
 
 def evaluate(clips: Path, *options: str) -> int:
