@@ -18,7 +18,7 @@ _PREFIX = "nbp-studio-"
 class Uploads:
     """Where Gradio puts uploads and what it serves; else it shares a folder in /tmp with others.
 
-    Gradio looks for one folder in a process, whenever it is asked for a file. So all studios of a
+    Gradio looks for one folder in a process, for every file that it serves. So all studios of a
     process share it, and it goes with the last of them.
     """
 

@@ -1,7 +1,7 @@
 """One worker thread, a fair queue in front of it, and progress that outlives a page reload.
 
 A job is a function that is handed its Job: it reports progress, asks for its turn before every step
-and ends early once told to stop. Knows nothing of models or of Gradio.
+and ends early after a stop. Knows nothing of models or of Gradio.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobView:
-    """What a page may know of a job at one moment."""
+    """The state of a job at one moment, for pages."""
 
     id: str
     state: JobState
@@ -63,7 +63,7 @@ class JobView:
     """How long it is likely to wait, by the jobs before; None while that is not known."""
     request: Any
     note: str
-    """What the job waits for before its first step, if it is something to tell."""
+    """What the job waits for before its first step, as a sentence; empty if nothing."""
     progress: Any
     result: Any
     error: str

@@ -142,7 +142,7 @@ class Session:
         return list(find_models(self.models))
 
     def first_model(self) -> str | None:
-        """What the page begins with: the best that is quick, by size, or the smallest there is."""
+        """The model that the page chooses at first: the largest quick one, else the smallest."""
         found = find_models(self.models)
         quick = [name for name, folder in found.items() if _weights_size(folder) <= QUICK_BYTES]
         return quick[-1] if quick else next(iter(found), None)
@@ -181,7 +181,10 @@ class Session:
             return self._loaded[name]
 
     def offer(self, name: str | None) -> ModelOffer:
-        """What a model can make; it need not be loaded. Raises ValueError with a reason."""
+        """The blocks, actions and sizes that a model offers, without loading it.
+
+        Raises ValueError with a reason.
+        """
         found = self.loaded(name)
         return found if found is not None else self._describe(self._known(name))
 
@@ -197,7 +200,7 @@ class Session:
         threading.Thread(target=load, name="first model", daemon=True).start()
 
     def pipeline(self, name: str | None) -> VideoPipeline:
-        """The model of that name, loaded when first asked for. Raises ValueError with a reason.
+        """The model of that name, loaded at its first use. Raises ValueError with a reason.
 
         Only who wants a model that is not there waits while one is loaded.
         """
@@ -246,7 +249,7 @@ class Session:
         )
 
     def forget_models(self) -> None:
-        """Reads every model anew when it is next asked for: its folder may hold others now."""
+        """Reads every model anew at its next use: its folder may hold others now."""
         with self._looking:
             self._loaded.clear()
 

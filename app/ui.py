@@ -38,7 +38,7 @@ _DAY = 86_400
 
 
 def _id(name: str) -> str:
-    """What a tab is called in the address."""
+    """The name of a tab in the page's address."""
     return name.lower().replace(" ", "-")
 
 
@@ -47,7 +47,7 @@ _TABS = (
 )  # fmt: skip
 _IDS = tuple(_id(name) for name in _TABS)
 _beside: WeakKeyDictionary[gr.Blocks, list[BaseRoute]] = WeakKeyDictionary()
-"""What is served beside a page: the WebSocket of its players, small pictures."""
+"""Routes beside the page: the WebSocket of its players, small pictures."""
 
 _ABOUT = """
 <details><summary>About</summary>

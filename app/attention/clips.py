@@ -62,7 +62,7 @@ def newest(session: Session) -> str:
 
 
 def shown_with(key: str, model: str | None) -> tuple[str, str]:
-    """What tells one opening from another: a clip made here brings its own model."""
+    """The key of an opened clip; a clip made here is read by the model that made it."""
     return key, "" if key.startswith(_MADE) else model or ""
 
 

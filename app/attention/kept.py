@@ -1,4 +1,4 @@
-"""What a page that is loaded anew knows of the Attention tab: which clip was open, and how."""
+"""What survives a reload of the Attention tab: which clip was open, with which settings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Kept(JsonConfig):
 
 
 class OwnClips:
-    """The latest uploads, under names that nobody can guess: a browser is told no path."""
+    """The latest uploads, under names that nobody can guess: no path reaches a browser."""
 
     def __init__(self) -> None:
         self._paths: OrderedDict[str, str] = OrderedDict()

@@ -1,4 +1,4 @@
-"""What lies on the Attention tab: choices left, maps and frames right. No behaviour."""
+"""Layout of the Attention tab: choices left, maps and frames right. No behaviour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Attention tab shows of a choice: its clip opened, and the words that go with it."""
+"""A choice on the Attention tab with its clip opened: maps, frames, words and files."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Shown:
         return heads_view(self.opened[0].thumbnails)
 
     def measured(self, seconds: float) -> str:
-        """What was measured, on what and with which weights."""
+        """The line that says what was measured, on what and with which weights."""
         forward = " and ".join(f"{one.seconds:.2f} s" for one in self.opened)
         kind = "generated here" if self.clip.tokens_thw is not None else "tokenized here"
         made = "" if self.clip.block_shape is None else block_words(self.clip.block_shape)
@@ -97,7 +97,7 @@ class Shown:
         )
 
     def report(self) -> dict[str, Any]:
-        """What the first map shows, for its files."""
+        """The settings of the first map, which its files carry."""
         view = self.opened[0].view
         return {
             "clip": self.clip.title,

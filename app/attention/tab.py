@@ -137,7 +137,7 @@ class AttentionTab:
         return self._keep(Choice(key, upload, crop, None, beside, "", "", 1, "mean", NO_PLACE))
 
     def _keep(self, choice: Choice) -> dict[str, Any]:
-        """What the browser keeps of a choice."""
+        """A choice as the browser stores it."""
         return Kept(
             newest=clips.newest(self.session),
             key=choice.key or "",
@@ -325,7 +325,7 @@ class AttentionTab:
         layer: float | None = 1,
         head: str = "mean",
     ) -> tuple[str, str, dict[str, Any]]:
-        """What the heads look at in a clip: a PNG, the exact weights as NPZ, and what was asked.
+        """What the heads look at in a clip: a PNG, the exact weights as NPZ, and the settings.
 
         Layer and head are counted from 1; head may also be 'mean' or 'max' of the layer.
         """

@@ -28,7 +28,7 @@ MAX_SEED = 2**31 - 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request(GenerateRequest):
-    """What the user asked for; the files have been read and found good."""
+    """A clip to be made, with all its settings; its files have been read and checked."""
 
     model: str
     source: str | None = None

@@ -1,4 +1,4 @@
-"""What lies on the Compare tab: the start and the two runners left, the race right."""
+"""Layout of the Compare tab: the start and the two runners left, the race right."""
 
 from __future__ import annotations
 

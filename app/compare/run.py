@@ -105,7 +105,7 @@ def _measured(pipeline: VideoPipeline, result: Race) -> str:
 
 
 def paper_words() -> str:
-    """What the paper reports of such a race, marked as the paper's."""
+    """The paper's figures for such a race, marked as the paper's."""
     token, row = (entry for entry in TABLE1.rows if entry.preset == "XL")
     return (
         f"The paper's own figure, not measured here: {row.fps / token.fps:.0f} times the frames"

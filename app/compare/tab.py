@@ -127,7 +127,7 @@ class CompareTab:
         return self.session.jobs.submit(partial(run.run, self.session, request, shapes), request)
 
     def _request_of_grid(self, second: str, *values: Any) -> Request:
-        """What all clips of a grid share: the settings of the challenger."""
+        """The request whose settings all clips of a grid share: that of the challenger."""
         settings = dict(zip(_INPUTS, values, strict=True))
         return make_request(**settings, block=second, num_frames=CLIP_FRAMES)
 

@@ -14,7 +14,7 @@ from app.session import Session
 from nbp_core.config.shapes import parse_block_shape
 
 FEW: Final = 12
-"""Cards that are shown until all are asked for."""
+"""Number of cards that are shown before "Show all"."""
 MANY: Final = 200
 _STARTS: Final = {0: "from an action", 1: "from a picture"}
 
@@ -52,7 +52,7 @@ class PastClips:
 
 
 def card(clip: KeptClip) -> dict[str, Any]:
-    """What the gallery shows of a clip."""
+    """The card of a clip in the gallery."""
     return {
         "id": clip.id,
         "film": jpeg_file_uri(clip.folder / FILM),
@@ -85,7 +85,7 @@ def details(clip: KeptClip) -> list[str]:
 
 
 def disk_line(session: Session, num_clips: int) -> str:
-    """What the clips take on disk, where they are, and what happens at the limit, as HTML."""
+    """Disk space of the clips, their folder, and what happens at the limit, as HTML."""
     library = session.library
     used, most = library.num_bytes() / 1e6, library.max_bytes / 1e6
     clips = "1 clip" if num_clips == 1 else f"{num_clips} clips"

@@ -1,4 +1,4 @@
-"""What lies on the Generate tab: controls left, live view and result right. No behaviour."""
+"""Layout of the Generate tab: controls left, live view and result right. No behaviour."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ _LIMITS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Restored:
-    """What make_request takes, and a line for the visitor on what could not be restored."""
+    """The arguments of make_request, and a line on what could not be restored."""
 
     values: dict[str, Any]
     note: str

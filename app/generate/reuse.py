@@ -44,7 +44,7 @@ class Reuse:
         restored.failure(lambda: (None, ""), None, [page.settings_file, page.restored], **OWN)
 
     def act(self, job_id: str, limit: int, chosen: gr.EventData) -> Updates:
-        """What a button of a card does; `chosen` brings {'act': which, 'id': of the clip}."""
+        """Follows a click on a card's button; `chosen` brings {'act': which, 'id': of the clip}."""
         past, library = self.page.past, self.session.library
         data = chosen._data if isinstance(chosen._data, dict) else {}
         act, clip = str(data.get("act")), library.get(str(data.get("id")))

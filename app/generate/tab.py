@@ -181,7 +181,7 @@ class GenerateTab:
         }
 
     def facts_of(self, model: str | None) -> str:
-        """What the chosen model is, or why it cannot be used; waits while it is loaded."""
+        """Size, tokenizer and device of the chosen model, or why it cannot be used. Loads it."""
         try:
             return controls.facts(self.session.pipeline(model))
         except ValueError as error:

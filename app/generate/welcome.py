@@ -48,12 +48,12 @@ class Welcome:
         return str(path) if path is not None and path.is_file() else None
 
     def robot_values(self) -> dict[str, Any]:
-        """What the first recipe sets among the fields of a form."""
+        """The fields of the form that the first recipe sets."""
         temperature = controls.PRESETS["Balanced"][2]
         return {**_ROW, "start": "action", "action": "drawer-close", "temperature": temperature}
 
     def cat_values(self, keep: Callable[[str], str]) -> dict[str, Any]:
-        """What the second recipe sets; `keep` gives the path of a copy among the uploads."""
+        """The fields that the second recipe sets; `keep` copies a file to the uploads."""
         temperature = controls.PRESETS["Photograph"][2]
         return {
             **_ROW, "start": "frame", "action": "pan-left", "temperature": temperature,

@@ -16,7 +16,7 @@ from nbp_core.results.paper import FIGURE_6_7, TABLE1, TABLE3
 
 
 def paper_values() -> dict[Size3, dict[str, tuple[float, str]]]:
-    """What the paper prints of each block shape: 'fps' and 'fvd', each with where it stands."""
+    """The paper's figures for each block shape: 'fps' and 'fvd', each with its place."""
     found: dict[Size3, dict[str, tuple[float, str]]] = {shape: {} for shape in SHAPES}
     for row in TABLE1.rows:
         if row.preset == "XL":

@@ -15,7 +15,7 @@ FIGURES: Final = {
     "fvd": "FVD, lower is better",
     "loss": "validation loss, lower is better",
 }
-"""What a file may hold of a block shape, in words."""
+"""Figures that a file may hold per block shape, with their names on the page."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +35,7 @@ class StoredFigures:
 
 
 def stored(folder: Path) -> list[StoredFigures]:
-    """What the files of a folder hold. The Results tab names those that are broken."""
+    """The figures by block shape in a folder. The Results tab names broken files."""
     return [figures for file in read_results(folder)[0] for figures in _of_file(file)]
 
 

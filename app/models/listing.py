@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 READING = "<p>Reading the folders of the models.</p>"
-"""What stands there until a page is opened: reading them needs torch, which takes a second."""
+"""Shown until a page is opened: reading the models imports torch, which takes a second."""
 
 
 def model_list(session: Session) -> str:

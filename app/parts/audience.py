@@ -1,7 +1,7 @@
 """Whether anybody reads the answers of a call of the API.
 
 A program posts a call and then opens the stream of its answers. One that never does leaves them
-unread: Gradio keeps them, and goes on with the call as if somebody waited.
+unread: Gradio keeps them, and continues the call as if somebody waited.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Audience:
         self._heard = time.monotonic()
 
     def has_left(self) -> bool:
-        """Whether for PATIENCE_S no answer was read; to be asked between answers."""
+        """Whether for PATIENCE_S no answer was read; call it between answers."""
         unread = _num_unread()
         if unread == 0 or unread < self._unread:
             self._heard = time.monotonic()

@@ -1,4 +1,4 @@
-"""What the controls know: choices with step counts, presets, sampling sliders."""
+"""Choices of the controls with their step counts, presets and sampling sliders."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def suited_temperature(start: Start, now: float, preset: str = "Balanced") -> fl
 
 
 def action_choices(names: tuple[str, ...]) -> list[tuple[str, str]]:
-    """What people read, and the name the model knows, of every action."""
+    """(label, the name that the model knows) of every action."""
     return [("no action", ""), *((name.replace("-", " "), name) for name in names)]
 
 
@@ -167,12 +167,12 @@ def grid_of(session: Session, model: str | None) -> Size3:
 
 
 def loading(model: str) -> str:
-    """What stands in the header until the chosen model is there."""
+    """The header's line while the chosen model is loaded."""
     return f"Loading {escape(model)}. A model of the paper's size takes up to a minute."
 
 
 def facts(pipeline: VideoPipeline) -> str:
-    """What the chosen model is and where it runs, for the page's header."""
+    """The header's line on the chosen model: size, tokenizer and device."""
     size = pipeline.num_parameters / 1e6
     return (
         f"{size:,.1f}M parameters &middot; tokenizer {escape(pipeline.tokenizer_name)}"
@@ -181,5 +181,5 @@ def facts(pipeline: VideoPipeline) -> str:
 
 
 def first_facts(offer: ModelOffer) -> str:
-    """What stands there while the model is not loaded."""
+    """The header's line on a model that is not loaded yet."""
     return f"Tokenizer {escape(offer.tokenizer_name)}"

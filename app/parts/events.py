@@ -10,7 +10,7 @@ from typing import Any, Final
 import gradio as gr
 
 Updates = dict[Any, Any]
-"""What has to change on the page, by component."""
+"""New values of the page, by component."""
 OWN: Final[dict[str, Any]] = {
     "api_visibility": "private",
     "show_progress": "hidden",

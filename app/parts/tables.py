@@ -88,7 +88,7 @@ def source(of: paper.PaperTable[Any]) -> str:
 
 
 def provenance(results: Iterable[ResultFile]) -> str:
-    """What was measured here, on what, with which weights."""
+    """Where figures come from: the device, the weights and the date, as HTML."""
     lines = [
         f"{escape(r.title)}, on {escape(r.device)}, weights {escape(r.weights)}, {escape(r.date)}"
         f" ({escape(r.name)})"

@@ -91,7 +91,7 @@ def examples(session: Session, start: Start) -> list[list[str]]:
 
 
 def friendly_name(path: Path) -> str:
-    """What a bundled picture or clip is called on the page."""
+    """The name of a bundled picture or clip on the page."""
     return _FRIENDLY.get(path.stem, path.stem.replace("-", " "))
 
 

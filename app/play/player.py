@@ -134,7 +134,7 @@ class Player:
             self._sampling = sampling
 
     def handed_to(self, model: str) -> tuple[Start, Begin]:
-        """What another model needs to continue: the last frame, and the settings that stay."""
+        """(start, settings) from which another model continues: the last frame is its first."""
         now = self.started()
         settings = {"model": model, "block": now.block, "temperature": now.temperature}
         begin = self.begin.model_copy(update={**settings, "beside": False})
@@ -155,7 +155,7 @@ class Player:
         return None if self._episode is None else len(self._episode.keys)
 
     def started(self) -> Started:
-        """What the page shows of it."""
+        """The state of the play for the page."""
         pipeline, shape = self._pipeline, self._sampling.block_shape
         known = str(pipeline.identity.get("sha256", ""))[:8]
         weights = f"weights {self.begin.model}" + (f" ({known})" if known else "")

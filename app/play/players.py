@@ -34,7 +34,7 @@ class Seated(Protocol):
     """Who has a place."""
 
     last_step: float
-    """time.monotonic() of the last latent frame that was asked for."""
+    """time.monotonic() of the last request for a latent frame."""
 
     async def send_away(self, why: str) -> None: ...
 

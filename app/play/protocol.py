@@ -107,7 +107,7 @@ def read_message(text: str) -> Message:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Started:
-    """What the page needs to know of a play."""
+    """The state of a play that the page shows."""
 
     title: str
     world: str
@@ -126,12 +126,12 @@ class Started:
     weights: str
     """'weights tiny (f00dcafe), CPU, 2 cores'."""
     note: str = ""
-    """What may differ in a replay."""
+    """How a replay may differ from its recording, in sentences."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """What goes with the frames of a latent frame. Times are in milliseconds."""
+    """The header of a message with the frames of one latent frame. Times are in milliseconds."""
 
     number: int
     """Number of the Step that is answered; -1 for the first frame."""

@@ -74,7 +74,7 @@ class Start:
         return "" if frame_HWC is None else jpeg_uri(frame_HWC)
 
     def episode(self) -> KeyClip:
-        """What the simulator shows for recorded keys. Raises ValueError for a start without."""
+        """The simulator's frames for recorded keys. Raises ValueError for a start without."""
         if self.path is None or not self.has_episode:
             raise ValueError(f"There are no simulator frames for {self.title}.")
         return read_once(self.path)
@@ -99,7 +99,7 @@ class Starts:
 
     @property
     def first(self) -> Start:
-        """What the page begins with."""
+        """The start that the page offers first."""
         return next(iter(self.bundled.values()))
 
     def get(self, start_id: str) -> Start:

@@ -110,7 +110,7 @@ class PlayTab:
         view.select(self.save, model, [follower.job_id, *follower.shown], **OWN)
 
     def _value(self, model: str | None, start: Start | None) -> dict[str, Any]:
-        """What the page is told: the model, why it cannot play, and a start that was chosen."""
+        """The component's value: the model, why it cannot play, and the chosen start."""
         value = {"model": model or "", **self._offered(model)}
         if start is not None:
             value["start"] = {
@@ -133,7 +133,7 @@ class PlayTab:
         return {"blocks": block_choices(offer), "why": "" if offer.worlds else why}
 
     def _chooser(self, kind: Kind) -> Callable[[str, gr.EventData], dict[str, Any]]:
-        """What happens when a picture in a row is clicked."""
+        """The handler for a click on a picture of a row."""
 
         def choose(model: str, event: gr.EventData) -> dict[str, Any]:
             found = self.starts.of_kind(kind)
@@ -155,7 +155,7 @@ class PlayTab:
         return value, gr.Button(label, visible=is_shown)
 
     def _instead(self, value: dict[str, Any]) -> tuple[str, bool]:
-        """What the button that chooses a model with keys says, and whether it is of use."""
+        """(label of the button that chooses a model with keys, whether to show it)."""
         other = self.session.model_with_keys()
         return f"Play with {other}", bool(value["why"]) and other is not None
 
@@ -170,7 +170,7 @@ class PlayTab:
             return self._value(model, self.starts.add_recording(read_recording(Path(path)))), None
 
     def save(self, model: str, event: gr.EventData) -> Updates:
-        """Queues the clip of a recording that the page has asked its player for."""
+        """Queues the clip of a recording that the page has received from its player."""
         with refusals():
             job = self._submit(model, event._data)
         return self.follower.follow(job)

@@ -67,7 +67,7 @@ def _is_block(name: str) -> bool:
 
 
 def usual_runs(curves: Mapping[str, Curve]) -> list[str]:
-    """What is shown until runs are chosen: the last one, and all that logged the same figures."""
+    """The runs shown at first: the last one, and all that logged the same figures."""
     if not curves:
         return []
     wanted = groups(list(curves.values())[-1]).keys()

@@ -44,7 +44,7 @@ def titled(results: Sequence[ResultFile]) -> dict[str, ResultFile]:
 
 
 def charts(result: ResultFile) -> dict[str, Chart]:
-    """What can be drawn of a file, by the words it is chosen by."""
+    """The charts of a file, by their names in the menu."""
     return _CHARTS.get(result.kind, _no_charts)(result)
 
 

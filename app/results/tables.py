@@ -168,7 +168,7 @@ def table7(results: Sequence[ResultFile]) -> str:
 
 
 def session_runs(views: Sequence[JobView]) -> str:
-    """What was generated since the studio was started, newest first."""
+    """The clips generated since the studio was started, newest first."""
     head = ("clip", "steps", "new frames", "seconds", f"frames/s<br>{HERE_MARK}")
     rows = [
         (

@@ -1,4 +1,4 @@
-"""What lies on the Tokenizer tab: what to take left, what comes back right. No behaviour."""
+"""Layout of the Tokenizer tab: the input left, its reconstruction right. No behaviour."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Material:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoundTrip:
-    """What came back, as files and figures. The strips are lossless, the clips H.264."""
+    """A finished round trip: its files and figures. The strips are lossless, the clips H.264."""
 
     original_strip: Path
     strip: Path
@@ -73,7 +73,7 @@ class RoundTrip:
     fidelity: Fidelity
     num_frames: int
     note: str
-    """What of the material was used, as a sentence."""
+    """Which frames of the input were used, as a sentence."""
     measured: str
 
 

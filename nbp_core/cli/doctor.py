@@ -83,7 +83,7 @@ class Report:
     device: str
     threads: int
     gains: list[Gain] = field(default_factory=list)
-    """What smaller weights gain on this processor."""
+    """Speed of int8 and int4 weights on this processor, relative to the default format."""
     tests: list[ModelTest] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 

@@ -218,7 +218,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _real_names(args: argparse.Namespace) -> list[str]:
-    """What clips are compared with, for the report."""
+    """The names of the real clips that others are compared with, for the report."""
     names = []
     if args.clips is not None:
         names.append(f"{args.split} clips of {args.clips.name}")

@@ -198,7 +198,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _sentence(error: Exception) -> str | None:
-    """What the user reads of an error; None for a fault of ours, whose traceback is wanted."""
+    """An error as one sentence for the user; None for a fault of the program itself, whose
+    traceback is printed."""
     if is_memory_error(error):
         return NO_MEMORY
     if isinstance(error, OSError):

@@ -154,7 +154,7 @@ def _opened(
 
 
 def _start(args: argparse.Namespace, source: Source) -> str:
-    """What the first frame shows, for people."""
+    """A few words on the first frame."""
     if isinstance(source, PlayRecording):
         return source.start
     path = args.episode or args.first_frame
@@ -186,7 +186,7 @@ def _lines(psnr: dict[str, list[float]]) -> list[str]:
 
 
 def _facts(pipeline: VideoPipeline, recording: PlayRecording, num_steps: int) -> dict[str, Any]:
-    """What was played, for the report."""
+    """The settings and keys of the play, for the report."""
     shape = recording.sampling.block_shape or pipeline.transformer.config.block_shape
     return {
         "model": pipeline.name,

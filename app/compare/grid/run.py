@@ -29,7 +29,7 @@ class GridProgress:
     """How far a grid is."""
 
     captions: tuple[str, ...]
-    """Of the clips that are being made."""
+    """Captions of the clips that are being made."""
     done: int
     """Finished clips."""
     total: int
