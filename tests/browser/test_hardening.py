@@ -103,7 +103,6 @@ def test_the_gallery_is_worked_by_keyboard(page: Page, studio: Studio) -> None:
         page.locator("#seed input").fill(seed)
         page.locator("#go").click()
         expect(page.locator("#gallery .card").first).to_contain_text(f"seed {seed}")
-    count = page.locator("#gallery .card").count()
     page.locator("#gallery .use").nth(1).focus()
     page.keyboard.press("Enter")
     expect(page.locator("#seed input")).to_have_value("31")
@@ -116,7 +115,6 @@ def test_the_gallery_is_worked_by_keyboard(page: Page, studio: Studio) -> None:
     page.keyboard.press("Enter")
     expect(pinned.get_by_text("Really?")).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.locator("#gallery .card")).to_have_count(count - 1)
     expect(page.locator("#gallery")).not_to_contain_text("seed 31")
     expect(page.locator("#gallery .open").first).to_be_focused()
 
