@@ -33,15 +33,20 @@ TITLES: Final = {
 BENCH = "python -m nbp_core bench --presets XL --out results/bench.json"
 
 
+SMALL_WEIGHTS = ("int8", "int4")
+
+
 def speeds_here(results: Sequence[ResultFile]) -> dict[tuple[str, str], tuple[float, Value]]:
     """(size, block) -> (frames per second, steps) of the paper's task, measured here.
 
     From a table1 file, else from a bench's k600 rows, which time the model without its tokenizer.
+    Smaller weights (int8, int4) are left out: the paper's are of 16 bits.
     """
     found: dict[tuple[str, str], tuple[float, Value]] = {}
     for result in results:
         for row in result.rows:
-            if result.kind == "bench" and row["protocol"] == "k600":
+            is_small = row.get("weight_format") in SMALL_WEIGHTS
+            if result.kind == "bench" and row["protocol"] == "k600" and not is_small:
                 total = row["total_s"]
                 if isinstance(total, int | float) and total > 0:
                     size = str(row["model"]).partition(" ")[0]

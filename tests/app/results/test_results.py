@@ -228,6 +228,14 @@ def test_a_bench_shows_floor_memory_smaller_weights_and_other_programs(tmp_path:
     assert floor_section([read_result(write(tmp_path, "old.json", BENCH))]) == ""
 
 
+def test_smaller_weights_do_not_stand_beside_the_papers(tmp_path: Path) -> None:
+    rows = [row | {"weight_format": "int4", "total_s": 0.001} for row in BENCH["rows"]]
+    small = read_result(write(tmp_path, "a.json", BENCH | {"rows": rows}))
+    plain = read_result(write(tmp_path, "b.json", BENCH))
+    assert not tables.speeds_here([small])
+    assert tables.speeds_here([small, plain]) == tables.speeds_here([plain])
+
+
 def test_a_table1_file_goes_before_a_bench(tmp_path: Path) -> None:
     row = {"model": "XL", "method": "NBP", "block": "1x1x16", "steps": 48, "fps": 9.0, "fvd": 40.5}
     kept = BENCH | {"kind": "table1", "rows": [row]}
