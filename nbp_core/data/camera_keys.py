@@ -9,6 +9,7 @@ Shapes: T H W frames, C colour.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -32,7 +33,8 @@ from nbp_core.data.camera_moves import (
     shoot_views,
 )
 from nbp_core.data.keys import FRAMES_PER_KEY, HeldKeys, KeyClip
-from nbp_core.media.files import Frames, MediaError
+from nbp_core.data.sources import PICTURE_SUFFIXES
+from nbp_core.media.files import Frames, MediaError, printable_name, shown_name
 from nbp_core.media.video import read_image
 
 STILL = "still"
@@ -48,6 +50,7 @@ MOST_UP = 40
 """Pixels that a view of a panorama may be above or below its middle."""
 _STEP = 1 / (CLIP_FRAMES - 1)
 """Share of a camera move's whole way that a frame goes."""
+_log = logging.getLogger(__name__)
 
 
 class KeyedClips(Protocol):
@@ -130,15 +133,14 @@ def _last(view: View, key: str) -> View:
 class PanoramaKeys:
     """Draws clips of looking round in the panoramas (equirectangular, 2 : 1) of a folder.
 
-    Raises MediaError when the folder has no picture, or one that cannot be read or is no panorama.
+    Pictures that cannot be read or are no panoramas are logged and left out. Raises MediaError
+    when none is left.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in {".png", ".jpg"})
-        if not paths:
-            raise MediaError(f"{Path(folder).name} has no panoramas (PNG, JPEG).")
-        self.names = tuple(path.stem for path in paths)
-        self._pictures = [read_panorama(path) for path in paths]
+        read = _read_panoramas(Path(folder))
+        self.names = tuple(name for name, _ in read)
+        self._pictures = [picture_HWC for _, picture_HWC in read]
 
     def draw(self, num_keys: int, rng: np.random.Generator) -> KeyClip:
         """A clip of random keys from a random place; half of them are mirrored."""
@@ -157,11 +159,27 @@ class PanoramaKeys:
         return KeyClip(frames_THWC=frames, keys=tuple(keys), look=PANORAMA_LOOK)
 
 
+def _read_panoramas(folder: Path) -> list[tuple[str, Frames]]:
+    """The names, without suffixes, and the pictures of a folder's panoramas."""
+    if not folder.is_dir():
+        raise MediaError(f"there is no folder {printable_name(folder)!r}.")
+    found = []
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES):
+        try:
+            found.append((path.stem, read_panorama(path)))
+        except MediaError as error:
+            _log.warning("a panorama left out: %s", error)
+    if not found:
+        name = printable_name(folder)
+        raise MediaError(f"{name} has no panorama of 512 x 256 pixels that can be read.")
+    return found
+
+
 def read_panorama(path: Path) -> Frames:
     """A panorama, H W C of PANORAMA_SIZE. Raises MediaError for a picture of another size."""
     picture_HWC = read_image(path)
     if picture_HWC.shape[:2] != PANORAMA_SIZE:
-        raise MediaError(f"{path.name} is no panorama of 512 x 256 pixels.")
+        raise MediaError(f"{shown_name(path)} is no panorama of 512 x 256 pixels.")
     return picture_HWC
 
 

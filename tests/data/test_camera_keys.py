@@ -128,3 +128,16 @@ def test_panorama_clips_know_their_keys(panoramas: Path) -> None:
 def test_a_picture_of_another_shape_is_no_panorama(photos: Path) -> None:
     with pytest.raises(MediaError, match="no panorama"):
         PanoramaKeys(photos)
+
+
+def test_a_bad_panorama_is_left_out_with_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cv2.imwrite(str(tmp_path / "good.jpeg"), picture(256, 512))
+    cv2.imwrite(str(tmp_path / "other.png"), picture(400, 600))
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "good.jpeg").read_bytes()[:60])
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "folder.jpg").mkdir()
+    assert PanoramaKeys(tmp_path).names == ("good",)
+    for name in ("cut.jpg", "empty.jpg", "folder.jpg", "other.png"):
+        assert f"left out: {name}" in caplog.text
