@@ -121,15 +121,21 @@ def read_windows(paths: Sequence[Path], num_frames: int) -> Iterator[Frames | Me
     for path, error in zip(paths, refused, strict=True):
         taken = error or next(decoded)
         try:
-            if isinstance(taken, MediaError):
+            if isinstance(taken, MediaError) and not isinstance(taken, NoFrameError):
                 yield taken
-            elif len(taken.frames_THWC) < num_frames:
-                # Only a run of its own says how many frames a short clip has.
+            elif isinstance(taken, NoFrameError) or not _is_moving_window(taken, num_frames):
+                # Only a run of its own says how many frames a file has.
                 yield read_window(path, num_frames)
             else:
                 yield _window(path, taken, num_frames)
         except MediaError as late_error:
             yield late_error
+
+
+def _is_moving_window(taken: Decoded, num_frames: int) -> bool:
+    """Whether there are enough frames, and not all are one frame held."""
+    frames_THWC = taken.frames_THWC
+    return len(frames_THWC) >= num_frames and bool((frames_THWC[1:] != frames_THWC[0]).any())
 
 
 def _refusal(path: Path) -> MediaError | None:

@@ -79,6 +79,26 @@ def test_a_short_window_is_spread_over_the_whole_clip(tmp_path: Path, count: int
         assert set(np.diff(found)) <= {0, 1, 2}
 
 
+@pytest.mark.parametrize("fps", ["1/3", "1/10"])
+def test_one_long_frame_is_no_clip_among_others_either(tmp_path: Path, fps: str) -> None:
+    clip = encode(tmp_path / "clip.mkv", numbered(17), LOSSLESS, "8")
+    still = encode(tmp_path / "still.mkv", numbered(1), LOSSLESS, fps)
+    with pytest.raises(MediaError, match="one frame"):
+        read_window(still, 17)
+    among = list(read_windows([clip, still, clip], 17))
+    assert [isinstance(found, MediaError) for found in among] == [False, True, False]
+    assert "still.mkv has one frame" in str(among[1])
+
+
+def test_frames_that_end_before_the_sound_are_a_clip_among_others_too(tmp_path: Path) -> None:
+    sound = f"-f lavfi -i sine=d=10 -map 0:v -map 1:a {LOSSLESS} -c:a pcm_s16le"
+    path = encode(tmp_path / "a.mkv", numbered(10), sound, "8")
+    alone = read_window(path, 17)
+    assert numbers(alone)[-1] == 9
+    for among in read_windows([path, path], 17):
+        assert np.array_equal(np.asarray(among), alone)
+
+
 def test_a_variable_frame_rate_is_followed(tmp_path: Path) -> None:
     # Twenty frames in the first second, then four a second.
     steps = "if(lt(N,20),N/20,1+(N-20)/4)"
