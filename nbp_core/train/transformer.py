@@ -164,14 +164,14 @@ class TransformerTask(Task):
         rows = self._draw_rows(length, first, count, rng)
         layout = sequence_layout(config, shape, length)
         batch = self._batch(rows, length, first)
-        dropped = rng.random(count) < recipe.condition_dropout
+        batch = self._without_conditions(batch, rng.random(count) < recipe.condition_dropout)
         seen_Bthw = batch.tokens_Bthw
         if recipe.context_noise:
             seen_Bthw = noisy_tokens(seen_Bthw, recipe.context_noise, self.levels, rng)
-        own, own_dropped, own_seen = batch.part(part.own), dropped[part.own], seen_Bthw[part.own]
+        own, own_seen = batch.part(part.own), seen_Bthw[part.own]
         if length > 1 and rng.random() < recipe.own_draws:
-            own_seen = self._with_own_draws(own, layout, own_dropped, own_seen, rng)
-        loss = self._clip_loss(own, layout, own_dropped, own_seen, is_weighted=True)
+            own_seen = self._with_own_draws(own, layout, own_seen, rng)
+        loss = self._clip_loss(own, layout, own_seen, is_weighted=True)
         return loss * self._weight(part, batch.is_given_B, length), {
             "block_len": float(np.prod(shape)),
             "latent_frames": float(length),
@@ -232,7 +232,6 @@ class TransformerTask(Task):
         self,
         batch: _Batch,
         layout: SequenceLayout,
-        dropped: NDArray[np.bool_] | None = None,
         seen_Bthw: NDArray[np.int64] | None = None,
         is_weighted: bool = False,
     ) -> Tensor:
@@ -251,44 +250,42 @@ class TransformerTask(Task):
         is_asked = ~(is_given_B[:, None] & (frame_L == 0)).to(self.device)
         if batch.missing:
             is_asked &= (frame_L != 1).to(self.device)
-        asked = self._features(batch, layout, dropped, seen)[is_asked]
+        asked = self._features(batch, layout, seen)[is_asked]
         logits = self.model.video_logits(asked)[None]
         if not is_weighted or self.recipe.still_weight == 1:
             return token_loss(logits, targets[is_asked][None])
         weights = layout.targets(_still_weights(tokens, self.recipe.still_weight))[:, skip:]
         return token_loss(logits, targets[is_asked][None], weights_BM=weights[is_asked][None])
 
-    def _features(
-        self,
-        batch: _Batch,
-        layout: SequenceLayout,
-        dropped: NDArray[np.bool_] | None,
-        seen_Bthw: Tensor,
-    ) -> Tensor:
+    def _features(self, batch: _Batch, layout: SequenceLayout, seen_Bthw: Tensor) -> Tensor:
         """Final hidden states (B, M, D) of all positions that predict a token."""
-        config = self.model.config
         prefix, frames = (
             None if ids is None else ids.to(self.device)
             for ids in (batch.prefix_BP, batch.frames_Bt)
         )
-        if dropped is not None and dropped.any():
-            none = config.first_condition_id + config.num_conditions - 1
-            is_dropped = torch.from_numpy(dropped)[:, None].to(self.device)
-            prefix, frames = (
-                None if ids is None else ids.masked_fill(is_dropped, none)
-                for ids in (prefix, frames)
-            )
         ids = layout.input_ids(seen_Bthw, prefix)
         inputs = self.model.position_inputs(layout, batch.missing)
         features = self.model.features(ids, layout, inputs=inputs, conditions_Bt=frames)
         # Conditions predict nothing; every later position predicts a video token.
         return features[:, layout.prefix_len :]
 
+    def _without_conditions(self, batch: _Batch, is_dropped_B: NDArray[np.bool_]) -> _Batch:
+        """The batch with "no condition" in place of the conditions of some sequences."""
+        if not is_dropped_B.any():
+            return batch
+        config = self.model.config
+        none = config.first_condition_id + config.num_conditions - 1
+        is_dropped_B1 = torch.from_numpy(is_dropped_B)[:, None]
+        prefix, frames = (
+            None if ids is None else ids.masked_fill(is_dropped_B1, none)
+            for ids in (batch.prefix_BP, batch.frames_Bt)
+        )
+        return replace(batch, prefix_BP=prefix, frames_Bt=frames)
+
     def _with_own_draws(
         self,
         batch: _Batch,
         layout: SequenceLayout,
-        dropped: NDArray[np.bool_],
         seen_Bthw: NDArray[np.int64],
         rng: np.random.Generator,
     ) -> NDArray[np.int64]:
@@ -305,7 +302,7 @@ class TransformerTask(Task):
         here = np.flatnonzero(is_drawn_Bt.any(1))
         if not here.size:
             return seen_Bthw
-        drawn = self._draw(batch.part(here), layout, dropped[here], seen_Bthw[here], rng)
+        drawn = self._draw(batch.part(here), layout, seen_Bthw[here], rng)
         mixed = seen_Bthw.copy()
         mixed[here] = np.where(is_drawn_Bt[here][..., None, None], drawn, seen_Bthw[here])
         return mixed
@@ -315,14 +312,13 @@ class TransformerTask(Task):
         self,
         batch: _Batch,
         layout: SequenceLayout,
-        dropped: NDArray[np.bool_],
         seen_Bthw: NDArray[np.int64],
         rng: np.random.Generator,
     ) -> NDArray[np.int64]:
         """One draw of every token, each from the context that seen_Bthw gives it."""
         temperature = rng.uniform(*DRAW_TEMPERATURES)
         seen = torch.from_numpy(seen_Bthw).to(self.device)
-        features = self._features(batch, layout, dropped, seen)
+        features = self._features(batch, layout, seen)
         places = layout.target_place_L[layout.prefix_len :].to(self.device)
         drawn = seen.flatten(1).clone()
         for start in range(0, len(places), DRAW_CHUNK):
@@ -364,8 +360,9 @@ class TransformerTask(Task):
                 source.is_given_N[part],
                 np.full(len(part), source.is_keyed),
             )
-            dropped = np.full(len(part), True) if drop else None
-            losses.append(self._clip_loss(batch, layout, dropped))
+            if drop:
+                batch = self._without_conditions(batch, np.full(len(part), True))
+            losses.append(self._clip_loss(batch, layout))
         return float(torch.stack(losses).mean())
 
 

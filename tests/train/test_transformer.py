@@ -126,7 +126,7 @@ def test_the_first_frame_of_a_later_window_is_not_asked() -> None:
         other[:, 1] = (other[:, 1] + 1) % 10
         seen = batch.tokens_Bthw
         losses = [
-            training._clip_loss(replace(batch, tokens_Bthw=tokens), layout, None, seen)
+            training._clip_loss(replace(batch, tokens_Bthw=tokens), layout, seen)
             for tokens in (batch.tokens_Bthw, other)
         ]
         assert bool(losses[0] != losses[1]) == is_asked
@@ -153,17 +153,17 @@ def test_own_draws_stand_in_the_context_of_clips_with_keys(
     likely[7] = 0.0
     monkeypatch.setattr(KEYED, "video_logits", lambda x: likely.expand(*x.shape[:-1], 10))
     batch = training._batch([(1, row % 4) for row in range(8)], 3, first)
-    real, kept = batch.tokens_Bthw % 7, np.full(8, False)
+    real = batch.tokens_Bthw % 7
     layout = sequence_layout(KEYED.config, ROWS, 3)
-    seen = training._with_own_draws(batch, layout, kept, real, np.random.default_rng(0))
+    seen = training._with_own_draws(batch, layout, real, np.random.default_rng(0))
     np.testing.assert_array_equal(seen[:, :known], real[:, :known])
     is_drawn_Bt = (seen[:, known:] == 7).all((2, 3))
     assert is_drawn_Bt.all(1).any()
     assert not is_drawn_Bt.all()
     np.testing.assert_array_equal(seen[:, known:][~is_drawn_Bt], real[:, known:][~is_drawn_Bt])
-    without_keys = replace(batch, is_keyed_B=kept)
+    without_keys = replace(batch, is_keyed_B=np.full(8, False))
     rng = np.random.default_rng(0)
-    assert training._with_own_draws(without_keys, layout, kept, real, rng) is real
+    assert training._with_own_draws(without_keys, layout, real, rng) is real
 
 
 def test_a_draw_follows_the_probabilities_of_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,16 +172,16 @@ def test_a_draw_follows_the_probabilities_of_its_context(monkeypatch: pytest.Mon
     logits_of = KEYED.video_logits
     monkeypatch.setattr(KEYED, "video_logits", lambda x: 10 * logits_of(x))
     layout = sequence_layout(KEYED.config, ROWS, 2)
-    batch, kept = training._batch([(1, 0)], 2, 1), np.full(1, False)
+    batch = training._batch([(1, 0)], 2, 1)
     seen = batch.tokens_Bthw
     place = layout.target_place_L[layout.prefix_len :] == int(np.ravel_multi_index((1, 0, 3), GRID))
-    features = training._features(batch, layout, kept, torch.from_numpy(seen))
+    features = training._features(batch, layout, torch.from_numpy(seen))
     logits = KEYED.video_logits(features[0, place][0]).detach()
     chances = torch.stack([(logits / t).softmax(-1) for t in torch.linspace(0.6, 1, 9)]).mean(0)
     assert chances.max() > 0.3  # not close to uniform
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
-    drawn = [training._draw(batch, layout, kept, seen, rng)[0, 1, 0, 3] for _ in range(400)]
+    drawn = [training._draw(batch, layout, seen, rng)[0, 1, 0, 3] for _ in range(400)]
     shares = np.bincount(drawn, minlength=len(chances)) / 400
     np.testing.assert_allclose(shares, chances.numpy(), atol=0.08)
 
