@@ -19,6 +19,7 @@ from nbp_core.packed.kernels.draws import draw_bytes
 from nbp_core.packed.kernels.numbers import LEVEL_BYTES, LEVEL_ZERO, NUMBERS
 from nbp_core.packed.kernels.products import arranged, sums_bytes
 from nbp_core.packed.kernels.team import the_team
+from nbp_core.runtime import runtime
 
 FEW_WEIGHTS = 2**24
 """Below this number of weights, read by one thread in 1 to 2 ms, a second thread gains little."""
@@ -66,8 +67,8 @@ class Product:
         num_rows = inputs.numel() // self.input_size
         out = inputs.new_empty((*x.shape[:-1], self.output_size))
         levels = Levels(num_rows, self.input_size)
-        work = self.jobs(inputs, out, num_rows, levels)
         is_little = num_rows <= FEW_ROWS and self.num_weights < FEW_WEIGHTS
+        work = self.jobs(inputs, out, num_rows, levels, threads_for(is_little))
         the_team().do(work, self.scratch_size, is_little)
         return out[..., : self.num_outputs].to(x.dtype)
 
@@ -77,7 +78,13 @@ class Product:
         return sums_bytes(self.input_size)
 
     def jobs(
-        self, inputs_MI: Tensor, out: Tensor, num_rows: int, levels: Levels, is_added: bool = False
+        self,
+        inputs_MI: Tensor,
+        out: Tensor,
+        num_rows: int,
+        levels: Levels,
+        num_threads: int,
+        is_added: bool = False,
     ) -> jobs.Jobs:
         """The jobs of this layer for rows of `input_size` numbers.
 
@@ -93,6 +100,7 @@ class Product:
             "num_outputs": self.output_size,
             "weight": self.weight.data_ptr(),
             "bias": self._bias_O.data_ptr(),
+            "num_threads": num_threads,
             "then": jobs.ADD if is_added else jobs.ACTIVATE if self.is_gelu_next else jobs.ROUND,
         }
         if self._scale_O is None or self._correction_O is None:
@@ -112,6 +120,11 @@ class Product:
             "correction": self._correction_O.data_ptr(),
         }
         return np.concatenate([rounding, jobs.new_job(self._kind, **fields)])
+
+
+def threads_for(is_little: bool) -> int:
+    """Number of threads that work on a list of jobs."""
+    return 1 if is_little else runtime().num_threads
 
 
 def _correction(weight_OI: Tensor) -> Tensor:

@@ -16,7 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.packed.calls import FEW_ROWS, FEW_WEIGHTS, Drawing, Levels, Product
+from nbp_core.packed.calls import (
+    FEW_ROWS,
+    FEW_WEIGHTS,
+    Drawing,
+    Levels,
+    Product,
+    threads_for,
+)
 from nbp_core.packed.kernels import jobs
 from nbp_core.packed.kernels.attention import HEAD_WIDTHS, attention_bytes
 from nbp_core.packed.kernels.numbers import NUMBERS
@@ -171,22 +178,22 @@ class Plan:
             for size in (width, 3 * width, width, first.output_size, last.input_size, width)
         )
         self._levels = Levels(self._num_rows, max(width, last.input_size))
+        num_weights = matrix_weights(nn.ModuleList(layers))
+        num_weights += head.num_weights if num_samples else 0
+        self._is_little = num_weights < FEW_WEIGHTS and self._num_rows <= FEW_ROWS
         todo: list[jobs.Jobs] = []
         for layer, (norm_1, norm_2) in zip(layers, norms, strict=True):
             todo += [norm_1.job(self._x_MD, self._normed_MD), *self._attention(layer)]
             todo += [norm_2.job(self._x_MD, self._normed_MD), *self._mlp(layer)]
         todo.append(norm_f.job(self._x_MD, self.out_MD))
-        num_weights = matrix_weights(nn.ModuleList(layers))
         self._scratch_size = max(first.scratch_size, last.scratch_size)
         if num_samples:
             logits_MO = torch.zeros(self._num_rows, head.output_size, dtype=NUMBERS)
             is_guided = batch > num_samples
             self._drawing = Drawing(logits_MO[:, : head.num_outputs], is_guided)
             todo += [self._product(head, self.out_MD, logits_MO), self._drawing.jobs]
-            num_weights += head.num_weights
             self._scratch_size = max(self._scratch_size, self._drawing.scratch_size)
         self._jobs = np.concatenate(todo)
-        self._is_little = num_weights < FEW_WEIGHTS and self._num_rows <= FEW_ROWS
         # Every layer has equally many jobs, so that a slice is a view of all attention jobs.
         places = np.flatnonzero(self._jobs.view(jobs.JOB)["kind"] == jobs.ATTENTION)
         every = slice(places[0], places[-1] + 1, places[1] - places[0] if len(places) > 1 else 1)
@@ -197,7 +204,14 @@ class Plan:
 
     def _product(self, product: Product, x: Tensor, out: Tensor) -> jobs.Jobs:
         """A layer's jobs. Its output is added if it is the residual stream `_x_MD`."""
-        return product.jobs(x, out, self._num_rows, self._levels, is_added=out is self._x_MD)
+        return product.jobs(
+            x,
+            out,
+            self._num_rows,
+            self._levels,
+            threads_for(self._is_little),
+            is_added=out is self._x_MD,
+        )
 
     def _attention(self, layer: Layer) -> list[jobs.Jobs]:
         attend = jobs.new_job(

@@ -33,10 +33,11 @@ JOB: Final = _record()
 """The fields of every job. `next` and `done` count the pieces taken and finished."""
 PRODUCT_JOB: Final = _record(
     "input", "output", "num_rows", "row_size", "num_outputs", "weight", "bias", "then",
-    "input_scale", "scale", "correction",
+    "input_scale", "scale", "correction", "num_threads",
 )  # fmt: skip
 """A linear layer. row_size: numbers of an input row. input_scale, scale: addresses of the scales of
-rows and outputs. correction: address of the start of quantised sums."""
+rows and outputs. correction: address of the start of quantised sums. num_threads: threads that
+share the pieces, from which each can guess its next piece."""
 ROW_JOB: Final = _record("input", "output", "row_size", "output_size", "weight", "bias", "scale")
 """Norms, SwiGLU gates and quantisation. row_size, output_size: numbers of an input and an output
 row. scale: address of the scales that quantisation writes."""

@@ -1,8 +1,9 @@
 """Matrix products with vector instructions, for processors without matrix tiles.
 
 Weights are read from memory once, in chunks that fit the first-level cache. Groups of rows whose
-sums fit the registers use a chunk one after the other. Meanwhile the next chunk is prefetched,
-because the hardware does not do that while a chunk is read again.
+sums fit the registers use a chunk one after the other. Meanwhile the next chunk is prefetched, at
+the end of a piece that of the thread's next one, because the hardware does not do that while a
+chunk is read again.
 """
 
 from __future__ import annotations
@@ -114,14 +115,14 @@ def _summing(read: Dot | None, kept: Dot, widened: Any, step: int) -> Any:
 
     @njit(**COMPILED)
     def add_chunk(x, x_row, rows, weights, count, sums, ask):
-        """Adds one chunk for all rows and prefetches the next one at `ask`, unless that is 0."""
+        """Adds one chunk for all rows and prefetches the next one, which is at `ask`."""
         turns = rows // GROUP * (PIECE // at_once)
         lines = 1 if turns >= needed else 2 if 2 * turns >= needed else 4
         every, turn = max(1, turns * lines // needed), 0
         while rows >= GROUP:
             for column in range(0, PIECE, at_once):
                 w, s = weights + item * column, sums + 4 * column
-                if ask == 0 or turn % every:
+                if turn % every:
                     plain(x, x_row, 4, w, kept_step, count, s, ROW, 0)
                 elif lines == 1:
                     ask_one(x, x_row, 4, w, kept_step, count, s, ROW, ask)
@@ -142,7 +143,8 @@ def _summing(read: Dot | None, kept: Dot, widened: Any, step: int) -> Any:
             last(x, x_row, 4, weights, kept_step, count, sums, ROW, 0)
 
     @njit(**COMPILED)
-    def add_all(x, x_row, rows, weights, count, sums, room):
+    def add_all(x, x_row, rows, weights, count, sums, room, following):
+        """Adds all chunks, and prefetches the one at `following` during the last."""
         if rows <= 2 and not is_always:
             add_few(x, x_row, rows, weights, count, sums)
             return
@@ -151,7 +153,7 @@ def _summing(read: Dot | None, kept: Dot, widened: Any, step: int) -> Any:
             place, ask = weights + step * first, weights + step * (first + now)
             place = widened(place, now * step // LINE, room)
             if first + now == count:
-                ask = 0
+                ask = following
             add_chunk(x + 4 * first, x_row, rows, place, now, sums, ask)
 
     return add_all
@@ -182,12 +184,16 @@ def sum_up(job, scratch, first, rows, piece):
     x, count, room = job.input + first * x_row, x_row // 4, scratch + STAGE
     for row in range(rows):
         start_row(job.correction + ROW * piece if is_whole else 0, PIECE, scratch + ROW * row)
+    size = count * _FLOAT_STEP
+    if is_whole:
+        size = count * (_INT8_STEP if job.kind == PRODUCT_INT8 else _INT8_STEP // 2)
+    weights = job.weight + piece * size
+    # Later rows need the same weights. Else the thread's next piece comes: the other threads take
+    # those between. An address past the end does no harm.
+    following = weights if first + rows < job.num_rows else weights + job.num_threads * size
     if not is_whole:
-        weights = job.weight + piece * count * _FLOAT_STEP
-        _add_floats(x, x_row, rows, weights, count, scratch, room)
+        _add_floats(x, x_row, rows, weights, count, scratch, room, following)
     elif job.kind == PRODUCT_INT8:
-        weights = job.weight + piece * count * _INT8_STEP
-        _add_int8(x, x_row, rows, weights, count, scratch, room)
+        _add_int8(x, x_row, rows, weights, count, scratch, room, following)
     else:
-        weights = job.weight + piece * count * (_INT8_STEP // 2)
-        _add_int4(x, x_row, rows, weights, count, scratch, room)
+        _add_int4(x, x_row, rows, weights, count, scratch, room, following)
