@@ -43,7 +43,7 @@ SCORES: Final = STAGE + 2 * (KEYS + 2) * WIDEST
 """Scores (L, 16) float32, which are replaced by weights of pairs of keys in bfloat16."""
 SCORED, GATHERED = HELD * WIDTH // LANES, HELD * WIDTH // PAIR
 """Number of keys (scores) and of queries (values) whose sums fit the registers."""
-score_many = kernel(BRAIN_PAIRS, SCORED, LANES // WIDTH, 1 if SCORED == LANES else 0, True)
+score_many = kernel(BRAIN_PAIRS, SCORED, LANES // WIDTH, 2 if SCORED == LANES else 0, True)
 score_one = kernel(BRAIN_PAIRS, 1, LANES // WIDTH, 0, True)
 gather_many, gather_one = (kernel(BRAIN_PAIRS, rows, PAIR // WIDTH) for rows in (GATHERED, 1))
 
@@ -58,7 +58,7 @@ def attend(queries, rows, key, value, num_keys, reach, width, scratch, out, step
     """Writes softmax(q k^T / sqrt(E)) v of up to sixteen queries as bfloat16, over the first L
     keys or those within each query's reach. Output rows are `step` bytes apart."""
     arrange_queries(queries, rows, width, scratch + STAGE, scratch + QUERIES)
-    _score(key, num_keys, width, scratch)
+    _score(key, value, num_keys, width, scratch)
     hide(scratch + SCORES, rows, num_keys, reach)
     _weigh(value, num_keys, width, scratch)
     found = carray(pointer(scratch + FOUND), ROWS * width, float32)
@@ -75,13 +75,19 @@ def attend(queries, rows, key, value, num_keys, reach, width, scratch, out, step
 
 
 @njit(**COMPILED)
-def _score(key, num_keys, width, scratch):
-    """Computes the products of every key with the sixteen queries."""
+def _score(key, value, num_keys, width, scratch):
+    """Computes the products of every key with the sixteen queries.
+
+    Later keys and the values are prefetched meanwhile: two groups of keys ahead of an even group,
+    and the values of two groups ahead of an odd one.
+    """
     at, first = scratch + QUERIES, 0
     while first < num_keys:
         keys, scores = key + 2 * width * first, scratch + SCORES + LINE * first
         if first + SCORED <= num_keys:
-            ask = keys + 2 * width * SCORED
+            ask = keys + 4 * width * SCORED
+            if first // SCORED % 2:
+                ask = value + 2 * width * (first - SCORED)
             score_many(keys, 2 * width, 4, at, LINE, width // 2, scores, LINE, ask)
             first += SCORED
         else:
@@ -92,7 +98,7 @@ def _score(key, num_keys, width, scratch):
 @njit(**COMPILED)
 def _weigh(value, num_keys, width, scratch):
     """Replaces scores by weights, exp(score - largest) as pairs of bfloat16, and sums these up.
-    Values are prefetched meanwhile, since nothing else is read from memory."""
+    Values are prefetched again, from the second-level cache to the first."""
     padded, scores = (num_keys + 7) // 8 * 8, scratch + SCORES
     start_weights(scores, num_keys, padded, scratch, scratch + TOTALS)
     sharpness = float32(LOG2_E / math.sqrt(width))
