@@ -20,8 +20,8 @@ class _MendingCache(FunctionCache):  # type: ignore[misc]
         """Returns the cached machine code for these types, or None if it must be compiled."""
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # the files are pickles; a truncated one may raise anything
-            logger.warning("the kept machine code cannot be read; it is compiled anew")
+        except Exception as error:  # the files are pickles; a truncated one may raise anything
+            logger.warning("the kept machine code cannot be read (%r); compiling again", error)
             try:
                 self.flush()
             except OSError:
