@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -34,7 +34,8 @@ from nbp_core.data.metaworld import (
     set_up_camera,
     shoot,
 )
-from nbp_core.media.files import Frames, MediaError, replacing
+from nbp_core.data.sources import UNKNOWN_MEMBER, report_skipped, unknown_members
+from nbp_core.media.files import Frames, MediaError, printable_name, replacing
 from nbp_core.media.video import read_video
 
 ARM_SCENES = (
@@ -167,7 +168,8 @@ def read_episodes(folder: Path, split: ArmSplit, limit: int | None = None) -> It
     shards = sorted(folder.glob(f"{split}-*.tar"))
     if not shards:
         raise MediaError(f"{folder.name} has no {split}-*.tar shards of episodes.")
-    names = {shard: _episode_names(shard) for shard in shards}
+    unknown: list[PurePath] = []
+    names = {shard: _episode_names(shard, unknown) for shard in shards}
     everything = [(shard, name) for shard in shards for name in names[shard]]
     chosen = everything
     if limit is not None and limit < len(everything):
@@ -176,6 +178,7 @@ def read_episodes(folder: Path, split: ArmSplit, limit: int | None = None) -> It
         wanted = [name for of, name in chosen if of == shard]
         with _reported(shard):
             yield from _read_shard(shard, wanted)
+    report_skipped(unknown, printable_name(folder), UNKNOWN_MEMBER)
 
 
 def read_training_episodes(folder: Path) -> Iterator[KeyClip]:
@@ -194,9 +197,10 @@ def _reported(shard: Path) -> Iterator[None]:
         raise MediaError(f"{shard.name} is not a tar of episodes, or is damaged.") from error
 
 
-def _episode_names(shard: Path) -> list[str]:
-    """Names of the episodes of a shard, without their ending."""
+def _episode_names(shard: Path, unknown: list[PurePath]) -> list[str]:
+    """Names of the episodes of a shard, without their ending; its other files join `unknown`."""
     with _reported(shard), tarfile.open(shard) as tar:
+        unknown += unknown_members(tar)
         return sorted(name[:-4] for name in tar.getnames() if name.endswith(".mp4"))
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -28,7 +28,13 @@ from tqdm import tqdm
 
 from nbp_core.config.json import read_json
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
-from nbp_core.data.sources import VIDEO_SUFFIXES, folder_fingerprint, report_skipped
+from nbp_core.data.sources import (
+    UNKNOWN_MEMBER,
+    VIDEO_SUFFIXES,
+    folder_fingerprint,
+    report_skipped,
+    unknown_members,
+)
 from nbp_core.media.files import (
     Frames,
     MediaError,
@@ -88,8 +94,12 @@ def open_clips(
 def _records(folder: Path, split: Split, limit_per_action: int | None) -> Iterator[ClipRecord]:
     shards = sorted(folder.glob(f"{split}-*.tar"))
     if shards:
+        unknown: list[PurePath] = []
         for shard in shards:
-            yield from read_shard(shard, limit_per_action)
+            members = _members(shard)
+            unknown += unknown_members(members.values())
+            yield from _read_clips(shard, members, limit_per_action)
+        report_skipped(unknown, printable_name(folder), UNKNOWN_MEMBER)
         return
     if split == "train":  # once for both splits
         _report_skipped(folder)
@@ -106,7 +116,12 @@ def read_shard(path: Path, limit: int | None = None) -> Iterator[ClipRecord]:
 
     Raises MediaError when the file is no tar.
     """
-    members = _members(path)
+    return _read_clips(path, _members(path), limit)
+
+
+def _read_clips(
+    path: Path, members: dict[str, tarfile.TarInfo], limit: int | None
+) -> Iterator[ClipRecord]:
     names = [name for name in members if name.endswith(".mp4")][:limit]
     with tarfile.open(path) as tar:
         files = []
@@ -175,7 +190,11 @@ def _members(path: Path) -> dict[str, tarfile.TarInfo]:
 
 
 def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:
-    file = None if member is None else tar.extractfile(member)
+    """The content of a file, empty for what is none, such as a link that leads nowhere."""
+    try:
+        file = None if member is None else tar.extractfile(member)
+    except (KeyError, RecursionError):  # a link that leads nowhere, or to itself
+        return b""
     return b"" if file is None else file.read()
 
 

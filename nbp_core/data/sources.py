@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import mimetypes
+import tarfile
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
@@ -25,6 +26,9 @@ PICTURE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif",
 })  # fmt: skip
 SHARD_SUFFIX = ".tar"
+
+UNKNOWN_MEMBER = "they are neither a clip (.mp4) nor a label (.json)"
+"""Why a file of a shard is not opened."""
 
 _MOST_NAMES = 5
 _TEXT_TYPES = ("text/", "application/json")
@@ -72,6 +76,15 @@ def report_skipped(files: Iterable[PurePath], where: str, reason: str) -> None:
         len(names), "s" if len(names) > 1 else "", where, reason,
         ", ".join(names[:_MOST_NAMES]), more,
     )  # fmt: skip
+
+
+def unknown_members(members: Iterable[tarfile.TarInfo]) -> list[PurePath]:
+    """The files of a shard that nothing is read from."""
+    return [
+        PurePath(member.name)
+        for member in members
+        if member.isfile() and not member.name.endswith((".mp4", ".json"))
+    ]
 
 
 def _is_companion(path: PurePath) -> bool:

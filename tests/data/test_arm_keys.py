@@ -133,6 +133,20 @@ def test_episodes_are_read_with_grip_and_look(tmp_path: Path) -> None:
         list(read_episodes(tmp_path, "train"))
 
 
+def test_other_files_of_a_shard_of_episodes_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    label = {"scene": "soccer", "look": "stock", "fps": 16, "keys": ["up"], "grip": [-1]}
+    with tarfile.open(tmp_path / "train-0000.tar", "w") as tar:
+        add_clip(tar, "soccer_train_0000_0", np.zeros((5, 128, 128, 3), np.uint8), label)
+        tar.addfile(tarfile.TarInfo("soccer_train_0000_1.webm"))
+    assert len(list(read_episodes(tmp_path, "train"))) == 1
+    assert caplog.messages == [
+        f"1 file of {tmp_path.name} skipped, because they are neither a clip (.mp4) nor a label"
+        " (.json): soccer_train_0000_1.webm"
+    ]
+
+
 def test_training_reads_the_episodes_at_the_bounds_too(tmp_path: Path) -> None:
     frames = np.zeros((5, 128, 128, 3), np.uint8)
     splits = {"train": "up", "val": "right", "bounds": "left"}

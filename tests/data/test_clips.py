@@ -60,6 +60,51 @@ def test_a_damaged_clip_is_left_out(shards: Path) -> None:
     assert len(list(open_clips(shards, "train"))) == 6
 
 
+def test_other_files_of_shards_are_counted_and_named_in_one_line(
+    shards: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for shard in ("train-00.tar", "train-01.tar"):
+        with tarfile.open(shards / shard, "a") as tar:
+            for name in ("a.webm", "a.json", "b.webm", "c.MP4", "._d", "e.txt"):
+                tar.addfile(tarfile.TarInfo(f"{shard[:-4]}/{name}"))
+            folder = tarfile.TarInfo("folder.webm")
+            folder.type = tarfile.DIRTYPE
+            tar.addfile(folder)
+    assert len(list(open_clips(shards, "train"))) == 6
+    (record,) = caplog.records
+    said = record.getMessage()
+    assert said.startswith("6 files of ")
+    assert "neither a clip (.mp4) nor a label (.json): a.webm, b.webm, c.MP4, a.webm" in said
+    caplog.clear()
+    assert len(list(open_clips(shards, "val"))) == 2
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("target", ["nowhere", "odd"])
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE])
+@pytest.mark.parametrize("suffix", [".mp4", ".json"])
+def test_a_member_of_a_shard_that_leads_nowhere_is_left_out(
+    shards: Path, caplog: pytest.LogCaptureFixture, kind: bytes, suffix: str, target: str
+) -> None:
+    with tarfile.open(shards / "train-00.tar", "a") as tar:
+        for other in (".mp4", ".json"):
+            member = tarfile.TarInfo(f"odd{other}")
+            if other == suffix:
+                member.type, member.linkname = kind, f"{target}{other}"
+            tar.addfile(member)
+    assert len(list(open_clips(shards, "train"))) == 6
+    assert caplog.messages[0].startswith("odd.mp4 of train-00.tar left out: ")
+
+
+def test_a_shard_that_was_cut_is_refused(shards: Path) -> None:
+    path = shards / "train-00.tar"
+    with tarfile.open(path) as tar:
+        inside = tar.getmembers()[-2].offset_data + 100
+    path.write_bytes(path.read_bytes()[:inside])
+    with pytest.raises(MediaError, match=r"^train-00\.tar is not a tar of clips, or is damaged\.$"):
+        list(open_clips(shards, "train"))
+
+
 def test_a_file_that_is_no_tar_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train-00.tar").write_bytes(b"no tar" * 500)
     with pytest.raises(MediaError, match=r"^train-00\.tar is not a tar of clips"):
