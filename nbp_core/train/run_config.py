@@ -235,14 +235,25 @@ def keep_fingerprints(
     """
     path = run_folder / SOURCES_FILE
     if is_begun and path.is_file():
-        known = read_json(path)
-        if not isinstance(known, dict):
-            raise ValueError(f"{path.name} does not hold the fingerprints of folders")
+        known = _read_fingerprints(path)
         for name in sorted(known.keys() | found.keys()):
             if known.get(name) != found.get(name):
                 raise ValueError(f"run folder {run_folder.name!r} {refusal.format(name)}")
     run_folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(dict(found), indent=2) + "\n")
+
+
+def _read_fingerprints(path: Path) -> dict[str, Any]:
+    try:
+        known = read_json(path)
+        if not isinstance(known, dict):
+            raise ValueError(f"{path.name} does not hold the fingerprints of folders")
+    except ValueError as error:
+        raise ValueError(
+            f"which data run folder {path.parent.name!r} is trained on cannot be read: {error}; "
+            f"delete {path.name} to resume with the data of this command"
+        ) from error
+    return known
 
 
 def is_begun(run_folder: Path) -> bool:

@@ -17,10 +17,12 @@ from nbp_core.data.metaworld import add_clip
 from nbp_core.media.video import write_video
 from nbp_core.train.run_config import (
     RUN_FILE,
+    SOURCES_FILE,
     TokenizerRun,
     TransformerRun,
     TransformerSizes,
     keep_run,
+    keep_sources,
     read_run,
 )
 from nbp_core.transformer.model import BlockTransformer
@@ -93,6 +95,23 @@ def test_a_run_folder_takes_one_run_only_but_a_longer_budget(tmp_path: Path) -> 
     assert read_run(tmp_path / "run" / RUN_FILE, TransformerRun()) == longer
     with pytest.raises(ValueError, match=r"another model\.name"):
         keep_run(TransformerRun(), tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", [b"", b"  \n", b"{", b"[1]", b"null", b"\xff"])
+def test_a_torn_list_of_sources_says_how_to_resume(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "clips").mkdir()
+    run_folder = tmp_path / "run"
+    folders = {"clips": tmp_path / "clips"}
+    keep_sources(folders, run_folder, is_begun=False)
+    (run_folder / SOURCES_FILE).write_bytes(content)
+    with pytest.raises(ValueError, match=r"^which data run folder 'run' is trained on") as caught:
+        keep_sources(folders, run_folder, is_begun=True)
+    said = str(caught.value)
+    assert said.endswith("; delete sources.json to resume with the data of this command")
+    assert said.count("sources.json ") == 2
+    (run_folder / SOURCES_FILE).unlink()
+    keep_sources(folders, run_folder, is_begun=True)
+    keep_sources(folders, run_folder, is_begun=True)
 
 
 @pytest.fixture
