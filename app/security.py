@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import re
 import socket
@@ -11,6 +12,10 @@ from contextlib import closing
 from importlib.util import find_spec
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+_LABEL = r"[^\W_]([\w-]{0,61}\w)?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?!(.*\.)?[\d]+\Z){_LABEL}(\.{_LABEL})*")
+"""A name whose last part is no number: 300.1.1.1 is a mistyped address."""
 
 
 def parse_auth(text: str | None) -> tuple[str, str] | None:
@@ -78,9 +83,23 @@ def check_tools(wanted: bool) -> None:
 
 
 def check_host(host: str, auth: tuple[str, str] | None) -> None:
-    """Raises ValueError for an address that others can reach while nobody is asked who they are."""
+    """Raises ValueError, one sentence, for what is neither an IP address nor a host name, and for
+    an address that others can reach while nobody is asked who they are."""
+    if not _is_address(host) and not _HOST_NAME.fullmatch(host):
+        raise ValueError(
+            "--host takes an IP address or a host name of this machine, without brackets and port,"
+            f" such as 127.0.0.1 or ::1, not {host!r}."
+        )
     if host not in LOCAL_HOSTS and auth is None and not is_space():
         raise ValueError(f"Serving on {host} lets others in: set --auth USER:PASS as well.")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def check_address(host: str, port: int) -> None:

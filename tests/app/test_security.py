@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app import ui
 from app.guard import guards, host_name
-from app.security import check_address, parse_root_path, parse_trusted
+from app.security import check_address, check_host, parse_root_path, parse_trusted
 from app.sockets import BURST, MAX_MESSAGE_BYTES
 from tests.support.engine import fake_session
 
@@ -166,9 +166,20 @@ def test_an_address_that_cannot_be_served_is_one_sentence() -> None:
     for port in (99_999, 0, -1):
         with pytest.raises(ValueError, match=f"from 1 to 65535, not {port}"):
             check_address("127.0.0.1", port)
-    for host in ("203.0.113.7", "no such host", "a" * 70):
+    for host in ("203.0.113.7", "no-such-host.invalid"):
         with pytest.raises(ValueError, match=f"--host {host} is no address of this machine"):
             check_address(host, 17_860)
+
+
+def test_what_is_no_address_is_told_so_before_a_password_is_asked_for() -> None:
+    wrong = ("::1x", "[::1]", "127.0.0.1:7860", "http://127.0.0.1", "", "a b", "300.1.1.1",
+             "127.0.0", "-a", "a..b", "a" * 64, "1.2.3.4.", "caf\udce9")  # fmt: skip
+    for host in wrong:
+        with pytest.raises(ValueError, match=r"^--host takes an IP address") as found:
+            check_host(host, None)
+        assert str(found.value).endswith(f"not {host!r}.")
+    for host in ("127.0.0.1", "::1", "localhost", "fe80::1%eth0", "studio.example", "my_pc", "2nd"):
+        check_host(host, ("user", "password"))
 
 
 def serve(port: int, folder: Path, **environment: str) -> subprocess.Popen[str]:
