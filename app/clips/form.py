@@ -52,8 +52,15 @@ FIELDS = tuple(field.name for field in fields(Form))
 
 
 def read_form(values: Mapping[str, Any]) -> Form:
-    """The values as a form. Raises ValueError, one sentence, for the first that it cannot hold."""
-    return Form.from_dict({name: _whole(value) for name, value in values.items()})
+    """The values as a form. Raises ValueError, one sentence, for the first that it cannot hold.
+
+    The number of frames may be text, such as "17": the API's page long called it so.
+    """
+    read = {name: _whole(value) for name, value in values.items()}
+    length = read.get("num_frames")
+    if isinstance(length, str) and length in map(str, LENGTHS):
+        read["num_frames"] = int(length)
+    return Form.from_dict(read)
 
 
 def _whole(value: Any) -> Any:

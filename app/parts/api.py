@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
+import gradio as gr
 from gradio.components import Component
 
 from app.clips.form import Form
@@ -19,6 +20,17 @@ def hand_over_values(components: Sequence[Component]) -> None:
     """
     for component in components:
         component.preprocess = lambda payload: payload  # type: ignore[method-assign]
+        if isinstance(component, gr.Radio):
+            _document_numbers(component)
+
+
+def _document_numbers(radio: gr.Radio) -> None:
+    """Makes the API's page call numbers to choose from numbers: Gradio calls them texts."""
+    choices = [value for _, value in radio.choices]
+    if choices and all(isinstance(value, int) for value in choices):
+        *most, last = map(str, choices)
+        info = {"type": "integer", "description": f"{', '.join(most)} or {last}"}
+        radio.api_info = lambda: info  # type: ignore[method-assign]
 
 
 def call_of(

@@ -56,6 +56,22 @@ def test_few_endpoints_are_public(client: Client) -> None:
     assert info["unnamed_endpoints"] == {}
 
 
+def test_numbers_to_choose_from_are_documented_as_numbers_and_taken_as_text_too(
+    client: Client,
+) -> None:
+    info: Any = client.view_api(return_format="dict", print_info=False)
+    (length,) = [
+        parameter
+        for parameter in info["named_endpoints"]["/generate"]["parameters"]
+        if parameter["parameter_name"] == "num_frames"
+    ]
+    assert (length["type"]["type"], length["python_type"]["type"]) == ("integer", "int")
+    assert length["type"]["description"] == "17, 33 or 65"
+    for value in (33, 33.0, "33"):
+        clip, _ = client.predict(**{**VALUES, "num_frames": value}, api_name="/generate")
+        assert len(read_video(Path(clip))[0]) == 33
+
+
 def test_generate_gives_a_clip_and_the_settings_that_repeat_it(
     client: Client,
 ) -> None:
@@ -78,7 +94,7 @@ def test_generate_gives_a_clip_and_the_settings_that_repeat_it(
         ({"temperature": [1]}, "temperature must be a number, not [1]"),
         ({"guidance": True}, "guidance must be a number, not true"),
         ({"top_p": 2}, "top_p must be above 0 and at most 1, not 2"),
-        ({"num_frames": "17"}, 'num_frames must be a whole number, not "17"'),
+        ({"num_frames": "18"}, 'num_frames must be a whole number, not "18"'),
         ({"num_frames": 21}, "num_frames must be one of 17, 33, 65, not 21"),
         (
             {"actions": "door-open*x"},
