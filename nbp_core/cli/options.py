@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -142,13 +143,24 @@ def write_or_keep(out: Path, write: Callable[[Path], None]) -> None:
     try:
         write(out)
     except (MediaError, OSError) as error:
+        kept = _keep(f"made{out.suffix}", write)
+        if kept is None:
+            raise
         reason = str(error).rstrip(".")
-        try:
-            kept = Path(tempfile.mkdtemp(prefix="nbp-kept-"), f"made{out.suffix}")
-            write(kept)
-        except (MediaError, OSError):
-            raise error from None
         raise MediaError(f"{reason}; what was made is kept in {kept}.") from error
+
+
+def _keep(name: str, write: Callable[[Path], None]) -> Path | None:
+    """A file or folder in a new folder for temporary files; None where it cannot be written."""
+    folder = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="nbp-kept-"))
+        write(folder / name)
+    except (MediaError, OSError):
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return folder / name
 
 
 def results_file(args: argparse.Namespace) -> Path:

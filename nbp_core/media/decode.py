@@ -419,7 +419,7 @@ def _fault(log: Sequence[str], sources: Sequence[Source]) -> str | None:
     decoding = "\n".join(log[log.index(ffmpeg.INPUTS_OPEN) :]) if ffmpeg.INPUTS_OPEN in log else ""
     if _NEW_SIZE.search(decoding):
         return "changes its size midway, which is not supported"
-    if "No space left on device" in decoding:
+    if ffmpeg.NO_SPACE in decoding:
         return "cannot be read: there is no space for its frames on the disk"
     if "Cannot allocate memory" in decoding:
         return "cannot be read: its frames take too much memory"

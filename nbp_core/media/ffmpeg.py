@@ -6,6 +6,7 @@ reads past the end of a buffer, comes from the files of that job, and a crash en
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import threading
@@ -25,6 +26,7 @@ SECONDS = 120.0
 MAX_MEMORY = 4 * 2**30
 _MAX_LOG_LINES = 20_000
 _MAX_LINE_BYTES = 4096
+NO_SPACE = "No space left on device"
 INPUTS_OPEN = "[info] Stream mapping:"
 """The line between what is said of the inputs and what is said while they are decoded."""
 
@@ -49,12 +51,19 @@ def file_url(path: str | os.PathLike[str]) -> bytes:
 
 
 def run(arguments: list[Argument], data: bytes | None = None) -> bytes | None:
-    """What ffmpeg prints when it is fed `data`; None when it fails or takes too long."""
+    """What ffmpeg prints when it is fed `data`; None when it fails or takes too long.
+
+    Raises OSError (ENOSPC) where the disk has no space for what it writes.
+    """
     try:
         return subprocess.run(
             _command("error", arguments), input=data, capture_output=True, check=True,
             timeout=SECONDS,
         ).stdout  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        if any(line.endswith(NO_SPACE.encode()) for line in error.stderr.splitlines()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        return None
     except (OSError, subprocess.SubprocessError):
         return None
 

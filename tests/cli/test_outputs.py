@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,21 @@ def test_a_clip_that_cannot_be_written_at_last_is_kept(
     assert len(read_context(path)) > 1
     path.unlink()
     path.parent.rmdir()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_full_disk_is_the_reason_and_leaves_nothing_behind(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(video.ffmpeg, "file_url", lambda path: b"file:/dev/full")
+    arguments = ["generate", "--model", str(model), "--out", str(tmp_path / "clip.mp4")]
+    arguments += ["--action", "door-open", "--block", "1x16x16"]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "clip.mp4 cannot be written: no space left on device."
+    assert not [path for path in tmp_path.rglob("*") if path.name != "temporary"]
