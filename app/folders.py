@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -10,9 +11,11 @@ import threading
 from pathlib import Path
 
 import psutil
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _PREFIX = "nbp-studio-"
+_FULL = "The studio's disk has no space left for this file."
 
 
 class Uploads:
@@ -60,15 +63,31 @@ UPLOADS = Uploads()
 
 
 class MendsUploads:
-    """Sees to the folder for uploads before every request."""
+    """Sees to the folder for uploads before every request, and says when its disk is full."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hands every request on."""
-        UPLOADS.mend()
-        await self.app(scope, receive, send)
+        """Hands every request on; answers 507 to an upload that there is no space for."""
+        is_read = False
+
+        async def read() -> Message:
+            nonlocal is_read
+            message = await receive()
+            is_read = not message.get("more_body", False)
+            return message
+
+        try:
+            UPLOADS.mend()
+            await self.app(scope, read, send)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or scope["type"] != "http":
+                raise
+            # The rest of it is read, or the browser would report a broken connection instead.
+            while not is_read:
+                await read()
+            await PlainTextResponse(_FULL, 507)(scope, receive, send)
 
 
 def private_folder() -> Path:

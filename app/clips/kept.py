@@ -19,7 +19,7 @@ from app.jobs import JobView
 from app.library import FILM, KeptClip
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import parse_block_shape
-from nbp_core.media.files import MAX_PIXELS, Frames
+from nbp_core.media.files import MAX_PIXELS, Frames, reason
 from nbp_core.media.video import read_image
 
 if TYPE_CHECKING:
@@ -55,11 +55,12 @@ def keep(session: Session, clip_id: str, request: Request, outcome: Outcome) -> 
     }
     try:
         with session.library.new(clip_id, outcome.clip.stem, record) as folder:
-            shutil.copytree(outcome.clip.parent, folder, dirs_exist_ok=True)
+            for path in outcome.clip.parent.iterdir():
+                shutil.copy2(path, folder)
             np.savez_compressed(folder / _TOKENS, **arrays)
             (folder / FILM).write_bytes(film(read_image(outcome.strip, MAX_PIXELS)))
     except OSError as error:
-        logger.warning("a clip could not be kept in %s: %s", session.library.folder, error)
+        logger.warning("a clip could not be kept in %s: %s", session.library.folder, reason(error))
 
 
 def _plain(part: Any, but: tuple[str, ...]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Bundled ones lie in the folder of assets: episodes of the simulator in `play`, p
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections import OrderedDict
@@ -20,7 +21,7 @@ from app.parts.uploads import friendly_name
 from nbp_core.data.keys import KeyClip
 from nbp_core.data.recorded import read_recorded, recorded_episodes
 from nbp_core.generation.recording import PlayRecording, World
-from nbp_core.media.files import Frames
+from nbp_core.media.files import Frames, MediaError
 from nbp_core.media.video import crop_resize, read_image
 
 Kind = Literal["scene", "place", "photograph", "recording"]
@@ -28,6 +29,8 @@ MAX_OWN = 64
 """Photographs and recordings of visitors that are kept; one is at most 50 kB."""
 NEW_SCENE = "scene-new"
 """The start whose first frame the model itself makes."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,10 +70,15 @@ class Start:
         return cast(Frames, frames_THWC[0])
 
     def picture_uri(self) -> str:
-        """The first frame as a data address; empty where a model makes it."""
+        """The first frame as a data address; empty where a model makes it or its file cannot be
+        read."""
         if self.recording is not None:
             return ""
-        frame_HWC = self.first_frame()
+        try:
+            frame_HWC = self.first_frame()
+        except MediaError as error:
+            _log.warning("the start %r has no picture: %s", self.title, error)
+            return ""
         return "" if frame_HWC is None else jpeg_uri(frame_HWC)
 
     def episode(self) -> KeyClip:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from app.clips.words import device_words
-from app.folders import trim
+from app.folders import MendsUploads, trim
 from app.session import MAX_LOADED, QUICK_BYTES, Session, find_models
 from nbp_core.checkpoint import save_model
 from nbp_core.config.presets import PAPER_PRESETS
@@ -243,3 +247,31 @@ def test_the_smallest_model_with_keys_is_named_without_loading_it(tmp_path: Path
     add_broken(tmp_path, tmp_path / "plain" / "model.safetensors")
     assert session.model_with_keys() == "middle"
     session.close()
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_full_disk_answers_an_upload_with_a_sentence(pieces: int) -> None:
+    sent = iter(range(pieces))
+
+    def body() -> Iterator[bytes]:
+        for _ in sent:
+            yield b"piece"
+
+    async def full(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    client = TestClient(MendsUploads(full))
+    answer = client.post("/", content=body())
+    assert (answer.status_code, answer.text) == (
+        507, "The studio's disk has no space left for this file.",
+    )  # fmt: skip
+    assert not list(sent)
+
+
+def test_other_faults_of_the_system_are_handed_on() -> None:
+    async def refused(scope: Scope, receive: Receive, send: Send) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with pytest.raises(PermissionError):
+        TestClient(MendsUploads(refused)).get("/")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,6 +164,22 @@ def test_a_clip_that_cannot_be_kept_is_made_all_the_same(tab: GenerateTab, tmp_p
     (tmp_path / "file").write_text("in the way")
     tab.session.library.folder = tmp_path / "file"
     assert make(tab).state is JobState.DONE
+
+
+def test_why_a_clip_cannot_be_kept_is_one_short_line(
+    tab: GenerateTab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def full(source: Path, target: Path, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    tab.session.library.folder = tmp_path / "clips"
+    assert make(tab).state is JobState.DONE
+    assert caplog.messages == [
+        f"a clip could not be kept in {tmp_path / 'clips'}: no space left on device"
+    ]
+    assert not list((tmp_path / "clips").iterdir())
 
 
 def test_a_running_page_opens_no_other_clip(tab: GenerateTab) -> None:
