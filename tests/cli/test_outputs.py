@@ -12,7 +12,7 @@ import pytest
 
 from nbp_core.cli.main import WRITERS, main
 from nbp_core.generation.pipeline import VideoPipeline
-from nbp_core.media import video
+from nbp_core.media import ffmpeg, video
 from nbp_core.media.files import MediaError, try_writing
 from nbp_core.media.video import read_context
 from tests.support.models import save_pipeline
@@ -118,7 +118,7 @@ def test_a_full_disk_is_the_reason_and_leaves_nothing_behind(
 ) -> None:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(video.ffmpeg, "file_url", lambda path: b"file:/dev/full")
+    monkeypatch.setattr(ffmpeg, "file_url", lambda path: b"file:/dev/full")
     arguments = ["generate", "--model", str(model), "--out", str(tmp_path / "clip.mp4")]
     arguments += ["--action", "door-open", "--block", "1x16x16"]
     assert main(arguments) == 2
