@@ -1,7 +1,9 @@
 """Times decode steps and compares them with the hardware's floor.
 
 The floor of a step is the larger of two times: bytes of weights and KV cache to read / measured
-read bandwidth, and operations / measured matrix-product rate. Input: a model on its device.
+read bandwidth, and operations / measured matrix-product rate. Other programs change these rates
+from minute to minute, so they are measured before and after a model's steps, and the better ones
+count. Input: a model on its device.
 Output: figures; cli/bench.py prints and writes them. Shapes: M new positions per step, L positions
 attended to.
 """
@@ -13,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import cast
 
@@ -58,6 +60,17 @@ class Machine:
     cached_gb_s: tuple[tuple[int, float], ...] = ()
     """(bytes read repeatedly, GB/s) pairs, since small models stay in the cache."""
 
+    def best(self, other: Machine) -> Machine:
+        """The better of each rate in two measurements of the same hardware."""
+        pairs = zip(self.cached_gb_s, other.cached_gb_s, strict=True)
+        return replace(
+            self,
+            read_gb_s=max(self.read_gb_s, other.read_gb_s),
+            matmul_tflop_s=max(self.matmul_tflop_s, other.matmul_tflop_s),
+            int8_tflop_s=max(self.int8_tflop_s, other.int8_tflop_s),
+            cached_gb_s=tuple((size, max(rate, then)) for (size, rate), (_, then) in pairs),
+        )
+
 
 @dataclass(frozen=True)
 class StepFigures:
@@ -71,9 +84,10 @@ class StepFigures:
     num_steps: int
     prefill_ms: float
     step_ms: float
-    floor_ms: float
-    bound: str
-    """What limits the floor: 'memory' or 'arithmetic'."""
+    num_bytes: int
+    """Bytes that a step reads."""
+    num_operations: int
+    """Multiplications and additions of a step."""
     timed_steps: int
     block_len: int
 
@@ -81,11 +95,6 @@ class StepFigures:
     def tokens_s(self) -> float:
         """Tokens per second while decoding."""
         return self.block_len / self.step_ms * 1e3
-
-    @property
-    def ratio(self) -> float:
-        """Time of a step divided by its floor."""
-        return self.step_ms / self.floor_ms
 
     @property
     def total_s(self) -> float:
@@ -175,23 +184,30 @@ def step_operations(model: PackedTransformer, num_new: int, num_seen: int) -> in
     return 2 * num_new * (weights + attention)
 
 
-def floor_of(
-    model: PackedTransformer, machine: Machine, num_new: int, num_seen: int
-) -> tuple[float, str]:
-    """(seconds, what limits it) of the fastest possible decode step on this machine."""
-    num_bytes = step_bytes(model, num_seen)
+@dataclass(frozen=True)
+class Floor:
+    """The shortest possible time of a decode step on a machine."""
+
+    floor_ms: float
+    bound: str
+    """What limits it: 'memory' or 'arithmetic'."""
+
+
+def floor_of(step: StepFigures, machine: Machine) -> Floor:
+    """The floor of a step at the rates of this machine."""
     # The rate of the largest measured size up to the model's, or of any larger size.
-    rates = [rate for size, rate in machine.cached_gb_s if num_bytes < READ_STEP * size]
-    memory = num_bytes / (max([machine.read_gb_s, *rates]) * 1e9)
-    is_whole = model.weight_format in ("int8", "int4")
+    rates = [rate for size, rate in machine.cached_gb_s if step.num_bytes < READ_STEP * size]
+    memory_ms = step.num_bytes / (max([machine.read_gb_s, *rates]) * 1e6)
+    is_whole = step.weight_format in ("int8", "int4")
     rate = machine.int8_tflop_s if is_whole else machine.matmul_tflop_s
-    arithmetic = step_operations(model, num_new, num_seen) / (rate * 1e12)
-    return (memory, "memory") if memory >= arithmetic else (arithmetic, "arithmetic")
+    arithmetic_ms = step.num_operations / (rate * 1e9)
+    if memory_ms >= arithmetic_ms:
+        return Floor(memory_ms, "memory")
+    return Floor(arithmetic_ms, "arithmetic")
 
 
 def time_block_shape(
     model: PackedTransformer,
-    machine: Machine,
     shape: Size3,
     protocol: str,
     weights: str,
@@ -213,7 +229,6 @@ def time_block_shape(
     start = max(block_len, middle - middle % block_len)
     seconds = time_steps(model, layout, start, count + 1)[1:]
     seen = layout.head_len + start + count * block_len // 2 - block_len
-    floor_s, bound = floor_of(model, machine, block_len, seen)
     return StepFigures(
         model=model.config.name,
         weights=weights,
@@ -223,8 +238,8 @@ def time_block_shape(
         num_steps=len(layout.decode_steps(known)),
         prefill_ms=1e3 * prefill,
         step_ms=1e3 * statistics.median(seconds or [prefill]),
-        floor_ms=1e3 * floor_s,
-        bound=bound,
+        num_bytes=step_bytes(model, seen),
+        num_operations=step_operations(model, block_len, seen),
         timed_steps=len(seconds),
         block_len=block_len,
     )

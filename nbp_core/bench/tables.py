@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich.table import Table
 
 from nbp_core.bench.against.figures import Against
-from nbp_core.bench.floor import StepFigures
+from nbp_core.bench.floor import Machine, StepFigures, floor_of
 from nbp_core.bench.format_loss import FormatLoss
 
 TIMED_CLIPS = 3
@@ -64,8 +65,22 @@ def against_words(found: Against) -> str:
     )
 
 
-def step_table(timed: Timed) -> Table:
-    """The table of one model's steps in one weight format."""
+def step_rows(timed: Timed, machine: Machine) -> list[dict[str, Any]]:
+    """The steps of one model in one weight format, with their floors at the rates of a machine."""
+    return [
+        {
+            **asdict(step),
+            **asdict(floor := floor_of(step, machine)),
+            "ratio": step.step_ms / floor.floor_ms,
+            "total_s": step.total_s,
+            **timed.memory_and_load,
+        }
+        for step in timed.figures
+    ]
+
+
+def step_table(timed: Timed, machine: Machine) -> Table:
+    """The table of these steps."""
     figures, first = timed.figures, timed.figures[0]
     table = Table(
         title=f"{first.model} (weights {first.weights}) in {first.weight_format}, model only, "
@@ -75,10 +90,11 @@ def step_table(timed: Timed) -> Table:
                  "bound by", "whole s", "tokens/s"):  # fmt: skip
         table.add_column(name, justify="right")
     for f in figures:
+        floor = floor_of(f, machine)
         table.add_row(
             f.protocol, f.block, f"{f.num_steps:,}", f"{f.prefill_ms:.1f}", f"{f.step_ms:.2f}",
-            f"{f.floor_ms:.2f}", f"{f.ratio:.2f}", f.bound, f"{f.total_s:.2f}",
-            f"{f.tokens_s:,.0f}",
+            f"{floor.floor_ms:.2f}", f"{f.step_ms / floor.floor_ms:.2f}", floor.bound,
+            f"{f.total_s:.2f}", f"{f.tokens_s:,.0f}",
         )  # fmt: skip
     return table
 

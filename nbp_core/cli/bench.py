@@ -32,6 +32,7 @@ from nbp_core.bench.tables import (
     against_words,
     clip_table,
     loss_words,
+    step_rows,
     step_table,
 )
 from nbp_core.checkpoint import describe_models, weights_sha256
@@ -109,7 +110,7 @@ def _bench(args: argparse.Namespace) -> None:
         else formats_on(device)
     )
     shapes = [parse_block_shape(text) for text in args.blocks or ()] or list(FIGURE6_SHAPES)
-    machine = _apart(_machine, device)
+    machine = after = _apart(_machine, device)
     console = Console(stderr=True, width=WIDTH)
     console.print(
         f"{machine.name}, {machine.threads} threads: reads {machine.read_gb_s:.1f} GB/s, multiplies"
@@ -120,12 +121,11 @@ def _bench(args: argparse.Namespace) -> None:
     losses: list[dict[str, Any]] = []
     for source in _sources(args):
         for held in formats:
-            timed = _apart(_time_model, source, device, machine, shapes, args.steps, held)
-            steps += [
-                {**asdict(f), "ratio": f.ratio, "total_s": f.total_s, **timed.memory_and_load}
-                for f in timed.figures
-            ]
-            console.print(step_table(timed))
+            timed = _apart(_time_model, source, device, shapes, args.steps, held)
+            before, after = after, _apart(_machine, device)
+            machine = machine.best(after)
+            steps += step_rows(timed, before.best(after))
+            console.print(step_table(timed, before.best(after)))
         if isinstance(source, Path):
             clips += _apart(_time_clips, source, device, shapes)
             for held in formats[0 if args.only else 1 :]:
@@ -210,7 +210,6 @@ def _machine(device: str) -> Machine:
 def _time_model(
     source: Path | str,
     device: str,
-    machine: Machine,
     shapes: list[Size3],
     max_steps: int,
     held: WeightFormat,
@@ -227,7 +226,7 @@ def _time_model(
     for protocol in protocols(model.config):
         for shape in shapes:
             timed = model if model.config.layout == "elastic" else _as_trained_for(model, shape)
-            figures.append(time_block_shape(timed, machine, shape, protocol, weights, max_steps))
+            figures.append(time_block_shape(timed, shape, protocol, weights, max_steps))
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else _peak_resident()
     return Timed(figures, load_s, peak)
 
