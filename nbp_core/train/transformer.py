@@ -172,7 +172,7 @@ class TransformerTask(Task):
         if length > 1 and rng.random() < recipe.own_draws:
             own_seen = self._with_own_draws(own, layout, own_seen, rng)
         loss = self._clip_loss(own, layout, own_seen, is_weighted=True)
-        return loss * self._weight(part, batch.is_given_B, length), {
+        return loss * self._weight(part, batch), {
             "block_len": float(np.prod(shape)),
             "latent_frames": float(length),
             "tflop": step_tflop(self.model, layout, count),
@@ -190,7 +190,8 @@ class TransformerTask(Task):
     def _draw_first(self, length: int, rng: np.random.Generator) -> int:
         """Which latent frame of the clips is the sequences' second one."""
         latest = self.longest - length + 1
-        if length == 1 or latest == 1 or rng.random() >= self.recipe.later_windows:
+        # Of two latent frames of a later window, one may be given and the other has no loss.
+        if length <= 2 or latest == 1 or rng.random() >= self.recipe.later_windows:
             return 1
         return int(rng.integers(2, latest + 1))
 
@@ -223,10 +224,10 @@ class TransformerTask(Task):
             first - 1,
         )
 
-    def _weight(self, part: Part, is_given_B: NDArray[np.bool_], length: int) -> float:
-        """What turns a part's mean into its share of the mean over all tokens of the batch."""
-        rest = 1 - is_given_B / length
-        return float(rest[part.own].sum() * part.count / rest.sum())
+    def _weight(self, part: Part, batch: _Batch) -> float:
+        """What turns a part's mean into its share of the mean over all tokens with a loss."""
+        frames_B = batch.tokens_Bthw.shape[1] - batch.is_given_B - bool(batch.missing)
+        return float(frames_B[part.own].sum() * part.count / frames_B.sum())
 
     def _clip_loss(
         self,

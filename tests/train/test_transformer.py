@@ -132,6 +132,28 @@ def test_the_first_frame_of_a_later_window_is_not_asked() -> None:
         assert bool(losses[0] != losses[1]) == is_asked
 
 
+def test_every_batch_of_later_windows_teaches_something() -> None:
+    """A window of two latent frames would be the given one and one that is not asked."""
+    training = keyed_task(later_windows=1.0, source_shares=(("arm", 1.0),))
+    figures = [training.loss(step, 0.0, Part()) for step in range(8)]
+    assert {found["latent_frames"] for _, found in figures} == {2, 4}
+    assert all(loss > 0 for loss, _ in figures)
+
+
+def test_parts_of_a_batch_of_later_windows_add_up_to_it() -> None:
+    lengths = (0.0, 0.0, 0.0, 1.0)
+    recipe = TransformerRecipe(
+        shapes=(ROWS,), shape_weights=(1.0,), early_lengths=lengths, late_lengths=lengths,
+        given_looks=("arm",), num_validation_clips=4, later_windows=1.0,
+    )  # fmt: skip
+    sets = {"arm": replace(keyed_sets()["arm"], looks=["arm", "stock", "arm", "stock"])}
+    training = TransformerTask(KEYED, recipe, sets, sets, batch_size=4, seed=0, levels=(5, 5))
+    for step in range(6):
+        whole = training.loss(step, 0.5, Part())[0]
+        parts = [training.loss(step, 0.5, Part(index, 2))[0] for index in range(2)]
+        torch.testing.assert_close(torch.stack(parts).mean(), whole)
+
+
 def test_keys_need_a_model_with_conditions_per_latent_frame() -> None:
     with pytest.raises(ValueError, match="no conditions per latent frame"):
         task(keyed_sets()["arm"])
