@@ -1,0 +1,97 @@
+"""The page's own events, called raw: nothing gets past the checks that its controls make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from app import ui
+from tests.support.engine import fake_session, small_clips
+
+SECRET = "a sentence that no visitor may read"
+SETTINGS = {
+    "software": "NBP Studio", "model": SECRET, "action": None, "context": None, "num_frames": 17,
+    "block_shape": "1x1x16",
+    "sampling": {
+        "temperature": 1.0, "top_k": 10, "top_p": 0.9, "guidance_scale": 1.0, "seed": 1,
+        "method": "paper",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Files of this machine that are not the studio's: a text, a picture."""
+    folder = tmp_path_factory.mktemp("others")
+    (folder / "text.json").write_text(json.dumps(SETTINGS))
+    Image.new("RGB", (40, 40), "teal").save(folder / "picture.png")
+    return [folder / "text.json", folder / "picture.png"]
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, Path]]:
+    session, _ = fake_session(tmp_path_factory.mktemp("studio") / "models", step_s=0)
+    blocks = ui.build(session)
+    url = ui.launch(blocks, "127.0.0.1", None, None, prevent_thread_lock=True, quiet=True)
+    with small_clips():
+        yield url, session.uploads, session.models
+    blocks.close()
+    session.close()
+
+
+def tries(num_inputs: int, paths: list[Path]) -> Iterator[list[Any]]:
+    """What a caller may send in place of the values of an event's inputs."""
+    for path in paths:
+        yield [str(path)] * num_inputs
+        yield [{"path": str(path), "meta": {"_type": "gradio.FileData"}}] * num_inputs
+    odd: tuple[Any, ...] = (None, "x", {})
+    for value in odd:
+        yield [value] * num_inputs
+
+
+class Caller:
+    """Somebody who knows the page's private events."""
+
+    def __init__(self, url: str) -> None:
+        self.http = httpx.Client(base_url=url, timeout=60)
+        found = self.http.get("config").json()["dependencies"]
+        self.events: list[dict[str, Any]] = [event for event in found if event["backend_fn"]]
+
+    def call(self, event: dict[str, Any], values: list[Any]) -> str:
+        """The answer to values that no control has checked."""
+        sent = {"fn_index": event["id"], "data": values, "session_hash": "raw"}
+        return self.http.post("gradio_api/run/predict", json=sent).text
+
+
+def test_raw_events_read_no_file_and_run_on(
+    studio: tuple[str, Path, Path], others: list[Path]
+) -> None:
+    url, uploads, models = studio
+    caller = Caller(url)
+    before = sorted(path.name for path in models.iterdir())
+    private = others[1].read_bytes()
+    assert len(caller.events) > 50
+    for event in caller.events:
+        for values in tries(len(event["inputs"]), others):
+            assert SECRET not in caller.call(event, values)
+    copies = [path for path in uploads.rglob("*") if path.is_file()]
+    assert not [path for path in copies if path.read_bytes() == private]
+    assert sorted(path.name for path in models.iterdir()) == before
+    assert caller.http.get("").status_code == 200
+
+
+def test_a_file_that_was_read_would_be_seen(
+    studio: tuple[str, Path, Path], others: list[Path]
+) -> None:
+    caller = Caller(studio[0])
+    with others[0].open("rb") as file:
+        (uploaded,) = caller.http.post("gradio_api/upload", files={"files": file}).json()
+    value = {"path": uploaded, "meta": {"_type": "gradio.FileData"}}
+    single = [event for event in caller.events if len(event["inputs"]) == 1]
+    assert any(SECRET in caller.call(event, [value]) for event in single)
