@@ -282,4 +282,6 @@ def no_model(name: str | None, models: Path) -> str:
     """Why there is no such model, in one sentence."""
     if name:
         return f"There is no model {name!r} in the folder {models.name!r}."
+    if found := list(find_models(models)):
+        return f"Choose a model: {', '.join(found)}."
     return f"The folder {models.name!r} holds no model yet; train one or start with --models DIR."

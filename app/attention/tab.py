@@ -18,10 +18,19 @@ from app.attention.clips import UPLOAD, Clip
 from app.attention.kept import Kept, OwnClips
 from app.attention.opened import Views
 from app.attention.page import OWN_CLIP, AttentionPage
-from app.attention.shown import NO_PLACE, Choice, Shown, block_words, open_choice, open_clip
+from app.attention.shown import (
+    NO_PLACE,
+    Choice,
+    Shown,
+    block_words,
+    open_choice,
+    open_clip,
+    read_wanted,
+)
 from app.attention.study import Find, attention_chart, finds, study_of, study_text
 from app.clips.form import MIDDLE
 from app.parts import controls
+from app.parts.api import hand_over_values
 from app.parts.events import LIGHT, OWN, Updates, refusal, refusals
 from app.session import Session
 from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
@@ -91,6 +100,7 @@ class AttentionTab:
                 gr.Text("mean", label="head"),
             ]
             outputs = [gr.File(), gr.File(), gr.JSON()]
+        hand_over_values(inputs[1:])
         button.click(
             self.attention, inputs, outputs,
             api_name="attention", concurrency_limit=16, concurrency_id="api",
@@ -318,26 +328,30 @@ class AttentionTab:
 
     def attention(
         self,
-        clip: str,
-        model: str,
-        action: str = "",
-        block: str = "1x1x16",
-        layer: float | None = 1,
-        head: str = "mean",
+        clip: Any = None,
+        model: Any = None,
+        action: Any = "",
+        block: Any = "1x1x16",
+        layer: Any = 1,
+        head: Any = "mean",
     ) -> tuple[str, str, dict[str, Any]]:
         """What the heads look at in a clip: a PNG, the exact weights as NPZ, and the settings.
 
-        Layer and head are counted from 1; head may also be 'mean' or 'max' of the layer.
+        Layer and head are counted from 1; head may also be 'mean' or 'max' of the layer. Without a
+        model, the studio's first one is looked at.
         """
         try:
-            if layer is None or layer % 1:
-                raise ValueError(f"layer must be a whole number, not {layer}")
-            found = clips.from_file(self.session, Path(clip), model, title="your clip")
-            choice = Choice(
-                UPLOAD, clip, MIDDLE, model, False, action, block, int(layer), head, NO_PLACE
+            wanted = read_wanted(
+                clip=clip, model=model, action=action, block=block, layer=layer, head=head
             )
-            found = replace(found, action=action or None)
-            shown = open_clip(self.views, found, parse_block_shape(block), choice)
+            model = wanted.model or self.session.first_model()
+            found = clips.from_file(self.session, Path(wanted.clip), model, title="your clip")
+            choice = Choice(
+                UPLOAD, wanted.clip, MIDDLE, model, False, wanted.action or "", wanted.block,
+                wanted.layer, str(wanted.head), NO_PLACE,
+            )  # fmt: skip
+            found = replace(found, action=wanted.action or None)
+            shown = open_clip(self.views, found, parse_block_shape(wanted.block), choice)
             paths = shown.write(self.session.uploads)
         except ValueError as error:
             raise refusal(error) from error

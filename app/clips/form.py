@@ -56,14 +56,14 @@ def read_form(values: Mapping[str, Any]) -> Form:
 
     The number of frames may be text, such as "17": the API's page long called it so.
     """
-    read = {name: _whole(value) for name, value in values.items()}
+    read = {name: whole(value) for name, value in values.items()}
     length = read.get("num_frames")
     if isinstance(length, str) and length in map(str, LENGTHS):
         read["num_frames"] = int(length)
     return Form.from_dict(read)
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
     """17.0 as 17: programs and browsers write whole numbers either way.
 
     Beyond 2^53 a float has lost digits: as a whole number it would be another than was typed.

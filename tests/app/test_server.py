@@ -117,12 +117,43 @@ def test_a_value_of_another_type_is_a_sentence_that_names_it(
     assert session.jobs.length == 0
 
 
-def test_a_layer_is_not_rounded(client: Client, tmp_path: Path) -> None:
+def test_a_call_without_a_model_names_those_there_are(client: Client, tmp_path: Path) -> None:
     Image.new("RGB", (40, 40), "teal").save(tmp_path / "teal.png")
-    with pytest.raises(AppError, match=r"^layer must be a whole number, not 1\.5$"):
-        client.predict(
-            clip=handle_file(tmp_path / "teal.png"), model="fake", layer=1.5, api_name="/attention"
-        )
+    with pytest.raises(AppError, match=r"^Choose a model: fake\.$"):
+        client.predict(model=None, file=handle_file(tmp_path / "teal.png"), api_name="/tokenize")
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ({"clip": None}, "clip must be a file: a clip or a picture"),
+        ({"model": 3}, "model must be text, not 3"),
+        ({"model": "other"}, "There is no model 'other' in the folder 'models'."),
+        ({"action": ["x"]}, 'action must be text, not ["x"]'),
+        ({"block": None}, "block must be text, not null"),
+        ({"layer": None}, "layer must be a whole number, not null"),
+        ({"layer": "x"}, 'layer must be a whole number, not "x"'),
+        ({"layer": 1.5}, "layer must be a whole number, not 1.5"),
+        ({"layer": True}, "layer must be a whole number, not true"),
+        ({"layer": {}}, "layer must be a whole number, not {}"),
+        ({"head": None}, "head must be text, not null"),
+    ],
+)
+def test_attention_names_a_value_of_another_type(
+    studio: tuple[str, Session, FakePipeline], tmp_path: Path, value: dict[str, Any], sentence: str
+) -> None:
+    url = studio[0]
+    Image.new("RGB", (40, 40), "teal").save(tmp_path / "teal.png")
+    with (tmp_path / "teal.png").open("rb") as file:
+        path = httpx.post(f"{url}gradio_api/upload", files={"files": file}).json()[0]
+    values = {
+        "clip": {"path": path, "meta": {"_type": "gradio.FileData"}}, "model": "fake", "action": "",
+        "block": "1x1x16", "layer": 1, "head": "mean", **value,
+    }  # fmt: skip
+    address = f"{url}gradio_api/call/attention"
+    event = httpx.post(address, json={"data": list(values.values())}).json()["event_id"]
+    said = httpx.get(f"{address}/{event}", timeout=100).text
+    assert json.loads(said.rpartition("data: ")[2])["error"] == sentence
 
 
 def test_whole_numbers_may_be_written_with_a_point(
