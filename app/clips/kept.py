@@ -37,15 +37,17 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "making": ("tokens_thw", "step_thw"),
 }
 """The parts of an outcome that hold arrays, and which of their fields do."""
+_NOT_PLAIN: Final = (*_FILES, *_PARTS, "not_kept")
+"""The fields of an outcome that its record holds in another way, or not."""
 
 
-def keep(session: Session, clip_id: str, request: Request, outcome: Outcome) -> None:
-    """Copies all files of a run into the library. A clip that cannot be kept stays open."""
+def keep(session: Session, clip_id: str, request: Request, outcome: Outcome) -> str:
+    """Copies all files of a run into the library, and returns why it cannot, or nothing."""
     record = {
         "model": request.model,
         "files": {n: p.name if (p := getattr(outcome, n)) else None for n in _FILES},
         **{name: _plain(getattr(outcome, name), arrays) for name, arrays in _PARTS.items()},
-        **_plain(outcome, (*_FILES, *_PARTS)),
+        **_plain(outcome, _NOT_PLAIN),
     }
     arrays = {
         f"{part}_{name}": getattr(getattr(outcome, part), name)
@@ -61,6 +63,8 @@ def keep(session: Session, clip_id: str, request: Request, outcome: Outcome) -> 
             (folder / FILM).write_bytes(film(read_image(outcome.strip, MAX_PIXELS)))
     except OSError as error:
         logger.warning("a clip could not be kept in %s: %s", session.library.folder, reason(error))
+        return reason(error)
+    return ""
 
 
 def _plain(part: Any, but: tuple[str, ...]) -> dict[str, Any]:
@@ -126,7 +130,7 @@ def _restored(folder: Path, clip: KeptClip) -> tuple[Request, Outcome]:
     said = record["making"]
     times = {name: tuple(said[name]) for name in ("step_s", "frame_s")}
     making = Making(**{**said, **times}, **of_making)
-    more = {f.name: record[f.name] for f in fields(Outcome) if f.name not in (*_FILES, *_PARTS)}
+    more = {f.name: record[f.name] for f in fields(Outcome) if f.name not in _NOT_PLAIN}
     outcome = Outcome(
         **files, **{**more, "phases": tuple(more["phases"])}, last=last, making=making
     )

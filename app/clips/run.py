@@ -44,6 +44,8 @@ class Outcome(Files):
     last: Progress
     """The final state of the live view."""
     making: Making
+    not_kept: str = ""
+    """Why the clip is not in the gallery; empty if it is."""
 
 
 def run(session: Session, request: Request, job: Job) -> Outcome:
@@ -162,8 +164,7 @@ class Clips:
             last=self._last(index),
             making=making,
         )
-        keep(self.session, clip_id, request, outcome)
-        return outcome
+        return replace(outcome, not_kept=keep(self.session, clip_id, request, outcome))
 
     def _making(self, generation: Generation) -> Making:
         return Making(

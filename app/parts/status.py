@@ -106,11 +106,20 @@ def _running(is_paused: bool, progress: Progress) -> tuple[float, str]:
 
 
 def _done(outcome: Outcome) -> str:
+    if outcome.not_kept:
+        return not_kept("the clip", outcome.not_kept)
     if outcome.is_complete:
         return "Done."
     if outcome.num_frames == 1:
         return "Stopped: the one frame made so far is kept."
     return f"Stopped: the {outcome.num_frames} frames made so far are kept."
+
+
+def not_kept(what: str, reason: str) -> str:
+    """What a visitor can do about clips that the gallery cannot keep."""
+    return (
+        f"The gallery cannot keep {what}: {reason}. Download what you need before the studio ends."
+    )
 
 
 def waiting(view: JobView) -> str:

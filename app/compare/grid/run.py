@@ -56,6 +56,8 @@ class GridResult:
     cells: tuple[GridCell, ...]
     is_complete: bool
     measured: str
+    not_kept: str
+    """Why some of the clips are not in the gallery; empty if all are."""
 
 
 def run(session: Session, cells: Sequence[Cell], job: Job) -> GridResult:
@@ -65,6 +67,7 @@ def run(session: Session, cells: Sequence[Cell], job: Job) -> GridResult:
     """
     made: list[GridCell] = []
     parts: list[Clips] = []
+    not_kept = ""
     for batch in batches([cell.request for cell in cells]):
         clips = _make(session, cells, batch, job)
         if not clips.is_complete:
@@ -73,11 +76,15 @@ def run(session: Session, cells: Sequence[Cell], job: Job) -> GridResult:
         for place, index in enumerate(batch):
             outcome = clips.keep(place, f"{job.id}-{index}")
             session.jobs.adopt(f"{job.id}-{index}", cells[index].request, outcome)
+            not_kept = not_kept or outcome.not_kept
             made.append(_finished(f"{job.id}-{index}", cells[index].caption, outcome, len(batch)))
     if not made:
         raise ValueError("Stopped before the first clip was finished, so there is no grid.")
     return GridResult(
-        cells=tuple(made), is_complete=len(made) == len(cells), measured=_measured(parts)
+        cells=tuple(made),
+        is_complete=len(made) == len(cells),
+        measured=_measured(parts),
+        not_kept=not_kept,
     )
 
 

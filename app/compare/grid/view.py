@@ -7,7 +7,7 @@ from typing import Any
 
 from app.compare.grid.run import GridProgress, GridResult
 from app.jobs import JobView
-from app.parts.status import bar_and_line, standing
+from app.parts.status import bar_and_line, not_kept, standing
 from nbp_core.config.shapes import CLIP_FPS
 
 _NAMED = 3
@@ -33,6 +33,8 @@ def _running(progress: GridProgress) -> tuple[float, str]:
 
 
 def _done(result: GridResult) -> str:
+    if result.not_kept:
+        return not_kept("every clip", result.not_kept)
     if not result.is_complete:
         return "Stopped: the clips made so far are kept."
     return "Done. Choose a clip to open it on the Generate tab."

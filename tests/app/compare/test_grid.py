@@ -175,6 +175,17 @@ def test_a_stop_keeps_the_finished_clips(studio: Studio) -> None:
     assert len(session.library.clips()) == 1
 
 
+def test_the_page_says_when_the_gallery_cannot_keep_the_clips(
+    studio: Studio, tmp_path: Path
+) -> None:
+    session, _ = studio
+    (tmp_path / "file").write_text("in the way")
+    session.library.folder = tmp_path / "file"
+    found = finish(session, cells(session))
+    assert len(found.result.cells) == 3
+    assert "The gallery cannot keep every clip: " in view.status(found)
+
+
 def test_a_stop_before_the_first_clip_leaves_no_grid(studio: Studio) -> None:
     session, pipelines = studio
     pipelines["fake"].step_s = 0.05

@@ -22,6 +22,7 @@ from app.generate.page import GeneratePage
 from app.generate.tab import GenerateTab
 from app.jobs import Job, JobState
 from app.parts.follow import Follower
+from app.parts.status import status
 from app.session import Session
 from nbp_core.media.video import write_gif
 from tests.support.engine import VALUES, FakePipeline, fake_session, small_clips
@@ -163,7 +164,11 @@ def test_a_damaged_clip_is_left_out_or_said_to_be_damaged(tab: GenerateTab) -> N
 def test_a_clip_that_cannot_be_kept_is_made_all_the_same(tab: GenerateTab, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     tab.session.library.folder = tmp_path / "file"
-    assert make(tab).state is JobState.DONE
+    view = tab.session.jobs.view(make(tab).id)
+    assert view is not None
+    assert view.state is JobState.DONE
+    assert "The gallery cannot keep the clip: " in status(view)
+    assert view.result.clip.is_file()
 
 
 def test_why_a_clip_cannot_be_kept_is_one_short_line(
