@@ -191,8 +191,11 @@ def _members(path: Path) -> dict[str, tarfile.TarInfo]:
 
 def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:
     """The content of a file, empty for what is none, such as a link that leads nowhere."""
+    if member is None:
+        return b""
     try:
-        file = None if member is None else tar.extractfile(member)
+        # A link is followed by name: older Pythons look for its own record among those of `tar`.
+        file = tar.extractfile(member if member.isfile() else member.name)
     except (KeyError, RecursionError):  # a link that leads nowhere, or to itself
         return b""
     return b"" if file is None else file.read()

@@ -96,6 +96,17 @@ def test_a_member_of_a_shard_that_leads_nowhere_is_left_out(
     assert caplog.messages[0].startswith("odd.mp4 of train-00.tar left out: ")
 
 
+def test_a_link_in_a_shard_is_read_as_the_file_it_leads_to(shards: Path) -> None:
+    with tarfile.open(shards / "train-00.tar", "a") as tar:
+        for kind in (".mp4", ".json"):
+            member = tarfile.TarInfo(f"twin{kind}")
+            member.type, member.linkname = tarfile.LNKTYPE, f"door-open_train_0000{kind}"
+            tar.addfile(member)
+    clips = {clip.key: clip.frames_THWC for clip in open_clips(shards, "train")}
+    assert len(clips) == 7
+    np.testing.assert_array_equal(clips["twin"], clips["door-open_train_0000"])
+
+
 def test_a_shard_that_was_cut_is_refused(shards: Path) -> None:
     path = shards / "train-00.tar"
     with tarfile.open(path) as tar:
