@@ -54,12 +54,12 @@ class Wanted(JsonConfig):
 
     clip: str
     """The path of an uploaded file."""
-    model: str | None = None
+    model: str | None
     """None: the studio's first model."""
-    action: str | None = ""
-    block: str = "1x1x16"
-    layer: int = 1
-    head: str = "mean"
+    action: str | None
+    block: str
+    layer: int
+    head: str
 
 
 def read_wanted(**values: Any) -> Wanted:

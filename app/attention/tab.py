@@ -348,7 +348,7 @@ class AttentionTab:
             found = clips.from_file(self.session, Path(wanted.clip), model, title="your clip")
             choice = Choice(
                 UPLOAD, wanted.clip, MIDDLE, model, False, wanted.action or "", wanted.block,
-                wanted.layer, str(wanted.head), NO_PLACE,
+                wanted.layer, wanted.head, NO_PLACE,
             )  # fmt: skip
             found = replace(found, action=wanted.action or None)
             shown = open_clip(self.views, found, parse_block_shape(wanted.block), choice)

@@ -123,9 +123,9 @@ def _bench(args: argparse.Namespace) -> None:
         for held in formats:
             timed = _apart(_time_model, source, device, shapes, args.steps, held)
             before, after = after, _apart(_machine, device)
-            machine = machine.best(after)
-            steps += step_rows(timed, before.best(after))
-            console.print(step_table(timed, before.best(after)))
+            around, machine = before.best(after), machine.best(after)
+            steps += step_rows(timed, around)
+            console.print(step_table(timed, around))
         if isinstance(source, Path):
             clips += _apart(_time_clips, source, device, shapes)
             for held in formats[0 if args.only else 1 :]:
