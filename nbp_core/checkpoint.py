@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ class StoredWeights:
         """The folder's weights. Raises CheckpointError unless names and shapes are the model's."""
         files, shapes = {}, {}
         for path in weight_files(folder):
-            with _open_weights(path), safe_open(path, "pt") as file:
+            with _open_tensors(path) as file:
                 for name in file.keys():  # noqa: SIM118
                     files[name] = path
                     shapes[name] = tuple(file.get_slice(name).get_shape())
@@ -137,10 +138,16 @@ class StoredWeights:
         """Some of the weights in `dtype`. Raises CheckpointError for infinite ones and NaN."""
         weights: dict[str, torch.Tensor] = {}
         for path in dict.fromkeys(self.files[name] for name in names):
-            with _open_weights(path), safe_open(path, "pt") as file:
+            with _open_tensors(path) as file:
                 for name in names:
                     if self.files[name] == path:
-                        weights[name] = file.get_tensor(name).to(dtype)
+                        stored = file.get_tensor(name)
+                        if stored.is_complex():
+                            raise CheckpointError(
+                                f"the weights of model {self.folder.name!r} are not all real "
+                                f"numbers (in {name})"
+                            )
+                        weights[name] = stored.to(dtype)
         for name, tensor in weights.items():
             # The extremes of a tensor with a NaN are NaN.
             if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
@@ -275,6 +282,34 @@ def _open_weights(path: Path) -> Iterator[BufferedReader]:
         raise CheckpointError(f"{path.name} of model {model!r} cannot be read: {reason}") from error
 
 
+@contextmanager
+def _open_tensors(path: Path) -> Iterator[Any]:
+    """safetensors' reader of a file of weights. Raises CheckpointError as _open_weights does."""
+    with _open_weights(path), _with_plain_name(path) as plain, safe_open(plain, "pt") as file:
+        yield file
+
+
+@contextmanager
+def _with_plain_name(path: Path) -> Iterator[Path]:
+    """The path, or a link to it where its name is no Unicode, which safetensors refuses."""
+    if _is_unicode(str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="nbp-") as folder:
+        link = Path(folder, WEIGHTS_FILE)
+        link.symlink_to(path.absolute())
+        yield link
+
+
+def _is_unicode(name: str) -> bool:
+    """Whether a name can be shown and sent: a file's may also be other bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def weights_sha256(folder: Path) -> str:
     """Fingerprint of a model folder's weights; of several shards, that of their fingerprints."""
     digests = []
@@ -307,6 +342,9 @@ def describe_models(folder: Path) -> tuple[list[ModelSummary], list[str]]:
     models: list[ModelSummary] = []
     faults: list[str] = []
     for path in sorted(folder.glob(f"*/{CONFIG_FILE}")):
+        if not _is_unicode(path.parent.name):
+            faults.append(f"model folder {path.parent.name!r} has a name that is no Unicode")
+            continue
         try:
             models.append(summarize(path.parent))
         except CheckpointError as error:
@@ -325,7 +363,7 @@ def summarize(folder: Path) -> ModelSummary:
     shapes: list[list[int]] = []
     paths = weight_files(folder)
     for path in paths:
-        with _open_weights(path), safe_open(path, "pt") as file:
+        with _open_tensors(path) as file:
             shapes += [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
     return ModelSummary(
         name=folder.name,

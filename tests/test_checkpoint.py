@@ -101,6 +101,12 @@ def widen(folder: Path) -> None:
     path.write_text(json.dumps(data))
 
 
+def make_complex(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    weights = {name: value.to(torch.complex64) for name, value in load_file(path).items()}
+    save_file(weights, path)
+
+
 @pytest.mark.parametrize(
     ("harm", "sentence"),
     [
@@ -110,6 +116,9 @@ def widen(folder: Path) -> None:
         (scramble, "is corrupt"),
         (widen, "do not fit the configuration"),
         (edit_config(format=99), "has format 99"),
+        (edit_config(format="9" * 9000), 'has format "9{36}\\.\\.\\.; '),
+        (edit_config(tokenizer=["x" * 9000]), 'must be an object, not \\["x{35}\\.\\.\\.$'),
+        (make_complex, "are not all real numbers"),
         (edit_config(kind="pickle"), "does not name a model kind"),
         (edit_config(config={"name": "x"}), "'tiny': num_layers is missing"),
         (lambda folder: (folder / "config.json").write_text("{"), "is not JSON"),
@@ -227,3 +236,26 @@ def test_a_byte_order_mark_before_a_config_is_ignored(tmp_path: Path) -> None:
     path = folder / "config.json"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert BlockTransformer.from_pretrained(folder).config == transformer_config()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+def test_a_model_may_lie_anywhere(tmp_path: Path) -> None:
+    """Also where the folder's name is no Unicode."""
+    folder = tmp_path / os.fsdecode(b"mod\xe8les")
+    tokenizer = build_tokenizer()
+    save_model(folder / "t", "tokenizer", tokenizer.config, tokenizer.state_dict())
+    assert summarize(folder / "t").num_parameters > 0
+    loaded = VideoTokenizer.from_pretrained(folder / "t")
+    assert loaded.config == tokenizer.config
+    models, faults = describe_models(folder)
+    assert ([model.name for model in models], faults) == (["t"], [])
+    models, faults = describe_models(save_other_bytes(tmp_path / "more"))
+    assert models == []
+    assert faults == [r"model folder 't\udce8' has a name that is no Unicode"]
+
+
+def save_other_bytes(folder: Path) -> Path:
+    tokenizer = build_tokenizer()
+    name = os.fsdecode(b"t\xe8")
+    save_model(folder / name, "tokenizer", tokenizer.config, tokenizer.state_dict())
+    return folder

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nbp_core.config.json import JsonConfig, read_json
+from nbp_core.config.json import JsonConfig, read_json, shown
 from nbp_core.config.models import ClassifierConfig, TokenizerConfig, TransformerConfig
 from nbp_core.config.shapes import FORMAT_VERSION
 
@@ -53,7 +53,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{CONFIG_FILE} of model {folder.name!r} does not name a model kind")
     if data.get("format") != FORMAT_VERSION:
         raise CheckpointError(
-            f"model {folder.name!r} has format {data.get('format')}; "
+            f"model {folder.name!r} has format {shown(data.get('format'))}; "
             f"this version reads format {FORMAT_VERSION}"
         )
     for part in ("tokenizer", "origin"):
@@ -67,12 +67,13 @@ def _check_references(folder: Path, part: str, found: Any) -> None:
         return
     if not isinstance(found, dict):
         raise CheckpointError(
-            f"{CONFIG_FILE} of model {folder.name!r}: {part} must be an object, not {found!r}"
+            f"{CONFIG_FILE} of model {folder.name!r}: {part} must be an object, not {shown(found)}"
         )
     for name, value in found.items():
         if not isinstance(value, str | None):
             raise CheckpointError(
-                f"{CONFIG_FILE} of model {folder.name!r}: {part}.{name} must be text, not {value!r}"
+                f"{CONFIG_FILE} of model {folder.name!r}: {part}.{name} must be text, not "
+                f"{shown(value)}"
             )
 
 

@@ -17,6 +17,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+MOST = 10**9
+"""Largest number of steps, clips and the like, far above any run."""
 MAX_SHOWN = 40
 """Letters of a wrong value that a sentence repeats."""
 
@@ -44,15 +46,31 @@ def read_json(path: Path) -> Any:
     if not data.strip():
         raise ValueError(f"{path.name} is empty")
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"{path.name} is not JSON: {error.msg}, {place}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is not JSON: byte {error.start} is not UTF-8") from error
+    except _TwiceError as error:
+        raise ValueError(f"{path.name} has {error} twice in one object") from error
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep or holds a number of too many digits"
         raise ValueError(f"{path.name} is not JSON: {reason}") from error
+
+
+class _TwiceError(ValueError):
+    """A name that an object of a file has twice."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of its names and values: json.loads would keep the last of equal names."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _TwiceError(shown(name))
+        found[name] = value
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,10 +119,12 @@ def check_range(config: JsonConfig, least: float, most: float, *names: str) -> N
         value = getattr(config, name)
         values = value if isinstance(value, tuple) else (value,)
         if not all(one is None or least <= one <= most for one in values):
-            limits = f"at least {least:,}" if most == float("inf") else f"{least:,} to {most:,}"
+            is_large = any(one is not None and one > most for one in values)
+            limit = f"at most {most:,}" if is_large else f"at least {least:,}"
+            limits = limit if most in (MOST, float("inf")) else f"{least:,} to {most:,}"
             each = "every number of " if isinstance(value, tuple) else ""
-            shown = list(value) if isinstance(value, tuple) else value
-            raise ValueError(f"{each}{name} must be {limits}, not {shown}")
+            found = _cut(str(list(value) if isinstance(value, tuple) else value))
+            raise ValueError(f"{each}{name} must be {limits}, not {found}")
 
 
 def check_positive(config: JsonConfig, *names: str) -> None:
@@ -117,14 +137,27 @@ def check_positive(config: JsonConfig, *names: str) -> None:
 
 
 def check_shares(config: JsonConfig, *names: str) -> None:
-    """Raises ValueError for the first of these lists of shares that is empty, has one below 0 or
-    has none above 0."""
+    """Raises ValueError for the first of these lists of shares that is empty, has one out of range
+    or has none above 0."""
     for name in names:
         values = getattr(config, name)
-        if not any(value > 0 for value in values) or any(value < 0 for value in values):
+        if not any(value > 0 for value in values) or not all(0 <= v <= MOST for v in values):
             raise ValueError(
-                f"{name} must be numbers of at least 0, one of them above 0, not {list(values)}"
+                f"{name} must be numbers of at least 0 and at most {MOST:,}, one of them above 0, "
+                f"not {list(values)}"
             )
+
+
+def check_text(config: JsonConfig, *names: str) -> None:
+    """Raises ValueError for the first of these texts, or lists of texts, that is no Unicode, such
+    as a file's name of other bytes: JSON could be written with it, and not be read again."""
+    for name in names:
+        value = getattr(config, name)
+        for text in (value,) if isinstance(value, str) else value:
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"{name} must be Unicode text, not {shown(text)}") from error
 
 
 @lru_cache(maxsize=64)
@@ -150,7 +183,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
     """One of pydantic's errors as a sentence that begins with its place."""
     *outer, last = error["loc"] or ("",)
     place = _place(error["loc"])
-    kind, found = error["type"], _shown(error["input"])
+    kind, found = error["type"], shown(error["input"])
     if kind == "unexpected_keyword_argument":
         return f"unknown setting {str(last)!r}" + (f" in {_place(tuple(outer))}" if outer else "")
     if kind == "missing" and not isinstance(last, int):
@@ -176,7 +209,10 @@ def _place(loc: tuple[int | str, ...]) -> str:
     return "".join(parts).removeprefix(".")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as JSON writes it, the start of a long one."""
-    text = json.dumps(value)
+    return _cut(json.dumps(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."

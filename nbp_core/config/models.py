@@ -11,7 +11,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nbp_core.config.json import JsonConfig, check_range
+from nbp_core.config.json import JsonConfig, check_range, check_text
 from nbp_core.config.shapes import LayoutKind, Size3
 
 MAX_WIDTH = 65_536
@@ -20,6 +20,21 @@ MAX_KERNEL = 64
 MAX_CODES = 2**31
 MAX_TOKENS = 2**20
 """Most tokens in a clip's grid."""
+
+
+def check_kernels(config: JsonConfig, *names: str) -> None:
+    """Raises ValueError for the first of these kernels (t, h, w) that has no middle; None passes.
+
+    A causal convolution is padded with two frames, so that it spans one or three."""
+    check_range(config, 1, MAX_KERNEL, *names)
+    for name in names:
+        kernel = getattr(config, name)
+        if kernel is not None and (
+            kernel[0] not in (1, 3) or any(side % 2 == 0 for side in kernel)
+        ):
+            raise ValueError(
+                f"{name} must be 1 or 3 frames and odd numbers of pixels, not {list(kernel)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,8 +51,8 @@ class StageConfig(JsonConfig):
 
     def __post_init__(self) -> None:
         check_range(self, 1, MAX_WIDTH, "width")
-        check_range(self, 0, MAX_LAYERS, "encoder_units", "decoder_units")
-        check_range(self, 1, MAX_KERNEL, "kernel", "second_kernel")
+        check_range(self, 1, MAX_LAYERS, "encoder_units", "decoder_units")
+        check_kernels(self, "kernel", "second_kernel")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,10 +64,12 @@ class TokenGridConfig(JsonConfig):
     """FSQ levels of each latent channel; their product is the codebook size."""
 
     def __post_init__(self) -> None:
-        if not self.levels or any(level < 2 for level in self.levels):
+        check_text(self, "name")
+        if not self.levels or min(self.levels) < 2:
             raise ValueError(
                 f"levels must be a list of numbers of at least 2, not {list(self.levels)}"
             )
+        check_range(self, 2, MAX_CODES, "levels")
         if self.codebook_size > MAX_CODES:
             raise ValueError(f"levels have {self.codebook_size:,} codes, more than {MAX_CODES:,}")
 
@@ -97,7 +114,8 @@ class TokenizerConfig(TokenGridConfig):
 
     def __post_init__(self) -> None:
         TokenGridConfig.__post_init__(self)
-        check_range(self, 1, MAX_KERNEL, "patch", "up_kernel", "io_kernel")
+        check_range(self, 1, MAX_KERNEL, "patch")
+        check_kernels(self, "up_kernel", "io_kernel")
         check_range(self, 1, MAX_WIDTH, "norm_groups")
         if any(not 1 <= side <= MAX_KERNEL for stride in self.strides for side in stride):
             raise ValueError(f"every number of strides must be 1 to {MAX_KERNEL}")
@@ -168,6 +186,7 @@ class TransformerConfig(JsonConfig):
     FORMER: ClassVar = frozenset({"second_look"})
 
     def __post_init__(self) -> None:
+        check_text(self, "name", "actions", "keys")
         check_range(self, 1, MAX_LAYERS, "num_layers")
         check_range(self, 1, MAX_WIDTH, "width", "num_heads")
         check_range(self, 1, MAX_TOKENS, "grid", "block_shape", "max_len")
@@ -178,15 +197,27 @@ class TransformerConfig(JsonConfig):
         check_range(self, 0, 1, "dropout")
         if math.prod(self.grid) > MAX_TOKENS:
             raise ValueError(f"grid {list(self.grid)} has more than {MAX_TOKENS:,} tokens")
-        if len(self.actions) > self.num_conditions:
+        named = len(self.actions) + len(self.keys)
+        if named > self.num_conditions:
             raise ValueError(
-                f"{len(self.actions)} actions need as many num_conditions, not "
-                f"{self.num_conditions}"
+                f"{named} actions and keys need as many num_conditions, not {self.num_conditions}"
             )
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of {self.num_heads} heads")
         if self.layout == "plain" and (self.prefix_len or self.num_conditions):
             raise ValueError("a plain layout has no condition prefix")
+        if self.hidden_width < 1:
+            raise ValueError(f"mlp_ratio {self.mlp_ratio:g} is too small for width {self.width}")
+        if self.prefix_len and not self.num_conditions:
+            raise ValueError(f"a prefix of {self.prefix_len} tokens needs num_conditions")
+        needed = self.prefix_len + math.prod(self.grid)
+        if self.layout == "plain":
+            needed -= math.prod(self.block_shape)  # the last block is never fed
+        if self.layout != "elastic" and needed > self.max_len:
+            raise ValueError(
+                f"max_len must be at least {needed:,}, the positions of a clip, not "
+                f"{self.max_len:,}"
+            )
         if self.rope and self.layout != "elastic":
             raise ValueError("RoPE over (t, h, w) needs the elastic layout's grid places")
         if self.rope and (self.width // self.num_heads) % 16:
@@ -200,6 +231,13 @@ class TransformerConfig(JsonConfig):
                 f"a window needs RoPE and at least {self.grid[0] - 1} latent frames, one fewer "
                 "than the grid has"
             )
+
+    @property
+    def hidden_width(self) -> int:
+        """Width inside of an MLP; with SwiGLU, whose matrices are three, two thirds of it."""
+        if self.swiglu:
+            return 32 * round(self.mlp_ratio * self.width * 2 / 3 / 32)
+        return int(self.mlp_ratio * self.width)
 
     @property
     def num_special(self) -> int:
@@ -238,6 +276,7 @@ class ClassifierConfig(JsonConfig):
     motion in a few frames. Otherwise time is convolved too."""
 
     def __post_init__(self) -> None:
+        check_text(self, "name", "actions")
         if not self.actions or not self.widths:
             raise ValueError("a classifier needs actions and widths")
         check_range(self, 1, MAX_WIDTH, "widths")

@@ -43,11 +43,10 @@ def norm_of(config: TransformerConfig) -> nn.Module:
 
 
 class SwiGLU(nn.Module):
-    """(silu(gate x) * up x) down, with two thirds of the hidden width for equal cost."""
+    """(silu(gate x) * up x) down."""
 
-    def __init__(self, width: int, ratio: float) -> None:
+    def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        hidden = 32 * round(ratio * width * 2 / 3 / 32)
         self.gate_up = nn.Linear(width, 2 * hidden)
         self.down = nn.Linear(hidden, width)
 
@@ -59,8 +58,8 @@ class SwiGLU(nn.Module):
 
 def _mlp(config: TransformerConfig) -> nn.Module:
     if config.swiglu:
-        return SwiGLU(config.width, config.mlp_ratio)
-    hidden = int(config.mlp_ratio * config.width)
+        return SwiGLU(config.width, config.hidden_width)
+    hidden = config.hidden_width
     return nn.Sequential(
         nn.Linear(config.width, hidden), nn.GELU(), nn.Linear(hidden, config.width)
     )

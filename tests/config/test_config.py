@@ -1,8 +1,10 @@
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
+from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
 from nbp_core.config.presets import PAPER_PRESETS, TOKENIZER_PRESETS, elastic
 from nbp_core.config.sampling import SamplingConfig
@@ -47,7 +49,19 @@ def test_settings_of_earlier_versions_are_ignored() -> None:
         ({"levels": []}, "levels must be a list of numbers of at least 2, not []"),
         ({"levels": [1, 5]}, "levels must be a list of numbers of at least 2, not [1, 5]"),
         ({"levels": [2**31, 2]}, "levels have 4,294,967,296 codes, more than 2,147,483,648"),
+        (
+            {"levels": [10**400]},
+            f"every number of levels must be 2 to 2,147,483,648, not [1{'0' * 35}...",
+        ),
         ({"patch": 0}, "patch must be 1 to 64, not 0"),
+        (
+            {"io_kernel": [1, 2, 3]},
+            "io_kernel must be 1 or 3 frames and odd numbers of pixels, not [1, 2, 3]",
+        ),
+        (
+            {"up_kernel": [5, 3, 3]},
+            "up_kernel must be 1 or 3 frames and odd numbers of pixels, not [5, 3, 3]",
+        ),
         ({"norm_groups": 0}, "norm_groups must be 1 to 65,536, not 0"),
         ({"strides": [[2, 0, 2], [2, 1, 1]]}, "every number of strides must be 1 to 64"),
         ({"name": None}, "name must be text, not null"),
@@ -114,3 +128,36 @@ def test_vocabulary_of_the_released_hybrid_models() -> None:
     )
     assert config.vocab_size == 96_016
     assert (config.first_condition_id, config.first_video_id) == (16, 32_016)
+
+
+@pytest.mark.parametrize("layout", ["plain", "hybrid"])
+def test_learned_positions_are_enough_for_a_clip(layout: str) -> None:
+    fits = {"plain": 5 * 16 * 16 - 16, "hybrid": 3 + 5 * 16 * 16}[layout]
+    settings = {
+        "name": "x", "num_layers": 1, "width": 32, "num_heads": 1, "layout": layout,
+        "codebook_size": 60, "max_len": fits, "block_shape": [1, 1, 16],
+        "prefix_len": 3 if layout == "hybrid" else 0,
+        "num_conditions": 4 if layout == "hybrid" else 0,
+    }  # fmt: skip
+    assert sequence_layout(TransformerConfig.from_dict(settings)).length == fits
+    with pytest.raises(
+        ValueError, match=rf"^max_len must be at least {fits:,}, .* not {fits - 1:,}$"
+    ):
+        TransformerConfig.from_dict({**settings, "max_len": fits - 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"mlp_ratio": 0.05}, "mlp_ratio 0.05 is too small for width 192"),
+        ({"num_conditions": 0, "actions": ()}, "a prefix of 1 tokens needs num_conditions"),
+        ({"name": "t\udcff"}, r'name must be Unicode text, not "t\\udcff"$'),
+        ({"actions": ("t\udcff",)}, r'actions must be Unicode text, not "t\\udcff"$'),
+        ({"keys": ("a", "b", "c")}, "4 actions and keys need as many num_conditions, not 2"),
+    ],
+)
+def test_a_transformer_that_cannot_be_built_is_refused(
+    change: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        replace(elastic("tiny", 4, 192, 4375, ("door-open",)), **change)  # type: ignore[arg-type]
