@@ -43,6 +43,8 @@ _CONTAINERS = (
 PROTECTED = ("-protocol_whitelist", "file", "-format_whitelist", _CONTAINERS)
 """Arguments before an input that may be anything."""
 
+_DEEP = "format=gbrp16|gbrap16"
+"""RGB of 16 bits, with transparency where there is any."""
 _HD_WIDTH, _SD_HEIGHT = 1280, 576
 """From this width, or above this height, colours without a tag are BT.709's; else BT.601's."""
 _WIDE_GAMUTS = ("bt2020", "smpte431", "smpte432")
@@ -61,7 +63,7 @@ _LATE_MICROSECONDS = 10_000
 _INPUT = re.compile(r"\[info\] Input #(\d+), ")
 _DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d\d):(\d\d\.\d+)")
 _STREAM = re.compile(
-    r"\[info\]   Stream #\d+:(?P<index>\d+)\S* Video: (?P<codec>\w+).*?"
+    r"\[info\]   Stream #\d+:(?P<index>\d+)[^:]*: Video: (?P<codec>\w+).*?"
     r", (?P<pixels>\w+)(?:\((?P<tags>[^)]*)\))?, (?P<width>\d+)x(?P<height>\d+)(?P<rest>\D.*|)$"
 )
 _LAYER = re.compile(r"\[info\]     +alpha_mode +: 1$")
@@ -69,6 +71,7 @@ _COUNT = re.compile(r"\[Parsed_fps_\d+ @ .*\] (\d+) frames in, ")
 _DAMAGED = "is damaged: some of its frames cannot be decoded whole"
 _DAMAGE = re.compile(r"corrupt decoded frame|Error submitting packet to decoder|CRC mismatch")
 _CODEC_ERROR = re.compile(r"^\[(?P<codec>\w+) @ \w+\] \[error\] (?!overread)", re.MULTILINE)
+_NO_DECODER = "Decoding requested, but no decoder found"
 _MARKING_CODECS = frozenset({
     "h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3", "wmv2", "h263", "flv",
     "vp8", "vp9", "av1", "libdav1d", "libvpx", "theora",
@@ -77,7 +80,7 @@ _MARKING_CODECS = frozenset({
 _NEW_SIZE = re.compile(
     r"Reconfiguring filter graph because video parameters changed to .*?, (\d+x\d+)"
 )
-_RATE = re.compile(r", ([\d.]+) fps")
+_RATE = re.compile(r", ([\d.]+)(k?) fps")
 _PAM = re.compile(
     rb"P7\nWIDTH (\d+)\nHEIGHT (\d+)\nDEPTH ([34])\nMAXVAL 255\nTUPLTYPE \w+\nENDHDR\n"
 )
@@ -286,7 +289,7 @@ def filters(stream: Stream | None, take: Take) -> str:
         # Every frame counts, also where two have one time.
         steps += ["settb=1", "setpts=N"]
     if stream is not None and stream.matrix in _ZSCALE_MATRICES:
-        steps += ["zscale=m=gbr:r=full", "format=gbrp16"]
+        steps += ["zscale=m=gbr:r=full", _DEEP]
     steps.append(_scaled(stream))
     if stream is not None and _needs_conversion(stream):
         steps += _converted(stream)
@@ -333,13 +336,13 @@ def _converted(stream: Stream) -> list[str]:
     primaries = unknown if stream.primaries == "unknown" else stream.primaries
     peak = _PEAK_NITS / _WHITE_NITS
     return [
-        "format=gbrp16",
+        _DEEP,
         f"zscale=min=gbr:rin=full:tin={transfer}:pin={primaries}"
         f":m=gbr:r=full:t=linear:p=bt709:npl={_WHITE_NITS}",
-        "format=gbrpf32",
+        "format=gbrpf32|gbrapf32",
         *([f"tonemap=tonemap=mobius:param={_KNEE}:peak={peak:.3f}:desat=0"] if is_hdr else []),
         "zscale=t=bt709:r=full",
-        "format=gbrp",
+        "format=gbrp|gbrap",
     ]
 
 
@@ -385,7 +388,7 @@ def _stream(match: re.Match[str]) -> Stream:
         matrix=matrix,
         primaries=primaries,
         transfer=transfer,
-        fps=float(rate[1]) if rate else None,
+        fps=float(rate[1]) * (1000 if rate[2] else 1) if rate else None,
         is_default="(default)" in match["rest"],
     )
 
@@ -399,6 +402,8 @@ def _result(path: Path, output: Path, source: Source, ended: ffmpeg.Ended) -> De
         return MediaError(f"{name} takes too long to read.")
     if stream is None and any(" Audio: " in line for line in ended.log):
         return MediaError(f"{name} has sound but no moving pictures.")
+    if any(_NO_DECODER in line for line in ended.log):
+        return MediaError(f"{name} is encoded in a way that is not supported, or is encrypted.")
     if fault := _fault(ended.log, [source]):
         return MediaError(f"{name} {fault}.")
     frames_THWC = _read_pam(output)

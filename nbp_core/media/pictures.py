@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from nbp_core.media.files import (
     MAX_FRAME_PIXELS,
@@ -55,6 +57,12 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SHALLOW_GREYS = {"L;2": 85, "L;4": 17}
+"""Levels between two greys of a PNG of few bits."""
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+"""Tag of a TIFF, and its value in a negative."""
+_BRIGHTEST = 16.0
+"""A picture of fractions has white at 1, and perhaps lights that are brighter."""
 _PROFILED_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _RAMPS = ((1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1))
 _ROUNDING = 2
@@ -82,8 +90,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore")
             image = Image.open(path, formats=_FORMATS)
     except Image.DecompressionBombError as error:
-        limit = MAX_PIXELS // 1_000_000
-        raise MediaError(f"{name} is too large: the limit is {limit} megapixels.") from error
+        raise _too_many_pixels(name) from error
     except _DAMAGE as error:
         if path.suffix.lower() in _VIDEO_SUFFIXES:
             raise MediaError(
@@ -93,16 +100,28 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             f"{name} is not a picture that can be read (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF)."
         ) from error
     with image:
-        if large := too_large(path, *image.size, _most_pixels(image)):
-            raise large
+        _check_size(path, image)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 yield image
         except MediaError:
             raise
+        except Image.DecompressionBombError as error:
+            raise _too_many_pixels(name) from error
         except _DAMAGE as error:
             raise MediaError(f"{name} is damaged: it cannot be read to its end.") from error
+
+
+def _too_many_pixels(name: str) -> MediaError:
+    limit = MAX_PIXELS // 1_000_000
+    return MediaError(f"{name} is too large: the limit is {limit} megapixels.")
+
+
+def _check_size(path: Path, image: Image.Image) -> None:
+    """Raises MediaError for too many pixels; a frame of a GIF may be larger than those before."""
+    if large := too_large(path, *image.size, _most_pixels(image)):
+        raise large
 
 
 def _most_pixels(image: Image.Image) -> int:
@@ -117,20 +136,32 @@ def _most_pixels(image: Image.Image) -> int:
 def read_picture(path: Path, max_pixels: int = MAX_FRAME_PIXELS) -> Frames:
     """A picture, or the first frame of an animated one, as frame_HWC."""
     with open_image(path) as image:
+        if first := _first_frame(image):
+            image.seek(first)
         return _rgb(image, max_pixels)
+
+
+def _first_frame(image: Image.Image) -> int:
+    """1 where a PNG begins with a picture for programs that know no animations, else 0."""
+    return int(getattr(image, "default_image", False))
 
 
 def frame_seconds(path: Path, most: float = math.inf) -> list[float]:
     """How long each frame of a picture is shown, until `most` seconds; [0] for a still one."""
     with open_image(path) as image:
         count = getattr(image, "n_frames", 1) if image.format in _ANIMATED_FORMATS else 1
+        first = _first_frame(image)
+        count -= first
         seconds: list[float] = []
-        while count > 1 and len(seconds) < count and sum(seconds) < most:
-            image.seek(len(seconds))
+        total = 0.0
+        while count > 1 and len(seconds) < count and total < most:
+            image.seek(first + len(seconds))
+            _check_size(path, image)
             # Pillow knows the duration of some formats only when the frame is decoded.
             image.load()
             shown_ms = float(image.info.get("duration") or 0)
             seconds.append((shown_ms if shown_ms > _UNSET_MS else _SHOWN_MS) / 1000)
+            total += seconds[-1]
         return seconds or [0.0]
 
 
@@ -139,7 +170,8 @@ def read_frames(path: Path, indices: list[int]) -> Frames:
     with open_image(path) as image:
         frames: dict[int, Frames] = {}
         for index in sorted(set(indices)):
-            image.seek(index)
+            image.seek(_first_frame(image) + index)
+            _check_size(path, image)
             frames[index] = _rgb(image, MAX_FRAME_PIXELS)
         return np.stack([frames[index] for index in indices])
 
@@ -148,10 +180,11 @@ def _rgb(image: Image.Image, max_pixels: int) -> Frames:
     """The present frame as frame_HWC uint8: reduced first, so that the rest takes little memory."""
     # JPEG is decoded at 1/2, 1/4 or 1/8 of its size; other formats do nothing here.
     image.draft(None, _reduced(image.size, max_pixels))
+    clear = _clear_colour(image)
     image.load()
     orientation = _orientation(image)
     profile = image.info.get("icc_profile")
-    small = _in_eight_bits(image)
+    small = _in_eight_bits(image) if clear is None else _with_clear(image, clear)
     size = _reduced(small.size, max_pixels)
     if size != small.size:
         small = small.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
@@ -159,6 +192,31 @@ def _rgb(image: Image.Image, max_pixels: int) -> Frames:
     if orientation in _UPRIGHT:
         small = small.transpose(_UPRIGHT[orientation])
     return np.array(small)
+
+
+def _clear_colour(image: Image.Image) -> int | tuple[int, ...] | None:
+    """The transparent colour of a PNG of 2, 4 or 16 bits, as its pixels are decoded; else None.
+
+    Pillow decodes such pixels to 8 bits and leaves the colour as it is stored.
+    """
+    stored = image.info.get("transparency")
+    layout = str(image.tile[0].args) if isinstance(image, PngImageFile) and image.tile else ""
+    if layout == "RGB;16B" and isinstance(stored, tuple):
+        return tuple(value >> 8 for value in stored)
+    if layout in _SHALLOW_GREYS and isinstance(stored, int):
+        return stored * _SHALLOW_GREYS[layout]
+    return None
+
+
+def _with_clear(image: Image.Image, clear: int | tuple[int, ...]) -> Image.Image:
+    """The picture as RGBA, transparent in this colour."""
+    stored = image.info["transparency"]
+    image.info["transparency"] = clear
+    try:
+        return image.convert("RGBA")
+    finally:
+        # Later frames begin with it.
+        image.info["transparency"] = stored
 
 
 def _reduced(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
@@ -189,12 +247,15 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
 def _from_deep_grey(image: Image.Image) -> Image.Image:
     # Pillow clips these at 255 when it converts them, which turns 16-bit grey all white.
     values_HW = np.asarray(image)
-    peak = float(values_HW.max(initial=0))
-    full = 1 if peak <= 1 and image.mode == "F" else 65535 if peak > 255 else 255
+    peak = float(values_HW.max(initial=0, where=np.isfinite(values_HW)))
+    full = 1 if peak <= _BRIGHTEST and image.mode == "F" else 65535 if peak > 255 else 255
     full = 65535 if image.mode.startswith("I;16") else full
     levels_HW = np.empty(values_HW.shape, np.uint8)
     for row, values_W in enumerate(values_HW):
-        levels_HW[row] = np.round(np.clip(values_W.astype(np.float64), 0, full) / full * 255)
+        known_W = np.nan_to_num(values_W.astype(np.float64), nan=0.0)
+        levels_HW[row] = np.round(np.clip(known_W, 0, full) / full * 255)
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        levels_HW = 255 - levels_HW
     deep = Image.fromarray(levels_HW)
     clear = image.info.get("transparency")
     if not isinstance(clear, int):

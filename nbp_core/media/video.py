@@ -6,6 +6,7 @@ float32 in [0, 1]. Bad input raises MediaError: one sentence that names the file
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -198,9 +199,9 @@ def _read_animation(path: Path, count: int, least: int) -> Frames:
     if count == 1:
         return read_picture(path)[None]
     seconds = frame_seconds(path, most=count / CLIP_FPS)
-    if len(seconds) == 1:
+    if seconds == [0.0]:
         return read_picture(path)[None]
-    indices = _shown(seconds)[:count]
+    indices = _shown(seconds, range(min(count, _num_shown(seconds))))
     return read_frames(path, indices if len(indices) >= least else _even(len(seconds), least))
 
 
@@ -208,18 +209,23 @@ def _read_animated_window(path: Path, num_frames: int) -> Frames:
     seconds = frame_seconds(path)
     if len(seconds) == 1:
         raise MediaError(f"{shown_name(path)} is a picture that does not move.")
-    indices = _shown(seconds)
-    extra = len(indices) - num_frames
+    extra = _num_shown(seconds) - num_frames
     if extra < 0:
         return _repeated(read_frames(path, _even(len(seconds), num_frames)), num_frames)
-    return read_frames(path, indices[extra // 2 : extra // 2 + num_frames])
+    middle = range(extra // 2, extra // 2 + num_frames)
+    return read_frames(path, _shown(seconds, middle))
 
 
-def _shown(seconds: list[float]) -> list[int]:
-    """Which frame is on screen at each time, CLIP_FPS times a second."""
-    starts = np.concatenate([[0], np.cumsum(seconds)])
+def _num_shown(seconds: list[float]) -> int:
+    """How many times a clip is looked at, CLIP_FPS times a second."""
     # Rounded durations may add up to a little more than the last slot.
-    times = np.arange(max(1, int(np.ceil((starts[-1] - 2 * _LATE) * CLIP_FPS)))) / CLIP_FPS
+    return max(1, math.ceil((sum(seconds) - 2 * _LATE) * CLIP_FPS))
+
+
+def _shown(seconds: list[float], slots: range) -> list[int]:
+    """Which frame is on screen at each of these times, CLIP_FPS of them a second."""
+    starts = np.concatenate([[0], np.cumsum(seconds)])
+    times = np.array(slots) / CLIP_FPS
     return [int(after) - 1 for after in np.searchsorted(starts[:-1], times + _LATE, side="right")]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nbp_core.media.files import MAX_FRAME_PIXELS, MediaError
-from nbp_core.media.video import read_context, read_window
+from nbp_core.media.video import read_context, read_video, read_window
 from tests.support.charts import (
     chart,
     encode,
@@ -242,6 +243,25 @@ def test_transparent_videos_lie_on_white_as_pictures_do(tmp_path: Path, name: st
     assert np.abs(found[:, 2:] - 255).max() <= 3
 
 
+CONVERTED = {
+    "p3": "setparams=color_primaries=smpte432:color_trc=bt709:colorspace=bt709",
+    "hlg": "setparams=color_primaries=bt2020:color_trc=arib-std-b67:colorspace=bt2020nc",
+    "ycgco": "format=gbrap,zscale=m=ycgco,format=yuva444p,setparams=colorspace=ycgco",
+}
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_transparency_outlives_a_conversion_of_colours(tmp_path: Path, name: str) -> None:
+    alpha = np.full((2, 120, 160, 1), 255, np.uint8)
+    options = f"-vf {CONVERTED[name]} -c:v ffv1"
+    frames = np.concatenate([numbered(2), alpha], -1)
+    opaque = read_context(encode(tmp_path / "a.mkv", frames, options), 1)[0]
+    frames[:, :, 80:, 3] = 0
+    found = read_context(encode(tmp_path / "b.mkv", frames, options), 1)[0]
+    assert np.array_equal(found[:, :76], opaque[:, :76])
+    assert (found[:, 84:] == 255).all()
+
+
 def test_half_transparent_pixels_are_half_white(tmp_path: Path) -> None:
     frames = np.concatenate([numbered(6), np.full((6, 120, 160, 1), 128, np.uint8)], -1)
     found = patches(read_context(encode(tmp_path / "a.mov", frames, "-c:v png"), 5)[0])
@@ -321,3 +341,30 @@ def test_a_broadcast_that_begins_between_two_keyframes_is_read(tmp_path: Path) -
     data = path.read_bytes()
     path.write_bytes(data[len(data) // 4 // 188 * 188 :])
     assert max(map(error, read_context(path, 5))) <= 3
+
+
+def test_a_language_of_two_words_hides_no_stream(tmp_path: Path) -> None:
+    path = encode(tmp_path / "v.mkv", numbered(8), X264)
+    options = f"-i {path} -f lavfi -i sine=duration=1 -map 0 -map 1 -c:v copy -c:a aac"
+    run_ffmpeg(options, tmp_path / "a.mkv")
+    # Matroska has any text there: of equal length, so that no other byte changes.
+    data = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "b.mkv").write_bytes(data.replace(b"\x22\xb5\x9c\x83und", b"\x22\xb5\x9c\x83e s"))
+    assert b"e s" in (tmp_path / "b.mkv").read_bytes()
+    assert numbers(read_context(tmp_path / "b.mkv", 5)) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("name", "code"), [("a.mp4", b"avc1"), ("a.avi", b"FMP4")])
+def test_an_unknown_codec_is_not_called_damage(tmp_path: Path, name: str, code: bytes) -> None:
+    path = encode(tmp_path / name, numbered(8), X264 if name == "a.mp4" else "-c:v mpeg4")
+    path.write_bytes(path.read_bytes().replace(code, b"zzzz"))
+    sentence = f"{name} is encoded in a way that is not supported, or is encrypted."
+    for read in (read_context, lambda path: read_window(path, 17)):
+        with pytest.raises(MediaError, match=f"^{sentence}$"):
+            read(path)
+
+
+@pytest.mark.parametrize("fps", ["1000", "999", "30", "30000/1001"])
+def test_any_rate_is_known(tmp_path: Path, fps: str) -> None:
+    path = encode(tmp_path / "a.mp4", numbered(8), X264, fps)
+    assert read_video(path, 2)[1] == pytest.approx(float(Fraction(fps)), abs=0.01)

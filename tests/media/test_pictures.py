@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from nbp_core.media.files import MAX_FRAME_PIXELS, Frames, MediaError
-from nbp_core.media.video import read_context, read_image
+from nbp_core.media.video import read_context, read_image, read_window
 from tests.support.charts import (
     ADOBE_RGB,
     COLOURS,
@@ -27,6 +29,7 @@ from tests.support.charts import (
     patches,
     run_ffmpeg,
 )
+from tests.support.odd_uploads import chunk
 
 PROFILES = {"p3": (DISPLAY_P3, 2.2), "adobe": (ADOBE_RGB, 2.2), "prophoto": (PROPHOTO, 1.8)}
 # The wider a gamut, the fewer levels are left for a colour of sRGB, and losses count for more.
@@ -200,3 +203,87 @@ def test_a_clip_that_cannot_be_read_is_not_called_a_picture(tmp_path: Path) -> N
         (tmp_path / name).write_bytes(b"no video at all")
         with pytest.raises(MediaError, match=rf"^{name} is not a {word} that can be read"):
             read_context(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "clear", "other", "level"),
+    [(2, 0, (1,), (2,), 170), (4, 0, (7,), (10,), 170), (8, 0, (7,), (10,), 10),
+     (16, 0, (4097,), (4112,), 16), (16, 2, (257, 512, 999), (4112, 4112, 4112), 16)],
+)  # fmt: skip
+def test_one_colour_of_any_depth_may_be_transparent(
+    tmp_path: Path,
+    bits: int,
+    colour: int,
+    clear: tuple[int, ...],
+    other: tuple[int, ...],
+    level: int,
+) -> None:
+    """Eight pixels, of which the left half is transparent."""
+    values = (*clear * 4, *other * 4)
+    row = int("".join(f"{value:0{bits}b}" for value in values), 2)
+    data = b"\0" + row.to_bytes(len(values) * bits // 8, "big")
+    header = struct.pack(">IIBBBBB", 8, 1, bits, colour, 0, 0, 0)
+    marked = struct.pack(f">{len(clear)}H", *clear)
+    parts = (
+        chunk(b"IHDR", header), chunk(b"tRNS", marked), chunk(b"IDAT", zlib.compress(data)),
+        chunk(b"IEND", b""),
+    )  # fmt: skip
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    found = read_image(tmp_path / "a.png")
+    assert (found[:, :4] == 255).all()
+    assert (found[:, 4:] == level).all()
+
+
+def tiff(values_HW: np.ndarray, photometric: int, sample_format: int) -> bytes:
+    """A TIFF of one channel, as cameras and scanners write them."""
+    pixels = values_HW.tobytes()
+    height, width = values_HW.shape
+    tags = {
+        256: width, 257: height, 258: 8 * values_HW.itemsize, 259: 1, 262: photometric, 273: 8,
+        277: 1, 278: height, 279: len(pixels), 339: sample_format,
+    }  # fmt: skip
+    rows = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    end = struct.pack("<H", len(tags)) + rows + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + end
+
+
+RAMP = np.array([[0, 0.25, 0.75, 1]] * 4)
+FLOATS = {
+    "fractions": (RAMP, [0, 64, 191, 255]),
+    "brighter than white": (1.2 * RAMP, [0, 77, 229, 255]),
+    "levels": (255 * RAMP, [0, 64, 191, 255]),
+    "not a number": (np.where(RAMP == 0.25, np.nan, RAMP), [0, 0, 191, 255]),
+    "infinite": (np.where(RAMP == 1, np.inf, RAMP), [0, 64, 191, 255]),
+    "nothing": (RAMP * np.nan, [0, 0, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_pictures_of_fractions_keep_their_levels(tmp_path: Path, name: str) -> None:
+    values, expected = FLOATS[name]
+    (tmp_path / "a.tif").write_bytes(tiff(values.astype(np.float32), 1, 3))
+    assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_scanned_negative_is_shown_as_the_picture(tmp_path: Path, depth: type) -> None:
+    values: np.ndarray = (RAMP * np.iinfo(depth).max).astype(depth)
+    (tmp_path / "a.tif").write_bytes(tiff(values, 0, 1))
+    assert (
+        np.abs(read_image(tmp_path / "a.tif")[0, :, 0].astype(int) - [255, 191, 64, 0]).max() <= 1
+    )
+
+
+@pytest.mark.parametrize("side", [12_000, 20_000])
+@pytest.mark.parametrize("read", [read_context, lambda path: read_window(path, 17)])
+def test_a_later_frame_may_not_be_too_large_either(
+    tmp_path: Path, side: int, read: Callable[[Path], Frames]
+) -> None:
+    first, *others = (Image.fromarray(frame[:4, :4]) for frame in (chart(), 255 - chart(), chart()))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=others, duration=100, disposal=2)
+    data = bytearray((tmp_path / "a.gif").read_bytes())
+    second = [k for k in range(len(data)) if data[k : k + 9] == b",\0\0\0\0\4\0\4\0"][1]
+    data[second + 5 : second + 9] = struct.pack("<HH", side, side)
+    (tmp_path / "a.gif").write_bytes(data)
+    with pytest.raises(MediaError, match=r"is too large: .* 64 megapixels"):
+        read(tmp_path / "a.gif")

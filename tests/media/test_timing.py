@@ -179,3 +179,27 @@ def test_a_still_picture_is_no_clip(tmp_path: Path) -> None:
     Image.fromarray(numbered(1)[0]).save(tmp_path / "a.webp")
     with pytest.raises(MediaError, match="does not move"):
         read_window(tmp_path / "a.webp", 17)
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "avif", "png"])
+def test_a_slide_show_is_a_clip(tmp_path: Path, kind: str) -> None:
+    """Also where its first frame is shown for longer than the frames that are taken."""
+    path = animated(tmp_path / f"a.{kind}", [1000] * 4)
+    assert numbers(read_context(path, 5, min_frames=5)) == [0] * 5
+    assert numbers(read_context(path, 10)) == [0] * 8 + [1] * 2
+
+
+def test_a_frame_may_be_shown_for_years(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = animated(tmp_path / "a.gif", [100] * 3)
+    monkeypatch.setattr("nbp_core.media.video.frame_seconds", lambda *_, **__: [1e12] * 3)
+    assert numbers(read_context(path, 5)) == [0] * 5
+    assert numbers(read_window(path, 17)) == [1] * 17
+
+
+def test_what_other_programs_show_instead_of_an_animation_is_no_frame(tmp_path: Path) -> None:
+    other, *frames = (Image.fromarray(frame) for frame in numbered(6)[::-1])
+    path = tmp_path / "a.png"
+    other.save(path, save_all=True, append_images=frames, duration=125, default_image=True)
+    assert numbers(read_context(path, 17)) == [4, 3, 2, 1, 0]
+    assert set(numbers(read_window(path, 17))) == {4, 3, 2, 1, 0}
+    assert numbers(read_context(path, 1)) == [4]
