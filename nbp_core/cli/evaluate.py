@@ -124,6 +124,10 @@ def tools_of(args: argparse.Namespace, device: str) -> tuple[Tools, list[str]]:
         raise ValueError(f"--count must be at least 2, not {args.count}")
     if args.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, not {args.batch_size}")
+    if args.context_frames < 0:
+        raise ValueError(f"--context-frames must be at least 0, not {args.context_frames}")
+    if args.fvd_side is not None and args.fvd_side < 1:
+        raise ValueError(f"--fvd-side must be at least 1, not {args.fvd_side}")
     networks, notes = frame_networks(device)
     if args.i3d is None:
         notes.append("FVD is not measured: it needs your own i3d_torchscript.pt (--i3d FILE)")
@@ -292,7 +296,7 @@ def settings(
 
 def _given_clips(folder: Path) -> Clips:
     """All clips of a folder, from both splits."""
-    records = [record for split in ("train", "val") for record in open_clips(folder, split)]
+    records = list(open_clips(folder, None))
     frames = np.stack([record.frames_THWC for record in records])
     return Clips(name=GENERATED, frames_NTHWC=frames, actions=[record.action for record in records])
 

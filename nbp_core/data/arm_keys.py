@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import tarfile
 import tempfile
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from nbp_core.config.shapes import CLIP_SIDE
 from nbp_core.data.keys import FRAMES_PER_KEY, GRIP_SUFFIX, HeldKeys, KeyClip
 from nbp_core.data.metaworld import (
     STOCK_SHARE,
@@ -34,9 +36,15 @@ from nbp_core.data.metaworld import (
     set_up_camera,
     shoot,
 )
-from nbp_core.data.sources import UNKNOWN_MEMBER, report_skipped, unknown_members
+from nbp_core.data.sources import (
+    TAR_DAMAGE,
+    UNKNOWN_MEMBER,
+    open_shard,
+    report_skipped,
+    unknown_members,
+)
 from nbp_core.media.files import Frames, MediaError, printable_name, replacing
-from nbp_core.media.video import read_video
+from nbp_core.media.video import crop_resize, read_video
 
 ARM_SCENES = (
     "drawer-open",
@@ -81,6 +89,8 @@ BOUNDS = np.array([[-0.3, 0.3], [0.45, 0.9], [0.06, 0.35]])
 """Where keys may lead the hand: least and largest x, y and z, in metres."""
 REACH = 0.07
 """Metres that a key is looked ahead."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +172,8 @@ def nearest_key(move: NDArray[np.float64], directions: dict[str, NDArray[np.floa
 def read_episodes(folder: Path, split: ArmSplit, limit: int | None = None) -> Iterator[KeyClip]:
     """The episodes of a split of a folder of shards, each key with its grip: "left", "left+grip".
 
-    limit: at most so many, evenly spread over the shards and their scenes. Raises MediaError when
+    limit: at most so many, evenly spread over the shards and their scenes. Episodes that cannot be
+    read, or are of another length than the first, are logged and left out. Raises MediaError when
     there are none, or a shard is no tar of episodes.
     """
     shards = sorted(folder.glob(f"{split}-*.tar"))
@@ -174,11 +185,26 @@ def read_episodes(folder: Path, split: ArmSplit, limit: int | None = None) -> It
     chosen = everything
     if limit is not None and limit < len(everything):
         chosen = [everything[number * len(everything) // limit] for number in range(limit)]
+    num_keys, num_read = None, 0
     for shard in shards:
         wanted = [name for of, name in chosen if of == shard]
-        with _reported(shard):
-            yield from _read_shard(shard, wanted)
+        for name, found in _read_shard(shard, wanted):
+            if isinstance(found, KeyClip) and num_keys in (None, len(found.keys)):
+                num_keys, num_read = len(found.keys), num_read + 1
+                yield found
+                continue
+            why: object = found
+            if isinstance(found, KeyClip):
+                why = f"it has {len(found.keys)} keys, and others have {num_keys}"
+            _log.warning("%s of %s left out: %s", name, shard.name, why)
     report_skipped(unknown, printable_name(folder), UNKNOWN_MEMBER)
+    if num_read < len(chosen):
+        left_out = len(chosen) - num_read
+        _log.warning(
+            "%d of the %d episodes of %s left out", left_out, len(chosen), printable_name(folder)
+        )
+    if num_read == 0:
+        raise MediaError(f"{printable_name(folder)} has no {split} episode that can be read.")
 
 
 def read_training_episodes(folder: Path) -> Iterator[KeyClip]:
@@ -193,32 +219,55 @@ def _reported(shard: Path) -> Iterator[None]:
     """Raises MediaError for what reading a damaged shard raises."""
     try:
         yield
-    except (tarfile.TarError, KeyError, TypeError, ValueError) as error:
+    except TAR_DAMAGE as error:
         raise MediaError(f"{shard.name} is not a tar of episodes, or is damaged.") from error
 
 
 def _episode_names(shard: Path, unknown: list[PurePath]) -> list[str]:
     """Names of the episodes of a shard, without their ending; its other files join `unknown`."""
-    with _reported(shard), tarfile.open(shard) as tar:
+    with _reported(shard), open_shard(shard) as tar:
         unknown += unknown_members(tar)
         return sorted(name[:-4] for name in tar.getnames() if name.endswith(".mp4"))
 
 
-def _read_shard(shard: Path, names: list[str]) -> Iterator[KeyClip]:
-    with tarfile.open(shard) as tar:
+def _read_shard(shard: Path, names: list[str]) -> Iterator[tuple[str, KeyClip | MediaError]]:
+    """The episodes of these names; an error in place of one that cannot be read."""
+    with open_shard(shard) as tar:
         for name in names:
-            video, label = (tar.extractfile(f"{name}.{kind}") for kind in ("mp4", "json"))
-            if video is None or label is None:
-                raise ValueError(f"{name} is not a file")
-            facts = json.load(label)
-            presses = zip(facts["keys"], facts["grip"], strict=True)
-            keys = [key_name(*press) for press in presses]
-            with tempfile.TemporaryDirectory(prefix="nbp-") as folder:
-                path = Path(folder, "episode.mp4")
-                path.write_bytes(video.read())
-                frames = read_video(path)[0]
-            look = f"{ARM_LOOK}-{facts['look']}"
-            yield KeyClip(frames_THWC=frames, keys=tuple(keys), look=look)
+            with _reported(shard):
+                parts = [_read_part(tar, f"{name}.{kind}") for kind in ("mp4", "json")]
+            try:
+                yield name, _episode(*parts)
+            except MediaError as error:
+                yield name, error
+            except (KeyError, TypeError, ValueError, RecursionError):
+                yield name, MediaError("its label is wrong or missing")
+
+
+def _read_part(tar: tarfile.TarFile, name: str) -> bytes:
+    """The content of a file of a shard; empty if there is none."""
+    try:
+        file = tar.extractfile(name)
+    except (KeyError, RecursionError):  # missing, or a link that leads nowhere
+        return b""
+    return b"" if file is None else file.read()
+
+
+def _episode(video: bytes, label: bytes) -> KeyClip:
+    """An episode of its two files. Raises MediaError and what a wrong label raises."""
+    facts = json.loads(label)
+    keys = tuple(key_name(*press) for press in zip(facts["keys"], facts["grip"], strict=True))
+    unknown = sorted(set(keys) - set(PLAYER_KEYS))
+    if unknown:
+        raise MediaError(f"it has an unknown key {unknown[0]!r}")
+    with tempfile.TemporaryDirectory(prefix="nbp-") as folder:
+        path = Path(folder, "episode.mp4")
+        path.write_bytes(video)
+        frames_THWC = crop_resize(read_video(path)[0], CLIP_SIDE)
+    needed = 1 + FRAMES_PER_KEY * len(keys)
+    if len(frames_THWC) != needed:
+        raise MediaError(f"it has {len(frames_THWC)} frames, not the {needed} of its keys")
+    return KeyClip(frames_THWC=frames_THWC, keys=keys, look=f"{ARM_LOOK}-{facts['look']}")
 
 
 def key_name(key: str, grip: int) -> str:

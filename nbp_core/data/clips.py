@@ -8,6 +8,7 @@ Shapes: N clips, T H W frames, C colour; all frames are uint8 RGB. Knows nothing
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -29,9 +30,11 @@ from tqdm import tqdm
 from nbp_core.config.json import read_json
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
 from nbp_core.data.sources import (
+    TAR_DAMAGE,
     UNKNOWN_MEMBER,
     VIDEO_SUFFIXES,
     folder_fingerprint,
+    open_shard,
     report_skipped,
     unknown_members,
 )
@@ -46,6 +49,7 @@ from nbp_core.media.files import (
 from nbp_core.media.video import crop_resize, read_window, read_windows
 
 Split = Literal["train", "val"]
+SPLITS: tuple[Split, Split] = ("train", "val")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -58,6 +62,8 @@ _SHORT_BYTES = 2**18
 _AHEAD = 4
 """Batches or files that are decoded ahead of use."""
 
+_CACHED = re.compile(r"(train|val)-[0-9a-f]{16}\.(npy|json)")
+"""Files of decoded clips, as load_clips names them."""
 _log = logging.getLogger(__name__)
 
 
@@ -72,12 +78,13 @@ class ClipRecord:
 
 
 def open_clips(
-    folder: str | Path, split: Split, limit_per_action: int | None = None
+    folder: str | Path, split: Split | None, limit_per_action: int | None = None
 ) -> Iterator[ClipRecord]:
     """The clips of a folder of shards or of videos, whichever it is; at most so many an action.
 
-    Clips that cannot be read are logged and left out. Raises MediaError when the folder is neither,
-    when no clip of the split can be read, and for an action of a single video.
+    split: None gives the clips of both. Clips that cannot be read are logged and left out. Raises
+    MediaError when the folder is neither, when no clip of the split can be read, and when an action
+    of a single video would have to be split.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -87,12 +94,15 @@ def open_clips(
         num_clips += 1
         yield record
     if num_clips == 0:
-        kind = "training" if split == "train" else "validation"
-        raise MediaError(f"{printable_name(folder)} has no {kind} clip that can be read.")
+        kind = {"train": "training clip", "val": "validation clip", None: "clip"}[split]
+        raise MediaError(f"{printable_name(folder)} has no {kind} that can be read.")
 
 
-def _records(folder: Path, split: Split, limit_per_action: int | None) -> Iterator[ClipRecord]:
-    shards = sorted(folder.glob(f"{split}-*.tar"))
+def _records(
+    folder: Path, split: Split | None, limit_per_action: int | None
+) -> Iterator[ClipRecord]:
+    splits = SPLITS if split is None else (split,)
+    shards = [shard for name in splits for shard in sorted(folder.glob(f"{name}-*.tar"))]
     if shards:
         unknown: list[PurePath] = []
         for shard in shards:
@@ -101,13 +111,13 @@ def _records(folder: Path, split: Split, limit_per_action: int | None) -> Iterat
             yield from _read_clips(shard, members, limit_per_action)
         report_skipped(unknown, printable_name(folder), UNKNOWN_MEMBER)
         return
-    if split == "train":  # once for both splits
+    if split != "val":  # once for both splits
         _report_skipped(folder)
     if any(_videos(folder)):
         yield from _read_video_folder(folder, split, limit_per_action)
     else:
         raise MediaError(
-            f"{folder.name} has neither {split}-*.tar shards nor sub-folders with videos."
+            f"{folder.name} has neither {splits[0]}-*.tar shards nor sub-folders with videos."
         )
 
 
@@ -123,7 +133,7 @@ def _read_clips(
     path: Path, members: dict[str, tarfile.TarInfo], limit: int | None
 ) -> Iterator[ClipRecord]:
     names = [name for name in members if name.endswith(".mp4")][:limit]
-    with tarfile.open(path) as tar:
+    with _reported(path), open_shard(path) as tar:
         files = []
         for name in names:
             label = members.get(f"{name.removesuffix('.mp4')}.json")
@@ -155,8 +165,10 @@ def _decoded(shard: str, files: list[tuple[str, bytes, bytes]]) -> list[ClipReco
                     raise frames
                 label = json.loads(label_json)
                 action, look = str(label["action"]), str(label.get("look", ""))
-            except (KeyError, TypeError, ValueError) as error:
-                _log.warning("%s of %s left out: %s", name, shard, error or "no label")
+                f"{action}{look}".encode()  # JSON also has texts that are no Unicode
+            except (KeyError, TypeError, ValueError, RecursionError) as error:
+                why = error if isinstance(error, MediaError) else "its label is wrong or missing"
+                _log.warning("%s of %s left out: %s", name, shard, why)
                 continue
             key = name.removesuffix(".mp4")
             records.append(ClipRecord(key, action, crop_resize(frames, CLIP_SIDE), look))
@@ -182,11 +194,17 @@ def _report_left_out(count: int, total: int, name: str) -> None:
 
 
 def _members(path: Path) -> dict[str, tarfile.TarInfo]:
+    with _reported(path), open_shard(path) as tar:
+        return {member.name: member for member in tar}
+
+
+@contextlib.contextmanager
+def _reported(shard: Path) -> Iterator[None]:
+    """Raises MediaError for what reading a damaged shard raises."""
     try:
-        with tarfile.open(path) as tar:
-            return {member.name: member for member in tar}
-    except (tarfile.TarError, OSError) as error:
-        raise MediaError(f"{path.name} is not a tar of clips, or is damaged.") from error
+        yield
+    except TAR_DAMAGE as error:
+        raise MediaError(f"{shard.name} is not a tar of clips, or is damaged.") from error
 
 
 def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:
@@ -241,7 +259,9 @@ def validation_keys(keys: Iterable[str]) -> set[str]:
     return chosen
 
 
-def _read_video_folder(folder: Path, split: Split, limit: int | None) -> Iterator[ClipRecord]:
+def _read_video_folder(
+    folder: Path, split: Split | None, limit: int | None
+) -> Iterator[ClipRecord]:
     """The videos of a folder's sub-folders, each named as its action.
 
     A clip is the middle CLIP_FRAMES of a video, CLIP_FPS of them a second (evenly spread over the
@@ -249,7 +269,7 @@ def _read_video_folder(folder: Path, split: Split, limit: int | None) -> Iterato
     """
     counts: Counter[str] = Counter()
     paths = {path.relative_to(folder).as_posix(): path for path in _videos(folder)}
-    validation = validation_keys(paths)
+    validation = set() if split is None else validation_keys(paths)
     wanted = (
         (key, path)
         for key, path in paths.items()
@@ -319,29 +339,40 @@ def load_clips(folder: str | Path, split: Split, cache_folder: str | Path) -> Cl
     """
     cache = Path(cache_folder) / f"{split}-{folder_fingerprint(Path(folder))}.npy"
     labels = cache.with_suffix(".json")
-    found = _read_labels(labels)
-    if found is None:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(cache) as partial:
-            found = _write_array(partial, open_clips(folder, split))
-        # Written last: its presence says that the set is whole.
-        write_text(labels, json.dumps(found))
-        for old in cache.parent.glob(f"{split}-*"):
-            if old.stem != cache.stem:
-                old.unlink()
+    known = _read_cache(cache, labels)
+    if known is not None:
+        return known
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(cache) as partial:
+        found = _write_array(partial, open_clips(folder, split))
+    # Written last: its presence says that the set is whole.
+    write_text(labels, json.dumps(found))
+    for old in cache.parent.glob(f"{split}-*"):
+        # The folder may hold other files, even the shards themselves.
+        if _CACHED.fullmatch(old.name) and old.stem != cache.stem:
+            old.unlink()
+    return ClipSet(_mapped(cache), found["actions"], found["looks"])
+
+
+def _mapped(cache: Path) -> Frames:
     # Copy on write: PyTorch wants arrays it could write to.
-    return ClipSet(np.load(cache, mmap_mode="c"), found["actions"], found["looks"])
+    frames_NTHWC: Frames = np.load(cache, mmap_mode="c")
+    return frames_NTHWC
 
 
-def _read_labels(path: Path) -> dict[str, list[str]] | None:
-    """The labels of frames that lie decoded in a cache, or None where they have to be made."""
-    if not path.is_file():
+def _read_cache(cache: Path, labels: Path) -> ClipSet | None:
+    """The clips that lie decoded in a cache, or None where they have to be decoded."""
+    if not labels.is_file():
         return None
     try:
-        found = read_json(path)
-        return {name: [str(label) for label in found[name]] for name in ("actions", "looks")}
-    except (ValueError, KeyError, TypeError) as error:
-        _log.warning("%s cannot be used (%s): the clips are decoded again", path.name, error)
+        found = read_json(labels)
+        actions, looks = ([str(label) for label in found[name]] for name in ("actions", "looks"))
+        frames_NTHWC = _mapped(cache)
+        if not len(frames_NTHWC) == len(actions) == len(looks):
+            raise ValueError(f"{labels.name} is of another number of clips")
+        return ClipSet(frames_NTHWC, actions, looks)
+    except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
+        _log.warning("%s cannot be used (%s): the clips are decoded again", labels.name, error)
         return None
 
 

@@ -71,7 +71,10 @@ def load_key_pairs(
     made_of: fingerprint of clips and tokenizer. Another one makes them anew.
     """
     if file.is_file():
-        with contextlib.suppress(ValueError, KeyError, OSError, BadZipFile), np.load(file) as kept:
+        with (
+            contextlib.suppress(ValueError, KeyError, OSError, EOFError, BadZipFile),
+            np.load(file) as kept,
+        ):
             if str(kept["made_of"]) == made_of:
                 names, looks = (list(map(str, kept[name])) for name in ("names", "looks"))
                 return ClipSet(kept["frames"], names, looks)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import lzma
 import mimetypes
 import tarfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
@@ -27,6 +29,8 @@ PICTURE_SUFFIXES = frozenset({
 })  # fmt: skip
 SHARD_SUFFIX = ".tar"
 
+TAR_DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+"""What reading a damaged shard raises, also of one that somebody compressed."""
 UNKNOWN_MEMBER = "they are neither a clip (.mp4) nor a label (.json)"
 """Why a file of a shard is not opened."""
 
@@ -43,7 +47,9 @@ def folder_fingerprint(folder: Path) -> str:
     if not folder.is_dir():
         raise MediaError(f"there is no folder {printable_name(folder)!r}.")
     kinds = VIDEO_SUFFIXES | PICTURE_SUFFIXES | {SHARD_SUFFIX}
-    files = [path for path in folder.rglob("*") if path.suffix.lower() in kinds and path.is_file()]
+    # The sub-folder of an action may be a link, into which rglob does not go.
+    found = {*folder.rglob("*"), *folder.glob("*/*")}
+    files = [path for path in found if path.suffix.lower() in kinds and path.is_file()]
     facts = [
         (path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(files)
@@ -76,6 +82,13 @@ def report_skipped(files: Iterable[PurePath], where: str, reason: str) -> None:
         len(names), "s" if len(names) > 1 else "", where, reason,
         ", ".join(names[:_MOST_NAMES]), more,
     )  # fmt: skip
+
+
+def open_shard(path: Path) -> tarfile.TarFile:
+    """The shard, opened. Raises one of TAR_DAMAGE for a file that is no tar."""
+    if not path.is_file():  # a named pipe would be waited for
+        raise tarfile.ReadError(f"{path.name} is not a file")
+    return tarfile.open(path)
 
 
 def unknown_members(members: Iterable[tarfile.TarInfo]) -> list[PurePath]:

@@ -56,6 +56,18 @@ class TokenSet:
             return (self.actions[row],) * int(self.tokens_Nthw.shape[1])
         return (None, *self.keys[row])
 
+    def _check(self) -> None:
+        """Raises ValueError where tokens and labels do not belong together."""
+        num_clips, num_frames = self.tokens_Nthw.shape[:2]
+        if not num_clips == len(self.actions) == len(self.looks):
+            raise ValueError(f"{TOKENS_FILE} has another number of clips than {LABELS_FILE}")
+        if self.keys is not None and [len(row) for row in self.keys] != num_clips * [
+            num_frames - 1
+        ]:
+            raise ValueError(
+                f"{TOKENS_FILE} has another number of latent frames than {LABELS_FILE}"
+            )
+
     def save(self, folder: Path, tokenizer_sha256: str, source: str = "") -> None:
         """Writes the set whole; source is the fingerprint of the data that it was made of."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,8 +103,7 @@ class TokenSet:
                 return None
             keys = [tuple(row) for row in labels["keys"]] if "keys" in labels else None
             found = cls(np.load(folder / TOKENS_FILE), labels["actions"], labels["looks"], keys)
-            if len(found.tokens_Nthw) != len(found.actions):
-                raise ValueError(f"{TOKENS_FILE} has another number of clips than {LABELS_FILE}")
+            found._check()
         except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError) as error:
             _log.warning("the tokens in %s cannot be read: %s", folder, error)
             return None

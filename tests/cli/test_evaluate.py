@@ -96,6 +96,7 @@ def test_a_folder_of_clips_is_measured_without_a_model(
         ([], "give --model"),
         (["--generated", "nowhere"], "there is no folder 'nowhere'"),
         (["--generated", ".", "--count", "1"], "--count must be at least 2"),
+        (["--generated", ".", "--context-frames", "-12"], "--context-frames must be at least 0"),
         (["--generated", ".", "--i3d", "none.pt"], "no file 'none.pt'"),
         (["--generated", ".", "--classifier", "weights/tiny"], "is a transformer"),
         (["--generated", ".", "--out", "nowhere/a.json"], "folder of a.json does not exist"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import tarfile
@@ -28,6 +29,7 @@ from nbp_core.data.arm_keys import (
 )
 from nbp_core.data.metaworld import add_clip
 from nbp_core.media.files import MediaError
+from nbp_core.media.video import write_video
 
 AZIMUTHS = (116.0, 138.0, 160.0)
 
@@ -180,3 +182,52 @@ def test_episodes_are_the_same_again_and_splits_differ(tmp_path: Path) -> None:
     assert videos[0] == videos[1] != videos[2]
     assert len(facts["keys"]) == len(facts["grip"]) == KEYS_PER_EPISODE
     assert EPISODE_FRAMES == 65
+
+
+LABEL = {"scene": "soccer", "look": "stock", "fps": 16, "keys": ["up", "stay"], "grip": [1, -1]}
+
+
+@pytest.mark.parametrize(
+    ("video", "label", "reason"),
+    [
+        (b"no video", LABEL, "not a video that can be read"),
+        (None, {**LABEL, "keys": ["up"], "grip": [1]}, "it has 9 frames, not the 5 of its keys"),
+        (None, {**LABEL, "keys": ["up", "jump"]}, "it has an unknown key 'jump'"),
+        (None, {**LABEL, "grip": [1]}, "its label is wrong or missing"),
+        (None, [], "its label is wrong or missing"),
+        (None, b"[" * 100_000, "its label is wrong or missing"),
+        (None, None, "its label is wrong or missing"),
+        ("shorter", {**LABEL, "keys": ["up"], "grip": [1]}, "it has 1 keys, and others have 2"),
+    ],
+)
+def test_an_episode_that_cannot_be_used_is_left_out(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    video: bytes | str | None,
+    label: object,
+    reason: str,
+) -> None:
+    frames = np.zeros((9, 128, 128, 3), np.uint8)
+    write_video(tmp_path / "a.mp4", frames[: 5 if video == "shorter" else 9])
+    content = video if isinstance(video, bytes) else (tmp_path / "a.mp4").read_bytes()
+    parts = {"b.mp4": content}
+    if label is not None:
+        parts["b.json"] = label if isinstance(label, bytes) else json.dumps(label).encode()
+    with tarfile.open(tmp_path / "train-0000.tar", "w") as tar:
+        for key in ("a", "c"):
+            add_clip(tar, key, frames, LABEL)
+        for name, data in parts.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    assert [len(clip.keys) for clip in read_episodes(tmp_path, "train")] == [2, 2]
+    assert caplog.messages[0].startswith("b of train-0000.tar left out: ")
+    assert reason in caplog.messages[0]
+    assert caplog.messages[1] == f"1 of the 3 episodes of {tmp_path.name} left out"
+
+
+def test_only_unusable_episodes_is_a_sentence(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "val-0000.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("a.mp4"))
+    with pytest.raises(MediaError, match="has no val episode that can be read"):
+        list(read_episodes(tmp_path, "val"))

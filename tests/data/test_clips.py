@@ -1,3 +1,4 @@
+import gzip
 import io
 import json
 import os
@@ -387,3 +388,96 @@ def test_a_folder_of_short_clips_takes_few_runs(
     num_clips = sum(1 for split in SPLITS for _ in open_clips(tmp_path, split))
     assert num_clips == 12
     assert run.call_count <= 4
+
+
+def test_a_cache_among_other_files_removes_none_of_them(shards: Path) -> None:
+    """Where the shards themselves lie beside it, they stay."""
+    (shards / "val-notes.json").write_text("mine")
+    before = {path.name: path.read_bytes() for path in shards.iterdir()}
+    for split in SPLITS:
+        load_clips(shards, split, shards)
+        load_clips(shards, split, shards)
+    assert {name: (shards / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize("harm", ["missing", "cut", "empty", "of other clips"])
+def test_decoded_frames_that_are_damaged_are_decoded_again(
+    shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, harm: str
+) -> None:
+    whole = np.array(load_clips(shards, "val", tmp_path / "cache").frames_NTHWC)
+    (cached,) = (tmp_path / "cache").glob("*.npy")
+    if harm == "missing":
+        cached.unlink()
+    elif harm == "of other clips":
+        np.save(cached, whole[:1])
+    else:
+        cached.write_bytes(cached.read_bytes()[: 1000 if harm == "cut" else 0])
+    assert np.array_equal(load_clips(shards, "val", tmp_path / "cache").frames_NTHWC, whole)
+    assert "the clips are decoded again" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        b"[" * 100_000,
+        b'{"action": 1' + b"0" * 5000 + b"}",
+        b'{"action": "\\ud800"}',
+        b"[]",
+        b"\xff",
+    ],
+)
+def test_a_label_that_python_cannot_read_leaves_its_clip_out(
+    shards: Path, caplog: pytest.LogCaptureFixture, label: bytes
+) -> None:
+    with tarfile.open(shards / "train-00.tar", "a") as tar:
+        member = tarfile.TarInfo("door-open_train_0001.json")
+        member.size = len(label)
+        tar.addfile(member, io.BytesIO(label))
+    keys = [clip.key for clip in open_clips(shards, "train")]
+    assert len(keys) == 5
+    assert "door-open_train_0001.mp4 of train-00.tar left out" in caplog.text
+
+
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_a_compressed_shard_that_was_cut_is_refused(shards: Path, share: float) -> None:
+    path = shards / "train-00.tar"
+    whole = gzip.compress(path.read_bytes())
+    path.write_bytes(whole)
+    assert len(list(open_clips(shards, "train"))) == 6
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(MediaError, match=r"^train-00\.tar is not a tar of clips, or is damaged\.$"):
+        list(open_clips(shards, "train"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_shard_that_is_a_named_pipe_is_not_waited_for(shards: Path) -> None:
+    os.mkfifo(shards / "train-02.tar")
+    with pytest.raises(MediaError, match=r"^train-02\.tar is not a tar of clips"):
+        list(open_clips(shards, "train"))
+
+
+def test_actions_that_are_links_change_what_a_folder_is_known_by(tmp_path: Path) -> None:
+    real, folder = tmp_path / "real", tmp_path / "clips"
+    real.mkdir()
+    folder.mkdir()
+    (folder / "wave").symlink_to(real)
+    (real / "0.mp4").write_bytes(b"a clip")
+    before = folder_fingerprint(folder)
+    (real / "0.mp4").write_bytes(b"another clip")
+    assert folder_fingerprint(folder) != before
+
+
+def test_clips_of_both_splits_need_no_splitting(tmp_path: Path) -> None:
+    """What a model made may be one clip of an action."""
+    for action in ("wave", "jump"):
+        (tmp_path / action).mkdir()
+        write_video(tmp_path / action / "0.mp4", moving(10))
+    assert {clip.action for clip in open_clips(tmp_path, None)} == {"wave", "jump"}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_shards_of_one_split_are_all_clips_there_are(shards: Path, split: Split) -> None:
+    for path in shards.glob("*.tar"):
+        if not path.name.startswith(split):
+            path.unlink()
+    assert len(list(open_clips(shards, None))) == {"train": 6, "val": 2}[split]

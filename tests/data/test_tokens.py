@@ -82,3 +82,25 @@ def test_a_broken_set_is_named_and_made_again(
     (tmp_path / name).write_bytes(data)
     assert TokenSet.load(tmp_path, "sha", "data") is None
     assert str(tmp_path) in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("shape", "looks", "keys"),
+    [
+        ((3, 5, 4, 4), 2, None),
+        ((2, 5, 4, 4), 1, None),
+        ((), 2, None),
+        ((2, 5, 4, 4), 2, [("up",) * 4, ("up",) * 3]),
+        ((2, 5, 4, 4), 2, [("up",) * 4]),
+    ],
+)
+def test_labels_of_other_tokens_are_not_taken(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    shape: tuple[int, ...],
+    looks: int,
+    keys: list[tuple[str, ...]] | None,
+) -> None:
+    TokenSet(np.zeros(shape, np.uint16), ["a", "a"], [""] * looks, keys).save(tmp_path, "sha")
+    assert TokenSet.load(tmp_path, "sha") is None
+    assert "cannot be read" in caplog.text
