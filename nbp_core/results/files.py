@@ -7,7 +7,6 @@ docs/results.md describes both formats.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -20,6 +19,8 @@ Row = dict[str, Value]
 Read = TypeVar("Read")
 
 MAX_BYTES = 20_000_000
+LARGEST = 1e300
+"""Largest number of a row."""
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "table1": ("model", "method", "block", "steps", "fps"),
     "bench": ("model", "weights", "block", "protocol", "num_steps", "step_ms", "total_s"),
@@ -185,7 +186,9 @@ def _rows(name: str, key: str, value: Any, columns: tuple[str, ...]) -> tuple[Ro
 def _check_row(what: str, row: dict[str, Any]) -> None:
     """Refuses values other than text, booleans, null and finite numbers."""
     for key, value in row.items():
-        if isinstance(value, float) and not math.isfinite(value):
+        is_number = isinstance(value, (int, float))
+        # A whole number may have more digits than a float can hold.
+        if is_number and not -LARGEST <= value <= LARGEST:
             raise ResultError(f"{what} has a {key} that is no number.")
         if not isinstance(value, (str, int, float, bool, type(None))):
             raise ResultError(f"{what} has a {key} that is neither text nor a number.")

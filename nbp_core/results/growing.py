@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from nbp_core.config.json import read_json
 from nbp_core.media.files import write_text
 
 Report = dict[str, Any]
@@ -22,7 +24,7 @@ def earlier(out: Path, report: Report) -> Report | None:
     if not out.is_file():
         return None
     try:
-        found = json.loads(out.read_text())
+        found = read_json(out)
     except ValueError as error:
         raise ValueError(f"{out.name} is there and is not JSON; move it away first") from error
     for key in report.keys() - _VARYING:
@@ -40,7 +42,14 @@ def remaining(report: Report, units: Iterable[str]) -> list[str]:
 
 
 def keep(out: Path, report: Report, unit: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Adds the rows of a unit to the report and replaces the file as a whole."""
-    report["rows"] += rows
+    """Adds the rows of a unit to the report and replaces the file as a whole.
+
+    A figure that is no finite number, such as the mean over nothing, is left out of its row.
+    """
+    report["rows"] += [{k: v for k, v in row.items() if _is_plain(v)} for row in rows]
     report["done"] = "; ".join(filter(None, [report["done"], unit]))
     write_text(out, json.dumps(report, indent=1) + "\n")
+
+
+def _is_plain(value: object) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)

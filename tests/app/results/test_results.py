@@ -91,6 +91,7 @@ def test_a_bench_is_read_with_its_clips(tmp_path: Path) -> None:
         (BENCH | {"rows": [BENCH["rows"][0], {}]}, "Row 2 of rows in bad.json has no model."),
         (BENCH | {"clips": [{"a": [1]}]}, "Row 1 of clips in bad.json has a a that is neither"),
         (json.dumps(BENCH).replace("8.25", "NaN"), "has a frames_s that is no number."),
+        (json.dumps(BENCH).replace("8.25", "1" + "0" * 400), "has a frames_s that is no number."),
     ],
 )
 def test_a_broken_file_is_refused_in_one_sentence(tmp_path: Path, data: Any, sentence: str) -> None:
@@ -155,6 +156,13 @@ def test_a_broken_log_is_named_with_its_line(tmp_path: Path) -> None:
         "Line 3 of a.jsonl has no step.", "b.jsonl holds no metrics.",
         "Line 3 of c.jsonl is not JSON.",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["step", "loss"])
+def test_a_number_too_large_for_a_curve_is_refused(tmp_path: Path, name: str) -> None:
+    row = {"step": 1, "loss": 2.0, name: 10**400}
+    with pytest.raises(ResultError, match=f"Line 1 of a.jsonl has a {name} that is no number"):
+        read_curve(write(tmp_path, "a.jsonl", json.dumps(row)))
 
 
 def test_long_curves_are_thinned_by_medians(tmp_path: Path) -> None:
