@@ -117,6 +117,8 @@ def context_of(args: argparse.Namespace) -> Frames | None:
         return read_context(args.first_frame, max_frames=1)
     if args.context is None:
         return None
+    if args.context_frames < 1:
+        raise ValueError(f"--context-frames must be at least 1, not {args.context_frames}")
     frames = read_context(args.context, args.context_frames, args.context_frames)
     if len(frames) < args.context_frames:
         raise ValueError(

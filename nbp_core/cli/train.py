@@ -35,16 +35,17 @@ from nbp_core.data.camera_moves import (
     PhotoClips,
     num_validation_moves,
 )
-from nbp_core.data.clips import Split, load_clips, open_clips
+from nbp_core.data.clips import SPLITS, Split, load_clips, open_clips
 from nbp_core.data.key_frames import key_reader_config, load_key_pairs
 from nbp_core.data.keys import KeyClip
 from nbp_core.data.tokens import TokenSet, encode_clips, encode_key_clips
-from nbp_core.media.files import Frames
+from nbp_core.media.files import Frames, printable_name
 from nbp_core.tokenizer.cosmos import CosmosTokenizer, cosmos_sha256, is_cosmos
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.train.classifier import train_classifier
 from nbp_core.train.loop.trainer import TrainConfig, TrainStep, new_accelerator
 from nbp_core.train.run_config import (
+    ClassifierRun,
     TokenizerRun,
     TransformerRun,
     TransformerSizes,
@@ -57,7 +58,6 @@ from nbp_core.train.transformer import CLIPS_SOURCE, train_transformer
 
 KEYS_PER_CLIP = 8
 """Keys per clip of camera keys, which then has 33 frames."""
-SPLITS: tuple[Split, Split] = ("train", "val")
 CLASSIFIER_TRAIN = TrainConfig(minutes=25, lr=2e-3, batch_size=32, muon_lr=2e-3)
 READER_TRAIN = TrainConfig(
     minutes=20, lr=2e-3, batch_size=64, muon_lr=2e-3, warmup_steps=20, ema_decay=0.995
@@ -180,7 +180,12 @@ def _train_transformer(args: argparse.Namespace) -> None:
             "panoramas": args.panoramas,
             "arm-keys": args.arm_keys,
         }
-        sources = keep_sources(folders, args.run_folder, is_begun=is_begun(args.run_folder))
+        sources = keep_sources(
+            folders,
+            args.run_folder,
+            is_begun=is_begun(args.run_folder),
+            tokenizer=fingerprint,
+        )
         source = json.dumps([sources, run.photo_clips, run.key_clips, run.clips_of_an_action])
         made_of = fingerprint, source
         train, val = (
@@ -211,24 +216,35 @@ def _train_transformer(args: argparse.Namespace) -> None:
 
 
 def _train_classifier(args: argparse.Namespace) -> None:
+    settings = chosen_train(args, CLASSIFIER_TRAIN)
     with new_accelerator(args.device).main_process_first():
+        keep_run(ClassifierRun(train=settings), args.run_folder, option=None)
         keep_sources({"clips": args.clips}, args.run_folder, is_begun=is_begun(args.run_folder))
         cache = args.run_folder / "frames"
         train, val = (load_clips(args.clips, split, cache) for split in SPLITS)
-    config = ClassifierConfig(name=args.run_folder.name, actions=tuple(sorted(set(train.actions))))
-    settings = chosen_train(args, CLASSIFIER_TRAIN)
+    actions = tuple(sorted(set(train.actions)))
+    config = ClassifierConfig(name=printable_name(args.run_folder), actions=actions)
     _show(train_classifier(config, settings, args.run_folder, train, val, args.device))
 
 
 def _train_key_reader(args: argparse.Namespace) -> None:
     if args.episodes < 1:
         raise ValueError(f"--episodes must be at least 1, not {args.episodes}")
+    settings = chosen_train(args, READER_TRAIN)
     tokenizer = VideoTokenizer.from_pretrained(args.tokenizer, device=args.device)
+    fingerprint = weights_sha256(args.tokenizer)
     counts = {"train": args.episodes, "val": max(1, args.episodes // VALIDATION_SHARE)}
     with new_accelerator(args.device).main_process_first():
+        run = ClassifierRun(train=settings, episodes=args.episodes)
+        keep_run(run, args.run_folder, option=None)
         folders = {"arm-keys": args.arm_keys}
-        sources = keep_sources(folders, args.run_folder, is_begun=is_begun(args.run_folder))
-        made_of = json.dumps([sources, weights_sha256(args.tokenizer), args.episodes])
+        sources = keep_sources(
+            folders,
+            args.run_folder,
+            is_begun=is_begun(args.run_folder),
+            tokenizer=fingerprint,
+        )
+        made_of = json.dumps([sources, fingerprint, args.episodes])
         train, val = (
             load_key_pairs(
                 args.run_folder / "frames" / f"{split}.npz",
@@ -239,8 +255,7 @@ def _train_key_reader(args: argparse.Namespace) -> None:
             )
             for split in SPLITS
         )
-    settings = chosen_train(args, READER_TRAIN)
-    config = key_reader_config(args.run_folder.name)
+    config = key_reader_config(printable_name(args.run_folder))
     _show(train_classifier(config, settings, args.run_folder, train, val, args.device))
 
 
@@ -288,14 +303,14 @@ def _key_sets(
             raise ValueError("clips that answer to keys need a model with frame_conditions")
         return {}
     is_train = split == "train"
-    count = run.key_clips if is_train else max(2, run.key_clips // 50)
+    count = run.key_clips if is_train else min(run.key_clips, max(2, run.key_clips // 50))
     seed = SPLITS.index(split)
     sources: dict[str, Iterator[KeyClip]] = {}
-    if args.photos is not None:
+    if args.photos is not None and count:
         sources["camera-keys"] = draw_many(PhotoKeys(args.photos), count, KEYS_PER_CLIP, seed)
-    if args.panoramas is not None:
+    if args.panoramas is not None and count:
         places = PanoramaKeys(args.panoramas)
-        sources["look-around"] = draw_many(places, count // 2, KEYS_PER_CLIP, seed)
+        sources["look-around"] = draw_many(places, max(1, count // 2), KEYS_PER_CLIP, seed)
     if args.arm_keys is not None:
         folder = args.arm_keys
         sources["arm-keys"] = (

@@ -53,7 +53,9 @@ class ClassifierTask(Task):
         order = np.random.default_rng([self.seed, step // per_epoch]).permutation(len(self.train))
         first = step % per_epoch * self.batch_size
         rows = np.sort(order[first : first + self.batch_size])
-        count, rows = len(rows), rows[part.own]
+        # A process without a clip of its own computes one, whose weight is 0.
+        count = len(rows)
+        rows = rows[part.own if part.index < count else slice(0, 1)]
         rng = np.random.default_rng([self.seed, step, 1, part.index])
         clip, labels = self._changed(rows, rng), self.targets[rows]
         if self.mirrors is not None and rng.random() < 0.5:

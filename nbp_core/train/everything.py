@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from nbp_core.checkpoint import model_kind, weights_sha256
-from nbp_core.config.json import JsonConfig, check_positive, check_range, check_shares
+from nbp_core.config.json import MOST, JsonConfig, check_positive, check_range, check_shares
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.data.camera_moves import (
@@ -36,8 +35,14 @@ from nbp_core.media.files import Frames
 from nbp_core.media.video import write_strip
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.train.loop.trainer import TrainConfig, TrainStep
-from nbp_core.train.run_config import is_begun, keep_sources
-from nbp_core.train.tokenizer import TokenizerRecipe, psnr, to_clip, train_tokenizer
+from nbp_core.train.run_config import is_begun, keep_run, keep_sources
+from nbp_core.train.tokenizer import (
+    TokenizerRecipe,
+    check_crops,
+    psnr,
+    to_clip,
+    train_tokenizer,
+)
 from nbp_core.train.transformer import TransformerRecipe, train_transformer
 
 SAMPLE_ACTIONS = ("door-open", "drawer-close", "button-press", "pan-left", "zoom-in")
@@ -65,8 +70,9 @@ class Plan(JsonConfig):
     muon_lr: float = 3e-3
 
     def __post_init__(self) -> None:
-        check_range(self, 1, inf, "tokenizer_batch", "transformer_batch", "tokenizer_photos")
-        check_range(self, 1, inf, "token_photos", "clips_of_an_action")
+        check_range(self, 1, MOST, "tokenizer_batch", "transformer_batch", "tokenizer_photos")
+        check_range(self, 1, MOST, "token_photos", "clips_of_an_action")
+        check_crops(TOKENIZER_PRESETS["nano"], self.tokenizer_recipe)
         check_positive(self, "tokenizer_share", "tokenizer_lr", "transformer_lr", "muon_lr")
         check_shares(self, "transformer_shares")
         unknown = [name for name in self.transformers if name not in ELASTIC_SIZES]
@@ -75,6 +81,9 @@ class Plan(JsonConfig):
         if len(self.transformers) != len(self.transformer_shares):
             raise ValueError("transformers and transformer_shares must be equally many")
 
+
+PLAN_MAY_CHANGE = ("tokenizer_share", "transformers", "transformer_shares")
+"""Settings of a plan that may change when a run resumes: the budgets of its stages."""
 
 PLANS = {
     "cpu": Plan(),
@@ -100,6 +109,7 @@ def train_all(
     sources: Sources, run_folder: Path, minutes: float, plan: Plan, device: str
 ) -> Iterator[tuple[str, TrainStep]]:
     """Runs every stage that is not done yet; yields (name of the model, step)."""
+    keep_run(plan, run_folder, option="--plan", may_change=PLAN_MAY_CHANGE)
     models = run_folder / "models"
     made = any(is_begun(run_folder / name) for name in ("nano", *plan.transformers))
     data = keep_sources(

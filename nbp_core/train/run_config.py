@@ -8,13 +8,12 @@ they lie elsewhere on every machine.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from nbp_core.config.json import JsonConfig, check_range, read_json
+from nbp_core.config.json import MOST, JsonConfig, check_range, check_text, read_json
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
 from nbp_core.config.presets import ELASTIC_SIZES, HEAD_WIDTH, TOKENIZER_PRESETS
 from nbp_core.config.shapes import LayoutKind, Size3
@@ -22,7 +21,7 @@ from nbp_core.data.sources import folder_fingerprint
 from nbp_core.media.files import write_text
 from nbp_core.train.loop.checkpoint import CHECKPOINT_FILE
 from nbp_core.train.loop.trainer import MODEL_FOLDER, TrainConfig
-from nbp_core.train.tokenizer import TokenizerRecipe
+from nbp_core.train.tokenizer import TokenizerRecipe, check_crops
 from nbp_core.train.transformer import TransformerRecipe
 
 RUN_FILE = "run.json"
@@ -51,7 +50,8 @@ class TokenizerRun(JsonConfig):
     """Model folder whose weights are the first ones."""
 
     def __post_init__(self) -> None:
-        check_range(self, 0, inf, "photo_clips")
+        check_range(self, 0, MOST, "photo_clips")
+        check_crops(self.model, self.recipe)
         if self.train.tflop is not None:
             raise ValueError("a tokenizer's budget is in minutes or in steps")
 
@@ -82,6 +82,9 @@ class TransformerSizes(JsonConfig):
     """Whether each latent frame has a condition of its own: what answers to keys has."""
     window: int | None = None
     """Latent frames that are seen besides the first one; None ends sequences with the grid."""
+
+    def __post_init__(self) -> None:
+        check_text(self, "name")
 
     @classmethod
     def named(cls, size: str) -> TransformerSizes:
@@ -129,8 +132,17 @@ class TransformerRun(JsonConfig):
     start_from: str | None = None
 
     def __post_init__(self) -> None:
-        check_range(self, 0, inf, "photo_clips", "key_clips")
-        check_range(self, 1, inf, "clips_of_an_action")
+        check_range(self, 0, MOST, "photo_clips", "key_clips")
+        check_range(self, 1, MOST, "clips_of_an_action")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassifierRun(JsonConfig):
+    """A run of a classifier of actions or of a reader of keys."""
+
+    train: TrainConfig
+    episodes: int | None = None
+    """Episodes that a reader of keys is trained on."""
 
 
 RunT = TypeVar("RunT", TokenizerRun, TransformerRun)
@@ -182,9 +194,14 @@ def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def keep_run(run: RunT, run_folder: Path) -> None:
+def keep_run(
+    run: JsonConfig,
+    run_folder: Path,
+    option: str | None = "--config",
+    may_change: Collection[str] = MAY_CHANGE,
+) -> None:
     """Writes the run's file. Raises ValueError if the folder holds a run with other settings; the
-    budget may change, so that a run can be made longer."""
+    budget may change, so that a run can be made longer. option: what names such a file."""
     path = run_folder / RUN_FILE
     settings = _plain(run)
     if path.is_file():
@@ -197,26 +214,31 @@ def keep_run(run: RunT, run_folder: Path) -> None:
                 f"{path.name} to resume with the settings of this command"
             ) from error
         for name in _differing(known, settings):
-            if name.removeprefix("train.") not in MAY_CHANGE:
+            if name.removeprefix("train.") not in may_change:
+                other = "" if option is None else f", or go on with {option} {path}"
                 raise ValueError(
-                    f"{run_folder} holds a run with another {name}: take another run folder, or go "
-                    f"on with --config {path}"
+                    f"{run_folder} holds a run with another {name}: take another run folder{other}"
                 )
     run_folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(settings, indent=2) + "\n")
 
 
 def keep_sources(
-    folders: Mapping[str, Path | None], run_folder: Path, *, is_begun: bool
+    folders: Mapping[str, Path | None],
+    run_folder: Path,
+    *,
+    is_begun: bool,
+    tokenizer: str | None = None,
 ) -> dict[str, str]:
-    """The fingerprint of each folder of data, by what it is called; kept in the run folder.
+    """The fingerprint of each folder of data, by what it is called; kept in the run folder with
+    that of the tokenizer.
 
     Raises ValueError if a run that is begun was trained on other data, and MediaError for a folder
     that is not there.
     """
     found = {name: folder_fingerprint(path) for name, path in folders.items() if path is not None}
     keep_fingerprints(
-        found,
+        found if tokenizer is None else {**found, "tokenizer": tokenizer},
         run_folder,
         "was trained on other data than --{} names now: name the folder it began with, as it was,"
         " or take another run folder",
@@ -236,7 +258,9 @@ def keep_fingerprints(
     path = run_folder / SOURCES_FILE
     if is_begun and path.is_file():
         known = _read_fingerprints(path)
-        for name in sorted(known.keys() | found.keys()):
+        # Earlier versions kept no fingerprint of the tokenizer.
+        names = known.keys() | (found.keys() - ({"tokenizer"} - known.keys()))
+        for name in sorted(names):
             if known.get(name) != found.get(name):
                 raise ValueError(f"run folder {run_folder.name!r} {refusal.format(name)}")
     run_folder.mkdir(parents=True, exist_ok=True)
@@ -261,7 +285,7 @@ def is_begun(run_folder: Path) -> bool:
     return any((run_folder / name).exists() for name in (CHECKPOINT_FILE, MODEL_FOLDER))
 
 
-def _plain(run: TokenizerRun | TransformerRun) -> dict[str, Any]:
+def _plain(run: JsonConfig) -> dict[str, Any]:
     """A run as its file says it."""
     settings: dict[str, Any] = json.loads(json.dumps(run.to_dict()))
     return settings

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from einops import rearrange
 from torch import Tensor
 
 from nbp_core.checkpoint import load_weights
-from nbp_core.config.json import JsonConfig, check_positive, check_range
+from nbp_core.config.json import MOST, JsonConfig, check_positive, check_range
 from nbp_core.config.models import TokenizerConfig
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
 from nbp_core.tokenizer.conv import ResidualUnit
@@ -73,9 +72,21 @@ class TokenizerRecipe(JsonConfig):
     def __post_init__(self) -> None:
         check_range(self, 1, CLIP_SIDE, "crop")
         check_range(self, 1, CLIP_FRAMES, "num_frames", "early_frames")
-        check_range(self, 1, inf, "crop_tries", "num_validation_clips")
+        check_range(self, 1, MOST, "crop_tries", "num_validation_clips")
         check_range(self, 0, 1, "photo_share", "adversarial_start")
         check_positive(self, "critic_lr")
+
+
+def check_crops(config: TokenizerConfig, recipe: TokenizerRecipe) -> None:
+    """Raises ValueError for crops that the model cannot cut into tokens."""
+    for name in ("num_frames", "early_frames"):
+        try:
+            config.grid(getattr(recipe, name), recipe.crop, recipe.crop)
+        except ValueError as error:
+            raise ValueError(
+                f"{name} {getattr(recipe, name)} and crop {recipe.crop} do not fit the model: "
+                f"{error}"
+            ) from error
 
 
 def to_clip(frames_BTHWC: Frames, device: torch.device) -> Tensor:
@@ -106,6 +117,7 @@ class TokenizerTask(Task):
         batch_size: int,
         seed: int,
     ) -> None:
+        check_crops(model.config, recipe)
         self.model = model
         self.recipe = recipe
         self.device = next(model.parameters()).device

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
 from typing import cast
 
@@ -17,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
+from nbp_core.blocks.steps import sequence_plan
 from nbp_core.checkpoint import load_config
-from nbp_core.config.json import JsonConfig, check_range, check_shares
+from nbp_core.config.json import MOST, JsonConfig, check_range, check_shares
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.shapes import FIGURE6_SHAPES, Size3, format_block_shape
 from nbp_core.data.arm_keys import ARM_LOOKS
@@ -82,10 +82,10 @@ class TransformerRecipe(JsonConfig):
             raise ValueError("early_lengths and late_lengths must have as many shares")
         check_range(self, 0, 1, "condition_dropout", "later_windows", "context_noise")
         check_range(self, 0, 1, "own_draws", "still_weight")
-        check_range(self, 1, inf, "num_validation_clips")
+        check_range(self, 1, MOST, "num_validation_clips")
         for name in ("source_shares", "look_weights"):
-            if any(weight < 0 for _, weight in getattr(self, name)):
-                raise ValueError(f"every number of {name} must be at least 0")
+            if not all(0 <= weight <= MOST for _, weight in getattr(self, name)):
+                raise ValueError(f"every number of {name} must be at least 0 and at most {MOST:,}")
 
     @property
     def shape_shares(self) -> list[float]:
@@ -125,15 +125,60 @@ class TransformerTask(Task):
         self.levels = levels
         self.device = next(model.parameters()).device
         shares = dict(recipe.source_shares)
+        for name, tokens in (*_named(train).items(), *_named(val).items()):
+            self._check_tokens(name, tokens)
         self.train = [self._source(x, shares.get(name)) for name, x in _named(train).items()]
         self.val = {name: self._source(x, None) for name, x in _named(val).items()}
-        self.longest = max(source.tokens_Nthw.shape[1] for source in self.train)
+        self.longest = self._longest()
+        self._check_sequences()
+
+    def _check_tokens(self, name: str, tokens: TokenSet) -> None:
+        """Raises ValueError for tokens that are none of this model."""
+        config, found = self.model.config, tokens.tokens_Nthw
+        if found.ndim != 4 or found.shape[2:] != config.grid[1:]:
+            shapes = " x ".join(map(str, found.shape[2:])), " x ".join(map(str, config.grid[1:]))
+            raise ValueError(
+                f"the tokens of {name!r} are a grid of {shapes[0]} and those of model "
+                f"{config.name!r} one of {shapes[1]}"
+            )
+        is_whole = found.dtype.kind in "iu"
+        if found.size and not (is_whole and 0 <= found.min() <= found.max() < config.codebook_size):
+            raise ValueError(
+                f"the tokens of {name!r} are not all codes from 0 to {config.codebook_size - 1:,}: "
+                "delete their folder, so that the clips are encoded again"
+            )
+
+    def _longest(self) -> int:
+        """Latent frames of the longest clips that are drawn. Raises ValueError if none is."""
+        drawn: list[int] = [x.tokens_Nthw.shape[1] for x in self.train if x.clip_weights.any()]
+        if not drawn:
+            raise ValueError("look_weights and source_shares leave no clip to train on")
+        return max(drawn)
+
+    def _check_sequences(self) -> None:
+        """Raises ValueError for lengths that no clip has, and for blocks that do not tile one."""
+        recipe, config = self.recipe, self.model.config
+        lengths = set()
+        for name in ("early_lengths", "late_lengths"):
+            drawn = np.flatnonzero(self._allowed(np.array(getattr(recipe, name))))
+            if not drawn.size:
+                raise ValueError(
+                    f"{name} asks for no sequence that these clips have: they have at most "
+                    f"{self.longest} latent frames, and a first one that is given is no sequence"
+                )
+            lengths |= {int(number) + 1 for number in drawn}
+        for shape, weight in zip(recipe.shapes, recipe.shape_weights, strict=True):
+            for length in sorted(lengths) if weight else ():
+                sequence_plan(config, shape, length)
+        for name, source in self.val.items():
+            for shape in self._validation_shapes(name, source):
+                sequence_plan(config, shape, _validation_length(source))
 
     def _source(self, tokens: TokenSet, share: float | None) -> _Source:
         recipe = self.recipe
         weights = dict(recipe.look_weights)
         of_clips = np.array([weights.get(look, 1.0) for look in tokens.looks])
-        if share is not None:
+        if share is not None and of_clips.any():
             of_clips *= share / of_clips.sum()
         is_given = np.isin(tokens.looks, recipe.given_looks)
         conditions, is_keyed = self._condition_ids(tokens), tokens.keys is not None
@@ -168,7 +213,9 @@ class TransformerTask(Task):
         seen_Bthw = batch.tokens_Bthw
         if recipe.context_noise:
             seen_Bthw = noisy_tokens(seen_Bthw, recipe.context_noise, self.levels, rng)
-        own, own_seen = batch.part(part.own), seen_Bthw[part.own]
+        # A process without a sequence of its own computes one, whose weight is 0.
+        here = part.own if part.index < count else slice(0, 1)
+        own, own_seen = batch.part(here), seen_Bthw[here]
         if length > 1 and rng.random() < recipe.own_draws:
             own_seen = self._with_own_draws(own, layout, own_seen, rng)
         loss = self._clip_loss(own, layout, own_seen, is_weighted=True)
@@ -181,11 +228,15 @@ class TransformerTask(Task):
     def _draw_length(self, progress: float, rng: np.random.Generator) -> int:
         """Latent frames of a batch's sequences."""
         early, late = np.array(self.recipe.early_lengths), np.array(self.recipe.late_lengths)
-        lengths = early + progress * (late - early)
+        lengths = self._allowed(early + progress * (late - early))
+        return 1 + int(rng.choice(len(lengths), p=lengths / lengths.sum()))
+
+    def _allowed(self, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Shares of lengths, 0 of those that no clip has."""
         lengths[self.longest :] = 0.0
         if not any(source.frame_weights.any() for source in self.train):
             lengths[0] = 0.0
-        return 1 + int(rng.choice(len(lengths), p=lengths / lengths.sum()))
+        return lengths
 
     def _draw_first(self, length: int, rng: np.random.Generator) -> int:
         """Which latent frame of the clips is the sequences' second one."""
@@ -338,18 +389,23 @@ class TransformerTask(Task):
         """
         figures = {}
         for name, source in self.val.items():
+            shapes = self._validation_shapes(name, source)
             if source.frames_Nt is None or name == CLIPS_SOURCE:
-                for shape in self.recipe.shapes:
+                for shape in shapes:
                     figures[format_block_shape(shape)] = self._source_loss(source, shape)
             else:
-                shape = self.model.config.block_shape
+                (shape,) = shapes
                 figures[name] = self._source_loss(source, shape)
                 figures[f"{name}_without"] = self._source_loss(source, shape, drop=True)
         return figures
 
+    def _validation_shapes(self, name: str, source: _Source) -> tuple[Size3, ...]:
+        is_of_actions = source.frames_Nt is None or name == CLIPS_SOURCE
+        return self.recipe.shapes if is_of_actions else (self.model.config.block_shape,)
+
     def _source_loss(self, source: _Source, shape: Size3, drop: bool = False) -> float:
         rows = spaced(len(source.tokens_Nthw), self.recipe.num_validation_clips)
-        layout = sequence_layout(self.model.config, shape, min(9, source.tokens_Nthw.shape[1]))
+        layout = sequence_layout(self.model.config, shape, _validation_length(source))
         length = layout.blocks.grid[0]
         losses = []
         for part in np.array_split(rows, max(1, len(rows) * length // 40)):
@@ -369,6 +425,8 @@ class TransformerTask(Task):
 
 DRAW_TEMPERATURES = (0.6, 1.0)
 """Range of the temperatures of own draws: from that of a play to that of clips by action."""
+MOST_VALIDATED = 9
+"""Latent frames of a clip that are validated with."""
 DRAW_CHUNK = 512
 """Positions whose logits are held at once."""
 
@@ -422,6 +480,11 @@ class _Batch:
             is_given_B=self.is_given_B[own],
             is_keyed_B=self.is_keyed_B[own],
         )
+
+
+def _validation_length(source: _Source) -> int:
+    """Latent frames of the clips that are validated with."""
+    return min(MOST_VALIDATED, int(source.tokens_Nthw.shape[1]))
 
 
 def _still_weights(tokens_Bthw: Tensor, still_weight: float) -> Tensor:

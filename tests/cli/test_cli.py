@@ -219,3 +219,13 @@ def test_too_little_memory_is_one_sentence(
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
     assert said[0].startswith("There is not enough memory for this")
+
+
+@pytest.mark.parametrize("count", ["0", "-3"])
+def test_a_context_has_at_least_one_frame(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: str
+) -> None:
+    write_video(tmp_path / "clip.mp4", np.zeros((9, 64, 64, 3), np.uint8))
+    options = ("--context", str(tmp_path / "clip.mp4"), "--context-frames", count)
+    assert generate(model, tmp_path / "a.mp4", *options) == 2
+    assert capsys.readouterr().err == f"--context-frames must be at least 1, not {count}\n"

@@ -232,3 +232,11 @@ def test_only_the_known_i3d_file_is_ever_run(tmp_path: Path) -> None:
     (tmp_path / "hello").write_text("hello\n")
     assert git_blob(tmp_path / "hello") == "ce013625030ba8dba906f756967f9e9ca394464a"
     assert len(I3D_GIT_BLOB) == 40
+
+
+def test_a_process_may_have_no_clip_of_a_batch(tmp_path: Path) -> None:
+    """Fewer clips than processes, or than parts of a batch: the others decide the step."""
+    clips = clip_set(1, 5)
+    config = TrainConfig(steps=2, lr=5e-3, batch_size=8, accumulate=8, warmup_steps=1)
+    steps = list(train_classifier(CONFIG, config, tmp_path, clips, clips))
+    assert all(np.isfinite(step.metrics["loss"]) for step in steps)

@@ -1,6 +1,9 @@
 import json
+import os
+import re
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,9 @@ from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
 from nbp_core.data.arm_keys import PLAYER_KEYS
 from nbp_core.data.camera_moves import CAMERA_MOVES
 from nbp_core.data.metaworld import add_clip
+from nbp_core.evaluation.classifier import ActionClassifier
 from nbp_core.media.video import write_video
+from nbp_core.train.everything import PLAN_MAY_CHANGE, Plan
 from nbp_core.train.run_config import (
     RUN_FILE,
     SOURCES_FILE,
@@ -66,6 +71,10 @@ def test_what_a_file_leaves_out_is_the_default(tmp_path: Path) -> None:
         ({"train": {"steps": 2, "batch_size": 0}}, "batch_size must be at least 1, not 0"),
         ({"recipe": {"late_lengths": [0, 0]}}, "late_lengths must be numbers of at least 0"),
         ({"model": {"width": "192"}}, 'a.json: model.width must be a whole number, not "192"'),
+        ({"train": {"steps": 10**400}}, r"steps must be at most 1,000,000,000, not 10{36}\.\.\.$"),
+        ({"train": {"steps": 2, "batch_size": 10**400}}, "batch_size must be at most"),
+        ({"photo_clips": 10**12}, "photo_clips must be at most 1,000,000,000"),
+        ({"recipe": {"shape_weights": [1e308] * 6}}, "shape_weights must be numbers of at least"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path: Path, settings: object, message: str) -> None:
@@ -260,3 +269,82 @@ def test_tokens_are_of_the_present_clips(clips: Path, tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "run" / "model")
         if (clips / "jump").is_dir():
             (clips / "jump").rename(clips / "leap")
+
+
+@pytest.mark.parametrize("text", ['{"train": {"lr": 1, "lr": 2}}', '{"train": {}, "train": 1}'])
+def test_a_setting_that_is_there_twice_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    name = "lr" if "lr" in text else "train"
+    with pytest.raises(ValueError, match=f'^a.json has "{name}" twice in one object$'):
+        read_run(tmp_path / "a.json", TransformerRun())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sentence"),
+    [
+        ({"crop": 60}, "num_frames 9 and crop 60 do not fit the model: frame sides must be mult"),
+        ({"num_frames": 8}, "num_frames 8 and crop 64 do not fit the model: a clip must have 1 +"),
+        ({"early_frames": 2}, "early_frames 2 and crop 64 do not fit the model: a clip must have"),
+    ],
+)
+def test_crops_that_do_not_fit_the_tokenizer_are_refused(
+    tmp_path: Path, recipe: dict[str, int], sentence: str
+) -> None:
+    path = write(tmp_path / "a.json", {"train": {"steps": 1}, "recipe": recipe})
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        read_run(path, TokenizerRun())
+
+
+def test_another_tokenizer_on_resume_is_refused(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_small(tmp_path, clips, "--steps", "1") == 0
+    other = build_tokenizer(1)
+    save_model(tmp_path / "other", "tokenizer", other.config, other.state_dict())
+    named = "--steps", "2", "--tokenizer", str(tmp_path / "other")
+    assert train_small(tmp_path, clips, *named) == 2
+    assert "trained on other data than --tokenizer names now" in capsys.readouterr().err
+    sources = tmp_path / "run" / SOURCES_FILE
+    known = json.loads(sources.read_text())
+    del known["tokenizer"]
+    sources.write_text(json.dumps(known))  # as an earlier version left it
+    assert train_small(tmp_path, clips, "--steps", "2") == 0
+    assert json.loads(sources.read_text()).keys() == {"clips", "tokenizer"}
+
+
+def test_a_run_may_go_without_camera_keys(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(tmp_path / "photos" / "a.png")
+    tokenizer = build_tokenizer()
+    save_model(tmp_path / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
+    model = {**SMALL_RUN["model"], "frame_conditions": True, "window": 4}
+    config = {**SMALL_RUN, "model": model, "key_clips": 0, "photo_clips": 0}
+    options = ["--config", str(write(tmp_path / "keys.json", config)), "--clips", str(clips)]
+    options += ["--photos", str(tmp_path / "photos"), "--run", str(tmp_path / "run")]
+    assert main(["train-transformer", *options, "--tokenizer", str(tmp_path / "nano")]) == 0
+
+
+def test_a_classifier_is_resumed_with_its_own_settings(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["train-classifier", "--clips", str(clips), "--run", str(tmp_path / "run")]
+    assert main([*options, "--steps", "1", "--batch-size", "2"]) == 0
+    assert main([*options, "--steps", "2", "--batch-size", "2", "--seed", "3"]) == 2
+    sentence = "run holds a run with another train.seed: take another run folder\n"
+    assert capsys.readouterr().err.endswith(sentence)
+    assert main([*options, "--steps", "2", "--batch-size", "2"]) == 0
+
+
+def test_a_run_folder_may_have_any_name(clips: Path, tmp_path: Path) -> None:
+    run = tmp_path / os.fsdecode(b"r\xffn")
+    options = ["--clips", str(clips), "--run", str(run), "--steps", "1", "--batch-size", "2"]
+    assert main(["train-classifier", *options]) == 0
+    assert ActionClassifier.from_pretrained(run / "model").config.actions == ("jump", "wave")
+
+
+def test_a_plan_may_change_its_budgets_only(tmp_path: Path) -> None:
+    plan = Plan()
+    keep_run(plan, tmp_path, "--plan", PLAN_MAY_CHANGE)
+    keep_run(replace(plan, transformer_shares=(0.2, 0.2)), tmp_path, "--plan", PLAN_MAY_CHANGE)
+    with pytest.raises(ValueError, match=r"another tokenizer_lr: .* go on with --plan "):
+        keep_run(replace(plan, tokenizer_lr=1.0), tmp_path, "--plan", PLAN_MAY_CHANGE)

@@ -34,7 +34,9 @@ def test_a_torn_last_line_of_figures_is_mended(
     assert "metrics.jsonl, line 4" in caplog.text
 
 
-@pytest.mark.parametrize("line", ['{"step": 2, "lo', "5", "{}"])
+@pytest.mark.parametrize(
+    "line", ['{"step": 2, "lo', "5", "{}", '{"step": 1e400}', "[" * 100_000, '{"step": NaN}']
+)
 def test_another_torn_line_is_named(tmp_path: Path, line: str) -> None:
     write_metrics(tmp_path, '{"step": 1}', line, '{"step": 3}')
     with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: not the figures of a step"):

@@ -186,3 +186,20 @@ def test_a_budget_is_needed_and_only_one() -> None:
         TrainConfig(lr=1e-3, batch_size=1)
     with pytest.raises(ValueError, match="either"):
         TrainConfig(lr=1e-3, batch_size=1, minutes=1, steps=1)
+
+
+def test_any_seed_that_is_taken_trains(tmp_path: Path) -> None:
+    clips = token_set(2, SMALL_GRID)
+    recipe = TransformerRecipe(num_validation_clips=1, shapes=SHAPES[2:3], shape_weights=(1.0,))
+    config = replace(train_config(1), seed=2**63 - 1)
+    model = replace(transformer_config(grid=SMALL_GRID), num_layers=1)
+    assert list(train_transformer(model, recipe, config, tmp_path / "run", clips, clips, {}))
+
+
+def test_a_gradient_that_is_no_number_is_a_sentence(tmp_path: Path) -> None:
+    clips = token_set(2, SMALL_GRID)
+    recipe = TransformerRecipe(num_validation_clips=1, shapes=SHAPES[2:3], shape_weights=(1.0,))
+    config = train_config(30, lr=1e30, warmup_steps=1)
+    model = replace(transformer_config(grid=SMALL_GRID), num_layers=1)
+    with pytest.raises(ValueError, match=r"not a finite number at step .* lower lr"):
+        list(train_transformer(model, recipe, config, tmp_path / "run", clips, clips, {}))

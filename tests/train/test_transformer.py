@@ -229,3 +229,88 @@ def test_tokens_that_stand_still_weigh_as_the_recipe_says() -> None:
         second = full._clip_loss(alone, layout) / 2  # half of the tokens asked
         torch.testing.assert_close(weighted, plain - (1 - factor) * second)
     assert full._clip_loss(batch, layout) == light._clip_loss(batch, layout)
+
+
+WHOLE = (0.0,) * 4 + (1.0,)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sentence"),
+    [
+        ({"early_lengths": (0.0,) * 5 + (1.0,), "late_lengths": (1.0,) * 6},
+         "early_lengths asks for no sequence that these clips have: they have at most 5"),
+        ({"early_lengths": (1.0,), "late_lengths": (1.0,), "given_looks": ("stock",)},
+         "early_lengths asks for no sequence"),
+        ({"shapes": ((1, 1, 16), (1, 3, 16)), "shape_weights": (1.0, 0.01)},
+         "block shape 1x3x16 does not tile the 1x4x16 grid"),
+        ({"shapes": ((2, 1, 8),), "shape_weights": (1.0,)},
+         "block shape 2x1x8 does not tile the 1x4x16 grid"),
+        ({"look_weights": (("stock", 0.0),)}, "leave no clip to train on"),
+        ({"source_shares": (("clips", 0.0),)}, "leave no clip to train on"),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_cannot_be_drawn_is_refused_before_the_first_step(
+    recipe: dict[str, Any], sentence: str
+) -> None:
+    clips = token_set(4, GRID)
+    chosen = TransformerRecipe(**{"shapes": (ROWS,), "shape_weights": (1.0,), **recipe})
+    with pytest.raises(ValueError, match=sentence):
+        TransformerTask(MODEL, chosen, clips, clips, batch_size=2, seed=0)
+
+
+def test_lengths_and_shapes_without_a_share_are_not_asked_for() -> None:
+    clips = token_set(4, GRID)
+    recipe = TransformerRecipe(
+        shapes=(ROWS, (2, 1, 8)), shape_weights=(1.0, 0.0),
+        early_lengths=WHOLE, late_lengths=WHOLE, num_validation_clips=1,
+    )  # fmt: skip
+    training = TransformerTask(MODEL, recipe, clips, clips, batch_size=2, seed=0)
+    assert {training.loss(step, 0.5, Part())[1]["latent_frames"] for step in range(3)} == {5}
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf"), 1e308])
+@pytest.mark.parametrize("name", ["look_weights", "source_shares"])
+def test_weights_that_are_no_weights_are_refused(name: str, weight: float) -> None:
+    with pytest.raises(ValueError, match=f"every number of {name} must be at"):
+        TransformerRecipe(**{name: (("stock", weight),)})  # type: ignore[arg-type]
+
+
+def test_a_source_without_a_share_decides_no_length() -> None:
+    """It is the only one with clips of seven latent frames."""
+    training = keyed_task(source_shares=(("clips", 1.0), ("arm", 0.0)))
+    assert training.longest == 3
+    for step in range(8):
+        assert training.loss(step, 0.5, Part())[1]["latent_frames"] == 2
+
+
+@pytest.mark.parametrize(
+    ("tokens", "sentence"),
+    [
+        (np.zeros((4, 5, 8, 16), np.uint16), "'clips' are a grid of 8 x 16 and those of model"),
+        (np.zeros((4, 5, 2, 16), np.uint16), "'clips' are a grid of 2 x 16 and those of model"),
+        (np.full((4, *GRID), 60, np.uint16), "'clips' are not all codes from 0 to 59"),
+        (np.full((4, *GRID), -1), "'clips' are not all codes from 0 to 59"),
+        (np.zeros((4, *GRID)), "'clips' are not all codes from 0 to 59"),
+    ],
+)
+def test_tokens_of_another_model_are_refused(tokens: np.ndarray, sentence: str) -> None:
+    clips = replace(token_set(4, GRID), tokens_Nthw=tokens)
+    with pytest.raises(ValueError, match=sentence):
+        task(clips)
+
+
+def test_a_process_may_have_no_sequence_of_a_batch() -> None:
+    """Of long clips a batch holds fewer; whoever has none adds nothing."""
+    training = task(token_set(4, GRID))
+    model = build_transformer(transformer_config(grid=GRID)).requires_grad_()
+    training.model = model
+    for step in range(4):
+        whole = training.loss(step, 0.5, Part())[0]
+        parts = [training.loss(step, 0.5, Part(index, 12))[0] for index in range(12)]
+        torch.testing.assert_close(torch.stack(parts).mean(), whole)
+        parts[-1].backward()  # type: ignore[no-untyped-call]
+        gradients = [parameter.grad for parameter in model.parameters()]
+        assert all(gradient is not None for gradient in gradients)
+        if training.loss(step, 0.5, Part())[1]["latent_frames"] == 5:
+            assert not any(g.any() for g in gradients if g is not None)
+        model.zero_grad()

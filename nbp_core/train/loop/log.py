@@ -56,7 +56,7 @@ def _read_rows(path: Path) -> list[tuple[int, str]]:
             continue
         try:
             rows.append((int(json.loads(line)["step"]), line))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             place = f"{path.name}, line {index + 1}"
             if index + 1 < len(lines):
                 raise ValueError(

@@ -74,4 +74,4 @@ def compile_parts(model: nn.Module, *kinds: type[nn.Module]) -> None:
 
 def spaced(total: int, count: int) -> np.ndarray:
     """At most `count` of `total` places, evenly spread."""
-    return np.unique(np.linspace(0, total - 1, count).astype(int))
+    return np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))

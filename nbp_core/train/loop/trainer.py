@@ -26,7 +26,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from nbp_core.checkpoint import save_model
-from nbp_core.config.json import JsonConfig, check_positive, check_range
+from nbp_core.config.json import MOST, JsonConfig, check_positive, check_range
 from nbp_core.device import choose_device, has_fast_bfloat16
 from nbp_core.train.loop.checkpoint import CHECKPOINT_FILE, load_state, save_state, whole_weights
 from nbp_core.train.loop.log import RunLog
@@ -66,8 +66,8 @@ class TrainConfig(JsonConfig):
     def __post_init__(self) -> None:
         if sum(budget is not None for budget in (self.minutes, self.steps, self.tflop)) != 1:
             raise ValueError("give either a number of minutes, of steps or of tflop")
-        check_range(self, 1, inf, "steps", "batch_size", "accumulate", "warmup_steps")
-        check_range(self, 1, inf, "validate_steps")
+        check_range(self, 1, MOST, "steps", "batch_size", "accumulate", "warmup_steps")
+        check_range(self, 1, MOST, "validate_steps")
         check_positive(self, "minutes", "tflop", "lr", "muon_lr", "grad_clip", "validate_minutes")
         check_range(self, 0, inf, "checkpoint_minutes", "weight_decay")
         check_range(self, 0, 2**63 - 1, "seed")
@@ -228,7 +228,10 @@ class Trainer:
         figures = [self._backward(number) for number in range(config.accumulate)]
         norm = self.accelerator.clip_grad_norm_(self.module.parameters(), config.grad_clip)
         if not math.isfinite(float(norm)):
-            raise FloatingPointError(f"the gradient is not finite at step {self.step}")
+            raise ValueError(
+                f"the gradient is not a finite number at step {self.step}: train with a lower lr, "
+                "in another run folder"
+            )
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -246,7 +249,7 @@ class Trainer:
             here.process_index * config.accumulate + number, here.num_processes * config.accumulate
         )
         # Dropout differs between parts and is the same again when a step is run again.
-        torch.manual_seed((config.seed * 1_000_003 + self.step) + 7_919 * part.index)
+        torch.manual_seed((config.seed * 1_000_003 + self.step + 7_919 * part.index) % 2**63)
         with here.accumulate(self.module):
             loss, figures = self.module(self.step, self.progress, part)
             here.backward(loss)
