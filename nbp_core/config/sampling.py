@@ -11,6 +11,8 @@ from nbp_core.config.shapes import Size3
 METHODS = ("paper", "shared-noise")
 """Ways to draw the tokens of a block: the paper's, and one with equal noise in all latent frames
 (sampling/shared_noise.py)."""
+MAX_TOP_K = 2**31
+"""Above any codebook: filters nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +42,8 @@ class SamplingConfig(JsonConfig):
             raise ValueError(f"temperature must be between 0 and 10, not {self.temperature:g}")
         if self.top_k < 1:
             raise ValueError(f"top_k must be at least 1, not {self.top_k}")
+        if self.top_k > MAX_TOP_K:
+            raise ValueError(f"top_k must be at most {MAX_TOP_K:,}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p:g}")
         if not 0 <= self.guidance_scale <= 30:

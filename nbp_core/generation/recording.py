@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +75,7 @@ class PlayRecording(JsonConfig):
         if self.format != RECORDING_FORMAT:
             raise ValueError(f"format {self.format} is not {RECORDING_FORMAT}, which is read here")
         widths = {len(row) for row in self.first_frame}
-        if len(widths) != 1 or 0 in widths or math.prod(self.tokens_hw.shape) > MAX_TOKENS:
+        if len(widths) != 1 or 0 in widths or sum(map(len, self.first_frame)) > MAX_TOKENS:
             raise ValueError("first_frame must have rows of equally many tokens")
         for row in self.first_frame:
             if not all(0 <= token < MAX_CODES for token in row):

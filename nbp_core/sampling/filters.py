@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.sampling import MAX_TOP_K, SamplingConfig
 
 MAX_TESTS = 8
 """Number of draws that a row is given before it is filtered by sorting."""
 DRAWS = 16
 """Number of tokens drawn at once for a row whose token was dropped."""
-UNFILTERED = SamplingConfig(top_k=2**31, top_p=1.0)
+UNFILTERED = SamplingConfig(top_k=MAX_TOP_K, top_p=1.0)
 
 
 def filter_top_k(logits: Tensor, top_k: int) -> Tensor:

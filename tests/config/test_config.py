@@ -104,6 +104,7 @@ def test_sampling_defaults_are_the_papers() -> None:
         {"top_p": 1.5},
         {"top_p": 0.0},
         {"top_k": 0},
+        {"top_k": 10**30},
         {"temperature": -1.0},
         {"temperature": float("nan")},
         {"seed": -1},

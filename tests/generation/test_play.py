@@ -209,6 +209,7 @@ def test_before_the_first_key_there_is_nothing_to_record(pipeline: VideoPipeline
         ({"world": "moon"}, "world must be"),
         ({"first_frame": [[1, 2], [3]]}, "equally many"),
         ({"first_frame": [[-1]]}, "every token"),
+        ({"first_frame": [[10**400]]}, "every token"),
         ({"sampling": {"temperature": "hot"}}, "sampling.temperature must be a number"),
         ({"changes": [{"key": 9, "sampling": {}}]}, "key must be 0 to 7"),
         ({"format": 2}, "format 2"),
