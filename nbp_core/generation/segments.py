@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nbp_core.config.models import TokenGridConfig
+from nbp_core.config.timeline import MOST_NAMES
 
 CARRY_FRAMES = 5
 """Frames at the end of a segment that are the context of the next one."""
@@ -35,7 +36,8 @@ def plan_segments(
 
     Each segment after the first starts from the last five frames, which are encoded again. With a
     window one second segment continues from the tokens, however long the video is. Raises
-    ValueError if a length is not 1 + 4n, or if nothing is left to generate.
+    ValueError if a length is not 1 + 4n, if nothing is left to generate, or if the video has more
+    than MOST_NAMES latent frames.
     """
     factor = tokenizer.time_factor
     for what, count in (("the context", num_context_frames), ("the clip", num_frames)):
@@ -49,6 +51,9 @@ def plan_segments(
             f"a context of {num_context_frames} frames leaves nothing to generate "
             f"in a clip of {num_frames}"
         )
+    most = tokenizer.num_frames(MOST_NAMES)
+    if num_frames > most:
+        raise ValueError(f"a clip may have at most {most:,} frames, not {num_frames:,}")
     carried = 1 + (CARRY_FRAMES - 1) // factor
     known = 0 if num_context_frames == 0 else 1 + (num_context_frames - 1) // factor
     latents = 1 + (num_frames - 1) // factor

@@ -19,6 +19,7 @@ from nbp_core.config.shapes import CLIP_FRAMES
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.records import BlockStep
 from nbp_core.generation.request import GenerateRequest
+from nbp_core.generation.segments import plan_segments
 from nbp_core.media.drift import mean_sharpness
 from nbp_core.media.video import read_video
 from tests.support.models import (
@@ -26,6 +27,7 @@ from tests.support.models import (
     build_tokenizer,
     build_transformer,
     save_pipeline,
+    tokenizer_config,
     transformer_config,
 )
 
@@ -225,3 +227,12 @@ def test_129_frames_keep_their_sharpness(folder: Path) -> None:
     begin, end = (mean_sharpness(frames[None, part]) for part in (slice(17, 57), slice(89, 129)))
     assert 0.7 < end / begin < 1.4
     assert abs(float(frames[:17].mean()) - float(frames[-17:].mean())) < 25
+
+
+@pytest.mark.parametrize("has_window", [False, True])
+def test_a_length_that_nobody_could_wait_for_is_refused(has_window: bool) -> None:
+    with pytest.raises(
+        ValueError, match=r"^a clip may have at most 399,997 frames, not 4,000,000,"
+    ):
+        plan_segments(0, 4 * 10**9 + 1, 5, tokenizer_config(), has_window)
+    assert plan_segments(0, 399_997, 5, tokenizer_config(), has_window)
