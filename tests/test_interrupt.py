@@ -119,7 +119,7 @@ PROGRAMS = {
     "evaluate": "-m nbp_core evaluate --model weights/tiny --clips {clips} --cache {out}/cache"
     " --count 64 --out {out}/figures.json",
     "train": "-m nbp_core train-transformer --clips {clips} --run {out}/run --tokenizer"
-    " weights/nano --steps 500",
+    " weights/nano --steps 5000",
     "studio": "app.py --port 0",
 }
 

@@ -23,7 +23,8 @@ from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
 from nbp_core.tokenizer.conv import ResidualUnit
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.train.crops import Crops, Frames
-from nbp_core.train.loop.task import Part, Task, compile_parts, spaced
+from nbp_core.train.loop.compiling import compile_parts
+from nbp_core.train.loop.task import Part, Task, spaced
 from nbp_core.train.loop.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
 from nbp_core.train.losses.adversarial import Critic
 from nbp_core.train.losses.losses import (
@@ -226,7 +227,8 @@ def train_tokenizer(
     if start_from is not None:
         load_weights(model, start_from)
     model = model.to(accelerator.device).channels_last()
-    compile_parts(model, ResidualUnit)
+    if accelerator.device.type == "cuda":
+        compile_parts(model, ResidualUnit)
     task = TokenizerTask(
         model,
         recipe,

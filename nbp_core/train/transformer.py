@@ -28,7 +28,8 @@ from nbp_core.data.sources import check_actions
 from nbp_core.data.tokens import TokenSet
 from nbp_core.train.compute import step_tflop
 from nbp_core.train.growth import fit_weights, grown, reconditioned
-from nbp_core.train.loop.task import Part, Task, compile_parts, spaced
+from nbp_core.train.loop.compiling import compile_parts, pays_to_compile
+from nbp_core.train.loop.task import Part, Task, spaced
 from nbp_core.train.loop.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
 from nbp_core.train.losses.losses import token_loss
 from nbp_core.train.noise import noisy_tokens
@@ -524,7 +525,8 @@ def train_transformer(
     torch.manual_seed(train_config.seed)
     model = BlockTransformer(config) if start_from is None else _first_weights(config, start_from)
     model = model.to(accelerator.device)
-    compile_parts(model, Layer)
+    if pays_to_compile(accelerator.device, train_config.is_long):
+        compile_parts(model, Layer)
     task = TransformerTask(
         model,
         recipe,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nbp_core.transformer.training_attention import is_bfloat16_training, training_attention
+from nbp_core.transformer.training_attention import Spans, is_bfloat16_training, training_attention
 
 QUERY_CHUNK = 256
 
@@ -91,7 +91,7 @@ class Mask:
     """
 
     mask_LM: Tensor
-    spans: list[tuple[int, int, int]] = field(default_factory=list)
+    spans: Spans = field(default_factory=list)
     reach_L: Tensor | None = None
     """The number of keys per query, if each query attends to the first keys only and to no fewer
     than the query before it; else None."""
@@ -112,16 +112,26 @@ def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Mask | Non
     """softmax(q k^T / sqrt(E)) v over the keys that the mask allows; all (B, K, L or M, E)."""
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value)
-    if is_bfloat16_training(query):
-        return training_attention(query, key, value, mask.mask_LM, mask.spans)
-    if query.is_cuda or len(mask.spans) == 1:
+    is_training = is_bfloat16_training(query)
+    if not is_training and (query.is_cuda or len(mask.spans) == 1):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask.mask_LM)
+    chunked = training_attention if is_training else _chunked_attention
+    output: Tensor = chunked(query, key, value, mask.mask_LM, mask.spans)
+    return output
+
+
+# Compiled, it would be compiled again for every mask.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _chunked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask_LM: Tensor, spans: Spans
+) -> Tensor:
+    """masked_attention, one chunk of queries at a time, over the keys that the chunk can reach."""
     return torch.cat(
         [
             F.scaled_dot_product_attention(
-                query[:, :, a:b], key[:, :, :m], value[:, :, :m], attn_mask=mask.mask_LM[a:b, :m]
+                query[:, :, a:b], key[:, :, :m], value[:, :, :m], attn_mask=mask_LM[a:b, :m]
             )
-            for a, b, m in mask.spans
+            for a, b, m in spans
         ],
         dim=2,
     )

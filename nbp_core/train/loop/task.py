@@ -64,14 +64,6 @@ class Task(ABC):
         assert not state
 
 
-def compile_parts(model: nn.Module, *kinds: type[nn.Module]) -> None:
-    """Compiles the repeated parts of a model on a GPU, where it pays; on a CPU it takes minutes."""
-    if next(model.parameters()).is_cuda:
-        for module in model.modules():
-            if isinstance(module, kinds):
-                module.compile(dynamic=True)
-
-
 def spaced(total: int, count: int) -> np.ndarray:
     """At most `count` of `total` places, evenly spread."""
     return np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))

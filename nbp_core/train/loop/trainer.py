@@ -73,6 +73,12 @@ class TrainConfig(JsonConfig):
         check_range(self, 0, 2**63 - 1, "seed")
         check_range(self, 0, 1, "betas", "ema_decay")
 
+    @property
+    def is_long(self) -> bool:
+        """Whether the run takes about ten minutes or more where small models train."""
+        budgets = ((self.minutes, 10), (self.steps, 1000), (self.tflop, 100))
+        return any(budget is not None and budget >= least for budget, least in budgets)
+
 
 @dataclass(frozen=True, slots=True)
 class TrainStep:
