@@ -266,11 +266,11 @@ class _Clip:
                 decoding = self._start_decoding(fresh, state) if fresh.shape[1] else None
                 held.append(_Made(step, places, fresh, decoding))
                 while held and held[0].is_ready and not self._is_stopped:
-                    yield self._told(held.popleft(), began)
+                    yield self._finished(held.popleft(), began)
         while held and not self._is_stopped:
-            yield self._told(held.popleft(), began)
+            yield self._finished(held.popleft(), began)
 
-    def _told(self, made: _Made, began: float) -> BlockStep:
+    def _finished(self, made: _Made, began: float) -> BlockStep:
         """Waits for the frames of a step, adds them to the clip and returns the step."""
         step = made.step
         if made.decoding is not None:
