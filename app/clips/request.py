@@ -112,7 +112,7 @@ def values_of(request: Request) -> dict[str, Any]:
         "temperature": sampling.temperature,
         "top_k": sampling.top_k,
         "top_p": sampling.top_p,
-        "guidance": sampling.guidance_scale,
+        "guidance": sampling.guidance,
         "seed": sampling.seed,
         "crop": request.crop,
     }

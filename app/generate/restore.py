@@ -82,7 +82,7 @@ def restore(session: Session, path: str | Path) -> Restored:
             "temperature": sampling.temperature,
             "top_k": sampling.top_k,
             "top_p": sampling.top_p,
-            "guidance": sampling.guidance_scale,
+            "guidance": sampling.guidance,
             "seed": sampling.seed,
             "actions": format_timeline(actions),
             "crop": crop,

@@ -8,6 +8,7 @@ import { readFrames, socketAddress } from './wire.js';
 const FIGURES_MS = 250;
 const SETTLED_MS = 2500; // before this the rate says nothing
 const KEY_TIMES = 40;
+const SLIDERS = ['.temperature', '.guidance'];
 
 // The visitor's end of a play: the socket, the clock that shows frames, and what is held.
 export function mount({ element, props, watch, trigger }) {
@@ -131,6 +132,10 @@ export function mount({ element, props, watch, trigger }) {
     one('.block').replaceChildren(...blocks.map(([words, shape]) => new Option(words, shape)));
     one('.block').value = blocks.some(([, shape]) => shape === value) ? value : '1x1x16';
   };
+  const setSlider = (name, value) => {
+    one(name).value = value;
+    one(`${name} + output`).textContent = value.toFixed(2);
+  };
   const preview = async () => {
     const mine = playing, image = new Image();
     image.src = start.picture;
@@ -202,14 +207,14 @@ export function mount({ element, props, watch, trigger }) {
     }
     began = performance.now();
     offerBlocks(info.blocks, info.block);
-    one('.temperature').value = info.temperature;
-    one('.temperature + output').textContent = info.temperature.toFixed(2);
+    setSlider('.temperature', info.temperature);
+    setSlider('.guidance', info.guidance);
     one('.truth').hidden = one('.curve').hidden = !info.beside;
     stage.classList.toggle('two', info.beside);
     one('.title').textContent = `${info.title}, ${info.model}`;
     one('.weights').textContent = `Measured here with ${info.weights}.`;
     picture.setAttribute('aria-label', `What the model ${info.model} makes of your keys`);
-    one('.block').disabled = one('.temperature').disabled = info.is_replay;
+    for (const name of ['.block', ...SLIDERS]) one(name).disabled = info.is_replay;
     drawPad();
     buttons();
     wake();
@@ -231,6 +236,7 @@ export function mount({ element, props, watch, trigger }) {
     send({
       type: 'begin', start: start.id, model: props.value.model,
       block: one('.block').value, temperature: Number(one('.temperature').value),
+      guidance: Number(one('.guidance').value),
       seed: Math.min(2147483647, Math.max(0, Math.trunc(Number(one('.seed').value)) || 0)),
       beside: Boolean(start.beside && one('.beside input').checked),
     });
@@ -365,12 +371,12 @@ export function mount({ element, props, watch, trigger }) {
     began = performance.now();
     send({ type: 'change', block: target.value });
   });
-  one('.temperature').addEventListener('input', ({ target }) => {
-    one('.temperature + output').textContent = Number(target.value).toFixed(2);
-  });
-  one('.temperature').addEventListener('change', ({ target }) => {
-    send({ type: 'change', temperature: Number(target.value) });
-  });
+  for (const name of SLIDERS) {
+    one(name).addEventListener('input', ({ target }) => setSlider(name, Number(target.value)));
+    one(name).addEventListener('change', ({ target }) => {
+      send({ type: 'change', [name.slice(1)]: Number(target.value) });
+    });
+  }
   one('.beside input').addEventListener('change', () => { if (info) begin(true); });
   one('.pad').addEventListener('pointerdown', (event) => {
     const button = event.target.closest('button');
@@ -400,6 +406,7 @@ export function mount({ element, props, watch, trigger }) {
     if (!value) return;
     const isFirst = model === null, isOther = model !== value.model;
     model = value.model;
+    if (isOther) setSlider('.guidance', value.guidance);
     if (value.start && value.start.chosen !== chosen) {
       chosen = value.start.chosen;
       start = value.start;
@@ -416,7 +423,7 @@ export function mount({ element, props, watch, trigger }) {
     }
     buttons();
   };
-  one('.temperature + output').textContent = Number(one('.temperature').value).toFixed(2);
+  setSlider('.temperature', Number(one('.temperature').value));
   one('.options').open = !matchMedia('(max-width: 640px)').matches;
   load();
   watch('value', load);

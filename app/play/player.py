@@ -53,17 +53,17 @@ class Player:
         self._episode: KeyClip | None = start.episode() if begin.beside else None
         self._recording = start.recording
         self._replayed: Iterator[PlayStep] | None = None
-        self._sampling = SamplingConfig(
+        sampling = SamplingConfig(
             block_shape=parse_block_shape(begin.block),
             temperature=begin.temperature,
+            guidance_scale=begin.guidance,
             seed=begin.seed,
         )
         if self._recording is None:
-            self._play = pipeline.play(start.first_frame(), start.world, self._sampling)
+            self._play = pipeline.play(start.first_frame(), start.world, sampling)
         else:
             self._play = pipeline.play_recording(self._recording)
             self._replayed = self._play.replay(self._recording)
-            self._sampling = self._recording.sampling
         self._done = 0
         self._last_HWC = self._play.first_frame_HWC
 
@@ -112,31 +112,33 @@ class Player:
 
     def _next(self, key: str) -> tuple[str, PlayStep]:
         if self._recording is not None and self._replayed is not None:
-            step = next(self._replayed)
-            self._sampling = self._play.sampling
-            return self._recording.pressed[self._done], step
+            return self._recording.pressed[self._done], next(self._replayed)
         if self._episode is not None:
             key = self._episode.keys[self._done]
         return key, self._play.step(key)
 
     def change(self, change: Change) -> None:
-        """Block shape or temperature from the next latent frame on. Raises ValueError for those
-        that the model lacks, and in a replay, which brings its own."""
+        """Changes block shape, temperature or guidance from the next latent frame on. Raises
+        ValueError for those that the model lacks, and in a replay, which brings its own."""
         if self._recording is not None:
-            raise ValueError("A replay keeps the block and temperature that it was recorded with.")
-        sampling = self._sampling
+            raise ValueError("A replay keeps the settings that it was recorded with.")
+        sampling = now = self._play.sampling
         if change.block is not None:
             sampling = replace(sampling, block_shape=parse_block_shape(change.block))
         if change.temperature is not None:
             sampling = replace(sampling, temperature=change.temperature)
-        if sampling != self._sampling:
+        if change.guidance is not None:
+            sampling = replace(sampling, guidance_scale=change.guidance)
+        if sampling != now:
             self._play.change(sampling)
-            self._sampling = sampling
 
     def handed_to(self, model: str) -> tuple[Start, Begin]:
-        """(start, settings) from which another model continues: the last frame is its first."""
+        """(start, settings) from which another model continues, with its own guidance: the last
+        frame is its first."""
         now = self.started()
-        settings = {"model": model, "block": now.block, "temperature": now.temperature}
+        settings = {
+            "model": model, "block": now.block, "temperature": now.temperature, "guidance": None,
+        }  # fmt: skip
         begin = self.begin.model_copy(update={**settings, "beside": False})
         return replace(self.start, path=None, own_HWC=self._last_HWC), begin
 
@@ -156,7 +158,8 @@ class Player:
 
     def started(self) -> Started:
         """The state of the play for the page."""
-        pipeline, shape = self._pipeline, self._sampling.block_shape
+        pipeline, sampling = self._pipeline, self._play.sampling
+        shape = sampling.block_shape
         known = str(pipeline.identity.get("sha256", ""))[:8]
         weights = f"weights {self.begin.model}" + (f" ({known})" if known else "")
         differences: list[str] = []
@@ -169,7 +172,8 @@ class Player:
             keys=self._play.keys,
             block=format_block_shape(shape or pipeline.block_shapes[0]),
             blocks=tuple(block_choices(pipeline)),
-            temperature=self._sampling.temperature,
+            temperature=sampling.temperature,
+            guidance=sampling.guidance,
             length=self._length,
             beside=self._episode is not None,
             is_replay=self._recording is not None,

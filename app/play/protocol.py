@@ -50,6 +50,7 @@ class _Message(BaseModel):
 Name = Annotated[str, Field(max_length=200)]
 Block = Annotated[str, Field(pattern=r"^\d{1,3}x\d{1,3}x\d{1,3}$")]
 Temperature = Annotated[float, Field(ge=0, le=2)]
+Guidance = Annotated[float, Field(ge=1, le=10)]
 
 
 class Begin(_Message):
@@ -61,6 +62,8 @@ class Begin(_Message):
     model: Name
     block: Block
     temperature: Temperature
+    guidance: Guidance | None = None
+    """How strongly the model follows the keys; None is the model's own."""
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
     beside: bool = False
     """Whether the keys are the recorded ones, and the simulator's frames stand beside."""
@@ -83,6 +86,7 @@ class Change(_Message):
     model: Name | None = None
     block: Block | None = None
     temperature: Temperature | None = None
+    guidance: Guidance | None = None
 
 
 class Save(_Message):
@@ -117,6 +121,7 @@ class Started:
     blocks: tuple[tuple[str, str], ...]
     """(what people read, shape) of the choices."""
     temperature: float
+    guidance: float
     length: int | None
     """Latent frames, where keys were recorded."""
     beside: bool

@@ -124,13 +124,17 @@ class PlayTab:
         return value
 
     def _offered(self, model: str | None) -> dict[str, Any]:
-        """The blocks of a model, and why it cannot be played."""
+        """The blocks and the guidance of a model, and why it cannot be played."""
         try:
             offer = self.session.offer(model)
         except ValueError as error:
-            return {"blocks": [], "why": str(error)}
+            return {"blocks": [], "guidance": 1.0, "why": str(error)}
         why = f"The model {model} cannot be played with keys. Choose another one above."
-        return {"blocks": block_choices(offer), "why": "" if offer.worlds else why}
+        return {
+            "blocks": block_choices(offer),
+            "guidance": offer.key_guidance,
+            "why": "" if offer.worlds else why,
+        }
 
     def _chooser(self, kind: Kind) -> Callable[[str, gr.EventData], dict[str, Any]]:
         """The handler for a click on a picture of a row."""

@@ -282,15 +282,17 @@ def _key_figures(
 def settings(
     args: argparse.Namespace, pipeline: VideoPipeline, sampling: SamplingConfig
 ) -> dict[str, Any]:
-    """The settings of generation, for the report."""
-    shape = sampling.block_shape or pipeline.transformer.config.block_shape
+    """The settings of generation, for the report; for a model with keys also those of its plays."""
+    shape = sampling.block_shape or pipeline.config.block_shape
+    of_keys = {"key_guidance": sampling.guided(pipeline.key_guidance).guidance}
     return {
         "weights": f"{pipeline.name} {pipeline.identity['sha256'][:8]}",
         "tokenizer": f"{pipeline.tokenizer_name} {pipeline.identity['tokenizer_sha256'][:8]}",
         "block": format_block_shape(shape),
         "context_frames": args.context_frames,
         "batch_size": args.batch_size,
-        "sampling": {k: v for k, v in sampling.to_dict().items() if k != "block_shape"},
+        "sampling": {k: v for k, v in sampling.guided(1).to_dict().items() if k != "block_shape"},
+        **(of_keys if pipeline.worlds else {}),
     }
 
 

@@ -67,7 +67,11 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=defaults.temperature)
     parser.add_argument("--top-k", type=int, default=defaults.top_k)
     parser.add_argument("--top-p", type=float, default=defaults.top_p)
-    parser.add_argument("--guidance", type=float, default=defaults.guidance_scale)
+    parser.add_argument(
+        "--guidance", type=float,
+        help="how strongly to follow the action or key; 1 is off; default: 1 for clips, and the "
+        "model's own scale for plays",
+    )  # fmt: skip
     parser.add_argument(
         "--method", choices=METHODS, default=defaults.method, help="how tokens of a block are drawn"
     )

@@ -167,6 +167,9 @@ class TransformerConfig(JsonConfig):
     """Names of the condition ids, in order; empty when prompts are text."""
     keys: tuple[str, ...] = ()
     """Names of further condition ids, after the actions': a player's keys, one a latent frame."""
+    key_guidance: float = 1.0
+    """Guidance scale of a play whose sampling has none: the one with which this model follows keys
+    best (docs/experiments.md). 1 is off."""
     frame_conditions: bool = False
     """Whether each latent frame has a condition of its own, not only the prefix."""
     window: int | None = None
@@ -194,6 +197,7 @@ class TransformerConfig(JsonConfig):
         check_range(self, 0, MAX_CODES, "num_conditions")
         check_range(self, 0, MAX_TOKENS, "prefix_len")
         check_range(self, 0.01, 100, "mlp_ratio")
+        check_range(self, 0, 30, "key_guidance")
         check_range(self, 0, 1, "dropout")
         if math.prod(self.grid) > MAX_TOKENS:
             raise ValueError(f"grid {list(self.grid)} has more than {MAX_TOKENS:,} tokens")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from nbp_core.config.json import JsonConfig
 from nbp_core.config.shapes import Size3
@@ -28,8 +28,9 @@ class SamplingConfig(JsonConfig):
     """0 is argmax."""
     top_k: int = 16_000
     top_p: float = 0.9
-    guidance_scale: float = 1.0
-    """Classifier-free guidance; 1 is off."""
+    guidance_scale: float | None = None
+    """Classifier-free guidance (arXiv 2207.12598); 1 is off. None is the usual scale: 1 for a clip,
+    the model's `key_guidance` for a play."""
     seed: int = 0
     method: str = "paper"
     """How the tokens of a block are drawn, one of METHODS."""
@@ -46,9 +47,16 @@ class SamplingConfig(JsonConfig):
             raise ValueError(f"top_k must be at most {MAX_TOP_K:,}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p:g}")
-        if not 0 <= self.guidance_scale <= 30:
-            raise ValueError(
-                f"guidance_scale must be between 0 and 30, not {self.guidance_scale:g}"
-            )
+        if not 0 <= self.guidance <= 30:
+            raise ValueError(f"guidance_scale must be between 0 and 30, not {self.guidance:g}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, not {self.seed}")
+
+    @property
+    def guidance(self) -> float:
+        """The guidance scale, 1 if none is set."""
+        return 1.0 if self.guidance_scale is None else self.guidance_scale
+
+    def guided(self, usual: float) -> Self:
+        """The same settings with a guidance scale: `usual` if none is set."""
+        return self if self.guidance_scale is not None else replace(self, guidance_scale=usual)

@@ -47,7 +47,7 @@ def generate_many(
     """
     sampling = sampling or SamplingConfig()
     for action in set(actions):  # reports an unknown action before the first batch
-        pipeline.conditions.ids(action, 1, sampling.guidance_scale)
+        pipeline.conditions.ids(action, 1, sampling.guidance)
     requests = [
         GenerateRequest(
             action=action,

@@ -51,6 +51,11 @@ class ModelOffer:
         return self.config.window if self.config.frame_conditions else None
 
     @property
+    def key_guidance(self) -> float:
+        """Guidance scale of a play unless its sampling has another."""
+        return self.config.key_guidance
+
+    @property
     def worlds(self) -> tuple[World, ...]:
         """The worlds whose keys the model answers to; none for a model that cannot be played."""
         if self.window is None:

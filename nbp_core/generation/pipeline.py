@@ -198,11 +198,11 @@ class VideoPipeline(ModelOffer):
         )
         conditions, nulls = (
             None if ids is None else ids.to(self.device)
-            for ids in self.conditions.ids(action, 1, sampling.guidance_scale)
+            for ids in self.conditions.ids(action, 1, sampling.guidance)
         )
         return token_odds(
             self.transformer, layout, tokens_Bthw, conditions, nulls,
-            sampling.temperature, sampling.guidance_scale,
+            sampling.temperature, sampling.guidance,
         )  # fmt: skip
 
     def generate(
@@ -307,7 +307,7 @@ class VideoPipeline(ModelOffer):
     ) -> tuple[Tensor | None, Tensor | None]:
         """Ids (B, P) of the actions and, with guidance, of 'no condition'."""
         ids = [
-            self.conditions.ids(self._first_action(request), 1, request.sampling.guidance_scale)
+            self.conditions.ids(self._first_action(request), 1, request.sampling.guidance)
             for request in requests
         ]
         chosen, nulls = (
@@ -387,9 +387,10 @@ class VideoPipeline(ModelOffer):
     ) -> Play:
         """A clip that answers to keys: `with pipeline.play(...) as play: play.step(play.keys[0])`.
 
-        first_frame: frame_HWC uint8 of any size; None generates one, in the arm world only. The
-        same start, seed and keys give the same frames. Raises ValueError for a world or sampling
-        that the model does not support.
+        first_frame: frame_HWC uint8 of any size; None generates one, in the arm world only.
+        sampling: without a guidance scale it has the model's `key_guidance`. The same start, seed
+        and keys give the same frames. Raises ValueError for a world or sampling that the model does
+        not support.
         """
         sampling = sampling or SamplingConfig()
         if world not in WORLDS:

@@ -69,7 +69,8 @@ class Play:
             raise ValueError(f"model {transformer.config.name!r} has no keys for the {world} world")
         device = transformer.tok_emb.weight.device
         self.world = world
-        self.sampling = sampling
+        self._key_guidance = transformer.config.key_guidance
+        self.sampling = sampling = sampling.guided(self._key_guidance)
         """The settings that hold now; `change` changes them."""
         self.fingerprint = fingerprint
         self._rng = torch.Generator(device).manual_seed(sampling.seed)
@@ -125,6 +126,7 @@ class Play:
         """
         if self._sampler is None:
             raise ValueError("this play is over")
+        sampling = sampling.guided(self._key_guidance)
         self._sampler = self._new_sampler(sampling)
         self.sampling = sampling
         self._changes.append(SamplingChange(key=len(self._pressed), sampling=sampling))

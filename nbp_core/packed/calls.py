@@ -186,7 +186,7 @@ class Drawing:
         for rng, seeds in zip(rngs, self._seeds_R.chunk(len(rngs)), strict=True):
             torch.randint(2**62, seeds.shape, generator=rng, out=seeds)
         sharpness = 1 / config.temperature if config.temperature else 0.0
-        self._settings[:] = sharpness, config.top_p, config.guidance_scale
+        self._settings[:] = sharpness, config.top_p, config.guidance
         todo[-1].view(jobs.DRAW_JOB)["top_k"] = config.top_k
 
 

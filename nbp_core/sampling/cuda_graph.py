@@ -247,5 +247,5 @@ def _make(
     logits = model.video_logits(features)
     if len(ids_Rn) > memory.num_samples:
         given, without = logits.chunk(2)
-        logits = guide(given, without, memory.sampling.guidance_scale)
+        logits = guide(given, without, memory.sampling.guidance)
     tokens_Bn.copy_(sample_by_sorting(logits, memory.sampling, noise_Bn1))

@@ -127,6 +127,6 @@ class PlainDecoding:
         logits = self._model.video_logits(features[:, -(step.last - step.first) :])
         if len(ids_Rn) > self._num_samples:
             given, without = logits.chunk(2)
-            logits = guide(given, without, self._sampling.guidance_scale)
+            logits = guide(given, without, self._sampling.guidance)
         places = self.layout.blocks.places_NS.flatten()[step.first : step.last]
         return self._draw(logits, places)

@@ -73,7 +73,7 @@ class WindowSampler:
         self._grid = BlockLayout((1, height, width), shape)
         # In this many latent frames every position sees all that is in the cache.
         self._layout = sequence_layout(config, shape, self.window + 2)
-        self._is_guided = sampling.guidance_scale != 1
+        self._is_guided = sampling.guidance != 1
         self._none = config.first_condition_id + config.num_conditions - 1
         self._held = known_Bthw.shape[1] - 1
         """Latent frames in the cache, besides the first."""
@@ -186,7 +186,7 @@ class WindowSampler:
             logits = model.video_logits(features)
             if self._is_guided:
                 given, without = logits.chunk(2)
-                logits = guide(given, without, self.sampling.guidance_scale)
+                logits = guide(given, without, self.sampling.guidance)
             tokens_Bn = self._draw(logits, self._grid.places_NS[step])
         cache.length += size
         return tokens_Bn

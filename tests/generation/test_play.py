@@ -86,6 +86,43 @@ def test_frames_are_those_of_the_tokens_in_one_piece(pipeline: VideoPipeline) ->
     assert np.abs(frames.astype(int) - expected).max() <= 1
 
 
+def test_a_play_has_the_guidance_of_its_model_unless_it_is_given_another(
+    pipeline: VideoPipeline,
+) -> None:
+    config = replace(CONFIG, key_guidance=3.0)
+    guided = VideoPipeline(build_transformer(config), build_tokenizer())
+    by_itself, plain = frames_of(guided, KEYS, ROWS), frames_of(pipeline, KEYS, ROWS)
+    assert not np.array_equal(by_itself, plain)
+    assert np.array_equal(by_itself, frames_of(pipeline, KEYS, replace(ROWS, guidance_scale=3.0)))
+    assert np.array_equal(plain, frames_of(guided, KEYS, replace(ROWS, guidance_scale=1.0)))
+
+
+def test_a_recording_keeps_the_guidance_that_was_played_with(pipeline: VideoPipeline) -> None:
+    config = replace(CONFIG, key_guidance=3.0)
+    guided = VideoPipeline(build_transformer(config), build_tokenizer())
+    with guided.play(FRAME, "arm", ROWS) as play:
+        frames = [play.step(key).frames_THWC for key in KEYS[:2]]
+        play.change(replace(ROWS, temperature=0.5))
+        frames.append(play.step(KEYS[2]).frames_THWC)
+        recording = play.recording()
+    scales = [recording.sampling, *(change.sampling for change in recording.changes)]
+    assert [sampling.guidance_scale for sampling in scales] == [3.0, 3.0]
+    with pipeline.play_recording(recording) as again:
+        made = [step.frames_THWC for step in again.replay(recording)]
+    assert np.array_equal(made, frames)
+
+
+def test_a_clip_has_no_guidance_unless_it_is_given_some() -> None:
+    config = replace(CONFIG, key_guidance=3.0)
+    guided = VideoPipeline(build_transformer(config), build_tokenizer())
+    clip, plain = (
+        guided.generate("drawer-open", num_frames=5, sampling=sampling)
+        for sampling in (ROWS, replace(ROWS, guidance_scale=1.0))
+    )
+    assert np.array_equal(clip.tokens_thw, plain.tokens_thw)
+    assert clip.manifest["sampling"]["guidance_scale"] == 1.0
+
+
 def test_without_a_first_frame_the_arm_starts_in_a_scene(pipeline: VideoPipeline) -> None:
     with pipeline.play(sampling=ROWS) as play:
         assert play.step("stay").frames_THWC.shape == (4, 128, 128, 3)

@@ -44,7 +44,7 @@ def in_one_sequence(model: BlockTransformer, chosen: SamplingConfig, keys: list[
     tokens[:, 0] = FIRST
     none = CONFIG.first_condition_id + CONFIG.num_conditions - 1
     frames = torch.tensor([[none, *(CONFIG.first_condition_id + key for key in keys)]])
-    nulls = None if chosen.guidance_scale == 1 else torch.full((1, 1), none)
+    nulls = None if chosen.guidance == 1 else torch.full((1, 1), none)
     rng = torch.Generator().manual_seed(chosen.seed)
     sampler = Sampler(decoder_of(model), layout, chosen, [rng])
     steps = sampler.stream(tokens, 16, frames[:, :1], nulls, frame_conditions_Bt=frames)

@@ -176,8 +176,7 @@ class FakePlay:
         self.first_frame_HWC = first_HWC
         self.world: World = world
         self.keys = PLAY_KEYS[world]
-        self.sampling = sampling
-        self.first_sampling = sampling
+        self.sampling = self.first_sampling = sampling.guided(pipeline.key_guidance)
         self.pressed: list[str] = []
         self.changes: list[SamplingChange] = []
         self.is_closed = False
@@ -194,7 +193,7 @@ class FakePlay:
     def change(self, sampling: SamplingConfig) -> None:
         if sampling.block_shape not in self.pipeline.block_shapes:
             raise ValueError("this block is not offered")
-        self.sampling = sampling
+        sampling = self.sampling = sampling.guided(self.pipeline.key_guidance)
         self.changes.append(SamplingChange(key=len(self.pressed), sampling=sampling))
 
     def step(self, key: str) -> PlayStep:
@@ -248,6 +247,7 @@ class FakePipeline:
     block_shapes = FIGURE6_SHAPES
     worlds: tuple[World, ...] = ("arm", "camera")
     window = 4
+    key_guidance = 2.0
     levels = (7, 5, 5, 5, 5)
 
     def __init__(self, name: str = "fake", step_s: float = 0.01) -> None:

@@ -115,7 +115,7 @@ def decode_tokens(
     layout, config = sequence_layout(model.config, shape, 3), model.config
     size = len(tokens_Bthw), config.prefix_len
     conditions = torch.full(size, config.first_condition_id + action).to(tokens_Bthw.device)
-    nulls = torch.full_like(conditions, 1) if sampling.guidance_scale != 1 else None
+    nulls = torch.full_like(conditions, 1) if sampling.guidance != 1 else None
     rngs = [
         torch.Generator(tokens_Bthw.device).manual_seed(sampling.seed + clip)
         for clip in range(len(tokens_Bthw))

@@ -91,6 +91,7 @@ def _endless(args: argparse.Namespace) -> None:
     out = results_file(args)
     device = choose_device(args.device)
     pipeline = _player(args, "arm")
+    sampling = sampling.guided(pipeline.key_guidance)
     networks, notes = frame_networks(device) if args.count > 1 else ([], [])
     bench = EndlessBench(
         pipeline=pipeline,
@@ -119,6 +120,7 @@ def _play_blocks(args: argparse.Namespace) -> None:
     out = results_file(args)
     world: World = "camera" if args.arm_keys is None else "arm"
     pipeline = _player(args, world)
+    sampling = sampling.guided(pipeline.key_guidance)
     if world == "arm":
         episodes = read_episodes(args.arm_keys, "val", args.count)
         reader = ActionClassifier.from_pretrained(args.key_reader, device=pipeline.device)

@@ -116,7 +116,9 @@ def _compare(args: argparse.Namespace) -> None:
         raise ValueError("--seeds must be at least 1 and --validation-clips at least 2")
     out = results_file(args)
     workshop, notes = _workshop(args)
-    sampling = {k: v for k, v in workshop.sampling.to_dict().items() if k != "block_shape"}
+    sampling = {
+        k: v for k, v in workshop.sampling.guided(1).to_dict().items() if k != "block_shape"
+    }
     report: Report = {
         "title": comparison.title,
         "kind": "trained",

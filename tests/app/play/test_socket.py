@@ -157,21 +157,23 @@ def test_a_key_makes_four_frames(studio: Studio) -> None:
             assert (picture == (HUES[key], number + 1, 16)).all()
 
 
-def test_block_and_temperature_change_while_it_runs(studio: Studio) -> None:
+def test_block_temperature_and_guidance_change_while_it_runs(studio: Studio) -> None:
     with studio.open() as socket:
-        begin(socket)
+        assert begin(socket)["guidance"] == studio.pipeline.key_guidance, "the model's own"
         see(socket)
         step(socket, 0, "left")
         say(socket, {"type": "change", "block": "1x16x16"})
         assert hear(socket, "changed")["block"] == "1x16x16"
         say(socket, {"type": "change", "temperature": 0.25})
         assert hear(socket, "changed")["temperature"] == 0.25
+        say(socket, {"type": "change", "guidance": 2.5})
+        assert hear(socket, "changed")["guidance"] == 2.5
         assert step(socket, 1, "left")[0]["steps"] == 1
         say(socket, {"type": "change", "block": "1x3x3"})
         assert "not offered" in hear(socket, "refused")["why"]
         assert step(socket, 2, "left")[0]["steps"] == 1, "the play stays"
         (play,) = studio.pipeline.plays
-        assert play.sampling.temperature == 0.25
+        assert (play.sampling.temperature, play.sampling.guidance) == (0.25, 2.5)
 
 
 def test_another_model_goes_on_from_the_last_frame(studio: Studio) -> None:
@@ -185,8 +187,11 @@ def test_another_model_goes_on_from_the_last_frame(studio: Studio) -> None:
         _, picture = step(socket, 0, "up")
         say(socket, {"type": "change", "block": "1x16x16"})
         hear(socket, "changed")
+        say(socket, {"type": "change", "guidance": 4})
+        hear(socket, "changed")
         say(socket, {"type": "change", "model": "other"})
         changed = hear(socket, "changed")
+        assert changed["guidance"] == studio.pipeline.key_guidance, "that of the other model"
         assert (changed["model"], changed["block"]) == ("other", "1x16x16")
         old, new = studio.pipeline.plays
         assert (new.first_frame_HWC == picture[-128:]).all()
