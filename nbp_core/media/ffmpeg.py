@@ -68,6 +68,34 @@ def run(arguments: list[Argument], data: bytes | None = None) -> bytes | None:
         return None
 
 
+def first_bytes(arguments: list[Argument], most: int) -> bytes | None:
+    """The first `most` bytes that ffmpeg prints; None when it fails or takes too long.
+
+    A file may hold text without end: the run is ended there.
+    """
+    process = subprocess.Popen(
+        _command("error", arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    timer = threading.Timer(SECONDS, process.kill)
+    timer.daemon = True
+    try:
+        _limit_memory(process.pid)
+        timer.start()
+        assert process.stdout is not None
+        data = process.stdout.read(most)
+        if len(data) == most:
+            return data
+        return data if process.wait() == 0 else None
+    finally:
+        process.kill()
+        timer.cancel()
+        with process:
+            pass
+
+
 def run_logged(
     arguments: list[Argument], is_wanted: Callable[[list[str]], bool], level: str
 ) -> Ended:

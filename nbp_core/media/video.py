@@ -65,6 +65,12 @@ Clip = npt.NDArray[np.float32]
 CONTEXT_FRAMES = 5
 """Known frames that a model continues, half a second of them."""
 _MAX_FRAMES = 100_000
+MAX_COMMENT_BYTES = 4_000_000
+"""A longer comment is none of ours, and is not read."""
+_MAX_LISTING_BYTES = 2 * MAX_COMMENT_BYTES
+# In ffmpeg's listing a backslash stands before a line break, '=', ';', '#' and itself. Nothing is
+# tried twice ('+' and '*' take all they can for good): otherwise each letter would take memory.
+_COMMENT = re.compile(r"^comment=((?:\\.|[^\\\n]++)*+)", re.MULTILINE | re.DOTALL | re.I)
 _LATE = 0.01
 """Seconds that a frame may come after its time: GIF and others round times."""
 
@@ -283,11 +289,13 @@ def write_video(
     pixel_format "yuv444p" keeps the colour of every pixel, for training; browsers want the default.
     Equal frames and comment give equal bytes. Raises MediaError when it cannot be written.
     """
-    shown_THWC = _enlarge(frames_THWC, scale)
     # yuv420p needs even sides: an odd one gets its last row or column twice.
-    odd = [(0, side % 2) for side in shown_THWC.shape[1:3]]
-    shown_THWC = np.pad(shown_THWC, ((0, 0), *odd, (0, 0)), mode="edge")
-    size = f"{shown_THWC.shape[2]}x{shown_THWC.shape[1]}"
+    odd = [(0, side * scale % 2) for side in frames_THWC.shape[1:3]]
+    if any(added for _, added in odd):
+        frames_THWC = np.pad(_enlarge(frames_THWC, scale), ((0, 0), *odd, (0, 0)), mode="edge")
+        scale = 1
+    height, width = frames_THWC.shape[1:3]
+    size = f"{width}x{height}"
     with replacing(Path(path)) as temporary:
         # OpenCV takes every file for smpte170m; the file says so, so that browsers do the same.
         # One thread and no dates or version names, so that equal input gives equal bytes.
@@ -295,7 +303,9 @@ def write_video(
         command: list[ffmpeg.Argument] = [
             "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", f"{fps:g}",
             "-i", "pipe:0",
-            "-vf", "scale=out_color_matrix=smpte170m:out_range=tv,"
+            # Enlarged there, frame by frame: a long clip would not fit into memory.
+            "-vf", f"scale={width * scale}:{height * scale}:flags=neighbor,"
+                   "scale=out_color_matrix=smpte170m:out_range=tv,"
                    "setparams=color_primaries=bt709:color_trc=bt709:colorspace=smpte170m",
             "-c:v", "libx264", "-crf", "16", "-pix_fmt", pixel_format,
             "-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact",
@@ -304,7 +314,7 @@ def write_video(
             "-f", "mp4", ffmpeg.file_url(temporary),
         ]
         # fmt: on
-        if ffmpeg.run(command, shown_THWC.tobytes()) is None:
+        if ffmpeg.run(command, frames_THWC.tobytes()) is None:
             raise MediaError(f"{shown_name(path)} cannot be written as a video.")
 
 
@@ -349,21 +359,25 @@ def write_strip(
 
 
 def read_comment(path: str | Path) -> str | None:
-    """The comment of a video or a picture, None without one. Raises MediaError if it is neither."""
+    """The comment of a video or a picture, None without one or for one above MAX_COMMENT_BYTES.
+
+    Raises MediaError if it is neither.
+    """
     path = Path(path)
     if not is_video(path):
         with open_image(path) as image:
             comment = image.info.get("comment")
         if isinstance(comment, bytes):
             comment = comment.decode(errors="replace")
-        return str(comment) if comment else None
-    listing = ffmpeg.run([*PROTECTED, "-i", ffmpeg.file_url(path), "-f", "ffmetadata", "pipe:1"])
+        return str(comment) if comment and len(comment) <= MAX_COMMENT_BYTES else None
+    command = [*PROTECTED, "-i", ffmpeg.file_url(path), "-f", "ffmetadata", "pipe:1"]
+    listing = ffmpeg.first_bytes(command, _MAX_LISTING_BYTES)
     if listing is None:
         raise MediaError(f"{shown_name(path)} is damaged.")
-    text = listing.decode(errors="replace")
-    # In this format a backslash stands before a line break, '=', ';', '#' and itself.
-    tag = re.search(r"^comment=((?:\\.|[^\\\n])*)", text, re.MULTILINE | re.DOTALL | re.I)
-    return re.sub(r"\\(.)", r"\1", tag[1], flags=re.DOTALL) if tag else None
+    tag = _COMMENT.search(listing.decode(errors="replace"))
+    if tag is None or tag.end() - tag.start() > MAX_COMMENT_BYTES:
+        return None
+    return re.sub(r"\\(.)", r"\1", tag[1], flags=re.DOTALL)
 
 
 def _enlarge(frames_THWC: Frames, scale: int) -> Frames:

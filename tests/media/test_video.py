@@ -1,10 +1,12 @@
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from nbp_core.media import ffmpeg
 from nbp_core.media.video import (
     MediaError,
     crop_resize,
@@ -70,6 +72,43 @@ def test_pictures_carry_a_comment_too(tmp_path: Path) -> None:
     write_strip(tmp_path / "a.png", smooth_clip(3), comment=text)
     assert read_comment(tmp_path / "a.gif") == text
     assert read_comment(tmp_path / "a.png") == text
+
+
+def clip_with_comment(path: Path, num_letters: int) -> None:
+    """A clip of some programs' making: the comment is longer than a command line may be."""
+    tags = path.with_suffix(".txt")
+    tags.write_text(";FFMETADATA1\ncomment=" + "x" * num_letters + "\n")
+    source: list[ffmpeg.Argument] = ["-f", "lavfi", "-i", "color=red:s=16x16:d=0.2:r=8"]
+    tagged: list[ffmpeg.Argument] = ["-i", str(tags), "-map_metadata", "1", "-y", str(path)]
+    assert ffmpeg.run([*source, *tagged]) is not None
+
+
+def test_a_long_comment_is_read_in_little_memory_and_a_longer_one_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    clip_with_comment(path, 3_000_000)
+    tracemalloc.start()
+    try:
+        assert read_comment(path) == "x" * 3_000_000
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+        clip_with_comment(path, 9_000_000)
+        assert read_comment(path) is None
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
+    clip_with_comment(path, 5_000_000)
+    assert read_comment(path) is None
+
+
+def test_a_clip_is_enlarged_frame_by_frame(tmp_path: Path) -> None:
+    """Five minutes of a play, enlarged at once, would be 4 GB, and copies of them."""
+    frames = np.repeat(smooth_clip(1, 64, 64), 40, axis=0)
+    tracemalloc.start()
+    try:
+        write_video(tmp_path / "a.mp4", frames, scale=4)
+        assert tracemalloc.get_traced_memory()[1] < 3 * frames.nbytes
+    finally:
+        tracemalloc.stop()
+    assert read_video(tmp_path / "a.mp4")[0].shape == (40, 256, 256, 3)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "I;16", "1"])
