@@ -129,7 +129,10 @@ class Play:
         sampling = sampling.guided(self._key_guidance)
         self._sampler = self._new_sampler(sampling)
         self.sampling = sampling
-        self._changes.append(SamplingChange(key=len(self._pressed), sampling=sampling))
+        change = SamplingChange(key=len(self._pressed), sampling=sampling)
+        if self._changes and self._changes[-1].key == change.key:
+            self._changes.pop()  # no latent frame was generated with it
+        self._changes.append(change)
 
     def recording(self, start: str = "") -> PlayRecording:
         """What was pressed so far, to be written to a file and replayed; also after close().
@@ -154,18 +157,20 @@ class Play:
 
         Raises ValueError for a key that is not in `keys`, before the first step.
         """
-        self.check(*recording.pressed)
-        changes = deque(recording.changes)
-        for number, key in enumerate(recording.pressed):
-            while changes and changes[0].key == number:
-                self.change(changes.popleft().sampling)
+        pressed = recording.pressed
+        self.check(*pressed)
+        # Of several changes before one key only the last shows in the frames.
+        changes = {change.key: change.sampling for change in recording.changes}
+        for number, key in enumerate(pressed):
+            if number in changes:
+                self.change(changes[number])
             yield self.step(key)
 
     def check(self, *keys: str) -> None:
         """Raises ValueError for the first key that is not in `keys`."""
         unknown = sorted(set(keys) - set(self.keys))
         if unknown:
-            raise ValueError(f"unknown key {unknown[0]!r}; there are {', '.join(self.keys)}")
+            raise ValueError(f"unknown key {unknown[0][:40]!r}; there are {', '.join(self.keys)}")
 
     def step(self, key: str) -> PlayStep:
         """Generates the next latent frame while `key` is held.

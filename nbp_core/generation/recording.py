@@ -28,6 +28,10 @@ World = Literal["arm", "camera"]
 RECORDING_FORMAT = 1
 MAX_BYTES = 2_000_000
 """Largest file that is read as a recording."""
+MAX_CHANGES = 10_000
+"""Most changes of settings in a recording."""
+MAX_SHOWN_START = 80
+"""Letters of a start that are shown."""
 COMMENT_KEY = "play"
 """Where the comment of a clip holds its recording."""
 
@@ -79,16 +83,23 @@ class PlayRecording(JsonConfig):
             raise ValueError("first_frame must have rows of equally many tokens")
         for row in self.first_frame:
             if not all(0 <= token < MAX_CODES for token in row):
-                raise ValueError(f"every token of first_frame must be 0 to {MAX_CODES:,}")
-        last = 0
+                raise ValueError(f"every token of first_frame must be 0 to {MAX_CODES - 1:,}")
+        if len(self.changes) > MAX_CHANGES:
+            raise ValueError(f"there may be {MAX_CHANGES:,} changes, not {len(self.changes):,}")
+        last, num_keys = 0, len(self.pressed)
         for change in self.changes:
-            check_range(change, last, len(self.pressed), "key")
+            check_range(change, last, num_keys, "key")
             last = change.key
 
     @property
     def pressed(self) -> tuple[str, ...]:
         """The keys, one for each latent frame."""
         return parse_timeline(self.keys)
+
+    @property
+    def shown_start(self) -> str:
+        """`start`, cut where a title could not carry it."""
+        return self.start[:MAX_SHOWN_START]
 
     @property
     def tokens_hw(self) -> Tokens:
@@ -105,7 +116,8 @@ class PlayRecording(JsonConfig):
         }
         recorded, found = dataclasses.asdict(self.fingerprint), dataclasses.asdict(here)
         different = [what for name, what in reasons.items() if recorded[name] != found[name]]
-        whose = f"recorded with {self.fingerprint.model!r}, replayed with {here.model!r}"
+        recorder = self.fingerprint.model[:MAX_SHOWN_START]
+        whose = f"recorded with {recorder!r}, replayed with {here.model!r}"
         return [f"frames may differ from the recording: {what} ({whose})" for what in different]
 
     def write(self, path: Path) -> None:

@@ -35,6 +35,7 @@ CONFIG = replace(
 )
 ROWS = SamplingConfig(block_shape=(1, 16, 16), seed=3)
 FRAME = np.random.default_rng(0).integers(0, 255, (90, 120, 3)).astype(np.uint8)
+ROWS_OF_RECORDING = SamplingConfig(block_shape=(1, 16, 16))
 KEYS = ["left", "left+grip", "stay", "left", "stay", "left", "left+grip"]
 
 
@@ -247,6 +248,9 @@ def test_before_the_first_key_there_is_nothing_to_record(pipeline: VideoPipeline
         ({"first_frame": [[1, 2], [3]]}, "equally many"),
         ({"first_frame": [[-1]]}, "every token"),
         ({"first_frame": [[10**400]]}, "every token"),
+        ({"keys": "left*0", "changes": []}, "number of times"),
+        ({"keys": "", "changes": []}, "no names"),
+        ({"changes": [{"key": 0, "sampling": {}}] * 10_001}, "10,000 changes"),
         ({"sampling": {"temperature": "hot"}}, "sampling.temperature must be a number"),
         ({"changes": [{"key": 9, "sampling": {}}]}, "key must be 0 to 7"),
         ({"format": 2}, "format 2"),
@@ -261,6 +265,43 @@ def test_a_wrong_recording_is_one_sentence(
     with pytest.raises(ValueError, match=message) as error:
         read_recording(path)
     assert "play.json" in str(error.value)
+
+
+def test_a_recording_of_many_changes_holds_nobody_up(
+    pipeline: VideoPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its keys are read once, not for every change; and at a key only one change is followed."""
+    path = tmp_path / "play.json"
+    changes = [{"key": 0, "sampling": {"block_shape": [1, 16, 16]}}] * 5_000
+    data = recorded(pipeline)[0].to_dict() | {"keys": "left stay", "changes": changes}
+    parsed: list[str] = []
+
+    def parse(text: str) -> tuple[str, ...]:
+        parsed.append(text)
+        return tuple(text.split())
+
+    monkeypatch.setattr("nbp_core.generation.recording.parse_timeline", parse)
+    path.write_text(json.dumps(data))
+    recording = read_recording(path)
+    assert len(parsed) == 1
+    with pipeline.play_recording(recording) as play:
+        followed = []
+        monkeypatch.setattr(play, "change", followed.append)
+        assert len(list(play.replay(recording))) == 2
+        assert followed == [ROWS_OF_RECORDING]
+
+
+def test_the_last_of_several_changes_before_a_key_counts(pipeline: VideoPipeline) -> None:
+    with pipeline.play(FRAME, "arm", ROWS) as play:
+        frames = [play.step("left").frames_THWC]
+        for temperature in (0.2, 0.9, 0.5):
+            play.change(replace(ROWS, block_shape=(1, 4, 16), temperature=temperature))
+        frames.append(play.step("stay").frames_THWC)
+        recording = play.recording()
+    assert [change.sampling.temperature for change in recording.changes] == [0.5]
+    with pipeline.play_recording(recording) as play:
+        again = [step.frames_THWC for step in play.replay(recording)]
+    assert np.array_equal(np.stack(again), np.stack(frames))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000])
