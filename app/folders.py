@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -113,9 +114,26 @@ def keep_private(folder: Path) -> Path:
     return folder
 
 
+def file_stem(text: str, most_bytes: int = 80) -> str:
+    """The text as the beginning of a file's name: letters, digits, dots, - and _ alone.
+
+    It is cut to `most_bytes`, since systems refuse names of more than 255.
+    """
+    return re.sub(r"[^\w.-]+", "-", text).encode()[:most_bytes].decode(errors="ignore")
+
+
 def num_bytes(*folders: Path) -> int:
     """Total size of all files in the folders and their subfolders."""
     return sum(size for _, size, _ in _files(folders))
+
+
+def oldest_first(folder: Path) -> list[Path]:
+    """What lies in a folder, by the time of its last change; some may vanish meanwhile."""
+    changed = []
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            changed.append((path.stat().st_mtime, path))
+    return [path for _, path in sorted(changed)]
 
 
 def trim(max_bytes: int, *folders: Path) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import re
 import shutil
 import sys
 import threading
@@ -22,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from app.folders import num_bytes
+from app.folders import file_stem, num_bytes
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import parse_block_shape
 
@@ -95,7 +94,7 @@ class Library:
         The oldest clips that are not pinned make way. Raises OSError where nothing can be written.
         """
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = re.sub(r"[^\w.-]", "-", f"{stamp}_{title:.80}_{clip_id}")
+        name = f"{stamp}_{file_stem(title)}_{file_stem(clip_id)}"
         temporary = self.folder / f".{name}"
         temporary.mkdir(mode=0o700, parents=True)
         try:
@@ -127,8 +126,9 @@ class Library:
         """Deletes the oldest clips that are not pinned until the rest fits; never the newest."""
         with self._lock:
             for torn in self.folder.glob(".*_*"):
-                if time.time() - torn.stat().st_mtime > _TORN_S:
-                    shutil.rmtree(torn, ignore_errors=True)
+                with contextlib.suppress(OSError):  # another studio has just finished it
+                    if time.time() - torn.stat().st_mtime > _TORN_S:
+                        shutil.rmtree(torn, ignore_errors=True)
             free = sorted(
                 (clip for clip in self.clips() if not clip.is_pinned), key=lambda clip: clip.made
             )
@@ -155,8 +155,14 @@ def _read_once(path: Path, stamp: tuple[int, int], is_pinned: bool) -> KeptClip 
         record = _parse(path)
         manifest = dict(record["manifest"])
         shape = parse_block_shape(manifest["block_shape"])
-        SamplingConfig.from_dict({**manifest["sampling"], "block_shape": shape})
+        sampling = SamplingConfig.from_dict({**manifest["sampling"], "block_shape": shape})
+        # Whole: it may have come without settings that the page shows.
+        manifest["sampling"] = {
+            key: value for key, value in sampling.to_dict().items() if key != "block_shape"
+        }
         manifest["action"] = None if manifest["action"] is None else str(manifest["action"])
+        if manifest.get("context") is not None:
+            int(manifest["context"]["num_frames"])
         return KeptClip(
             id=str(record["id"]),
             folder=path.parent,

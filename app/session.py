@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.folders import UPLOADS, keep_private, private_folder, trim
+from app.folders import UPLOADS, keep_private, oldest_first, private_folder, trim
 from app.jobs import NO_MEMORY, JobQueue
 from app.library import Library
 from app.turns import Turns
@@ -255,7 +255,7 @@ class Session:
 
     def new_output(self, job_id: str) -> Path:
         """An empty folder for what a job makes; the oldest ones go when there are too many."""
-        folders = sorted(self.outputs.iterdir(), key=lambda path: path.stat().st_mtime)
+        folders = oldest_first(self.outputs)
         for folder in folders[: max(0, len(folders) - self.max_clips + 1)]:
             shutil.rmtree(folder, ignore_errors=True)
         trim(self.max_bytes, self.outputs, self.uploads)

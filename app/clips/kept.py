@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import zipfile
+import zlib
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -37,6 +38,11 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "making": ("tokens_thw", "step_thw"),
 }
 """The parts of an outcome that hold arrays, and which of their fields do."""
+_DAMAGE: Final = (
+    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError,
+    EOFError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What reading a torn file of a clip raises."""
 _NOT_PLAIN: Final = (*_FILES, *_PARTS, "not_kept")
 """The fields of an outcome that its record holds in another way, or not."""
 
@@ -93,22 +99,28 @@ def strip_of(clip: KeptClip) -> Path | None:
 
 
 def find_clip(session: Session, clip_id: str | None) -> JobView | None:
-    """The job that made a clip, opened from the library if the studio no longer knows it.
+    """The job that made a clip, opened from the library if the studio no longer has it.
 
     None where there is no such clip. Raises ValueError, one sentence, for one that is damaged.
     """
     view = session.jobs.view(clip_id)
-    clip = session.library.get(clip_id) if view is None else None
+    clip = session.library.get(clip_id) if view is None or _is_without_files(view) else None
     if clip is None:
         return view
     try:
         folder = session.new_output(clip.id)
         shutil.copytree(clip.folder, folder, dirs_exist_ok=True)
         session.jobs.adopt(clip.id, *_restored(folder, clip))
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         logger.warning("the clip in %s cannot be opened: %r", clip.folder.name, error)
         raise ValueError("This clip is damaged and cannot be opened. Delete it.") from error
     return session.jobs.view(clip.id)
+
+
+def _is_without_files(view: JobView) -> bool:
+    """Whether the files of a clip that was made here have made way for newer ones."""
+    clip = getattr(view.result, "clip", None)
+    return view.state.is_final and isinstance(clip, Path) and not clip.is_file()
 
 
 def _restored(folder: Path, clip: KeptClip) -> tuple[Request, Outcome]:

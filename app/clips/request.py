@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app import folders
 from app.clips.form import MIDDLE, Start, read_form
 from app.clips.words import plural
 from nbp_core.config.sampling import SamplingConfig
@@ -152,5 +152,5 @@ def file_stem(request: Request) -> str:
     start = named or {0: "anything", 1: "picture"}.get(request.num_context_frames, "clip")
     shape = request.sampling.block_shape
     block = format_block_shape(shape) if shape else "default"
-    stem = f"{start}_{request.model}_{block}_seed{request.sampling.seed}"
-    return re.sub(r"[^\w.-]+", "-", stem)
+    seed = request.sampling.seed
+    return f"{folders.file_stem(start)}_{folders.file_stem(request.model)}_{block}_seed{seed}"

@@ -100,7 +100,8 @@ class Reuse:
         return self.tab.begin_with(values, {"start": "clip", "clip": clip})
 
     def _file(self, job_id: str, kind: str) -> str:
-        view = self.session.jobs.view(job_id)
+        with refusals():
+            view = find_clip(self.session, job_id)
         if view is None or view.result is None:
             raise refusal(ValueError(_GONE))
         path: Path | None = getattr(view.result, kind)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from app.clips.form import MIDDLE
 from app.clips.run import Outcome
 from app.clips.words import device_words, plural
+from app.folders import file_stem
 from app.jobs import Job, JobView
 from nbp_core.config.shapes import CLIP_FRAMES
 from nbp_core.media.files import MAX_PIXELS
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 Source = Literal["picture", "clip", "made"]
 SHOWN_SIDE = 512
 MIDDLE_SQUARE = "the middle square"
-MAX_STEM = 60
-"""Letters of an upload's name that begin the names of its files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +73,13 @@ class RoundTrip:
     note: str
     """Which frames of the input were used, as a sentence."""
     measured: str
+
+    @property
+    def is_there(self) -> bool:
+        """Whether none of its files has made way for newer ones."""
+        clips = (self.original_clip, self.clip)
+        files = (self.original_strip, self.strip, self.tokens, self.figures, *filter(None, clips))
+        return all(path.is_file() for path in files)
 
 
 def read_material(
@@ -158,7 +163,7 @@ def run(session: Session, material: Material, job: Job) -> RoundTrip:
     made = pipeline.reconstruct(frames)
     folder = session.new_output(job.id)
     names = ("original.png", "reconstruction.png", "tokens.npy", "figures.json")
-    stem = re.sub(r"[^\w.-]+", "-", Path(material.name).stem)[:MAX_STEM]
+    stem = file_stem(Path(material.name).stem)
     original_strip, strip, tokens, figures = (folder / f"{stem}-{name}" for name in names)
     write_strip(original_strip, made.original_THWC)
     write_strip(strip, made.frames_THWC)

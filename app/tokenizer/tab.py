@@ -99,7 +99,7 @@ class TokenizerTab:
     def draw(self, job: JobView) -> Updates:
         """How the round trip stands, and what came of it."""
         updates: Updates = {self.page.status: view.status(job)}
-        if isinstance(job.result, RoundTrip) and job.result.strip.is_file():
+        if isinstance(job.result, RoundTrip) and job.result.is_there:
             updates |= self._result(job.result)
         return updates
 
@@ -153,6 +153,6 @@ class TokenizerTab:
         """The chosen frame before and after."""
         job = self.session.jobs.view(job_id)
         trip = job.result if job is not None else None
-        if not isinstance(trip, RoundTrip) or not trip.strip.is_file():
+        if not isinstance(trip, RoundTrip) or not trip.is_there:
             return gr.skip()
         return view.pair(trip, int(frame))

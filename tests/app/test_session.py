@@ -209,6 +209,13 @@ def test_only_the_newest_outputs_are_kept(tmp_path: Path) -> None:
     session.close()
 
 
+def test_an_output_that_vanishes_meanwhile_stops_no_run(tmp_path: Path) -> None:
+    session, _ = fake_session(tmp_path / "models")
+    (session.outputs / "gone").symlink_to(tmp_path / "nowhere")
+    assert session.new_output("job").is_dir()
+    session.close()
+
+
 def test_a_model_too_large_is_a_sentence_and_the_next_one_loads(tmp_path: Path) -> None:
     def load(name: str) -> Any:
         if name == "big":

@@ -6,6 +6,7 @@ import errno
 import json
 import shutil
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from app.parts.follow import Follower
 from app.parts.status import status
 from app.session import Session
 from nbp_core.media.video import write_gif
-from tests.support.engine import VALUES, FakePipeline, fake_session, small_clips
+from tests.support.engine import VALUES, FakePipeline, add_model, fake_session, small_clips
 
 
 def built(session: Session) -> GenerateTab:
@@ -114,6 +115,18 @@ def test_a_past_clip_is_opened_again(tab: GenerateTab) -> None:
             press(tab, "open", nonsense)
 
 
+def test_a_clip_whose_files_made_way_is_opened_from_the_gallery(tab: GenerateTab) -> None:
+    job = make(tab)
+    shutil.rmtree(job.result.clip.parent)
+    shown = press(tab, "open", job.id)
+    assert shown[tab.page.preview]["kind"] == "clip"
+    assert job.result.clip.is_file()
+    shutil.rmtree(job.result.clip.parent)
+    assert press(tab, "use", job.id)[tab.page.seed] == 7
+    shutil.rmtree(job.result.clip.parent)
+    tab.reuse.go_on_from_frame(job.id, *VALUES.values())
+
+
 def test_clips_outlive_the_studio_with_all_that_was_made(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     first, _ = fake_session(tmp_path / "models", step_s=0, clips=kept)
@@ -159,6 +172,54 @@ def test_a_damaged_clip_is_left_out_or_said_to_be_damaged(tab: GenerateTab) -> N
     tab.session.jobs.forget(third.id)
     with pytest.raises(gr.Error, match="This clip is damaged"):
         press(tab, "open", third.id)
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_listed"),
+    [
+        ({"sampling": {}}, True),
+        ({"context": {}}, False),
+        ({"context": "none"}, False),
+        ({"context": {"num_frames": [5]}}, False),
+    ],
+)
+def test_what_a_record_lacks_keeps_no_page_from_its_gallery(
+    tab: GenerateTab, changed: dict[str, Any], is_listed: bool
+) -> None:
+    job, other = make(tab), make(tab, seed=8)
+    (path,) = (
+        clip.folder / "clip.json" for clip in tab.session.library.clips() if clip.id == job.id
+    )
+    record = json.loads(path.read_text())
+    record["manifest"] |= changed
+    path.write_text(json.dumps(record))
+    assert shown_ids(tab.page.past.updates(), tab) == [other.id] + [job.id] * is_listed
+
+
+def test_a_kept_clip_whose_tokens_are_torn_is_said_to_be_damaged(tab: GenerateTab) -> None:
+    job = make(tab)
+    (clip,) = tab.session.library.clips()
+    path = clip.folder / "shown.npz"
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        begin = archive.infolist()[0].header_offset
+    data[begin + 60 : begin + 200] = b"\xff" * 140  # no stream that zlib can read
+    path.write_bytes(data)
+    tab.session.jobs.forget(job.id)
+    with pytest.raises(gr.Error, match="This clip is damaged"):
+        press(tab, "open", job.id)
+    tab.come_back(job.id, ("", 0))
+
+
+def test_long_names_lose_no_clip(tab: GenerateTab, monkeypatch: pytest.MonkeyPatch) -> None:
+    action = "put the red block into the box at the left of the table, " * 5
+    monkeypatch.setattr(FakePipeline, "actions", (action,))
+    add_model(tab.session.models, 70 * "\N{CJK UNIFIED IDEOGRAPH-5B57}")
+    (name,) = set(tab.session.model_names()) - {"fake"}
+    job = make(tab, action=action, model=name)
+    assert job.state is JobState.DONE, job.error
+    assert status(tab.session.jobs.view(job.id)) == '<p role="status" class="">Done.</p>'
+    assert job.result.clip.name.endswith("_1x1x16_seed7.mp4")
 
 
 def test_a_clip_that_cannot_be_kept_is_made_all_the_same(tab: GenerateTab, tmp_path: Path) -> None:

@@ -229,6 +229,15 @@ def test_the_page_follows_a_round_trip_to_its_result(tab: TokenizerTab, tmp_path
     assert np.array_equal(picture_of(shown["after"]), picture_of(shown["before"]) // 2)
 
 
+def test_a_round_trip_whose_files_made_way_is_not_shown(tab: TokenizerTab) -> None:
+    """The oldest files go first, one by one."""
+    trip = trip_of(tab.session, "fake", 5)
+    (view,) = tab.session.jobs.finished()
+    trip.original_strip.unlink()
+    assert set(tab.draw(view)) == {tab.page.status}
+    assert tab.show_frame(view.id, 1) == gr.skip()
+
+
 def test_a_bad_file_is_refused_before_anything_is_queued(tab: TokenizerTab, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     with pytest.raises(gr.Error, match=r"notes\.txt is not a picture"):
