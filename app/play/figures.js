@@ -58,6 +58,12 @@ export const slowWords = (rate, header) => {
   return '';
 };
 
+// The block to offer at first: the one that was chosen, else rows, else the one of fewest steps.
+export const blockOf = (blocks, chosen) => {
+  const shapes = blocks.map(([, shape]) => shape);
+  return [chosen, '1x1x16'].find((shape) => shapes.includes(shape)) ?? shapes.at(-1) ?? '';
+};
+
 export const curveWords = (psnr, still) => {
   if (!psnr.length) return '';
   return `PSNR to the simulator, frame by frame, from ${CURVE.low} to ${CURVE.high} dB, with a line`

@@ -30,8 +30,8 @@ export const WORLDS = {
       ['turn-right', 'E', 'turn right', ['KeyE']],
     ],
     grip: false,
-    hint: 'Arrow keys or W A S D turn the camera. R and F, or Page Up and Page Down, move it closer'
-      + ' and back. Q and E tilt it. A gamepad works too.',
+    hint: 'Arrow keys or W A S D pan the camera. R and F, or Page Up and Page Down, move it closer'
+      + ' and back. Q and E turn it. A gamepad works too.',
   },
 };
 export const GRIP_CODE = 'Space';
@@ -97,9 +97,13 @@ export class Held {
     this.since ??= now;
   }
 
-  // The model's key for the next latent frame, and when what is new in it was pressed.
+  // The model's key for the next latent frame, and when what is new in it was pressed. What was
+  // pressed in another world is forgotten.
   take(world) {
-    const { rest, grip } = WORLDS[world];
+    const { rest, grip, moves } = WORLDS[world];
+    const isHere = (move) => moves.some(([name]) => name === move);
+    this.moves = this.moves.filter(isHere);
+    if (!isHere(this.tapped)) this.tapped = null;
     const move = this.moves.at(-1) ?? this.tapped ?? rest;
     const taken = { key: move + (grip && this.grip ? '+grip' : ''), since: this.since };
     this.tapped = this.since = null;

@@ -1,14 +1,15 @@
 import { Clock, Delay, Recent } from './clock.js';
 import {
-  CURVE, curvePoints, curveWords, figuresLine, keepSharpness, slowWords,
+  CURVE, blockOf, curvePoints, curveWords, figuresLine, keepSharpness, slowWords,
 } from './figures.js';
 import { GRIP_CODE, Held, WORLDS, keepsKeys, moveOf, padState } from './keys.js';
-import { readFrames, socketAddress } from './wire.js';
+import { Changes, readFrames, socketAddress } from './wire.js';
 
 const FIGURES_MS = 250;
 const SETTLED_MS = 2500; // before this the rate says nothing
 const KEY_TIMES = 40;
 const SLIDERS = ['.temperature', '.guidance'];
+const LIFTS = ['pointerup', 'pointercancel'];
 
 // The visitor's end of a play: the socket, the clock that shows frames, and what is held.
 export function mount({ element, props, watch, trigger }) {
@@ -19,18 +20,24 @@ export function mount({ element, props, watch, trigger }) {
   let clock = new Clock(), socket = null, info = null, start = null, header = null;
   let running = false, singles = 0, asked = null, number = 0, ended = false, filming = false;
   let opening = false; // a play was asked for, and what is asked now would be asked of it
-  let waits = '', began = 0, written = 0, ticking = false, psnr = [], still = [], playing = 0;
-  let sharpness = [];
+  let connected = null, begins = 0, first = 0; // first: number of this play's first step
+  let waits = '', trouble = '', began = 0, written = 0, ticking = false, playing = 0;
+  let psnr = [], still = [], sharpness = [];
   const pressed = new Map();
+  const touches = new Map(); // pointer -> the move of the pad that it holds
 
   const world = () => (info || start || { world: 'arm' }).world;
   const isSeen = () => element.isConnected && stage.checkVisibility();
   const tell = (text) => {
     if (one('.told').textContent !== text) one('.told').textContent = text;
   };
+  const whyNot = () => (props.value ? props.value.why : '');
+  const isOpen = () => socket !== null && socket.readyState === WebSocket.OPEN;
   const send = (message) => {
-    if (socket && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+    if (isOpen()) socket.send(JSON.stringify(message));
   };
+  const changes = new Changes(send);
+  const change = (fields) => { if (isOpen()) changes.add(fields); };
 
   // ---- the picture
 
@@ -95,7 +102,7 @@ export function mount({ element, props, watch, trigger }) {
     one('.figures').textContent = figuresLine(rate, keyTimes.median, header, info.window,
       sharpness);
     const flows = running && now - began > SETTLED_MS ? slowWords(rate, header) : '';
-    tell(waits || flows || (info ? info.note : ''));
+    tell(whyNot() || waits || trouble || flows || info.note);
     Object.assign(picture.dataset, {
       shown: clock.shown, late: clock.late, dropped: clock.dropped, rate: rate.toFixed(2),
       keys: keyTimes.values.length, keyMedian: (keyTimes.median ?? 0).toFixed(1),
@@ -130,7 +137,7 @@ export function mount({ element, props, watch, trigger }) {
   };
   const offerBlocks = (blocks, value) => {
     one('.block').replaceChildren(...blocks.map(([words, shape]) => new Option(words, shape)));
-    one('.block').value = blocks.some(([, shape]) => shape === value) ? value : '1x1x16';
+    one('.block').value = blockOf(blocks, value);
   };
   const setSlider = (name, value) => {
     one(name).value = value;
@@ -143,21 +150,23 @@ export function mount({ element, props, watch, trigger }) {
     if (mine === playing && !info) draw(picture, image, 0, 0, image.width);
   };
   const buttons = () => {
-    const why = props.value ? props.value.why : '';
+    const why = whyNot();
     one('.go').textContent = running ? 'Pause' : ended ? 'Play again' : 'Play';
     for (const name of ['.go', '.single', '.reset']) one(name).disabled = Boolean(why);
-    for (const name of ['.keep', '.film']) one(name).disabled = !info || number === 0;
+    for (const name of ['.keep', '.film']) one(name).disabled = !info || number === first;
     one('.beside').hidden = !(start && start.beside);
     if (why) tell(why);
   };
 
   // ---- the connection
 
-  const connect = () => new Promise((resolve) => {
-    if (socket && socket.readyState === WebSocket.OPEN) { resolve(); return; }
+  const connect = () => {
+    // One that is still opening serves as well: each connection takes a player's place.
+    if (socket && socket.readyState <= WebSocket.OPEN) return connected;
     const opened = new WebSocket(socketAddress(location.href, window.gradio_config));
     opened.binaryType = 'arraybuffer';
-    opened.addEventListener('open', () => resolve());
+    connected = new Promise((resolve) => { opened.addEventListener('open', resolve); });
+    changes.clear();
     opened.addEventListener('message', ({ data }) => {
       if (opened !== socket) return;
       if (data instanceof ArrayBuffer) receive(data); else heard(JSON.parse(data));
@@ -165,13 +174,15 @@ export function mount({ element, props, watch, trigger }) {
     opened.addEventListener('close', () => {
       if (opened !== socket) return;
       socket = info = null;
-      running = opening = false;
+      running = opening = filming = false;
+      changes.clear();
       tell(one('.told').dataset.last || 'The connection ended. Press Play to begin anew.');
       buttons();
     });
     one('.told').dataset.last = '';
     socket = opened;
-  });
+    return connected;
+  };
   const heard = (message) => {
     if (message.type === 'waiting') { waits = message.why; tell(waits); }
     else if (message.type === 'started' || message.type === 'changed') taken(message);
@@ -180,20 +191,31 @@ export function mount({ element, props, watch, trigger }) {
     else refused(message.why);
   };
   const refused = (why) => {
-    running = opening = false;
+    running = opening = filming = false;
     asked = null;
     singles = 0;
     waits = '';
-    if (info) info.note = why;
+    trouble = why;
+    changes.next();
+    if (info) showSettings();
     tell(why);
     buttons();
   };
+  const showSettings = () => {
+    if (changes.isSent) return; // the visitor has chosen others meanwhile
+    offerBlocks(info.blocks, info.block);
+    setSlider('.temperature', info.temperature);
+    setSlider('.guidance', info.guidance);
+  };
   const taken = (message) => {
+    if (message.type === 'started') first = 0;
+    else if (message.model !== info.model) first = number;
     info = message;
     opening = false;
-    waits = '';
+    waits = trouble = '';
     clock.rest();
-    if (message.type === 'started') {
+    if (message.type === 'changed') changes.next();
+    else {
       clock = new Clock();
       psnr = [];
       still = [];
@@ -206,9 +228,7 @@ export function mount({ element, props, watch, trigger }) {
       ended = false;
     }
     began = performance.now();
-    offerBlocks(info.blocks, info.block);
-    setSlider('.temperature', info.temperature);
-    setSlider('.guidance', info.guidance);
+    showSettings();
     one('.truth').hidden = one('.curve').hidden = !info.beside;
     stage.classList.toggle('two', info.beside);
     one('.title').textContent = `${info.title}, ${info.model}`;
@@ -218,8 +238,10 @@ export function mount({ element, props, watch, trigger }) {
     drawPad();
     buttons();
     wake();
+    if (message.type === 'started' && info.model !== model) follow();
   };
   const saved = ({ id, name, recording }) => {
+    waits = '';
     if (filming) { filming = false; trigger('select', { id }); return; }
     const link = document.createElement('a');
     link.href = URL.createObjectURL(new Blob([JSON.stringify(recording)]));
@@ -228,11 +250,14 @@ export function mount({ element, props, watch, trigger }) {
     URL.revokeObjectURL(link.href);
   };
   const begin = async (andRun) => {
-    if (!start || (props.value && props.value.why)) return;
+    if (!start || whyNot()) return;
+    const mine = ++begins;
     running = andRun;
     opening = true;
+    trouble = '';
     tell('Starting.');
     await connect();
+    if (mine !== begins) return; // another one was begun while the connection opened
     send({
       type: 'begin', start: start.id, model: props.value.model,
       block: one('.block').value, temperature: Number(one('.temperature').value),
@@ -293,7 +318,7 @@ export function mount({ element, props, watch, trigger }) {
   const keyDown = (event) => {
     if (!element.isConnected) { forget(); return; }
     if (!isMine(event)) return;
-    if (event.target.closest('button') && ['Space', 'Enter'].includes(event.code)) return;
+    if (event.target.closest('button, summary') && ['Space', 'Enter'].includes(event.code)) return;
     const move = moveOf(world(), event.code);
     if (move === null && event.code !== GRIP_CODE) return;
     event.preventDefault();
@@ -301,14 +326,23 @@ export function mount({ element, props, watch, trigger }) {
     if (move !== null) press(move); else if (WORLDS[world()].grip) toggleGrip();
   };
   const keyUp = (event) => {
-    const move = moveOf(world(), event.code);
-    if (move !== null) release(move);
+    // In every world: another one may have been chosen while the key was held.
+    for (const name of Object.keys(WORLDS)) {
+      const move = moveOf(name, event.code);
+      if (move !== null) release(move);
+    }
   };
-  const letGo = () => { held.releaseAll(); light(); };
+  const letGo = () => { held.releaseAll(); pads.move = null; light(); };
+  const lift = ({ pointerId }) => {
+    if (!touches.has(pointerId)) return;
+    release(touches.get(pointerId));
+    touches.delete(pointerId);
+  };
   const gamepad = () => {
     const pad = navigator.getGamepads && [...navigator.getGamepads()].find((found) => found);
-    if (!pad) return;
-    const { move, grip } = padState(world(), pad);
+    if (!pad && !pads.move) return;
+    // One that was unplugged holds nothing any more.
+    const { move, grip } = pad ? padState(world(), pad) : { move: null, grip: false };
     if (move !== pads.move) {
       if (pads.move) release(pads.move);
       if (move) press(move);
@@ -321,6 +355,7 @@ export function mount({ element, props, watch, trigger }) {
     document.removeEventListener('keydown', keyDown);
     document.removeEventListener('keyup', keyUp);
     window.removeEventListener('blur', letGo);
+    for (const name of LIFTS) document.removeEventListener(name, lift);
     if (socket) socket.close();
   };
 
@@ -351,16 +386,18 @@ export function mount({ element, props, watch, trigger }) {
   };
 
   one('.go').addEventListener('click', () => {
-    if (info === null || ended) { begin(true); return; }
+    if (!opening && (info === null || ended)) { begin(true); return; }
     running = !running;
+    trouble = '';
     clock.rest();
     began = performance.now();
     stage.focus({ preventScroll: true });
     buttons();
   });
   one('.single').addEventListener('click', async () => {
-    if (info === null || ended) await begin(false);
+    if (!opening && (info === null || ended)) await begin(false);
     running = false;
+    trouble = '';
     singles = 1;
     buttons();
   });
@@ -369,12 +406,12 @@ export function mount({ element, props, watch, trigger }) {
   one('.film').addEventListener('click', () => { filming = true; send({ type: 'save' }); });
   one('.block').addEventListener('change', ({ target }) => {
     began = performance.now();
-    send({ type: 'change', block: target.value });
+    change({ block: target.value });
   });
   for (const name of SLIDERS) {
     one(name).addEventListener('input', ({ target }) => setSlider(name, Number(target.value)));
     one(name).addEventListener('change', ({ target }) => {
-      send({ type: 'change', [name.slice(1)]: Number(target.value) });
+      change({ [name.slice(1)]: Number(target.value) });
     });
   }
   one('.beside input').addEventListener('change', () => { if (info) begin(true); });
@@ -382,14 +419,9 @@ export function mount({ element, props, watch, trigger }) {
     const button = event.target.closest('button');
     if (!button || button.className === 'grip') return;
     button.setPointerCapture(event.pointerId);
+    touches.set(event.pointerId, button.dataset.move);
     press(button.dataset.move);
   });
-  for (const name of ['pointerup', 'pointercancel']) {
-    one('.pad').addEventListener(name, (event) => {
-      const button = event.target.closest('button');
-      if (button && button.dataset.move) release(button.dataset.move);
-    });
-  }
   one('.pad').addEventListener('click', (event) => {
     const button = event.target.closest('button');
     if (!button) return;
@@ -399,8 +431,15 @@ export function mount({ element, props, watch, trigger }) {
   document.addEventListener('keydown', keyDown);
   document.addEventListener('keyup', keyUp);
   window.addEventListener('blur', letGo);
+  // On the page: the pad may be drawn anew while a button of it is held.
+  for (const name of LIFTS) document.addEventListener(name, lift);
 
   let model = null, chosen = null;
+  // Another model was chosen at the top of the page.
+  const follow = () => {
+    if (whyNot()) running = false;
+    else if (info.length) begin(running); else change({ model });
+  };
   const load = () => {
     const value = props.value;
     if (!value) return;
@@ -411,9 +450,7 @@ export function mount({ element, props, watch, trigger }) {
       chosen = value.start.chosen;
       start = value.start;
       if (!isFirst) { stage.scrollIntoView({ block: 'nearest' }); begin(true); }
-    } else if (isOther && info) {
-      if (info.length) begin(running); else send({ type: 'change', model });
-    }
+    } else if (isOther && info) follow();
     if (!info) {
       one('.title').textContent = start ? start.title : '';
       offerBlocks(value.blocks, one('.block').value);

@@ -11,6 +11,33 @@ export const socketAddress = (page, config) => {
   return url.href;
 };
 
+// Sends one change of settings at a time. What is wanted before the answer is sent after it, at
+// once and with its latest values: a slider asks faster than the engine follows.
+export class Changes {
+  constructor(send) {
+    this.send = send;
+    this.clear();
+  }
+
+  clear() {
+    this.wanted = null;
+    this.isSent = false;
+  }
+
+  add(fields) {
+    this.wanted = { ...this.wanted, ...fields };
+    if (!this.isSent) this.next();
+  }
+
+  // Called at an answer.
+  next() {
+    const { wanted } = this;
+    this.wanted = null;
+    this.isSent = wanted !== null;
+    if (wanted) this.send({ type: 'change', ...wanted });
+  }
+}
+
 // A binary message: {header, picture}, the picture as bytes of a PNG.
 export const readFrames = (buffer) => {
   const length = new DataView(buffer).getUint32(0);

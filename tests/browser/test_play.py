@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ pytest.importorskip("playwright")
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from nbp_core.config.sampling import SamplingConfig
 from nbp_core.media.video import read_video
 from tests.app.play.test_socket import write_episode
 from tests.browser.conftest import PATIENCE_MS, Studio, serve
@@ -112,6 +114,73 @@ def test_a_key_pressed_in_a_field_is_the_fields(page: Page, studio: Studio) -> N
     assert page.locator("#play .grip").get_attribute("aria-pressed") == "false"
 
 
+def test_a_key_of_one_world_stops_no_play_of_another(
+    page: Page, studio: Studio, tmp_path: Path
+) -> None:
+    Image.new("RGB", (128, 128), "teal").save(tmp_path / "teal.png")
+    open_play(page, studio)
+    press_play(page)
+    page.locator("#play .go").click()
+    page.keyboard.press("ArrowLeft")  # asked for by nobody yet
+    page.keyboard.down("ArrowUp")
+    page.locator("#play-photo input[type=file]").set_input_files(tmp_path / "teal.png")
+    expect(page.locator("#play .title")).to_contain_text("your photograph")
+    until(page, lambda: len(studio.pipeline.plays[-1].pressed) > 4)
+    assert set(studio.pipeline.plays[-1].pressed) == {"still"}
+    page.keyboard.up("ArrowUp")
+    page.keyboard.down("ArrowUp")
+    until_key(page, "pan-up")
+    page.keyboard.up("ArrowUp")
+    until_key(page, "still")
+
+
+def test_two_clicks_at_once_are_one_player(page: Page, studio: Studio) -> None:
+    open_play(page, studio)
+    sockets: list[str] = []
+    page.on("websocket", lambda socket: sockets.append(socket.url))
+    page.evaluate("for (const name of ['.go', '.reset', '.reset'])"
+                  " document.querySelector(`#play ${name}`).click()")  # fmt: skip
+    until_shown(page, 8)
+    assert len(sockets) == 1
+    assert len(studio.pipeline.plays) == 1
+
+
+def test_a_slider_that_is_moved_fast_stays_where_it_was_moved_to(
+    page: Page, studio: Studio
+) -> None:
+    open_play(page, studio)
+    press_play(page)
+    (play,) = studio.pipeline.plays
+    change = play.change
+
+    def slow(sampling: SamplingConfig) -> None:
+        time.sleep(0.2)
+        change(sampling)
+
+    play.change = slow  # type: ignore[method-assign]
+    page.locator("#play .temperature").focus()
+    for _ in range(18):
+        page.keyboard.press("ArrowRight")
+    expect(page.locator("#play .temperature + output")).to_have_text("1.50")
+    until(page, lambda: play.sampling.temperature == 1.5)
+    page.wait_for_timeout(300)
+    expect(page.locator("#play .temperature")).to_have_value("1.5")
+    assert len(play.changes) < 9, "what was wanted meanwhile is one change"
+
+
+def test_what_was_refused_is_not_said_for_ever(
+    page: Page, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_play(page, studio)
+    press_play(page)
+    with monkeypatch.context() as patch:
+        patch.setattr("tests.support.engine.HUES", {})
+        expect(page.locator("#play .told")).to_contain_text("fault in the studio")
+    expect(page.locator("#play .go")).to_have_text("Play")
+    page.locator("#play .go").click()
+    expect(page.locator("#play .told")).to_be_empty()
+
+
 def test_the_stage_shows_its_focus(page: Page, studio: Studio) -> None:
     open_play(page, studio)
     stage = page.locator("#play .play-stage")
@@ -156,6 +225,10 @@ def test_the_pad_and_a_gamepad_press_keys(page: Page, studio: Studio) -> None:
     page.evaluate("hold([-1, 0, 0, 0])")
     until_key(page, "left")
     page.evaluate("hold([0, 0, 0, 0])")
+    until_key(page, "stay")
+    page.evaluate("hold([0, -1, 0, 0])")
+    until_key(page, "away")
+    page.evaluate("hold(null)")  # it was unplugged
     until_key(page, "stay")
 
 
@@ -300,7 +373,7 @@ def test_on_a_phone_the_picture_and_the_pad_are_on_one_screen(page: Page, studio
     for part in ("#play .go", "#play .picture", "#play .pad"):
         expect(page.locator(part)).to_be_in_viewport(ratio=1)
     expect(page.locator("#play .block")).to_be_hidden()
-    page.locator("#play .options summary").press("Enter")
+    page.locator("#play .options summary").press("Space")
     page.locator("#play .block").select_option("1x1x1")
     assert page.evaluate("document.documentElement.scrollHeight") < 3 * 844
 

@@ -5,10 +5,10 @@ import { test } from 'node:test';
 
 import { Clock, Delay, FRAME_MS, Recent } from '../../app/play/clock.js';
 import {
-  curvePoints, curveWords, driftWords, figuresLine, keepSharpness, slowWords,
+  blockOf, curvePoints, curveWords, driftWords, figuresLine, keepSharpness, slowWords,
 } from '../../app/play/figures.js';
 import { Held, WORLDS, keepsKeys, moveOf, padState } from '../../app/play/keys.js';
-import { readFrames, socketAddress } from '../../app/play/wire.js';
+import { Changes, readFrames, socketAddress } from '../../app/play/wire.js';
 
 const HEADER = {
   number: 0, sample_ms: 40, decode_ms: 30, wait_ms: 1, steps: 16, players: 1,
@@ -124,13 +124,25 @@ test('a short press is not lost, and counts once', () => {
   assert.deepEqual(held.take('arm'), { key: 'stay', since: null });
 });
 
+test('what was pressed in one world is no key of another', () => {
+  const held = new Held();
+  held.press('left', 1);
+  held.release('left');
+  held.press('away', 2);
+  assert.equal(held.take('camera').key, 'still');
+  assert.equal(held.take('arm').key, 'stay', 'the key that was held is forgotten');
+  held.press('pan-left', 3);
+  assert.equal(held.take('camera').key, 'pan-left');
+});
+
 test('the grip stays as it was set, and only the arm has one', () => {
   const held = new Held();
   held.toggleGrip(7);
   assert.deepEqual(held.take('arm'), { key: 'stay+grip', since: 7 });
   held.press('left', 8);
   assert.equal(held.take('arm').key, 'left+grip');
-  assert.equal(held.take('camera').key, 'left');
+  held.press('pan-left', 9);
+  assert.equal(held.take('camera').key, 'pan-left');
   held.releaseAll();
   assert.equal(held.take('camera').key, 'still');
 });
@@ -162,6 +174,33 @@ test('the socket lies where the studio is served', () => {
   assert.equal(address, 'wss://example.org/studio/play/socket');
   const local = socketAddress('http://127.0.0.1:7860/?tab=play', undefined);
   assert.equal(local, 'ws://127.0.0.1:7860/play/socket');
+});
+
+test('one change of settings is sent at a time, the latest values after its answer', () => {
+  const sent = [];
+  const changes = new Changes((message) => sent.push(message));
+  changes.add({ temperature: .65 });
+  for (const temperature of [.7, .75, .8]) changes.add({ temperature });
+  changes.add({ block: '1x16x16' });
+  assert.deepEqual(sent, [{ type: 'change', temperature: .65 }]);
+  assert.ok(changes.isSent);
+  changes.next();
+  assert.deepEqual(sent[1], { type: 'change', temperature: .8, block: '1x16x16' });
+  changes.next();
+  assert.equal(sent.length, 2);
+  assert.ok(!changes.isSent);
+  changes.add({ model: 'tiny' });
+  changes.clear();
+  changes.add({ model: 'small' });
+  assert.deepEqual(sent.slice(2).map(({ model }) => model), ['tiny', 'small']);
+});
+
+test('the block is the chosen one, else rows, else one that the model has', () => {
+  const blocks = [['token', '1x1x1'], ['row', '1x1x16'], ['frame', '1x16x16']];
+  assert.equal(blockOf(blocks, '1x1x1'), '1x1x1');
+  assert.equal(blockOf(blocks, '1x4x4'), '1x1x16');
+  assert.equal(blockOf([['4 rows', '1x4x16']], ''), '1x4x16');
+  assert.equal(blockOf([], '1x1x16'), '');
 });
 
 test('a latent frame is a header and a picture', () => {
