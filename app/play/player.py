@@ -52,6 +52,7 @@ class Player:
         self._pipeline = pipeline
         self._episode: KeyClip | None = start.episode() if begin.beside else None
         self._recording = start.recording
+        self._pressed = () if start.recording is None else start.recording.pressed
         self._replayed: Iterator[PlayStep] | None = None
         sampling = SamplingConfig(
             block_shape=parse_block_shape(begin.block),
@@ -112,7 +113,7 @@ class Player:
 
     def _next(self, key: str) -> tuple[str, PlayStep]:
         if self._recording is not None and self._replayed is not None:
-            return self._recording.pressed[self._done], next(self._replayed)
+            return self._pressed[self._done], next(self._replayed)
         if self._episode is not None:
             key = self._episode.keys[self._done]
         return key, self._play.step(key)
@@ -144,7 +145,8 @@ class Player:
 
     def recording(self) -> PlayRecording:
         """Raises ValueError before the first key."""
-        return self._play.recording(self.start.title)
+        replayed = self._recording
+        return self._play.recording(self.start.title if replayed is None else replayed.shown_start)
 
     def close(self) -> None:
         """Frees what it holds."""
@@ -153,7 +155,7 @@ class Player:
     @property
     def _length(self) -> int | None:
         if self._recording is not None:
-            return len(self._recording.pressed)
+            return len(self._pressed)
         return None if self._episode is None else len(self._episode.keys)
 
     def started(self) -> Started:

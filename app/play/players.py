@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,7 +25,10 @@ LOOK_S = 0.5
 SLOW_S = 0.7
 """Seconds after which a waiting player is sent its place in the queue."""
 
-_SHARED = "A run of another tab shares the engine. The next frame comes between its steps."
+_SHARED = (
+    "A run of another tab uses the engine. The next frame comes between its steps, or at its end if"
+    " it is being timed."
+)
 
 Result = TypeVar("Result")
 Tell = Callable[[str], Awaitable[None]]
@@ -33,8 +37,8 @@ Tell = Callable[[str], Awaitable[None]]
 class Seated(Protocol):
     """Who has a place."""
 
-    last_step: float
-    """time.monotonic() of the last request for a latent frame."""
+    idle_since: float | None
+    """time.monotonic() at which it had its last answer; None while it waits for one."""
 
     async def send_away(self, why: str) -> None: ...
 
@@ -82,13 +86,17 @@ class Players:
                 )
             for idle in self._idle()[: len(self._line)]:
                 await idle.send_away(
-                    "Someone else was waiting, so your turn ended. Press Play to continue."
+                    "Someone else was waiting, so your turn ended. Press Play to start again."
                 )
             await asyncio.sleep(LOOK_S)
 
     def _idle(self) -> list[Seated]:
         now = time.monotonic()
-        return [seated for seated in self._seated if now - seated.last_step > IDLE_S]
+        return [
+            seated
+            for seated in self._seated
+            if seated.idle_since is not None and now - seated.idle_since > IDLE_S
+        ]
 
     async def work(
         self, do: Callable[[float], Result], tell: Tell, slow: str | None = None
@@ -98,17 +106,26 @@ class Players:
         `tell` hears why it takes long: others have the engine, or else what `slow` says.
         """
         asked = time.monotonic()
+        has_left = threading.Event()
 
         def turn() -> Result:
             with self.session.turns.take():
+                if has_left.is_set():
+                    raise asyncio.CancelledError
                 return do(time.monotonic() - asked)
 
         future = asyncio.get_running_loop().run_in_executor(self._engine, turn)
-        done, _ = await asyncio.wait({future}, timeout=SLOW_S)
-        why = _SHARED if self.session.jobs.length else slow
-        if not done and why is not None:
-            await tell(why)
-        return await future
+        try:
+            done, _ = await asyncio.wait({future}, timeout=SLOW_S)
+            why = _SHARED if self.session.jobs.length else slow
+            if not done and why is not None:
+                await tell(why)
+            return await future
+        except BaseException:
+            # Nobody waits for it any more, and those who still play come sooner.
+            has_left.set()
+            future.cancel()
+            raise
 
     def later(self, do: Callable[[], None]) -> None:
         """Runs `do` in the engine's thread, after what is under way there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.clips.exports import RESULT_SCALE
+from app.folders import file_stem
 from app.jobs import Job, JobView
 from app.parts.status import line, standing
 from nbp_core.config.shapes import CLIP_FPS, PLAY_FPS
@@ -55,9 +55,10 @@ def run(session: Session, model: str, recording: PlayRecording, job: Job) -> Sav
             job.report(Pressed(done=done, total=total))
             if done == MOST_SAVED or not job.wait_turn():
                 break
-        made = play.recording(recording.start)
+        made = play.recording(recording.shown_start)
     folder = session.new_output(job.id)
-    stem = re.sub(r"[^\w.-]+", "-", f"play_{recording.start or recording.world}_{model}")
+    start = recording.shown_start or recording.world
+    stem = f"play_{file_stem(start)}_{file_stem(model)}"
     clip, file = folder / f"{stem}.mp4", folder / f"{stem}.json"
     frames_THWC = np.concatenate(pieces)
     write_video(clip, frames_THWC, PLAY_FPS, RESULT_SCALE, comment=made.comment())
@@ -85,7 +86,7 @@ def _running(progress: Pressed) -> tuple[float, str]:
 
 
 def _done(saved: Saved) -> str:
-    cut = "" if saved.is_complete else f", the first {saved.num_frames / PLAY_FPS:.0f} s"
+    cut = "" if saved.is_complete else f", the first {saved.num_frames / PLAY_FPS:.1f} s"
     return (
         f"The clip is ready: {saved.num_frames} frames{cut}. Its recording is inside. Drop"
         " the file here to replay it, or choose it as a clip on Attention."

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from app.jobs import explain, logger
 from app.play.player import Player, Shown
@@ -47,7 +47,8 @@ class Visitor:
     """One connection. It reads while it works, so that it ends as soon as the page goes."""
 
     def __init__(self, socket: WebSocket, players: Players) -> None:
-        self.last_step = time.monotonic()
+        self.idle_since: float | None = None
+        self._last_step = time.monotonic()
         self._socket = socket
         self._players = players
         self._player: Player | None = None
@@ -87,7 +88,10 @@ class Visitor:
     async def _serve(self) -> None:
         async with self._players.seat(self, self._tell):
             while True:
-                await self._answer(await self._unread.get())
+                self.idle_since = time.monotonic()
+                message = await self._unread.get()
+                self.idle_since = None
+                await self._answer(message)
 
     async def _answer(self, message: Message) -> None:
         """Follows a message; what cannot be followed is a sentence, and the play stays."""
@@ -103,6 +107,9 @@ class Visitor:
         except (WebSocketDisconnect, asyncio.CancelledError):
             raise
         except Exception as error:
+            if self._socket.application_state is WebSocketState.DISCONNECTED:
+                # It was sent away meanwhile, so that nothing can be sent any more.
+                raise WebSocketDisconnect(TRY_LATER) from error
             if not isinstance(error, ValueError):
                 logger.exception("a player's step failed")
             await self._socket.send_text(text_of("refused", why=explain(error)))
@@ -143,8 +150,9 @@ class Visitor:
     async def _pace(self) -> None:
         """Makes a page wait that asks faster than frames are shown."""
         now = time.monotonic()
-        self._allowance = min(BURST, self._allowance + (now - self.last_step) * MAX_STEPS_PER_S) - 1
-        self.last_step = now
+        earned = (now - self._last_step) * MAX_STEPS_PER_S
+        self._allowance = min(BURST, self._allowance + earned) - 1
+        self._last_step = now
         if self._allowance < 0:
             await asyncio.sleep(-self._allowance / MAX_STEPS_PER_S)
 
@@ -157,7 +165,7 @@ class Visitor:
     async def _save(self) -> None:
         player = self._playing()
         recording = await self._work(lambda _: player.recording())
-        start = self._players.starts.add_recording(recording)
+        start = self._players.starts.add_recording(recording, player.begin.model)
         name = f"play_{player.start.title}_{player.begin.model}".replace(" ", "-")
         fields = {"id": start.id, "name": name, "recording": recording.to_dict()}
         await self._socket.send_text(text_of("saved", **fields))

@@ -26,7 +26,8 @@ from nbp_core.media.video import crop_resize, read_image
 
 Kind = Literal["scene", "place", "photograph", "recording"]
 MAX_OWN = 64
-"""Photographs and recordings of visitors that are kept; one is at most 50 kB."""
+"""Photographs and recordings of visitors that are kept; a photograph takes 50 kB, a recording is
+read from at most 2 MB."""
 NEW_SCENE = "scene-new"
 """The start whose first frame the model itself makes."""
 
@@ -46,6 +47,8 @@ class Start:
     own_HWC: Frames | None = None
     """A visitor's photograph."""
     recording: PlayRecording | None = None
+    model: str = ""
+    """The model that was played; empty where a file was uploaded."""
 
     @property
     def shown_path(self) -> Path | None:
@@ -129,10 +132,13 @@ class Starts:
         name = "your photograph"
         return self._add(kind="photograph", title=name, world="camera", own_HWC=frame_HWC)
 
-    def add_recording(self, recording: PlayRecording) -> Start:
+    def add_recording(self, recording: PlayRecording, model: str = "") -> Start:
         """A play to be seen again."""
-        title = f"a recording from {recording.start}" if recording.start else "a recording"
-        return self._add(kind="recording", title=title, world=recording.world, recording=recording)
+        start = recording.shown_start
+        title = f"a recording from {start}" if start else "a recording"
+        return self._add(
+            kind="recording", title=title, world=recording.world, recording=recording, model=model
+        )
 
     def _add(
         self,
@@ -142,10 +148,11 @@ class Starts:
         world: World,
         own_HWC: Frames | None = None,
         recording: PlayRecording | None = None,
+        model: str = "",
     ) -> Start:
         start = Start(
             id=f"own-{secrets.token_urlsafe(12)}", kind=kind, title=title, world=world,
-            own_HWC=own_HWC, recording=recording,
+            own_HWC=own_HWC, recording=recording, model=model,
         )  # fmt: skip
         with self._lock:
             self._own[start.id] = start

@@ -62,6 +62,9 @@ class PlayTab:
 
     def _build_saved(self) -> None:
         self.status = gr.HTML(elem_id="play-saved", label="The saved clip")
+        self.halt = gr.Button(
+            "Stop", visible=False, interactive=False, size="sm", elem_id="play-saved-stop"
+        )
         with gr.Row(visible=False) as self.result:
             self.clip = gr.DownloadButton("Clip, MP4", size="sm", elem_id="play-get-clip")
             self.file = gr.DownloadButton("Recording, JSON", size="sm", elem_id="play-get-json")
@@ -105,7 +108,7 @@ class PlayTab:
         )
         given.failure(lambda: None, None, self.recorded, **LIGHT)
         shown = [self.status, self.result, self.clip, self.file]
-        follower.start(self.draw, shown, often=[self.status], go=[])
+        follower.start(self.draw, shown, often=[self.status], go=[], halt=self.halt)
         follower.find_again(blocks)
         view.select(self.save, model, [follower.job_id, *follower.shown], **OWN)
 
@@ -129,11 +132,12 @@ class PlayTab:
             offer = self.session.offer(model)
         except ValueError as error:
             return {"blocks": [], "guidance": 1.0, "why": str(error)}
+        blocks = block_choices(offer)
         why = f"The model {model} cannot be played with keys. Choose another one above."
         return {
-            "blocks": block_choices(offer),
+            "blocks": blocks,
             "guidance": offer.key_guidance,
-            "why": "" if offer.worlds else why,
+            "why": "" if offer.worlds and blocks else why,
         }
 
     def _chooser(self, kind: Kind) -> Callable[[str, gr.EventData], dict[str, Any]]:
@@ -181,10 +185,12 @@ class PlayTab:
 
     def _submit(self, model: str, data: Any) -> Job:
         start_id = data.get("id") if isinstance(data, dict) else None
-        recording = self.starts.get(str(start_id)).recording
-        if recording is None:
+        start = self.starts.get(str(start_id))
+        if start.recording is None:
             raise ValueError("Nothing has been played yet.")
-        return self.session.jobs.submit(partial(saved.run, self.session, model, recording))
+        # Another model may have been chosen at the top since, even one without keys.
+        work = partial(saved.run, self.session, start.model or model, start.recording)
+        return self.session.jobs.submit(work)
 
     def last_frames(self, job_id: str) -> str:
         """The clip that Generate continues: the last five frames of the play that was saved."""
@@ -201,6 +207,9 @@ class PlayTab:
         updates: Updates = {
             self.status: saved.status(view),
             self.result: gr.Row(visible=is_there),
+            self.halt: gr.Button(
+                interactive=not view.state.is_final, visible=not view.state.is_final
+            ),
         }
         if made is not None and is_there:
             updates |= {self.clip: str(made.clip), self.file: str(made.recording)}

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 
 from app.attention.clips import from_file
 from app.jobs import JobState
+from app.parts.follow import Follower
 from app.play import saved
 from app.play.player import Player
 from app.play.protocol import Begin
 from app.play.starts import NEW_SCENE, Starts
+from app.play.tab import PlayTab
 from app.session import Session
 from nbp_core.generation.recording import PlayRecording, read_recording
 from nbp_core.media.video import read_context, read_video
@@ -31,11 +37,11 @@ def session(tmp_path: Path) -> Iterator[Session]:
     made.close()
 
 
+BEGIN = Begin(type="begin", start=NEW_SCENE, model="fake", block="1x1x16", temperature=0.6, seed=3)
+
+
 def played(session: Session, keys: tuple[str, ...] = KEYS) -> PlayRecording:
-    begin = Begin(
-        type="begin", start=NEW_SCENE, model="fake", block="1x1x16", temperature=0.6, seed=3
-    )
-    player = Player(session.pipeline("fake"), Starts(None).get(NEW_SCENE), begin)
+    player = Player(session.pipeline("fake"), Starts(None).get(NEW_SCENE), BEGIN)
     for number, key in enumerate(keys):
         player.step(number, key, 0.0, 1)
     return player.recording()
@@ -78,6 +84,60 @@ def test_a_played_clip_is_a_clip_for_the_other_tabs(
     assert abs(int(np.median(last_THWC[-1, ..., 0])) - HUES[KEYS[-1]]) < 8
     clip = from_file(session, made.clip, "fake", title="your clip")
     assert (clip.action, clip.frames_THWC.shape) == (None, (17, 128, 128, 3))
+
+
+@pytest.mark.parametrize("start", ["x" * 5_000, "\N{CJK UNIFIED IDEOGRAPH-5B57}" * 300, "../../up"])
+def test_a_recording_of_any_start_becomes_a_clip(session: Session, start: str) -> None:
+    made = save(session, replace(played(session), start=start))
+    assert made.clip.parent.parent == session.outputs
+    assert read_recording(made.clip).start == start[:80]
+    title = Starts(None).add_recording(replace(played(session), start=start)).title
+    assert title == f"a recording from {start[:80]}"
+
+
+def test_a_replay_is_recorded_under_the_start_of_its_recording(session: Session) -> None:
+    recording = replace(played(session), start="drawer open")
+    start = Starts(None).add_recording(recording)
+    player = Player(session.pipeline("fake"), start, BEGIN)
+    for number in range(len(KEYS)):
+        player.step(number, "", 0.0, 1)
+    assert player.recording() == recording
+
+
+def test_a_play_is_saved_with_the_model_that_was_played(session: Session) -> None:
+    with gr.Blocks() as blocks:
+        model, follower = gr.Dropdown(["fake"], value="fake"), Follower(session.jobs, "play", 0.5)
+        tab = PlayTab(session, blocks, model, follower)
+    start = tab.starts.add_recording(played(session), "fake")
+    updates = tab.save("another, without keys", gr.EventData(None, {"id": start.id}))
+    job = session.jobs.get(updates[follower.job_id])
+    assert job is not None
+    assert job.finished.wait(60)
+    assert job.state is JobState.DONE, job.error
+    assert job.result.clip.name == "play_a-new-scene_fake.mp4"
+
+
+def test_a_long_clip_can_be_stopped_and_is_kept_so_far(session: Session) -> None:
+    """Token by token, a clip may take an hour, and everybody waits for it."""
+    with gr.Blocks() as blocks:
+        model, follower = gr.Dropdown(["fake"], value="fake"), Follower(session.jobs, "play", 0.5)
+        tab = PlayTab(session, blocks, model, follower)
+    recording = played(session, ("left",) * 200)
+    pipeline: Any = session.pipeline("fake")
+    pipeline.step_s = 0.05
+    job = session.jobs.submit(partial(saved.run, session, "fake", recording))
+    while job.progress is None:
+        time.sleep(0.01)
+    running = follower.poll(job.id, ("", 0))
+    assert running[tab.halt].visible
+    assert running[tab.halt].interactive
+    follower.stop(job.id)
+    assert job.finished.wait(60)
+    ended = follower.poll(job.id, ("", 0))
+    assert not ended[tab.halt].visible
+    assert not job.result.is_complete
+    assert 0 < len(read_recording(job.result.clip).pressed) < 200
+    assert "the first" in ended[tab.status]
 
 
 def test_a_model_without_keys_is_a_sentence(

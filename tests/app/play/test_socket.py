@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
 import threading
@@ -9,18 +10,21 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import httpx
 import numpy as np
 import pytest
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
 from app import ui
 from app.play import players
+from app.play.protocol import Save
+from app.play.socket import Visitor
 from app.play.starts import NEW_SCENE
 from app.session import Session
 from app.sockets import BURST, MAX_MESSAGE_BYTES
@@ -366,6 +370,18 @@ def test_a_player_ends_with_its_connection(studio: Studio) -> None:
     until(lambda: threading.active_count() <= threads + 2)
 
 
+def test_nothing_is_begun_for_pages_that_have_gone(studio: Studio) -> None:
+    """Somebody loads the page anew, again and again, while the engine is taken."""
+    with studio.session.turns.take():
+        for _ in range(3):
+            with studio.open() as socket:
+                say(socket, BEGIN)
+                time.sleep(0.2)  # until the studio has read it
+    with studio.open() as socket:
+        begin(socket)
+        assert len(studio.pipeline.plays) == 1
+
+
 def test_two_visitors_have_turns(studio: Studio) -> None:
     studio.pipeline.step_s = 0.05
     with studio.open() as one, studio.open() as other:
@@ -420,6 +436,52 @@ def test_who_does_not_play_makes_room(studio: Studio, monkeypatch: pytest.Monkey
         with studio.open() as second:
             begin(second)
             assert "Someone else was waiting" in hear(first, "ended")["why"]
+
+
+def test_who_waited_long_for_a_place_keeps_it(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the time in the queue nor the time until the first answer counts as idle."""
+    monkeypatch.setattr(players, "MAX_PLAYERS", 1)
+    monkeypatch.setattr(players, "IDLE_S", 0.3)
+    monkeypatch.setattr(players, "LOOK_S", 0.05)
+    play = FakePipeline.play
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.8)
+        return play(*arguments)
+
+    monkeypatch.setattr(FakePipeline, "play", slow)
+    with studio.open() as first:
+        begin(first)
+        with studio.open() as second, studio.open() as third:
+            for socket in (second, third):
+                say(socket, BEGIN)
+            for number in range(6):  # longer than IDLE_S
+                step(first, number, "left")
+                time.sleep(0.1)
+            first.close()
+            hear(second, "started")
+            see(second)
+            for number in range(4):
+                step(second, number, "left")
+            second.close()
+            hear(third, "started")
+
+
+def test_who_is_sent_away_in_the_middle_of_an_answer_leaves_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Closed:
+        application_state = WebSocketState.DISCONNECTED
+
+        async def send_text(self, text: str) -> None:
+            raise RuntimeError('Cannot call "send" once a close message has been sent.')
+
+    visitor = Visitor(cast(WebSocket, Closed()), cast(players.Players, None))
+    with pytest.raises(WebSocketDisconnect):
+        asyncio.run(visitor._answer(Save(type="save")))
+    assert caplog.messages == []
 
 
 def test_a_job_and_a_player_share_the_engine(studio: Studio) -> None:
