@@ -15,11 +15,13 @@ from app.clips.run import Outcome
 from app.jobs import JobView
 from app.parts.pictures import block_name
 from app.session import SPEED_ONLY
+from nbp_core.blocks.steps import sequence_plan
 from nbp_core.config.shapes import CLIP_FRAMES, Size3, format_block_shape, parse_block_shape
 from nbp_core.media.video import Frames, crop_resize, read_comment, read_context
 
 if TYPE_CHECKING:
     from app.session import Session
+    from nbp_core.generation.offer import ModelOffer
     from nbp_core.generation.records import Tokens
 
 UPLOAD = "upload"
@@ -90,16 +92,15 @@ def from_file(
     session: Session, path: Path, model: str | None, *, title: str, crop: float = MIDDLE
 ) -> Clip:
     """Any clip, to be tokenized; one of this studio still says what it was made with."""
-    actions = session.offer(model).actions
+    offer = session.offer(model)
     settings = _settings(path)
     action = settings.get("action") or path.stem
-    block = settings.get("block_shape")
     return Clip(
         key=f"{path} at {crop}",
         title=title,
         model=model or "",
-        action=action if action in actions else None,
-        block_shape=parse_block_shape(block) if isinstance(block, str) else None,
+        action=action if action in offer.actions else None,
+        block_shape=_readable_block(settings.get("block_shape"), offer),
         tokens_thw=None,
         frames_THWC=_frames(path, min(max(crop, 0.0), 1.0)),
     )
@@ -144,6 +145,16 @@ def _bundled(session: Session) -> list[Path]:
     return [] if session.assets is None else sorted(session.assets.glob("*.mp4"))
 
 
+def _readable_block(text: object, offer: ModelOffer) -> Size3 | None:
+    """The block shape that a file names; None where a model cannot read a clip in it."""
+    try:
+        shape = parse_block_shape(str(text))
+        sequence_plan(offer.config, shape)
+    except ValueError:
+        return None
+    return shape
+
+
 @lru_cache(maxsize=8)
 def _frames(path: Path, crop: float = MIDDLE) -> Frames:
     # Read once: every click on the page asks for them again.
@@ -154,6 +165,6 @@ def _frames(path: Path, crop: float = MIDDLE) -> Frames:
 def _settings(path: Path) -> dict[str, object]:
     try:
         settings = json.loads(read_comment(path) or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return settings if isinstance(settings, dict) else {}

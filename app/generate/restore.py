@@ -21,7 +21,8 @@ from nbp_core.config.presets import RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import parse_block_shape
 from nbp_core.config.timeline import format_timeline
-from nbp_core.media.files import is_video
+from nbp_core.data.keys import FRAMES_PER_KEY
+from nbp_core.media.files import MediaError, is_video
 from nbp_core.media.video import read_comment
 
 if TYPE_CHECKING:
@@ -51,14 +52,17 @@ def restore(session: Session, path: str | Path) -> Restored:
     """Reads the settings in a file. Raises ValueError when they are none, or cannot be had here."""
     name, manifest = Path(path).name, read_manifest(Path(path))
     try:
-        sampling = _sampling(manifest)
+        actions = read_actions(manifest.get("actions"))
+        sampling, num_frames = _sampling(manifest), manifest["num_frames"]
         count = (manifest["context"] or {"num_frames": 0})["num_frames"]
         start = _STARTS[count]
         crop = float((manifest["context"] or {}).get("crop", MIDDLE))
         if not 0 <= crop <= 1:
             raise ValueError("crop")
-        model, num_frames, action = manifest["model"], manifest["num_frames"], manifest["action"]
-        actions = read_actions(manifest.get("actions"))
+        model, action = manifest["model"], manifest["action"]
+        own = (max(1, count) + FRAMES_PER_KEY * len(actions),)
+        if num_frames not in (own if actions else LENGTHS):
+            raise ValueError("num_frames")
         model = f"{model:.80}" + (f" ({RANDOM_WEIGHTS})" if manifest.get("weights") else "")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{name} has settings that this page cannot show.") from error
@@ -98,7 +102,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads(_settings_text(path))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except MediaError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} has no settings of this studio.") from error
     if isinstance(manifest, dict) and ("play" in manifest or "keys" in manifest):
         raise ValueError(
@@ -143,8 +149,6 @@ def _sampling(manifest: dict[str, Any]) -> SamplingConfig:
     for key, (least, most) in _LIMITS.items():
         if isinstance(settings[key], bool) or not least <= settings[key] <= most:
             raise ValueError(key)
-    if manifest["num_frames"] not in LENGTHS and not manifest.get("actions"):
-        raise ValueError("num_frames")
     shape = parse_block_shape(manifest["block_shape"])
     return SamplingConfig.from_dict({**settings, "block_shape": shape})
 

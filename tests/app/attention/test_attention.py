@@ -131,6 +131,26 @@ def test_the_clip_just_made_is_opened_in_its_own_blocks(tab: AttentionTab) -> No
     assert len(other["look"]["frames"]) == 2, "seven frames fill two latent frames"
 
 
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "[" * 100_000,
+        '{"seed": ' + "9" * 5_000 + "}",
+        '{"block_shape": "by hand", "action": ["door-open"]}',
+        '{"block_shape": "1x3x3"}',
+        '{"block_shape": "' + "9" * 5_000 + 'x1x1"}',
+    ],
+    ids=range(5),
+)
+def test_a_clip_is_opened_whatever_its_comment_says(
+    tab: AttentionTab, tmp_path: Path, comment: str
+) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path, np.zeros((5, 128, 128, 3), np.uint8), comment=comment)
+    clip = clips.find(tab.session, UPLOAD, "tiny", str(path))
+    assert (clip.action, clip.block_shape) == (None, None)
+
+
 def test_the_square_of_an_upload_is_the_chosen_one(tab: AttentionTab, tmp_path: Path) -> None:
     wide = np.zeros((5, 128, 384, 3), np.uint8)
     wide[:, :, 256:] = 255

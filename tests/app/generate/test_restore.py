@@ -74,7 +74,7 @@ def test_actions_over_time_are_restored(tmp_path: Path) -> None:
     assert restore(session, outcome.clip).values == values
     settings = json.loads(outcome.settings.read_text())
     unknown = tmp_path / "unknown.json"
-    unknown.write_text(json.dumps(settings | {"actions": "fly*2"}))
+    unknown.write_text(json.dumps(settings | {"actions": "fly*6"}))
     with pytest.raises(ValueError, match="lacks"):
         restore(session, unknown)
     session.close()
@@ -153,6 +153,10 @@ def test_weights_held_otherwise_are_told(
         ({"block_shape": "row"}, "cannot show"),
         ({"num_frames": 21}, "cannot show"),
         ({"num_frames": [17]}, "cannot show"),
+        ({"actions": "door-open*2", "num_frames": "nine"}, "cannot show"),
+        ({"actions": "door-open*2", "num_frames": 10**12 + 1}, "cannot show"),
+        ({"actions": "door-open*2", "num_frames": 17}, "cannot show"),
+        ({"actions": " ", "num_frames": "nine"}, "cannot show"),
         ({"model": ["fake"]}, "cannot show"),
         ({"context": {"num_frames": 3}}, "cannot show"),
         ({"context": "none"}, "cannot show"),
@@ -208,6 +212,7 @@ def bomb() -> bytes:
         b"[1, 2]",
         b"{" * 200_000,
         b'{"a":' * 100_000,
+        b'{"a":' + b"9" * 5_000 + b"}",
         b"\xff\xfe\x00",
         b"{\xff}",
         b"PK\x03\x04 torn",
@@ -216,7 +221,7 @@ def bomb() -> bytes:
         npz(settings=np.array("{}"))[:-30],
         bomb(),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_files_without_settings_are_one_sentence(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "file.bin"
