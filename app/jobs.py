@@ -322,7 +322,9 @@ def _outcome(work: Work, job: Job) -> tuple[JobState, str, Any]:
     except ValueError as error:
         state = JobState.STOPPED if job.stop.is_set() else JobState.FAILED
         return state, explain(error), None
-    except Exception as error:  # whatever one job does, the next one gets its turn
+    # Whatever one job does, the next one gets its turn; libraries in Rust panic with other kinds
+    # of errors, and some call sys.exit.
+    except BaseException as error:
         logger.exception("a job failed")
         return JobState.FAILED, explain(error), None
     return (JobState.STOPPED if job.stop.is_set() else JobState.DONE), "", result

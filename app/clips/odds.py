@@ -63,8 +63,9 @@ class Odds:
         known = self._jobs.get(job_id)
         if known is not None and (known.result is not None or not known.finished.is_set()):
             return known
-        for old in [name for name in self._jobs if self._clip(name) is None]:
-            del self._jobs[old]
+        for old in list(self._jobs):  # pages ask in threads of their own
+            if self._clip(old) is None:
+                self._jobs.pop(old, None)
         work = partial(_compute, self.session, making, manifest)
         job = self._jobs[job_id] = self.session.jobs.submit(work)
         return job
@@ -80,7 +81,8 @@ def _compute(
     if pipeline.identity.get("sha256") != manifest.get("sha256"):
         raise ValueError(OTHER_WEIGHTS)
     shape = parse_block_shape(manifest["block_shape"])
-    sampling = SamplingConfig(block_shape=shape, **manifest["sampling"])
+    # A clip that an earlier version made may have settings that there are no more.
+    sampling = SamplingConfig.from_dict({**manifest["sampling"], "block_shape": shape})
     odds = pipeline.token_odds(making.tokens_thw, manifest["action"], sampling)
     probability = odds.probability_thw.flatten()
     kinds = len(odds.likeliest_thwK[0, 0, 0])

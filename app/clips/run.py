@@ -70,6 +70,7 @@ def make_clips(
     num_tokens = num_frames = 0
     frame_HWC = None if first.frames_THWC is None else first.frames_THWC[-1]
     progress: Progress | None = None
+    paused_before_s = job.paused_s  # a grid makes several batches in one job
     with pipeline.start(*requests, stop=job.stop) as run:
         if not run.is_ready:
             job.tell(COMPILING)
@@ -79,7 +80,7 @@ def make_clips(
             phases.append(step.phase)
             tokens.flat[step.places] = step.tokens
             step_thw.flat[step.places] = step.index
-            step_s.append(step.elapsed - job.paused_s)
+            step_s.append(step.elapsed - (job.paused_s - paused_before_s))
             num_tokens += len(step.tokens)
             if step.new_frames is not None and len(step.new_frames):
                 num_frames += len(step.new_frames)
@@ -113,7 +114,7 @@ def make_clips(
         phases=tuple(phases),
         step_s=tuple(step_s),
         frame_s=tuple(frame_s),
-        seconds=time.perf_counter() - begun - job.paused_s,
+        seconds=time.perf_counter() - begun - (job.paused_s - paused_before_s),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,10 +23,19 @@ from app.parts.events import LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower, finish
 from app.parts.uploads import start_radio, wire_uploads
 from app.session import Session
+from nbp_core.config.json import JsonConfig
 from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
 from nbp_core.generation.race import RaceRequest
 
 _INPUTS = tuple(name for name in FIELDS if name not in ("block", "num_frames", "actions"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runners(JsonConfig):
+    """The block shapes of a race, as the page or a call of the API sends them."""
+
+    first: str
+    second: str
 
 
 class CompareTab:
@@ -120,8 +130,9 @@ class CompareTab:
 
     def _submit(self, first: str, second: str, values: tuple[Any, ...]) -> Job:
         settings = dict(zip(_INPUTS, values, strict=True))
+        runners = Runners.from_dict({"first": first, "second": second})
         request = make_request(**settings, block=first, num_frames=CLIP_FRAMES)
-        shapes = parse_block_shape(first), parse_block_shape(second)
+        shapes = parse_block_shape(runners.first), parse_block_shape(runners.second)
         run.check_model(self.session.pipeline(request.model))
         RaceRequest(shapes=shapes, request=request)  # refuses two equal shapes
         return self.session.jobs.submit(partial(run.run, self.session, request, shapes), request)

@@ -52,6 +52,7 @@ class Fingerprints:
     """sha256 or a fault of each model, by (name, stamp)."""
 
     found: dict[tuple[str, tuple[int, int]], str]
+    is_complete: bool
 
 
 def conversion_request(
@@ -60,8 +61,8 @@ def conversion_request(
     """The page's values, checked. Raises ValueError, one sentence."""
     if not session.is_local:
         raise ValueError("Converting is only offered when the studio is served to this machine.")
-    path = Path(file.strip()).expanduser()
-    if not file.strip() or not path.is_file():
+    path = _released_file(file.strip())
+    if path is None:
         raise ValueError("Enter the path of a released file on this computer.")
     if not _NAME.fullmatch(name.strip()):
         raise ValueError("Enter a name of letters, digits, dots, - and _ for the new model.")
@@ -69,6 +70,15 @@ def conversion_request(
     if folder.exists():
         raise ValueError(f"There already is a model {folder.name!r}. Choose another name.")
     return ConversionRequest(file=path, folder=folder, precision=precision)
+
+
+def _released_file(text: str) -> Path | None:
+    """The file at a path; None where there is none, or none that this user can reach."""
+    try:
+        path = Path(text).expanduser()
+        return path if text and path.is_file() else None
+    except (OSError, RuntimeError):  # no such user as ~name, a closed folder, a name too long
+        return None
 
 
 def convert(request: ConversionRequest, job: Job) -> Converted:
@@ -110,7 +120,7 @@ def fingerprint_all(session: Session, entries: list[ModelEntry], job: Job) -> Fi
             digest = str(error)
         found[entry.name, entry.stamp] = digest
         done += entry.num_bytes
-    return Fingerprints(found)
+    return Fingerprints(found, len(found) == len(entries))
 
 
 def known_fingerprints(session: Session) -> dict[tuple[str, tuple[int, int]], str]:

@@ -152,4 +152,6 @@ def _running(progress: WorkProgress) -> tuple[float, str]:
 def _done(result: Converted | Fingerprints) -> str:
     if isinstance(result, Converted):
         return f"Done. {result.name} is in the list of models."
+    if not result.is_complete:
+        return "Stopped: the fingerprints computed so far are in the list."
     return "Done."

@@ -98,7 +98,7 @@ class ModelsTab:
             )  # fmt: skip
             with gr.Row():
                 self.go = gr.Button("Convert", variant="primary", elem_id="convert")
-                self.halt = gr.Button("Stop converting", interactive=False, elem_id="convert-stop")
+                self.halt = gr.Button("Stop", interactive=False, elem_id="convert-stop")
 
     def _wire(self, blocks: gr.Blocks) -> None:
         listed = [self.list, self.model]

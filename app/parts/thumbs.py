@@ -71,8 +71,11 @@ def route(assets: Path | None) -> Route:
 def _bundled(assets: Path | None, name: str) -> Path | None:
     if assets is None:
         return None
-    path = (assets / name).resolve()
-    return path if path.is_relative_to(assets.resolve()) and path.is_file() else None
+    try:
+        path = (assets / name).resolve()
+        return path if path.is_relative_to(assets.resolve()) and path.is_file() else None
+    except (OSError, ValueError):  # a name that no system takes
+        return None
 
 
 @lru_cache(maxsize=256)

@@ -128,10 +128,12 @@ def test_a_finished_job_keeps_nothing_of_its_uploads(
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), NO_MEMORY),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), NO_MEMORY),
         (RuntimeError("deep inside /home/somebody/secret.py"), INTERNAL),
+        (SystemExit(2), INTERNAL),
+        (type("PanicException", (BaseException,), {})("a library in Rust panicked"), INTERNAL),
     ],
 )
 def test_a_crash_shows_one_sentence_and_the_next_job_runs(
-    queue: JobQueue, error: Exception, sentence: str
+    queue: JobQueue, error: BaseException, sentence: str
 ) -> None:
     def crash(job: Job) -> None:
         raise error

@@ -62,7 +62,7 @@ def test_a_page_can_fetch_its_small_pictures(
 @pytest.mark.parametrize(
     "name",
     ["../secret.jpg", "%2e%2e/secret.jpg", "..%2Fsecret.jpg", "link.jpg", "notes.txt", "none.jpg",
-     "", "/etc/hostname"],
+     "", "/etc/hostname", "%00", "x" * 300],
 )  # fmt: skip
 def test_nothing_else_is_served(url: str, name: str) -> None:
     assert httpx.get(f"{url}thumbs/{name}").status_code == 404

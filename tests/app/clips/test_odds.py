@@ -77,6 +77,29 @@ def test_odds_are_computed_once_and_by_place(made: tuple[Session, FakePipeline, 
     assert book.of(job.id) is found
 
 
+def test_a_clip_of_an_earlier_version_has_odds(made: tuple[Session, FakePipeline, Job]) -> None:
+    session, _, job = made
+    sampling = job.result.manifest["sampling"]
+    sampling["strength"] = 1.0  # a setting that there is no more
+    try:
+        assert "probability" in Odds(session).of(job.id)
+    finally:
+        del sampling["strength"]
+
+
+def test_pages_may_ask_for_odds_at_once(made: tuple[Session, FakePipeline, Job]) -> None:
+    session, _, job = made
+    book = Odds(session)
+    look = book._clip
+
+    def look_while_others_ask(job_id: object) -> Any:
+        book._jobs[f"of another page {len(book._jobs)}"] = job
+        return look(job_id)
+
+    book._clip = look_while_others_ask  # type: ignore[method-assign]
+    assert "probability" in book.of(job.id)
+
+
 @pytest.mark.parametrize("nonsense", [None, 5, "gone", ["x"], {"a": 1}])
 def test_a_clip_that_is_not_there_is_a_note(
     made: tuple[Session, FakePipeline, Job], nonsense: Any

@@ -174,6 +174,8 @@ def test_the_endpoint_gives_files_and_figures(tab: CompareTab) -> None:
     [
         ({"second": "1x1x1"}, "two different ones"),
         ({"second": "row"}, "three numbers"),
+        ({"second": 5}, "second must be text, not 5"),
+        ({"first": None}, "first must be text, not null"),
         ({"start": "frame"}, "Choose a picture"),
         ({"top_p": 2.0}, "top_p"),
         ({"model": "none"}, "no model"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from app.compare.grid import view
 from app.compare.grid.form import Cell, Varied, cells_of, read_numbers
 from app.compare.grid.run import GridResult, run
 from app.compare.tab import CompareTab
-from app.jobs import JobState, JobView
+from app.jobs import Job, JobState, JobView
 from app.parts.follow import Follower
 from app.session import Session
 from nbp_core.generation.pipeline import VideoPipeline
@@ -154,6 +155,32 @@ def test_a_cell_is_a_clip_of_the_gallery_equal_to_the_one_made_alone(studio: Stu
         assert kept.manifest == expected.manifest
         assert "in one batch with 2 other clips" in kept.measured
         assert "batch" not in expected.measured
+
+
+def test_a_pause_counts_in_no_clip_of_a_grid(studio: Studio) -> None:
+    session, pipelines = studio
+    begin = pipelines["fake"].start
+    paused_s = 30.0
+
+    def start(*requests: Any, stop: Any = None) -> Any:
+        if not pipelines["fake"].batches:
+            job.paused_s += paused_s  # players had turns during the first clip
+        return begin(*requests, stop=stop)
+
+    pipelines["fake"].start = start  # type: ignore[method-assign]
+    ready = threading.Event()
+
+    def work(job: Job) -> GridResult:
+        assert ready.wait(30)
+        return run(session, cells(session, vary="block"), job)
+
+    job = session.jobs.submit(work)
+    ready.set()
+    assert job.finished.wait(100)
+    second = session.jobs.view(job.result.cells[1].clip_id)
+    assert second is not None
+    assert second.result.seconds > 0
+    assert min(second.result.making.step_s) > 0
 
 
 def test_a_stop_keeps_the_finished_clips(studio: Studio) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.jobs import Job
 from app.models import jobs, listing
 from app.models.tab import ModelsTab, commands
 from app.parts.follow import Follower
@@ -224,6 +225,18 @@ def test_fingerprints_are_computed_once_and_kept_for_these_weights(
         fingerprint(session.models / "tiny")
 
 
+def test_fingerprints_that_were_stopped_are_not_called_done(session: Session) -> None:
+    entries = [entry for entry in listing.read_catalogue(session) if not entry.fault]
+
+    def work(job: Job) -> jobs.Fingerprints:
+        job.stop.set()
+        return jobs.fingerprint_all(session, entries, job)
+
+    job = session.jobs.submit(work)
+    assert job.finished.wait(60)
+    assert "Stopped: the fingerprints computed so far" in listing.status(session.jobs.view(job.id))
+
+
 def test_refresh_offers_new_models_in_the_header(tab: ModelsTab, session: Session) -> None:
     (session.models / "tiny").rename(session.models / "renamed")
     pipeline = session.pipeline("renamed")
@@ -252,6 +265,8 @@ def test_a_released_file_becomes_a_model(tab: ModelsTab, tmp_path: Path) -> None
     [
         ("", "x", "Enter the path of a released file"),
         ("/nowhere/at/all.pt", "x", "Enter the path of a released file"),
+        ("~nobody-of-this-name/x.pt", "x", "path of a released file"),
+        ("x" * 300, "x", "path of a released file"),
         ("FILE", "../x", "letters, digits"),
         ("FILE", ".x", "letters, digits"),
         ("FILE", "tiny", "There already is a model 'tiny'"),
