@@ -103,8 +103,8 @@ class GeneratePage:
         self.temperature, self.top_k, self.top_p, self.guidance = sliders
         self.num_frames = gr.Radio(
             controls.length_choices(), value=17, label="Length", elem_id="length",
-            info="Longer clips are made in pieces; each continues from the last five frames"
-            " of the one before.",
+            info="Longer clips are made piece by piece. Each piece continues from the frames"
+            " before it.",
         )  # fmt: skip
         self.actions = gr.Textbox(
             "", label="Several actions, one after the other", elem_id="actions",

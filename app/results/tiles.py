@@ -37,8 +37,9 @@ def contents() -> str:
 Tile = tuple[str, str, str]
 
 
-def _clips(results: Sequence[ResultFile]) -> tuple[ResultFile, dict[str, float]] | None:
-    """The first bench that timed whole clips of one model both ways: frames/s by block."""
+def _clips(results: Sequence[ResultFile]) -> tuple[ResultFile, str, dict[str, float]] | None:
+    """The first bench that timed whole clips of one model both ways: the model as HTML, and its
+    frames/s by block."""
     for result in results:
         clips = result.more.get("clips", ()) if result.kind == "bench" else ()
         for model in dict.fromkeys(clip.get("model") for clip in clips):
@@ -48,12 +49,8 @@ def _clips(results: Sequence[ResultFile]) -> tuple[ResultFile, dict[str, float]]
                 if clip.get("model") == model and isinstance(clip.get("frames_s"), int | float)
             }
             if speeds.get(_TOKEN) and speeds.get(_ROW):
-                return result, speeds
+                return result, escape(str(model)), speeds
     return None
-
-
-def _model(result: ResultFile) -> str:
-    return escape(str(next(iter(result.more["clips"]))["model"]))
 
 
 def _speed_up(results: Sequence[ResultFile]) -> Tile:
@@ -62,11 +59,11 @@ def _speed_up(results: Sequence[ResultFile]) -> Tile:
     theirs = f"The paper: {row.fps / token.fps:.1f}x with its {row.size} model on an A100."
     if found is None:
         return title, "-", f"Not measured here yet. {theirs}"
-    result, speeds = found
+    result, model, speeds = found
     return (
         title,
         f"{speeds[_ROW] / speeds[_TOKEN]:.1f}x",
-        f"{speeds[_TOKEN]:.1f} to {speeds[_ROW]:.1f} frames/s, whole clips of {_model(result)} on"
+        f"{speeds[_TOKEN]:.1f} to {speeds[_ROW]:.1f} frames/s, whole clips of {model} on"
         f" {escape(result.device)}. {theirs}",
     )
 
@@ -75,11 +72,11 @@ def _pace(results: Sequence[ResultFile]) -> Tile:
     title, found = "Pace against real time", _clips(results)
     if found is None:
         return title, "-", f"Not measured here yet. Clips play at {CLIP_FPS} frames per second."
-    result, speeds = found
+    result, model, speeds = found
     return (
         title,
         f"{speeds[_ROW] / CLIP_FPS:.1f}x",
-        f"{speeds[_ROW]:.1f} frames made per second, {CLIP_FPS} shown. Rows, {_model(result)},"
+        f"{speeds[_ROW]:.1f} frames made per second, {CLIP_FPS} shown. Rows, {model},"
         f" on {escape(result.device)}; token by token {speeds[_TOKEN] / CLIP_FPS:.1f}x.",
     )
 

@@ -75,8 +75,13 @@ RIDDLES = (
     "what the weights have seen",
     "The whole card",
     "give it first frames to extend",
+    "each continues from the last five frames",
+    "W A S D turn the camera",
+    "your turn ended. Press Play to continue",
+    "The next frame comes between its steps.",
 )
-"""The old wordings of a review of the page, each by a part that no better one holds."""
+"""The old wordings of reviews of the page, each by a part that no better one holds; some were
+riddles, some untrue."""
 HABITS = re.compile(
     r"\bgoes? on\b|\bgoing on\b|\bthat there (is|are)\b|\b(is|are|was|were) (told|asked)\b"
     r"|\b(frames?|steps?|tokens?|nats|seconds?|keys?) an? (second|step|token|clip|key)\b"

@@ -309,7 +309,8 @@ def test_columns_are_of_one_precision_and_none_is_empty() -> None:
 def test_tiles_come_first_and_say_what_was_measured(tmp_path: Path) -> None:
     empty = tiles([])
     assert empty.count("Not measured here yet.") == 4
-    clips = [
+    clips = [{"model": "of rows alone", "block": "1x1x16", "frames_s": 9}]
+    clips += [
         {"model": "tiny", "block": b, "frames_s": f} for b, f in (("1x1x1", 2), ("1x1x16", 20))
     ]
     accuracy = [
@@ -328,6 +329,8 @@ def test_tiles_come_first_and_say_what_was_measured(tmp_path: Path) -> None:
         "10.0x", "2.5x", "98.0%", "27.4 dB",
     ]  # fmt: skip
     assert "robot &lt;arm&gt;" in text
+    assert "whole clips of tiny on" in text
+    assert "Rows, tiny," in text
     assert "one &lt;core&gt;" in text
 
 
