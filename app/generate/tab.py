@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from html import escape
@@ -29,7 +28,7 @@ from app.parts.follow import Seen, finish
 from app.parts.pictures import file_uri
 from app.parts.status import counters, status
 from app.parts.thumbs import chosen_index
-from app.parts.uploads import examples, start_radio, wire_uploads
+from app.parts.uploads import as_upload, examples, start_radio, wire_uploads
 from app.session import Session
 from nbp_core.config.shapes import parse_block_shape
 
@@ -137,7 +136,7 @@ class GenerateTab:
 
     def make_cat(self, *values: Any) -> Updates:
         """The second recipe: a camera move over a photograph."""
-        keep = partial(shutil.copy, dst=str(self.session.uploads))
+        keep = partial(as_upload, self.session)
         return self.begin_with(values, self.page.welcome.cat_values(keep))
 
     def begin_with(self, values: tuple[Any, ...], changed: dict[str, Any]) -> Updates:
@@ -306,4 +305,4 @@ class GenerateTab:
         index = chosen_index(chosen, len(offered))
         if index is None:
             raise refusal(ValueError("This example was not found."))
-        return shutil.copy(offered[index][0], str(self.session.uploads))
+        return as_upload(self.session, offered[index][0])

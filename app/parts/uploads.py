@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 import gradio as gr
+from gradio.processing_utils import save_file_to_cache
 
 from app.clips.form import MIDDLE, Start
 from app.clips.request import read_start
@@ -80,6 +81,15 @@ def crop_slider(elem_id: str, *, visible: bool = False) -> gr.Slider:
         info="Drag the square on the picture or move this slider: 0 is left or top, 1 is right"
         " or bottom.",
     )  # fmt: skip
+
+
+def as_upload(session: Session, path: str | Path) -> str:
+    """A copy of a file, as if it had been uploaded: in a folder named by its content.
+
+    Gradio serves files among the uploads from where they are. In one folder, the file of one
+    visitor would take the place of another's of the same name.
+    """
+    return save_file_to_cache(path, str(session.uploads))
 
 
 def examples(session: Session, start: Start) -> list[list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -198,7 +197,7 @@ class PlayTab:
         made: Saved | None = view.result if view is not None else None
         if made is None or not made.last_frames.is_file():
             raise refusal(ValueError("This clip was deleted. Save the play once more."))
-        return shutil.copy(made.last_frames, str(self.session.uploads))
+        return uploads.as_upload(self.session, made.last_frames)
 
     def draw(self, view: JobView) -> Updates:
         """How the clip stands."""

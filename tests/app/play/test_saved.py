@@ -117,6 +117,21 @@ def test_a_play_is_saved_with_the_model_that_was_played(session: Session) -> Non
     assert job.result.clip.name == "play_a-new-scene_fake.mp4"
 
 
+def test_one_play_continues_in_generate_whatever_others_save(session: Session) -> None:
+    """Two visitors save plays of one start and model: each continues from frames of its own."""
+    with gr.Blocks() as blocks:
+        model, follower = gr.Dropdown(["fake"], value="fake"), Follower(session.jobs, "play", 0.5)
+        tab = PlayTab(session, blocks, model, follower)
+    files: list[Path] = []
+    for key in ("left", "up"):
+        save(session, played(session, (key,) * 3))
+        files.append(Path(tab.last_frames(session.jobs.finished()[0].id)))
+    assert files[0].name == files[1].name
+    for file, key in zip(files, ("left", "up"), strict=True):
+        assert file.is_relative_to(session.uploads)
+        assert abs(int(np.median(read_context(file, 5)[-1, ..., 0])) - HUES[key]) < 8
+
+
 def test_a_long_clip_can_be_stopped_and_is_kept_so_far(session: Session) -> None:
     """Token by token, a clip may take an hour, and everybody waits for it."""
     with gr.Blocks() as blocks:
