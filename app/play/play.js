@@ -21,6 +21,7 @@ export function mount({ element, props, watch, trigger }) {
   let running = false, singles = 0, asked = null, number = 0, ended = false, filming = false;
   let opening = false; // a play was asked for, and what is asked now would be asked of it
   let connected = null, begins = 0, first = 0; // first: number of this play's first step
+  let wish = null; // another play was asked for meanwhile: whether it is to run
   let waits = '', trouble = '', began = 0, written = 0, ticking = false, playing = 0;
   let psnr = [], still = [], sharpness = [];
   const pressed = new Map();
@@ -175,6 +176,7 @@ export function mount({ element, props, watch, trigger }) {
       if (opened !== socket) return;
       socket = info = null;
       running = opening = filming = false;
+      wish = null;
       changes.clear();
       tell(one('.told').dataset.last || 'The connection ended. Press Play to begin anew.');
       buttons();
@@ -200,6 +202,7 @@ export function mount({ element, props, watch, trigger }) {
     if (info) showSettings();
     tell(why);
     buttons();
+    if (wish !== null) beginAgain();
   };
   const showSettings = () => {
     if (changes.isSent) return; // the visitor has chosen others meanwhile
@@ -238,7 +241,13 @@ export function mount({ element, props, watch, trigger }) {
     drawPad();
     buttons();
     wake();
-    if (message.type === 'started' && info.model !== model) follow();
+    if (wish !== null) beginAgain();
+    else if (message.type === 'started' && info.model !== model) follow();
+  };
+  const beginAgain = () => {
+    const andRun = wish;
+    wish = null;
+    begin(andRun);
   };
   const saved = ({ id, name, recording }) => {
     waits = '';
@@ -251,8 +260,9 @@ export function mount({ element, props, watch, trigger }) {
   };
   const begin = async (andRun) => {
     if (!start || whyNot()) return;
-    const mine = ++begins;
     running = andRun;
+    if (opening && isOpen()) { wish = andRun; buttons(); return; } // after the answer
+    const mine = ++begins;
     opening = true;
     trouble = '';
     tell('Starting.');
@@ -388,6 +398,7 @@ export function mount({ element, props, watch, trigger }) {
   one('.go').addEventListener('click', () => {
     if (!opening && (info === null || ended)) { begin(true); return; }
     running = !running;
+    if (wish !== null) wish = running;
     trouble = '';
     clock.rest();
     began = performance.now();
@@ -417,7 +428,7 @@ export function mount({ element, props, watch, trigger }) {
   one('.beside input').addEventListener('change', () => { if (info) begin(true); });
   one('.pad').addEventListener('pointerdown', (event) => {
     const button = event.target.closest('button');
-    if (!button || button.className === 'grip') return;
+    if (!button || event.button !== 0 || button.className === 'grip') return;
     button.setPointerCapture(event.pointerId);
     touches.set(event.pointerId, button.dataset.move);
     press(button.dataset.move);

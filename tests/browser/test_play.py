@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from nbp_core.media.video import read_video
 from tests.app.play.test_socket import write_episode
 from tests.browser.conftest import PATIENCE_MS, Studio, serve
 from tests.browser.visitor import expect_to_fit, open_studio, open_tab
-from tests.support.engine import HUES, add_model, fake_session
+from tests.support.engine import HUES, FakePipeline, add_model, fake_session
 
 COLOUR = "c => [...c.getContext('2d').getImageData(64, 64, 1, 1).data.slice(0, 3)]"
 
@@ -145,6 +146,25 @@ def test_two_clicks_at_once_are_one_player(page: Page, studio: Studio) -> None:
     assert len(studio.pipeline.plays) == 1
 
 
+def test_clicks_while_a_play_is_prepared_end_no_connection(
+    page: Page, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play = FakePipeline.play
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.8)
+        return play(*arguments)
+
+    monkeypatch.setattr(FakePipeline, "play", slow)
+    open_play(page, studio)
+    page.locator("#play .go").click()
+    page.wait_for_timeout(300)
+    page.evaluate("for (let i = 0; i < 30; i++) document.querySelector('#play .reset').click()")
+    until(page, lambda: len(studio.pipeline.plays) == 2)
+    until_shown(page, 8)
+    assert len(studio.pipeline.plays) == 2
+
+
 def test_a_slider_that_is_moved_fast_stays_where_it_was_moved_to(
     page: Page, studio: Studio
 ) -> None:
@@ -219,6 +239,10 @@ def test_the_pad_and_a_gamepad_press_keys(page: Page, studio: Studio) -> None:
     expect(page.locator("#play [data-move=right]")).to_have_class("held")
     page.mouse.up()
     until_key(page, "stay")
+    before = len(studio.pipeline.plays[-1].pressed)
+    page.locator("#play [data-move=left]").click(button="right")
+    page.wait_for_timeout(400)
+    assert set(studio.pipeline.plays[-1].pressed[before:]) <= {"stay", "right"}
     page.locator("#play [data-move=up]").focus()
     page.keyboard.press("Enter")
     until_key(page, "up")
