@@ -73,12 +73,15 @@ def first_bytes(arguments: list[Argument], most: int) -> bytes | None:
 
     A file may hold text without end: the run is ended there.
     """
-    process = subprocess.Popen(
-        _command("error", arguments),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
+    try:
+        process = subprocess.Popen(
+            _command("error", arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:
+        return None
     timer = threading.Timer(SECONDS, process.kill)
     timer.daemon = True
     try:

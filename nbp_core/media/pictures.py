@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import mmap
 import struct
 import warnings
 import zlib
@@ -31,6 +32,8 @@ from nbp_core.media.files import (
 
 MAX_JPEG_PIXELS = 120_000_000
 """Largest baseline JPEG, which is decoded at a fraction of its size."""
+MAX_GIF_COMMENT_BYTES = 4_000_000
+"""Longest comments of a GIF: Pillow joins them in a time that grows with the square."""
 MAX_WEBP_PIXELS = 40_000_000
 """Largest WebP, which is decoded into four copies."""
 
@@ -84,6 +87,8 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     name = shown_name(path)
     if is_video(path):
         raise MediaError(f"{name} is a video, not a picture.")
+    if _comment_bytes(path) > MAX_GIF_COMMENT_BYTES:
+        raise MediaError(f"{name} has a comment that is too long to be read.")
     try:
         with warnings.catch_warnings():
             # Pillow warns of large pictures and of odd metadata: the first is judged below.
@@ -122,6 +127,37 @@ def _check_size(path: Path, image: Image.Image) -> None:
     """Raises MediaError for too many pixels; a frame of a GIF may be larger than those before."""
     if large := too_large(path, *image.size, _most_pixels(image)):
         raise large
+
+
+def _comment_bytes(path: Path) -> int:
+    """Bytes of all comments of a GIF, whole or cut; 0 for other files."""
+    total = 0
+    with (
+        contextlib.suppress(IndexError, OSError, ValueError),  # cut, or gone: Pillow says so
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        if data[:4] != b"GIF8":
+            return 0
+        at = 13 + _colour_table_bytes(data[10])
+        while data[at : at + 1] not in (b";", b""):
+            label = data[at : at + 2]
+            if label[:1] == b"!":
+                at += 2
+            elif label[:1] == b",":
+                at += 11 + _colour_table_bytes(data[at + 9])
+            else:
+                at += 1  # Pillow reads on as well
+                continue
+            while size := data[at]:
+                at += 1 + size
+                total += 1 + size if label == b"!\xfe" else 0
+            at += 1
+    return total
+
+
+def _colour_table_bytes(flags: int) -> int:
+    return 3 * 2 ** (1 + (flags & 7)) if flags & 128 else 0
 
 
 def _most_pixels(image: Image.Image) -> int:

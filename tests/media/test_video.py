@@ -99,6 +99,22 @@ def test_a_long_comment_is_read_in_little_memory_and_a_longer_one_is_none(tmp_pa
     assert read_comment(path) is None
 
 
+def test_a_gif_with_a_huge_comment_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """Its reader would take hours for one of a gigabyte."""
+    path = tmp_path / "a.gif"
+    write_gif(path, smooth_clip(3), comment="x" * 1_000_000)
+    assert read_comment(path) == "x" * 1_000_000
+    whole = path.read_bytes()
+    second = whole.index(b"!\xfe")
+    longer = b"!\xfe" + (b"\xff" + b"x" * 255) * 20_000 + b"\0"
+    path.write_bytes(whole[:second] + longer + whole[second:])
+    with pytest.raises(MediaError, match=r"a\.gif has a comment that is too long"):
+        read_image(path)
+    path.write_bytes(whole[:second] + b"\0" + longer[:4_500_000])
+    with pytest.raises(MediaError, match=r"a\.gif has a comment that is too long"):
+        read_image(path)
+
+
 def test_a_clip_is_enlarged_frame_by_frame(tmp_path: Path) -> None:
     """Five minutes of a play, enlarged at once, would be 4 GB, and copies of them."""
     frames = np.repeat(smooth_clip(1, 64, 64), 40, axis=0)
