@@ -42,6 +42,18 @@ def hand_over_value(choice: gr.Dropdown | gr.Radio) -> None:
     choice.preprocess = lambda payload: payload  # type: ignore[method-assign]
 
 
+def while_empty(slider: gr.Slider, value: float) -> gr.Slider:
+    """Makes a slider stand for `value` while its number is empty, since another is being typed.
+
+    Gradio would call that an error.
+    """
+    usual = slider.preprocess
+    slider.preprocess = (  # type: ignore[method-assign]
+        lambda payload: usual(value if payload is None else payload)
+    )
+    return slider
+
+
 def sampling_sliders(title: str, preset: str) -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Slider]:
     """(temperature, top-k, top-p, guidance) in a closed box, at first as a preset has them."""
     top_k, top_p, temperature, guidance = PRESETS[preset]

@@ -76,11 +76,12 @@ def clip_upload(label: str, elem_id: str, *, height: int = 220, visible: bool = 
 
 def crop_slider(elem_id: str, *, visible: bool = False) -> gr.Slider:
     """Where the square of a picture or a clip lies; crop.js draws it on the upload."""
-    return gr.Slider(
+    slider = gr.Slider(
         0, 1, MIDDLE, step=0.01, label="Crop", elem_id=elem_id, visible=visible, buttons=[],
         info="Drag the square on the picture or move this slider: 0 is left or top, 1 is right"
         " or bottom.",
     )  # fmt: skip
+    return controls.while_empty(slider, MIDDLE)
 
 
 def as_upload(session: Session, path: str | Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from app.parts.controls import while_empty
 from app.parts.events import LIGHT, Updates
 from app.parts.sources import component_script
 from app.parts.tables import HERE_MARK, PAPER_MARK, provenance
@@ -111,6 +112,7 @@ class ResultsTab:
                 0, MAX_SMOOTHING, 0.6, step=0.05, label="Smoothing", elem_id="results-smoothing",
                 buttons=[], min_width=240,
             )  # fmt: skip
+            while_empty(self.smoothing, 0)
         self.training = gr.Plot(show_label=False, elem_id="results-curves", visible=False)
         self.training_text = gr.HTML(label="About the runs", elem_id="results-run")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app.parts import uploads
+from app.parts import controls, uploads
 from app.parts.follow import Follower
 from app.parts.sources import component_script, template
 from app.session import Session
@@ -72,6 +72,7 @@ class TokenizerPage:
                         1, 17, 1, step=1, label="Frame", elem_id="tokenizer-frame", buttons=[],
                         info="The frame that both pictures show.",
                     )  # fmt: skip
+                    controls.while_empty(self.frame, 1)
                     self.pair = gr.HTML(
                         {}, html_template=template(__file__, "pair.html"),
                         js_on_load=component_script(__file__, "pair.js"),

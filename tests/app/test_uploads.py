@@ -8,12 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 
+from app import ui
 from app.clips.form import Start
 from app.clips.request import CONTEXT_FRAMES, read_start
 from app.generate.restore import read_manifest
+from tests.support.engine import fake_session
 from tests.support.odd_uploads import Case, cases
 
 CASES = cases()
@@ -70,3 +73,17 @@ def test_an_upload_is_frames_or_one_sentence(case: Case, tmp_path: Path) -> None
     assert {"frames": None in sentences, "refused": None not in sentences, "either": True}[
         case.verdict
     ], sentences
+
+
+def test_no_slider_fails_while_its_number_is_typed(tmp_path: Path) -> None:
+    """Its field is empty for a moment, and the page asks at every change."""
+    session, _ = fake_session(tmp_path / "models")
+    blocks = ui.build(session)
+    try:
+        sliders = [part for part in blocks.blocks.values() if isinstance(part, gr.Slider)]
+        assert len(sliders) > 10
+        for slider in sliders:
+            slider.preprocess(None)  # type: ignore[arg-type]
+    finally:
+        blocks.close()
+        session.close()
