@@ -36,8 +36,8 @@ def plan_segments(
 
     Each segment after the first starts from the last five frames, which are encoded again. With a
     window one second segment continues from the tokens, however long the video is. Raises
-    ValueError if a length is not 1 + 4n, if nothing is left to generate, or if the video has more
-    than MOST_NAMES latent frames.
+    ValueError if a length is not 1 + 4n, if nothing is left to generate, if the video has more
+    than MOST_NAMES latent frames, or if a model is too short to continue from five frames.
     """
     factor = tokenizer.time_factor
     for what, count in (("the context", num_context_frames), ("the clip", num_frames)):
@@ -67,6 +67,12 @@ def plan_segments(
         if known >= max_latent_frames or segments:
             known = carried
         total = min(max_latent_frames, known + missing)
+        if total <= known:
+            most = tokenizer.num_frames(max_latent_frames)
+            raise ValueError(
+                f"a clip of {num_frames} frames is too long: this model makes at most {most}"
+                f" frame{'s' * (most != 1)} at once, too few to continue from"
+            )
         segments.append(Segment(known, total))
         missing -= total - known
     return segments

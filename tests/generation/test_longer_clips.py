@@ -14,6 +14,7 @@ import torch
 from nbp_core.checkpoint import load_config, model_kind
 from nbp_core.cli.main import main
 from nbp_core.config.models import TransformerConfig
+from nbp_core.config.presets import COSMOS
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES
 from nbp_core.generation.pipeline import VideoPipeline
@@ -61,6 +62,17 @@ def pipeline() -> VideoPipeline:
 def steps_of(pipeline: VideoPipeline, request: GenerateRequest) -> list[BlockStep]:
     with pipeline.start(request) as run:
         return list(run)
+
+
+def test_a_model_too_short_to_continue_says_so() -> None:
+    """It was asked for ever, and the page asks every model for its steps."""
+    for latents, frames in ((1, 1), (2, 5)):
+        with pytest.raises(ValueError, match=f"at most {frames} frames? at once"):
+            plan_segments(0, 17, latents, COSMOS)
+        with pytest.raises(ValueError, match=f"at most {frames} frames? at once"):
+            plan_segments(5, 17, latents, COSMOS)
+    assert [part.new for part in plan_segments(0, 5, 2, COSMOS)] == [2]
+    assert [part.new for part in plan_segments(0, 17, 3, COSMOS)] == [3, 1, 1]
 
 
 @pytest.mark.parametrize("num_frames", [33, 65, 45])
