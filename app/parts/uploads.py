@@ -90,7 +90,7 @@ def as_upload(session: Session, path: str | Path) -> str:
     Gradio serves files among the uploads from where they are. In one folder, the file of one
     visitor would take the place of another's of the same name.
     """
-    return save_file_to_cache(path, str(session.uploads))
+    return str(save_file_to_cache(path, str(session.uploads)))
 
 
 def examples(session: Session, start: Start) -> list[list[str]]:

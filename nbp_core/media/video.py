@@ -370,7 +370,9 @@ def read_comment(path: str | Path) -> str | None:
         if isinstance(comment, bytes):
             comment = comment.decode(errors="replace")
         return str(comment) if comment and len(comment) <= MAX_COMMENT_BYTES else None
-    command = [*PROTECTED, "-i", ffmpeg.file_url(path), "-f", "ffmetadata", "pipe:1"]
+    command: list[ffmpeg.Argument] = [
+        *PROTECTED, "-i", ffmpeg.file_url(path), "-f", "ffmetadata", "pipe:1",
+    ]  # fmt: skip
     listing = ffmpeg.first_bytes(command, _MAX_LISTING_BYTES)
     if listing is None:
         raise MediaError(f"{shown_name(path)} is damaged.")

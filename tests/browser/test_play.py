@@ -177,7 +177,7 @@ def test_a_slider_that_is_moved_fast_stays_where_it_was_moved_to(
         time.sleep(0.2)
         change(sampling)
 
-    play.change = slow  # type: ignore[method-assign]
+    play.change = slow
     page.locator("#play .temperature").focus()
     for _ in range(18):
         page.keyboard.press("ArrowRight")

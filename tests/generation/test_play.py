@@ -285,7 +285,7 @@ def test_a_recording_of_many_changes_holds_nobody_up(
     recording = read_recording(path)
     assert len(parsed) == 1
     with pipeline.play_recording(recording) as play:
-        followed = []
+        followed: list[SamplingConfig] = []
         monkeypatch.setattr(play, "change", followed.append)
         assert len(list(play.replay(recording))) == 2
         assert followed == [ROWS_OF_RECORDING]

@@ -377,6 +377,7 @@ def test_nothing_is_begun_for_pages_that_have_gone(studio: Studio) -> None:
             with studio.open() as socket:
                 say(socket, BEGIN)
                 time.sleep(0.2)  # until the studio has read it
+        time.sleep(1)  # until it has seen that they have gone, also on a busy machine
     with studio.open() as socket:
         begin(socket)
         assert len(studio.pipeline.plays) == 1
