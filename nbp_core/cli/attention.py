@@ -12,7 +12,7 @@ from typing import Any
 from nbp_core.attention_maps.figure import WRITERS
 from nbp_core.attention_maps.pictures import parse_head
 from nbp_core.attention_maps.view import AttentionView
-from nbp_core.cli.options import write_or_keep
+from nbp_core.cli.options import add_device_option, write_or_keep
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, format_block_shape, parse_block_shape
 from nbp_core.generation.pipeline import VideoPipeline
@@ -22,19 +22,23 @@ from nbp_core.media.video import read_context
 
 def add_verb(verbs: Any) -> None:
     """Adds the verb to the command line's parser."""
-    parser = verbs.add_parser("attention", help="write the attention map of a head over a clip")
+    parser = verbs.add_parser("attention", help="draw the attention map of a head over a clip")
     parser.add_argument("--model", type=Path, required=True, help="folder of a transformer")
     parser.add_argument("--action", help="named action; without --context it makes the clip")
     parser.add_argument(
-        "--context", type=Path, help="clip to look at, 8 frames a second; default: one is generated"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of a generated clip")
-    parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
-    parser.add_argument("--layer", type=int, default=1, help="layer, counted from 1")
+        "--context", type=Path,
+        help="clip to read, at 8 frames per second; default: a clip is generated",
+    )  # fmt: skip
     parser.add_argument(
-        "--head", default="mean", help="head, counted from 1, or mean or max over all heads"
+        "--seed", type=int, default=0, help="seed of the generated clip; default: 0"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
+    parser.add_argument("--layer", type=int, default=1, help="layer, counted from 1; default: 1")
+    parser.add_argument(
+        "--head", default="mean",
+        help="head, counted from 1, or mean or max over all heads of the layer; default: mean",
+    )  # fmt: skip
+    add_device_option(parser)
     parser.add_argument(
         "--out", type=Path, required=True,
         help=".png, .svg or .pdf: a labelled figure on a log scale; .npz: exact weights and the"

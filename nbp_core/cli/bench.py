@@ -1,4 +1,7 @@
-"""The verb `bench`: every model at every block size against this machine's floor."""
+"""The verb `bench`: times decode steps of each model and block shape beside the hardware's floor.
+
+The floor of a step is the least time that the hardware needs for its bytes and operations.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ from nbp_core.bench.tables import (
     step_table,
 )
 from nbp_core.checkpoint import describe_models, weights_sha256
-from nbp_core.cli.options import write_or_keep
+from nbp_core.cli.options import add_device_option, write_or_keep
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import (
@@ -64,9 +67,11 @@ PAPER_ROW = "paper, one A100: 700M, K600, NTP 0.80 and rows 8.89 frames/s, token
 def add_verb(verbs: Any) -> None:
     """Adds the verb to the command line's parser."""
     parser = verbs.add_parser(
-        "bench", help="time decode steps and compare them with the hardware's floor"
+        "bench", help="time decode steps, and compare them with the least time the hardware needs"
     )
-    parser.add_argument("--folder", type=Path, default=Path("weights"), help="folder of models")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("weights"), help="folder of models; default: weights"
+    )
     parser.add_argument(
         "--presets", nargs="*", choices=sorted(PAPER_PRESETS), default=["XL"], metavar="NAME",
         help="model sizes of the paper to time with random weights (XL, XXL, 3B); default: XL",
@@ -75,16 +80,19 @@ def add_verb(verbs: Any) -> None:
     for held in ("int8", "int4"):
         only.add_argument(
             f"--{held}", dest="only", action="store_const", const=held,
-            help=f"time {held} weights alone; default: every weight format of the device",
+            help=f"time {held} weights only; default: every weight format of the device",
         )  # fmt: skip
-    parser.add_argument("--blocks", nargs="+", help="block shapes; default: the paper's six")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
-        "--steps", type=int, default=32, help="largest number of decode steps to time"
+        "--blocks", nargs="+", metavar="BLOCK",
+        help="block shapes, such as 1x1x16; default: the six of the paper's figure 6",
+    )  # fmt: skip
+    add_device_option(parser)
+    parser.add_argument(
+        "--steps", type=int, default=32, help="largest number of decode steps to time; default: 32"
     )
     parser.add_argument(
         "--clips", type=Path, default=Path("assets"), metavar="FOLDER",
-        help="clips to measure the loss of int8 and int4 weights on",
+        help="clips on which to measure the loss of int8 and int4 weights; default: assets",
     )  # fmt: skip
     parser.add_argument(
         "--against", nargs="+", choices=("transformers", "released"), default=(),
@@ -171,7 +179,7 @@ def _sources(args: argparse.Namespace) -> Iterator[Path | str]:
 
 
 def _against(args: argparse.Namespace, formats: Sequence[WeightFormat]) -> Iterator[Against]:
-    """Comparisons with the other programs; each pair of models in a process of its own."""
+    """Comparisons with other programs. Each pair of models runs in a process of its own."""
     if "transformers" in args.against:
         for name in hugging_face.SHAPES:
             for held in dict.fromkeys(("float32", choose_format("cpu"))):

@@ -35,7 +35,7 @@ def add_verb(verbs: Any) -> None:
     add_generation_options(parser)
     parser.add_argument(
         "--blocks", nargs=2, default=DEFAULT_BLOCKS, metavar="BLOCK",
-        help="the two block shapes, the slower first; default: 1x1x1 1x1x16",
+        help="the two block shapes: the baseline, then the challenger; default: 1x1x1 1x1x16",
     )  # fmt: skip
     parser.add_argument(
         "--out-dir", type=Path, required=True, help=f"folder for both clips and {FIGURES}"

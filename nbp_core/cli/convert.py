@@ -22,8 +22,9 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument("file", type=Path, help="magvit2_*.pt or *_nbp16*.ckpt")
     parser.add_argument("out", type=Path, help="model folder to make, such as weights/ucf_base")
     parser.add_argument(
-        "--dtype", choices=sorted(DTYPES), default="keep", help="precision to store"
-    )
+        "--dtype", choices=sorted(DTYPES), default="keep",
+        help="precision to store; default: keep the file's own",
+    )  # fmt: skip
     parser.add_argument(
         "--heads", type=int, help="number of attention heads, if the file does not contain it"
     )
@@ -33,8 +34,8 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument(
         "--tokenizer",
         metavar="FOLDER",
-        help="folder, relative to the new one, of a transformer's tokenizer "
-        "(default: ../magvit2_ucf or ../magvit2_k600)",
+        help="for a transformer: its tokenizer's folder, relative to the new one; "
+        "default: ../magvit2_ucf or ../magvit2_k600",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=_convert)

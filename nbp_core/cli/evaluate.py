@@ -36,9 +36,9 @@ from nbp_core.media.files import try_writing, write_text
 PHOTO_CLIPS = 40
 EPISODES = 40
 CAMERA_EPISODE_KEYS = 8
-"""Keys of an episode of looking round."""
+"""Keys per episode in a panorama."""
 CAMERA_SEED = 77
-"""Seed of the episodes of looking round; training uses other seeds."""
+"""Seed of the episodes in panoramas; training uses other seeds."""
 FRAMES_CACHE = Path("runs/frames")
 
 
@@ -49,7 +49,7 @@ def add_verb(verbs: Any) -> None:
     )
     parser.add_argument("--model", type=Path, help="folder of a transformer")
     parser.add_argument(
-        "--generated", type=Path, help="folder of clips to measure instead of generating clips"
+        "--generated", type=Path, help="folder of clips to measure instead of new clips of --model"
     )
     add_judge_options(parser, required=False)
     add_key_options(parser)
@@ -58,7 +58,7 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument(
         "--photos",
         type=Path,
-        help="folder of pictures; camera moves over them are reconstructed too",
+        help="folder of pictures; also measures the reconstruction of camera moves over them",
     )
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE.png", help="write a contact sheet of 20 clips"
@@ -73,22 +73,34 @@ def add_judge_options(parser: argparse.ArgumentParser, required: bool = True) ->
     parser.add_argument(
         "--clips", type=Path, required=required, help="folder of real clips: shards or videos"
     )
-    parser.add_argument("--split", choices=("val", "train"), default="val", help="split of --clips")
-    parser.add_argument("--cache", type=Path, default=FRAMES_CACHE, help="folder for decoded clips")
-    parser.add_argument("--count", type=int, default=100, help="clips to generate")
+    parser.add_argument(
+        "--split", choices=("val", "train"), default="val", help="split of --clips; default: val"
+    )
+    parser.add_argument(
+        "--cache", type=Path, default=FRAMES_CACHE,
+        help=f"folder for decoded clips; default: {FRAMES_CACHE}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--count", type=int, default=100, help="number of clips to generate; default: 100"
+    )
     parser.add_argument(
         "--context-frames",
         type=int,
         default=0,
-        help="known frames taken from each real clip: 0, 1, 5, ...",
+        help="known frames taken from the start of each real clip: 0, 1, 5, ...; default: 0",
     )
-    parser.add_argument("--batch-size", type=int, default=16, help="clips sampled at once")
+    parser.add_argument(
+        "--batch-size", type=int, default=16, help="clips generated at once; default: 16"
+    )
     parser.add_argument("--classifier", type=Path, help="folder of a trained action classifier")
     parser.add_argument(
         "--i3d", type=Path, metavar="FILE",
-        help="your i3d_torchscript.pt, WHICH RUNS CODE, for FVD; only the known file is taken",
+        help="your i3d_torchscript.pt, WHICH RUNS CODE, for FVD; any other file is refused",
     )  # fmt: skip
-    parser.add_argument("--fvd-side", type=int, help="score FVD at this size (paper, K600: 64)")
+    parser.add_argument(
+        "--fvd-side", type=int, metavar="PIXELS",
+        help="reduce frames to this side for FVD (the paper on K600: 64)",
+    )  # fmt: skip
     parser.add_argument(
         "--memorisation",
         action="store_true",
@@ -97,22 +109,24 @@ def add_judge_options(parser: argparse.ArgumentParser, required: bool = True) ->
 
 
 def add_key_options(parser: argparse.ArgumentParser) -> None:
-    """Adds options: episodes whose keys the model plays, and who reads them."""
+    """Adds options: the episodes whose keys the model plays, and the network that reads them."""
     parser.add_argument(
-        "--arm-keys", type=Path, help="folder of `data arm-keys`, whose keys are played"
+        "--arm-keys", type=Path, help="folder of episodes (`data arm-keys`) whose keys are played"
     )
     parser.add_argument(
-        "--arm-split", choices=("val", "recorded"), default="val", help="split of --arm-keys"
+        "--arm-split", choices=("val", "recorded"), default="val",
+        help="split of --arm-keys; default: val",
+    )  # fmt: skip
+    parser.add_argument(
+        "--key-reader", type=Path, help="folder of a model that reads keys (`train-key-reader`)"
     )
     parser.add_argument(
-        "--key-reader", type=Path, help="folder of a reader of the arm's keys (train-key-reader)"
+        "--panoramas", type=Path, help="folder of panoramas, in which camera keys are played"
     )
     parser.add_argument(
-        "--panoramas", type=Path, help="folder of panoramas to look round in by camera keys"
-    )
-    parser.add_argument(
-        "--episodes", type=int, default=EPISODES, help="episodes of each world to play"
-    )
+        "--episodes", type=int, default=EPISODES,
+        help=f"number of episodes to play in each world; default: {EPISODES}",
+    )  # fmt: skip
 
 
 def tools_of(args: argparse.Namespace, device: str) -> tuple[Tools, list[str]]:
@@ -143,7 +157,7 @@ def tools_of(args: argparse.Namespace, device: str) -> tuple[Tools, list[str]]:
 
 
 def frame_networks(device: str) -> tuple[list[FeatureNetwork], list[str]]:
-    """(the network that measures frames, or none; a sentence if its packages are missing)."""
+    """(the network for Frechet distances, or none; a sentence if its packages are missing)."""
     try:
         return [Lite0Features(device)], []
     except ValueError as error:
@@ -203,7 +217,7 @@ def _check_options(args: argparse.Namespace) -> None:
     written."""
     is_of_keys = args.arm_keys is not None or args.panoramas is not None
     if args.model is None and args.generated is None:
-        raise ValueError("give --model to make clips with, or --generated with a folder of clips")
+        raise ValueError("give --model to generate clips, or --generated with a folder of clips")
     if args.model is None and is_of_keys:
         raise ValueError("--arm-keys and --panoramas need --model, which plays their keys")
     if args.clips is None and not is_of_keys:
@@ -262,7 +276,7 @@ def _clip_figures(
 def _key_figures(
     args: argparse.Namespace, pipeline: VideoPipeline, sampling: SamplingConfig
 ) -> list[Figure]:
-    """Figures of episodes that the model played, of each world that the options name."""
+    """Figures of the episodes that the model plays in each world that the options name."""
     figures: list[Figure] = []
     with tqdm(desc="playing", unit="episode", disable=args.json) as bar:
         if args.arm_keys is not None:

@@ -22,6 +22,7 @@ from nbp_core.cli import train_all as train_commands
 from nbp_core.cli.doctor import examine
 from nbp_core.cli.experiments import verb as experiments
 from nbp_core.cli.options import (
+    add_device_option,
     add_generation_options,
     add_runtime_options,
     context_of,
@@ -62,17 +63,22 @@ def build_parser() -> argparse.ArgumentParser:
     _add_generate(verbs)
 
     models = verbs.add_parser("models", help="list the models of a folder")
-    models.add_argument("--folder", type=Path, default=MODELS_FOLDER)
+    models.add_argument(
+        "--folder", type=Path, default=MODELS_FOLDER, help="folder of models; default: weights"
+    )
     models.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     models.set_defaults(run=_models)
 
     doctor = verbs.add_parser("doctor", help="list packages and models, test and time each model")
     doctor.add_argument(
         "folder", type=Path, nargs="?", default=MODELS_FOLDER,
-        help="one model, or a folder of models",
+        help="one model, or a folder of models; default: weights",
     )  # fmt: skip
-    doctor.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    doctor.add_argument("--clip", type=Path, metavar="FILE.mp4", help="file for a test clip")
+    add_device_option(doctor)
+    doctor.add_argument(
+        "--clip", type=Path, metavar="FILE.mp4",
+        help="file for a test clip; default for a single transformer: doctor-NAME.mp4",
+    )  # fmt: skip
     doctor.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     doctor.set_defaults(run=_doctor)
 
@@ -93,8 +99,8 @@ def _add_generate(verbs: Any) -> None:
     parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
     parser.add_argument(
         "--actions", metavar="TIMELINE",
-        help="actions one after the other, each for a number of latent frames (four frames), for "
-        'models trained with keys: "drawer-open*4 drawer-close*8"; they set the length',
+        help="for models trained with keys: a sequence of actions, each with its number of latent "
+        'frames of four frames, such as "drawer-open*4 drawer-close*8"; sets the length',
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="clip to write, .mp4 or .gif")
     parser.set_defaults(run=_generate)

@@ -25,10 +25,12 @@ def add_runtime_options(parser: argparse.ArgumentParser) -> None:
     """Adds options of the whole process, which stand before the verb."""
     parser.add_argument(
         "--instructions", metavar="NAME",
-        help="best instruction set that kernels use, to measure what better ones gain: "
+        help="use no better instruction set than this one, to measure what better ones gain: "
         f"{', '.join(INSTRUCTION_NAMES)}; default: the best one of this processor",
     )  # fmt: skip
-    parser.add_argument("--threads", type=int, metavar="N", help="number of threads; default: all")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="number of threads; default: one per core"
+    )
 
 
 def start_runtime(args: argparse.Namespace) -> None:
@@ -48,45 +50,74 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
         "--context-frames",
         type=int,
         default=CONTEXT_FRAMES,
-        help="number of frames taken from --context: 5 are half a second",
+        help="frames to take from the start of --context: 1 + 4n; default: 5, half a second",
     )
     parser.add_argument(
         "--frames", type=int, help=f"length in frames: 1 + 4n; default: {CLIP_FRAMES}"
     )
     add_sampling_options(parser)
+    add_scale_option(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+
+
+def add_scale_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the size of the written clip."""
     parser.add_argument(
         "--scale", type=int, choices=range(1, 9), default=4, metavar="1-8",
-        help="enlarges each pixel of the clip",
+        help="enlarge the written clip so many times; default: 4 (512 pixels)",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the device to compute on."""
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto",
+        help="device to compute on; auto: cuda if there is such a GPU, else cpu",
+    )  # fmt: skip
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """Adds options: sampling, device, weight format, Cosmos tokenizer."""
     defaults = SamplingConfig()
-    parser.add_argument("--temperature", type=float, default=defaults.temperature)
-    parser.add_argument("--top-k", type=int, default=defaults.top_k)
-    parser.add_argument("--top-p", type=float, default=defaults.top_p)
     parser.add_argument(
-        "--guidance", type=float,
-        help="how strongly to follow the action or key; 1 is off; default: 1 for clips, and the "
-        "model's own scale for plays",
+        "--temperature", type=float, default=defaults.temperature,
+        help="divides the logits: lower is less varied, 0 takes the likeliest token; default: "
+        f"{defaults.temperature:g}",
     )  # fmt: skip
     parser.add_argument(
-        "--method", choices=METHODS, default=defaults.method, help="how tokens of a block are drawn"
-    )
-    parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+        "--top-k", type=int, default=defaults.top_k,
+        help=f"sample among the k likeliest tokens only; default: {defaults.top_k}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--top-p", type=float, default=defaults.top_p,
+        help="sample among the likeliest tokens whose probabilities sum to p; default: "
+        f"{defaults.top_p:g}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--guidance", type=float,
+        help="scale of classifier-free guidance by the action or key; 1 is off; default: 1 for "
+        "clips, and the model's own scale for plays",
+    )  # fmt: skip
+    parser.add_argument(
+        "--method", choices=METHODS, default=defaults.method,
+        help="how the tokens of a block are drawn: independently (paper), or with the same noise "
+        f"in all latent frames (shared-noise); default: {defaults.method}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=int, default=defaults.seed,
+        help=f"seed of the random numbers; default: {defaults.seed}",
+    )  # fmt: skip
+    add_device_option(parser)
     smaller = parser.add_mutually_exclusive_group()
     smaller.add_argument(
         "--int8",
         action="store_true",
-        help="large matrices in 8 bits, a little less exact; doctor says what it gains here",
+        help="hold large matrices in 8 bits: faster, a bit less exact; `doctor` measures the gain",
     )
     smaller.add_argument(
         "--int4",
         action="store_true",
-        help="large matrices in 4 bits, less exact; doctor says what it gains here",
+        help="hold large matrices in 4 bits: faster, less exact; `doctor` measures the gain",
     )
     parser.add_argument(
         "--cosmos", type=Path, metavar="FOLDER",
@@ -116,7 +147,10 @@ def pipeline_of(args: argparse.Namespace) -> VideoPipeline:
 
 
 def context_of(args: argparse.Namespace) -> Frames | None:
-    """The known frames that the options name, or None. Raises MediaError or ValueError."""
+    """The known frames that the options name, or None.
+
+    Raises MediaError for a file that cannot be read, ValueError for a clip with too few frames.
+    """
     if args.first_frame is not None:
         return read_context(args.first_frame, max_frames=1)
     if args.context is None:
@@ -137,14 +171,14 @@ RESULTS = Path("results")
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:
     """Adds options for the report: its file, and JSON on stdout."""
-    parser.add_argument("--out", type=Path, help="file to write; default: results/NAME.json")
+    parser.add_argument("--out", type=Path, help="report to write; default: results/NAME.json")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
 def write_or_keep(out: Path, write: Callable[[Path], None]) -> None:
-    """Writes what was made to `out`; where that fails, to a new folder for temporary files.
+    """Writes a result to `out`, or if that fails, into a new temporary folder.
 
-    Raises MediaError after any failure: it says where the thing lies, so that it is not lost.
+    Raises MediaError after any failure; the sentence says where the result was kept, if anywhere.
     """
     try:
         write(out)

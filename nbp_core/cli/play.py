@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from nbp_core.cli.options import add_sampling_options, pipeline_of, sampling_of, write_or_keep
+from nbp_core.cli.options import (
+    add_sampling_options,
+    add_scale_option,
+    pipeline_of,
+    sampling_of,
+    write_or_keep,
+)
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import PLAY_FPS, format_block_shape
 from nbp_core.config.timeline import format_timeline, parse_timeline
@@ -34,28 +40,36 @@ Source = tuple[str, ...] | PlayRecording | KeyClip
 
 def add_verb(verbs: Any) -> None:
     """Adds the verb to the command line's parser."""
-    parser = verbs.add_parser("play", help="make a clip from keys, a quarter of a second each")
+    parser = verbs.add_parser("play", help="make a clip from keys of a quarter of a second each")
     parser.add_argument("--model", type=Path, required=True, help="folder of a transformer")
     keys = parser.add_mutually_exclusive_group(required=True)
     keys.add_argument(
         "--keys", type=Path,
-        help="text file of keys, with spaces between (left*4 is left, four times); or a recording, "
-        "JSON or a clip that a play was saved as, which brings its start, world and sampling",
+        help="text file of keys separated by spaces (left*4 is left, four times); or a recording "
+        "(JSON, or a clip that `play` wrote), which has its own start, world and sampling",
     )  # fmt: skip
     keys.add_argument(
         "--episode", type=Path, metavar="FILE.json",
-        help="episode of the simulator, such as assets/play/soccer.json: its keys are played from "
-        "its first frame; the clip shows the simulator on the left and the model on the right",
+        help="episode of the simulator, such as assets/play/soccer.json: plays its keys from its "
+        "first frame; the clip shows the simulator on the left and the model on the right",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="clip to write (mp4)")
+    parser.add_argument("--out", type=Path, required=True, help="clip to write, .mp4")
     parser.add_argument(
-        "--record", type=Path, metavar="FILE.json", help="write start, keys and settings"
+        "--record", type=Path, metavar="FILE.json",
+        help="recording to write: start, keys and settings, with which --keys repeats the clip",
+    )  # fmt: skip
+    parser.add_argument(
+        "--world",
+        choices=WORLDS,
+        help="what the keys move, the robot arm or the camera; default: arm",
     )
-    parser.add_argument("--world", choices=WORLDS, help="default: arm")
-    parser.add_argument("--first-frame", type=Path, help="picture or clip to start from")
+    parser.add_argument(
+        "--first-frame", type=Path,
+        help="picture or clip to start from; default in the arm world: the model makes a scene",
+    )  # fmt: skip
     parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
     add_sampling_options(parser)
-    parser.add_argument("--scale", type=int, choices=range(1, 9), default=4, metavar="1-8")
+    add_scale_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=_play)
 
@@ -63,8 +77,8 @@ def add_verb(verbs: Any) -> None:
 def read_keys(path: Path) -> tuple[str, ...] | PlayRecording:
     """The keys of a text file, or a recording.
 
-    Raises MediaError for a file that cannot be read, ValueError for a wrong number of times or of
-    keys and for a wrong setting of a recording.
+    Raises MediaError for a file that cannot be read, ValueError for text that is no list of keys
+    and for a wrong setting of a recording.
     """
     if is_video(path):
         return read_recording(path)
@@ -122,16 +136,16 @@ def _play(args: argparse.Namespace) -> None:
 
 
 def _check_alone(args: argparse.Namespace, source: Source, sampling: SamplingConfig) -> None:
-    """Raises ValueError if options say again what a recording or an episode says."""
+    """Raises ValueError for options that a recording or an episode already decides."""
     named = [args.world, args.first_frame]
     if isinstance(source, KeyClip) and any(option is not None for option in named):
-        raise ValueError("an episode brings its own start and world: leave these options out")
+        raise ValueError("an episode has its own start and world: leave these options out")
     if not isinstance(source, PlayRecording):
         return
     named.append(args.block)
     if any(option is not None for option in named) or sampling != SamplingConfig():
         raise ValueError(
-            f"{shown_name(args.keys)} is a recording, which brings its own start, world and "
+            f"{shown_name(args.keys)} is a recording, which has its own start, world and "
             "sampling: leave these options out"
         )
 
@@ -162,8 +176,8 @@ def _start(args: argparse.Namespace, source: Source) -> str:
 
 
 def _psnr(pipeline: VideoPipeline, episode: KeyClip, frames_THWC: Frames) -> dict[str, list[float]]:
-    """PSNR to the simulator in dB, of each latent frame after the first: of the model, and of what
-    bounds it."""
+    """PSNR to the simulator in dB for each latent frame after the first: of the model, of the
+    tokenizer's reconstruction (the upper bound) and of the first frame held still."""
     made = reconstructed(pipeline.tokenizer, episode.frames_THWC, pipeline.device)
     others = {
         "model": frames_THWC,

@@ -1,4 +1,4 @@
-"""The verbs train-tokenizer, train-transformer and train-classifier: one run each.
+"""The verbs train-tokenizer, train-transformer, train-classifier, train-key-reader: one run each.
 
 With `accelerate launch -m nbp_core ...` several processes share a run.
 """
@@ -63,14 +63,16 @@ READER_TRAIN = TrainConfig(
     minutes=20, lr=2e-3, batch_size=64, muon_lr=2e-3, warmup_steps=20, ema_decay=0.995
 )
 VALIDATION_SHARE = 8
-"""One episode to validate with for so many to train on."""
+"""Training episodes per validation episode."""
 
 
 def add_verbs(verbs: Any) -> None:
     """Adds the verbs of a single run to the command line's parser."""
     tokenizer = verbs.add_parser("train-tokenizer", help="train a tokenizer on clips")
     add_run_options(tokenizer)
-    tokenizer.add_argument("--preset", choices=sorted(TOKENIZER_PRESETS), help="default: nano")
+    tokenizer.add_argument(
+        "--preset", choices=sorted(TOKENIZER_PRESETS), help="architecture; default: nano"
+    )
     tokenizer.set_defaults(run=_train_tokenizer)
 
     transformer = verbs.add_parser("train-transformer", help="train a transformer on tokens")
@@ -81,7 +83,9 @@ def add_verbs(verbs: Any) -> None:
         required=True,
         help="folder of a tokenizer, or of Cosmos' encoder.jit and decoder.jit",
     )
-    transformer.add_argument("--size", choices=sorted(ELASTIC_SIZES), help="default: tiny")
+    transformer.add_argument(
+        "--size", choices=sorted(ELASTIC_SIZES), help="number of layers and width; default: tiny"
+    )
     transformer.add_argument(
         "--prompts",
         type=Path,
@@ -90,33 +94,39 @@ def add_verbs(verbs: Any) -> None:
     transformer.add_argument(
         "--stock-weight",
         type=float,
-        help="weight of clips with the stock look; other clips have weight 1",
+        help="how often clips with the stock look are drawn, relative to other clips; default: 1",
     )
     transformer.add_argument(
-        "--arm-keys", type=Path, help="folder of `data arm-keys`: episodes of an arm moved by keys"
+        "--arm-keys", type=Path, help="folder of episodes of an arm moved by keys (`data arm-keys`)"
     )
     transformer.add_argument(
-        "--panoramas", type=Path, help="folder of panoramas, 512 x 256 pixels, to look round in"
+        "--panoramas", type=Path, help="folder of panoramas, 512 x 256 pixels, for camera keys"
     )
-    transformer.add_argument("--limit", type=int, help="number of clips per action to encode")
+    transformer.add_argument(
+        "--limit", type=int, help="largest number of clips per action to encode; default: all"
+    )
     transformer.set_defaults(run=_train_transformer)
 
     classifier = verbs.add_parser(
-        "train-classifier", help="train a classifier of the action that a clip shows"
+        "train-classifier", help="train a network that recognises the action of a clip"
     )
     add_train_options(classifier)
     classifier.set_defaults(run=_train_classifier)
 
     reader = verbs.add_parser(
-        "train-key-reader", help="train a reader that tells which key moved a latent frame"
+        "train-key-reader", help="train a network that reads which key moved a latent frame"
     )
     add_train_options(reader, is_of_clips=False)
-    reader.add_argument("--arm-keys", type=Path, required=True, help="folder of `data arm-keys`")
+    reader.add_argument(
+        "--arm-keys", type=Path, required=True, help="folder of episodes (`data arm-keys`)"
+    )
     reader.add_argument(
         "--tokenizer", type=Path, required=True,
-        help="folder of a tokenizer, of whose reconstructions keys are read too",
+        help="folder of a tokenizer; its reconstructions of the episodes are training data too",
     )  # fmt: skip
-    reader.add_argument("--episodes", type=int, default=500, help="number of episodes to train on")
+    reader.add_argument(
+        "--episodes", type=int, default=500, help="number of training episodes; default: 500"
+    )
     reader.set_defaults(run=_train_key_reader)
 
 
@@ -328,7 +338,7 @@ def _key_sets(
 
 
 def _keys(train: dict[str, TokenSet]) -> tuple[str, ...]:
-    """The names of keys that are no actions: the arm's, and the camera that stands still."""
+    """The names of keys that are not actions: those of the arm, and `still` of the camera."""
     arm = PLAYER_KEYS if "arm-keys" in train else ()
     camera = (STILL,) if train.keys() & {"camera-keys", "look-around"} else ()
     return (*arm, *camera)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,25 @@ def add_verbs(verbs: Any) -> None:
     """Adds the training verbs to the command line's parser."""
     data = verbs.add_parser("data", help="make clips to train on")
     sources = data.add_subparsers(required=True, metavar="SOURCE")
-    metaworld = sources.add_parser("metaworld", help="render 50 robot-arm actions")
-    metaworld.add_argument("out", type=Path, help="folder for the shards")
-    metaworld.add_argument("--split", choices=("train", "val"), default="train")
-    metaworld.add_argument("--clips", type=int, default=160, help="number of clips per action")
-    metaworld.add_argument("--seed", type=int, default=0)
+    metaworld = sources.add_parser("metaworld", help="render clips of 50 robot-arm actions")
+    _add_render_options(metaworld, ("train", "val"))
+    metaworld.add_argument(
+        "--clips", type=int, default=160, help="number of clips per action; default: 160"
+    )
     metaworld.add_argument(
         "--actions", nargs="+", help="names of actions to render; default: all 50"
     )
     metaworld.set_defaults(run=_metaworld)
     arm_keys = sources.add_parser("arm-keys", help="render episodes of an arm moved by keys")
-    arm_keys.add_argument("out", type=Path, help="folder for the shards")
-    arm_keys.add_argument("--split", choices=ARM_SPLITS, default="train")
+    _add_render_options(arm_keys, ARM_SPLITS)
     arm_keys.add_argument(
-        "--shards", type=int, default=50, help=f"of {EPISODES_PER_SCENE} episodes per scene each"
-    )
-    arm_keys.add_argument("--seed", type=int, default=0)
-    arm_keys.add_argument("--scenes", nargs="+", default=ARM_SCENES, help="default: all ten")
+        "--shards", type=int, default=50,
+        help=f"number of shards, of {EPISODES_PER_SCENE} episodes per scene each; default: 50",
+    )  # fmt: skip
+    arm_keys.add_argument(
+        "--scenes", nargs="+", default=ARM_SCENES,
+        help="names of scenes to render; default: all ten",
+    )  # fmt: skip
     arm_keys.set_defaults(run=_arm_keys)
 
     train.add_verbs(verbs)
@@ -53,10 +56,23 @@ def add_verbs(verbs: Any) -> None:
         "--minutes", type=float, required=True, help="time budget of the whole run"
     )
     everything.add_argument(
-        "--plan", type=Path, help="JSON file of settings that replace those of the plan"
+        "--plan", type=Path, help="JSON file of settings that replace the default plan's"
     )
-    everything.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    everything.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="device to train on; default: cpu"
+    )
     everything.set_defaults(run=_train_all)
+
+
+def _add_render_options(parser: argparse.ArgumentParser, splits: Sequence[str]) -> None:
+    """Adds options: folder, split and seed of rendered shards."""
+    parser.add_argument("out", type=Path, help="folder for the shards")
+    parser.add_argument(
+        "--split", choices=splits, default="train", help="split to render; default: train"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the random numbers; default: 0"
+    )
 
 
 def _metaworld(args: argparse.Namespace) -> None:

@@ -12,25 +12,33 @@ from nbp_core.train.run_config import BUDGETS, RunT, read_run
 
 
 def add_train_options(parser: argparse.ArgumentParser, is_of_clips: bool = True) -> None:
-    """Adds options: clips (or none), run folder, budget, optimiser, device."""
+    """Adds options: clips (unless the verb has none), run folder, budget, optimiser, device."""
     if is_of_clips:
         parser.add_argument(
-            "--clips", type=Path, required=True, help="folder of shards or of videos"
-        )
-    parser.add_argument("--run", type=Path, required=True, dest="run_folder", help="run folder")
+            "--clips", type=Path, required=True,
+            help="folder of tar shards, or of videos in one sub-folder per action",
+        )  # fmt: skip
+    parser.add_argument(
+        "--run", type=Path, required=True, dest="run_folder",
+        help="folder for checkpoint, log and model; a stopped run in it is continued",
+    )  # fmt: skip
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, help="time budget in minutes")
     budget.add_argument("--steps", type=int, help="budget in training steps")
-    parser.add_argument("--lr", type=float)
+    parser.add_argument(
+        "--lr", type=float, help="peak learning rate of AdamW, which trains vectors and embeddings"
+    )
     parser.add_argument(
         "--muon-lr",
         type=float,
-        help="learning rate of Muon, which trains the matrices; 0: use AdamW for all",
+        help="peak learning rate of Muon, which trains the matrices; 0: use AdamW for all",
     )
     parser.add_argument("--batch-size", type=int, help="clips per step, over all processes")
     parser.add_argument("--accumulate", type=int, help="gradient accumulation steps per process")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--seed", type=int, help="seed of the random numbers; default: 0")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="device to train on; default: cpu"
+    )
     parser.set_defaults(config=None)
 
 
@@ -40,7 +48,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, help="JSON file of settings; other options override it"
     )
-    parser.add_argument("--name", help="name of the model")
+    parser.add_argument("--name", help="name of the trained model")
     parser.add_argument("--photos", type=Path, help="folder of pictures for camera moves")
     parser.add_argument(
         "--photo-clips", type=int, help="number of camera-move clips made from --photos"
@@ -48,7 +56,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start-from",
         type=Path,
-        help="model folder whose weights to start from; a smaller transformer is grown",
+        help="model folder with the first weights; a smaller transformer is grown",
     )
 
 

@@ -354,4 +354,4 @@ def test_the_command_plays_beside_the_simulator(
     assert np.abs(frames[:, :, :128].astype(int) - simulated).mean() < 12
     assert read_recording(out).pressed == ("left", "left+grip")
     assert main([*beside, "--world", "camera"]) == 2
-    assert "brings its own start" in capsys.readouterr().err
+    assert "has its own start" in capsys.readouterr().err

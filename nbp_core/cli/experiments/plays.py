@@ -1,6 +1,6 @@
-"""The experiments that play: `endless`, what random keys lead to, and `play-blocks`, which blocks.
+"""The experiments that play: `endless` (random keys for long) and `play-blocks` (block shapes).
 
-Both start from real episodes and keep their rows in a file that grows.
+Both start from real episodes and add their rows to a results file, one unit of work at a time.
 """
 
 from __future__ import annotations
@@ -47,9 +47,12 @@ def add_names(names: Any) -> None:
     _add_play_options(parser, is_arm_required=True)
     parser.add_argument(
         "--count", type=int, default=10,
-        help="number of plays of each setting; Frechet distances need two or more",
+        help="number of plays per setting; Frechet distances need two or more; default: 10",
     )  # fmt: skip
-    parser.add_argument("--num-keys", type=int, default=240, help="latent frames; four a second")
+    parser.add_argument(
+        "--num-keys", type=int, default=240,
+        help="number of keys, four per second, one per latent frame; default: 240",
+    )  # fmt: skip
     parser.add_argument(
         "--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), metavar="NAME",
         help="settings to compare: " + ", ".join(name.replace("%", "%%") for name in SETTINGS),
@@ -60,9 +63,13 @@ def add_names(names: Any) -> None:
     parser = names.add_parser("play-blocks", help=BLOCKS_TITLE)
     _add_play_options(parser, is_arm_required=False)
     parser.add_argument(
-        "--panoramas", type=Path, help="folder of panoramas to look round in, instead of the arm"
+        "--panoramas",
+        type=Path,
+        help="folder of panoramas, to play camera keys, not the arm's",
     )
-    parser.add_argument("--count", type=int, default=40, help="number of episodes to play")
+    parser.add_argument(
+        "--count", type=int, default=40, help="number of episodes to play; default: 40"
+    )
     parser.add_argument(
         "--blocks", nargs="+", choices=BLOCKS, default=list(BLOCKS), metavar="BLOCK",
         help="block shapes to compare: " + ", ".join(BLOCKS),
@@ -74,11 +81,11 @@ def _add_play_options(parser: argparse.ArgumentParser, is_arm_required: bool) ->
     parser.add_argument("--model", type=Path, required=True, help="folder of a model with keys")
     parser.add_argument(
         "--arm-keys", type=Path, required=is_arm_required,
-        help="folder of `data arm-keys`, for starts",
+        help="folder of episodes (`data arm-keys`) to start from",
     )  # fmt: skip
     parser.add_argument(
         "--key-reader", type=Path, required=is_arm_required,
-        help="folder of a reader (train-key-reader)",
+        help="folder of a model that reads keys (`train-key-reader`)",
     )  # fmt: skip
     add_sampling_options(parser)
     add_file_options(parser)
@@ -178,7 +185,8 @@ def _grow(
 ) -> None:
     """Adds the rows of each unit that is not in the file yet, and prints the report.
 
-    rows_of reports as many parts of each unit as they are done, for the progress bar.
+    rows_of(unit, on_part) calls on_part with the number of parts of the unit that were done, for
+    the progress bar.
     """
     report = earlier(out, report) or report
     todo = remaining(report, units)

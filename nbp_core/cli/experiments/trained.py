@@ -71,18 +71,20 @@ def add_names(names: Any) -> None:
             "--tokenizer",
             type=Path,
             required=True,
-            help="folder of the tokenizer that encoded them",
+            help="folder of the tokenizer that encoded the clips",
         )
         parser.add_argument(
             "--run", type=Path, required=True, dest="run_folder",
-            help="folder of the models; models already in it are not trained again",
+            help="folder for the models; models already in it are not trained again",
         )  # fmt: skip
         parser.add_argument(
-            "--seeds", type=int, default=1, help="number of models per arm, one per seed"
+            "--seeds", type=int, default=1, help="number of models of each kind, one per seed"
         )
-        parser.add_argument("--layers", type=int, default=defaults.layers)
-        parser.add_argument("--width", type=int, default=defaults.width)
-        parser.add_argument("--steps", type=int, default=defaults.steps)
+        parser.add_argument("--layers", type=int, default=defaults.layers, help="layers of size M")
+        parser.add_argument("--width", type=int, default=defaults.width, help="width of size M")
+        parser.add_argument(
+            "--steps", type=int, default=defaults.steps, help="training steps of each model"
+        )
         parser.add_argument(
             "--lr",
             type=float,
