@@ -1,14 +1,16 @@
+import argparse
 import errno
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from nbp_core.cli.main import main
+from nbp_core.cli.main import build_parser, main
 from nbp_core.media.video import read_comment, read_video, write_video
 from nbp_core.packed.formats import formats_on
 from tests.support.broken_models import BROKEN, add_broken
@@ -191,6 +193,23 @@ def test_the_module_runs() -> None:
         "train-transformer",
     ):
         assert verb in result.stdout
+
+
+def options_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Action]]:
+    """(verb, option) of a parser and of its verbs, which stand in for their own options."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from options_of(inner)
+        else:
+            yield parser.prog, action
+
+
+def test_every_option_says_what_it_is() -> None:
+    found = list(options_of(build_parser()))
+    assert len(found) > 100
+    assert [f"{verb}: {action.dest}" for verb, action in found if not action.help] == []
+    assert [verb for verb, action in found if "%" in (action.help or "").replace("%%", "")] == []
 
 
 @pytest.mark.parametrize(
