@@ -258,9 +258,11 @@ def weight_files(folder: Path) -> list[Path]:
             index = read_json(folder / INDEX_FILE)
             names = sorted({str(name) for name in index["weight_map"].values()})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{INDEX_FILE} of model {folder.name!r} is no index") from error
+            raise CheckpointError(
+                f"{INDEX_FILE} of model {folder.name!r} lists no files"
+            ) from error
         if any(Path(name).name != name for name in names):
-            raise CheckpointError(f"{INDEX_FILE} of model {folder.name!r} points out of its folder")
+            raise CheckpointError(f"{INDEX_FILE} of model {folder.name!r} names a file elsewhere")
     for name in names:
         if not (folder / name).is_file():
             raise CheckpointError(f"model folder {folder.name!r} has no {name}")

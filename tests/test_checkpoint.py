@@ -189,8 +189,8 @@ def empty_index(folder: Path) -> None:
     ("harm", "sentence"),
     [
         (lose_a_shard, "has no model-00002"),
-        (point_outside, "points out of its folder"),
-        (empty_index, "is no index"),
+        (point_outside, "names a file elsewhere"),
+        (empty_index, "lists no files"),
     ],
 )
 def test_damaged_shards_are_refused(

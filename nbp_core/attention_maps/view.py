@@ -130,7 +130,7 @@ class AttentionView:
         queries = np.flatnonzero(self.targets_L == place)
         if not len(queries):
             raise ValueError(
-                f"the token {self.place_words(place)} is given to this model, not made"
+                f"this model is given the token {self.place_words(place)} and does not predict it"
             )
         return int(queries[0])
 
@@ -209,9 +209,9 @@ def look_into(
     """
     codes = model.config.codebook_size
     if tokens_Bthw.shape[2:] != layout.blocks.grid[1:] or (tokens_Bthw < 0).any():
-        raise ValueError("these are not the tokens of a whole clip of this model")
+        raise ValueError("these tokens do not fill whole latent frames of this model")
     if (tokens_Bthw >= codes).any():
-        raise ValueError(f"the clip has tokens beyond the {codes:,} that this model knows")
+        raise ValueError(f"the clip has tokens outside this model's codebook of {codes:,} codes")
     conditions = None if conditions_BP is None else conditions_BP.to(tokens_Bthw.device)
     record = Record()
     model.features(layout.input_ids(tokens_Bthw, conditions), layout, record=record)

@@ -156,7 +156,7 @@ class SequenceLayout(SequencePlan):
         if self.prefix_len == 0:
             return ids_BL
         if conditions_BP is None:
-            raise ValueError(f"this layout needs {self.prefix_len} condition ids a clip")
+            raise ValueError(f"this layout needs {self.prefix_len} condition ids per clip")
         return torch.cat([conditions_BP, ids_BL[:, self.prefix_len :]], dim=1)
 
     def targets(self, tokens_Bthw: Tensor) -> Tensor:

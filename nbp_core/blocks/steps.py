@@ -126,7 +126,7 @@ def sequence_plan(
     blocks = BlockLayout(grid, shape)
     if config.layout != "plain" and blocks.block_len > config.num_special:
         raise ValueError(
-            f"blocks of {blocks.block_len} tokens are more than model {config.name!r} can do"
+            f"blocks of {blocks.block_len} tokens are too large for model {config.name!r}"
         )
     window = config.window
     return SequencePlan(config.layout, blocks, config.prefix_len, config.first_video_id, window)

@@ -107,7 +107,7 @@ def add_verb(verbs: Any) -> None:
 def _bench(args: argparse.Namespace) -> None:
     device = choose_device(args.device)
     if args.against and device != "cpu":
-        raise ValueError("--against compares on the processor: add --device cpu")
+        raise ValueError("--against compares on the CPU: add --device cpu")
     if "transformers" in args.against:
         hugging_face.check_installed()
     if args.out is not None:

@@ -64,7 +64,7 @@ def add_scale_option(parser: argparse.ArgumentParser) -> None:
     """Adds the size of the written clip."""
     parser.add_argument(
         "--scale", type=int, choices=range(1, 9), default=4, metavar="1-8",
-        help="enlarge the written clip so many times; default: 4 (512 pixels)",
+        help="factor by which the written clip is enlarged; default: 4 (512 pixels)",
     )  # fmt: skip
 
 

@@ -85,7 +85,9 @@ def _arm_keys(args: argparse.Namespace) -> None:
 
 def _train_all(args: argparse.Namespace) -> None:
     if new_accelerator(args.device).num_processes > 1:
-        raise ValueError("train-all runs in one process; launch its two trainings one by one")
+        raise ValueError(
+            "train-all runs in one process; with several, use train-tokenizer and train-transformer"
+        )
     if not 0 < args.minutes < float("inf"):
         raise ValueError(f"--minutes must be a finite number above 0, not {args.minutes:g}")
     plan = PLANS[args.device]

@@ -92,7 +92,8 @@ def load_config(folder: Path, config_type: type[ConfigT]) -> ConfigT:
     """The configuration of a model folder. Raises CheckpointError if it is of another kind."""
     kind = read_description(folder)["kind"]
     if KINDS[kind] is not config_type:
-        raise CheckpointError(f"model {folder.name!r} is a {kind}, which is not wanted here")
+        wanted = next(name for name, found in KINDS.items() if found is config_type)
+        raise CheckpointError(f"model {folder.name!r} is a {kind}, and a {wanted} is needed here")
     config = read_config(folder)
     assert isinstance(config, config_type)
     return config
@@ -109,7 +110,7 @@ def tokenizer_folder(path: Path) -> Path | None:
     folder = named_folder(path, str(wanted.get("folder", "")))
     if not (folder / CONFIG_FILE).is_file():
         name = folder.name if folder != path else "that is not named"
-        raise CheckpointError(f"model {path.name!r} needs a tokenizer {name!r}, which is not there")
+        raise CheckpointError(f"model {path.name!r} needs a tokenizer {name!r}, which is missing")
     return folder
 
 

@@ -223,13 +223,13 @@ class TransformerConfig(JsonConfig):
                 f"{self.max_len:,}"
             )
         if self.rope and self.layout != "elastic":
-            raise ValueError("RoPE over (t, h, w) needs the elastic layout's grid places")
+            raise ValueError("RoPE over (t, h, w) needs the elastic layout")
         if self.rope and (self.width // self.num_heads) % 16:
             raise ValueError("RoPE over (t, h, w) needs a head width that is a multiple of 16")
         if self.aimed and not (self.rope and self.prefix_len == 1):
-            raise ValueError("aimed queries need RoPE and one condition token")
+            raise ValueError("aimed queries need RoPE and a prefix_len of 1")
         if self.frame_conditions and not (self.layout == "elastic" and self.prefix_len == 1):
-            raise ValueError("conditions per latent frame need the elastic layout and one prefix")
+            raise ValueError("frame_conditions need the elastic layout and a prefix_len of 1")
         if self.window is not None and not (self.rope and self.window >= self.grid[0] - 1):
             raise ValueError(
                 f"a window needs RoPE and at least {self.grid[0] - 1} latent frames, one fewer "

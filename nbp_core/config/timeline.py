@@ -20,9 +20,9 @@ def parse_timeline(text: str) -> tuple[str, ...]:
             raise ValueError(f"{word!r} is not a name and a number of times, such as left*4")
         names += [name] * (int(times) if star else 1)
         if len(names) > MOST_NAMES:
-            raise ValueError(f"there may be {MOST_NAMES:,} names, not more")
+            raise ValueError(f"there are more than {MOST_NAMES:,} names")
     if not names:
-        raise ValueError("there are no names, such as left*4 stay")
+        raise ValueError("there is no name, such as left*4")
     return tuple(names)
 
 

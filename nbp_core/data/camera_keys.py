@@ -179,7 +179,7 @@ def read_panorama(path: Path) -> Frames:
     """A panorama, H W C of PANORAMA_SIZE. Raises MediaError for a picture of another size."""
     picture_HWC = read_image(path)
     if picture_HWC.shape[:2] != PANORAMA_SIZE:
-        raise MediaError(f"{shown_name(path)} is no panorama of 512 x 256 pixels.")
+        raise MediaError(f"{shown_name(path)} is not a panorama of 512 x 256 pixels.")
     return picture_HWC
 
 

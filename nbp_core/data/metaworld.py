@@ -108,7 +108,9 @@ def render(
     """
     unknown = sorted(set(actions or ()) - set(METAWORLD_ACTIONS))
     if unknown:
-        raise ValueError(f"unknown action {unknown[0]!r}; see METAWORLD_ACTIONS for the fifty")
+        raise ValueError(
+            f"unknown action {unknown[0]!r}; METAWORLD_ACTIONS in data/metaworld.py has all names"
+        )
     worlds = import_metaworld()
     out_folder.mkdir(parents=True, exist_ok=True)
     for index, action in enumerate(METAWORLD_ACTIONS):
@@ -147,8 +149,8 @@ def import_metaworld() -> tuple[Any, Any, Any]:
         metaworld, policies, mujoco = modules
     except (ImportError, AttributeError) as error:
         raise ValueError(
-            "rendering needs Meta-World: pip install metaworld==3.1.1 mujoco==3.3.0, "
-            f"and the system's libosmesa6 ({error})"
+            "rendering needs Meta-World (python -m pip install --group data) and the system's "
+            f"libosmesa6: {error}"
         ) from error
     return metaworld, policies, mujoco
 

@@ -60,6 +60,6 @@ def read_recorded(path: Path) -> KeyClip:
     if len(frames_THWC) != needed:
         raise MediaError(
             f"{shown_name(path.with_suffix('.mp4'))} has {len(frames_THWC)} frames, not the "
-            f"{needed} of its keys."
+            f"{needed} that its keys need."
         )
     return KeyClip(frames_THWC=frames_THWC, keys=label.pressed, look=f"{ARM_LOOK}-{label.look}")

@@ -51,7 +51,7 @@ class Scale(JsonConfig):
 
     def __post_init__(self) -> None:
         if min(self.layers, self.width, self.batch) < 1 or self.steps < 2:
-            raise ValueError("layers, width and clips a step must be at least 1, steps at least 2")
+            raise ValueError("layers, width and batch must be at least 1, steps at least 2")
 
     def sizes(self, size: str) -> tuple[int, int]:
         """Layers and width of size S, M or L."""

@@ -332,7 +332,7 @@ class VideoPipeline(ModelOffer):
         if not any(request.actions for request in requests):
             return None
         if not self.transformer.config.frame_conditions:
-            raise ValueError(f"model {self.name!r} has one action per clip, not one that changes")
+            raise ValueError(f"model {self.name!r} has one action per clip, which cannot change")
         return torch.tensor([self._timeline(request) for request in requests], device=self.device)
 
     def _timeline(self, request: GenerateRequest) -> list[int]:
@@ -415,8 +415,8 @@ class VideoPipeline(ModelOffer):
         tokens_hw = recording.tokens_hw
         if recorded != here or tokens_hw.shape != self.grid[1:]:
             raise ValueError(
-                f"the recording starts from a frame that another tokenizer than that of "
-                f"{self.name!r} has encoded"
+                f"the recording's first frame was encoded by another tokenizer than that of model "
+                f"{self.name!r}"
             )
         if tokens_hw.max() >= self.tokenizer.config.codebook_size:
             raise ValueError(f"the recording's first frame has tokens that {self.name!r} lacks")

@@ -77,10 +77,10 @@ class PlayRecording(JsonConfig):
 
     def __post_init__(self) -> None:
         if self.format != RECORDING_FORMAT:
-            raise ValueError(f"format {self.format} is not {RECORDING_FORMAT}, which is read here")
+            raise ValueError(f"format must be {RECORDING_FORMAT}, not {self.format}")
         widths = {len(row) for row in self.first_frame}
         if len(widths) != 1 or 0 in widths or sum(map(len, self.first_frame)) > MAX_TOKENS:
-            raise ValueError("first_frame must have rows of equally many tokens")
+            raise ValueError("the rows of first_frame must have equally many tokens")
         for row in self.first_frame:
             if not all(0 <= token < MAX_CODES for token in row):
                 raise ValueError(f"every token of first_frame must be 0 to {MAX_CODES - 1:,}")
@@ -148,7 +148,7 @@ def read_recording(path: Path) -> PlayRecording:
         try:
             data = json.loads(comment or "")[COMMENT_KEY]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise MediaError(f"{name} does not hold the keys that it was played with.") from error
+            raise MediaError(f"{name} has no recording of a play in it.") from error
     else:
         data = _parsed(path, name)
     try:

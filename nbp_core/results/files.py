@@ -106,7 +106,7 @@ def read_result(path: Path) -> ResultFile:
         raise ResultError(f"{path.name} is not an object with a title, a kind and rows.")
     for key in _HEAD:
         if not isinstance(data.get(key), str) or not data[key].strip():
-            raise ResultError(f"{path.name} does not say its {key}.")
+            raise ResultError(f"{path.name} has no {key}.")
     if data["kind"] not in COLUMNS:
         kinds = ", ".join(COLUMNS)
         raise ResultError(f"{path.name} is of kind {data['kind']!r}, not one of {kinds}.")
@@ -189,6 +189,6 @@ def _check_row(what: str, row: dict[str, Any]) -> None:
         is_number = isinstance(value, (int, float))
         # A whole number may have more digits than a float can hold.
         if is_number and not -LARGEST <= value <= LARGEST:
-            raise ResultError(f"{what} has a {key} that is no number.")
+            raise ResultError(f"{what} has a {key} that is not a number.")
         if not isinstance(value, (str, int, float, bool, type(None))):
             raise ResultError(f"{what} has a {key} that is neither text nor a number.")

@@ -26,11 +26,11 @@ def earlier(out: Path, report: Report) -> Report | None:
     try:
         found = read_json(out)
     except ValueError as error:
-        raise ValueError(f"{out.name} is there and is not JSON; move it away first") from error
+        raise ValueError(f"{out.name} exists and is not JSON; move it away first") from error
     for key in report.keys() - _VARYING:
         if not isinstance(found, dict) or found.get(key) != report[key]:
             raise ValueError(
-                f"{out.name} is there, of another {key}; move it away or name another with --out"
+                f"{out.name} exists with another {key}; move it away or name another with --out"
             )
     return {**found, "command": report["command"]}
 

@@ -50,7 +50,7 @@ def cuda_graph(work: Work) -> Work:
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             work()
     except RuntimeError as error:
-        warnings.warn(f"decode steps are slower than they could be: {error}", stacklevel=2)
+        warnings.warn(f"decode steps run without a CUDA graph, and slower: {error}", stacklevel=2)
         return work
     finally:
         # An invalidated capture raises before it leaves its own stream.

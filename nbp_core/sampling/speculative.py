@@ -82,7 +82,7 @@ class SpeculativeSampler:
         draft = sequence_layout(model.config, draft_shape, num_latent_frames)
         places = draft.blocks.places_NS.flatten()
         if not torch.equal(places, torch.arange(len(places))):
-            raise ValueError("drafts must be stretches of rows or whole rows, such as 1x1x16")
+            raise ValueError("drafts must be parts of rows or whole rows, such as 1x1x16")
         self.model = model
         self.sampling = sampling
         self.rng = rng

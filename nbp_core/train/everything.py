@@ -79,7 +79,7 @@ class Plan(JsonConfig):
         if unknown:
             raise ValueError(f"transformers must be of {list(ELASTIC_SIZES)}, not {unknown[0]!r}")
         if len(self.transformers) != len(self.transformer_shares):
-            raise ValueError("transformers and transformer_shares must be equally many")
+            raise ValueError("transformers and transformer_shares must be equally long")
 
 
 PLAN_MAY_CHANGE = ("tokenizer_share", "transformers", "transformer_shares")

@@ -215,7 +215,7 @@ def keep_run(
             ) from error
         for name in _differing(known, settings):
             if name.removeprefix("train.") not in may_change:
-                other = "" if option is None else f", or go on with {option} {path}"
+                other = "" if option is None else f", or continue this run with {option} {path}"
                 raise ValueError(
                     f"{run_folder} holds a run with another {name}: take another run folder{other}"
                 )
@@ -240,8 +240,8 @@ def keep_sources(
     keep_fingerprints(
         found if tokenizer is None else {**found, "tokenizer": tokenizer},
         run_folder,
-        "was trained on other data than --{} names now: name the folder it began with, as it was,"
-        " or take another run folder",
+        "was trained on other data than --{} names now: name its unchanged first folder, or take"
+        " another run folder",
         is_begun=is_begun,
     )
     return found
@@ -274,7 +274,7 @@ def _read_fingerprints(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path.name} does not hold the fingerprints of folders")
     except ValueError as error:
         raise ValueError(
-            f"which data run folder {path.parent.name!r} is trained on cannot be read: {error}; "
+            f"the data of run folder {path.parent.name!r} cannot be identified: {error}; "
             f"delete {path.name} to resume with the data of this command"
         ) from error
     return known

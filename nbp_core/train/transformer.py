@@ -80,7 +80,7 @@ class TransformerRecipe(JsonConfig):
             )
         check_shares(self, "shape_weights", "early_lengths", "late_lengths")
         if len(self.early_lengths) != len(self.late_lengths):
-            raise ValueError("early_lengths and late_lengths must have as many shares")
+            raise ValueError("early_lengths and late_lengths must be equally long")
         check_range(self, 0, 1, "condition_dropout", "later_windows", "context_noise")
         check_range(self, 0, 1, "own_draws", "still_weight")
         check_range(self, 1, MOST, "num_validation_clips")
@@ -116,10 +116,10 @@ class TransformerTask(Task):
         self.conditions = Conditions(model.config, prompts)
         if self.conditions.is_text and recipe.condition_dropout:
             raise ValueError(
-                "a model with class prompts has no token for 'no condition' to drop to"
+                "a model with class prompts cannot go without them: condition_dropout must be 0"
             )
         if recipe.context_noise and not levels:
-            raise ValueError("wrong tokens in the context need the codebook's levels")
+            raise ValueError("context_noise needs the levels of the codebook")
         self.recipe = recipe
         self.batch_size = batch_size
         self.seed = seed

@@ -44,7 +44,7 @@ def check_installed() -> None:
     """Raises ValueError, which says how to install it, if transformers is missing."""
     if importlib.util.find_spec("transformers") is None:
         raise ValueError(
-            "transformers is not installed: pip install --group against, then run this again"
+            "Hugging Face transformers is not installed: python -m pip install --group against"
         )
 
 

@@ -189,7 +189,7 @@ def _material(tokens: Path, tokenizer: Path, run_folder: Path) -> Material:
     if train is None or val is None:
         raise ValueError(
             f"{tokens.name} does not hold train/ and val/ encoded by tokenizer {tokenizer.name!r}; "
-            "train-transformer leaves such a folder, tokens/, in its run folder"
+            "train-transformer writes such a folder, tokens/, into its run folder"
         )
     config = VideoTokenizer.from_pretrained(tokenizer).config
     place = os.path.relpath(tokenizer.resolve(), (run_folder / "arm" / "model").resolve())

@@ -67,7 +67,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise ReleasedFileError(f"{path.name!r} is damaged: it is no whole archive") from error
+        raise ReleasedFileError(f"{path.name!r} is damaged: it is not a whole archive") from error
     names = [PurePosixPath(entry.filename) for entry in entries]
     if any(name.name == "constants.pkl" or "code" in name.parts[1:2] for name in names):
         raise ReleasedFileError(f"{path.name!r} is a TorchScript file: it holds code, not weights")

@@ -69,7 +69,7 @@ def released_tokenizer(tensors: dict[str, Tensor], name: str, family: str | None
         if "conv.weight" in layer
     ]
     if len(widths) != len(decoder_units) or any(factor not in _STRIDES for factor in ups):
-        raise ReleasedFileError("this tokenizer does not halve and double as the released ones do")
+        raise ReleasedFileError("this tokenizer has other strides than the released ones")
     kernel: Size3 = (first.shape[2], first.shape[3], first.shape[4])
     config = TokenizerConfig(
         name=name,
@@ -230,7 +230,7 @@ def _num_heads(asked: int | None, args: dict[str, Any], width: int) -> int:
     heads = asked or args.get("n_head") or HEADS_OF_WIDTH.get(width)
     if heads is None:
         raise ReleasedFileError(
-            f"the file does not say how many heads its width of {width} is cut into; say --heads N"
+            f"the file lacks the number of attention heads for its width of {width}; add --heads N"
         )
     return int(heads)
 

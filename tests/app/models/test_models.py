@@ -92,7 +92,7 @@ def test_memory_is_weights_cache_and_tokenizer(models: Path) -> None:
         (lambda f: (f / "config.json").write_text("{"), "quotes, line 1, column 2."),
         (lambda f: (f / "model.safetensors").write_bytes(b"no"), "is corrupt."),
         (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors."),
-        (lambda f: (f.parent / "nano").rename(f.parent / "micro"), "which is not there."),
+        (lambda f: (f.parent / "nano").rename(f.parent / "micro"), "which is missing."),
     ],
 )
 def test_a_fault_is_one_sentence_and_spares_the_others(

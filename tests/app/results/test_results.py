@@ -82,16 +82,16 @@ def test_a_bench_is_read_with_its_clips(tmp_path: Path) -> None:
         ("{", "bad.json is not JSON."),
         ("[]", "bad.json is not an object with a title, a kind and rows."),
         ("[" * 100_000, "bad.json is not JSON."),
-        (without("weights"), "bad.json does not say its weights."),
-        (BENCH | {"title": " "}, "bad.json does not say its title."),
+        (without("weights"), "bad.json has no weights."),
+        (BENCH | {"title": " "}, "bad.json has no title."),
         (BENCH | {"kind": "guess"}, "bad.json is of kind 'guess', not one of "),
         (BENCH | {"date": "yesterday"}, "bad.json has a date that is not like 2026-01-31."),
         (BENCH | {"rows": []}, "bad.json has no rows."),
         (BENCH | {"rows": [7]}, "Row 1 of rows in bad.json is not an object."),
         (BENCH | {"rows": [BENCH["rows"][0], {}]}, "Row 2 of rows in bad.json has no model."),
         (BENCH | {"clips": [{"a": [1]}]}, "Row 1 of clips in bad.json has a a that is neither"),
-        (json.dumps(BENCH).replace("8.25", "NaN"), "has a frames_s that is no number."),
-        (json.dumps(BENCH).replace("8.25", "1" + "0" * 400), "has a frames_s that is no number."),
+        (json.dumps(BENCH).replace("8.25", "NaN"), "has a frames_s that is not a number."),
+        (json.dumps(BENCH).replace("8.25", "1" + "0" * 400), "has a frames_s that is not a number."),
     ],
 )
 def test_a_broken_file_is_refused_in_one_sentence(tmp_path: Path, data: Any, sentence: str) -> None:
@@ -161,7 +161,7 @@ def test_a_broken_log_is_named_with_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["step", "loss"])
 def test_a_number_too_large_for_a_curve_is_refused(tmp_path: Path, name: str) -> None:
     row = {"step": 1, "loss": 2.0, name: 10**400}
-    with pytest.raises(ResultError, match=f"Line 1 of a.jsonl has a {name} that is no number"):
+    with pytest.raises(ResultError, match=f"Line 1 of a.jsonl has a {name} that is not a number"):
         read_curve(write(tmp_path, "a.jsonl", json.dumps(row)))
 
 
