@@ -274,7 +274,7 @@ def _read_fingerprints(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path.name} does not hold the fingerprints of folders")
     except ValueError as error:
         raise ValueError(
-            f"the data of run folder {path.parent.name!r} cannot be identified: {error}; "
+            f"the training data of run folder {path.parent.name!r} is not known: {error}; "
             f"delete {path.name} to resume with the data of this command"
         ) from error
     return known

@@ -113,7 +113,9 @@ def test_a_torn_list_of_sources_says_how_to_resume(tmp_path: Path, content: byte
     folders = {"clips": tmp_path / "clips"}
     keep_sources(folders, run_folder, is_begun=False)
     (run_folder / SOURCES_FILE).write_bytes(content)
-    with pytest.raises(ValueError, match=r"^which data run folder 'run' is trained on") as caught:
+    with pytest.raises(
+        ValueError, match=r"^the training data of run folder 'run' is not"
+    ) as caught:
         keep_sources(folders, run_folder, is_begun=True)
     said = str(caught.value)
     assert said.endswith("; delete sources.json to resume with the data of this command")
