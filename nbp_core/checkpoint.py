@@ -69,9 +69,10 @@ def load_model(
     device: str | torch.device,
     dtype: torch.dtype,
 ) -> ModelT:
-    """The model of a folder, in evaluation mode, every weight accounted for.
+    """Loads the model of a folder: in evaluation mode, without gradients, on `device` in `dtype`.
 
-    Raises CheckpointError for a missing or corrupt file and for weights that do not fit the config.
+    build makes the model from its config. Raises CheckpointError for a missing or corrupt file, for
+    a folder of another kind, and for weights whose names or shapes do not fit the config.
     """
     config = load_config(folder, config_type)
     with without_weights():
@@ -102,7 +103,7 @@ class without_weights(TorchFunctionMode):  # noqa: N801 (a context manager)
 
 
 def load_weights(model: torch.nn.Module, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Gives the model the weights of a folder, every one accounted for.
+    """Loads the weights of a folder into the model; names and shapes must be the model's.
 
     Raises CheckpointError for a corrupt file, for weights of other names or shapes and for weights
     that are not finite numbers in `dtype`.
@@ -135,7 +136,7 @@ class StoredWeights:
         return cls(folder=folder, files=files)
 
     def read(self, names: Sequence[str], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-        """Some of the weights in `dtype`. Raises CheckpointError for infinite ones and NaN."""
+        """The named weights in `dtype`. Raises CheckpointError for infinite numbers and NaN."""
         weights: dict[str, torch.Tensor] = {}
         for path in dict.fromkeys(self.files[name] for name in names):
             with _open_tensors(path) as file:
@@ -158,7 +159,7 @@ class StoredWeights:
         return weights
 
     def fill(self, module: nn.Module, prefix: str, dtype: torch.dtype) -> None:
-        """Gives a module of the model, whose names begin with `prefix`, the weights it lacks."""
+        """Loads the missing weights of a module, whose names in the model begin with `prefix`."""
         for name in lacking(module):
             # One at a time: what is mapped counts as memory until all of it is let go.
             (weight,) = self.read([prefix + name], dtype).values()
@@ -183,13 +184,13 @@ def save_model(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Writes config.json and the weights; metadata goes into the safetensors header.
+    """Writes config.json and the weights into a model folder, one shard in memory at a time.
 
-    A model that was there stays whole until the new one is. Raises OSError or
-    CheckpointError where the disk is full or refuses; nothing half-written stays.
-
-    dtype None keeps the weights' own. Only one shard is held in memory; on_progress receives the
-    bytes of `weights` that each has taken. `origin` says where converted weights came from.
+    kind: a name in KINDS. dtype: None keeps that of the weights. tokenizer: the reference to a
+    transformer's tokenizer. origin: where converted weights come from. metadata: text for the
+    safetensors header. on_progress: receives the bytes of each part of `weights` once written.
+    An earlier model stays intact until the new one is complete. Raises OSError or CheckpointError
+    if the disk is full or refuses; nothing half-written remains.
     """
     folder.mkdir(parents=True, exist_ok=True)
     description: dict[str, Any] = {
@@ -235,9 +236,9 @@ def save_model(
 
 
 def _set_usual_mode(path: Path) -> None:
-    """Lets those read the file whom the umask lets: safetensors makes files for their owner only.
+    """Gives the file the permissions of the umask, since safetensors allows its owner only.
 
-    The umask itself can only be read by changing it, for all threads.
+    They are copied from a new empty file: reading the umask would change it for all threads.
     """
     usual = path.with_name(f".{path.name}.{os.getpid()}.mode")
     usual.touch()
@@ -248,9 +249,9 @@ def _set_usual_mode(path: Path) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The file or the shards that hold a model folder's weights, all of them there.
+    """The file of a model folder's weights, or all its shards.
 
-    Raises CheckpointError for a missing one and for an index that is not to be trusted.
+    Raises CheckpointError for a missing file and for an index that names files elsewhere.
     """
     names = [WEIGHTS_FILE]
     if (folder / INDEX_FILE).is_file():
@@ -313,7 +314,7 @@ def _is_unicode(name: str) -> bool:
 
 
 def weights_sha256(folder: Path) -> str:
-    """Fingerprint of a model folder's weights; of several shards, that of their fingerprints."""
+    """SHA-256 of a model folder's weights; for several shards, SHA-256 of their digests."""
     digests = []
     for path in weight_files(folder):
         with _open_weights(path) as file:
@@ -325,7 +326,7 @@ def weights_sha256(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What a model folder holds, found without loading the weights. `name` is the folder's."""
+    """A description of a model folder, made without loading weights. `name` is the folder's."""
 
     name: str
     kind: str
@@ -335,7 +336,7 @@ class ModelSummary:
 
 
 def describe_models(folder: Path) -> tuple[list[ModelSummary], list[str]]:
-    """The models in a folder of models by name, and a sentence for each that cannot be used.
+    """(the models in a folder of models, by name; a sentence for each that cannot be used).
 
     Raises CheckpointError if there is no such folder.
     """
@@ -355,12 +356,15 @@ def describe_models(folder: Path) -> tuple[list[ModelSummary], list[str]]:
 
 
 def model_kind(folder: Path) -> str | None:
-    """A name in KINDS, or None for a folder that is not a model's."""
+    """The kind of a model folder, a name in KINDS; None for another folder.
+
+    Raises CheckpointError for a broken config.json.
+    """
     return str(read_description(folder)["kind"]) if (folder / CONFIG_FILE).is_file() else None
 
 
 def summarize(folder: Path) -> ModelSummary:
-    """What a model folder holds. Raises CheckpointError if it cannot be read."""
+    """The description of a model folder. Raises CheckpointError if it cannot be read."""
     config = read_config(folder)
     shapes: list[list[int]] = []
     paths = weight_files(folder)

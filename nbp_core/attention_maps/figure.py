@@ -33,8 +33,8 @@ _COMMENT = {".png": "comment", ".svg": "Description", ".pdf": "Subject"}
 def write_figure(path: Path, weights_LL: Weights, positions: Positions, report: str) -> None:
     """Writes the map with axes, block outlines and a colour bar; the report goes into the file.
 
-    The name ends in .png, .svg or .pdf. The weights stay one pixel each, the rest is vectors where
-    the file has them. Leaves no partial file.
+    The name ends in .png, .svg or .pdf. Each weight is one pixel; in SVG and PDF all else is vector
+    graphics. Raises MediaError if the file cannot be written; no partial file remains.
     """
     import matplotlib as mpl  # slow to import, and few programs draw
 
@@ -74,7 +74,8 @@ def draw(weights_LL: Weights, positions: Positions, report: str) -> Figure:
 
 
 def title(report: str) -> str:
-    """'Attention of layer 1, head mean, blocks of 1x1x16' of a report in JSON; else the report."""
+    """A title such as 'Attention of layer 1, mean over heads, blocks of 1x1x16' from a report in
+    JSON; any other report is returned as it is."""
     try:
         settings = json.loads(report)
         layer, head, block = settings["layer"], _head(settings["head"]), settings["block"]
@@ -96,7 +97,8 @@ def latent_frames(positions: Positions) -> tuple[list[int], list[str]]:
 
 
 def _pixels(weights_LL: Weights, walls: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Colours of all weights; what the mask hides is grey. Walls: where segments begin, and L."""
+    """Colours of all weights; masked weights are grey. walls: first position of each segment, and
+    L."""
     pixels = colours()[levels(weights_LL)]
     ends_L = np.repeat(walls[1:], np.diff(walls))
     pixels[np.arange(len(weights_LL)) >= ends_L[:, None]] = _MASKED
@@ -104,7 +106,7 @@ def _pixels(weights_LL: Weights, walls: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def _stairs(walls: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """x and y of the line between what may be seen and what may not."""
+    """x and y of the line between visible and masked positions."""
     return np.repeat(walls[1:], 2), np.repeat(walls, 2)[1:-1]
 
 
@@ -114,4 +116,4 @@ WRITERS: Final[dict[str, Callable[[Path, Weights, Positions, str], None]]] = {
     ".pdf": write_figure,
     ".npz": write_npz,
 }
-"""By the end of a file's name: figures, and the exact weights."""
+"""The writer for each file suffix: figures, and the exact weights."""

@@ -17,7 +17,8 @@ from nbp_core.media.files import replacing
 Weights = NDArray[np.float32]
 Levels = NDArray[np.uint8]
 Positions = dict[str, NDArray[Any]]
-"""The content of each position: label_L, place_L3, target_L3 (t, h, w from 0, -1: none), walls."""
+"""Arrays by name: label_L (texts), place_L3 and target_L3 (t, h, w from 0; -1: none), and walls
+(first position of each segment, then L)."""
 
 Head = int | Literal["mean", "max"]
 """One head, counted from 0, or the mean or maximum over all heads of the layer."""

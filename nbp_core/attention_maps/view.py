@@ -116,7 +116,8 @@ class AttentionView:
 
     @cached_property
     def walls(self) -> list[int]:
-        """First position of each segment, then L. A segment attends to all before its end."""
+        """First position of each segment, then L. A segment attends to all positions before its
+        end."""
         segment_L = self.layout.segment_L
         starts = (segment_L[1:] != segment_L[:-1]).nonzero().flatten() + 1
         return [0, *starts.tolist(), self.length]

@@ -69,7 +69,7 @@ class BlockLayout:
     @cached_property
     def places_NS(self) -> Tensor:
         """The place of each token in the grid: int64, (N, S), in block order."""
-        import torch  # takes a second; whoever only counts blocks and steps has no need of it
+        import torch  # takes a second, and counting blocks and steps does not need it
 
         return torch.from_numpy(self._places_NS)
 

@@ -172,6 +172,6 @@ def sequence_layout(
     block_shape: Size3 | None = None,
     num_latent_frames: int | None = None,
 ) -> SequenceLayout:
-    """The sequence layout of a model; arguments and errors as of steps.sequence_plan."""
+    """The sequence layout of a model, with the arguments and errors of steps.sequence_plan."""
     plan = sequence_plan(config, block_shape, num_latent_frames)
     return SequenceLayout(plan.kind, plan.blocks, plan.prefix_len, plan.first_video_id, plan.window)

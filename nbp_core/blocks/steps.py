@@ -23,6 +23,7 @@ class DecodeStep:
     """
 
     phase: str
+    """'prefill' (the first step), 'token' or 'block'."""
     start: int
     stop: int
     first: int

@@ -1,7 +1,7 @@
 """config.json of a model folder, read and checked without loading the model.
 
-It holds `format`, `kind`, `config` and, in a transformer's folder, which `tokenizer` it goes with.
-Whatever is wrong with it is a CheckpointError, one sentence that names the folder and the place.
+It has `format`, `kind`, `config` and, for a transformer, the `tokenizer` that it was trained with.
+Any fault raises CheckpointError: one sentence that names the folder and the place.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class CheckpointError(ValueError):
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """config.json as it stands: a known format and kind; `config`, `tokenizer` and `origin` are
-    objects where they are there. `config` itself is checked by read_config.
+    """The content of a model folder's config.json, with a known format and kind.
 
-    Raises CheckpointError.
+    `tokenizer` and `origin`, if present, are objects of texts; read_config checks `config`. Raises
+    CheckpointError if the folder or file is missing, is not JSON, or has another format or kind.
     """
     path = folder / CONFIG_FILE
     if not folder.is_dir():
@@ -100,7 +100,7 @@ def load_config(folder: Path, config_type: type[ConfigT]) -> ConfigT:
 
 
 def tokenizer_folder(path: Path) -> Path | None:
-    """The folder of a transformer's tokenizer, or None for Cosmos.
+    """The folder of the tokenizer of the transformer in `path`, or None for Cosmos.
 
     Raises CheckpointError if it is missing.
     """

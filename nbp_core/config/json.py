@@ -1,6 +1,6 @@
-"""Frozen dataclasses, nested as they like, to JSON and back, every value checked on the way.
+"""Frozen dataclasses, nested or not, to JSON and back, with every value checked.
 
-Comes in: a JSON file, or a dict as JSON has it. Goes out: the dataclass, or a ValueError whose one
+Input: a JSON file, or its content as a dict. Output: the dataclass, or a ValueError whose one
 sentence names the place, such as `train.steps must be a whole number, not "2"`.
 """
 
@@ -89,7 +89,7 @@ class JsonConfig:
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
-        """The settings of a dict as JSON has it (lists for tuples).
+        """The settings in a dict that was read from JSON (with lists for tuples).
 
         Raises ValueError, one sentence with its place, for a setting that is unknown, missing, of
         another type or out of range.

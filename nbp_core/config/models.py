@@ -1,7 +1,7 @@
 """What a model folder's config.json holds: tokenizers, transformers, classifiers.
 
-The limits are far above any model of the paper: a file cannot ask for a model that is only found
-to be impossible after minutes of building it.
+The limits are far above any model of the paper. They refuse a file whose model would only fail
+after minutes of building it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def check_kernels(config: JsonConfig, *names: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageConfig(JsonConfig):
-    """Residual units of one resolution: the encoder's count and the decoder's may differ."""
+    """Residual units of one resolution; encoder and decoder may have different numbers of them."""
 
     width: int
     encoder_units: int
@@ -57,7 +57,7 @@ class StageConfig(JsonConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenGridConfig(JsonConfig):
-    """What the rest of the program knows of a tokenizer: its codes and its grid."""
+    """The codes and the grid of a tokenizer, which is all that other parts of the program need."""
 
     name: str
     levels: tuple[int, ...]
@@ -148,7 +148,7 @@ class ForeignTokenizerConfig(TokenGridConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerConfig(JsonConfig):
-    """Block-attention transformer over one sequence layout (blocks.py says how it is laid out)."""
+    """Block-attention transformer over one sequence layout (defined in blocks/sequences.py)."""
 
     name: str
     num_layers: int
@@ -166,17 +166,17 @@ class TransformerConfig(JsonConfig):
     actions: tuple[str, ...] = ()
     """Names of the condition ids, in order; empty when prompts are text."""
     keys: tuple[str, ...] = ()
-    """Names of further condition ids, after the actions': a player's keys, one a latent frame."""
+    """Names of further condition ids, after the actions: a player's keys, one per latent frame."""
     key_guidance: float = 1.0
-    """Guidance scale of a play whose sampling has none: the one with which this model follows keys
-    best (docs/experiments.md). 1 is off."""
+    """Default guidance scale of plays: the one with which this model follows keys best
+    (docs/experiments.md). 1 is off."""
     frame_conditions: bool = False
     """Whether each latent frame has a condition of its own, not only the prefix."""
     window: int | None = None
-    """Latent frames before the one that is predicted that it sees, besides the first. Sequences of
-    such a model may be of any length; without a window, they end with the grid."""
+    """Number of latent frames before the predicted one that a position attends to, besides the
+    first frame. With a window sequences may have any length; without one they end with the grid."""
     max_len: int = 5120
-    """Learned absolute positions (plain and hybrid)."""
+    """Number of learned absolute positions (plain and hybrid layouts)."""
     mlp_ratio: float = 4.0
     dropout: float = 0.0
     rope: bool = False
@@ -184,7 +184,7 @@ class TransformerConfig(JsonConfig):
     swiglu: bool = False
     tied_head: bool = False
     aimed: bool = False
-    """Whether queries look from a place moved as their condition says (positions.Aim)."""
+    """Whether a learned map per condition moves the rotary place of queries (positions.Aim)."""
 
     FORMER: ClassVar = frozenset({"second_look"})
 
@@ -267,7 +267,7 @@ class TransformerConfig(JsonConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassifierConfig(JsonConfig):
-    """Convolutions over a small clip, then one score an action."""
+    """Convolutions over a small clip, then one score per action."""
 
     name: str
     actions: tuple[str, ...]
@@ -276,8 +276,8 @@ class ClassifierConfig(JsonConfig):
     num_frames: int = 9
     side: int = 64
     stacked: bool = False
-    """Whether the frames are channels of one picture, the first and the changes after it: for small
-    motion in a few frames. Otherwise time is convolved too."""
+    """Whether the frames become channels of one picture: the first frame and the changes after it.
+    This suits small motion over few frames. Otherwise time is convolved too."""
 
     def __post_init__(self) -> None:
         check_text(self, "name", "actions")

@@ -53,7 +53,7 @@ TOKENIZER_PRESETS: dict[str, TokenizerConfig] = {
 
 
 def paper_scale(name: str, num_layers: int, width: int, num_heads: int) -> TransformerConfig:
-    """A model of the paper's sizes, in the released unconditional layout (table of the paper)."""
+    """A model of the paper's size, in the layout of the released K600 models: no conditions."""
     return TransformerConfig(
         name=name,
         num_layers=num_layers,
@@ -91,7 +91,7 @@ PAPER_PRESETS: dict[str, TransformerConfig] = {
     "3B": paper_scale("3B", 32, 3072, 32),
 }
 RANDOM_WEIGHTS = "random weights: speed only"
-"""What every clip says that an untrained model of the paper's sizes made."""
+"""Marks the clips of untrained models of the paper's sizes."""
 HEAD_WIDTH = 64
 ELASTIC_SIZES: dict[str, tuple[int, int]] = {"tiny": (4, 192), "small": (8, 256)}
-"""Layers and width of our own models; their codebook and actions come from what they train on."""
+"""Layers and width of our own models; codebook and actions come from the training data."""

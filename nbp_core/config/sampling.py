@@ -25,13 +25,16 @@ class SamplingConfig(JsonConfig):
     block_shape: Size3 | None = None
     """Block shape (t, h, w); None is the model's own."""
     temperature: float = 1.0
-    """0 is argmax."""
+    """Divides the logits, 0 to 10; 0 is argmax."""
     top_k: int = 16_000
+    """Number of likeliest codes to sample among, at most the codebook size."""
     top_p: float = 0.9
+    """Samples among the fewest likeliest codes whose probabilities sum to this, in (0, 1]."""
     guidance_scale: float | None = None
-    """Classifier-free guidance (arXiv 2207.12598); 1 is off. None is the usual scale: 1 for a clip,
-    the model's `key_guidance` for a play."""
+    """Classifier-free guidance (arXiv 2207.12598), 0 to 30; 1 is off. None is the default: 1 for a
+    clip, the model's `key_guidance` for a play."""
     seed: int = 0
+    """Seed of the random numbers, 0 to 2^63 - 1."""
     method: str = "paper"
     """How the tokens of a block are drawn, one of METHODS."""
     FORMER: ClassVar = frozenset({"strength"})

@@ -8,18 +8,23 @@ Size3 = tuple[int, int, int]
 
 
 LayoutKind = Literal["plain", "hybrid", "elastic"]
+"""How blocks become a sequence: see SequencePlan in blocks/steps.py."""
 
 
 FORMAT_VERSION = 1
+"""Format of a model folder's config.json."""
 
 
 CLIP_FRAMES = 17
+"""Frames of a clip."""
 
 
 CLIP_SIDE = 128
+"""Height and width of a clip, in pixels."""
 
 
 CLIP_FPS = 8
+"""Frames per second of a clip."""
 
 
 PLAY_FPS = 16
@@ -57,3 +62,4 @@ def format_block_shape(shape: Size3) -> str:
 
 
 NO_TOKEN = -1
+"""Marks positions without a video token, and missing places."""

@@ -1,4 +1,5 @@
-"""Names held for latent frames, as text: `left*4 stay` is left four times, then stay."""
+"""Names of actions or keys, one per latent frame, as text: `left*4 stay` is left for four latent
+frames, then stay for one."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ MOST_NAMES = 100_000
 def parse_timeline(text: str) -> tuple[str, ...]:
     """'left*2 stay' -> ('left', 'left', 'stay').
 
-    Raises ValueError for a wrong number of times, for no names and for more than MOST_NAMES.
+    Raises ValueError for a wrong repeat count, for no names and for more than MOST_NAMES.
     """
     names: list[str] = []
     for word in text.split():

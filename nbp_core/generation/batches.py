@@ -1,4 +1,4 @@
-"""Generates many clips in batches of different actions and contexts, without manifests.
+"""Generates many clips with different actions and contexts, in batches.
 
 Shapes: N clips, B clips per batch, T H W pixels, t h w tokens.
 """

@@ -24,7 +24,7 @@ NUM_LIKELIEST = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenOdds:
-    """Probabilities of the model at the run's temperature, before top-k and top-p."""
+    """The model's probabilities at a temperature, with guidance, before top-k and top-p."""
 
     probability_thw: NDArray[np.float32]
     """Probability of each token of the clip; NaN where the model predicts none."""
@@ -43,9 +43,10 @@ def token_odds(
     temperature: float,
     guidance_scale: float,
 ) -> TokenOdds:
-    """The odds of a clip's tokens, each predicted from those before it, as when it was sampled.
+    """The probabilities of a clip's tokens, each predicted from the context that it was sampled in.
 
-    The null conditions are those of guidance, or None. Temperature 0 counts as 1.
+    tokens_1thw: int64, one clip. null_conditions_1P: the 'no condition' ids for guidance, or None.
+    Temperature 0 counts as 1.
     """
     is_target_L = layout.target_place_L != NO_TOKEN
 

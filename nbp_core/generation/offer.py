@@ -1,4 +1,4 @@
-"""What a model can make, known from its configuration alone. Imports no torch."""
+"""What a model can generate, read from its configuration alone. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ModelOffer:
     def __init__(self, config: TransformerConfig, tokenizer: TokenGridConfig) -> None:
         self.config = config
         self.tokens = tokenizer
-        """How the tokenizer cuts a clip."""
+        """The tokenizer's codes and grid."""
         self.name = config.name
         self.tokenizer_name = tokenizer.name
         self.actions = condition_names(config)
@@ -41,13 +41,14 @@ class ModelOffer:
 
     @property
     def timeline_names(self) -> tuple[str, ...]:
-        """Names that may follow one another in a clip: actions, then keys; none where a clip has
-        one action."""
+        """Names that can follow each other within a clip: actions, then keys. Empty for a model
+        with one action per clip."""
         return (*self.actions, *self.config.keys) if self.config.frame_conditions else ()
 
     @property
     def window(self) -> int | None:
-        """Latent frames that a play sees beside the first; None for a model that has no play."""
+        """Number of recent latent frames that a play attends to, besides the first; None for a
+        model that cannot be played."""
         return self.config.window if self.config.frame_conditions else None
 
     @property
@@ -57,7 +58,7 @@ class ModelOffer:
 
     @property
     def worlds(self) -> tuple[World, ...]:
-        """The worlds whose keys the model answers to; none for a model that cannot be played."""
+        """The worlds whose keys the model knows; empty for a model that cannot be played."""
         if self.window is None:
             return ()
         return tuple(world for world in WORLDS if keys_of(self.config, world))

@@ -157,7 +157,7 @@ class VideoPipeline(ModelOffer):
         return self.grid[1] * self.tokenizer.config.space_factor
 
     def reconstruct(self, frames_THWC: Frames) -> Reconstruction:
-        """Encodes and decodes 1 + 4n frames of any size (cropped and resized).
+        """Encodes and decodes frames_THWC, 1 + 4n frames of any size (cropped and resized).
 
         Raises ValueError for another number of frames, or for a model with random weights.
         """
@@ -186,10 +186,11 @@ class VideoPipeline(ModelOffer):
     def token_odds(
         self, tokens_thw: Tokens, action: str | None = None, sampling: SamplingConfig | None = None
     ) -> TokenOdds:
-        """How likely each token of a clip was under the sampling, and the likeliest codes.
+        """The probability of each token of a clip, and the likeliest codes at its place.
 
-        A clip longer than the model's grid is cut to its length. Raises ValueError for an action or
-        a block shape that the model does not support.
+        `sampling` gives block shape, temperature and guidance. A clip longer than the model's grid
+        is cut to its length. Raises ValueError for an action or a block shape that the model does
+        not support.
         """
         sampling = sampling or SamplingConfig()
         tokens_Bthw = torch.from_numpy(tokens_thw[None, : self.grid[0]]).to(self.device)
@@ -376,7 +377,7 @@ class VideoPipeline(ModelOffer):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What computes the frames: weights, their format, kind of device."""
+        """Identifies what computes the frames: weights, weight format and kind of device."""
         return fingerprint_of(self.name, self.identity, self.device)
 
     def play(
@@ -405,11 +406,11 @@ class VideoPipeline(ModelOffer):
         return self._play_from(tokens_Bthw[:, 0], world, sampling)
 
     def play_recording(self, recording: PlayRecording) -> Play:
-        """A play that starts as a recording does: `play.replay(recording)` then yields its steps.
+        """A play from the start of a recording: `play.replay(recording)` then yields its steps.
 
-        The same weights on the same kind of processor give the same frames, which
-        `recording.differences(pipeline.fingerprint)` compares. Raises ValueError where the first
-        frame was encoded by another tokenizer, and as `play`.
+        The same weights on the same kind of processor give the same frames;
+        `recording.differences(pipeline.fingerprint)` lists what differs. Raises ValueError if
+        another tokenizer encoded the first frame, and as `play` does.
         """
         recorded, here = recording.fingerprint.tokenizer_sha256, self.fingerprint.tokenizer_sha256
         tokens_hw = recording.tokens_hw

@@ -1,6 +1,6 @@
-"""A clip that answers to keys: one latent frame (four frames) per key, without end.
+"""A clip that answers to keys: one latent frame (four frames) per key, for any length.
 
-KV cache and decoder state persist between keys. Only the first frame is ever encoded.
+KV cache and the tokenizer's decoder state persist between keys. Only the first frame is encoded.
 Shapes: frames_THWC uint8, tokens_hw int64, t latent frames.
 """
 
@@ -39,10 +39,12 @@ class PlayStep:
     """The frames and tokens of one key, and their times."""
 
     frames_THWC: Frames
-    """The frames of one latent frame."""
+    """The four frames of one latent frame, uint8."""
     tokens_hw: Tokens
     sample_s: float
+    """Seconds of the forward passes and their sampling."""
     decode_s: float
+    """Seconds from tokens to frames."""
     num_steps: int
     """Number of forward passes."""
 
@@ -71,7 +73,7 @@ class Play:
         self.world = world
         self._key_guidance = transformer.config.key_guidance
         self.sampling = sampling = sampling.guided(self._key_guidance)
-        """The settings that hold now; `change` changes them."""
+        """The current settings; `change` replaces them."""
         self.fingerprint = fingerprint
         self._rng = torch.Generator(device).manual_seed(sampling.seed)
         self._transformer = transformer
@@ -121,8 +123,8 @@ class Play:
         """Changes block shape, temperature or other settings from the next key on.
 
         The cache is filled anew from the most recent latent frames, which takes about as long as a
-        key. The random numbers continue, so a new seed has no effect. Raises ValueError for
-        settings that the model does not support, which changes nothing, and after close().
+        key. The random numbers continue, so a new seed has no effect. Raises ValueError, and
+        changes nothing, for settings that the model does not support and after close().
         """
         if self._sampler is None:
             raise ValueError("this play is over")
@@ -135,9 +137,9 @@ class Play:
         self._changes.append(change)
 
     def recording(self, start: str = "") -> PlayRecording:
-        """What was pressed so far, to be written to a file and replayed; also after close().
+        """The recording of all keys so far, to write to a file and replay; also after close().
 
-        start: what the first frame shows, for people. Raises ValueError before the first key.
+        start: a description of the first frame, for people. Raises ValueError before the first key.
         """
         if not self._pressed:
             raise ValueError("no key was pressed yet, so there is nothing to record")
@@ -153,7 +155,7 @@ class Play:
         )
 
     def replay(self, recording: PlayRecording) -> Iterator[PlayStep]:
-        """Presses the keys of a recording, and changes the settings where it did.
+        """Presses the keys of a recording, and changes the settings at the same keys.
 
         Raises ValueError for a key that is not in `keys`, before the first step.
         """

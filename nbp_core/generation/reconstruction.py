@@ -21,7 +21,7 @@ from nbp_core.tokenizer.interface import Tokenizer, to_frames
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruction:
-    """Frames, their tokens and their reconstruction."""
+    """Frames, their tokens and their reconstruction; times are in seconds."""
 
     original_THWC: Frames
     """The tokenizer's input: the middle square, resized."""

@@ -1,8 +1,8 @@
-"""A play written down: its start, its keys and its settings, which give the same frames again.
+"""The recording of a play: its start, keys and settings, which give the same frames again.
 
-A recording is a JSON file of a few kilobytes. It holds the first frame as tokens, so a photograph
-that a play started from is not in it as it was. The same weights on the same kind of processor give
-the same frames; `differences` says what differs here.
+A recording is a JSON file of a few kilobytes. The first frame is stored as tokens, so a photograph
+at the start is not in the file itself. The same weights on the same kind of processor give the same
+frames; `differences` lists what differs.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ MAX_CHANGES = 10_000
 MAX_SHOWN_START = 80
 """Letters of a start that are shown."""
 COMMENT_KEY = "play"
-"""Where the comment of a clip holds its recording."""
+"""Key of the recording in the JSON comment of a clip."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fingerprint(JsonConfig):
-    """What computed the frames. Text that is empty is not known."""
+    """The models and the device that computed the frames. An empty text is unknown."""
 
     model: str
     sha256: str = ""
@@ -51,7 +51,7 @@ class Fingerprint(JsonConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingChange(JsonConfig):
-    """Sampling settings that hold from a key on."""
+    """New sampling settings, from a key on."""
 
     key: int
     """Number of keys pressed before the change."""
@@ -72,7 +72,7 @@ class PlayRecording(JsonConfig):
     first_frame: tuple[tuple[int, ...], ...]
     """The first latent frame's tokens (h, w)."""
     start: str = ""
-    """What the first frame shows, for people."""
+    """A description of the first frame, for people."""
     fingerprint: Fingerprint
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class PlayRecording(JsonConfig):
         return np.array(self.first_frame, np.int64)
 
     def differences(self, here: Fingerprint) -> list[str]:
-        """Why frames may differ from the recorded ones: one sentence per reason, none if equal."""
+        """Why frames may differ from the recorded ones: one sentence per reason, or none."""
         reasons = {
             "sha256": "other weights",
             "tokenizer_sha256": "another tokenizer",
@@ -125,7 +125,7 @@ class PlayRecording(JsonConfig):
         write_text(path, json.dumps(self.to_dict()) + "\n")
 
     def comment(self) -> str:
-        """The comment of a clip that was played so, from which `read_recording` reads it."""
+        """The metadata comment for a clip of this play, which `read_recording` reads."""
         facts = {"generated": True, "software": "NBP Studio", "model": self.fingerprint.model}
         return json.dumps({**facts, COMMENT_KEY: self.to_dict()})
 
@@ -138,9 +138,9 @@ def fingerprint_of(model: str, identity: Mapping[str, Any], device: str) -> Fing
 
 
 def read_recording(path: Path) -> PlayRecording:
-    """The recording in a JSON file, or in the comment of a clip that a play was saved as.
+    """The recording in a JSON file, or in the comment of a clip that was saved from a play.
 
-    Raises MediaError for a file that is neither, ValueError naming a setting that is wrong.
+    Raises MediaError for any other file, and ValueError that names a wrong setting.
     """
     name = shown_name(path)
     if is_video(path):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_BATCH = 16
-"""Clips that are made at once unless a caller wants another number."""
+"""Default of the largest number of clips in a batch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +80,7 @@ class GenerateRequest:
 
 
 def batches(requests: Sequence[GenerateRequest], most: int = MAX_BATCH) -> Iterator[range]:
-    """Cuts a list of requests into runs of neighbours that one batch can make, each an index range.
+    """Groups neighbouring requests that can share a batch; yields the index range of each group.
 
     `most` is the largest number of clips in a batch.
     """

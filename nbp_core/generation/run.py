@@ -305,8 +305,8 @@ class _Clip:
         return rearrange(clip, "b t h w c -> b c t h w").float() / 255
 
     def _alone(self, batch: Tensor) -> tuple[Tensor, ...]:
-        """What the tokenizer handles at once: on a CPU one clip, since rounding depends on the size
-        of a batch."""
+        """The parts of a batch that the tokenizer handles at once: on a CPU single clips, since
+        rounding depends on the size of the batch."""
         return batch.chunk(len(batch)) if self._device.type == "cpu" else (batch,)
 
     def _new_state(self) -> _States:
@@ -337,7 +337,7 @@ class _Progress:
     def __init__(
         self, blocks: BlockLayout, start: int, num_known: int, tokens_Bthw: Tensor
     ) -> None:
-        """start: the video's latent frame with which the grid of the blocks begins."""
+        """start: index of the video's latent frame at which the grid of the blocks begins."""
         self._places = blocks.places_NS.flatten()
         self._offset = start * blocks.grid[1] * blocks.grid[2]
         self._tokens_Bthw = tokens_Bthw

@@ -35,9 +35,9 @@ def plan_segments(
     """Cuts a video into segments.
 
     Each segment after the first starts from the last five frames, which are encoded again. With a
-    window one second segment continues from the tokens, however long the video is. Raises
-    ValueError if a length is not 1 + 4n, if nothing is left to generate, if the video has more
-    than MOST_NAMES latent frames, or if a model is too short to continue from five frames.
+    window there are at most two segments: the second continues from the tokens, for any length.
+    Raises ValueError if a length is not 1 + 4n, if nothing is left to generate, if the video has
+    more than MOST_NAMES latent frames, or if a model is too short to continue from five frames.
     """
     factor = tokenizer.time_factor
     for what, count in (("the context", num_context_frames), ("the clip", num_frames)):

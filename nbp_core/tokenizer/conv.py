@@ -18,7 +18,7 @@ from nbp_core.config.shapes import Size3
 StreamState = dict[nn.Module, Tensor]
 
 _SPLIT_PIXELS = 1024
-"""Frames of so many pixels are normalised by several threads each, smaller ones by one."""
+"""From this many pixels on a frame is normalised by several threads, a smaller one by one."""
 
 
 def _frames(x: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class FrameNorm(nn.GroupNorm):
 
 
 def _whole_frames_per_thread(frames: Tensor) -> Tensor:
-    """`frames` and perhaps some of them again, so that each thread gets as many whole ones.
+    """The frames, and perhaps some of them again, so that all threads get equally many whole ones.
 
     PyTorch's GroupNorm splits the pixels of all large frames evenly among its threads. A frame that
     two threads share is summed in another order than by one thread, and its sum rounds differently.

@@ -46,7 +46,8 @@ class Conditions:
         return torch.full(shape, self.id(name)), nulls
 
     def id(self, name: str | None) -> int:
-        """The id of an action or a key of a model that has one a condition; None: no condition."""
+        """The id of an action, a key or None ('no condition'), for models with one id per
+        condition."""
         config = self.config
         known = (*config.actions, *config.keys)
         index = config.num_conditions - 1 if name is None else known.index(name)
