@@ -1,10 +1,10 @@
 """Renders episodes of a robot arm moved by keys: Meta-World (MIT), keys as the camera sees them.
 
-An episode is EPISODE_FRAMES frames and one key per latent frame: frame 0 is the reset, key k moves
-frames 4k + 1 to 4k + 4. Half of the episodes follow Meta-World's scripted expert, so that things
-are touched; the others wander. Out come tar shards in WebDataset's layout (KEY.mp4 and KEY.json),
-each with all scenes, so that the first shards alone are a balanced set. Needs the dependency group
-`data` and the system's libosmesa6. Shapes: T H W frames, C colour.
+An episode has EPISODE_FRAMES frames and one key per latent frame: frame 0 is the reset, key k moves
+the arm in frames 4k + 1 to 4k + 4. Half of the episodes follow Meta-World's scripted expert, so
+that the arm touches things; the others wander. Output: tar shards in WebDataset's layout (KEY.mp4
+and KEY.json). Each shard has all scenes, so that the first shards alone are a balanced set. Needs
+the dependency group `data` and the system's libosmesa6. Shapes: T H W frames, C colour.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ ARM_SCENES = (
 ARM_KEYS = ("stay", "left", "right", "away", "near", "up", "down")
 GRIP_OPEN, GRIP_CLOSED = -1, 1
 PLAYER_KEYS = (*ARM_KEYS, *(key + GRIP_SUFFIX for key in ARM_KEYS))
-"""What a player presses, and what a model is conditioned on: grip open, then closed."""
+"""Keys of a player and conditions of a model: all with an open grip, then all with a closed one."""
 ARM_LOOK = "arm"
 ARM_LOOKS = (f"{ARM_LOOK}-stock", f"{ARM_LOOK}-varied")
 """How episodes look."""
 
 ArmSplit = Literal["train", "val", "recorded", "bounds"]
 ARM_SPLITS: tuple[ArmSplit, ...] = ("train", "val", "recorded", "bounds")
-"""`recorded` episodes are neither trained on nor validated with; a player is compared to them.
-`bounds` episodes are trained on too: in them the hand stops at its bounds, whatever is pressed."""
+"""`recorded` episodes are for comparison with plays, not for training or validation. `bounds`
+episodes are training data in which keys may press the hand against BOUNDS, where it stops."""
 
 KEYS_PER_EPISODE = 16
 EPISODE_FRAMES = 1 + KEYS_PER_EPISODE * FRAMES_PER_KEY
@@ -79,23 +79,23 @@ EPISODES_PER_SCENE = 5
 """Episodes of one scene in a shard."""
 
 GRIP_CHANGE = 0.15
-"""Chance that a new key comes with the other grip."""
+"""Probability that the grip changes with a new key."""
 EXPERT_SHARE = 0.5
 RANDOM_SHARE = 0.15
 """Share of random keys in an episode that follows the expert."""
 EXPERT_STAYS = 0.1
 """If no component of the expert's move is larger, the key is `stay`."""
 BOUNDS = np.array([[-0.3, 0.3], [0.45, 0.9], [0.06, 0.35]])
-"""Where keys may lead the hand: least and largest x, y and z, in metres."""
+"""Smallest and largest x, y and z, in metres, to which keys may move the hand."""
 REACH = 0.07
-"""Metres that a key is looked ahead."""
+"""Distance in metres along a key's direction that must be within BOUNDS."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Press:
-    """What is held for one latent frame: a name in ARM_KEYS, and the grip."""
+    """The key (a name in ARM_KEYS) and the grip that are held for one latent frame."""
 
     key: str
     grip: int
@@ -112,7 +112,7 @@ def key_directions(azimuth_degrees: float) -> dict[str, NDArray[np.float64]]:
 
 
 def leads_out(hand: NDArray[np.float64], direction: NDArray[np.float64]) -> bool:
-    """Whether a key leads the hand out of BOUNDS, or further out where it is out."""
+    """Whether a key moves the hand (x, y, z) out of BOUNDS, or further out."""
     return bool(_axes_out(hand, direction).any())
 
 
@@ -129,9 +129,9 @@ def _axes_out(hand: NDArray[np.float64], direction: NDArray[np.float64]) -> NDAr
 
 
 class Wanderer:
-    """Draws keys; a new key may come with the other grip.
+    """Draws random keys; with a new key the grip may change.
 
-    presses_bounds: also draws keys that lead the hand out of its bounds.
+    presses_bounds: also draws keys that would move the hand out of BOUNDS.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Wanderer:
         self._grip = GRIP_OPEN
 
     def next(self, hand: NDArray[np.float64]) -> Press:
-        """The press of the next latent frame, with the hand (x, y, z) where it is."""
+        """The press for the next latent frame, given the hand's position (x, y, z)."""
         allowed = ARM_KEYS if self._presses_bounds else allowed_keys(hand, self._directions)
         key, is_new = self._held.next(allowed)
         if is_new and self._rng.random() < GRIP_CHANGE:
@@ -158,7 +158,7 @@ class Wanderer:
 def allowed_keys(
     hand: NDArray[np.float64], directions: dict[str, NDArray[np.float64]]
 ) -> list[str]:
-    """The keys that do not lead the hand out."""
+    """The keys that do not move the hand out of BOUNDS."""
     return [key for key, way in directions.items() if not leads_out(hand, way)]
 
 
@@ -170,11 +170,11 @@ def nearest_key(move: NDArray[np.float64], directions: dict[str, NDArray[np.floa
 
 
 def read_episodes(folder: Path, split: ArmSplit, limit: int | None = None) -> Iterator[KeyClip]:
-    """The episodes of a split of a folder of shards, each key with its grip: "left", "left+grip".
+    """Yields the episodes of a split in a folder of shards, with keys such as "left", "left+grip".
 
-    limit: at most so many, evenly spread over the shards and their scenes. Episodes that cannot be
-    read, or are of another length than the first, are logged and left out. Raises MediaError when
-    there are none, or a shard is no tar of episodes.
+    limit: largest number of episodes, evenly spread over the shards and their scenes. Episodes that
+    cannot be read, or whose length differs from the first one's, are logged and left out. Raises
+    MediaError if no episode can be read, or if a shard is not a tar of episodes.
     """
     shards = sorted(folder.glob(f"{split}-*.tar"))
     if not shards:
@@ -224,7 +224,7 @@ def _reported(shard: Path) -> Iterator[None]:
 
 
 def _episode_names(shard: Path, unknown: list[PurePath]) -> list[str]:
-    """Names of the episodes of a shard, without their ending; its other files join `unknown`."""
+    """Names of a shard's episodes, without suffix. Other files are added to `unknown`."""
     with _reported(shard), open_shard(shard) as tar:
         unknown += unknown_members(tar)
         return sorted(name[:-4] for name in tar.getnames() if name.endswith(".mp4"))
@@ -271,7 +271,7 @@ def _episode(video: bytes, label: bytes) -> KeyClip:
 
 
 def key_name(key: str, grip: int) -> str:
-    """A key with its grip, as a player and a model name it."""
+    """The name of a key with its grip, such as "left+grip"."""
     return key + GRIP_SUFFIX * (grip == GRIP_CLOSED)
 
 
@@ -283,9 +283,9 @@ def render_arm_keys(
     scenes: tuple[str, ...] = ARM_SCENES,
     per_scene: int = EPISODES_PER_SCENE,
 ) -> None:
-    """Renders shards {split}-NNNN.tar into a folder; those that are there already are left alone.
+    """Renders shards {split}-NNNN.tar into a folder; existing shards are kept.
 
-    A shard has `per_scene` episodes of each scene. Raises ValueError for an unknown scene or when
+    A shard has `per_scene` episodes of each scene. Raises ValueError for an unknown scene or if
     Meta-World is not installed.
     """
     unknown = sorted(set(scenes) - set(ARM_SCENES))
@@ -300,7 +300,7 @@ def render_arm_keys(
         with replacing(shard) as partial, tarfile.open(partial, "w") as tar:
             episodes = [(scene, index) for index in range(per_scene) for scene in scenes]
             for scene, index in tqdm(episodes, desc=shard.name, unit="episode"):
-                # Seeds of the splits never meet: the split is part of the seed.
+                # The split is part of the seed, so splits never share an episode.
                 place = [ARM_SPLITS.index(split), number, ARM_SCENES.index(scene), index]
                 rng = np.random.default_rng([seed, *place])
                 frames, label = render_episode(worlds, scene, rng, split == "bounds")
@@ -315,7 +315,7 @@ def render_episode(
 ) -> tuple[Frames, dict[str, Any]]:
     """frames_THWC (EPISODE_FRAMES of them) and the label: scene, look, fps, keys, grip.
 
-    presses_bounds: keys may lead the hand to its bounds, where it stops; no expert is followed.
+    presses_bounds: keys may press the hand against BOUNDS, where it stops; no expert is followed.
     """
     varied = bool(rng.random() >= STOCK_SHARE)
     follows_expert = bool(rng.random() < EXPERT_SHARE) and not presses_bounds
@@ -355,7 +355,7 @@ def _expert_press(
     directions: dict[str, NDArray[np.float64]],
     rng: np.random.Generator,
 ) -> Press:
-    """What the scripted expert would hold; now and then a random key instead."""
+    """The key nearest to the scripted expert's move; sometimes a random key instead."""
     move = expert.get_action(observation)
     key = nearest_key(move[:3], directions)
     if rng.random() < RANDOM_SHARE:

@@ -1,9 +1,9 @@
-"""Clips of a camera moved by keys over still pictures, made on the fly: photographs and panoramas.
+"""Clips of a camera moved by keys over photographs and in panoramas, made on the fly.
 
 A key is a camera move of camera_moves.py or `still`, held for a latent frame: frame 0 is the start,
-key k moves frames 4k + 1 to 4k + 4. Over a photograph the camera pans, zooms and turns and never
-shows what is off the picture; in a panorama it looks left and right without an end, and up and down
-a little. All moves have camera_moves.py's pace: a pan moves by one token per latent frame.
+key k moves the camera in frames 4k + 1 to 4k + 4. Over a photograph the camera pans, zooms and
+turns within the picture. In a panorama it looks left and right without end, and a little up and
+down. All moves have the pace of camera_moves.py: a pan moves by one token per latent frame.
 Shapes: T H W frames, C colour.
 """
 
@@ -42,32 +42,32 @@ PANORAMA_LOOK = "panorama"
 CAMERA_KEYS = (STILL, *CAMERA_MOVES)
 LOOK_KEYS = (STILL, "pan-left", "pan-right", "pan-up", "pan-down")
 VIEW_SHARE = (0.35, 0.8)
-"""Side of the first view over the picture's shorter side."""
+"""Side of the first view, relative to the picture's shorter side."""
 SMALLEST_SHARE, LARGEST_ROLL = 0.25, math.radians(45)
 PANORAMA_SIZE = (256, 512)
-"""Height and width, pixels; a view is CLIP_SIDE of them."""
+"""Height and width in pixels; a view is CLIP_SIDE x CLIP_SIDE of them."""
 MOST_UP = 40
-"""Pixels that a view of a panorama may be above or below its middle."""
+"""Largest distance in pixels of a view above or below the panorama's middle."""
 _STEP = 1 / (CLIP_FRAMES - 1)
-"""Share of a camera move's whole way that a frame goes."""
+"""Share of a whole camera move in one frame."""
 _log = logging.getLogger(__name__)
 
 
 class KeyedClips(Protocol):
-    """A source of such clips."""
+    """A source of random clips with keys."""
 
     def draw(self, num_keys: int, rng: np.random.Generator) -> KeyClip: ...
 
 
 def draw_many(source: KeyedClips, count: int, num_keys: int, seed: int) -> Iterator[KeyClip]:
-    """So many clips, always the same ones, drawn by all cores."""
+    """Yields `count` clips of `num_keys` keys. Equal seeds give equal clips; all cores draw."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         seeds = [[seed, index] for index in range(count)]
         yield from pool.map(lambda s: source.draw(num_keys, np.random.default_rng(s)), seeds)
 
 
 def moved(view: View, key: str) -> View:
-    """The view a frame later, under a key."""
+    """The view one frame later while a key is held."""
     if key == STILL:
         return view
     kind, way = key.split("-")
@@ -88,7 +88,7 @@ def moved(view: View, key: str) -> View:
 
 
 def is_inside(view: View, width: int, height: int) -> bool:
-    """Whether a view lies wholly on a picture, is not too small and not turned too far."""
+    """Whether a view is entirely within a picture, not too small and not turned too far."""
     reach = view.side / 2 * (abs(math.cos(view.roll)) + abs(math.sin(view.roll)))
     is_on = reach <= view.x <= width - reach and reach <= view.y <= height - reach
     is_large = view.side >= SMALLEST_SHARE * min(width, height)
@@ -98,7 +98,7 @@ def is_inside(view: View, width: int, height: int) -> bool:
 class PhotoKeys:
     """Draws clips of keys over the photographs of a folder.
 
-    Raises MediaError when the folder has no picture or one that cannot be read.
+    Pictures that cannot be read are logged and left out. Raises MediaError when none is left.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -131,9 +131,9 @@ def _last(view: View, key: str) -> View:
 
 
 class PanoramaKeys:
-    """Draws clips of looking round in the panoramas (equirectangular, 2 : 1) of a folder.
+    """Draws clips of looking around in the panoramas (equirectangular, 2 : 1) of a folder.
 
-    Pictures that cannot be read or are no panoramas are logged and left out. Raises MediaError
+    Pictures that cannot be read or have another size are logged and left out. Raises MediaError
     when none is left.
     """
 
@@ -143,7 +143,7 @@ class PanoramaKeys:
         self._pictures = [picture_HWC for _, picture_HWC in read]
 
     def draw(self, num_keys: int, rng: np.random.Generator) -> KeyClip:
-        """A clip of random keys from a random place; half of them are mirrored."""
+        """A clip of random keys from a random direction; half of the clips are mirrored."""
         picture_HWC = self._pictures[rng.integers(len(self._pictures))]
         if rng.random() < 0.5:
             picture_HWC = picture_HWC[:, ::-1]
@@ -176,7 +176,7 @@ def _read_panoramas(folder: Path) -> list[tuple[str, Frames]]:
 
 
 def read_panorama(path: Path) -> Frames:
-    """A panorama, H W C of PANORAMA_SIZE. Raises MediaError for a picture of another size."""
+    """A panorama as picture_HWC of PANORAMA_SIZE. Raises MediaError for another size."""
     picture_HWC = read_image(path)
     if picture_HWC.shape[:2] != PANORAMA_SIZE:
         raise MediaError(f"{shown_name(path)} is not a panorama of 512 x 256 pixels.")
@@ -184,21 +184,22 @@ def read_panorama(path: Path) -> Frames:
 
 
 def looked(place: tuple[int, int], key: str) -> tuple[int, int]:
-    """Where one looks a frame later: columns to the right, rows below the middle."""
+    """The view's place one frame later: columns to the right, rows below the middle."""
     dx, dy = (0, 0) if key == STILL else pan_direction(key.split("-")[1])
     step = round(PAN_TRAVEL * _STEP * CLIP_SIDE)
     return place[0] + step * dx, place[1] + step * dy
 
 
 def can_look(place: tuple[int, int], key: str) -> bool:
-    """Whether a whole latent frame of a key stays between MOST_UP above and below the middle."""
+    """Whether the view stays within MOST_UP of the middle for a whole latent frame of a key."""
     for _ in range(FRAMES_PER_KEY):
         place = looked(place, key)
     return key in (STILL, "pan-left", "pan-right") or abs(place[1]) <= MOST_UP
 
 
 def look(picture_HWC: Frames, x: int, y: int) -> Frames:
-    """frame_HWC of CLIP_SIDE: columns from x on, wrapping round, rows around y below the middle."""
+    """frame_HWC of side CLIP_SIDE: columns from x on, wrapping around, rows centred y below the
+    middle."""
     height, width = picture_HWC.shape[:2]
     top = (height - CLIP_SIDE) // 2 + y
     columns = np.arange(x, x + CLIP_SIDE) % width

@@ -41,13 +41,14 @@ PHOTO_LOOK = "photo"
 # Travel over the whole clip at pace 1. A pan then moves by one token per latent frame (8 pixels in
 # 4 frames), so its tokens are those of the frame before, moved by one place. A model can copy them.
 PAN_TRAVEL = 0.25
-"""Way of a pan, in sides of the view."""
+"""Distance of a whole pan, in sides of the view."""
 ZOOM_RATIO = 1.3
-"""Largest over smallest view of a zoom."""
+"""Side of the largest view of a zoom, relative to the smallest."""
 TURN_DEGREES = 15.0
 MAX_PACE = 3.0
+"""Fastest pace for tokenizers, as a multiple of the travel above."""
 VIEW_SHARE = (0.4, 1.0)
-"""Side of the view over the largest that fits the move into the picture."""
+"""Side of the view, relative to the largest for which the move stays within the picture."""
 
 _PICTURE_SIDE = 384
 _OVERSAMPLING = 2
@@ -73,7 +74,7 @@ def camera_move(
     side: int = CLIP_SIDE,
     pace: float = 1.0,
 ) -> Frames:
-    """frames_THWC of one move at a random place; never shows what is off the picture.
+    """frames_THWC of one move at a random place, entirely within the picture.
 
     Raises ValueError for a move that is not in CAMERA_MOVES.
     """
@@ -135,7 +136,7 @@ def _plan(
 def _place(
     width: int, height: int, room_x: float, room_y: float, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """A random centre for something room_x by room_y wide inside the picture."""
+    """A random centre of a rectangle of room_x by room_y within the picture."""
     x = room_x / 2 + rng.random() * (width - room_x)
     y = room_y / 2 + rng.random() * (height - room_y)
     return x, y
@@ -166,16 +167,16 @@ def _shoot(picture_HWC: Frames, view: View, scale_x: float, scale_y: float, side
 
 
 def num_validation_moves(num_train: int) -> int:
-    """Clips of camera moves to validate with, beside so many to train on: one in fifty, and each
-    move that is trained on once."""
+    """Number of validation clips for a number of training clips: one in fifty, but at least one of
+    each move in training."""
     return max(min(num_train, len(CAMERA_MOVES)), num_train // 50)
 
 
 class PhotoClips:
     """Draws clips of random camera moves over the pictures of a folder, kept small in memory.
 
-    A transformer learns one pace, since nothing in an action's name or a first frame could tell it
-    another; a tokenizer is shown all paces from 1 to `max_pace`.
+    max_pace: paces are drawn from 1 to this. A transformer learns pace 1 only, since neither the
+    action's name nor the first frame contains the pace; a tokenizer is trained on all paces.
     Pictures that cannot be read are logged and left out. Raises MediaError when none is left.
     """
 
@@ -190,14 +191,14 @@ class PhotoClips:
         return len(self.pictures)
 
     def render(self, count: int) -> Frames:
-        """frames_NTHWC of so many random moves."""
+        """frames_NTHWC of `count` clips, as draw_many gives them."""
         return np.stack([frames for frames, _ in self.draw_many(count)])
 
     def draw_many(self, count: int) -> Iterator[tuple[Frames, str]]:
-        """`count` clips and the names of their moves, always the same ones, drawn by all cores.
+        """Yields `count` pairs (frames_THWC, name of the move), the same in every call.
 
-        The moves take turns: each is there as often as the others, and the moves of fewer clips
-        are also those of more.
+        The moves take turns, so all are equally frequent. A larger count only adds clips at the
+        end. All cores draw.
         """
 
         def draw(index: int) -> tuple[Frames, str]:
@@ -210,8 +211,8 @@ class PhotoClips:
     def draw(
         self, rng: np.random.Generator | None = None, move: str | None = None
     ) -> tuple[Frames, str]:
-        """(frames_THWC, name of the move) of a random picture, made another one first; without a
-        move, of a random one."""
+        """(frames_THWC, name of the move) for a random, randomly varied picture; move: by default a
+        random one."""
         rng = self.rng if rng is None else rng
         picture_HWC = self.draw_picture(rng)
         if move is None:
@@ -220,7 +221,7 @@ class PhotoClips:
         return camera_move(picture_HWC, move, rng, pace=pace), move
 
     def draw_picture(self, rng: np.random.Generator) -> Frames:
-        """A random picture, made another one."""
+        """A random picture, randomly mirrored, transposed or recoloured."""
         return _varied(self.pictures[rng.integers(len(self.pictures))], rng)
 
 
@@ -246,7 +247,7 @@ def _read_pictures(folder: Path) -> list[Frames]:
 
 
 def _varied(picture_HWC: Frames, rng: np.random.Generator) -> Frames:
-    """Mirrored, on its side or with other colours: few pictures have to stand for many."""
+    """The picture, randomly mirrored, transposed or recoloured, to make more of few pictures."""
     if rng.random() < 0.5:
         picture_HWC = picture_HWC[:, ::-1]
     if rng.random() < 0.25:

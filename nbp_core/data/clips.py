@@ -1,8 +1,7 @@
 """Sources of clips for training: tar shards as `data metaworld` writes them, or folders of videos.
 
-A folder of shards holds train-*.tar and val-*.tar (WebDataset's layout: KEY.mp4 beside KEY.json
-with its action and look). A folder of videos holds one sub-folder for each action. Both give
-ClipRecords.
+A folder of shards has train-*.tar and val-*.tar (in WebDataset's layout: KEY.mp4, and KEY.json with
+its action and look). A folder of videos has one sub-folder per action. Both give ClipRecords.
 Shapes: N clips, T H W frames, C colour; all frames are uint8 RGB. Knows nothing of torch.
 """
 
@@ -56,11 +55,11 @@ Result = TypeVar("Result")
 VAL_SHARE = 0.1
 
 _BATCH = 32
-"""Clips that are decoded in one run: starting a run takes longer than decoding a clip."""
+"""Clips per run of ffmpeg, since starting a run takes longer than decoding a clip."""
 _SHORT_BYTES = 2**18
-"""A larger file has a run of its own, since many of them at once would take too much memory."""
+"""Larger files are decoded one per run, since many at once would take too much memory."""
 _AHEAD = 4
-"""Batches or files that are decoded ahead of use."""
+"""Number of batches or files that are decoded ahead of use."""
 
 _CACHED = re.compile(r"(train|val)-[0-9a-f]{16}\.(npy|json)")
 """Files of decoded clips, as load_clips names them."""
@@ -69,7 +68,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClipRecord:
-    """One clip, frames_THWC at its final size; `look` says how it was rendered, if it was."""
+    """One clip, with frames_THWC of CLIP_FRAMES x CLIP_SIDE x CLIP_SIDE pixels, uint8.
+
+    look: how a rendered clip looks ("stock" or "varied"), empty for other clips.
+    """
 
     key: str
     action: str
@@ -80,11 +82,11 @@ class ClipRecord:
 def open_clips(
     folder: str | Path, split: Split | None, limit_per_action: int | None = None
 ) -> Iterator[ClipRecord]:
-    """The clips of a folder of shards or of videos, whichever it is; at most so many an action.
+    """Yields the clips of a folder of shards or a folder of videos.
 
-    split: None gives the clips of both. Clips that cannot be read are logged and left out. Raises
-    MediaError when the folder is neither, when no clip of the split can be read, and when an action
-    of a single video would have to be split.
+    split: None gives the clips of both. limit_per_action: largest number of clips per action. Clips
+    that cannot be read are logged and left out. Raises MediaError if the folder is neither kind, if
+    no clip of the split can be read, and for an action with a single video that has to be split.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -122,9 +124,9 @@ def _records(
 
 
 def read_shard(path: Path, limit: int | None = None) -> Iterator[ClipRecord]:
-    """The clips of a tar of KEY.mp4 + KEY.json, in its order; at most `limit`.
+    """Yields the clips of a tar of KEY.mp4 and KEY.json in its order, at most `limit`.
 
-    Raises MediaError when the file is no tar.
+    Raises MediaError if the file is not a tar.
     """
     return _read_clips(path, _members(path), limit)
 
@@ -147,10 +149,10 @@ def _read_clips(
 
 
 def _decoded(shard: str, files: list[tuple[str, bytes, bytes]]) -> list[ClipRecord]:
-    """The clips (name, video, label) of a shard that can be read; a line in the log of others."""
+    """The readable clips among (name, video, label) of a shard; others are logged."""
     records = []
     with tempfile.TemporaryDirectory(prefix="nbp-", ignore_cleanup_errors=True) as folder:
-        # An error names the file: it keeps what its name has of letters and digits.
+        # Errors name the file, so it keeps the letters and digits of its name.
         paths = [
             Path(folder, f"{index}-{re.sub(r'[^A-Za-z0-9.-]', '_', name)[-80:]}")
             for index, (name, _, _) in enumerate(files)
@@ -176,8 +178,8 @@ def _decoded(shard: str, files: list[tuple[str, bytes, bytes]]) -> list[ClipReco
 
 
 def _in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """The results in order, a few of them worked out ahead. Decoding runs in processes of its own,
-    so threads are enough to use all cores."""
+    """Yields the results in order, a few of them computed ahead. Decoding runs in other processes,
+    so threads suffice to use all cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pending: deque[Future[Result]] = deque()
         for item in items:
@@ -208,7 +210,7 @@ def _reported(shard: Path) -> Iterator[None]:
 
 
 def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:
-    """The content of a file, empty for what is none, such as a link that leads nowhere."""
+    """The content of a file; empty for a member that is no file, such as a broken link."""
     if member is None:
         return b""
     try:
@@ -224,7 +226,7 @@ def _videos(folder: Path) -> Iterator[Path]:
 
 
 def _report_skipped(folder: Path) -> None:
-    """One line in the log for files without a suffix of videos, and one for misplaced videos."""
+    """Logs one line for files without a video suffix, and one for misplaced videos."""
     taken = set(_videos(folder))
     others = [path for path in sorted(folder.rglob("*")) if path not in taken and path.is_file()]
     where = printable_name(folder)
@@ -235,11 +237,11 @@ def _report_skipped(folder: Path) -> None:
 
 
 def validation_keys(keys: Iterable[str]) -> set[str]:
-    """Which videos, each named "action/file", belong to validation.
+    """The videos, named "action/file", of the validation split.
 
-    A hash of the name decides, so that adding files moves few from one split to the other. Every
-    action stands in both splits: the first by hash is validated on where the hash chose none, and
-    the last is trained on where it chose all. Raises MediaError for an action of one video.
+    A hash of the name decides, so that adding files moves few others between the splits. Every
+    action is in both splits: of its videos in the order of their hashes, the first is always in
+    validation and the last always in training. Raises MediaError for an action with one video.
     """
     by_action: dict[str, dict[str, int]] = {}
     for key in keys:
@@ -262,10 +264,10 @@ def validation_keys(keys: Iterable[str]) -> set[str]:
 def _read_video_folder(
     folder: Path, split: Split | None, limit: int | None
 ) -> Iterator[ClipRecord]:
-    """The videos of a folder's sub-folders, each named as its action.
+    """The videos in a folder's sub-folders, which are named after the actions.
 
-    A clip is the middle CLIP_FRAMES of a video, CLIP_FPS of them a second (evenly spread over the
-    whole, when it is shorter), cut to the middle square.
+    A clip is CLIP_FRAMES frames from the middle of a video at CLIP_FPS (evenly spread over a
+    shorter video), cropped to the middle square.
     """
     counts: Counter[str] = Counter()
     paths = {path.relative_to(folder).as_posix(): path for path in _videos(folder)}
@@ -288,14 +290,14 @@ def _read_video_folder(
 
 
 def _batches(files: Iterable[tuple[str, Path]], most: int) -> Iterator[list[tuple[str, Path]]]:
-    """The files in order, short videos of one action by `most`, each other one by itself."""
+    """Groups of at most `most` short videos of one action; other files alone; all in order."""
     for (_, is_short), group in groupby(files, lambda file: (file[1].parent, _is_short(file[1]))):
         while batch := list(islice(group, most if is_short else 1)):
             yield batch
 
 
 def _is_short(path: Path) -> bool:
-    """Whether the file is a video that may be decoded together with others."""
+    """Whether the file is a video that is small enough to be decoded together with others."""
     try:
         return path.stat().st_size < _SHORT_BYTES and is_video(path)
     except (OSError, MediaError):  # reported when the file is read
@@ -322,7 +324,7 @@ def _read_window(path: Path) -> Frames | MediaError:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """A split of clips, decoded: frames_NTHWC, and for each its action and look."""
+    """The decoded clips of a split: frames_NTHWC uint8, and the action and look of each clip."""
 
     frames_NTHWC: Frames
     actions: list[str]
@@ -333,9 +335,9 @@ class ClipSet:
 
 
 def load_clips(folder: str | Path, split: Split, cache_folder: str | Path) -> ClipSet:
-    """All clips of a split, decoded once into `cache_folder`; the frames are memory-mapped.
+    """All clips of a split, decoded once into `cache_folder` and memory-mapped.
 
-    Decoded anew when the folder's files change. Raises MediaError when no clip can be read.
+    They are decoded again when the folder's files change. Raises MediaError if no clip can be read.
     """
     cache = Path(cache_folder) / f"{split}-{folder_fingerprint(Path(folder))}.npy"
     labels = cache.with_suffix(".json")
@@ -345,7 +347,7 @@ def load_clips(folder: str | Path, split: Split, cache_folder: str | Path) -> Cl
     cache.parent.mkdir(parents=True, exist_ok=True)
     with replacing(cache) as partial:
         found = _write_array(partial, open_clips(folder, split))
-    # Written last: its presence says that the set is whole.
+    # Written last, so its presence shows that the set is complete.
     write_text(labels, json.dumps(found))
     for old in cache.parent.glob(f"{split}-*"):
         # The folder may hold other files, even the shards themselves.
@@ -361,7 +363,7 @@ def _mapped(cache: Path) -> Frames:
 
 
 def _read_cache(cache: Path, labels: Path) -> ClipSet | None:
-    """The clips that lie decoded in a cache, or None where they have to be decoded."""
+    """The decoded clips in a cache, or None if they have to be decoded."""
     if not labels.is_file():
         return None
     try:
@@ -369,7 +371,7 @@ def _read_cache(cache: Path, labels: Path) -> ClipSet | None:
         actions, looks = ([str(label) for label in found[name]] for name in ("actions", "looks"))
         frames_NTHWC = _mapped(cache)
         if not len(frames_NTHWC) == len(actions) == len(looks):
-            raise ValueError(f"{labels.name} is of another number of clips")
+            raise ValueError(f"{labels.name} has labels of another number of clips")
         return ClipSet(frames_NTHWC, actions, looks)
     except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
         _log.warning("%s cannot be used (%s): the clips are decoded again", labels.name, error)
@@ -377,7 +379,8 @@ def _read_cache(cache: Path, labels: Path) -> ClipSet | None:
 
 
 def _write_array(path: Path, clips: Iterator[ClipRecord]) -> dict[str, list[str]]:
-    """One .npy of all frames, written as they come: they may not fit into memory; the labels."""
+    """Writes all frames to one .npy as they come, since they may not fit into memory; returns their
+    labels."""
     shape: tuple[int, ...] = (CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE, 3)
     header: dict[str, Any] = {"descr": "|u1", "fortran_order": False}
     actions: list[str] = []

@@ -1,7 +1,7 @@
-"""Latent frames of clips that answer to keys, one by one: what a reader of keys looks at.
+"""Latent frames of clips with keys, one by one: the input of a network that reads keys.
 
-Shapes: N latent frames, T H W frames, C colour. Latent frame k shows in frames 4k to 4k + 4: where
-key k found things, and where it left them.
+Shapes: N latent frames, T H W frames, C colour. Latent frame k is frames 4k to 4k + 4: from the
+frame before key k to the last frame under it.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from nbp_core.media.video import crop_resize, to_clip
 from nbp_core.tokenizer.interface import Tokenizer, to_frames
 
 READ_FRAMES = 3
-"""Frames of a latent frame that a reader sees: its first, its middle and its last one."""
+"""Frames per latent frame that a reader receives: the first, the middle and the last."""
 READ_SIDE = 64
-"""Pixels of a side that a reader sees."""
+"""Height and width of a reader's frames, in pixels."""
 
 
 def direction(key: str) -> str:
-    """A key without its grip, which a quarter of a second seldom shows."""
+    """A key without its grip, which is seldom visible within a quarter of a second."""
     return key.removesuffix(GRIP_SUFFIX)
 
 
 def latent_frames(frames_THWC: Frames, side: int | None = None) -> Frames:
-    """The frames of an episode -> (N, READ_FRAMES, H, W, C), resized to `side` if there is one."""
+    """frames_THWC of an episode -> (N, READ_FRAMES, H, W, C), resized to `side` if given."""
     if side is not None:
         frames_THWC = crop_resize(frames_THWC, side)
     step = FRAMES_PER_KEY // (READ_FRAMES - 1)
@@ -45,14 +45,14 @@ def latent_frames(frames_THWC: Frames, side: int | None = None) -> Frames:
 
 @torch.inference_mode()
 def reconstructed(tokenizer: Tokenizer, frames_THWC: Frames, device: str = "cpu") -> Frames:
-    """What a tokenizer makes of the frames of an episode."""
+    """The tokenizer's reconstruction of an episode's frames_THWC."""
     clip_BCTHW = torch.from_numpy(to_clip(frames_THWC)[None]).to(device)
     frames: Frames = to_frames(tokenizer.decode(tokenizer.encode(clip_BCTHW)))[0]
     return frames
 
 
 def key_reader_config(name: str) -> ClassifierConfig:
-    """A classifier that reads a key of the arm from READ_FRAMES frames."""
+    """The configuration of a network that reads the arm's keys from READ_FRAMES frames."""
     return ClassifierConfig(
         name=name,
         actions=ARM_KEYS,
@@ -66,9 +66,9 @@ def key_reader_config(name: str) -> ClassifierConfig:
 def load_key_pairs(
     file: Path, tokenizer: Tokenizer, clips: Iterable[KeyClip], made_of: str, device: str = "cpu"
 ) -> ClipSet:
-    """The `key_pairs` in a file, or newly made and written there.
+    """The `key_pairs` in a file; they are made and written if the file has none or others.
 
-    made_of: fingerprint of clips and tokenizer. Another one makes them anew.
+    made_of: fingerprint of clips and tokenizer, with which the file must agree.
     """
     if file.is_file():
         with (
@@ -90,7 +90,7 @@ def load_key_pairs(
 def key_pairs(
     tokenizer: Tokenizer, clips: Iterable[KeyClip], side: int, device: str = "cpu"
 ) -> ClipSet:
-    """Latent frames of clips and of their reconstructions, each named after its key."""
+    """Latent frames of clips and of their reconstructions, labelled with their keys."""
     found: list[Frames] = []
     names: list[str] = []
     looks: list[str] = []

@@ -1,5 +1,6 @@
-"""Clips that answer to keys, and keys as a player holds them: one for some latent frames, then
-another. Shapes: T H W frames, C colour.
+"""Clips with keys, and random keys that are held as a player holds them, for some latent frames.
+
+Shapes: T H W frames, C colour.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ import numpy as np
 from nbp_core.media.files import Frames
 
 FRAMES_PER_KEY = 4
-"""Frames that a key is held for at least: those of a latent frame."""
+"""Frames per key: those of one latent frame."""
 MOST_HELD = 4
-"""Latent frames."""
+"""Longest time that a random key is held, in latent frames."""
 GRIP_SUFFIX = "+grip"
-"""Ends the name of an arm's key with its grip closed."""
+"""Suffix of the arm's keys with a closed grip."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeyClip:
-    """frames_THWC, 1 + 4 k of them, the k keys that moved them, and how it looks."""
+    """A clip of 1 + 4k frames (frames_THWC, uint8), its k keys, and the name of its look."""
 
     frames_THWC: Frames
     keys: tuple[str, ...]
@@ -29,7 +30,7 @@ class KeyClip:
 
 
 class HeldKeys:
-    """Draws keys that are each held for one to MOST_HELD latent frames, while they are allowed."""
+    """Draws random keys, each held for 1 to MOST_HELD latent frames as long as it is allowed."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng

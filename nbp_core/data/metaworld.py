@@ -1,8 +1,8 @@
 """Renders clips of 50 named robot-arm actions: Meta-World (MIT) with its scripted experts.
 
-Out come tar shards in WebDataset's layout, one for each action and split. 40 % of the clips keep
-Meta-World's stock look; the others vary the arm's colour, the materials, the camera and the hand's
-start. Needs the dependency group `data` and the system's libosmesa6.
+Output: tar shards in WebDataset's layout, one per action and split. 40 % of the clips have
+Meta-World's stock look. The others vary the arm's colour, the materials, the camera and the hand's
+initial position. Needs the dependency group `data` and the system's libosmesa6.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ AZIMUTH_JITTER, ELEVATION_JITTER, DISTANCE_JITTER = (-22.0, 22.0), (-10.0, 6.0),
 HAND_JITTER = ((-0.12, 0.12), (-0.1, 0.1), (-0.03, 0.1))
 ARM_VALUES, TINT = (0.5, 0.95), (0.6, 1.25)
 ARM_COLOUR = (0.5, 0.1, 0.1)
-"""Stock colour of the links; pedestal, black ring and fingers have others and keep them."""
+"""Stock colour of the links. Pedestal, black ring and fingers have other colours and keep them."""
 
 State = tuple[Any, ...]
-"""qpos, qvel, mocap_pos, mocap_quat of a moment."""
+"""qpos, qvel, mocap_pos, mocap_quat at one time."""
 
 
 def render(
@@ -102,9 +102,9 @@ def render(
     seed: int,
     actions: list[str] | None = None,
 ) -> None:
-    """Renders shards {split}-CC.tar into a folder; those that are there already are left alone.
+    """Renders shards {split}-CC.tar into a folder; existing shards are kept.
 
-    Raises ValueError for an unknown action or when Meta-World is not installed.
+    Raises ValueError for an unknown action or if Meta-World is not installed.
     """
     unknown = sorted(set(actions or ()) - set(METAWORLD_ACTIONS))
     if unknown:
@@ -117,7 +117,7 @@ def render(
         shard = out_folder / f"{split}-{index:02d}.tar"
         if (actions and action not in actions) or shard.is_file():
             continue
-        # Seeds of the splits never meet: the split is part of the seed.
+        # The split is part of the seed, so splits never share a clip.
         rng = np.random.default_rng([seed, ("train", "val").index(split), index])
         with replacing(shard) as partial, tarfile.open(partial, "w") as tar:
             for number in tqdm(range(clips_per_action), desc=f"{split} {action}", unit="clip"):
@@ -139,7 +139,10 @@ def add_clip(tar: tarfile.TarFile, key: str, frames: Frames, label: dict[str, An
 
 
 def import_metaworld() -> tuple[Any, Any, Any]:
-    """(metaworld, its policies, mujoco), rendering in software."""
+    """The modules metaworld, metaworld.policies and mujoco, set up for software rendering.
+
+    Raises ValueError if they are not installed.
+    """
     os.environ.setdefault("MUJOCO_GL", "osmesa")
     os.environ.setdefault("LP_NUM_THREADS", "1")
     try:
@@ -193,9 +196,9 @@ def _roll_out(
 def new_environment(
     worlds: tuple[Any, Any, Any], scene: str, rng: np.random.Generator, varied: bool
 ) -> Any:
-    """A scene before its first reset, without a time limit; varied: the hand starts elsewhere.
+    """A scene before its first reset, without a time limit.
 
-    worlds: import_metaworld's.
+    worlds: from import_metaworld. varied: the hand starts at a random position.
     """
     seed = int(rng.integers(2**31))
     env = worlds[0].ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE[f"{scene}-v3-goal-observable"](seed=seed)
@@ -218,13 +221,13 @@ _POLICY_NAMES = {"peg-insert-side": "PegInsertionSide"}
 
 
 def read_state(env: Any) -> State:
-    """Copies of what a picture depends on: qpos, qvel, mocap_pos, mocap_quat."""
+    """Copies of the physics state that a picture depends on: qpos, qvel, mocap_pos, mocap_quat."""
     data = env.data
     return tuple(part.copy() for part in (data.qpos, data.qvel, data.mocap_pos, data.mocap_quat))
 
 
 def set_up_camera(mujoco: Any, model: Any, rng: np.random.Generator, varied: bool) -> Any:
-    """A free camera; makes light and materials simple, and varies them and the camera if wanted."""
+    """A free camera. Simplifies light and materials; varied: also changes materials and camera."""
     model.light_castshadow[:] = 0
     model.mat_reflectance[:] = 0
     model.vis.quality.offsamples = 0
@@ -238,7 +241,7 @@ def set_up_camera(mujoco: Any, model: Any, rng: np.random.Generator, varied: boo
 
 
 def shoot(mujoco: Any, env: Any, states: list[State], camera: Any) -> Frames:
-    """frames_THWC of states, at RENDER_SIDE shrunk by area to CLIP_SIDE."""
+    """frames_THWC of states, rendered at RENDER_SIDE and reduced by area to CLIP_SIDE."""
     model, data = env.model, env.data
     options = mujoco.MjvOption()
     options.sitegroup[:] = 0  # else green goal markers show

@@ -1,6 +1,6 @@
-"""Episodes of the simulator beside which a model plays: NAME.mp4 and NAME.json with its keys.
+"""Recorded episodes of the simulator, to compare plays with: NAME.mp4, and NAME.json with its keys.
 
-They were neither trained on nor validated with. Shapes: T H W frames, C colour.
+No model was trained on or validated with them. Shapes: T H W frames, C colour.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from nbp_core.media.video import read_video
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpisodeLabel(JsonConfig):
-    """What NAME.json says of NAME.mp4. Raises ValueError for a key that the arm does not have."""
+    """The content of NAME.json. Raises ValueError for a key that the arm does not have."""
 
     scene: str
     look: str
     """`stock` or `varied`."""
     keys: str
-    """One key per latent frame; `left*4 stay+grip` is left four times, then stay, grip closed."""
+    """One key per latent frame; `left*4 stay+grip` is left four times, then stay with the grip
+    closed."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.pressed) - set(PLAYER_KEYS))

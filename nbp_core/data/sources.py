@@ -1,4 +1,4 @@
-"""Folders that training data comes from: what they hold, by a fingerprint, and their actions.
+"""Folders of training data: fingerprints of their content, checks, and reports of skipped files.
 
 Knows nothing of torch.
 """
@@ -23,7 +23,7 @@ VIDEO_SUFFIXES = frozenset({
     ".qt", ".divx", ".ogm", ".nut", ".h264", ".264", ".h265", ".265", ".hevc", ".obu", ".y4m",
     ".ivf", ".gif", ".webp", ".avif", ".apng",
 })  # fmt: skip
-"""Files that are taken for clips, videos and animated pictures; their content decides."""
+"""Suffixes of files that may be clips (videos, animated pictures); the content decides."""
 PICTURE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif",
 })  # fmt: skip
@@ -42,8 +42,8 @@ _log = logging.getLogger(__name__)
 
 
 def folder_fingerprint(folder: Path) -> str:
-    """Changes with the names, sizes and times of a folder's clips, pictures and shards, but not
-    with the folder's own place. Raises MediaError where there is no such folder."""
+    """A hash of the names, sizes and times of a folder's clips, pictures and shards. It does not
+    depend on where the folder is. Raises MediaError if the folder does not exist."""
     if not folder.is_dir():
         raise MediaError(f"there is no folder {printable_name(folder)!r}.")
     kinds = VIDEO_SUFFIXES | PICTURE_SUFFIXES | {SHARD_SUFFIX}
@@ -68,10 +68,10 @@ def check_actions(train: Iterable[str], val: Iterable[str]) -> None:
 
 
 def report_skipped(files: Iterable[PurePath], where: str, reason: str) -> None:
-    """One line in the log for files of a folder or a shard that are not even opened.
+    """Logs one line that counts the files of a folder or shard that are not opened.
 
-    It names the first few. Hidden files, texts and labels are none that anybody expects to be
-    used, and are not counted.
+    The line names a few of them. Hidden files, texts and labels do not count, since nobody expects
+    them to be used as clips.
     """
     names = [shown_name(path) for path in files if not _is_companion(path)]
     if not names:
@@ -92,7 +92,7 @@ def open_shard(path: Path) -> tarfile.TarFile:
 
 
 def unknown_members(members: Iterable[tarfile.TarInfo]) -> list[PurePath]:
-    """The files of a shard that nothing is read from."""
+    """The files of a shard that are neither clips nor labels."""
     return [
         PurePath(member.name)
         for member in members

@@ -1,6 +1,6 @@
-"""Encode once, train on tokens: a TokenSet is a split of clips as integers with their actions.
+"""Encoded clips to train on: a TokenSet has the tokens and the actions or keys of a split.
 
-Shapes: N clips, tokens_Nthw uint16 (uint32 of more than 65,536 codes), frames_NTHWC uint8.
+Shapes: N clips, tokens_Nthw uint16 (uint32 for more than 65,536 codes), frames_NTHWC uint8.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TokenSet:
-    """Clips as tokens; `actions` names each clip's action, `looks` what it looks like.
+    """The tokens of N clips, with the action and look of each.
 
-    `keys` of clips that answer to keys: the one of each latent frame after the first. Such clips
-    have no action; `actions` then says where they come from.
+    keys: for clips with keys, the key of each latent frame after the first. Such clips have no
+    action; `actions` then names their source.
     """
 
     tokens_Nthw: NDArray[np.unsignedinteger]
@@ -45,13 +45,14 @@ class TokenSet:
         return len(self.actions)
 
     def fingerprint(self) -> str:
-        """Changes with the tokens, their order and what they are conditioned on."""
+        """A hash of the tokens, in their order, and of their actions and keys."""
         digest = hashlib.sha256(np.ascontiguousarray(self.tokens_Nthw).tobytes())
         digest.update(json.dumps([self.tokens_Nthw.shape, self.actions, self.keys]).encode())
         return digest.hexdigest()[:16]
 
     def conditions(self, row: int) -> tuple[str | None, ...]:
-        """What each latent frame of a clip is conditioned on; nothing is the first one by keys."""
+        """The action or key of each latent frame of clip `row`; None (no condition) for the first
+        frame of a clip with keys."""
         if self.keys is None:
             return (self.actions[row],) * int(self.tokens_Nthw.shape[1])
         return (None, *self.keys[row])
@@ -69,7 +70,7 @@ class TokenSet:
             )
 
     def save(self, folder: Path, tokenizer_sha256: str, source: str = "") -> None:
-        """Writes the set whole; source is the fingerprint of the data that it was made of."""
+        """Writes tokens and labels. source: fingerprint of the data that was encoded."""
         folder.mkdir(parents=True, exist_ok=True)
         labels: dict[str, Any] = {
             "tokenizer": tokenizer_sha256,
@@ -79,7 +80,7 @@ class TokenSet:
         }
         if self.keys is not None:
             labels["keys"] = self.keys
-        # The labels go first and come last: their presence says that the set is whole.
+        # Labels are removed first and written last: their presence shows that the set is complete.
         (folder / LABELS_FILE).unlink(missing_ok=True)
         with replacing(folder / TOKENS_FILE) as partial, partial.open("wb") as file:
             np.save(file, self.tokens_Nthw)
@@ -89,9 +90,9 @@ class TokenSet:
     def load(
         cls, folder: Path, tokenizer_sha256: str, source: str | None = None
     ) -> TokenSet | None:
-        """The set in a folder, or None if there is none of this tokenizer and of this source.
+        """The set in a folder, or None if it has none from this tokenizer and source.
 
-        Without a source, one of any source. A set that cannot be read is logged and None too.
+        source None accepts any source. A set that cannot be read is logged and counts as none.
         """
         if not (folder / LABELS_FILE).is_file():
             return None
@@ -113,7 +114,7 @@ class TokenSet:
 def encode_key_clips(
     tokenizer: Tokenizer, clips: Iterable[KeyClip], source: str, device: str = "cpu"
 ) -> TokenSet:
-    """Clips that answer to keys, all equally long, as a token set whose actions name the source."""
+    """Clips with keys, all equally long -> their TokenSet, whose actions name the source."""
     keys: list[tuple[str, ...]] = []
 
     def labelled() -> Iterator[tuple[NDArray[np.uint8], str, str]]:
@@ -135,7 +136,8 @@ def encode_clips(
 ) -> TokenSet:
     """Clips (frames_THWC, action, look) -> their TokenSet.
 
-    In float32, as generation encodes a first frame: in bfloat16 2 to 3 % of the tokens differ.
+    total: number of clips, for the progress bar. Encodes in float32, as generation does: in
+    bfloat16 2 to 3 % of the tokens differ.
     """
     dtype = np.uint16 if tokenizer.config.codebook_size <= 2**16 else np.uint32
     tokens: list[NDArray[np.unsignedinteger]] = []
