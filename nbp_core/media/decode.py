@@ -1,8 +1,8 @@
 """Decodes videos: upright, in their display aspect, as sRGB on white, by time.
 
-The frames of a file come from one run of ffmpeg, which says what the file holds before it decodes
-it. Where that asks for other filters than the usual ones (untagged HD, HDR, transparency in a
-layer of its own, a window of a long clip), the run is ended there and the right one is started.
+One run of ffmpeg decodes a file. Before decoding, it logs a description of the file. If that
+requires other filters than the usual ones (untagged HD, HDR, transparency in a separate layer, a
+window of a long clip), the run is stopped and another one is started with these filters.
 Shape letters: T H W frames and pixels, C colour.
 """
 
@@ -32,7 +32,7 @@ from nbp_core.media.files import (
 )
 
 _SMALL_BYTES = 2**18
-"""A file below it is decoded by one thread: starting more takes longer than they save."""
+"""A smaller file is decoded by one thread, since starting more takes longer than they save."""
 _MAX_THREADS = 4
 
 # Containers only: playlists and scripts name other files.
@@ -50,15 +50,15 @@ _HD_WIDTH, _SD_HEIGHT = 1280, 576
 _WIDE_GAMUTS = ("bt2020", "smpte431", "smpte432")
 _HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
 _ZSCALE_MATRICES = ("ycgco", "bt2020c", "chroma-derived-nc", "chroma-derived-c", "ictcp")
-"""The filter `scale` knows none of them, `zscale` all."""
+"""Matrices that only the filter `zscale` knows, not `scale`."""
 _WHITE_NITS, _PEAK_NITS = 203, 1000
 """Diffuse white in HDR (ITU-R BT.2408), and the brightest value that is kept distinct, in cd/m2."""
 _KNEE = 0.9
-"""Linear light below it is kept; what is brighter, up to the peak, shares the rest."""
+"""Linear light below it is unchanged; light from there to the peak is compressed."""
 _LEAST_INTERLACED = 4
-"""Pixels of a side below which nothing is interlaced, and the filter refuses."""
+"""Smallest side in pixels that can be interlaced; the filter refuses smaller frames."""
 _LATE_MICROSECONDS = 10_000
-"""A frame may come so much later than its time: containers round times."""
+"""Tolerance for late frames, since containers round times."""
 
 _INPUT = re.compile(r"\[info\] Input #(\d+), ")
 _DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d\d):(\d\d\.\d+)")
@@ -76,7 +76,7 @@ _MARKING_CODECS = frozenset({
     "h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3", "wmv2", "h263", "flv",
     "vp8", "vp9", "av1", "libdav1d", "libvpx", "theora",
 })  # fmt: skip
-"""They mark the frames that are not whole, and call much an error that harms none."""
+"""Codecs that mark incomplete frames, and whose other errors are often harmless."""
 _NEW_SIZE = re.compile(
     r"Reconfiguring filter graph because video parameters changed to .*?, (\d+x\d+)"
 )
@@ -88,14 +88,14 @@ _COLOURS = re.compile(
     r"(?P<matrix>[\w-]+)/(?P<primaries>[\w-]+)/(?P<transfer>[\w-]+)"
     r"|(?P<all>bt709|bt470m|bt470bg|smpte170m|smpte240m)"
 )
-"""Tags of colour among those of the range, the field order and the place of chroma."""
+"""Tags of colour, among tags of range, field order and chroma location."""
 _LAYER_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""Only these decode the transparency of WebM, which is a second picture beside each frame."""
+"""Decoders for the transparency of WebM, which is a second picture with each frame."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stream:
-    """A stream of moving pictures, as ffmpeg describes it; a tag that is not set is 'unknown'."""
+    """A video stream as ffmpeg describes it; tags that are not set are 'unknown'."""
 
     index: int
     codec: str
@@ -107,39 +107,39 @@ class Stream:
     fps: float | None = None
     is_default: bool = False
     has_layer: bool = False
-    """Its transparency is a layer of its own."""
+    """Whether its transparency is a separate layer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """What a file holds; `seconds` is what its header says, if it does."""
+    """The content of a file; `seconds` is the duration in its header, if any."""
 
     seconds: float | None = None
     streams: tuple[Stream, ...] = ()
 
     @property
     def stream(self) -> Stream | None:
-        """The one to show: the file's own choice, else the largest."""
+        """The stream to decode: the file's default, else the largest."""
         return max(self.streams, key=lambda s: (s.is_default, s.width * s.height), default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Take:
-    """Which frames to take of a file: `count` at most, from `start` seconds on."""
+    """Which frames to take from a file: at most `count`, from `start` seconds on."""
 
     count: int
     fps: float | None = None
-    """Frames a second, each the one that is shown at its time; None takes the file's own."""
+    """Frames per second, each the frame on screen at its time; None takes every frame."""
     start: float = 0.0
     seconds: float | None = None
-    """How much of the file is decoded; None decodes until there are enough frames."""
+    """Seconds of the file to decode; None decodes until there are enough frames."""
     indices: tuple[int, ...] = ()
-    """The places of the file's own frames to keep; none keeps all."""
+    """Indices of the file's frames to keep; empty keeps all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoded:
-    """The frames_THWC of a take, the file they came from, and how many frames of it were seen."""
+    """The frames_THWC of a take, the description of their file, and its number of frames seen."""
 
     frames_THWC: Frames
     source: Source
@@ -151,11 +151,11 @@ class NoFrameError(MediaError):
 
 
 Plan = Callable[[Source], Take]
-"""Chooses a take by what the file's header says; nothing is known of Source() yet."""
+"""Chooses a take from the description of a file; Source() is that of an unknown file."""
 
 
 def decode(path: Path, plan: Plan) -> Decoded:
-    """The frames of one video. Raises MediaError, one sentence, when they cannot be had."""
+    """Decodes frames of one video. Raises MediaError, one sentence, if it cannot be read."""
     (decoded,) = decode_many([path], plan)
     if isinstance(decoded, MediaError):
         raise decoded
@@ -163,7 +163,10 @@ def decode(path: Path, plan: Plan) -> Decoded:
 
 
 def decode_many(paths: Sequence[Path], plan: Plan) -> Iterator[Decoded | MediaError]:
-    """Many short videos in one run, which costs little more than the run of one; in their order."""
+    """Decodes short videos in one run, in order; one run for many takes little longer than for one.
+
+    A video that cannot be read gives a MediaError in place of its frames.
+    """
     if len(paths) > 1:
         with _outputs(len(paths)) as outputs:
             ended, sources = _run(paths, outputs, plan)
@@ -185,8 +188,8 @@ def _decode_one(path: Path, plan: Plan) -> Decoded | MediaError:
     with _outputs(1) as outputs:
         ended, sources = _run([path], outputs, plan)
         if _fault(ended.log, sources) == _DAMAGED and plan(sources[0]).fps:
-            # It may lie beyond the frames that are taken: how far a run reads ahead is left to
-            # chance, so that the file is read again, up to there.
+            # The damage may be beyond the frames that are taken, since how far a run reads ahead is
+            # random. So the file is read again, only up to their end.
             ended, sources = _run([path], outputs, lambda source: _limited(plan(source)))
         return _result(path, outputs[0], sources[0], ended)
 
@@ -220,7 +223,7 @@ def _run(
     if ended.is_unwanted:
         ended = ffmpeg.run_logged(_arguments(commands, outputs), lambda log: True, level)
     elif not any(source.streams for source in sources):
-        # It ended before its inputs were all open.
+        # The run ended before all inputs were open.
         sources = _sources(ended.log, len(paths))
     return ended, sources
 
@@ -270,9 +273,9 @@ def _arguments(commands: Sequence[_Command], outputs: Sequence[Path]) -> list[ff
 
 
 def filters(stream: Stream | None, take: Take) -> str:
-    """The filters from a file's frames to the frames that are taken, in RGB or RGBA.
+    """The filters from a file's frames to the taken frames, in RGB or RGBA.
 
-    ffmpeg has turned and mirrored them before, as the file's display matrix says.
+    ffmpeg rotates and mirrors frames before the filters, by the file's display matrix.
     """
     # Counted in microseconds, since the time base of a file may be as coarse as its frames.
     steps = ["settb=1/1000000", _times(take)]
@@ -281,7 +284,7 @@ def filters(stream: Stream | None, take: Take) -> str:
         steps.append("bwdif=mode=send_frame:deint=interlaced")
     if take.fps is not None:
         # Rounded up, each time gets the last frame that began before it: the one on screen.
-        # Trimmed at once, since "-frames:v" lets all of a pause through before it ends the run.
+        # Trimmed here, since "-frames:v" ends the run only after a whole pause was filled.
         steps += [f"fps={take.fps:g}:round=up", f"trim=end_frame={take.count}"]
     if take.indices:
         steps.append("select='" + "+".join(f"eq(n,{index})" for index in take.indices) + "'")
@@ -297,7 +300,7 @@ def filters(stream: Stream | None, take: Take) -> str:
 
 
 def _times(take: Take) -> str:
-    """The times of frames, from 0; a pause is cut to what the take is long, and a second more."""
+    """Times of frames from 0. A pause is shortened to the length of the take plus one second."""
     first = f"PTS-STARTPTS-{_LATE_MICROSECONDS}"
     if take.fps is None:
         return f"setpts={first}"
@@ -308,8 +311,8 @@ def _times(take: Take) -> str:
 
 
 def _scaled(stream: Stream | None) -> str:
-    """To square pixels (the shorter side stays), at most MAX_FRAME_PIXELS, by the right matrix."""
-    # A ratio that is nearly 1 is a rounding, an extreme one a mistake.
+    """Scales to square pixels (keeping the shorter side), at most MAX_FRAME_PIXELS."""
+    # A ratio of nearly 1 is a rounding error, an extreme one a mistake.
     aspect = "if(lt(abs(sar-1),0.01),1,clip(sar,0.05,20))"
     wide, high = f"iw*max(1,{aspect})", f"ih*max(1,1/{aspect})"
     shrink = f"min(1,sqrt({MAX_FRAME_PIXELS}/({wide})/({high})))"
@@ -329,7 +332,7 @@ def _needs_conversion(stream: Stream) -> bool:
 
 
 def _converted(stream: Stream) -> list[str]:
-    """From HDR or a wide gamut to BT.709's colours, bright light compressed."""
+    """Converts HDR or a wide gamut to BT.709's colours, with bright light compressed."""
     is_hdr = stream.transfer in _HDR_TRANSFERS
     transfer = stream.transfer if is_hdr or stream.transfer == "linear" else "bt709"
     unknown = "bt2020" if is_hdr else "bt709"
@@ -347,7 +350,7 @@ def _converted(stream: Stream) -> list[str]:
 
 
 def _sources(log: Sequence[str], count: int) -> list[Source]:
-    """What the log says of each input."""
+    """The description of each input in the log."""
     found = [Source() for _ in range(count)]
     number = -1
     for line in log:
@@ -419,7 +422,7 @@ def _result(path: Path, output: Path, source: Source, ended: ffmpeg.Ended) -> De
 
 
 def _fault(log: Sequence[str], sources: Sequence[Source]) -> str | None:
-    """What is wrong with the frames themselves, as the end of a sentence."""
+    """The fault of the frames themselves, as the end of a sentence; None for none."""
     codecs = {stream.codec for source in sources for stream in source.streams}
     decoding = "\n".join(log[log.index(ffmpeg.INPUTS_OPEN) :]) if ffmpeg.INPUTS_OPEN in log else ""
     if _NEW_SIZE.search(decoding):
@@ -434,13 +437,13 @@ def _fault(log: Sequence[str], sources: Sequence[Source]) -> str | None:
 
 
 def _is_damaged(log: str, codecs: set[str]) -> bool:
-    """Whether a frame is marked as damaged, or one of these codecs, which mark none, complains."""
+    """Whether a frame is marked as damaged, or one of these codecs, which mark none, failed."""
     errors = {error["codec"] for error in _CODEC_ERROR.finditer(log)}
     return bool(errors & codecs) or _DAMAGE.search(log) is not None
 
 
 def _read_pam(path: Path) -> Frames | None:
-    """frames_THWC of a file of PAM pictures, on white; None when the file is not whole."""
+    """frames_THWC of a file of PAM pictures, on white; None if the file is incomplete."""
     data = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
     header = _PAM.match(data[:200].tobytes())
     if header is None:
@@ -458,7 +461,7 @@ def _read_pam(path: Path) -> Frames | None:
 
 
 def _on_white(frames_THWC: Frames) -> Frames:
-    """Straight RGBA laid on white."""
+    """RGBA frames (straight alpha) composited onto white."""
     laid_THWC = np.empty((*frames_THWC.shape[:3], 3), np.uint8)
     for frame_HWC, laid_HWC in zip(frames_THWC, laid_THWC, strict=True):
         alpha_HW1 = frame_HWC[..., 3:].astype(np.uint32)

@@ -1,4 +1,4 @@
-"""How much a long clip has changed since its first frames: fine detail and colour.
+"""How much a long clip changes from its first frames on: fine detail and colour.
 
 Shapes: N clips, T H W frames, C colour (RGB, 8 bits).
 """
@@ -22,7 +22,9 @@ def mean_sharpness(frames_NTHWC: Frames) -> float:
 
 
 def colour_drift(frames_NTHWC: Frames, first_NHWC: Frames) -> float:
-    """How far the mean colour of a window is from that of the first frame, in grey levels: mean
-    over clips of the root mean square over R, G and B."""
+    """Distance between the mean colour of a window and that of the first frame, in grey levels.
+
+    It is the root mean square over R, G and B, as a mean over the clips.
+    """
     change = frames_NTHWC.mean((1, 2, 3)) - first_NHWC.mean((1, 2))
     return float(np.sqrt((change**2).mean(1)).mean())

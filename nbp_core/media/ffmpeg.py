@@ -1,7 +1,7 @@
-"""Runs the ffmpeg that imageio bundles, bounded in time and memory.
+"""Runs the ffmpeg that imageio bundles, with limits on time and memory.
 
-Each run is a process of its own, started for one job: whatever a decoder leaves unwritten, or
-reads past the end of a buffer, comes from the files of that job, and a crash ends that job alone.
+Each run is a process of its own, for one job. So memory that a faulty decoder reads by mistake can
+only hold data of that job's files, and a crash ends that job alone.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 SECONDS = 120.0
-"""Longest time that one run may take."""
+"""Longest time of one run."""
 MAX_MEMORY = 4 * 2**30
 _MAX_LOG_LINES = 20_000
 _MAX_LINE_BYTES = 4096
 NO_SPACE = "No space left on device"
 INPUTS_OPEN = "[info] Stream mapping:"
-"""The line between what is said of the inputs and what is said while they are decoded."""
+"""The log line between the description of the inputs and the messages of their decoding."""
 
 Argument = str | bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
-    """How a run ended: its exit status (negative: a signal), its log, and what ended it."""
+    """The end of a run: its exit status (negative: a signal), its log, and who ended it."""
 
     status: int
     log: list[str]
@@ -46,14 +46,14 @@ class Ended:
 
 
 def file_url(path: str | os.PathLike[str]) -> bytes:
-    """The path as ffmpeg takes it: any bytes, and never mistaken for an option or an address."""
+    """The path as a URL for ffmpeg, which accepts any bytes and never reads it as an option."""
     return b"file:" + os.fsencode(path)
 
 
 def run(arguments: list[Argument], data: bytes | None = None) -> bytes | None:
-    """What ffmpeg prints when it is fed `data`; None when it fails or takes too long.
+    """ffmpeg's stdout for `data` on its stdin; None if it fails or takes too long.
 
-    Raises OSError (ENOSPC) where the disk has no space for what it writes.
+    Raises OSError (ENOSPC) if the disk has no space for its output.
     """
     try:
         return subprocess.run(
@@ -102,10 +102,10 @@ def first_bytes(arguments: list[Argument], most: int) -> bytes | None:
 def run_logged(
     arguments: list[Argument], is_wanted: Callable[[list[str]], bool], level: str
 ) -> Ended:
-    """Runs ffmpeg for the files it writes and for its log, "info" or "verbose".
+    """Runs ffmpeg for the files that it writes and for its log, of level "info" or "verbose".
 
-    `is_wanted` sees the log once, when all inputs are open and before anything is decoded; False
-    ends the run there.
+    `is_wanted` receives the log once, after all inputs are open and before anything is decoded. If
+    it returns False, the run ends there.
     """
     process = subprocess.Popen(
         _command(f"level+{level}", arguments),
@@ -161,7 +161,7 @@ def _lines(stream: IO[bytes]) -> Iterator[str]:
 
 
 def _limit_memory(pid: int) -> None:
-    """Caps the memory that a process of ours may write to, where the system can."""
+    """Limits the memory that a child process may write to, if the system supports that."""
     if hasattr(resource, "prlimit"):
         try:
             resource.prlimit(pid, resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))

@@ -1,8 +1,7 @@
-"""How close two clips are: PSNR and SSIM, of each frame and of the whole clip. Numpy only.
+"""How similar two clips are: PSNR and SSIM of each frame and of the whole clip. Uses no torch.
 
-PSNR of a clip comes from the mean squared error over all its pixels; SSIM of a clip is the mean of
-its frames'. Both are of 8-bit RGB; SSIM has the Gaussian window of its inventors (Wang et al.,
-2004).
+PSNR of a clip is computed from the mean squared error over all its pixels; SSIM of a clip is the
+mean over its frames. Both are of 8-bit RGB; SSIM has the Gaussian window of Wang et al., 2004.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _WANG_2004: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fidelity:
-    """How close a clip is to the original. PSNR in dB, infinite where nothing differs."""
+    """The similarity of a clip to the original. PSNR is in dB, infinite for equal pictures."""
 
     psnr: float
     ssim: float

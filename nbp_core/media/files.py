@@ -1,7 +1,6 @@
-"""Opens files that may be anything, and replaces files whole or not at all.
+"""Checks untrusted files before they are decoded, and writes files completely or not at all.
 
-The door of this package: what a file is, how its name is shown and how large it may be are
-decided here, before anything is decoded.
+The checks decide what kind a file is, how its name is shown and how large it may be.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from nbp_core.interrupt import unfinished
 Frames = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
-"""Largest picture or video frame that is decoded; it is reduced to MAX_FRAME_PIXELS."""
+"""Largest picture or video frame that is decoded, in pixels."""
 MAX_FRAME_PIXELS = 2**20
-"""A larger picture or frame is reduced to so many pixels, since models see 128 x 128 of them."""
+"""A larger picture or frame is reduced to this many pixels, since models see 128 x 128 pixels."""
 MAX_DECODED_BYTES = 2**30
-"""Largest clip that is decoded whole; a cap on its frames reads the start of a longer one."""
+"""Largest clip that is decoded whole. Of a longer one a limited number of frames can be read."""
 _LONGEST_SHOWN = 80
 
 # FFmpeg also opens playlists, which name other files and addresses: only real containers pass.
@@ -62,7 +61,7 @@ def printable_name(path: str | os.PathLike[str]) -> str:
 
 
 def shown_name(path: str | os.PathLike[str]) -> str:
-    """printable_name, cut in its middle where a sentence could not carry it."""
+    """printable_name, shortened in the middle if it is too long for a sentence."""
     name = printable_name(path)
     if len(name) <= _LONGEST_SHOWN:
         return name
@@ -70,7 +69,7 @@ def shown_name(path: str | os.PathLike[str]) -> str:
 
 
 def is_video(path: Path) -> bool:
-    """Whether the file starts as a video does. Raises MediaError when it cannot be read."""
+    """Whether the file begins like a video. Raises MediaError if it cannot be read."""
     name = shown_name(path)
     try:
         if path.is_dir():
@@ -110,10 +109,10 @@ def too_long(path: Path) -> MediaError:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, moved onto it at the end and removed after any error.
 
-    Raises MediaError where the system refuses a name, a folder or more data.
+    Raises MediaError if the system refuses the name, the folder or more data.
     """
     name = shown_name(path)
-    # The file's own name would make it longer than a name may be.
+    # Without the file's own name, with which it could exceed the longest allowed name.
     temporary = path.with_name(f".nbp-{os.getpid()}-{next(_temporary_numbers)}.part")
     try:
         if not path.parent.is_dir():
@@ -131,9 +130,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def try_writing(path: Path) -> None:
-    """Tries a name and its folder before the work whose outcome is to be written there.
+    """Checks that a file can be written, before the work whose result it will hold.
 
-    A file that is there already stays as it is. Raises MediaError as replacing does.
+    An existing file is not changed. Raises MediaError as replacing does.
     """
     with contextlib.suppress(_TriedError), replacing(path) as temporary:
         temporary.touch()
@@ -145,7 +144,7 @@ class _TriedError(Exception):
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all. Raises MediaError as replacing does."""
+    """Writes a text file completely or not at all. Raises MediaError as replacing does."""
     with replacing(path) as temporary:
         temporary.write_text(text)
 

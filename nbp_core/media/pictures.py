@@ -31,20 +31,20 @@ from nbp_core.media.files import (
 )
 
 MAX_JPEG_PIXELS = 120_000_000
-"""Largest baseline JPEG, which is decoded at a fraction of its size."""
+"""Largest baseline JPEG in pixels; it is decoded at a fraction of its size."""
 MAX_GIF_COMMENT_BYTES = 4_000_000
 """Longest comments of a GIF: Pillow joins them in a time that grows with the square."""
 MAX_WEBP_PIXELS = 40_000_000
-"""Largest WebP, which is decoded into four copies."""
+"""Largest WebP in pixels; decoding needs memory for four copies."""
 
-# Named so that Pillow tries no format that starts another program (EPS).
+# Listed, so that Pillow tries no format that starts another program (EPS).
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-# Of the others (phone JPEG, TIFF) the further frames are previews and pages.
+# In other formats (phone JPEG, TIFF) further frames are previews and pages.
 _ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")
 _UNSET_MS, _SHOWN_MS = 10, 100
-"""A frame that short has no duration set; browsers show it so long."""
+"""A frame of at most 10 ms has no duration set; browsers show it for 100 ms."""
 
-# What Pillow's readers raise when they stumble over nonsense.
+# Errors of Pillow's readers for damaged files.
 _DAMAGE = (
     OSError, SyntaxError, EOFError, ValueError, TypeError, ArithmeticError, LookupError,
     struct.error, zlib.error, AssertionError,
@@ -69,7 +69,7 @@ _BRIGHTEST = 16.0
 _PROFILED_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _RAMPS = ((1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1))
 _ROUNDING = 2
-"""Levels that versions of sRGB's profile differ by."""
+"""Largest difference, in levels, between versions of the sRGB profile."""
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
@@ -78,12 +78,13 @@ _VIDEO_SUFFIXES = {
     ".mpeg", ".vob", ".m2v", ".ts", ".mts", ".m2ts", ".dv", ".mxf", ".gxf", ".wmv", ".asf", ".wtv",
     ".flv", ".swf", ".rm", ".rmvb",
 }  # fmt: skip
-"""Files that are called clips where they cannot be read; some kinds of them never can be."""
+"""Suffixes of files that error sentences call clips, readable or not."""
 
 
 @contextlib.contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """The picture, not yet decoded. Raises MediaError, also for damage found while decoding."""
+    """Opens a picture without decoding it. Raises MediaError, also inside, for damage that decoding
+    finds."""
     name = shown_name(path)
     if is_video(path):
         raise MediaError(f"{name} is a video, not a picture.")
@@ -91,7 +92,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         raise MediaError(f"{name} has a comment that is too long to be read.")
     try:
         with warnings.catch_warnings():
-            # Pillow warns of large pictures and of odd metadata: the first is judged below.
+            # Pillow warns of large pictures, which are checked below, and of odd metadata.
             warnings.simplefilter("ignore")
             image = Image.open(path, formats=_FORMATS)
     except Image.DecompressionBombError as error:
@@ -161,7 +162,7 @@ def _colour_table_bytes(flags: int) -> int:
 
 
 def _most_pixels(image: Image.Image) -> int:
-    """So that reading a picture takes no more than some 500 MB."""
+    """Largest number of pixels for which reading takes at most about 500 MB."""
     if image.format == "WEBP":
         return MAX_WEBP_PIXELS
     # A progressive JPEG is held whole before it is reduced.
@@ -183,7 +184,7 @@ def _first_frame(image: Image.Image) -> int:
 
 
 def frame_seconds(path: Path, most: float = math.inf) -> list[float]:
-    """How long each frame of a picture is shown, until `most` seconds; [0] for a still one."""
+    """Seconds that each frame of a picture is shown, up to `most` in all; [0] for a still one."""
     with open_image(path) as image:
         count = getattr(image, "n_frames", 1) if image.format in _ANIMATED_FORMATS else 1
         first = _first_frame(image)
@@ -202,7 +203,7 @@ def frame_seconds(path: Path, most: float = math.inf) -> list[float]:
 
 
 def read_frames(path: Path, indices: list[int]) -> Frames:
-    """These frames of an animated picture, in rising order, as frames_THWC."""
+    """The frames of an animated picture with these ascending indices, as frames_THWC."""
     with open_image(path) as image:
         frames: dict[int, Frames] = {}
         for index in sorted(set(indices)):
@@ -213,7 +214,7 @@ def read_frames(path: Path, indices: list[int]) -> Frames:
 
 
 def _rgb(image: Image.Image, max_pixels: int) -> Frames:
-    """The present frame as frame_HWC uint8: reduced first, so that the rest takes little memory."""
+    """The current frame as frame_HWC uint8, reduced first so that later steps use less memory."""
     # JPEG is decoded at 1/2, 1/4 or 1/8 of its size; other formats do nothing here.
     image.draft(None, _reduced(image.size, max_pixels))
     clear = _clear_colour(image)
@@ -265,7 +266,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except _DAMAGE:
-        # Metadata that is damaged says nothing.
+        # Damaged metadata is ignored.
         return 1
 
 
@@ -301,7 +302,7 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None, is_grey: bool) -> Image.Image:
-    """RGB or RGBA in sRGB, by the picture's colour profile if it has one that fits."""
+    """RGB or RGBA in sRGB, converted by the picture's colour profile if it has a suitable one."""
     has_alpha = image.mode == "RGBA"
     colours = image.convert("L" if is_grey else "RGB") if has_alpha else image
     converted = _by_profile(colours, profile) if profile else colours
@@ -320,18 +321,18 @@ def _by_profile(image: Image.Image, data: bytes) -> Image.Image:
             profile, _SRGB, image.mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC,
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )  # fmt: skip
-        # sRGB's own profiles would change nothing but round every level anew.
+        # Converting from sRGB's own profiles would only round every level again.
         if image.mode == "RGB" and _changes_nothing(transform):
             return image
         converted = ImageCms.applyTransform(image, transform)
     except (ImageCms.PyCMSError, *_DAMAGE):
-        # A profile that is damaged says nothing.
+        # A damaged profile is ignored.
         return image
     return image if converted is None else converted
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether it moves no level of red, green, blue or grey by more than rounding does."""
+    """Whether a transform changes no level of red, green, blue or grey by more than rounding."""
     levels = np.arange(0, 256, 5, dtype=np.uint8)
     ramps = np.concatenate([levels[:, None] * np.array([c], np.uint8) for c in _RAMPS])[None]
     moved = ImageCms.applyTransform(Image.fromarray(ramps), transform)

@@ -1,4 +1,4 @@
-"""PIXELS: read, write, crop and resize pictures and clips. Knows nothing of torch or of models.
+"""PIXELS: reads, writes, crops and resizes pictures and clips. Uses neither torch nor models.
 
 Shape letters: T H W frames and pixels, C colour (RGB). `frames_THWC` is uint8, `clip_CTHW` is
 float32 in [0, 1]. Bad input raises MediaError: one sentence that names the file, never its folder.
@@ -63,7 +63,7 @@ __all__ = [
 Clip = npt.NDArray[np.float32]
 
 CONTEXT_FRAMES = 5
-"""Known frames that a model continues, half a second of them."""
+"""Number of known frames that a model continues; they span half a second."""
 _MAX_FRAMES = 100_000
 MAX_COMMENT_BYTES = 4_000_000
 """A longer comment is none of ours, and is not read."""
@@ -72,14 +72,14 @@ _MAX_LISTING_BYTES = 2 * MAX_COMMENT_BYTES
 # tried twice ('+' and '*' take all they can for good): otherwise each letter would take memory.
 _COMMENT = re.compile(r"^comment=((?:\\.|[^\\\n]++)*+)", re.MULTILINE | re.DOTALL | re.I)
 _LATE = 0.01
-"""Seconds that a frame may come after its time: GIF and others round times."""
+"""Tolerance in seconds for late frames, since GIF and other formats round times."""
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_FRAME_PIXELS) -> Frames:
-    """A picture as frame_HWC: upright (EXIF), in sRGB, on white where it is transparent.
+    """A picture as frame_HWC uint8: upright (EXIF), in sRGB, with white for transparent areas.
 
-    One above `max_pixels` is reduced to it. Raises MediaError when the file is missing, not a
-    picture, damaged or above MAX_PIXELS.
+    A picture of more than `max_pixels` is reduced to them. Raises MediaError if the file is
+    missing, not a picture, damaged or too large.
     """
     return read_picture(Path(path), max_pixels)
 
@@ -87,11 +87,12 @@ def read_image(path: str | Path, max_pixels: int = MAX_FRAME_PIXELS) -> Frames:
 def read_context(
     path: str | Path, max_frames: int | None = None, min_frames: int | None = None
 ) -> Frames:
-    """The start of a video or an animated picture as frames_THWC, CLIP_FPS of them a second.
+    """The start of a video or animated picture as frames_THWC uint8, CLIP_FPS frames per second.
 
-    Each is the frame that is on screen at its time. A clip too short for `min_frames` (at most
-    five, unless said) gives so many of its own frames, evenly spread, or all it has. A picture is
-    one frame. Raises MediaError when the file is none of the three or cannot be read.
+    Each frame is the one on screen at its time. At most `max_frames` are read (None: all). A clip
+    that is too short for `min_frames` (None: five, or fewer if `max_frames` is) gives that many of
+    its own frames, evenly spread, or all it has. A still picture gives one frame. Raises MediaError
+    if the file is none of the three or cannot be read.
     """
     path = Path(path)
     count = max_frames or _MAX_FRAMES
@@ -103,10 +104,10 @@ def read_context(
 
 
 def read_window(path: str | Path, num_frames: int) -> Frames:
-    """`num_frames` of the middle of a clip as frames_THWC, CLIP_FPS of them a second.
+    """`num_frames` frames from the middle of a clip as frames_THWC uint8, CLIP_FPS per second.
 
     A shorter clip gives frames evenly spread over all of it, some of them twice if it has too few.
-    Raises MediaError as read_context does, and for a picture that does not move.
+    Raises MediaError as read_context does, and for a still picture.
     """
     path = Path(path)
     if not is_video(path):
@@ -121,7 +122,7 @@ def read_window(path: str | Path, num_frames: int) -> Frames:
 
 
 def read_windows(paths: Sequence[Path], num_frames: int) -> Iterator[Frames | MediaError]:
-    """read_window of many short videos at once, in their order; an error in place of its frames."""
+    """As read_window for many short videos at once, in order; an error in place of its frames."""
     refused = [_refusal(path) for path in paths]
     videos = [path for path, error in zip(paths, refused, strict=True) if error is None]
     decoded = decode_many(videos, _window_plan(num_frames))
@@ -131,7 +132,7 @@ def read_windows(paths: Sequence[Path], num_frames: int) -> Iterator[Frames | Me
             if isinstance(taken, MediaError) and not isinstance(taken, NoFrameError):
                 yield taken
             elif isinstance(taken, NoFrameError) or not _is_moving_window(taken, num_frames):
-                # Only a run of its own says how many frames a file has.
+                # Only the run of a single file logs its number of frames.
                 yield read_window(path, num_frames)
             else:
                 yield _window(path, taken, num_frames)
@@ -140,7 +141,7 @@ def read_windows(paths: Sequence[Path], num_frames: int) -> Iterator[Frames | Me
 
 
 def _is_moving_window(taken: Decoded, num_frames: int) -> bool:
-    """Whether there are enough frames, and not all are one frame held."""
+    """Whether there are enough frames, and they are not all equal."""
     frames_THWC = taken.frames_THWC
     return len(frames_THWC) >= num_frames and bool((frames_THWC[1:] != frames_THWC[0]).any())
 
@@ -161,7 +162,7 @@ def _window_plan(num_frames: int) -> Plan:
     seconds = num_frames / CLIP_FPS
 
     def plan(source: Source) -> Take:
-        # Twice the window is read whole, so that its frames keep their places in time.
+        # A clip of up to two windows is read whole, which keeps its frames at their times.
         if source.seconds is None or source.seconds <= 2 * seconds:
             return Take(count=2 * num_frames, fps=CLIP_FPS)
         return Take(count=num_frames, fps=CLIP_FPS, start=(source.seconds - seconds) / 2)
@@ -186,13 +187,13 @@ def _window(path: Path, taken: Decoded, num_frames: int) -> Frames:
 
 
 def _spread(path: Path, taken: Decoded, count: int) -> Frames:
-    """`count` frames of a video that is over, evenly spread over its own; or all it has."""
+    """`count` of the frames of a decoded video, evenly spread; or all it has."""
     wanted = tuple(_even(taken.num_seen, count))
     return decode(path, lambda source: Take(count=len(wanted), indices=wanted)).frames_THWC
 
 
 def _even(total: int, count: int) -> list[int]:
-    """At most `count` places, evenly spread from the first to the last of `total`."""
+    """At most `count` indices, evenly spread from the first to the last of `total`."""
     return [round(place) for place in np.linspace(0, total - 1, min(count, total))]
 
 
@@ -223,7 +224,7 @@ def _read_animated_window(path: Path, num_frames: int) -> Frames:
 
 
 def _num_shown(seconds: list[float]) -> int:
-    """How many times a clip is looked at, CLIP_FPS times a second."""
+    """The number of times at which a clip is sampled, CLIP_FPS per second."""
     # Rounded durations may add up to a little more than the last slot.
     return max(1, math.ceil((sum(seconds) - 2 * _LATE) * CLIP_FPS))
 
@@ -236,9 +237,9 @@ def _shown(seconds: list[float], slots: range) -> list[int]:
 
 
 def read_video(path: str | Path, max_frames: int | None = None) -> tuple[Frames, float]:
-    """(frames_THWC, frames a second) of a video as it is stored, at most `max_frames` of them.
+    """(frames_THWC uint8, frames per second) of a video as stored, at most `max_frames` frames.
 
-    Raises MediaError when the file is missing, not a video, damaged or too large.
+    Raises MediaError if the file is missing, not a video, damaged or too large.
     """
     path = Path(path)
     if not is_video(path):
@@ -249,9 +250,9 @@ def read_video(path: str | Path, max_frames: int | None = None) -> tuple[Frames,
 
 
 def crop_resize(frames_THWC: Frames, side: int = CLIP_SIDE, at: float = 0.5) -> Frames:
-    """A square of each frame at side x side: by area when it shrinks, cubic when not.
+    """The largest square of each frame, resized to side x side (by area, or cubic to enlarge).
 
-    at: where it lies along the longer side, from 0 (left or top) to 1; 0.5 is the middle.
+    at: its position along the longer side, from 0 (left or top) to 1; 0.5 is the middle.
     """
     height, width = frames_THWC.shape[1:3]
     square = min(height, width)
@@ -284,10 +285,10 @@ def write_video(
     comment: str | None = None,
     pixel_format: str = "yuv420p",
 ) -> None:
-    """Writes H.264 mp4 (crisp pixels enlarged `scale` times) with `comment` in its metadata.
+    """Writes an H.264 MP4 with `comment` in its metadata; each pixel becomes scale x scale pixels.
 
-    pixel_format "yuv444p" keeps the colour of every pixel, for training; browsers want the default.
-    Equal frames and comment give equal bytes. Raises MediaError when it cannot be written.
+    pixel_format: "yuv444p" keeps the colour of every pixel, for training; browsers need the
+    default. Equal frames and comment give equal bytes. Raises MediaError if it cannot be written.
     """
     # yuv420p needs even sides: an odd one gets its last row or column twice.
     odd = [(0, side * scale % 2) for side in frames_THWC.shape[1:3]]
@@ -297,7 +298,7 @@ def write_video(
     height, width = frames_THWC.shape[1:3]
     size = f"{width}x{height}"
     with replacing(Path(path)) as temporary:
-        # OpenCV takes every file for smpte170m; the file says so, so that browsers do the same.
+        # OpenCV reads every file as smpte170m; the tag makes browsers do the same.
         # One thread and no dates or version names, so that equal input gives equal bytes.
         # fmt: off
         command: list[ffmpeg.Argument] = [
@@ -325,7 +326,10 @@ def write_gif(
     scale: int = 1,
     comment: str | None = None,
 ) -> None:
-    """Writes a looping GIF, crisp pixels enlarged `scale` times, one palette for all frames."""
+    """Writes a looping GIF with one palette; each pixel becomes scale x scale pixels.
+
+    Raises MediaError if it cannot be written.
+    """
     palette = Image.fromarray(rearrange(frames_THWC, "T H W C -> (T H) W C")).quantize(256)
     pictures = [
         Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
@@ -349,7 +353,10 @@ def write_gif(
 def write_strip(
     path: str | Path, frames_THWC: Frames, scale: int = 1, comment: str | None = None
 ) -> None:
-    """Writes a PNG of all frames side by side, crisp pixels enlarged `scale` times."""
+    """Writes a PNG of all frames side by side; each pixel becomes scale x scale pixels.
+
+    Raises MediaError if it cannot be written.
+    """
     strip_HWC = rearrange(_enlarge(frames_THWC, scale), "T H W C -> H (T W) C")
     text = PngInfo()
     if comment:
@@ -359,9 +366,9 @@ def write_strip(
 
 
 def read_comment(path: str | Path) -> str | None:
-    """The comment of a video or a picture, None without one or for one above MAX_COMMENT_BYTES.
+    """The comment of a video or picture, or None if it has none or more than MAX_COMMENT_BYTES.
 
-    Raises MediaError if it is neither.
+    Raises MediaError if the file is neither.
     """
     path = Path(path)
     if not is_video(path):
