@@ -1,5 +1,4 @@
-"""Which action a clip shows, told by a small network trained on real clips. A judge, not a model
-that makes anything.
+"""A small network, trained on real clips, that recognises the action of a clip.
 
 Shapes: N clips, B batch, C colour, T H W pixels, A actions.
 """
@@ -24,7 +23,7 @@ from nbp_core.media.files import Frames
 BATCH = 16
 """Clips classified at once."""
 CHANGE_GAIN = 4
-"""Changes between frames are small: what a stacked classifier multiplies them by."""
+"""Factor by which a stacked classifier multiplies the small changes between frames."""
 
 
 def _convolution(cin: int, cout: int, kernel: tuple[int, int, int], stride: int) -> nn.Sequential:
@@ -37,7 +36,7 @@ def _convolution(cin: int, cout: int, kernel: tuple[int, int, int], stride: int)
 
 
 def _body(config: ClassifierConfig) -> tuple[list[nn.Sequential], int]:
-    """(layers, features of a clip): space and time convolved in turn."""
+    """(layers, number of features per clip); space and time are convolved alternately."""
     layers = [_convolution(3, config.widths[0], (1, 5, 5), 2)]
     length = config.num_frames
     for i, (cin, cout) in enumerate(zip(config.widths, config.widths[1:], strict=False)):
@@ -48,7 +47,7 @@ def _body(config: ClassifierConfig) -> tuple[list[nn.Sequential], int]:
 
 
 def _stacked_body(config: ClassifierConfig) -> list[nn.Sequential]:
-    """Layers of a stacked classifier. The first keeps every pixel, as motion is a pixel or two."""
+    """Layers of a stacked classifier. The first keeps all pixels, since motion is one or two."""
     layers = [_convolution(3 * config.num_frames, config.widths[0], (1, 5, 5), 1)]
     for cin, cout in zip(config.widths, config.widths[1:], strict=False):
         layers.append(_convolution(cin, cout, (1, 3, 3), 2))
@@ -59,8 +58,8 @@ def _stacked_body(config: ClassifierConfig) -> list[nn.Sequential]:
 class ActionClassifier(nn.Module):
     """Convolutions, averages over the frame, then one score per action.
 
-    Space and time are convolved in turn, and the last stage's frames stand side by side; a stacked
-    classifier convolves space only, over all frames at once.
+    Space and time are convolved alternately, and the frames of the last stage are concatenated. A
+    stacked classifier convolves space only, with all frames as channels.
     """
 
     def __init__(self, config: ClassifierConfig) -> None:
@@ -76,7 +75,7 @@ class ActionClassifier(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> Self:
-        """Loads a model folder. Raises CheckpointError (a ValueError) saying what is wrong."""
+        """Loads a model folder. Raises CheckpointError (a ValueError) with one sentence."""
         return load_model(Path(folder), ClassifierConfig, cls, device=device, dtype=torch.float32)
 
     def forward(self, clip_BCTHW: Tensor) -> Tensor:
@@ -97,7 +96,7 @@ class ActionClassifier(nn.Module):
 
     @torch.inference_mode()
     def classify(self, frames_NTHWC: Frames) -> NDArray[np.int64]:
-        """uint8 clips -> (N,), the index of each clip's likeliest action in config.actions."""
+        """uint8 clips -> (N,) int64: index in config.actions of each clip's likeliest action."""
         device = self.head.weight.device
         found = []
         for start in range(0, len(frames_NTHWC), BATCH):
@@ -107,12 +106,12 @@ class ActionClassifier(nn.Module):
         return np.concatenate(found) if found else np.zeros(0, np.int64)
 
     def indices(self, actions: Sequence[str]) -> NDArray[np.int64]:
-        """Where actions stand in config.actions. Raises ValueError for one it does not know."""
+        """Indices of actions in config.actions. Raises ValueError for an unknown action."""
         unknown = sorted(set(actions) - set(self.config.actions))
         if unknown:
             raise ValueError(f"classifier {self.config.name!r} does not know {unknown[0]!r}")
         return np.array([self.config.actions.index(action) for action in actions])
 
     def accuracy(self, frames_NTHWC: Frames, actions: Sequence[str]) -> float:
-        """The share of clips taken for the action they are named after; raises as `indices`."""
+        """The share of clips whose named action is recognised. Raises ValueError as `indices`."""
         return float(np.mean(self.classify(frames_NTHWC) == self.indices(actions)))

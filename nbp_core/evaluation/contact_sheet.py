@@ -1,4 +1,4 @@
-"""A contact sheet: some clips on one picture, a few frames of each under its name. No models.
+"""A contact sheet: one picture of several clips, with a few frames of each under its name.
 
 Shapes: N clips, T H W pixels, C colour; uint8 RGB.
 """
@@ -21,7 +21,7 @@ _LABEL_HEIGHT = 16
 
 
 def contact_sheet(frames_NTHWC: Frames, names: list[str]) -> Frames:
-    """(H, W, C): CLIPS of the clips, evenly spread and never chosen, FRAMES of each."""
+    """(H, W, C) uint8: FRAMES frames of CLIPS clips, which are evenly spread, not selected."""
     clips = np.linspace(0, len(frames_NTHWC) - 1, min(CLIPS, len(frames_NTHWC))).round().astype(int)
     cells = [_cell(frames_NTHWC[i], f"{i + 1}. {names[i]}") for i in clips]
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % COLUMNS)
@@ -40,5 +40,5 @@ def _cell(frames_THWC: Frames, name: str) -> Frames:
 
 
 def write_contact_sheet(path: Path, frames_NTHWC: Frames, names: list[str], comment: str) -> None:
-    """Writes the sheet as a PNG that carries a comment; whole or not at all."""
+    """Writes the sheet as a PNG with a comment. Raises MediaError if it cannot be written."""
     write_strip(path, contact_sheet(frames_NTHWC, names)[None], comment=comment)

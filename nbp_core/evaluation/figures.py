@@ -1,6 +1,6 @@
-"""What clips are worth: every figure with its name, of what, against what, over how many clips.
+"""Quality figures of clips, each with its name, clips, reference and number of clips.
 
-Comes in: groups of clips (real, reconstructed, generated). Goes out: Figures. Loads nothing.
+Input: groups of clips (real, reconstructed, generated). Output: Figures. Loads no files.
 Shapes: N clips, M others, T H W pixels, t h w tokens, D features.
 """
 
@@ -30,11 +30,12 @@ class Figure:
 
     metric: str
     of: str
-    """Which clips."""
+    """The measured clips, in words."""
     value: float
     clips: int
-    """Number of clips; for a Frechet distance, of the measured ones."""
+    """Number of measured clips; for a Frechet distance, those of one fold."""
     against: str | None = None
+    """The reference, in words."""
     deviation: float | None = None
     """Standard deviation over the folds, where there are several."""
     unit: str | None = None
@@ -47,7 +48,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Clips:
-    """Clips of one origin, each named after its action; `looks` says what real ones look like."""
+    """Clips of one origin with their actions; `looks` has the look of each real clip."""
 
     name: str
     frames_NTHWC: Frames
@@ -59,7 +60,7 @@ class Clips:
         return len(self.actions)
 
     def rows(self, rows: NDArray[np.int64]) -> Clips:
-        """Some of the clips."""
+        """The clips with these indices."""
         return Clips(
             name=self.name,
             frames_NTHWC=self.frames_NTHWC[rows],
@@ -70,7 +71,7 @@ class Clips:
 
 
 def hold_out(real: Clips, count: int) -> tuple[Clips, Clips]:
-    """(clips evenly spread over the real ones, the rest as reference): at most half are held out.
+    """(held-out clips, evenly spread over the real ones and at most half; the rest as reference).
 
     Raises ValueError for fewer than four real clips.
     """
@@ -82,7 +83,7 @@ def hold_out(real: Clips, count: int) -> tuple[Clips, Clips]:
 
 
 def fidelity_figures(real: Clips, made: Clips) -> list[Figure]:
-    """PSNR and SSIM of reconstructed clips: of all and, where they have several looks, of each."""
+    """PSNR and SSIM of reconstructed clips: for all and, if there are several looks, for each."""
     found = [fidelity(a, b) for a, b in zip(real.frames_NTHWC, made.frames_NTHWC, strict=True)]
     looks = real.looks or [""] * len(real)
     domains = {made.name: found}
@@ -105,9 +106,9 @@ def fidelity_figures(real: Clips, made: Clips) -> list[Figure]:
 def distance_figure(
     name: str, of: str, features_ND: Features, reference_MD: Features, size: int
 ) -> Figure:
-    """Frechet distance of clips to the reference, over `size` clips: more are cut into folds.
+    """Frechet distance of clips to the reference. More than `size` clips are cut into folds of it.
 
-    It grows as the clips get fewer, so only distances over equally many compare.
+    The distance is larger for fewer clips, so only distances over equally many are comparable.
     """
     folds = [features_ND[i : i + size] for i in range(0, len(features_ND) - size + 1, size)]
     values = [frechet_distance(fold, reference_MD) for fold in folds]
@@ -123,7 +124,7 @@ def distance_figure(
 
 
 def accuracy_figure(classifier: ActionClassifier, clips: Clips) -> Figure:
-    """The share of clips that the classifier takes for their action."""
+    """The share of clips whose action the classifier recognises."""
     return Figure(
         metric="action accuracy",
         of=clips.name,
@@ -135,8 +136,8 @@ def accuracy_figure(classifier: ActionClassifier, clips: Clips) -> Figure:
 
 
 def stillness_figures(clips: Clips, still: Sequence[metrics.Mask], token_side: int) -> list[Figure]:
-    """Flicker of pixels and changes of tokens where clip i should not move (`still[i]`), and
-    changes of tokens anywhere. Clips without a still place are left out."""
+    """Flicker of pixels and changes of tokens where clip i should not move (`still[i]`, (H, W)),
+    and changes of all tokens. Clips without still places are left out. token_side: in pixels."""
     flickers = [
         metrics.flicker(frames, mask)
         for frames, mask in zip(clips.frames_NTHWC, still, strict=True)
@@ -164,9 +165,9 @@ def _mean(
 
 
 def variety_figures(clips: Clips, train_MD: metrics.Small | None) -> list[Figure]:
-    """How much clips of an action differ; and how near each clip is to the nearest training clip.
+    """The differences between clips of an action, and distances to the nearest training clips.
 
-    To be read beside the same figures of real clips that were never trained on.
+    Compare them with the same figures of real clips that no model was trained on.
     """
     small = metrics.small(clips.frames_NTHWC)
     found = {"difference between clips of an action": metrics.diversity(small, clips.actions)}

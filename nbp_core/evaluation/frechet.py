@@ -1,8 +1,7 @@
-"""Frechet distance between two sets of features, each taken for a Gaussian. Numpy only.
+"""Frechet distance between two sets of features, with each set modelled as a Gaussian. Numpy only.
 
-Shapes: N samples, D features. Source: Heusel et al., 2017. How far apart two sets come out depends
-on their sizes: a distance is reported with the counts, beside the distance of two real
-sets of the same sizes.
+Shapes: N samples, D features. Source: Heusel et al., 2017. The distance depends on the sizes of the
+sets. So it is reported with the sizes, and with the distance of two real sets of the same sizes.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ Features = NDArray[np.float64]
 
 
 def frechet_distance(first_ND: Features, second_ND: Features) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), exact also for fewer samples than features.
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), exact even for fewer samples than features.
 
     With C = A'A the last trace is the sum of the singular values of A1 A2', so no matrix root is
-    taken. Raises ValueError for fewer than two samples.
+    computed. Raises ValueError for a set of fewer than two samples.
     """
     if min(len(first_ND), len(second_ND)) < 2:
         raise ValueError("a Frechet distance needs at least two clips on either side")

@@ -32,11 +32,11 @@ def frame_losses(
     shape: Size3,
     keys: Sequence[Sequence[str | None]] | None = None,
 ) -> Losses:
-    """Cross-entropy in nats per token, of clips given their actions, in blocks of a shape: (N, t).
+    """Cross-entropy in nats per token, (N, t), of clips with their actions and blocks of a shape.
 
-    A token counts in its own latent frame, whichever position predicts it; tokens that a plain
-    layout is given and never predicts do not count. keys: for each clip, the condition of every
-    latent frame after the first (None: no condition), for a model with conditions per latent frame.
+    A token counts in its own latent frame, whichever position predicts it. Tokens that no position
+    of a plain layout predicts do not count. keys: for each clip, the condition of every latent
+    frame after the first (None: no condition), for a model with conditions per latent frame.
     """
     device = next(model.parameters()).device
     num_frames, *side = tokens_Nthw.shape[1:]

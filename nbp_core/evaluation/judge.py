@@ -1,4 +1,4 @@
-"""A Judge holds real clips and measures others against them; what can be kept is computed once.
+"""A Judge has real clips and measures other clips against them. It caches features.
 
 Shapes: N clips, M training clips, T H W pixels.
 """
@@ -39,31 +39,31 @@ Progress = Callable[[int], object] | None
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """What a judge may measure with, each only if it is at hand."""
+    """Networks and data for a judge's figures; each may be missing."""
 
     networks: Sequence[FeatureNetwork] = ()
     classifier: ActionClassifier | None = None
     train_MD: Small | None = None
-    """The training clips, small: for the nearest of them."""
+    """Training clips as rows of metrics.small, for the distance to the nearest of them."""
 
 
 @dataclass
 class Judge:
-    """Real clips held out to be measured themselves, and the other ones as reference."""
+    """Held-out real clips, which are measured too, and the other real clips as reference."""
 
     held: Clips
     reference: Clips
     still_of_action: dict[str, Mask]
     tools: Tools
     token_side: int = 1
-    """Pixels of a token's side; needed for clips that have tokens."""
+    """Side of a token in pixels; needed for clips with tokens."""
     _reference_features: dict[str, Features] = field(default_factory=dict)
 
     @classmethod
     def of(cls, real: Clips, count: int, tools: Tools) -> Judge:
-        """A judge of `count` clips or more.
+        """A judge that holds out at most `count` of the real clips.
 
-        Raises ValueError for too few real clips and for actions the classifier does not know.
+        Raises ValueError for too few real clips and for actions that the classifier does not know.
         """
         if tools.classifier is not None:
             tools.classifier.indices(real.actions)
@@ -78,7 +78,7 @@ class Judge:
     def baselines(
         self, tokenizer: Tokenizer | None, device: str, on_clips: Progress = None
     ) -> list[Figure]:
-        """Figures of the held-out real clips, which are the floor, and of their reconstruction."""
+        """Figures of the held-out real clips, the best possible, and of their reconstruction."""
         if tokenizer is None:
             return self.figures(self.held, paired=True)
         self.token_side = tokenizer.config.space_factor
@@ -98,8 +98,11 @@ class Judge:
         batch_size: int,
         on_clips: Progress = None,
     ) -> tuple[Clips, ManyClips]:
-        """Clips to be judged: clip i has the action of held-out clip i and, with context_frames,
-        its first frames; after the last it starts over."""
+        """Generates clips to measure; returns them as Clips and with their times.
+
+        Clip i has the action of held-out clip i and, with context_frames, its first frames. After
+        the last held-out clip it starts over.
+        """
         rows = np.arange(count) % len(self.held)
         actions = [self.held.actions[row] for row in rows]
         contexts = self.held.frames_NTHWC[rows, :context_frames] if context_frames else None
@@ -114,8 +117,11 @@ class Judge:
         return clips, made
 
     def figures(self, clips: Clips, paired: bool) -> list[Figure]:
-        """All figures of some clips. Paired: clip i begins as held-out clip i does, so it should be
-        still where that one is; else where its action's real clips mostly are."""
+        """All figures of some clips.
+
+        paired: clip i begins like held-out clip i, so it should be still where that clip is still.
+        Otherwise it should be still where most real clips of its action are.
+        """
         tools = self.tools
         found = []
         for network in tools.networks:
@@ -135,7 +141,7 @@ class Judge:
         return self._reference_features[network.name]
 
     def still(self, clips: Clips, paired: bool) -> list[Mask]:
-        """Where each clip should not move: see `figures`."""
+        """Where each clip should not move, (H, W) each: see `figures`."""
         if paired:
             of_held = [still_places(frames) for frames in self.held.frames_NTHWC]
             return [of_held[i % len(of_held)] for i in range(len(clips))]
@@ -147,7 +153,7 @@ class Judge:
 def reconstruct_many(
     tokenizer: Tokenizer, real: Clips, device: str, on_clips: Progress = None
 ) -> tuple[Clips, Clips]:
-    """(the real clips with their tokens, what the tokenizer makes of them)."""
+    """(the real clips with their tokens, their reconstruction with the same tokens)."""
     frames, tokens = [], []
     for start in range(0, len(real), BATCH):
         batch = torch.from_numpy(np.ascontiguousarray(real.frames_NTHWC[start : start + BATCH]))

@@ -230,7 +230,7 @@ def _num_shown(seconds: list[float]) -> int:
 
 
 def _shown(seconds: list[float], slots: range) -> list[int]:
-    """Which frame is on screen at each of these times, CLIP_FPS of them a second."""
+    """The index of the frame on screen at each of these times, CLIP_FPS per second."""
     starts = np.concatenate([[0], np.cumsum(seconds)])
     times = np.array(slots) / CLIP_FPS
     return [int(after) - 1 for after in np.searchsorted(starts[:-1], times + _LATE, side="right")]

@@ -1,4 +1,4 @@
-"""Trains the ActionClassifier that judges generated clips, on real ones.
+"""Trains the ActionClassifier, which judges generated clips, on real clips.
 
 Shapes: N clips, B batch, C colour, T H W pixels.
 """
@@ -30,7 +30,7 @@ SMOOTHING = 0.1
 
 
 class ClassifierTask(Task):
-    """Cross-entropy of the action, over crops of clips in changed light."""
+    """Cross-entropy of the action, over random crops of clips with random tints."""
 
     model: ActionClassifier
 
@@ -67,7 +67,7 @@ class ClassifierTask(Task):
         return loss * part.weight(count), {"accuracy": float(accuracy)}
 
     def _changed(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """The clips of a batch: clip_BCTHW in [0, 1], cut and tinted."""
+        """The clips of a batch, cropped and tinted: clip_BCTHW in [0, 1]."""
         whole = self.train.frames_NTHWC.shape[2]
         side = int(rng.integers(int(LEAST_CROP * whole), whole + 1))
         y, x = rng.integers(whole - side + 1, size=2)
@@ -79,13 +79,13 @@ class ClassifierTask(Task):
         return clip.clamp(0, 1)
 
     def validate(self) -> dict[str, float]:
-        """The share of all validation clips that are recognised."""
+        """The share of all validation clips whose action is recognised."""
         return {"accuracy": self.model.accuracy(self.val.frames_NTHWC, self.val.actions)}
 
 
 def mirrored(actions: Sequence[str]) -> NDArray[np.int64] | None:
-    """The index of each action as a mirror shows it, where left and right are actions of their own;
-    None where nothing says what a mirrored clip shows."""
+    """For each action the index of its mirror image, if `left` and `right` are actions. None for
+    other actions, whose mirror images have no known name."""
     if not {"left", "right"} <= set(actions):
         return None
     swapped = {"left": "right", "right": "left"}
@@ -100,9 +100,9 @@ def train_classifier(
     val: ClipSet,
     device: str = "cpu",
 ) -> Iterator[TrainStep]:
-    """Trains, or resumes, the run in `run_folder`; leaves the averaged model in its model/.
+    """Trains, or resumes, the run in `run_folder`; writes the averaged model to its model/.
 
-    Raises ValueError when a validation clip shows an action that is not the classifier's.
+    Raises ValueError if a validation clip has an action that is not the classifier's.
     """
     check_actions(config.actions, val.actions)
     accelerator = new_accelerator(device, train_config.accumulate)

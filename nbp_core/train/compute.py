@@ -1,5 +1,7 @@
-"""How much arithmetic a training step of a transformer is, so that runs can be compared at equal
-compute: multiplications and additions of matrix products, forward and backward, seen pairs only.
+"""Counts the arithmetic of a transformer's training step, to compare runs at equal compute.
+
+Multiplications and additions of matrix products count, forward and backward. In attention, only
+pairs of positions that may see each other count.
 
 Shapes: L positions, D width.
 """
@@ -18,7 +20,7 @@ FORWARD_AND_BACKWARD = 3
 
 
 def step_tflop(model: BlockTransformer, layout: SequenceLayout, num_clips: int) -> float:
-    """10^12 operations of a training step over so many clips of a layout."""
+    """Operations of a training step over `num_clips` clips of a layout, in 10^12."""
     config = model.config
     linears = [m for m in model.layers.modules() if isinstance(m, nn.Linear)]
     products = layout.length * sum(linear.weight.numel() for linear in linears)

@@ -1,7 +1,7 @@
-"""Random crops of clips: a step's batch, from memory or from the disk.
+"""Random crops of clips, which form a step's batch, from memory or from the disk.
 
-Clips that fit lie in the device's memory, where cutting crops costs next to nothing. Others stay on
-the disk, memory-mapped: several threads read a step's crops while the step before is computed.
+Clips that fit are in the device's memory, where cropping takes almost no time. Others stay on the
+disk, memory-mapped; several threads read a step's crops while the previous step is computed.
 Shapes: N clips, B batch, T H W pixels, C colour.
 """
 
@@ -20,14 +20,14 @@ from nbp_core.train.loop.task import Part
 Frames = NDArray[np.uint8]
 Cut = tuple[slice | int, ...]
 READERS = 8
-"""Threads that read from the disk: they wait more than they work."""
+"""Number of threads that read from the disk, where they mostly wait."""
 
 
 class Crops:
-    """Crops of side x side pixels of clips and of photographs' camera moves.
+    """Random crops of side x side pixels from clips and from camera moves over photographs.
 
-    Of `tries` places in a clip the one is taken where most moves: most of a clip stands still, and
-    is soon learned.
+    Of `tries` random places in a clip, the one with the most motion is used, since most of a clip
+    is still and soon learned.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Crops:
         self._ahead: dict[tuple[int, int, Part], list[Future[Tensor]]] = {}
 
     def batch(self, step: int, num_frames: int, part: Part) -> Tensor:
-        """One part of the crops of a step, clip_BCTHW in [0, 1]."""
+        """One part of a step's crops: clip_BCTHW in [0, 1] on the device."""
         if self._readers is None:
             crops = [self._cut(*place) for place in self._places(step, num_frames, part)]
         else:
@@ -81,7 +81,7 @@ class Crops:
         ]
 
     def _places(self, step: int, num_frames: int, part: Part) -> list[tuple[Tensor, list[Cut]]]:
-        """Which clip, and where in it, for each crop: from (seed, step) alone."""
+        """The clip and the place of each crop, drawn from (seed, step) alone."""
         rng = np.random.default_rng([self.seed, step])
         extent = (num_frames, self.side, self.side)
         places: list[tuple[Tensor, list[Cut]]] = []
@@ -105,5 +105,5 @@ class Crops:
 
 
 def _movement(crop_THWC: Tensor) -> float:
-    """How far pixels are from the first frame to the last, in all."""
+    """Sum over all pixels of the change from the first frame to the last."""
     return float((crop_THWC[-1].float() - crop_THWC[0].float()).abs().sum())

@@ -1,7 +1,7 @@
-"""Everything that is bundled, in one unattended run: tokenizer, tokens, transformers, samples.
+"""Trains a tokenizer and transformers like the bundled ones in one unattended run.
 
-Comes in: clips, photographs and a number of minutes. Goes out: a folder laid out as weights/ is,
-figures.json and a sheet of samples of each transformer. A stage that is done is not done again.
+Input: clips, photographs and a number of minutes. Output, in the run folder: models/ (laid out like
+weights/), figures.json and a sheet of samples per transformer. Finished stages are not repeated.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ SHEET_FRAMES = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan(JsonConfig):
-    """How the minutes are shared among the stages, and the batch sizes."""
+    """The shares of the minutes for the stages, batch sizes, recipes and learning rates."""
 
     tokenizer_share: float = 0.5
     transformer_shares: tuple[float, ...] = (0.15, 0.27)
-    """Share of the minutes for each of `transformers`; encoding and figures get the rest."""
+    """Share of the minutes for each of `transformers`; encoding and figures have the rest."""
     transformers: tuple[str, ...] = ("tiny", "small")
     tokenizer_batch: int = 10
     transformer_batch: int = 4
@@ -99,7 +99,7 @@ PLANS = {
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the clips and the photographs are."""
+    """The folders of clips and photographs."""
 
     clips: Path
     photos: Path | None
@@ -108,7 +108,10 @@ class Sources:
 def train_all(
     sources: Sources, run_folder: Path, minutes: float, plan: Plan, device: str
 ) -> Iterator[tuple[str, TrainStep]]:
-    """Runs every stage that is not done yet; yields (name of the model, step)."""
+    """Runs all unfinished stages; yields (name of the model, training step).
+
+    Raises ValueError if the run folder was begun with another plan or other data.
+    """
     keep_run(plan, run_folder, option="--plan", may_change=PLAN_MAY_CHANGE)
     models = run_folder / "models"
     made = any(is_begun(run_folder / name) for name in ("nano", *plan.transformers))
@@ -181,7 +184,7 @@ def _tokens(
     plan: Plan,
     device: str,
 ) -> TokenSet:
-    """The clips of a split and camera moves, encoded once; source: fingerprint of the data."""
+    """Tokens of a split's clips and camera moves, encoded once. source: the data's fingerprint."""
     folder, fingerprint = run_folder / "tokens" / split, weights_sha256(tokenizer)
     known = TokenSet.load(folder, fingerprint, source)
     if known is not None:
@@ -232,7 +235,7 @@ def _transformer(
 
 
 def _sheet(pipeline: VideoPipeline, path: Path) -> None:
-    """One row a sample, not chosen: fixed actions, seeds 0 and 1, the paper's sampling by rows."""
+    """Writes one row per sample: fixed actions, seeds 0 and 1, the paper's sampling, by rows."""
     rows: list[NDArray[np.uint8]] = []
     for action in (name for name in SAMPLE_ACTIONS if name in pipeline.actions):
         for seed in (0, 1):

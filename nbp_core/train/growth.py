@@ -1,7 +1,7 @@
-"""A larger transformer that computes what a smaller one does, to be trained on from there.
+"""Makes a larger transformer that computes the same as a smaller one, as a start for training.
 
-Comes in: a trained BlockTransformer and the config of a wider or deeper one. Goes out: that model,
-with logits equal to rounding. What is new is read but adds nothing yet: new channels are zero, new
+Input: a trained BlockTransformer and the config of a wider or deeper one. Output: that model, with
+logits that are equal up to rounding. New parts add nothing at first: new channels are zero, new
 heads and hidden units have zero output weights, and a new layer is a copy of the one below it with
 zero output weights (after Net2Net, arXiv 1511.05641, and LLaMA Pro, arXiv 2401.02415).
 """
@@ -21,14 +21,17 @@ _KEPT = (
     "layout", "codebook_size", "grid", "num_conditions", "prefix_len", "max_len",
     "rope", "rms_norm", "swiglu", "tied_head",
 )  # fmt: skip
-# What writes to the residual path, by the ends of names.
+# Suffixes of the weights that write to the residual path.
 _WRITES = ("attention.proj.weight", "mlp.down.weight", "mlp.2.weight")
 _NEXT_LAYER_ADDS = (*_WRITES, "attention.proj.bias", "mlp.down.bias", "mlp.2.bias")
 
 
 @torch.no_grad()
 def grown(small: BlockTransformer, config: TransformerConfig) -> BlockTransformer:
-    """Raises ValueError if `config` is not that of a larger model of the same tokens and design."""
+    """A model of `config`, larger than `small`, with the same logits.
+
+    Raises ValueError if `config` is not larger or is of another design or other tokens.
+    """
     old = small.config
     for name in _KEPT:
         if getattr(old, name) != getattr(config, name):
@@ -61,9 +64,9 @@ def grown(small: BlockTransformer, config: TransformerConfig) -> BlockTransforme
 def reconditioned(
     model: BlockTransformer, actions: tuple[str, ...], keys: tuple[str, ...]
 ) -> BlockTransformer:
-    """The same model with other actions and keys, one condition token each.
+    """The same model with other actions and keys, one condition id each.
 
-    What it knows by name stays; a new name begins as "no condition" does.
+    Names that the model knows keep their weights; a new name starts with those of "no condition".
     """
     old = model.config
     config = replace(old, actions=actions, keys=keys, num_conditions=len(actions) + len(keys) + 1)
@@ -89,15 +92,18 @@ def reconditioned(
 
 @torch.no_grad()
 def fit_weights(model: BlockTransformer, known: BlockTransformer) -> None:
-    """Copies the weights of a model of the same size; aims and conditions of latent frames that it
-    lacks stay as they begin. Raises ValueError if `known` has weights the model does not."""
+    """Copies the weights of `known`, a model of the same size, into `model`.
+
+    Aims and conditions per latent frame that `known` lacks keep their initial values. Raises
+    ValueError if other weights differ in name.
+    """
     missing, unexpected = model.load_state_dict(known.state_dict(), strict=False)
     if unexpected or any("aim." not in name and "frame_emb" not in name for name in missing):
         raise ValueError(f"{model.config.name} cannot start from {known.config.name}")
 
 
 def _source(name: str, sources: list[int]) -> tuple[str, bool]:
-    """The name in the smaller model, and whether it belongs to a layer that is added."""
+    """(the name of the weight in the smaller model, whether its layer is new)."""
     if not name.startswith("layers."):
         return name, False
     _, number, rest = name.split(".", 2)
@@ -106,9 +112,9 @@ def _source(name: str, sources: list[int]) -> tuple[str, bool]:
 
 
 def _fill(name: str, target: Tensor, known: Tensor) -> None:
-    """Puts the smaller tensor into the larger one's first places."""
+    """Copies the smaller tensor into the first indices of the larger one."""
     if name.endswith("norm_f.weight") or ".norm_" in name:
-        # The mean square over more channels, of which the new ones are zero, is that much less.
+        # With new channels of zero, the mean square over all channels is smaller by this ratio.
         target.fill_(1.0)
         target[: len(known)] = known
         target *= math.sqrt(len(known) / len(target))

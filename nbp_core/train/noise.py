@@ -1,7 +1,7 @@
-"""Wrong tokens in what a model is trained to continue: at play, some of its own are wrong too.
+"""Wrong tokens in the context of training clips, since in a play some of the model's own are wrong.
 
-Source: GameNGen (arXiv 2408.14837) corrupts context frames so that errors do not build up; here it
-is tokens. Shapes: B clips, t h w grid.
+Source: GameNGen (arXiv 2408.14837), which corrupts context frames so that errors do not build up.
+Here tokens are replaced. Shapes: B clips, t h w grid.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEIGHBOURS = 0.5
-"""Share of the wrong tokens that are a neighbour of the right one; the others are any code."""
+"""Share of the wrong tokens that are neighbours of the right one; the others are any code."""
 
 
 def noisy_tokens(
@@ -19,7 +19,7 @@ def noisy_tokens(
     levels: tuple[int, ...],
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """The tokens, each clip with a share of wrong ones that is drawn between 0 and `most`.
+    """The tokens, with a random share of wrong ones in each clip, between 0 and `most`.
 
     levels: the FSQ levels of the codebook; a neighbour is one level away in one latent channel.
     """

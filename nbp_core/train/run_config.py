@@ -1,8 +1,8 @@
-"""Everything that decides a run, as one file: model, recipe, optimiser and budget.
+"""All settings of a training run in one file: model, recipe, optimiser and budget.
 
-A config file is JSON; what it leaves out is as in the defaults here. Every run writes its own,
-whole (run.json), from which it can be repeated. Folders of clips and photographs are not in it:
-they lie elsewhere on every machine.
+A config file is JSON; settings that it leaves out have the defaults defined here. Every run writes
+all of its settings to run.json, from which it can be repeated. Folders of clips and photographs are
+not among them, since they differ between machines.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SOURCES_FILE = "sources.json"
 """Fingerprints of the folders of data that a run is trained on."""
 BUDGETS = ("minutes", "steps", "tflop")
 MAY_CHANGE = (*BUDGETS, "accumulate", "validate_minutes", "validate_steps", "checkpoint_minutes")
-"""Settings of `train` that may change when a run resumes: none affects what a step computes."""
+"""Settings of `train` that may change when a run resumes, since no step depends on them."""
 PROMPT_LEN, PROMPT_VOCABULARY = 8, 32_000
 """Class prompts of the paper's UCF-101 models."""
 
@@ -39,15 +39,15 @@ _TRANSFORMER_TRAIN = TrainConfig(minutes=25, lr=2e-3, muon_lr=2e-3, batch_size=4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerRun(JsonConfig):
-    """A tokenizer's run."""
+    """The settings of a tokenizer's training run."""
 
     model: TokenizerConfig = TOKENIZER_PRESETS["nano"]
     recipe: TokenizerRecipe = field(default_factory=TokenizerRecipe)
     train: TrainConfig = _TOKENIZER_TRAIN
     photo_clips: int = 1_000
-    """Camera moves over photographs, besides the clips."""
+    """Number of camera moves over photographs, besides the clips."""
     start_from: str | None = None
-    """Model folder whose weights are the first ones."""
+    """Model folder with the first weights; None starts from random weights."""
 
     def __post_init__(self) -> None:
         check_range(self, 0, MOST, "photo_clips")
@@ -58,7 +58,7 @@ class TokenizerRun(JsonConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerSizes(JsonConfig):
-    """What a run decides of a transformer; its tokenizer and its clips decide the rest."""
+    """The part of a TransformerConfig that a run decides; tokenizer and clips decide the rest."""
 
     name: str = "tiny"
     num_layers: int = 4
@@ -66,10 +66,10 @@ class TransformerSizes(JsonConfig):
     num_heads: int = 3
     layout: LayoutKind = "elastic"
     block_shape: Size3 = (1, 1, 16)
-    """The only one of a plain or hybrid model, the default one of an elastic model."""
+    """The only block shape of a plain or hybrid model, the default one of an elastic model."""
     grid: Size3 = (5, 16, 16)
     conditions: Literal["actions", "prompts", "none"] = "actions"
-    """One token an action, the paper's eight tokens of a UCF-101 class prompt, or nothing."""
+    """One token per action, the paper's eight tokens of a UCF-101 class prompt, or none."""
     max_len: int = 5120
     mlp_ratio: float = 4.0
     dropout: float = 0.0
@@ -79,9 +79,10 @@ class TransformerSizes(JsonConfig):
     aimed: bool = True
     tied_head: bool = False
     frame_conditions: bool = False
-    """Whether each latent frame has a condition of its own: what answers to keys has."""
+    """Whether each latent frame has a condition of its own, as models with keys need."""
     window: int | None = None
-    """Latent frames that are seen besides the first one; None ends sequences with the grid."""
+    """Number of latent frames before the predicted one that are seen, besides the first; None: all
+    of the grid."""
 
     def __post_init__(self) -> None:
         check_text(self, "name")
@@ -118,18 +119,19 @@ class TransformerSizes(JsonConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerRun(JsonConfig):
-    """A transformer's run."""
+    """The settings of a transformer's training run."""
 
     model: TransformerSizes = field(default_factory=TransformerSizes)
     recipe: TransformerRecipe = field(default_factory=TransformerRecipe)
     train: TrainConfig = _TRANSFORMER_TRAIN
     photo_clips: int = 400
     key_clips: int = 1_200
-    """Clips of camera keys over the photographs, and half as many of looking round in panoramas; of
-    a model without conditions per latent frame none."""
+    """Number of clips with camera keys over photographs; half as many are made in panoramas. Only
+    for models with frame_conditions."""
     clips_of_an_action: int | None = None
-    """Largest number of clips to encode; None encodes all."""
+    """Largest number of clips per action to encode; None encodes all."""
     start_from: str | None = None
+    """Model folder with the first weights; a smaller model is grown. None: random weights."""
 
     def __post_init__(self) -> None:
         check_range(self, 0, MOST, "photo_clips", "key_clips")
@@ -150,7 +152,7 @@ ConfigT = TypeVar("ConfigT", bound=JsonConfig)
 
 
 def read_run(path: Path, default: RunT) -> RunT:
-    """The default with the settings of a config file in place of its own.
+    """The default run, with the settings of a config file in place of its own.
 
     Raises ValueError, one sentence that names the file and the setting.
     """
@@ -185,7 +187,7 @@ def _with(default: ConfigT, changes: dict[str, Any], path: Path) -> ConfigT:
 
 
 def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the changes, setting by setting inside of nested ones."""
+    """`base` with the changes; nested settings are merged."""
     return base | {
         name: _over(base[name], value)
         if isinstance(value, dict) and isinstance(base.get(name), dict)
@@ -200,12 +202,16 @@ def keep_run(
     option: str | None = "--config",
     may_change: Collection[str] = MAY_CHANGE,
 ) -> None:
-    """Writes the run's file. Raises ValueError if the folder holds a run with other settings; the
-    budget may change, so that a run can be made longer. option: what names such a file."""
+    """Writes the run's settings into its folder.
+
+    may_change: settings that may differ from the folder's: with another budget a run can be made
+    longer. option: the option that reads such a file, named in the error, or None.
+    Raises ValueError if the folder has a run with other settings.
+    """
     path = run_folder / RUN_FILE
     settings = _plain(run)
     if path.is_file():
-        # A run kept before a setting was there was made as that setting's default does.
+        # A setting that an older file lacks had its present default then.
         try:
             known = _plain(type(run).read(path))
         except ValueError as error:
@@ -230,11 +236,11 @@ def keep_sources(
     is_begun: bool,
     tokenizer: str | None = None,
 ) -> dict[str, str]:
-    """The fingerprint of each folder of data, by what it is called; kept in the run folder with
-    that of the tokenizer.
+    """The fingerprint of each folder of data, by name; also written into the run folder, with the
+    tokenizer's.
 
-    Raises ValueError if a run that is begun was trained on other data, and MediaError for a folder
-    that is not there.
+    is_begun: whether the run has trained already. Raises ValueError if a begun run was trained on
+    other data, and MediaError for a folder that does not exist.
     """
     found = {name: folder_fingerprint(path) for name, path in folders.items() if path is not None}
     keep_fingerprints(
@@ -250,10 +256,10 @@ def keep_sources(
 def keep_fingerprints(
     found: Mapping[str, str], run_folder: Path, refusal: str, *, is_begun: bool
 ) -> None:
-    """Writes the fingerprints of a run's data, by what it is called, into the run folder.
+    """Writes the fingerprints of a run's data, by name, into the run folder.
 
-    Raises ValueError if a run that is begun has others: a sentence that begins with the folder and
-    ends with `refusal`, in which {} stands for what differs.
+    Raises ValueError if a begun run has other fingerprints. The sentence begins with the folder and
+    ends with `refusal`, in which {} stands for the name that differs.
     """
     path = run_folder / SOURCES_FILE
     if is_begun and path.is_file():
@@ -281,12 +287,12 @@ def _read_fingerprints(path: Path) -> dict[str, Any]:
 
 
 def is_begun(run_folder: Path) -> bool:
-    """Whether a run has trained: it left a checkpoint or a model."""
+    """Whether a run has trained already: its folder has a checkpoint or a model."""
     return any((run_folder / name).exists() for name in (CHECKPOINT_FILE, MODEL_FOLDER))
 
 
 def _plain(run: JsonConfig) -> dict[str, Any]:
-    """A run as its file says it."""
+    """The settings of a run as in its file."""
     settings: dict[str, Any] = json.loads(json.dumps(run.to_dict()))
     return settings
 

@@ -38,19 +38,22 @@ from nbp_core.train.losses.perceptual import PerceptualLoss
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerRecipe(JsonConfig):
-    """What a batch is made of."""
+    """The crops of a batch, and the weights of the loss terms."""
 
     crop: int = 64
+    """Side of a crop, in pixels."""
     num_frames: int = 9
     """Frames per training crop. A causal network learns from short clips as well."""
     early_frames: int = 5
     """Frames per crop in the first half of the run, for more and cheaper steps."""
     photo_share: float = 0.15
+    """Share of crops from camera moves over photographs."""
     crop_tries: int = 1
     """Places drawn for each crop; the one with the most motion is used."""
     clips_in_memory: bool = True
     """Holds all clips in the device's memory; False reads them from disk when needed."""
     l1_weight: float = 0.2
+    """Weight of the L1 loss, beside 4 MSE."""
     spread_weight: float = 0.1
     """Weight of spread_loss, which keeps latent channels used and uncorrelated. Without it FSQ
     settled on 66 of 4,375 codes."""
@@ -60,7 +63,7 @@ class TokenizerRecipe(JsonConfig):
     flicker_weight: float = 0.0
     """Weight of the loss that keeps reconstructed pixels constant where the clip's are; 0: off."""
     decoder_only: bool = False
-    """Trains the decoder alone, so that every clip keeps its tokens."""
+    """Trains the decoder alone, so that the tokens of every clip stay the same."""
     perceptual_weight: float = 0.0
     """Weight of the perceptual loss (MobileNetV2 features); 0 is off."""
     adversarial_weight: float = 0.0
@@ -179,8 +182,8 @@ class TokenizerTask(Task):
             self.critic.load_state(state["critic"])
 
     def validate(self) -> dict[str, float]:
-        """PSNR (mean over clips), movement of still latents and pixels, and codes in use; in
-        float32, as clips are encoded everywhere."""
+        """Mean PSNR of validation clips in dB, movement of still latents and pixels, and number of
+        codes in use. Computed in float32, in which clips are always encoded."""
         with torch.autocast(self.device.type, enabled=False):
             return self._validate()
 
@@ -216,10 +219,11 @@ def train_tokenizer(
     device: str = "cpu",
     start_from: Path | None = None,
 ) -> Iterator[TrainStep]:
-    """Trains, or resumes, the run in `run_folder`; leaves the averaged model in its model/.
+    """Trains, or resumes, the run in `run_folder`; writes the averaged model to its model/.
 
-    photos_NTHWC: camera moves over photographs, mixed in by the recipe's share.
-    start_from: a model folder of the same sizes whose weights are the first ones; else random.
+    train_NTHWC, val_NTHWC: clips, uint8. photos_NTHWC: camera moves over photographs, for the
+    recipe's photo_share of the crops. start_from: a model folder of the same sizes with the first
+    weights; None: random weights.
     """
     accelerator = new_accelerator(device, train_config.accumulate)
     torch.manual_seed(train_config.seed)

@@ -40,7 +40,7 @@ from nbp_core.transformer.model import BlockTransformer
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerRecipe(JsonConfig):
-    """What a batch is made of. A batch is of one block shape and one length."""
+    """The sequences of a batch. All of them have one block shape and one length."""
 
     shapes: tuple[Size3, ...] = FIGURE6_SHAPES
     shape_weights: tuple[float, ...] = (0.13, 0.13, 0.35, 0.13, 0.13, 0.13)
@@ -50,6 +50,7 @@ class TransformerRecipe(JsonConfig):
     late_lengths: tuple[float, ...] = (0.1, 0.2, 0.0, 0.0, 0.7)
     """The same shares at the end of the run; in between they are interpolated."""
     condition_dropout: float = 0.1
+    """Share of sequences whose condition is replaced by 'no condition', for guidance."""
     source_shares: tuple[tuple[str, float], ...] = ()
     """Share of the sequences from each named token set, among sets with long enough clips. Name all
     sets or none: a set without a share counts by its number of clips."""
@@ -67,7 +68,7 @@ class TransformerRecipe(JsonConfig):
     have weight 1. Where most patches stand still, a small weight lets the moving ones decide.
     Validation always weighs all tokens alike."""
     look_weights: tuple[tuple[str, float], ...] = ()
-    """How often clips of a look are drawn, relative to the others; by default 1."""
+    """How often clips of a look are drawn, relative to others; looks not named have weight 1."""
     given_looks: tuple[str, ...] = (PHOTO_LOOK, PANORAMA_LOOK, *ARM_LOOKS)
     """Looks whose clips always start from a given first frame, which therefore has no loss."""
     num_validation_clips: int = 16
@@ -111,7 +112,8 @@ class TransformerTask(Task):
         prompts: Path | None = None,
         levels: tuple[int, ...] = (),
     ) -> None:
-        """levels: FSQ levels of the tokens' codebook, for a recipe with wrong ones among them."""
+        """prompts: folder with the text tokenizer, for class prompts. levels: FSQ levels of the
+        codebook, needed for context_noise."""
         self.model = model
         self.conditions = Conditions(model.config, prompts)
         if self.conditions.is_text and recipe.condition_dropout:
@@ -186,8 +188,8 @@ class TransformerTask(Task):
         return _Source(tokens.tokens_Nthw, *conditions, of_clips, is_given, is_keyed)
 
     def _condition_ids(self, tokens: TokenSet) -> tuple[Tensor | None, Tensor | None]:
-        """Ids of each clip: (N, P) for the prefix and (N, t), one for each latent frame; None for
-        what the model does not have."""
+        """Condition ids of each clip: (N, P) of the prefix and (N, t) of the latent frames; None
+        for those that the model does not have."""
         config, known = self.model.config, self.conditions
         if config.prefix_len == 0:
             return None, None
@@ -227,7 +229,7 @@ class TransformerTask(Task):
         }
 
     def _draw_length(self, progress: float, rng: np.random.Generator) -> int:
-        """Latent frames of a batch's sequences."""
+        """Number of latent frames of a batch's sequences."""
         early, late = np.array(self.recipe.early_lengths), np.array(self.recipe.late_lengths)
         lengths = self._allowed(early + progress * (late - early))
         return 1 + int(rng.choice(len(lengths), p=lengths / lengths.sum()))
@@ -240,9 +242,9 @@ class TransformerTask(Task):
         return lengths
 
     def _draw_first(self, length: int, rng: np.random.Generator) -> int:
-        """Which latent frame of the clips is the sequences' second one."""
+        """Index in the clips of the latent frame that is second in the sequences."""
         latest = self.longest - length + 1
-        # Of two latent frames of a later window, one may be given and the other has no loss.
+        # In a later window of two latent frames the first may be given; the second has no loss.
         if length <= 2 or latest == 1 or rng.random() >= self.recipe.later_windows:
             return 1
         return int(rng.integers(2, latest + 1))
@@ -250,8 +252,8 @@ class TransformerTask(Task):
     def _draw_rows(
         self, length: int, first: int, count: int, rng: np.random.Generator
     ) -> list[tuple[int, int]]:
-        """(source, clip) of each sequence, of those that are long enough."""
-        # Of single frames, those that are given teach nothing.
+        """(source, clip) of each sequence, among clips that are long enough."""
+        # A given frame has no loss, so as a single frame it would teach nothing.
         weights = [
             (source.clip_weights if length > 1 else source.frame_weights)
             * (source.tokens_Nthw.shape[1] >= first + length - 1)
@@ -277,7 +279,7 @@ class TransformerTask(Task):
         )
 
     def _weight(self, part: Part, batch: _Batch) -> float:
-        """What turns a part's mean into its share of the mean over all tokens with a loss."""
+        """The factor from a part's mean loss to its share of the mean over all of the batch."""
         frames_B = batch.tokens_Bthw.shape[1] - batch.is_given_B - bool(batch.missing)
         return float(frames_B[part.own].sum() * part.count / frames_B.sum())
 
@@ -344,8 +346,8 @@ class TransformerTask(Task):
     ) -> NDArray[np.int64]:
         """seen_Bthw with some latent frames of clips with keys replaced by the model's draws.
 
-        Half of the clips have all frames replaced but those that are given, as in a play; each of
-        the others has a share of its own.
+        In half of the clips all frames except the given ones are replaced, as in a play. In the
+        others a random share is.
         """
         count, length = seen_Bthw.shape[:2]
         shares_B = np.where(rng.random(count) < 0.5, 1.0, rng.random(count))
@@ -368,7 +370,7 @@ class TransformerTask(Task):
         seen_Bthw: NDArray[np.int64],
         rng: np.random.Generator,
     ) -> NDArray[np.int64]:
-        """One draw of every token, each from the context that seen_Bthw gives it."""
+        """Draws every token once, each from its context in seen_Bthw."""
         temperature = rng.uniform(*DRAW_TEMPERATURES)
         seen = torch.from_numpy(seen_Bthw).to(self.device)
         features = self._features(batch, layout, seen)
@@ -385,8 +387,8 @@ class TransformerTask(Task):
     def validate(self) -> dict[str, float]:
         """Loss in nats per token on whole validation clips.
 
-        Clips with actions are measured in each block shape, the others in the model's own blocks,
-        with and without their keys.
+        Clips with actions are measured in each block shape. Clips with keys are measured in the
+        model's own block shape, with and without their keys.
         """
         figures = {}
         for name, source in self.val.items():
@@ -425,14 +427,14 @@ class TransformerTask(Task):
 
 
 DRAW_TEMPERATURES = (0.6, 1.0)
-"""Range of the temperatures of own draws: from that of a play to that of clips by action."""
+"""Range of the temperatures of own draws: those of plays to that of clips by action."""
 MOST_VALIDATED = 9
-"""Latent frames of a clip that are validated with."""
+"""Largest number of latent frames of a validation clip."""
 DRAW_CHUNK = 512
 """Positions whose logits are held at once."""
 
 TokenSets = TokenSet | Mapping[str, TokenSet]
-"""One set, or several by the names that a recipe's source_shares has."""
+"""One set, or several by name, as in a recipe's source_shares."""
 CLIPS_SOURCE = "clips"
 
 
@@ -442,7 +444,7 @@ def _named(sets: TokenSets) -> Mapping[str, TokenSet]:
 
 @dataclass(frozen=True)
 class _Source:
-    """A token set as a task reads it."""
+    """A token set with its condition ids and weights."""
 
     tokens_Nthw: NDArray[np.uint16]
     prefix_NP: Tensor | None
@@ -450,7 +452,7 @@ class _Source:
     """Condition ids of the latent frames, for models that have them."""
     clip_weights: NDArray[np.float64]
     is_given_N: NDArray[np.bool_]
-    """Whether a clip's first frame is one that a generation is given."""
+    """Whether a clip's first frame is always given, and so has no loss."""
     is_keyed: bool
     """Whether the clips have a key per latent frame."""
 
@@ -472,7 +474,7 @@ class _Batch:
     missing: int = 0
 
     def part(self, own: slice | NDArray[np.int64]) -> _Batch:
-        """Some of the sequences."""
+        """The sequences with these indices."""
         return replace(
             self,
             tokens_Bthw=self.tokens_Bthw[own],
@@ -512,12 +514,15 @@ def train_transformer(
     prompts: Path | None = None,
     levels: tuple[int, ...] = (),
 ) -> Iterator[TrainStep]:
-    """Trains, or resumes, the run in `run_folder`; leaves the averaged model in its model/.
+    """Trains, or resumes, the run in `run_folder`; writes the averaged model to its model/.
 
-    tokenizer: how the model's config.json will name the tokenizer of these tokens.
-    start_from: a model folder whose weights are the first ones, grown if they are of a smaller
-        model (growth.py); else random.
+    tokenizer: the reference to the tokenizer of these tokens, for the model's config.json.
+    start_from: a model folder with the first weights, grown if the model is smaller (growth.py);
+        None: random weights.
     prompts: folder with the text tokenizer of a model whose conditions are class prompts.
+    levels: FSQ levels of the tokens' codebook.
+    Raises ValueError for validation clips of actions without training clips, for a recipe that the
+    model does not support, and for first weights that do not fit.
     """
     for name, found in _named(val).items():
         check_actions(_named(train)[name].actions, found.actions)

@@ -1,7 +1,7 @@
-"""The checkpoint of a run: one file, the same however many processes made it.
+"""The checkpoint of a run: one file, which does not depend on the number of processes.
 
-Weights and optimiser states are kept whole, by the names of the parameters. So a run may continue
-with another number of processes, or sharded. All processes must call these functions together.
+Weights and optimiser states are stored unsharded, by parameter name. So a run can continue with
+another number of processes, or sharded. All processes must call these functions together.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ def save_state(
     optimizers: list[torch.optim.Optimizer],
     counts: Counts,
 ) -> None:
-    """Writes the checkpoint, whole or not at all. counts: steps, seconds, tflop so far."""
+    """Writes the checkpoint, completely or not at all. counts: steps, seconds, tflop so far.
+
+    Raises ValueError if the file cannot be written.
+    """
     with averages.in_place():
         averaged = whole_weights(task.model)
     state = {
@@ -67,9 +70,12 @@ def save_state(
 def load_state(
     run_folder: Path, task: Task, averages: AveragedWeights, optimizers: list[torch.optim.Optimizer]
 ) -> Counts:
-    """Puts everything back as it was; steps, seconds and tflop until then."""
+    """Restores model, averages and optimisers; returns steps, seconds and tflop so far.
+
+    Raises ValueError for a damaged checkpoint, or one of another model or other clips.
+    """
     path = run_folder / CHECKPOINT_FILE
-    path.with_suffix(".partial").unlink(missing_ok=True)  # a killed run's
+    path.with_suffix(".partial").unlink(missing_ok=True)  # left by a killed run
     state = _read(path)
     try:
         return _put_back(state, task, averages, optimizers)
@@ -81,7 +87,7 @@ def load_state(
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    """Raises ValueError, leaving no part of a file, where the disk is full or refuses."""
+    """Raises ValueError, and leaves no partial file, if the disk is full or refuses."""
     partial = path.with_suffix(".partial")
     try:
         torch.save(state, partial)
@@ -97,7 +103,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Raises ValueError for a file that is cut, damaged or no checkpoint."""
+    """Raises ValueError for a file that is truncated, damaged or not a checkpoint."""
     try:
         file = path.open("rb")
     except OSError as error:
@@ -105,7 +111,7 @@ def _read(path: Path) -> dict[str, Any]:
     with file:
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception:  # whatever zip, pickle and PyTorch raise over damaged bytes
+        except Exception:  # zip, pickle and PyTorch raise many kinds for damaged bytes
             state = None
     if not isinstance(state, dict) or not state.keys() >= _KEYS:
         raise ValueError(

@@ -1,7 +1,4 @@
-"""The figures of a run, step by step: metrics.jsonl, and TensorBoard's files where it is installed.
-
-Knows nothing of what the figures mean.
-"""
+"""Writes the figures of each step of a run: metrics.jsonl, and TensorBoard files if installed."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ TENSORBOARD_FOLDER = "tensorboard"
 
 
 class RunLog:
-    """Appends to a run's figures. Those of steps after `step` are dropped: they run again."""
+    """Appends to a run's figures. Figures of steps after `step` are removed: these run again."""
 
     def __init__(self, run_folder: Path, step: int) -> None:
         self.path = run_folder / METRICS_FILE
@@ -45,9 +42,9 @@ class RunLog:
 
 
 def _read_rows(path: Path) -> list[tuple[int, str]]:
-    """(step, line) of each line. A last line that was cut when the run was killed is left out.
+    """(step, line) of each line, without a last line that was cut when the run was killed.
 
-    Raises ValueError naming another line that is not a step's figures.
+    Raises ValueError for any other line that is not a step's figures.
     """
     lines = path.read_text(errors="replace").splitlines()
     rows: list[tuple[int, str]] = []

@@ -1,7 +1,7 @@
-"""Muon: momentum whose matrices are made orthogonal before each step. Source: Keller Jordan, 2024.
+"""Muon: steps along momentum matrices that are made orthogonal. Source: Keller Jordan, 2024.
 
-torch.optim.Muon takes 2D matrices only and works in bfloat16, which is slow on processors without
-bfloat16 units; this one also takes convolution kernels, as (out, everything else) matrices.
+torch.optim.Muon accepts 2D matrices only and computes in bfloat16, which is slow on processors
+without bfloat16 units. This one also accepts convolution kernels, as (out, all other) matrices.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NUM_ITERATIONS = 5
 
 
 def orthogonal(matrix_OI: Tensor, dtype: torch.dtype) -> Tensor:
-    """The matrix with its singular values pushed towards 1 (they land in 0.7 to 1.2)."""
+    """The matrix with its singular values moved towards 1 (to between 0.7 and 1.2)."""
     a, b, c = NEWTON_SCHULZ
     is_tall = matrix_OI.shape[0] > matrix_OI.shape[1]
     x = matrix_OI.to(dtype)
@@ -32,7 +32,7 @@ def orthogonal(matrix_OI: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Steps of the size AdamW would take (0.2 root mean square), so their rates compare."""
+    """Steps are as large as AdamW's (0.2 root mean square), so learning rates are comparable."""
 
     def __init__(
         self,
@@ -65,11 +65,11 @@ class Muon(torch.optim.Optimizer):
         p.add_(self._direction(ahead).view(p.shape), alpha=-rate)
 
     def _direction(self, ahead_OI: Tensor) -> Tensor:
-        """The orthogonal matrix; a sharded one is gathered, since it needs all of itself."""
+        """The orthogonal matrix. A sharded matrix is gathered, since all of it is needed."""
         if not isinstance(ahead_OI, DTensor):
             return orthogonal(ahead_OI, self.dtype)
         whole = orthogonal(ahead_OI.full_tensor(), self.dtype)
-        # Everyone has computed the same and keeps what is its own: nothing is sent.
+        # Every process has computed the same and keeps its own shard, so nothing is sent.
         return distribute_tensor(
             whole, ahead_OI.device_mesh, ahead_OI.placements, src_data_rank=None
         )

@@ -1,4 +1,4 @@
-"""The optimisers of a run, and the average of its weights. Knows nothing of what is trained."""
+"""The optimisers of a run, and the moving average of its weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbp_core.device import has_fast_bfloat16
 from nbp_core.train.loop.muon import Muon
 
 FLATTEST = 8
-"""A matrix is for Muon when its longer side is at most so many times its shorter one."""
+"""Muon trains a matrix if its longer side is at most this many times its shorter side."""
 
 
 def make_optimizers(
@@ -46,9 +46,9 @@ def make_optimizers(
 
 
 class AveragedWeights:
-    """An exponential moving average of a model's parameters, each sharded as its parameter is.
+    """An exponential moving average of a model's parameters, each sharded like its parameter.
 
-    To be made when the model is spread over processes and its parameters are what they stay.
+    Create it after the model was distributed over processes, which replaces its parameters.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -59,8 +59,8 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes the parameters in; averaging starts short, so that a brief run is not an average of
-        its beginnings."""
+        """Adds the current parameters. The decay is smaller at first, so that the first weights do
+        not dominate the average of a short run."""
         if self.count == 0:
             torch._foreach_copy_(self.averages, self._values())
         else:
@@ -70,7 +70,7 @@ class AveragedWeights:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Inside, the model has the averaged weights."""
+        """While this lasts, the model has the averaged weights."""
         current = [value.clone() for value in self._values()]
         self._write(self.averages)
         try:
@@ -79,7 +79,7 @@ class AveragedWeights:
             self._write(current)
 
     def take(self, count: int) -> None:
-        """Makes the model's present weights the average of `count` steps."""
+        """Takes the model's current weights as the average of `count` steps."""
         torch._foreach_copy_(self.averages, self._values())
         self.count = count
 
@@ -88,6 +88,6 @@ class AveragedWeights:
         torch._foreach_copy_(self._values(), values)
 
     def _values(self) -> list[Tensor]:
-        """The parameters' own memory; of sharded ones, what lies here."""
+        """The parameters' own memory; for sharded parameters, the local shard."""
         values = [p.detach() for p in self.parameters]
         return [value.to_local() if isinstance(value, DTensor) else value for value in values]

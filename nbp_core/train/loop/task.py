@@ -1,6 +1,6 @@
-"""What a Trainer trains: a model with its loss, cut into parts that processes share.
+"""A Task is a model with its loss and its data, for the Trainer.
 
-Shapes: none; a Task knows them.
+A step's batch is cut into parts, which processes share.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of `count` parts of a step's batch: what one process computes at once.
+    """One of `count` parts of a step's batch, which one process computes at once.
 
-    The batch is drawn whole by everyone, from (seed, step), and each takes every count-th of it: so
-    a run makes the same steps however many processes share them.
+    Every process draws the whole batch from (seed, step), and a part is every count-th member of
+    it. So a run makes the same steps with any number of processes.
     """
 
     index: int = 0
@@ -27,43 +27,44 @@ class Part:
 
     @property
     def own(self) -> slice:
-        """Which members of a batch are of this part."""
+        """Selects the members of a batch that belong to this part."""
         return slice(self.index, None, self.count)
 
     def weight(self, total: int) -> float:
-        """What turns this part's mean into its share of the mean over a batch of `total`."""
+        """The factor from this part's mean to its share of the mean over a batch of `total`."""
         return len(range(total)[self.own]) * self.count / total
 
 
 class Task(ABC):
-    """What is trained."""
+    """A model, its loss and its validation."""
 
     model: nn.Module
 
     @abstractmethod
     def loss(self, step: int, progress: float, part: Part) -> tuple[Tensor, dict[str, float]]:
-        """Loss of a part of the batch that belongs to this step, and figures to log.
+        """(loss of a part of this step's batch, figures to log).
 
-        The mean over all parts is the batch's.
+        progress: share of the budget that is spent, 0 to 1. The mean over all parts is the loss of
+        the batch.
         """
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
-        """Figures of the model as it stands."""
+        """Validation figures of the model with its current weights."""
 
     def after_step(self, accelerator: Accelerator) -> dict[str, float]:
-        """Called when the model has made its step: what learns beside it does so here."""
+        """Called after each step of the model, for a second network's step; returns its figures."""
         return {}
 
     def extra_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps besides the model: tensors and numbers."""
+        """Tensors and numbers that a checkpoint stores besides the model."""
         return {}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Takes back what extra_state gave."""
+        """Restores the result of extra_state."""
         assert not state
 
 
 def spaced(total: int, count: int) -> np.ndarray:
-    """At most `count` of `total` places, evenly spread."""
+    """At most `count` indices below `total`, evenly spread, ascending."""
     return np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))

@@ -1,10 +1,10 @@
-"""One training loop for both models, on one processor, one GPU or many processes.
+"""The training loop for all models, on a CPU, one GPU or many processes.
 
-Comes in: a Task (a model and its loss at a given step) and an Accelerator. Goes out: TrainSteps, as
-they happen, and a run folder with metrics.jsonl and a checkpoint to resume from. Knows nothing of
-clips or tokens. Each step draws its batch from (seed, step) alone, so a killed run resumes exactly
-where it was, and each process computes its part of that batch. Spreading the work (one process
-each, or sharded weights) is Hugging Face accelerate's.
+Input: a Task (a model and its loss at a given step) and an Accelerator. Output: a TrainStep per
+step, and a run folder with metrics.jsonl and a checkpoint to resume from. It knows neither clips
+nor tokens. Each step draws its batch from (seed, step) alone, so a killed run resumes exactly, and
+each process computes its part of that batch. Hugging Face accelerate distributes the work, as
+copies of the model or as sharded weights.
 """
 
 from __future__ import annotations
@@ -41,22 +41,25 @@ class TrainConfig(JsonConfig):
     """Budget and optimiser of a run. Raises ValueError unless exactly one budget is given."""
 
     minutes: float | None = None
-    """Wall-clock budget over all resumptions; the learning-rate schedule ends with it."""
+    """Wall-clock budget in all, resumptions included; the learning-rate schedule ends with it."""
     steps: int | None = None
+    """Budget in steps."""
     tflop: float | None = None
     """Compute budget in 10^12 operations (transformers only), to compare runs at equal compute."""
     lr: float
+    """Peak learning rate of AdamW. It rises over warmup_steps and falls linearly with progress."""
     batch_size: int
     """Clips per step, over all processes."""
     accumulate: int = 1
-    """Gradient accumulation: parts of a process' batch that are computed one after the other."""
+    """Gradient accumulation: number of parts of a process' batch, computed one after the other."""
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
     muon_lr: float | None = None
-    """Learning rate of Muon for the matrices; None trains everything with AdamW."""
+    """Peak learning rate of Muon, which trains the matrices; None trains all with AdamW."""
     warmup_steps: int = 100
     grad_clip: float = 1.0
     ema_decay: float = 0.999
+    """Decay of the moving average of the weights, which is the trained model."""
     seed: int = 0
     validate_minutes: float = 5.0
     validate_steps: int | None = None
@@ -82,18 +85,19 @@ class TrainConfig(JsonConfig):
 
 @dataclass(frozen=True, slots=True)
 class TrainStep:
-    """One training step, with its metrics or those of a validation after it."""
+    """One training step, with its metrics and, as val_..., those of a validation after it."""
 
     step: int
     progress: float
+    """Share of the budget that is spent, 0 to 1."""
     metrics: dict[str, float]
 
 
 def new_accelerator(device: str, accumulate: int = 1) -> Accelerator:
-    """This process' device, its rank and the precision to compute in.
+    """The Accelerator of this process: its device, its rank and the precision to compute in.
 
-    Started alone it is the only process; `accelerate launch` decides how many there are otherwise.
-    device: cpu or cuda. Raises ValueError for one that is missing.
+    There is one process unless `accelerate launch` started several. device: "cpu" or "cuda".
+    accumulate: gradient accumulation steps. Raises ValueError for a missing device.
     """
     precision = None  # accelerate launch has its own setting
     if "ACCELERATE_MIXED_PRECISION" not in os.environ:
@@ -111,7 +115,7 @@ def new_accelerator(device: str, accumulate: int = 1) -> Accelerator:
 
 
 class _Step(nn.Module):
-    """A task as one module: what wraps a model spreads the whole of its loss."""
+    """A task as one module, so that DDP and FSDP wrap the model and its loss together."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()
@@ -119,7 +123,7 @@ class _Step(nn.Module):
         self._task = task
 
     def forward(self, step: int, progress: float, part: Part | None) -> Any:
-        """(loss, figures) of a part of a step, or without one the figures of a validation."""
+        """(loss, figures) of a part of a step; the figures of a validation if part is None."""
         if part is None:
             return self._task.validate()
         return self._task.loss(step, progress, part)
@@ -194,7 +198,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def run(self) -> Iterator[TrainStep]:
-        """Trains until the budget is spent; the last step yielded carries the last validation."""
+        """Trains until the budget is spent. The last step has the metrics of a last validation."""
         start = time.monotonic() - self.elapsed
         next_validation = self.elapsed + 60 * self.config.validate_minutes
         next_checkpoint = self.elapsed + 60 * self.config.checkpoint_minutes
@@ -218,7 +222,7 @@ class Trainer:
             yield TrainStep(self.step, self.progress, metrics)
 
     def _agreed(self, seconds: float) -> float:
-        """The first process' clock: everyone must validate, save and end at the same step."""
+        """The first process' time, so that all processes validate, save and end at equal steps."""
         if self.accelerator.num_processes == 1:
             return seconds
         clock = torch.tensor(seconds, dtype=torch.float32, device=self.accelerator.device)
@@ -262,7 +266,7 @@ class Trainer:
         return {"loss": float(loss.detach()), **figures}
 
     def _mean(self, figures: list[dict[str, float]]) -> dict[str, float]:
-        """The mean over all parts of the batch, wherever they were computed."""
+        """The mean over all parts of the batch, over all processes."""
         table = torch.tensor([list(row.values()) for row in figures], dtype=torch.float64)
         mean = table.mean(0)
         if self.accelerator.num_processes > 1:

@@ -1,4 +1,4 @@
-"""PatchGAN: a critic that learns to tell frames from their reconstructions, patch by patch.
+"""PatchGAN: a critic that learns to distinguish frames from their reconstructions, by patches.
 
 Source: Isola et al., 2017 (the network), with the hinge loss of Lim and Ye, 2017, as the paper's
 tokenizer and its forerunners use them. Shapes: B batch, C colour, T H W pixels.
@@ -15,13 +15,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 WIDTHS = (64, 128, 256)
-"""Channels; the side is halved by each. A score sees 30 x 30 pixels."""
+"""Channels of the layers, each of which halves the side. A score depends on 30 x 30 pixels."""
 BETAS = (0.5, 0.9)
 NORM_GROUPS = 32
 
 
 def patch_critic() -> nn.Sequential:
-    """Pictures -> a score for every 8 x 8 pixels; high is real."""
+    """Pictures (N, 3, H, W) in [-1, 1] -> scores (N, 1, H / 8, W / 8); higher is more real."""
     layers: list[nn.Module] = []
     width = 3
     for number, cout in enumerate(WIDTHS):
@@ -34,7 +34,7 @@ def patch_critic() -> nn.Sequential:
 
 
 class Critic:
-    """The network, its optimiser, and what it has yet to learn from this step."""
+    """The network, its optimiser, and the losses since its last step."""
 
     def __init__(self, lr: float, device: torch.device) -> None:
         self.network = patch_critic().to(device)
@@ -42,22 +42,25 @@ class Critic:
         self._losses: list[Tensor] = []
 
     def loss(self, output_BCTHW: Tensor) -> Tensor:
-        """What the tokenizer pays for reconstructions that are seen through."""
+        """The tokenizer's loss: minus the critic's mean score of its reconstructions."""
         self.network.requires_grad_(False)
         loss = -self._scores(output_BCTHW).mean()
         self.network.requires_grad_(True)
         return loss
 
     def study(self, output_BCTHW: Tensor, clip_BCTHW: Tensor) -> None:
-        """Keeps the gradient of telling these two apart, for the next step of the critic."""
-        # Inside the tokenizer's own forward pass, but none of its gradient.
+        """Adds the gradient of the critic's hinge loss on reconstructions and clips."""
+        # Part of the tokenizer's forward pass, but without a gradient to the tokenizer.
         real, false = self._scores(clip_BCTHW), self._scores(output_BCTHW.detach())
         loss = (F.relu(1 - real).mean() + F.relu(1 + false).mean()) / 2
         loss.backward()  # type: ignore[no-untyped-call]
         self._losses.append(loss.detach())
 
     def step(self, accelerator: Accelerator) -> dict[str, float]:
-        """Learns from what it studied since the last step, everywhere; nothing if it did not."""
+        """Makes a step with the gradients since the last one, averaged over processes.
+
+        Returns the loss to log; nothing without gradients.
+        """
         if not self._losses:
             return {}
         loss = torch.stack(self._losses).mean()

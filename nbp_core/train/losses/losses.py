@@ -14,7 +14,7 @@ def reconstruction_loss(
 ) -> tuple[Tensor, Tensor]:
     """(loss, mean squared error) of a reconstruction: 4 MSE + l1_weight * L1.
 
-    Early on the squared error carries the training; an L1 of the same weight stalls at a grey clip.
+    The squared error dominates early training; an L1 loss of its weight stalls at a grey clip.
     """
     output = output_BCTHW.float()
     mse = F.mse_loss(output, clip_BCTHW)
@@ -27,10 +27,10 @@ def token_loss(
     label_smoothing: float = 0.0,
     weights_BM: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy per token, in nats, over the video ids alone; 0 without any position.
+    """Mean cross-entropy in nats per token over the video ids; 0 without positions.
 
-    weights_BM: a factor for each token. The sum is divided by the number of tokens all the same,
-    so that parts of a batch add up to the whole.
+    weights_BM: a factor for each token. The sum is still divided by the number of tokens, so that
+    the parts of a batch add up to the whole.
     """
     losses_M = F.cross_entropy(
         logits_BMV.flatten(0, 1).float(),
@@ -46,7 +46,7 @@ def token_loss(
 def spread_loss(latent_BthwD: Tensor) -> Tensor:
     """Distance of the latent channels from mean 0 and identity covariance.
 
-    There all of FSQ's levels are used and no two channels carry the same information.
+    At a distance of 0 all levels of FSQ are used, and no two channels are correlated.
     """
     flat = latent_BthwD.flatten(0, -2)
     centred = flat - flat.mean(0)
@@ -59,13 +59,13 @@ STILL_RANGE = STILL_LEVELS / 255
 
 
 def _moves(frames_BCTHW: Tensor) -> Tensor:
-    """(B, H, W), how far each pixel gets from its first value."""
+    """(B, H, W): the largest change of each pixel from its first value."""
     return (frames_BCTHW - frames_BCTHW[:, :, :1]).abs().amax((1, 2))
 
 
 def flicker_loss(output_BCTHW: Tensor, clip_BCTHW: Tensor) -> Tensor:
-    """How far reconstructed pixels move from a frame to the next where the clip's stay; 0 if none
-    stays."""
+    """Mean change of reconstructed pixels from one frame to the next where the clip's pixels are
+    still; 0 if none is."""
     still_B11HW = (_moves(clip_BCTHW) <= STILL_RANGE)[:, None, None]
     change = output_BCTHW.float().diff(dim=2).abs() * still_B11HW
     count = still_B11HW.sum() * change.shape[1] * change.shape[2]
@@ -73,10 +73,10 @@ def flicker_loss(output_BCTHW: Tensor, clip_BCTHW: Tensor) -> Tensor:
 
 
 def stillness_loss(bounded_BthwD: Tensor, clip_BCTHW: Tensor) -> Tensor:
-    """How far, in FSQ levels, latents move from one latent frame to the next where no pixel moves.
+    """Mean change of latents from one latent frame to the next, in FSQ levels, at still places.
 
-    bounded_BthwD: the latent as FSQ bounds it, t = 1 + (T - 1) / 4. A place counts as still where
-    every pixel below both of its latents is; 0 if there is none.
+    bounded_BthwD: the latent after FSQ.bound, with t = 1 + (T - 1) / 4. A place is still if all
+    pixels of both of its latents are; 0 if no place is still.
     """
     num_latent = bounded_BthwD.shape[1]
     if num_latent == 1:

