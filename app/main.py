@@ -20,39 +20,55 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="NBP Studio opens a page on this machine, at http://127.0.0.1:7860."
     )
-    parser.add_argument("--host", default=security.default_host(), help="address to serve on")
-    parser.add_argument("--port", type=int, default=7860, help="port to serve on (7860)")
-    parser.add_argument("--models", type=Path, default=_folder("weights"), help="folder of models")
+    parser.add_argument(
+        "--host", default=security.default_host(),
+        help="address to serve on; default: 127.0.0.1, this machine alone",
+    )  # fmt: skip
+    parser.add_argument("--port", type=int, default=7860, help="port to serve on; default: 7860")
+    parser.add_argument(
+        "--models", type=Path, default=_folder("weights"), help="folder of models; default: weights"
+    )
     parser.add_argument(
         "--clips-dir", type=Path, metavar="DIR",
-        help="folder in which clips are kept between starts (by default one among your data)",
+        help="folder in which clips are kept between starts; default: one in your user data folder",
     )  # fmt: skip
     parser.add_argument(
         "--clips-mb", type=int, default=1000, metavar="MB",
-        help="space for kept clips; beyond it the oldest are deleted, pinned ones never (1000)",
+        help="space for kept clips; beyond it the oldest unpinned ones are deleted; default: 1000",
     )  # fmt: skip
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
-        "--cosmos", type=Path, help="folder of Cosmos' TorchScript files, whose code is run"
+        "--device",
+        default="auto",
+        help="cpu, cuda or auto (cuda if there is such a GPU); default: auto",
+    )
+    parser.add_argument(
+        "--cosmos",
+        type=Path,
+        metavar="FOLDER",
+        help="Cosmos' encoder.jit and decoder.jit, WHICH RUN CODE, for models trained with it",
     )
     smaller = parser.add_mutually_exclusive_group()
     smaller.add_argument(
         "--int8",
         action="store_true",
-        help="models' large matrices in 8 bits, a little less exact; `python -m nbp_core doctor`"
-        " says what it gains here",
+        help="hold large matrices in 8 bits: faster, a bit less exact; `python -m nbp_core doctor`"
+        " measures the gain",
     )
     smaller.add_argument(
         "--int4",
         action="store_true",
-        help="models' large matrices in 4 bits, less exact; doctor says what it gains here",
+        help="hold large matrices in 4 bits: faster, less exact; doctor measures the gain",
     )
     parser.add_argument(
         "--instructions", metavar="NAME",
-        help="best instruction set to use, such as avx2, to see what better ones gain",
+        help="use no better instruction set than this one, such as avx2; default: the best one",
     )  # fmt: skip
-    parser.add_argument("--threads", type=int, metavar="N", help="number of threads; default: all")
-    parser.add_argument("--auth", metavar="USER:PASS", help="ask visitors for a password")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="number of threads; default: one per core"
+    )
+    parser.add_argument(
+        "--auth", metavar="USER:PASS", help="ask visitors for this name and password"
+    )
     parser.add_argument(
         "--root-path", metavar="PATH", help="path under which a reverse proxy serves the studio"
     )
@@ -60,7 +76,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--trusted-host", metavar="NAME", action="append", default=[],
         help="public name of a reverse proxy in front of the studio; may be given several times",
     )  # fmt: skip
-    parser.add_argument("--mcp", action="store_true", help="offer the studio to agents as tools")
+    parser.add_argument(
+        "--mcp", action="store_true", help="offer the studio's API to AI agents as MCP tools"
+    )
     return parser
 
 

@@ -126,7 +126,7 @@ def examine(folder: Path, device: str, clip: Path | None = None) -> Report:
 
 
 def _model_folders(folder: Path) -> tuple[list[Path], list[str]]:
-    """The one model, or those of a folder of models and a sentence for each unusable one."""
+    """(the one model, or all models in a folder of models; a sentence for each unusable one)."""
     if model_kind(folder) is not None:
         return [folder], []
     models, faults = describe_models(folder)

@@ -1,7 +1,7 @@
-"""What a trained arm is worth: its loss on held-out clips, its curve, and what it took to train.
+"""Figures of a trained arm: its loss on held-out clips, its curve, and the cost of its training.
 
-Comes in: run folders of arms. Goes out: rows of a results file. A loss is measured once and kept
-beside the model. Shapes: N clips, t latent frames.
+Input: run folders of arms. Output: rows of a results file. A loss is measured once and stored in
+the run folder. Shapes: N clips, t latent frames.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 def held_out_losses(
     run_folder: Path, unit: Unit, scale: Scale, seed: int, material: Material, count: int
 ) -> Losses:
-    """Losses (N, t) of `count` validation clips, evenly spread: the same ones for every arm."""
+    """Losses (N, t) in nats per token of `count` validation clips, the same for every arm."""
     folder = arm_folder(run_folder, unit.arm, scale, seed)
     path = folder / f"losses-{format_block_shape(unit.shape)}-{count}.npy"
     if not path.is_file():
@@ -42,14 +42,16 @@ def held_out_losses(
 
 
 def loss_figures(losses_Nt: Losses) -> Row:
-    """Mean loss a token, of all latent frames and of those after the first, where every block
-    shape predicts by its blocks (the first block of any shape is predicted token by token)."""
+    """Mean loss per token over all latent frames, and over those after the first.
+
+    The first block of any shape is predicted token by token; later ones block by block.
+    """
     later_N = losses_Nt[:, 1:].mean(1)
     return {"loss": losses_Nt.mean(), "loss_later": later_N.mean(), "loss_error": _error(later_N)}
 
 
 def difference_figures(losses_Nt: Losses, against_Nt: Losses) -> Row:
-    """How much more an arm's later frames cost than another's, clip by clip, in nats a token."""
+    """Difference of two arms' losses after the first latent frame, by clip, in nats per token."""
     later_N, against_N = losses_Nt[:, 1:].mean(1), against_Nt[:, 1:].mean(1)
     difference_N = later_N - against_N
     return {
@@ -60,12 +62,12 @@ def difference_figures(losses_Nt: Losses, against_Nt: Losses) -> Row:
 
 
 def _error(values_N: Losses) -> float:
-    """Standard error of the mean, over clips."""
+    """Standard error of the mean over clips."""
     return float(values_N.std(ddof=1) / np.sqrt(len(values_N)))
 
 
 def training_figures(run_folder: Path, arm: Arm, scale: Scale, seed: int) -> Row:
-    """What an arm is and what it took, with what the arm it starts from took."""
+    """Size and training cost of an arm, including the cost of the arm that it starts from."""
     folder = arm_folder(run_folder, arm, scale, seed)
     curve = read_curve(folder / METRICS_FILE)
     layers, width = scale.sizes(arm.size)
@@ -82,7 +84,7 @@ def training_figures(run_folder: Path, arm: Arm, scale: Scale, seed: int) -> Row
 
 
 def curve_rows(run_folder: Path, unit: Unit, scale: Scale, seed: int) -> list[Row]:
-    """Validation losses on the way, in the unit's blocks, from the arm's first step on.
+    """Validation losses during training, in the unit's block shape.
 
     The steps of an arm that continues another one include the other's steps.
     """

@@ -1,8 +1,8 @@
-"""Models that are trained to be compared: an arm is one of them, trained once and kept by name.
+"""Trains the models that experiments compare. An arm is one of these models.
 
-Comes in: what all arms share (Scale), what is one's own (Arm), tokens. Goes out: a run folder for
-each arm and seed, which other experiments take up again. An arm sees the same clips in the same
-order as the others of its seed, every clip whole, so equal steps are equal tokens.
+Input: the settings that all arms share (Scale), the settings of an arm (Arm), and tokens. Output: a
+run folder for each arm and seed, which several experiments can use. All arms of a seed see the same
+whole clips in the same order, so equal steps are equal tokens.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ HEAD_WIDTH = 32
 VALIDATION_CLIPS = 8
 """Clips per validation during training; the figures in results files use more."""
 NEVER = 1e9
-"""Minutes between validations. Arms validate by steps instead, all at the same ones."""
+"""Minutes between validations: none by time, since all arms validate at the same steps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scale(JsonConfig):
-    """What all arms of an experiment have in common."""
+    """Settings that all arms of an experiment share."""
 
     layers: int = 2
     width: int = 128
@@ -47,7 +47,7 @@ class Scale(JsonConfig):
     lr: float = 2e-3
     muon_lr: float = 2e-3
     validations: int = 4
-    """On the way and at the end."""
+    """Number of validations per run, the last one included."""
 
     def __post_init__(self) -> None:
         if min(self.layers, self.width, self.batch) < 1 or self.steps < 2:
@@ -68,22 +68,22 @@ class Arm:
 
     name: str
     shape: Size3 = ROW
-    """Blocks it is measured in."""
+    """Block shape in which it is measured."""
     shapes: tuple[Size3, ...] = ()
-    """Blocks an elastic arm is trained in, each as often; empty is `shape` alone."""
+    """Block shapes with which an elastic arm is trained, equally often; empty: `shape` alone."""
     size: str = "M"
     layout: Literal["hybrid", "elastic"] = "hybrid"
     """hybrid is the paper's model: LayerNorm, GELU, a learned vector for each position. elastic is
-    ours, whose weights serve any block shape: RMSNorm, SwiGLU, positions by place in the grid."""
+    our model, for several block shapes: RMSNorm, SwiGLU, positions by place in the grid."""
     share: float = 1.0
     """Share of the experiment's steps."""
     after: Arm | None = None
-    """The arm to start from; its own steps are not part of this one's share."""
+    """The arm whose weights this one starts from. Its steps do not count in `share`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """Tokens to train and to validate on, and how a model names the tokenizer they are of."""
+    """Training and validation tokens, and the reference to their tokenizer for config.json."""
 
     train: TokenSet
     val: TokenSet
@@ -104,19 +104,19 @@ class Material:
 
 
 def arm_folder(run_folder: Path, arm: Arm, scale: Scale, seed: int) -> Path:
-    """Where an arm is trained and kept."""
+    """The run folder of an arm."""
     return run_folder / f"{arm.name}-{scale.steps}x{scale.batch}-seed{seed}"
 
 
 def arm_model(run_folder: Path, arm: Arm, scale: Scale, seed: int) -> Path:
-    """Its model, once it is trained."""
+    """The model folder of a trained arm."""
     return arm_folder(run_folder, arm, scale, seed) / MODEL_FOLDER
 
 
 def train_arm(
     arm: Arm, scale: Scale, seed: int, material: Material, run_folder: Path, device: str = "cpu"
 ) -> Iterator[TrainStep]:
-    """Trains an arm, and first the one it starts from, unless they are there.
+    """Trains an arm, after the one that it starts from, unless they are trained already.
 
     Raises ValueError if a folder of that name holds a run with other settings or on other tokens.
     """
@@ -130,7 +130,7 @@ def train_arm(
     keep_fingerprints(
         {"train": material.train.fingerprint(), "val": material.val.fingerprint()},
         folder,
-        "was trained on other {} tokens than there are now: take another run folder",
+        "was trained on other {} tokens than --tokens has: take another run folder",
         is_begun=is_begun(folder),
     )
     if model_kind(folder / MODEL_FOLDER) is not None:

@@ -1,8 +1,8 @@
-"""Where the heads look, over many clips: shares of a query's weight by what the keys are, and keys
-that most later queries look at (the vertical stripes of the paper's figure 14).
+"""Attention of all heads over many clips: shares of weight by kind of key, and vertical stripes.
 
-Shapes: L positions, Q queries, P parts. Queries are those that make tokens of the second latent
-frame and later ones, so that all of them have an earlier frame to look at.
+A stripe is a key with high weight from most later queries (the paper's figure 14). Shapes: L
+positions, Q queries, P parts. Queries are those that predict tokens of the second latent frame and
+later ones, so that all of them have an earlier frame.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ PARTS: Final = (
     "rest of the frame",
     "other tokens",
 )
-"""What a key is to a query. The first that fits counts, so the shares add up to 1. 'Same place' is
-the height and width of the token that the query makes; 'the frame' is that token's."""
+"""Kinds of key. The first that fits counts, so the shares add up to 1. 'Same place' and 'the frame'
+are those of the token that the query predicts."""
 STRIPE_TIMES = 5.0
-"""A stripe's key draws at least this many times an even share of weight from a query ..."""
+"""In a stripe, a query's weight is at least this many times an even share ..."""
 STRIPE_QUERIES = 0.5
-"""... and does so from at least this share of the queries in later blocks that see it."""
+"""... for at least this share of the queries in later blocks that see the key ..."""
 STRIPE_LENGTH = 256
-"""Fewer queries than those that make a latent frame do not make a stripe."""
+"""... of which there are at least this many (those of one latent frame)."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Shares:
 
     parts_P: NDArray[np.float64]
     stripes: float
-    """Keys that are stripes; conditions and BOV are not counted."""
+    """Number of keys that are stripes, without conditions and BOV."""
     stripe_weight: float
-    """Share of all weight that falls on them."""
+    """Share of all weight on them."""
 
 
 class Study:
-    """What the keys of a layout are to its queries, worked out once for all clips."""
+    """The kind of each key for each query of a layout, computed once for all clips."""
 
     def __init__(self, layout: SequenceLayout) -> None:
         _, h, w = layout.blocks.grid
@@ -70,7 +70,7 @@ class Study:
         self.may_be_stripe_L = self.later_QL.sum(0) >= length
 
     def _parts(self, layout: SequenceLayout) -> Tensor:
-        """(Q, L) index into PARTS; -1 where a query may not look."""
+        """(Q, L) index into PARTS; -1 for masked keys."""
         _, h, w = layout.blocks.grid
         queries = self.queries_Q
         target_Q1 = layout.target_place_L[queries][:, None]
@@ -98,7 +98,7 @@ class Study:
         return parts.masked_fill(~self.seen_QL, -1)
 
     def even(self) -> NDArray[np.float64]:
-        """(P,) what the shares would be if every query looked at all it sees alike."""
+        """(P,) the shares if every query attended to all visible keys equally."""
         return self._sums(self.seen_QL / self.num_seen_Q[:, None])
 
     def of(self, weights_QL: Tensor) -> Shares:
@@ -151,7 +151,7 @@ def attention(bench: Bench, block: str) -> Rows:
 
 
 def _row(clips: list[Shares]) -> dict[str, float]:
-    """Means over clips; of the own block also the deviation between clips."""
+    """Means over clips, and for the own block also the deviation between clips."""
     parts_NP = np.stack([clip.parts_P for clip in clips])
     own = parts_NP[:, PARTS.index("own block")]
     return {

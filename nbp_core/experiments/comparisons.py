@@ -1,6 +1,6 @@
-"""Which models the paper's experiments compare, made small, and the blocks each is measured in.
+"""The models that small versions of the paper's experiments compare, and their block shapes.
 
-Pure data. Arms of one name are one model, whichever experiments take it.
+Pure data. Arms with equal names are one model, which several experiments may use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """What its rows are called."""
+        """The name in its rows."""
         return f"{self.arm.name}, {format_block_shape(self.shape)}"
 
 
@@ -94,4 +94,4 @@ COMPARISONS = {
         ],
     ),
 }
-"""By name, as the verb `experiment` runs them; in the order that trains most for most first."""
+"""By name, for the verb `experiment`; first those whose models most others use."""

@@ -1,8 +1,8 @@
-"""What a play becomes in the long run: figures over time, one row per window of 17 frames.
+"""How the quality of a long play changes: figures over time, one row per window of 17 frames.
 
-Random keys are held from the first frames of real episodes. The settings differ in one thing each:
-temperature, the cache's window, whether the first latent frame stays in it as an anchor, and
-whether a share of the first frame's tokens is wrong.
+Random keys are held from the first frames of real episodes. Each setting changes one thing:
+temperature, the cache's window, whether the first latent frame stays in it as an anchor, or the
+share of wrong tokens in the first frame.
 Shapes: N plays, K keys, T H W frames, C colour, t h w tokens.
 """
 
@@ -43,13 +43,13 @@ Progress = Callable[[int], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """How a play is sampled. What is None is as the options say or the model was trained."""
+    """Changes to a play. None keeps the temperature of the options and the model's window."""
 
     temperature: float | None = None
     window: int | None = None
     has_anchor: bool = True
     wrong: float = 0.0
-    """Most wrong tokens of the first frame, as a share."""
+    """Largest share of wrong tokens in the first frame."""
 
 
 SETTINGS = {
@@ -62,12 +62,12 @@ SETTINGS = {
     "temperature 1": Setting(temperature=1.0),
     "up to 20 % wrong tokens at first": Setting(wrong=0.2),
 }
-"""By name, which is a unit of work."""
+"""By name; each is a unit of work."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndlessBench:
-    """What the settings are compared with: a model, starts, keys and who reads them."""
+    """What all settings share: model, start episodes, number of keys, and the reader of keys."""
 
     pipeline: VideoPipeline
     reader: ActionClassifier
@@ -95,8 +95,8 @@ class EndlessBench:
 
 
 def endless(bench: EndlessBench, name: str, on_key: Progress | None = None) -> Rows:
-    """A row per window of one setting, after two of the real episodes' first window: as it is, and
-    as the tokenizer makes it."""
+    """One row per window of one setting, after two rows for the first windows of the real episodes
+    and of their reconstructions."""
     keys_NK = bench.keys_NK
     first_NHWC = np.stack([clip.frames_THWC[0] for clip in bench.episodes])
     real = np.stack([clip.frames_THWC[: STRIDE + 1] for clip in bench.episodes])

@@ -1,6 +1,6 @@
-"""What an experiment is: its bench, its units of work, and the rows that each unit adds to a file.
+"""The parts of an experiment: its bench, its units of work, and the rows that each unit adds.
 
-The experiments themselves are in experiments.py and the modules that it names.
+The experiments themselves are in registry.py and the modules that it imports.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What an experiment is run with."""
+    """The model, real clips and settings of an experiment."""
 
     pipeline: VideoPipeline
     judge: Judge
@@ -33,11 +33,11 @@ class Bench:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A figure or table of the results: its units of work, and what makes a unit's rows."""
+    """A figure or table of the results: its units of work, and the function for a unit's rows."""
 
     title: str
     kind: str
     units: Sequence[str]
     rows: Callable[[Bench, str], Rows]
     has_baselines: bool = True
-    """Whether its clips are measured, and so stand beside real and reconstructed ones."""
+    """Whether its clips are measured, and compared with real and reconstructed ones."""

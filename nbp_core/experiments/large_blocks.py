@@ -1,7 +1,6 @@
-"""Sampling in large blocks: whole frames drawn by every method, beside the paper's way at lower
-temperatures, which buys quality with diversity too.
+"""Sampling in large blocks: whole frames by each method, and by the paper's at lower strengths.
 
-Shapes: N clips.
+A lower temperature or top-p also trades diversity for quality. Shapes: N clips.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from nbp_core.experiments.experiment import Bench, Rows
 
 TEMPERATURES, TOP_PS = (0.8,), (0.6, 0.75)
 CLIPS_OF_A_START = 2
-"""Where first frames are given: how far these two differ is the diversity."""
+"""Clips per given first frame; their difference is the diversity."""
 WAYS: Final[dict[str, dict[str, Any]]] = {
     **{method: {"method": method} for method in METHODS},
     **{f"paper, top-p {p}": {"top_p": p} for p in TOP_PS},
     **{f"paper, temperature {t}": {"temperature": t} for t in TEMPERATURES},
 }
-"""By name: what each way changes in the sampling, for any elastic model."""
+"""Changes of the sampling settings by name, for any elastic model."""
 
 
 def by_way(bench: Bench, way: str) -> Rows:
-    """Every figure of clips whose blocks are whole frames, drawn in one way; its time."""
+    """All figures, and the sampling time, of clips drawn in one way with whole frames as blocks."""
     pipeline, is_given = bench.pipeline, bench.context_frames > 0
     shape = (1, *pipeline.grid[1:])
     sampling = replace(bench.sampling, block_shape=shape, **WAYS[way])

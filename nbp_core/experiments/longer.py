@@ -1,7 +1,7 @@
-"""Longer clips, made by going on from their own last frames: figures over time, a window each.
+"""Longer clips, each continued from its own last frames: figures over time, by windows.
 
-Shapes: N clips, W windows, T H W pixels, C colour, t h w tokens. A window is 17 frames, as long as
-a real clip, and begins with the last frame of the one before.
+Shapes: N clips, W windows, T H W pixels, C colour, t h w tokens. A window has 17 frames, like a
+real clip, and begins with the last frame of the window before.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from nbp_core.media.files import Frames
 from nbp_core.tokenizer.interface import Tokenizer, to_frames
 
 LONGEST = 129
-"""Frames; a clip of 33 or 65 frames is the beginning of one of 129 with the same seed."""
+"""Frames of a clip. With the same seed, clips of 33 or 65 frames are its beginning."""
 STRIDE = CLIP_FRAMES - 1
 CODED_AGAIN = "tokenizer alone"
-"""A unit: the last frames of real clips, coded as often as going on codes them."""
+"""The unit in which the last frames of real clips are coded as often as a continued clip's are."""
 
 
 def longer(bench: Bench, unit: str) -> Rows:
-    """A row a window, in blocks of one shape; the first is of real clips."""
+    """One row per window, in blocks of one shape; the first row is of real clips."""
     if unit == CODED_AGAIN:
         return coded_again(bench)
     pipeline, judge = bench.pipeline, bench.judge
@@ -89,7 +89,7 @@ def figures(
 
 @torch.inference_mode()
 def coded_again(bench: Bench) -> Rows:
-    """The last frames of real clips through the tokenizer, again and again, as going on does."""
+    """One row per pass of the last frames of real clips through the tokenizer, without a model."""
     pipeline = bench.pipeline
     real = bench.judge.held.frames_NTHWC[: bench.count, -CARRY_FRAMES:]
     per_segment = CLIP_FRAMES - CARRY_FRAMES

@@ -1,7 +1,7 @@
-"""Which block shapes suit a play: loss with and without the keys, keys obeyed, and time.
+"""Compares block shapes for plays: loss with and without the keys, keys obeyed, and time.
 
-In large blocks many tokens are drawn without knowledge of each other. The more a key says about
-what comes next, the less that should cost.
+In large blocks many tokens are drawn without knowledge of each other. That should cost less, the
+more a key says about the next frame.
 Shapes: N episodes, T H W frames, t h w tokens.
 """
 
@@ -26,7 +26,7 @@ from nbp_core.generation.recording import World
 from nbp_core.generation.records import Tokens
 
 BLOCKS = tuple(map(format_block_shape, FIGURE6_SHAPES))
-"""Those of the paper's figure 6, none of which reaches beyond a latent frame, which has one key."""
+"""The shapes of the paper's figure 6; each is within one latent frame, which has one key."""
 LOSS_KEYS = 8
 """Keys per episode whose latent frames have a loss: a sequence has nine latent frames."""
 PSNR_AFTER = 4
@@ -35,7 +35,7 @@ PSNR_AFTER = 4
 
 @dataclass(frozen=True, kw_only=True)
 class PlayBench:
-    """What the block shapes are compared with: a model and real episodes of one world.
+    """What all block shapes share: a model and real episodes of one world.
 
     reader: names the keys of arm episodes; pans of the camera are measured as shifts instead.
     """
@@ -125,7 +125,7 @@ def _loss(bench: PlayBench, shape: Size3, keys: Sequence[Sequence[str | None]]) 
 
 
 def _obeyed(bench: PlayBench, made: Sequence[KeyClip]) -> dict[str, float]:
-    """The share of keys that the episodes obey, named by how that was found out."""
+    """The share of keys that the episodes obey, named after its measure."""
     if bench.reader is None:
         shifts = np.concatenate([pan_shifts(clip) for clip in made])
         return {"pan keys obeyed": float((shifts > LEAST_SHIFT).mean())} if shifts.size else {}

@@ -1,7 +1,7 @@
-"""The paper's experiments repeated small, and what goes beyond it: one function a figure or table.
+"""The paper's experiments on a small scale, and some of our own: one function per figure or table.
 
-Comes in: a Bench (a model, its judge, how clips are drawn). Goes out: rows of a results file, one
-unit of work at a time, so that a run can be resumed. Shapes: N clips, t h w tokens.
+Input: a Bench (a model, its judge, sampling settings). Output: rows of a results file, one unit of
+work at a time, so that a run can be resumed. Shapes: N clips, t h w tokens.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from nbp_core.sampling.speculative import SpeculativeSampler
 def validation_loss(
     pipeline: VideoPipeline, tokens_Nthw: Tokens, actions: Sequence[str], shape: Size3
 ) -> float:
-    """Cross-entropy in nats a token, of real clips given their actions, in blocks of a shape."""
+    """Cross-entropy in nats per token of real clips with their actions, in blocks of a shape."""
     model, conditions = pipeline.transformer, pipeline.conditions
     return float(frame_losses(model, conditions, tokens_Nthw, actions, shape).mean())
 
 
 def by_shape(bench: Bench, block: str) -> Rows:
-    """Loss, speed and every figure of clips in blocks of one shape, as one row."""
+    """Loss, speed and all figures of clips in blocks of one shape, as one row."""
     shape = parse_block_shape(block)
     pipeline, real = bench.pipeline, bench.real
     assert real.tokens_Nthw is not None
@@ -65,7 +65,7 @@ def by_shape(bench: Bench, block: str) -> Rows:
 
 
 def speculative(bench: Bench, unit: str) -> Rows:
-    """Next-token prediction, a clip at a time: by itself, or verified over a block's drafts."""
+    """Next-token prediction, one clip at a time, without drafts or with drafts by blocks."""
     count = min(bench.count, len(bench.real))
     actions = bench.real.actions[:count]
     rows: Rows = []
@@ -130,4 +130,4 @@ EXPERIMENTS = {
         kind="longer", units=["1x1x16", "1x16x16", CODED_AGAIN], rows=longer, has_baselines=False,
     ),
 }  # fmt: skip
-"""By name: what the verb `experiment` runs."""
+"""By name, for the verb `experiment`."""
