@@ -1,10 +1,10 @@
-"""Makes the environment .venv beside this file, and runs Python in it. Needs Python 3 alone.
+"""Makes the environment .venv beside this file, and runs Python in it. Needs nothing but Python.
 
 python3 bootstrap.py app.py                  the studio; `python3 app.py` does the same by itself
 python3 bootstrap.py --dev -m pytest         the tests, with the development tools installed
 
-An environment that has every package is used at once. One that was interrupted is continued. Where
-Python lacks ensurepip, as Debian's does, pip's wheel is fetched from the package index.
+If .venv has every package, it is used at once; an interrupted installation is continued. If Python
+lacks ensurepip, as Debian's does, pip's wheel is fetched from the package index.
 """
 
 import os

@@ -33,7 +33,7 @@ class Gain:
     def text(self) -> str:
         """One sentence with both figures."""
         return (
-            f"{self.weight_format} weights: {self.token:.1f} times the pace of"
+            f"{self.weight_format} weights: {self.token:.1f} times as fast as"
             f" {formats_on('cpu')[0]} by tokens, {self.row:.1f} times by rows"
         )
 

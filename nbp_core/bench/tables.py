@@ -43,7 +43,7 @@ class Timed:
 def loss_words(loss: FormatLoss) -> str:
     """A sentence on what a weight format costs in quality."""
     return (
-        f"{loss.weight_format} on {loss.clips} clips: {loss.loss:.4f} nats a token, plain"
+        f"{loss.weight_format} on {loss.clips} clips: {loss.loss:.4f} nats per token, in float32"
         f" {loss.plain_loss:.4f}; logits differ by {loss.logit_error:.1%}, the likeliest token is"
         f" the same at {loss.same_best:.1%} of the positions"
     )
@@ -59,9 +59,9 @@ OTHERS = {
 def against_words(found: Against) -> str:
     """A sentence on the comparison with another program."""
     return (
-        f"{found.model}, block {found.block}: {found.our_ms:.1f} ms a step here"
+        f"{found.model}, block {found.block}: {found.our_ms:.1f} ms per step here"
         f" ({found.our_format}), {found.their_ms:.1f} ms in {OTHERS[found.other]}"
-        f" ({found.their_dtype}): {found.ratio:.2f} times as fast"
+        f" ({found.their_dtype}): here {found.ratio:.2f} times as fast"
     )
 
 
