@@ -1,1 +1,1 @@
-"""Speed of decode steps, beside the hardware's floor and beside Hugging Face transformers."""
+"""Speed of decode steps, compared with the hardware's floor and other programs."""

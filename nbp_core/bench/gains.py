@@ -1,4 +1,5 @@
 """Measures in a second or two how much faster products with int8 and int4 weights are here.
+
 Output: for each weight format, the speed of a product relative to the processor's default format.
 Shapes: O outputs, I inputs, M rows.
 """

@@ -40,9 +40,9 @@ def load_packed(
 ) -> PackedTransformer:
     """Loads a model folder in the format that choose_format names.
 
-    The files are memory-mapped and packed layer by layer: the largest need of memory is little more
-    than the packed model. Raises ValueError as choose_format does or where memory is short, and
-    CheckpointError as BlockTransformer.from_pretrained.
+    The files are memory-mapped and packed layer by layer, so memory peaks little above the packed
+    model. Raises ValueError as choose_format does and if memory is short, and CheckpointError as
+    BlockTransformer.from_pretrained does.
     """
     folder, weights = Path(folder), choose_format(device, int8, int4)
     config = load_config(folder, TransformerConfig)
@@ -71,7 +71,7 @@ def decoding_bytes(config: TransformerConfig, weights: WeightFormat) -> int:
 def pack(
     model: BlockTransformer, weights: WeightFormat, fill: Fill | None = None
 ) -> PackedTransformer:
-    """Packs a model's weights in a format; the given model is used up.
+    """Packs a model's weights in a format. The given model cannot be used afterwards.
 
     `fill` supplies the weights of a model that was built without them.
     """

@@ -1,1 +1,1 @@
-"""Decode steps here beside those of other programs, timed in turn."""
+"""Times decode steps here and in other programs, alternately."""

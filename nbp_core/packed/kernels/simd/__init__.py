@@ -1,1 +1,1 @@
-"""Kernels on vector registers (AVX2, AVX-512)."""
+"""Kernels on vector registers (AVX2, AVX-512, NEON)."""
