@@ -253,7 +253,7 @@ def test_before_the_first_key_there_is_nothing_to_record(pipeline: VideoPipeline
         ({"changes": [{"key": 0, "sampling": {}}] * 10_001}, "10,000 changes"),
         ({"sampling": {"temperature": "hot"}}, "sampling.temperature must be a number"),
         ({"changes": [{"key": 9, "sampling": {}}]}, "key must be 0 to 7"),
-        ({"format": 2}, "format 2"),
+        ({"format": 2}, "format must be 1, not 2"),
         ({"code": "x"}, "unknown setting 'code'"),
     ],
 )
