@@ -170,7 +170,7 @@ def test_the_command_makes_the_same_clip_twice(folder: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (" ", "no names"),
+        (" ", "no name"),
         ("", "is empty"),
         ("left*x", "number of times"),
         ("jump", "unknown key 'jump'"),
