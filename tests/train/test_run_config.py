@@ -348,5 +348,7 @@ def test_a_plan_may_change_its_budgets_only(tmp_path: Path) -> None:
     plan = Plan()
     keep_run(plan, tmp_path, "--plan", PLAN_MAY_CHANGE)
     keep_run(replace(plan, transformer_shares=(0.2, 0.2)), tmp_path, "--plan", PLAN_MAY_CHANGE)
-    with pytest.raises(ValueError, match=r"another tokenizer_lr: .* continue this run with --plan "):
+    with pytest.raises(
+        ValueError, match=r"another tokenizer_lr: .* continue this run with --plan "
+    ):
         keep_run(replace(plan, tokenizer_lr=1.0), tmp_path, "--plan", PLAN_MAY_CHANGE)

@@ -91,7 +91,10 @@ def test_a_bench_is_read_with_its_clips(tmp_path: Path) -> None:
         (BENCH | {"rows": [BENCH["rows"][0], {}]}, "Row 2 of rows in bad.json has no model."),
         (BENCH | {"clips": [{"a": [1]}]}, "Row 1 of clips in bad.json has a a that is neither"),
         (json.dumps(BENCH).replace("8.25", "NaN"), "has a frames_s that is not a number."),
-        (json.dumps(BENCH).replace("8.25", "1" + "0" * 400), "has a frames_s that is not a number."),
+        (
+            json.dumps(BENCH).replace("8.25", "1" + "0" * 400),
+            "has a frames_s that is not a number.",
+        ),
     ],
 )
 def test_a_broken_file_is_refused_in_one_sentence(tmp_path: Path, data: Any, sentence: str) -> None:
