@@ -30,6 +30,6 @@ def test_a_figure_that_is_no_number_is_left_out_of_its_row(tmp_path: Path) -> No
 def test_a_file_that_cannot_grow_stays_as_it_is(tmp_path: Path, text: str) -> None:
     data = text.encode(errors="surrogateescape")
     (tmp_path / "a.json").write_bytes(data)
-    with pytest.raises(ValueError, match=r"^a\.json is there and is not JSON; move it away first$"):
+    with pytest.raises(ValueError, match=r"^a\.json exists and is not JSON; move it away first$"):
         earlier(tmp_path / "a.json", report())
     assert (tmp_path / "a.json").read_bytes() == data
