@@ -249,7 +249,7 @@ def test_before_the_first_key_there_is_nothing_to_record(pipeline: VideoPipeline
         ({"first_frame": [[-1]]}, "every token"),
         ({"first_frame": [[10**400]]}, "every token"),
         ({"keys": "left*0", "changes": []}, "number of times"),
-        ({"keys": "", "changes": []}, "no names"),
+        ({"keys": "", "changes": []}, "no name"),
         ({"changes": [{"key": 0, "sampling": {}}] * 10_001}, "10,000 changes"),
         ({"sampling": {"temperature": "hot"}}, "sampling.temperature must be a number"),
         ({"changes": [{"key": 9, "sampling": {}}]}, "key must be 0 to 7"),
