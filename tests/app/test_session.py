@@ -244,7 +244,11 @@ def test_the_smallest_model_with_keys_is_named_without_loading_it(tmp_path: Path
     add_model(tmp_path, "plain", 10)
     session, _ = fake_session(tmp_path)
     assert session.model_with_keys() is None
-    config = replace(transformer_config(), keys=("left", "right"), frame_conditions=True)
+    keys = ("left", "right")
+    num_conditions = transformer_config().num_conditions + len(keys)
+    config = replace(
+        transformer_config(), keys=keys, num_conditions=num_conditions, frame_conditions=True
+    )
     for name, size in (("large", 30), ("middle", 20)):
         folder = tmp_path / name
         folder.mkdir()
