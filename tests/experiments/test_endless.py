@@ -108,4 +108,4 @@ def test_the_command_continues_where_it_was_stopped(
     assert {row["block"] for row in rows} == {"as trained", "temperature 1"}
     assert np.isfinite([float(str(row["sharpness"])) for row in rows]).all()
     assert main([*common, "--seed", "4"]) == 2
-    assert "of another sampling" in capsys.readouterr().err
+    assert "with another sampling" in capsys.readouterr().err

@@ -189,7 +189,7 @@ def test_a_run_goes_on_where_it_ended_and_never_overwrites_another(
     }
     before = out.read_text()
     assert main([*command, "--seed", "1"]) == 2
-    assert "of another sampling" in capsys.readouterr().err
+    assert "with another sampling" in capsys.readouterr().err
     assert out.read_text() == before
     assert json.loads(before)["done"] == "1x1x16; 1x1x8"
 

@@ -138,7 +138,7 @@ def test_another_scale_is_refused_and_missing_tokens_are_said(
     assert main(command) == 0
     before = (tmp_path / "pretrained.json").read_text()
     assert main([*command, "--width", "64"]) == 2
-    assert "of another scale" in capsys.readouterr().err
+    assert "with another scale" in capsys.readouterr().err
     assert main([*command, "--width", "64", "--out", str(tmp_path / "b.json")]) == 2
     assert "holds a run with another model" in capsys.readouterr().err
     assert main([*command, "--tokens", str(tmp_path / "run")]) == 2
