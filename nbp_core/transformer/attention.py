@@ -112,26 +112,26 @@ def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Mask | Non
     """softmax(q k^T / sqrt(E)) v over the keys that the mask allows; all (B, K, L or M, E)."""
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value)
-    is_training = is_bfloat16_training(query)
-    if not is_training and (query.is_cuda or len(mask.spans) == 1):
+    if query.is_cuda:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask.mask_LM)
-    chunked = training_attention if is_training else _chunked_attention
-    output: Tensor = chunked(query, key, value, mask.mask_LM, mask.spans)
+    output: Tensor = _attention_on_cpu(query, key, value, mask)
     return output
 
 
 # Compiled, it would be compiled again for every mask.
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def _chunked_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask_LM: Tensor, spans: Spans
-) -> Tensor:
+def _attention_on_cpu(query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
     """masked_attention, one chunk of queries at a time, over the keys that the chunk can reach."""
+    if is_bfloat16_training(query):
+        return training_attention(query, key, value, mask.mask_LM, mask.spans)
+    if len(mask.spans) == 1:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask.mask_LM)
     return torch.cat(
         [
             F.scaled_dot_product_attention(
-                query[:, :, a:b], key[:, :, :m], value[:, :, :m], attn_mask=mask_LM[a:b, :m]
+                query[:, :, a:b], key[:, :, :m], value[:, :, :m], attn_mask=mask.mask_LM[a:b, :m]
             )
-            for a, b, m in spans
+            for a, b, m in mask.spans
         ],
         dim=2,
     )

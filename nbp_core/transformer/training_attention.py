@@ -24,8 +24,6 @@ def is_bfloat16_training(query: Tensor) -> bool:
     return is_on_cpu and torch.is_autocast_enabled("cpu")
 
 
-# Compiled, it would be compiled again for every mask.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def training_attention(
     query: Tensor, key: Tensor, value: Tensor, mask_LM: Tensor, spans: Spans
 ) -> Tensor:
