@@ -9,7 +9,6 @@ the dependency group `data` and the system's libosmesa6. Shapes: T H W frames, C
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import math
@@ -37,9 +36,9 @@ from nbp_core.data.metaworld import (
     shoot,
 )
 from nbp_core.data.sources import (
-    TAR_DAMAGE,
     UNKNOWN_MEMBER,
     open_shard,
+    read_member,
     report_skipped,
     unknown_members,
 )
@@ -214,43 +213,25 @@ def read_training_episodes(folder: Path) -> Iterator[KeyClip]:
         yield from read_episodes(folder, "bounds")
 
 
-@contextlib.contextmanager
-def _reported(shard: Path) -> Iterator[None]:
-    """Raises MediaError for what reading a damaged shard raises."""
-    try:
-        yield
-    except TAR_DAMAGE as error:
-        raise MediaError(f"{shard.name} is not a tar of episodes, or is damaged.") from error
-
-
 def _episode_names(shard: Path, unknown: list[PurePath]) -> list[str]:
     """Names of a shard's episodes, without suffix. Other files are added to `unknown`."""
-    with _reported(shard), open_shard(shard) as tar:
+    with open_shard(shard, "episodes") as tar:
         unknown += unknown_members(tar)
         return sorted(name[:-4] for name in tar.getnames() if name.endswith(".mp4"))
 
 
 def _read_shard(shard: Path, names: list[str]) -> Iterator[tuple[str, KeyClip | MediaError]]:
     """The episodes of these names; an error in place of one that cannot be read."""
-    with open_shard(shard) as tar:
+    with open_shard(shard, "episodes") as tar:
+        members = {member.name: member for member in tar}
         for name in names:
-            with _reported(shard):
-                parts = [_read_part(tar, f"{name}.{kind}") for kind in ("mp4", "json")]
+            parts = [read_member(tar, members.get(f"{name}.{kind}")) for kind in ("mp4", "json")]
             try:
                 yield name, _episode(*parts)
             except MediaError as error:
                 yield name, error
             except (KeyError, TypeError, ValueError, RecursionError):
                 yield name, MediaError("its label is wrong or missing")
-
-
-def _read_part(tar: tarfile.TarFile, name: str) -> bytes:
-    """The content of a file of a shard; empty if there is none."""
-    try:
-        file = tar.extractfile(name)
-    except (KeyError, RecursionError):  # missing, or a link that leads nowhere
-        return b""
-    return b"" if file is None else file.read()
 
 
 def _episode(video: bytes, label: bytes) -> KeyClip:

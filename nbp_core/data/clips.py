@@ -7,7 +7,6 @@ Shapes: N clips, T H W frames, C colour; all frames are uint8 RGB. Knows nothing
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -29,11 +28,11 @@ from tqdm import tqdm
 from nbp_core.config.json import read_json
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
 from nbp_core.data.sources import (
-    TAR_DAMAGE,
     UNKNOWN_MEMBER,
     VIDEO_SUFFIXES,
     folder_fingerprint,
     open_shard,
+    read_member,
     report_skipped,
     unknown_members,
 )
@@ -135,11 +134,11 @@ def _read_clips(
     path: Path, members: dict[str, tarfile.TarInfo], limit: int | None
 ) -> Iterator[ClipRecord]:
     names = [name for name in members if name.endswith(".mp4")][:limit]
-    with _reported(path), open_shard(path) as tar:
+    with open_shard(path, "clips") as tar:
         files = []
         for name in names:
             label = members.get(f"{name.removesuffix('.mp4')}.json")
-            files.append((name, _read_member(tar, members[name]), _read_member(tar, label)))
+            files.append((name, read_member(tar, members[name]), read_member(tar, label)))
     batches = [files[start : start + _BATCH] for start in range(0, len(files), _BATCH)]
     num_read = 0
     for records in _in_threads(lambda batch: _decoded(path.name, batch), batches):
@@ -196,29 +195,8 @@ def _report_left_out(count: int, total: int, name: str) -> None:
 
 
 def _members(path: Path) -> dict[str, tarfile.TarInfo]:
-    with _reported(path), open_shard(path) as tar:
+    with open_shard(path, "clips") as tar:
         return {member.name: member for member in tar}
-
-
-@contextlib.contextmanager
-def _reported(shard: Path) -> Iterator[None]:
-    """Raises MediaError for what reading a damaged shard raises."""
-    try:
-        yield
-    except TAR_DAMAGE as error:
-        raise MediaError(f"{shard.name} is not a tar of clips, or is damaged.") from error
-
-
-def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:
-    """The content of a file; empty for a member that is no file, such as a broken link."""
-    if member is None:
-        return b""
-    try:
-        # A link is followed by name: older Pythons look for its own record among those of `tar`.
-        file = tar.extractfile(member if member.isfile() else member.name)
-    except (KeyError, RecursionError):  # a link that leads nowhere, or to itself
-        return b""
-    return b"" if file is None else file.read()
 
 
 def _videos(folder: Path) -> Iterator[Path]:

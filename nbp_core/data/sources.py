@@ -5,6 +5,7 @@ Knows nothing of torch.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -12,7 +13,7 @@ import lzma
 import mimetypes
 import tarfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
 from nbp_core.media.files import MediaError, printable_name, shown_name
@@ -29,7 +30,7 @@ PICTURE_SUFFIXES = frozenset({
 })  # fmt: skip
 SHARD_SUFFIX = ".tar"
 
-TAR_DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+_TAR_DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 """What reading a damaged shard raises, also of one that somebody compressed."""
 UNKNOWN_MEMBER = "they are neither a clip (.mp4) nor a label (.json)"
 """Why a file of a shard is not opened."""
@@ -84,11 +85,31 @@ def report_skipped(files: Iterable[PurePath], where: str, reason: str) -> None:
     )  # fmt: skip
 
 
-def open_shard(path: Path) -> tarfile.TarFile:
-    """The shard, opened. Raises one of TAR_DAMAGE for a file that is no tar."""
-    if not path.is_file():  # a named pipe would be waited for
-        raise tarfile.ReadError(f"{path.name} is not a file")
-    return tarfile.open(path)
+@contextlib.contextmanager
+def open_shard(path: Path, content: str) -> Iterator[tarfile.TarFile]:
+    """Opens a shard of `content`, such as "clips".
+
+    Raises MediaError if it is not a tar, or if reading it inside the `with` meets damage.
+    """
+    try:
+        if not path.is_file():  # a named pipe would be waited for
+            raise tarfile.ReadError(f"{path.name} is not a file")
+        with tarfile.open(path) as tar:
+            yield tar
+    except _TAR_DAMAGE as error:
+        raise MediaError(f"{path.name} is not a tar of {content}, or is damaged.") from error
+
+
+def read_member(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:
+    """The content of a file; empty for a member that is no file, such as a broken link."""
+    if member is None:
+        return b""
+    try:
+        # A link is followed by name: older Pythons look for its own record among those of `tar`.
+        file = tar.extractfile(member if member.isfile() else member.name)
+    except (KeyError, RecursionError):  # a link that leads nowhere, or to itself
+        return b""
+    return b"" if file is None else file.read()
 
 
 def unknown_members(members: Iterable[tarfile.TarInfo]) -> list[PurePath]:
