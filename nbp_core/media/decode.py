@@ -38,7 +38,7 @@ _MAX_THREADS = 4
 # Containers only: playlists and scripts name other files.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,mpeg,mpegts,mpegvideo,h264,hevc,dv,mxf,flv,"
-    "asf,ivf,obu,vvc,nut,yuv4mpegpipe"
+    "asf,ivf,obu,vvc,nut,yuv4mpegpipe,png_pipe"
 )
 PROTECTED = ("-protocol_whitelist", "file", "-format_whitelist", _CONTAINERS)
 """Arguments before an input that may be anything."""
@@ -152,6 +152,14 @@ class NoFrameError(MediaError):
 
 Plan = Callable[[Source], Take]
 """Chooses a take from the description of a file; Source() is that of an unknown file."""
+
+
+def describe(path: Path) -> Source:
+    """The content of a file by its header and first frame; Source() if there is none to decode."""
+    arguments: list[ffmpeg.Argument] = [*PROTECTED, "-i", ffmpeg.file_url(path.absolute())]
+    # Without an output, the run ends after its description of the input.
+    ended = ffmpeg.run_logged(arguments, lambda log: True, "info")
+    return _sources(ended.log, 1)[0]
 
 
 def decode(path: Path, plan: Plan) -> Decoded:
@@ -295,7 +303,9 @@ def filters(stream: Stream | None, take: Take) -> str:
         steps += ["zscale=m=gbr:r=full", _DEEP]
     steps.append(_scaled(stream))
     if stream is not None and _needs_conversion(stream):
-        steps += _converted(stream)
+        is_known = stream.transfer in (*_HDR_TRANSFERS, "linear")
+        transfer = stream.transfer if is_known else "bt709"
+        steps += converted(stream.primaries, transfer, "bt709")
     return ",".join([*steps, "format=rgb24|rgba"])
 
 
@@ -331,12 +341,14 @@ def _needs_conversion(stream: Stream) -> bool:
     return is_bright or stream.primaries in _WIDE_GAMUTS
 
 
-def _converted(stream: Stream) -> list[str]:
-    """Converts HDR or a wide gamut to BT.709's colours, with bright light compressed."""
-    is_hdr = stream.transfer in _HDR_TRANSFERS
-    transfer = stream.transfer if is_hdr or stream.transfer == "linear" else "bt709"
-    unknown = "bt2020" if is_hdr else "bt709"
-    primaries = unknown if stream.primaries == "unknown" else stream.primaries
+def converted(primaries: str, transfer: str, to_transfer: str) -> list[str]:
+    """The filters from RGB of these colours to RGB with the primaries of BT.709.
+
+    primaries and transfer: by ffmpeg's names. Bright light of HDR is compressed.
+    """
+    is_hdr = transfer in _HDR_TRANSFERS
+    if primaries == "unknown":
+        primaries = "bt2020" if is_hdr else "bt709"
     peak = _PEAK_NITS / _WHITE_NITS
     return [
         _DEEP,
@@ -344,7 +356,7 @@ def _converted(stream: Stream) -> list[str]:
         f":m=gbr:r=full:t=linear:p=bt709:npl={_WHITE_NITS}",
         "format=gbrpf32|gbrapf32",
         *([f"tonemap=tonemap=mobius:param={_KNEE}:peak={peak:.3f}:desat=0"] if is_hdr else []),
-        "zscale=t=bt709:r=full",
+        f"zscale=t={to_transfer}:r=full",
         "format=gbrp|gbrap",
     ]
 

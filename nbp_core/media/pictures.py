@@ -6,7 +6,6 @@ Shape letters: T H W frames and pixels, C colour (RGB). Bad input raises MediaEr
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import mmap
 import struct
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -29,6 +28,7 @@ from nbp_core.media.files import (
     shown_name,
     too_large,
 )
+from nbp_core.media.srgb import Colours, colours_of, in_srgb
 
 MAX_JPEG_PIXELS = 120_000_000
 """Largest baseline JPEG in pixels; it is decoded at a fraction of its size."""
@@ -62,17 +62,13 @@ _UPRIGHT = {
 }
 _SHALLOW_GREYS = {"L;2": 85, "L;4": 17}
 """Levels between two greys of a PNG of few bits."""
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
-"""Tag of a TIFF, and its value in a negative."""
+_BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339
+"""Tags of a TIFF."""
+_WHITE_IS_ZERO, _APART, _SIGNED = 0, 2, 2
+"""Values of these tags: of a negative, of colours that are stored apart, of signed numbers."""
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BRIGHTEST = 16.0
 """A picture of fractions has white at 1, and perhaps lights that are brighter."""
-_PROFILED_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-_RAMPS = ((1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1))
-_ROUNDING = 2
-"""Largest difference, in levels, between versions of the sRGB profile."""
-_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-
-
 _VIDEO_SUFFIXES = {
     ".mp4", ".m4v", ".mov", ".3gp", ".webm", ".mkv", ".avi", ".divx", ".ogv", ".ogm", ".mpg",
     ".mpeg", ".vob", ".m2v", ".ts", ".mts", ".m2ts", ".dv", ".mxf", ".gxf", ".wmv", ".asf", ".wtv",
@@ -102,6 +98,9 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             raise MediaError(
                 f"{name} is not a clip that can be read (MP4, WebM, MOV, MKV, AVI or GIF)."
             ) from error
+        with path.open("rb") as file:
+            if file.read(4) in _TIFF_MAGIC:
+                raise _odd_tiff(name) from error
         raise MediaError(
             f"{name} is not a picture that can be read (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF)."
         ) from error
@@ -110,6 +109,8 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                if isinstance(image, TiffImageFile) and _is_misread(image):
+                    raise _odd_tiff(name)
                 yield image
         except MediaError:
             raise
@@ -122,6 +123,21 @@ def open_image(path: Path) -> Iterator[Image.Image]:
 def _too_many_pixels(name: str) -> MediaError:
     limit = MAX_PIXELS // 1_000_000
     return MediaError(f"{name} is too large: the limit is {limit} megapixels.")
+
+
+def _odd_tiff(name: str) -> MediaError:
+    return MediaError(
+        f"{name} is a TIFF of a kind that is not supported, or damaged: save it as PNG, or with"
+        " 8 bits per colour."
+    )
+
+
+def _is_misread(image: TiffImageFile) -> bool:
+    """Whether Pillow takes the numbers of this TIFF for others."""
+    tags = image.tag_v2
+    bits = max(tags.get(_BITS, (1,)))
+    is_signed = _SIGNED in tags.get(_SAMPLE_FORMAT, (1,))
+    return (is_signed and bits < 16) or (tags.get(_PLANES) == _APART and bits > 8)
 
 
 def _check_size(path: Path, image: Image.Image) -> None:
@@ -173,9 +189,10 @@ def _most_pixels(image: Image.Image) -> int:
 def read_picture(path: Path, max_pixels: int = MAX_FRAME_PIXELS) -> Frames:
     """A picture, or the first frame of an animated one, as frame_HWC."""
     with open_image(path) as image:
+        colours = colours_of(path, image)
         if first := _first_frame(image):
             image.seek(first)
-        return _rgb(image, max_pixels)
+        return _rgb(image, colours, max_pixels)
 
 
 def _first_frame(image: Image.Image) -> int:
@@ -205,27 +222,27 @@ def frame_seconds(path: Path, most: float = math.inf) -> list[float]:
 def read_frames(path: Path, indices: list[int]) -> Frames:
     """The frames of an animated picture with these ascending indices, as frames_THWC."""
     with open_image(path) as image:
+        colours = colours_of(path, image)
         frames: dict[int, Frames] = {}
         for index in sorted(set(indices)):
             image.seek(_first_frame(image) + index)
             _check_size(path, image)
-            frames[index] = _rgb(image, MAX_FRAME_PIXELS)
+            frames[index] = _rgb(image, colours, MAX_FRAME_PIXELS)
         return np.stack([frames[index] for index in indices])
 
 
-def _rgb(image: Image.Image, max_pixels: int) -> Frames:
+def _rgb(image: Image.Image, colours: Colours, max_pixels: int) -> Frames:
     """The current frame as frame_HWC uint8, reduced first so that later steps use less memory."""
     # JPEG is decoded at 1/2, 1/4 or 1/8 of its size; other formats do nothing here.
     image.draft(None, _reduced(image.size, max_pixels))
     clear = _clear_colour(image)
     image.load()
     orientation = _orientation(image)
-    profile = image.info.get("icc_profile")
     small = _in_eight_bits(image) if clear is None else _with_clear(image, clear)
     size = _reduced(small.size, max_pixels)
     if size != small.size:
         small = small.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    small = _on_white(_in_srgb(small, profile, is_grey=image.mode == "LA"))
+    small = _on_white(in_srgb(small, colours, is_grey=image.mode == "LA"))
     if orientation in _UPRIGHT:
         small = small.transpose(_UPRIGHT[orientation])
     return np.array(small)
@@ -284,14 +301,17 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
 def _from_deep_grey(image: Image.Image) -> Image.Image:
     # Pillow clips these at 255 when it converts them, which turns 16-bit grey all white.
     values_HW = np.asarray(image)
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    is_signed = _SIGNED in tags.get(_SAMPLE_FORMAT, (1,))
+    if tags and image.mode == "I" and not is_signed:
+        values_HW = values_HW.view(np.uint32)
     peak = float(values_HW.max(initial=0, where=np.isfinite(values_HW)))
-    full = 1 if peak <= _BRIGHTEST and image.mode == "F" else 65535 if peak > 255 else 255
-    full = 65535 if image.mode.startswith("I;16") else full
+    full = _white(image.mode, peak, is_signed, tags.get(_BITS, (0,))[0])
     levels_HW = np.empty(values_HW.shape, np.uint8)
     for row, values_W in enumerate(values_HW):
         known_W = np.nan_to_num(values_W.astype(np.float64), nan=0.0)
         levels_HW[row] = np.round(np.clip(known_W, 0, full) / full * 255)
-    if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         levels_HW = 255 - levels_HW
     deep = Image.fromarray(levels_HW)
     clear = image.info.get("transparency")
@@ -301,42 +321,16 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     return deep.convert("RGBA")
 
 
-def _in_srgb(image: Image.Image, profile: bytes | None, is_grey: bool) -> Image.Image:
-    """RGB or RGBA in sRGB, converted by the picture's colour profile if it has a suitable one."""
-    has_alpha = image.mode == "RGBA"
-    colours = image.convert("L" if is_grey else "RGB") if has_alpha else image
-    converted = _by_profile(colours, profile) if profile else colours
-    converted = converted if converted.mode == "RGB" else converted.convert("RGB")
-    if has_alpha:
-        converted.putalpha(image.getchannel("A"))
-    return converted
-
-
-def _by_profile(image: Image.Image, data: bytes) -> Image.Image:
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
-        if _PROFILED_MODES.get(profile.profile.xcolor_space.strip()) != image.mode:
-            return image
-        transform = ImageCms.buildTransform(
-            profile, _SRGB, image.mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )  # fmt: skip
-        # Converting from sRGB's own profiles would only round every level again.
-        if image.mode == "RGB" and _changes_nothing(transform):
-            return image
-        converted = ImageCms.applyTransform(image, transform)
-    except (ImageCms.PyCMSError, *_DAMAGE):
-        # A damaged profile is ignored.
-        return image
-    return image if converted is None else converted
-
-
-def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether a transform changes no level of red, green, blue or grey by more than rounding."""
-    levels = np.arange(0, 256, 5, dtype=np.uint8)
-    ramps = np.concatenate([levels[:, None] * np.array([c], np.uint8) for c in _RAMPS])[None]
-    moved = ImageCms.applyTransform(Image.fromarray(ramps), transform)
-    return moved is not None and bool(np.abs(np.asarray(moved, int) - ramps).max() <= _ROUNDING)
+def _white(mode: str, peak: float, is_signed: bool, bits: int) -> float:
+    """The value of white in deep grey whose brightest value is `peak`; a picture seldom says it."""
+    if mode.startswith("I;16") or (is_signed and bits == 16):
+        return 32767 if is_signed else 65535
+    if mode == "F" and peak <= _BRIGHTEST:
+        return 1
+    for white in (255, 65535):
+        if peak <= white:
+            return white
+    return peak if mode == "F" else 2**31 - 1 if is_signed else 2**32 - 1
 
 
 def _on_white(image: Image.Image) -> Image.Image:

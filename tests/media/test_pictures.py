@@ -265,6 +265,25 @@ def test_pictures_of_fractions_keep_their_levels(tmp_path: Path, name: str) -> N
     assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == expected
 
 
+@pytest.mark.parametrize("depth", [np.uint16, np.uint32, np.int16, np.int32])
+def test_deep_whole_numbers_keep_their_levels(tmp_path: Path, depth: type) -> None:
+    values: np.ndarray = (RAMP * np.iinfo(depth).max).astype(depth)
+    is_signed = np.issubdtype(depth, np.signedinteger)
+    (tmp_path / "a.tif").write_bytes(tiff(values, 1, 1 + is_signed))
+    found = read_image(tmp_path / "a.tif")[0, :, 0]
+    assert np.abs(found.astype(int) - [0, 64, 191, 255]).max() <= 1
+
+
+@pytest.mark.parametrize(("depth", "sample_format"), [(np.float64, 3), (np.float16, 3),
+                                                      (np.int8, 2), (np.uint64, 1)])  # fmt: skip
+def test_numbers_that_cannot_be_read_are_one_sentence(
+    tmp_path: Path, depth: type, sample_format: int
+) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff((100 * RAMP).astype(depth), 1, sample_format))
+    with pytest.raises(MediaError, match=r"^a\.tif is a TIFF of a kind that is not supported"):
+        read_image(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("depth", [np.uint8, np.uint16])
 def test_a_scanned_negative_is_shown_as_the_picture(tmp_path: Path, depth: type) -> None:
     values: np.ndarray = (RAMP * np.iinfo(depth).max).astype(depth)
