@@ -19,7 +19,7 @@ from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import format_block_shape, parse_block_shape
 from nbp_core.data.keys import FRAMES_PER_KEY, KeyClip
 from nbp_core.media.drift import sharpness
-from nbp_core.media.fidelity import psnr
+from nbp_core.media.fidelity import limited_psnr
 from nbp_core.media.files import Frames
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from nbp_core.generation.pipeline import VideoPipeline
     from nbp_core.generation.play import PlayStep
     from nbp_core.generation.recording import PlayRecording
-
-MOST_PSNR = 99.0
-"""dB, for frames that are equal: JSON has no infinity."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,4 +201,4 @@ def _psnr(frames_THWC: Frames, beside_THWC: Frames | None) -> tuple[float, ...]:
     if beside_THWC is None:
         return ()
     pairs = zip(frames_THWC, beside_THWC, strict=True)
-    return tuple(round(float(np.minimum(psnr(b, a), MOST_PSNR)), 2) for a, b in pairs)
+    return tuple(round(limited_psnr(b, a), 2) for a, b in pairs)

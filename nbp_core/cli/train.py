@@ -54,7 +54,13 @@ from nbp_core.train.run_config import (
     keep_sources,
 )
 from nbp_core.train.tokenizer import train_tokenizer
-from nbp_core.train.transformer import CLIPS_SOURCE, train_transformer
+from nbp_core.train.transformer import (
+    ARM_SOURCE,
+    CLIPS_SOURCE,
+    PANORAMA_SOURCE,
+    PHOTO_SOURCE,
+    train_transformer,
+)
 
 KEYS_PER_CLIP = 8
 """Keys per clip of camera keys, which then has 33 frames."""
@@ -317,13 +323,13 @@ def _key_sets(
     seed = SPLITS.index(split)
     sources: dict[str, Iterator[KeyClip]] = {}
     if args.photos is not None and count:
-        sources["camera-keys"] = draw_many(PhotoKeys(args.photos), count, KEYS_PER_CLIP, seed)
+        sources[PHOTO_SOURCE] = draw_many(PhotoKeys(args.photos), count, KEYS_PER_CLIP, seed)
     if args.panoramas is not None and count:
         places = PanoramaKeys(args.panoramas)
-        sources["look-around"] = draw_many(places, max(1, count // 2), KEYS_PER_CLIP, seed)
+        sources[PANORAMA_SOURCE] = draw_many(places, max(1, count // 2), KEYS_PER_CLIP, seed)
     if args.arm_keys is not None:
         folder = args.arm_keys
-        sources["arm-keys"] = (
+        sources[ARM_SOURCE] = (
             read_training_episodes(folder) if is_train else read_episodes(folder, split)
         )
     found = {}
@@ -340,7 +346,7 @@ def _key_sets(
 def _keys(train: dict[str, TokenSet]) -> tuple[str, ...]:
     """The names of keys that are not actions: those of the arm, and `still` of the camera."""
     arm = PLAYER_KEYS if "arm-keys" in train else ()
-    camera = (STILL,) if train.keys() & {"camera-keys", "look-around"} else ()
+    camera = (STILL,) if train.keys() & {PHOTO_SOURCE, PANORAMA_SOURCE} else ()
     return (*arm, *camera)
 
 

@@ -17,7 +17,7 @@ from nbp_core.evaluation import metrics
 from nbp_core.evaluation.classifier import ActionClassifier
 from nbp_core.evaluation.frechet import Features, frechet_distance
 from nbp_core.generation.records import Tokens
-from nbp_core.media.fidelity import fidelity
+from nbp_core.media.fidelity import MOST_PSNR, fidelity
 from nbp_core.media.files import Frames
 
 Better = Literal["higher", "lower", "like real"]
@@ -93,7 +93,7 @@ def fidelity_figures(real: Clips, made: Clips) -> list[Figure]:
             domains[f"{made.name}, {look or 'no'} look"] = chosen
     figures = []
     for of, chosen in domains.items():
-        psnr = float(np.mean([f.psnr for f in chosen]))
+        psnr = float(np.mean([min(f.psnr, MOST_PSNR) for f in chosen]))
         ssim = float(np.mean([f.ssim for f in chosen]))
         count = len(chosen)
         figures += [

@@ -24,7 +24,7 @@ from nbp_core.evaluation.figures import Figure
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.play import PlayStep
 from nbp_core.generation.recording import World
-from nbp_core.media.fidelity import psnr
+from nbp_core.media.fidelity import limited_psnr
 from nbp_core.media.files import Frames
 
 REAL, RECONSTRUCTED, GENERATED = "real episodes", "reconstructed episodes", "generated episodes"
@@ -142,10 +142,10 @@ def _psnr_figures(episodes: Episodes) -> list[Figure]:
 
 
 def psnr_over_time(real: KeyClip, other: KeyClip) -> list[float]:
-    """PSNR in dB over the four frames of each latent frame after the first."""
+    """PSNR in dB, at most MOST_PSNR, over the four frames of each latent frame after the first."""
     return [
-        psnr(real.frames_THWC[start : start + FRAMES_PER_KEY],
-             other.frames_THWC[start : start + FRAMES_PER_KEY])
+        limited_psnr(real.frames_THWC[start : start + FRAMES_PER_KEY],
+                     other.frames_THWC[start : start + FRAMES_PER_KEY])
         for start in range(1, len(real.frames_THWC), FRAMES_PER_KEY)
     ]  # fmt: skip
 

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 Frames = NDArray[np.uint8]
 
+MOST_PSNR = 60.0
+"""dB that frames count as at most, also equal ones, in means and where JSON has no infinity: the
+limit of libvmaf for 8 bits."""
 _PEAK = 255
 _WANG_2004: dict[str, Any] = {
     "gaussian_weights": True,
@@ -41,6 +44,11 @@ def psnr(original: Frames, other: Frames) -> float:
 
     with np.errstate(divide="ignore"):  # of equal pictures
         return float(peak_signal_noise_ratio(original, other, data_range=_PEAK))  # type: ignore[no-untyped-call]
+
+
+def limited_psnr(original: Frames, other: Frames) -> float:
+    """As psnr, at most MOST_PSNR."""
+    return min(psnr(original, other), MOST_PSNR)
 
 
 def ssim(original_HWC: Frames, other_HWC: Frames) -> float:

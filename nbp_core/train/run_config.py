@@ -22,7 +22,7 @@ from nbp_core.media.files import write_text
 from nbp_core.train.loop.checkpoint import CHECKPOINT_FILE
 from nbp_core.train.loop.trainer import MODEL_FOLDER, TrainConfig
 from nbp_core.train.tokenizer import TokenizerRecipe, check_crops
-from nbp_core.train.transformer import TransformerRecipe
+from nbp_core.train.transformer import SOURCES, TransformerRecipe, check_names
 
 RUN_FILE = "run.json"
 SOURCES_FILE = "sources.json"
@@ -136,6 +136,7 @@ class TransformerRun(JsonConfig):
     def __post_init__(self) -> None:
         check_range(self, 0, MOST, "photo_clips", "key_clips")
         check_range(self, 1, MOST, "clips_of_an_action")
+        check_names("source_shares", self.recipe.source_shares, SOURCES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

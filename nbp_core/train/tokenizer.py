@@ -20,6 +20,7 @@ from nbp_core.checkpoint import load_weights
 from nbp_core.config.json import MOST, JsonConfig, check_positive, check_range
 from nbp_core.config.models import TokenizerConfig
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
+from nbp_core.media.fidelity import MOST_PSNR
 from nbp_core.tokenizer.conv import ResidualUnit
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.train.crops import Crops, Frames
@@ -100,9 +101,13 @@ def to_clip(frames_BTHWC: Frames, device: torch.device) -> Tensor:
 
 
 def psnr(output_BCTHW: Tensor, clip_BCTHW: Tensor) -> Tensor:
-    """PSNR of each clip in dB, over all its pixels."""
+    """PSNR of each clip in dB, at most MOST_PSNR, over all its pixels."""
     mse = (output_BCTHW.clamp(0, 1) - clip_BCTHW).square().flatten(1).mean(1)
-    return -10 * torch.log10(mse)
+    return _decibel(mse)
+
+
+def _decibel(mse: Tensor) -> Tensor:
+    return (-10 * torch.log10(mse)).clamp(max=MOST_PSNR)
 
 
 class TokenizerTask(Task):
@@ -152,7 +157,7 @@ class TokenizerTask(Task):
         output = self.model.from_code(self.model.quantizer(latent))
         recipe = self.recipe
         loss, mse = reconstruction_loss(output, clip, recipe.l1_weight)
-        figures = {"psnr": -10 * torch.log10(mse)}
+        figures = {"psnr": _decibel(mse)}
         terms = {
             "flicker": (recipe.flicker_weight, flicker_loss(output, clip)),
             "spread": (recipe.spread_weight, spread_loss(latent)),

@@ -5,7 +5,7 @@ Shapes: N clips, B batch, t h w grid, L positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -128,6 +128,8 @@ class TransformerTask(Task):
         self.levels = levels
         self.device = next(model.parameters()).device
         shares = dict(recipe.source_shares)
+        looks = {look for tokens in _named(train).values() for look in tokens.looks}
+        check_names("look_weights", recipe.look_weights, sorted(looks))
         for name, tokens in (*_named(train).items(), *_named(val).items()):
             self._check_tokens(name, tokens)
         self.train = [self._source(x, shares.get(name)) for name, x in _named(train).items()]
@@ -435,7 +437,16 @@ DRAW_CHUNK = 512
 
 TokenSets = TokenSet | Mapping[str, TokenSet]
 """One set, or several by name, as in a recipe's source_shares."""
-CLIPS_SOURCE = "clips"
+SOURCES = ("clips", "camera-keys", "look-around", "arm-keys")
+CLIPS_SOURCE, PHOTO_SOURCE, PANORAMA_SOURCE, ARM_SOURCE = SOURCES
+
+
+def check_names(setting: str, named: Iterable[tuple[str, float]], known: Sequence[str]) -> None:
+    """Raises ValueError for a name of a setting that is not among the known ones."""
+    for name, _ in named:
+        if name not in known:
+            names = ", ".join(map(repr, known))
+            raise ValueError(f"{setting} names {name!r}, not one of {names}")
 
 
 def _named(sets: TokenSets) -> Mapping[str, TokenSet]:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from nbp_core.evaluation.figures import Clips, fidelity_figures
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.reconstruction import reconstruct
 from nbp_core.media.fidelity import Frames, fidelity, psnr, ssim
 from nbp_core.models.speed_only import SpeedOnlyTokenizer
 from nbp_core.tokenizer.model import VideoTokenizer
+from nbp_core.train.tokenizer import psnr as tokenizer_psnr
 from tests.support.models import CODES, build_pipeline
 
 
@@ -29,6 +31,17 @@ def test_psnr_is_that_of_the_mean_squared_error() -> None:
     assert found.psnr == psnr(grey, other), "of all pixels, not the mean of the frames'"
     assert found.psnr_per_frame[0] == pytest.approx(10 * math.log10(255**2 / 100))
     assert found.psnr_per_frame[1] == math.inf
+
+
+def test_equal_clips_count_as_sixty_decibel_in_means() -> None:
+    grey = np.full((2, 2, 16, 16, 3), 100, np.uint8)
+    made = grey.copy()
+    made[0] += 10
+    both = [Clips(name="clips", frames_NTHWC=frames, actions=["a", "a"]) for frames in (grey, made)]
+    (mean,) = (f.value for f in fidelity_figures(*both) if f.metric == "PSNR")
+    assert mean == pytest.approx((10 * math.log10(255**2 / 100) + 60) / 2)
+    clip = torch.full((1, 3, 2, 16, 16), 0.5)
+    assert tokenizer_psnr(clip, clip).tolist() == [60.0]
 
 
 def test_ssim_follows_its_formula_on_flat_pictures() -> None:

@@ -73,10 +73,12 @@ def test_what_a_file_leaves_out_is_the_default(tmp_path: Path) -> None:
         ({"model": {"width": "192"}}, 'a.json: model.width must be a whole number, not "192"'),
         ({"train": {"steps": 10**400}}, r"steps must be at most 1,000,000,000, not 10{36}\.\.\.$"),
         ({"train": {"steps": 2, "batch_size": 10**400}}, "batch_size must be at most"),
+        ({"recipe": {"source_shares": [["clips", 1], ["arm", 1]]}},
+         "source_shares names 'arm', not one of 'clips', 'camera-keys', 'look-around', 'arm-k"),
         ({"photo_clips": 10**12}, "photo_clips must be at most 1,000,000,000"),
         ({"recipe": {"shape_weights": [1e308] * 6}}, "shape_weights must be numbers of at least"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_file_is_refused(tmp_path: Path, settings: object, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         read_run(write(tmp_path / "a.json", settings), TransformerRun())

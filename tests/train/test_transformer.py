@@ -245,6 +245,8 @@ WHOLE = (0.0,) * 4 + (1.0,)
          "block shape 1x3x16 does not tile the 1x4x16 grid"),
         ({"shapes": ((2, 1, 8),), "shape_weights": (1.0,)},
          "block shape 2x1x8 does not tile the 1x4x16 grid"),
+        ({"look_weights": (("stock", 1.0), ("stok", 2.0))},
+         "^look_weights names 'stok', not one of 'stock'$"),
         ({"look_weights": (("stock", 0.0),)}, "leave no clip to train on"),
         ({"source_shares": (("clips", 0.0),)}, "leave no clip to train on"),
     ],

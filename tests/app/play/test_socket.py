@@ -217,7 +217,7 @@ def test_beside_the_simulator_keys_are_the_recorded_ones(studio: Studio) -> None
             model, simulator = picture[:, :128].astype(float), picture[:, 128:].astype(float)
             assert np.abs(simulator - 99).max() < 4
             error = np.square(model - simulator).mean()
-            assert header["still"] == [99.0] * 4
+            assert header["still"] == [60.0] * 4
             assert header["psnr"] == pytest.approx([10 * np.log10(255**2 / error)] * 4, abs=0.1)
         say(socket, {"type": "step", "number": 9, "key": "near"})
         assert hear(socket, "refused")["why"] == "The recording is at its end."
