@@ -27,7 +27,7 @@ from nbp_core.media.video import crop_resize, read_image
 Kind = Literal["scene", "place", "photograph", "recording"]
 MAX_OWN = 64
 """Photographs and recordings of visitors that are kept; a photograph takes 50 kB, a recording is
-read from at most 2 MB."""
+read from at most 4 MB."""
 NEW_SCENE = "scene-new"
 """The start whose first frame the model itself makes."""
 

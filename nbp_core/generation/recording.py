@@ -26,7 +26,7 @@ from nbp_core.media.video import read_comment
 
 World = Literal["arm", "camera"]
 RECORDING_FORMAT = 1
-MAX_BYTES = 2_000_000
+MAX_BYTES = 4_000_000
 """Largest file that is read as a recording."""
 MAX_CHANGES = 10_000
 """Most changes of settings in a recording."""

@@ -6,8 +6,10 @@ float32 in [0, 1]. Bad input raises MediaError: one sentence that names the file
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -297,13 +299,14 @@ def write_video(
         scale = 1
     height, width = frames_THWC.shape[1:3]
     size = f"{width}x{height}"
-    with replacing(Path(path)) as temporary:
+    with replacing(Path(path)) as temporary, _metadata(comment) as metadata:
         # OpenCV reads every file as smpte170m; the tag makes browsers do the same.
         # One thread and no dates or version names, so that equal input gives equal bytes.
         # fmt: off
         command: list[ffmpeg.Argument] = [
             "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", f"{fps:g}",
-            "-i", "pipe:0",
+            "-i", "pipe:0", "-f", "ffmetadata", "-i", ffmpeg.file_url(metadata),
+            "-map_metadata", "1",
             # Enlarged there, frame by frame: a long clip would not fit into memory.
             "-vf", f"scale={width * scale}:{height * scale}:flags=neighbor,"
                    "scale=out_color_matrix=smpte170m:out_range=tv,"
@@ -311,12 +314,22 @@ def write_video(
             "-c:v", "libx264", "-crf", "16", "-pix_fmt", pixel_format,
             "-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact",
             "-movflags", "+faststart+use_metadata_tags",
-            *(["-metadata", f"comment={comment}"] if comment else []),
             "-f", "mp4", ffmpeg.file_url(temporary),
         ]
         # fmt: on
         if ffmpeg.run(command, frames_THWC.tobytes()) is None:
             raise MediaError(f"{shown_name(path)} cannot be written as a video.")
+
+
+@contextlib.contextmanager
+def _metadata(comment: str | None) -> Iterator[Path]:
+    """A file with the comment in ffmpeg's notation: it may be longer than a command line."""
+    with tempfile.TemporaryDirectory(prefix="nbp-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder, "metadata.txt")
+        escaped = re.sub(r"([\\=;#\r\n])", r"\\\1", comment or "")
+        tag = f"comment={escaped}\n" if comment else ""
+        path.write_bytes(f";FFMETADATA1\n{tag}".encode(errors="replace"))
+        yield path
 
 
 def write_gif(

@@ -74,6 +74,14 @@ def test_pictures_carry_a_comment_too(tmp_path: Path) -> None:
     assert read_comment(tmp_path / "a.png") == text
 
 
+def test_a_comment_may_be_longer_than_a_command_line_and_have_any_letters(tmp_path: Path) -> None:
+    text = "=;#\\ [STREAM] é\r\n;x=\n" + "x" * 300_000
+    write_video(tmp_path / "a.mp4", smooth_clip(3), comment=text)
+    assert read_comment(tmp_path / "a.mp4") == text
+    write_video(tmp_path / "a.mp4", smooth_clip(3))
+    assert read_comment(tmp_path / "a.mp4") is None
+
+
 def clip_with_comment(path: Path, num_letters: int) -> None:
     """A clip of some programs' making: the comment is longer than a command line may be."""
     tags = path.with_suffix(".txt")
