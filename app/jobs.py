@@ -6,6 +6,7 @@ and ends early after a stop. Knows nothing of models or of Gradio.
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 import threading
@@ -31,6 +32,7 @@ MAX_PAUSE_S = 60.0
 NO_MEMORY = (
     "There is not enough memory for this run. Choose a smaller model, a shorter clip or the CPU."
 )
+NO_SPACE = "The studio's disk has no space left for what was made. Free some, then try again."
 INTERNAL = "This run failed because of a fault in the studio. Its log has the details. Try again."
 
 
@@ -161,6 +163,8 @@ def explain(error: BaseException) -> str:
         return str(error)
     if is_memory_error(error):
         return NO_MEMORY
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return NO_SPACE
     return INTERNAL
 
 

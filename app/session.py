@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from app.folders import UPLOADS, keep_private, oldest_first, private_folder, trim
 from app.jobs import NO_MEMORY, JobQueue
@@ -26,6 +26,7 @@ from nbp_core.config.description import (
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.presets import COSMOS, PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.generation.offer import ModelOffer, read_offer
+from nbp_core.media.files import MediaError
 from nbp_core.memory import is_memory_error
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ QUICK_BYTES = 32 * 2**20
 """Size of weights with which a laptop's processor makes a clip in about a second."""
 
 Loader = Callable[[str], "VideoPipeline"]
+Written = TypeVar("Written")
 
 
 SPEED_ONLY = {f"{preset} ({RANDOM_WEIGHTS})": preset for preset in PAPER_PRESETS}
@@ -262,6 +264,16 @@ class Session:
         folder = self.outputs / re.sub(r"\W", "_", job_id)
         folder.mkdir(exist_ok=True)
         return folder
+
+    def write_output(self, job_id: str, write: Callable[[Path], Written]) -> Written:
+        """What `write` makes of a job's new folder; where it fails, as on a full disk, it has a
+        second try without the files of other jobs. The gallery has their clips."""
+        try:
+            return write(self.new_output(job_id))
+        except (OSError, MediaError):
+            for folder in oldest_first(self.outputs):
+                shutil.rmtree(folder, ignore_errors=True)
+            return write(self.new_output(job_id))
 
     def close(self) -> None:
         """Ends the running job and removes what was made, but for clips in the user's folder."""

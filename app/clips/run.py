@@ -147,9 +147,10 @@ class Clips:
     def keep(self, index: int, clip_id: str) -> Outcome:
         """Writes the files of one clip, also into the library. The clips must not be empty."""
         request, generation = self.requests[index], self.generations[index]
-        folder = self.session.new_output(clip_id)
         making = self._making(generation)
-        files = write_files(folder, file_stem(request), generation, making)
+        files = self.session.write_output(
+            clip_id, lambda folder: write_files(folder, file_stem(request), generation, making)
+        )
         new_frames = len(generation.frames_THWC) - request.num_context_frames
         outcome = Outcome(
             **asdict(files),

@@ -14,6 +14,7 @@ from app.jobs import Job, JobView
 from app.parts.status import line, standing
 from nbp_core.config.shapes import CLIP_FPS, PLAY_FPS
 from nbp_core.generation.segments import CARRY_FRAMES
+from nbp_core.media.files import Frames
 from nbp_core.media.video import write_video
 
 if TYPE_CHECKING:
@@ -56,11 +57,18 @@ def run(session: Session, model: str, recording: PlayRecording, job: Job) -> Sav
             if done == MOST_SAVED or not job.wait_turn():
                 break
         made = play.recording(recording.shown_start)
-    folder = session.new_output(job.id)
-    start = recording.shown_start or recording.world
-    stem = f"play_{file_stem(start)}_{file_stem(model)}"
-    clip, file = folder / f"{stem}.mp4", folder / f"{stem}.json"
     frames_THWC = np.concatenate(pieces)
+    is_complete = len(made.pressed) == total
+    return session.write_output(
+        job.id, lambda folder: _written(folder, model, made, frames_THWC, is_complete)
+    )
+
+
+def _written(
+    folder: Path, model: str, made: PlayRecording, frames_THWC: Frames, is_complete: bool
+) -> Saved:
+    stem = f"play_{file_stem(made.start or made.world)}_{file_stem(model)}"
+    clip, file = folder / f"{stem}.mp4", folder / f"{stem}.json"
     write_video(clip, frames_THWC, PLAY_FPS, RESULT_SCALE, comment=made.comment())
     made.write(file)
     last_frames = folder / f"{stem}-last{CARRY_FRAMES}.mp4"
@@ -70,7 +78,7 @@ def run(session: Session, model: str, recording: PlayRecording, job: Job) -> Sav
         recording=file,
         last_frames=last_frames,
         num_frames=len(frames_THWC),
-        is_complete=len(made.pressed) == total,
+        is_complete=is_complete,
     )
 
 

@@ -165,7 +165,9 @@ class Visitor:
     async def _save(self) -> None:
         player = self._playing()
         recording = await self._work(lambda _: player.recording())
-        start = self._players.starts.add_recording(recording, player.begin.model)
+        start = self._players.starts.add_recording(
+            recording, player.begin.model, owner=str(id(self))
+        )
         name = f"play_{player.start.title}_{player.begin.model}".replace(" ", "-")
         fields = {"id": start.id, "name": name, "recording": recording.to_dict()}
         await self._socket.send_text(text_of("saved", **fields))

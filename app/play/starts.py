@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from app.clips.form import MIDDLE
 from app.parts.pictures import jpeg_uri
@@ -26,7 +26,8 @@ from nbp_core.media.video import crop_resize, read_image
 
 Kind = Literal["scene", "place", "photograph", "recording"]
 MAX_OWN = 64
-"""Photographs and recordings of visitors that are kept; a photograph takes 50 kB, a recording is
+"""Photographs and recordings of visitors that are kept; who has the most loses the oldest. A
+photograph takes 50 kB, a recording is
 read from at most 4 MB."""
 NEW_SCENE = "scene-new"
 """The start whose first frame the model itself makes."""
@@ -49,6 +50,8 @@ class Start:
     recording: PlayRecording | None = None
     model: str = ""
     """The model that was played; empty where a file was uploaded."""
+    owner: str = ""
+    """Whose it is: a session of the page, or a player."""
 
     @property
     def shown_path(self) -> Path | None:
@@ -123,41 +126,38 @@ class Starts:
             self._own.move_to_end(start_id)
             return self._own[start_id]
 
-    def add_photograph(self, path: str | Path, crop: float = MIDDLE) -> Start:
+    def add_photograph(self, path: str | Path, crop: float = MIDDLE, owner: str = "") -> Start:
         """A visitor's picture, cut square at a place from 0 (left or top) to 1.
 
         Raises MediaError for a file that is none.
         """
         frame_HWC = crop_resize(read_image(path)[None], at=min(max(crop, 0), 1))[0]
         name = "your photograph"
-        return self._add(kind="photograph", title=name, world="camera", own_HWC=frame_HWC)
+        return self._add(
+            kind="photograph", title=name, world="camera", own_HWC=frame_HWC, owner=owner
+        )
 
-    def add_recording(self, recording: PlayRecording, model: str = "") -> Start:
+    def add_recording(self, recording: PlayRecording, model: str = "", owner: str = "") -> Start:
         """A play to be seen again."""
         start = recording.shown_start
         title = f"a recording from {start}" if start else "a recording"
         return self._add(
-            kind="recording", title=title, world=recording.world, recording=recording, model=model
+            kind="recording",
+            title=title,
+            world=recording.world,
+            recording=recording,
+            model=model,
+            owner=owner,
         )
 
-    def _add(
-        self,
-        *,
-        kind: Kind,
-        title: str,
-        world: World,
-        own_HWC: Frames | None = None,
-        recording: PlayRecording | None = None,
-        model: str = "",
-    ) -> Start:
-        start = Start(
-            id=f"own-{secrets.token_urlsafe(12)}", kind=kind, title=title, world=world,
-            own_HWC=own_HWC, recording=recording, model=model,
-        )  # fmt: skip
+    def _add(self, **parts: Any) -> Start:
+        start = Start(id=f"own-{secrets.token_urlsafe(12)}", **parts)
         with self._lock:
             self._own[start.id] = start
-            while len(self._own) > MAX_OWN:
-                self._own.popitem(last=False)
+            if len(self._own) > MAX_OWN:
+                counts = Counter(other.owner for other in self._own.values())
+                most = max(counts.values())
+                del self._own[next(id_ for id_, s in self._own.items() if counts[s.owner] == most)]
         return start
 
 

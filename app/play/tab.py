@@ -10,7 +10,6 @@ from typing import Any
 
 import gradio as gr
 
-from app.clips.form import MIDDLE
 from app.jobs import Job, JobView
 from app.parts import uploads
 from app.parts.events import LIGHT, OWN, Updates, refusal, refusals
@@ -166,15 +165,19 @@ class PlayTab:
         other = self.session.model_with_keys()
         return f"Play with {other}", bool(value["why"]) and other is not None
 
-    def take_photo(self, model: str, path: str, crop: float = MIDDLE) -> dict[str, Any]:
+    def take_photo(self, model: str, path: str, crop: float, request: gr.Request) -> dict[str, Any]:
         """A visitor's own photograph, from where its square lies."""
         with refusals():
-            return self._value(model, self.starts.add_photograph(path, crop))
+            return self._value(
+                model, self.starts.add_photograph(path, crop, request.session_hash or "")
+            )
 
-    def replay(self, model: str, path: str) -> tuple[dict[str, Any], None]:
+    def replay(self, model: str, path: str, request: gr.Request) -> tuple[dict[str, Any], None]:
         """A recording, from its file or from a clip that holds one; the next may be dropped."""
         with refusals():
-            return self._value(model, self.starts.add_recording(read_recording(Path(path)))), None
+            recording = read_recording(Path(path))
+            start = self.starts.add_recording(recording, owner=request.session_hash or "")
+            return self._value(model, start), None
 
     def save(self, model: str, event: gr.EventData) -> Updates:
         """Queues the clip of a recording that the page has received from its player."""

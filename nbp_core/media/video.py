@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -23,6 +22,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from nbp_core.config.shapes import CLIP_FPS, CLIP_SIDE
+from nbp_core.interrupt import unfinished
 from nbp_core.media import ffmpeg
 from nbp_core.media.decode import (
     PROTECTED,
@@ -299,7 +299,7 @@ def write_video(
         scale = 1
     height, width = frames_THWC.shape[1:3]
     size = f"{width}x{height}"
-    with replacing(Path(path)) as temporary, _metadata(comment) as metadata:
+    with replacing(Path(path)) as temporary, _metadata(temporary, comment) as metadata:
         # OpenCV reads every file as smpte170m; the tag makes browsers do the same.
         # One thread and no dates or version names, so that equal input gives equal bytes.
         # fmt: off
@@ -322,14 +322,18 @@ def write_video(
 
 
 @contextlib.contextmanager
-def _metadata(comment: str | None) -> Iterator[Path]:
-    """A file with the comment in ffmpeg's notation: it may be longer than a command line."""
-    with tempfile.TemporaryDirectory(prefix="nbp-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder, "metadata.txt")
+def _metadata(video: Path, comment: str | None) -> Iterator[Path]:
+    """A file beside the video with its comment, which may be longer than a command line."""
+    path = video.with_suffix(".txt")
+    with unfinished(path):
+        # In ffmpeg's notation.
         escaped = re.sub(r"([\\=;#\r\n])", r"\\\1", comment or "")
         tag = f"comment={escaped}\n" if comment else ""
         path.write_bytes(f";FFMETADATA1\n{tag}".encode(errors="replace"))
-        yield path
+        try:
+            yield path
+        finally:
+            path.unlink()
 
 
 def write_gif(

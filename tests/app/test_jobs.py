@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import threading
 import time
@@ -12,7 +13,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from app.jobs import INTERNAL, NO_MEMORY, Job, JobQueue, JobState
+from app.jobs import INTERNAL, NO_MEMORY, NO_SPACE, Job, JobQueue, JobState
 
 
 @pytest.fixture
@@ -129,6 +130,7 @@ def test_a_finished_job_keeps_nothing_of_its_uploads(
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), NO_MEMORY),
         (RuntimeError("deep inside /home/somebody/secret.py"), INTERNAL),
         (SystemExit(2), INTERNAL),
+        (OSError(errno.ENOSPC, "No space left on device", "/tmp/secret"), NO_SPACE),
         (type("PanicException", (BaseException,), {})("a library in Rust panicked"), INTERNAL),
     ],
 )

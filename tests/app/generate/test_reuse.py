@@ -15,7 +15,10 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+from app.clips import run
+from app.clips.exports import Files, write_files
 from app.clips.form import FIELDS
+from app.clips.kept import find_clip
 from app.clips.request import read_start
 from app.clips.run import Outcome
 from app.generate.gallery import FEW
@@ -25,6 +28,7 @@ from app.jobs import Job, JobState
 from app.parts.follow import Follower
 from app.parts.status import status
 from app.session import Session
+from nbp_core.media.files import MediaError
 from nbp_core.media.video import write_gif
 from tests.support.engine import VALUES, FakePipeline, add_model, fake_session, small_clips
 
@@ -230,6 +234,30 @@ def test_a_clip_that_cannot_be_kept_is_made_all_the_same(tab: GenerateTab, tmp_p
     assert view.state is JobState.DONE
     assert "The gallery cannot keep the clip: " in status(view)
     assert view.result.clip.is_file()
+
+
+def test_a_clip_is_not_lost_where_older_ones_fill_the_disk(
+    tab: GenerateTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = make(tab)
+    is_full = older.result.clip.is_file
+
+    def written(folder: Path, *made: Any) -> Files:
+        if is_full():
+            raise MediaError("a.mp4 cannot be written: no space left on device.")
+        return write_files(folder, *made)
+
+    monkeypatch.setattr(run, "write_files", written)
+    newer = make(tab)
+    assert newer.state is JobState.DONE
+    assert newer.result.clip.is_file()
+    opened = find_clip(tab.session, older.id)
+    assert opened is not None
+    assert opened.result.clip.is_file(), "from the gallery"
+    is_full = lambda: True  # noqa: E731
+    failed = make(tab)
+    assert failed.state is JobState.FAILED
+    assert failed.error == "a.mp4 cannot be written: no space left on device."
 
 
 def test_why_a_clip_cannot_be_kept_is_one_short_line(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.play.starts import Starts
+from app.play.starts import MAX_OWN, Starts
 
 
 def test_a_photograph_starts_from_the_square_that_was_chosen(tmp_path: Path) -> None:
@@ -24,6 +24,21 @@ def test_a_photograph_starts_from_the_square_that_was_chosen(tmp_path: Path) -> 
         assert frame_HWC is not None
         colours.append(tuple(frame_HWC[64, 64]))
     assert colours == [(255, 0, 0), (0, 0, 0), (0, 0, 255)]
+
+
+def test_who_chooses_many_photographs_pushes_out_only_their_own(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    starts = Starts(None)
+    mine = starts.add_photograph(tmp_path / "a.png", owner="me")
+    others = [starts.add_photograph(tmp_path / "a.png", owner="other") for _ in range(MAX_OWN + 1)]
+    assert starts.get(mine.id) is mine
+    assert starts.get(others[-1].id) is others[-1]
+    with pytest.raises(ValueError, match="This start was removed"):
+        starts.get(others[0].id)
+    for number in range(MAX_OWN):
+        starts.add_photograph(tmp_path / "a.png", owner=f"new {number}")
+    with pytest.raises(ValueError, match="This start was removed"):
+        starts.get(others[-1].id)
 
 
 def test_a_scene_that_cannot_be_read_has_no_picture(
