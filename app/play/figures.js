@@ -58,6 +58,10 @@ export const slowWords = (rate, header) => {
   return '';
 };
 
+// That the key which is held moves nothing, in a sentence; nothing where it moves the arm.
+export const reachWords = (header) => (header && header.is_out
+  ? 'The arm is at the end of its reach: this key moves it no further.' : '');
+
 // The block to offer at first: the one that was chosen, else rows, else the one of fewest steps.
 export const blockOf = (blocks, chosen) => {
   const shapes = blocks.map(([, shape]) => shape);

@@ -1,6 +1,7 @@
 import { Clock, Delay, Recent } from './clock.js';
 import {
-  CURVE, blockOf, curvePoints, curveWords, figuresLine, keepSharpness, slowWords,
+  CURVE, blockOf, curvePoints, curveWords, figuresLine, keepSharpness, reachWords,
+  slowWords,
 } from './figures.js';
 import { GRIP_CODE, Held, WORLDS, keepsKeys, moveOf, padState } from './keys.js';
 import { Changes, readFrames, socketAddress } from './wire.js';
@@ -103,7 +104,7 @@ export function mount({ element, props, watch, trigger }) {
     one('.figures').textContent = figuresLine(rate, keyTimes.median, header, info.window,
       sharpness);
     const flows = running && now - began > SETTLED_MS ? slowWords(rate, header) : '';
-    tell(whyNot() || waits || trouble || flows || info.note);
+    tell(whyNot() || waits || trouble || flows || reachWords(header) || info.note);
     Object.assign(picture.dataset, {
       shown: clock.shown, late: clock.late, dropped: clock.dropped, rate: rate.toFixed(2),
       keys: keyTimes.values.length, keyMedian: (keyTimes.median ?? 0).toFixed(1),

@@ -70,7 +70,7 @@ class Player:
         first_THWC = self._play.first_frame_HWC[None]
         beside_THWC = None if self._episode is None else self._episode.frames_THWC[:1]
         header = Header(
-            number=-1, key="", count=1, sample_ms=0, decode_ms=0, wait_ms=0, steps=0,
+            number=-1, key="", is_out=False, count=1, sample_ms=0, decode_ms=0, wait_ms=0, steps=0,
             players=players, psnr=_psnr(first_THWC, beside_THWC), still=self._still(beside_THWC),
             sharpness=_sharpness(self._last_HWC),
         )  # fmt: skip
@@ -90,6 +90,7 @@ class Player:
         header = Header(
             number=number,
             key=key,
+            is_out=step.key != key,
             count=len(step.frames_THWC),
             sample_ms=round(1000 * step.sample_s, 1),
             decode_ms=round(1000 * step.decode_s, 1),

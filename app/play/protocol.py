@@ -141,6 +141,8 @@ class Header:
     number: int
     """Number of the Step that is answered; -1 for the first frame."""
     key: str
+    is_out: bool
+    """Whether the key leads out of the arm's reach, so that it moves nothing."""
     count: int
     """Frames in the picture."""
     sample_ms: float

@@ -112,6 +112,10 @@ def _play(args: argparse.Namespace) -> None:
         steps = list(tqdm(pressed, total=len(keys), unit="key", disable=args.json))
         start_THWC = play.first_frame_HWC[None]
         recording = play.recording(_start(args, source))
+    num_out = sum(step.key != key for step, key in zip(steps, keys, strict=True))
+    if num_out:
+        where = "lead out of the arm's reach, so they move nothing"
+        print(f"{num_out} of {len(keys)} keys {where}", file=sys.stderr)
     frames_THWC = np.concatenate([start_THWC, *(step.frames_THWC for step in steps)])
     report = {
         "out": str(args.out),

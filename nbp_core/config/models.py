@@ -146,6 +146,10 @@ class ForeignTokenizerConfig(TokenGridConfig):
         return 8
 
 
+KeyAxis = tuple[str, int, str, int]
+"""(key, its most presses above the other's, opposite key, its most presses above the first's)."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerConfig(JsonConfig):
     """Block-attention transformer over one sequence layout (defined in blocks/sequences.py)."""
@@ -170,6 +174,9 @@ class TransformerConfig(JsonConfig):
     key_guidance: float = 1.0
     """Default guidance scale of plays: the one with which this model follows keys best
     (docs/experiments.md). 1 is off."""
+    key_reach: tuple[KeyAxis, ...] = ()
+    """How far a play follows the arm's keys: for each pair of opposite keys, by how many presses
+    the one may exceed the other. A key beyond that moves nothing (generation/reach.py)."""
     frame_conditions: bool = False
     """Whether each latent frame has a condition of its own, not only the prefix."""
     window: int | None = None
@@ -199,6 +206,9 @@ class TransformerConfig(JsonConfig):
         check_range(self, 0.01, 100, "mlp_ratio")
         check_range(self, 0, 30, "key_guidance")
         check_range(self, 0, 1, "dropout")
+        for one, most_of_one, other, most_of_other in self.key_reach:
+            if not {one, other} <= set(self.keys) or min(most_of_one, most_of_other) < 0:
+                raise ValueError("key_reach must name keys, each with a number of at least 0")
         if math.prod(self.grid) > MAX_TOKENS:
             raise ValueError(f"grid {list(self.grid)} has more than {MAX_TOKENS:,} tokens")
         named = len(self.actions) + len(self.keys)

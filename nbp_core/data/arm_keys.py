@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nbp_core.config.shapes import CLIP_SIDE
-from nbp_core.data.keys import FRAMES_PER_KEY, GRIP_SUFFIX, HeldKeys, KeyClip
+from nbp_core.data.keys import FRAMES_PER_KEY, GRIP_SUFFIX, REST, HeldKeys, KeyClip
 from nbp_core.data.metaworld import (
     STOCK_SHARE,
     add_clip,
@@ -57,7 +57,7 @@ ARM_SCENES = (
     "soccer",
     "sweep-into",
 )
-ARM_KEYS = ("stay", "left", "right", "away", "near", "up", "down")
+ARM_KEYS = (REST, "left", "right", "away", "near", "up", "down")
 GRIP_OPEN, GRIP_CLOSED = -1, 1
 PLAYER_KEYS = (*ARM_KEYS, *(key + GRIP_SUFFIX for key in ARM_KEYS))
 """Keys of a player and conditions of a model: all with an open grip, then all with a closed one."""
@@ -164,7 +164,7 @@ def allowed_keys(
 def nearest_key(move: NDArray[np.float64], directions: dict[str, NDArray[np.float64]]) -> str:
     """The key whose direction is nearest to a move (x, y, z)."""
     if (np.abs(move) < EXPERT_STAYS).all():
-        return "stay"
+        return REST
     return max(ARM_KEYS[1:], key=lambda key: float(move @ directions[key]))
 
 

@@ -16,6 +16,8 @@ FRAMES_PER_KEY = 4
 """Frames per key: those of one latent frame."""
 MOST_HELD = 4
 """Longest time that a random key is held, in latent frames."""
+REST = "stay"
+"""The arm's key that moves nothing."""
 GRIP_SUFFIX = "+grip"
 """Suffix of the arm's keys with a closed grip."""
 

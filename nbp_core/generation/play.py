@@ -19,6 +19,7 @@ from torch import Tensor
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.timeline import format_timeline
 from nbp_core.generation.offer import keys_of
+from nbp_core.generation.reach import Reach
 from nbp_core.generation.recording import (
     Fingerprint,
     PlayRecording,
@@ -38,6 +39,8 @@ from nbp_core.transformer.model import BlockTransformer
 class PlayStep:
     """The frames and tokens of one key, and their times."""
 
+    key: str
+    """The key that was followed: `stay` if the pressed one leads out of the arm's reach."""
     frames_THWC: Frames
     """The four frames of one latent frame, uint8."""
     tokens_hw: Tokens
@@ -83,7 +86,8 @@ class Play:
         self._first_Bhw = first_Bhw
         self._recent: deque[tuple[int, Tensor]] = deque(maxlen=transformer.config.window)
         """Condition id and tokens (1, h, w) of the most recent latent frames."""
-        self._pressed: list[str] = []
+        self._reach = Reach(transformer.config.key_reach)
+        self._followed: list[str] = []
         self._first_sampling = sampling
         self._changes: list[SamplingChange] = []
         self._sampler: WindowSampler | None = self._new_sampler(sampling)
@@ -100,7 +104,7 @@ class Play:
             sampling,
             [self._rng],
             conditions_Bt=torch.tensor([ids], device=known_Bthw.device),
-            num_dropped=len(self._pressed) - len(self._recent),
+            num_dropped=len(self._followed) - len(self._recent),
         )
 
     def __enter__(self) -> Self:
@@ -131,7 +135,7 @@ class Play:
         sampling = sampling.guided(self._key_guidance)
         self._sampler = self._new_sampler(sampling)
         self.sampling = sampling
-        change = SamplingChange(key=len(self._pressed), sampling=sampling)
+        change = SamplingChange(key=len(self._followed), sampling=sampling)
         if self._changes and self._changes[-1].key == change.key:
             self._changes.pop()  # no latent frame was generated with it
         self._changes.append(change)
@@ -141,12 +145,12 @@ class Play:
 
         start: a description of the first frame, for people. Raises ValueError before the first key.
         """
-        if not self._pressed:
+        if not self._followed:
             raise ValueError("no key was pressed yet, so there is nothing to record")
         rows = self._first_Bhw[0].tolist()
         return PlayRecording(
             world=self.world,
-            keys=format_timeline(self._pressed),
+            keys=format_timeline(self._followed),
             sampling=self._first_sampling,
             changes=tuple(self._changes),
             first_frame=tuple(tuple(row) for row in rows),
@@ -157,7 +161,8 @@ class Play:
     def replay(self, recording: PlayRecording) -> Iterator[PlayStep]:
         """Presses the keys of a recording, and changes the settings at the same keys.
 
-        Raises ValueError for a key that is not in `keys`, before the first step.
+        Every key is followed as it was then. Raises ValueError for a key that is not in `keys`,
+        before the first step.
         """
         pressed = recording.pressed
         self.check(*pressed)
@@ -166,7 +171,7 @@ class Play:
         for number, key in enumerate(pressed):
             if number in changes:
                 self.change(changes[number])
-            yield self.step(key)
+            yield self._generate(key)
 
     def check(self, *keys: str) -> None:
         """Raises ValueError for the first key that is not in `keys`."""
@@ -177,19 +182,25 @@ class Play:
     def step(self, key: str) -> PlayStep:
         """Generates the next latent frame while `key` is held.
 
-        Raises ValueError for a key that is not in `keys` and after close().
+        A key that leads out of the arm's reach (the model's `key_reach`) moves nothing. Raises
+        ValueError for a key that is not in `keys` and after close().
         """
+        self.check(key)
+        return self._generate(self._reach.followed(key))
+
+    def _generate(self, key: str) -> PlayStep:
         if self._sampler is None:
             raise ValueError("this play is over")
-        self.check(key)
         condition = self._conditions.id(key)
         began = time.perf_counter()
         tokens_Bhw = self._sampler.next(condition)
         sampled = time.perf_counter()
         frames_THWC = self._decode(tokens_Bhw)
         self._recent.append((condition, tokens_Bhw))
-        self._pressed.append(key)
+        self._followed.append(key)
+        self._reach.count(key)
         return PlayStep(
+            key=key,
             frames_THWC=frames_THWC,
             tokens_hw=tokens_Bhw[0].cpu().numpy(),
             sample_s=sampled - began,

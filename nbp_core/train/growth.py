@@ -69,7 +69,9 @@ def reconditioned(
     Names that the model knows keep their weights; a new name starts with those of "no condition".
     """
     old = model.config
-    config = replace(old, actions=actions, keys=keys, num_conditions=len(actions) + len(keys) + 1)
+    config = replace(
+        old, actions=actions, keys=keys, key_reach=(), num_conditions=len(actions) + len(keys) + 1
+    )
     known = {name: index for index, name in enumerate((*old.actions, *old.keys))}
     none = old.num_conditions - 1
     rows = torch.tensor([known.get(name, none) for name in (*actions, *keys)] + [none])

@@ -24,12 +24,12 @@ from tests.support.models import (
     transformer_config,
 )
 
-ARM = ("stay", "left", "left+grip")
+ARM = ("stay", "left", "right", "stay+grip", "left+grip")
 CONFIG = replace(
     transformer_config(),
     actions=("drawer-open", "pan-left", "zoom-in"),
     keys=(*ARM, "still"),
-    num_conditions=8,
+    num_conditions=10,
     frame_conditions=True,
     window=4,
 )
@@ -111,6 +111,40 @@ def test_a_recording_keeps_the_guidance_that_was_played_with(pipeline: VideoPipe
     with pipeline.play_recording(recording) as again:
         made = [step.frames_THWC for step in again.replay(recording)]
     assert np.array_equal(made, frames)
+
+
+def test_a_key_beyond_the_reach_moves_nothing(pipeline: VideoPipeline) -> None:
+    config = replace(CONFIG, key_reach=(("left", 2, "right", 1),))
+    limited = VideoPipeline(build_transformer(config), build_tokenizer())
+    pressed = ["left", "left", "left", "left+grip", "right", "left", "left"]
+    followed = ["left", "left", "stay", "stay+grip", "right", "left", "stay"]
+    with limited.play(FRAME, "arm", ROWS) as play:
+        steps = [play.step(key) for key in pressed]
+        recording = play.recording()
+    assert [step.key for step in steps] == followed
+    frames = np.stack([step.frames_THWC for step in steps])
+    assert np.array_equal(frames, frames_of(pipeline, followed, ROWS))
+    for again in (limited, pipeline):
+        with again.play_recording(recording) as play:
+            assert np.array_equal([s.frames_THWC for s in play.replay(recording)], frames)
+    with limited.play(FRAME, "arm", ROWS) as play:
+        assert [play.step(key).key for key in ("right", "right")] == ["right", "stay"]
+
+
+def test_keys_of_older_recordings_are_followed_whatever_the_reach(pipeline: VideoPipeline) -> None:
+    with pipeline.play(FRAME, "arm", ROWS) as play:
+        frames = np.stack([play.step("left").frames_THWC for _ in range(3)])
+        recording = play.recording()
+    config = replace(CONFIG, key_reach=(("left", 1, "right", 1),))
+    limited = VideoPipeline(build_transformer(config), build_tokenizer())
+    with limited.play_recording(recording) as play:
+        assert np.array_equal([s.frames_THWC for s in play.replay(recording)], frames)
+
+
+@pytest.mark.parametrize("axis", [("up", 1, "right", 1), ("left", -1, "right", 1)])
+def test_a_reach_is_of_known_keys_and_not_negative(axis: tuple[str, int, str, int]) -> None:
+    with pytest.raises(ValueError, match="key_reach must name keys"):
+        replace(CONFIG, key_reach=(axis,))
 
 
 def test_a_clip_has_no_guidance_unless_it_is_given_some() -> None:
@@ -312,6 +346,21 @@ def test_what_is_no_recording_is_one_sentence(tmp_path: Path, content: bytes) ->
         read_recording(path)
     with pytest.raises(ValueError, match="does not exist"):
         read_recording(tmp_path / "none.json")
+
+
+def test_the_command_says_how_many_keys_lead_out_of_reach(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(CONFIG, key_reach=(("left", 1, "right", 1),))
+    limited = save_pipeline(tmp_path / "models", config)
+    keys, out = tmp_path / "keys.txt", tmp_path / "play.mp4"
+    keys.write_text("left*3 right")
+    command = ["play", "--model", str(limited), "--device", "cpu"]
+    assert main([*command, "--keys", str(keys), "--out", str(out), "--block", "1x16x16"]) == 0
+    assert "2 of 4 keys lead out of the arm's reach" in capsys.readouterr().err
+    assert read_recording(out).keys == "left stay*2 right"
+    assert main([*command, "--keys", str(out), "--out", str(out)]) == 0
+    assert "reach" not in capsys.readouterr().err
 
 
 def test_the_command_records_and_replays(

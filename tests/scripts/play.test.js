@@ -5,7 +5,8 @@ import { test } from 'node:test';
 
 import { Clock, Delay, FRAME_MS, Recent } from '../../app/play/clock.js';
 import {
-  blockOf, curvePoints, curveWords, driftWords, figuresLine, keepSharpness, slowWords,
+  blockOf, curvePoints, curveWords, driftWords, figuresLine, keepSharpness, reachWords,
+  slowWords,
 } from '../../app/play/figures.js';
 import { Held, WORLDS, keepsKeys, moveOf, padState } from '../../app/play/keys.js';
 import { Changes, readFrames, socketAddress } from '../../app/play/wire.js';
@@ -26,6 +27,12 @@ const run = (clock, arrivals, until) => {
 };
 const latents = (count, time) => Array.from({ length: count }, (_, k) => (
   [time(k), [0, 1, 2, 3].map((i) => 4 * k + i)]));
+
+test('the page says when the arm is at the end of its reach', () => {
+  assert.match(reachWords({ ...HEADER, is_out: true }), /no further/);
+  assert.equal(reachWords({ ...HEADER, is_out: false }), '');
+  assert.equal(reachWords(null), '');
+});
 
 test('frames that come in time are shown evenly, sixteen a second', () => {
   const clock = new Clock();

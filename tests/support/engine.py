@@ -17,12 +17,14 @@ import numpy.typing as npt
 import pytest
 
 from app.session import Session
+from nbp_core.config.models import KeyAxis
 from nbp_core.config.presets import HEAD_WIDTH, elastic
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3, format_block_shape
 from nbp_core.generation.odds import TokenOdds
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.play import PlayStep
+from nbp_core.generation.reach import Reach
 from nbp_core.generation.reconstruction import Reconstruction
 from nbp_core.generation.recording import (
     Fingerprint,
@@ -178,6 +180,7 @@ class FakePlay:
         self.keys = PLAY_KEYS[world]
         self.sampling = self.first_sampling = sampling.guided(pipeline.key_guidance)
         self.pressed: list[str] = []
+        self.reach = Reach(pipeline.key_reach)
         self.changes: list[SamplingChange] = []
         self.is_closed = False
 
@@ -199,6 +202,8 @@ class FakePlay:
     def step(self, key: str) -> PlayStep:
         if key not in self.keys:
             raise ValueError(f"unknown key {key!r}; there are {', '.join(self.keys)}")
+        key = self.reach.followed(key)
+        self.reach.count(key)
         shape = self.sampling.block_shape or (1, 1, 16)
         steps = 256 // int(np.prod(shape))
         time.sleep(self.pipeline.step_s * steps / 16)
@@ -206,6 +211,7 @@ class FakePlay:
         colour = (HUES[key], len(self.pressed) % 256, min(255, steps))
         frames_THWC = np.broadcast_to(np.array(colour, np.uint8), (4, 128, 128, 3)).copy()
         return PlayStep(
+            key=key,
             frames_THWC=frames_THWC,
             tokens_hw=np.zeros(GRID[1:], np.int64),
             sample_s=self.pipeline.step_s * steps / 16,
@@ -248,6 +254,7 @@ class FakePipeline:
     worlds: tuple[World, ...] = ("arm", "camera")
     window = 4
     key_guidance = 2.0
+    key_reach: tuple[KeyAxis, ...] = ()
     levels = (7, 5, 5, 5, 5)
 
     def __init__(self, name: str = "fake", step_s: float = 0.01) -> None:

@@ -203,6 +203,16 @@ def test_another_model_goes_on_from_the_last_frame(studio: Studio) -> None:
         until(lambda: old.is_closed)
 
 
+def test_a_key_out_of_reach_is_named_in_the_header(studio: Studio) -> None:
+    studio.pipeline.key_reach = (("left", 1, "right", 1),)
+    with studio.open() as socket:
+        begin(socket)
+        see(socket)
+        headers = [step(socket, number, "left")[0] for number in range(2)]
+        assert [header["is_out"] for header in headers] == [False, True]
+        assert [header["key"] for header in headers] == ["left", "left"]
+
+
 def test_beside_the_simulator_keys_are_the_recorded_ones(studio: Studio) -> None:
     with studio.open() as socket:
         started = begin(socket, start="scene-drawer-open", beside=True)
