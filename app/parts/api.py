@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, Final
 
 import gradio as gr
 from gradio.components import Component
+from gradio.processing_utils import check_all_files_in_cache
+from pydantic import BaseModel
 
 from app.clips.form import Form
+from app.parts.events import refusal
+from nbp_core.config.json import shown
+
+logger = logging.getLogger(__name__)
 
 
 def hand_over_values(components: Sequence[Component]) -> None:
@@ -22,6 +29,52 @@ def hand_over_values(components: Sequence[Component]) -> None:
         component.preprocess = lambda payload: payload  # type: ignore[method-assign]
         if isinstance(component, gr.Radio):
             _document_numbers(component)
+
+
+_WRONG_FILE: Final = (
+    ' must be the file of an upload, {"path": "...", "meta": {"_type": "gradio.FileData"}}, not '
+)
+_WRONG_VALUES: Final = "These values cannot be read. The API's page lists the values of each call."
+
+
+def refuse_wrong_values(blocks: gr.Blocks) -> None:
+    """Makes values that Gradio itself refuses one sentence and one line of the log.
+
+    Gradio would answer `null` and log a traceback.
+    """
+    preprocess = blocks.preprocess_data
+
+    async def checked(block_fn: Any, inputs: list[Any], *others: Any, **named: Any) -> Any:
+        try:
+            return await preprocess(block_fn, inputs, *others, **named)
+        except (gr.Error, OSError):
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            logger.warning("values for %s were refused: %s", block_fn.name, what)
+            raise refusal(ValueError(_wrong_file(block_fn, inputs) or _WRONG_VALUES)) from error
+
+    blocks.preprocess_data = checked  # type: ignore[method-assign]
+
+
+def _wrong_file(block_fn: Any, inputs: list[Any]) -> str:
+    """The sentence on the first value that is no upload where a file belongs, or nothing."""
+    names = inspect.signature(block_fn.fn).parameters
+    for name, block, value in zip(names, block_fn.inputs, inputs, strict=False):
+        model: Any = getattr(block, "data_model", None)
+        is_file = model is not None and "path" in model.model_fields
+        if is_file and value is not None and not _is_upload(model, value):
+            return f"{name}{_WRONG_FILE}{shown(value)}"
+    return ""
+
+
+def _is_upload(model: type[BaseModel], value: Any) -> bool:
+    try:
+        model.model_validate(value, context={"validate_meta": True})
+        check_all_files_in_cache(value)
+    except (ValueError, OSError, gr.Error):
+        return False
+    return True
 
 
 def _document_numbers(radio: gr.Radio) -> None:

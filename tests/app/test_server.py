@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import json
 import shutil
@@ -115,6 +116,31 @@ def test_a_value_of_another_type_is_a_sentence_that_names_it(
     assert "event: error" in said
     assert json.loads(said.rpartition("data: ")[2])["error"] == sentence
     assert session.jobs.length == 0
+
+
+UPLOAD = 'the file of an upload, {"path": "...", "meta": {"_type": "gradio.FileData"}}'
+
+
+@pytest.mark.parametrize("name", ["picture", "clip"])
+@pytest.mark.parametrize(
+    "value", [5, "x", [], True, {"path": 5}, {"path": "/etc/passwd"}, {"path": "a\n<b>"}]
+)
+def test_what_is_no_upload_is_a_sentence_and_a_line_of_the_log(
+    studio: tuple[str, Session, FakePipeline],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    value: Any,
+) -> None:
+    url = studio[0]
+    sent = {**value, "meta": {"_type": "gradio.FileData"}} if isinstance(value, dict) else value
+    said = httpx.get(f"{url}gradio_api/call/generate/{call(url, **{name: sent})}", timeout=100).text
+    error = html.unescape(json.loads(said.rpartition("data: ")[2])["error"])
+    assert error.startswith(f"{name} must be {UPLOAD}, not {json.dumps(sent)[:30]}")
+    (message,) = (record.getMessage() for record in caplog.records if record.name.endswith(".api"))
+    assert message.startswith("values for ")
+    assert "\n" not in message
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_call_without_a_model_names_those_there_are(client: Client, tmp_path: Path) -> None:
