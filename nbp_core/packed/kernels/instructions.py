@@ -7,6 +7,8 @@ Each function is one LLVM operation, for use inside compiled functions. Addresse
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, Signature
 from typing import Any
 
 import numpy as np
@@ -32,172 +34,138 @@ def tile_config(rows: list[int]) -> NDArray[np.uint8]:
     return config
 
 
-def _instruction(name: str, *operands: Any) -> Callable[..., Any]:
-    """Types an intrinsic whose arguments are tiles, then `operands` that begin with an address."""
+def operation(result: Any, *operands: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Makes an intrinsic of write(builder, *values), which emits its code and returns its result;
+    `result` and `operands` are the types of a call."""
+
+    def decorate(write: Callable[..., Any]) -> Any:
+        @wraps(write)
+        def typing(context: Any, *arguments: Any) -> Any:
+            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                found = write(builder, *values)
+                return context.get_dummy_value() if result is types.void else found
+
+            return result(*operands), generate
+
+        return intrinsic(typing)
+
+    return decorate
+
+
+def _tile_instruction(name: str, num_tiles: int, *operands: Any) -> Any:
+    """The LLVM operation of this name on tiles, then on `operands` that begin with an address."""
 
     def typing(context: Any, *arguments: Any) -> Any:
-        tiles = arguments[: len(arguments) - len(operands)]
+        tiles = arguments[:num_tiles]
         if not all(isinstance(tile, types.IntegerLiteral) for tile in tiles):
             return None
 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             inputs = [_BYTE(tile.literal_value) for tile in tiles]
             if operands:
-                address, *rest = values[len(tiles) :]
+                address, *rest = values[num_tiles:]
                 inputs += [builder.inttoptr(address, _POINTER), *rest]
-            kind = ir.FunctionType(ir.VoidType(), [value.type for value in inputs])
-            function = cgutils.get_or_insert_function(builder.module, kind, name)
-            builder.call(function, inputs)
+            call_operation(builder, name, ir.VoidType(), *inputs)
             return context.get_dummy_value()
 
         return types.void(*tiles, *operands), generate
 
-    return typing
+    # numba learns the number of arguments from the signature.
+    names = ["context", *(f"argument_{i}" for i in range(num_tiles + len(operands)))]
+    named = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+    typing.__signature__ = Signature(named)  # type: ignore[attr-defined]
+    return intrinsic(prefer_literal=True)(typing)
 
 
-@intrinsic(prefer_literal=True)
-def configure(context: Any, address: Any) -> Any:
-    """Loads the tile configuration at an address for this thread."""
-    return _instruction("llvm.x86.ldtilecfg", types.int64)(context, address)
+def call_operation(builder: Any, name: str, result: ir.Type, *values: Any) -> Any:
+    """Emits a call of LLVM's operation of this name."""
+    kind = ir.FunctionType(result, [value.type for value in values])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
 
 
-@intrinsic(prefer_literal=True)
-def zero_tile(context: Any, tile: Any) -> Any:
-    """Sets a tile to zero."""
-    return _instruction("llvm.x86.tilezero")(context, tile)
+configure = _tile_instruction("llvm.x86.ldtilecfg", 0, types.int64)
+"""Loads the tile configuration at an address for this thread."""
+zero_tile = _tile_instruction("llvm.x86.tilezero", 1)
+"""Sets a tile to zero."""
+load_tile = _tile_instruction("llvm.x86.tileloadd64", 1, types.int64, types.int64)
+"""(tile, address, stride): loads a tile from rows that are `stride` bytes apart."""
+store_tile = _tile_instruction("llvm.x86.tilestored64", 1, types.int64, types.int64)
+"""(tile, address, stride): stores a tile to rows that are `stride` bytes apart."""
+multiply_bfloat16 = _tile_instruction("llvm.x86.tdpbf16ps", 3)
+"""(sums, left, right): sums[m, n] += left[m, 2k + i] right[k, 2n + i], in float32."""
+multiply_int8 = _tile_instruction("llvm.x86.tdpbssd", 3)
+"""(sums, left, right): sums[m, n] += left[m, 4k + i] right[k, 4n + i], in int32."""
 
 
-@intrinsic(prefer_literal=True)
-def load_tile(context: Any, tile: Any, address: Any, stride: Any) -> Any:
-    """Loads a tile from rows that are `stride` bytes apart."""
-    typing = _instruction("llvm.x86.tileloadd64", types.int64, types.int64)
-    return typing(context, tile, address, stride)
-
-
-@intrinsic(prefer_literal=True)
-def store_tile(context: Any, tile: Any, address: Any, stride: Any) -> Any:
-    """Stores a tile to rows that are `stride` bytes apart."""
-    typing = _instruction("llvm.x86.tilestored64", types.int64, types.int64)
-    return typing(context, tile, address, stride)
-
-
-@intrinsic(prefer_literal=True)
-def multiply_bfloat16(context: Any, sums: Any, left: Any, right: Any) -> Any:
-    """sums[m, n] += left[m, 2k + i] right[k, 2n + i], in float32."""
-    return _instruction("llvm.x86.tdpbf16ps")(context, sums, left, right)
-
-
-@intrinsic(prefer_literal=True)
-def multiply_int8(context: Any, sums: Any, left: Any, right: Any) -> Any:
-    """sums[m, n] += left[m, 4k + i] right[k, 4n + i], in int32."""
-    return _instruction("llvm.x86.tdpbssd")(context, sums, left, right)
-
-
-@intrinsic
-def prefetch(context: Any, address: Any) -> Any:
+def emit_prefetch(builder: Any, address: Any) -> None:
     """Prefetches the cache line at an address; an invalid address does no harm."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        hints = [_WORD(0), _WORD(_STREAMED_IN), _WORD(_DATA)]
-        kind = ir.FunctionType(ir.VoidType(), [_POINTER, _WORD, _WORD, _WORD])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [builder.inttoptr(values[0], _POINTER), *hints])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), generate
+    hints = [_WORD(0), _WORD(_STREAMED_IN), _WORD(_DATA)]
+    place = builder.inttoptr(address, _POINTER)
+    call_operation(builder, "llvm.prefetch.p0", ir.VoidType(), place, *hints)
 
 
-@intrinsic
-def add_atomically(context: Any, address: Any, amount: Any) -> Any:
+prefetch = operation(types.void, types.int64)(emit_prefetch)
+
+
+@operation(types.int64, types.int64, types.int64)
+def add_atomically(builder: Any, address: Any, amount: Any) -> Any:
     """Atomically adds to the int64 at an address and returns its old value."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        place = builder.inttoptr(values[0], ir.PointerType(_LONG))
-        return builder.atomic_rmw("add", place, values[1], "seq_cst")
-
-    return types.int64(types.int64, types.int64), generate
+    place = builder.inttoptr(address, ir.PointerType(_LONG))
+    return builder.atomic_rmw("add", place, amount, "seq_cst")
 
 
-@intrinsic
-def load_atomically(context: Any, address: Any) -> Any:
+@operation(types.int64, types.int64)
+def load_atomically(builder: Any, address: Any) -> Any:
     """Loads the int64 at an address, with acquire order."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        place = builder.inttoptr(values[0], ir.PointerType(_LONG))
-        return builder.load_atomic(place, "acquire", 8)
-
-    return types.int64(types.int64), generate
+    return builder.load_atomic(builder.inttoptr(address, ir.PointerType(_LONG)), "acquire", 8)
 
 
-@intrinsic
-def float_of_bits(context: Any, bits: Any) -> Any:
+@operation(types.float32, types.int32)
+def float_of_bits(builder: Any, bits: Any) -> Any:
     """Reinterprets the bits of an int32 as float32."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.bitcast(values[0], _FLOAT)
-
-    return types.float32(types.int32), generate
+    return builder.bitcast(bits, _FLOAT)
 
 
-@intrinsic
-def bits_of_float(context: Any, value: Any) -> Any:
+@operation(types.int32, types.float32)
+def bits_of_float(builder: Any, value: Any) -> Any:
     """Reinterprets the bits of a float32 as int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.bitcast(values[0], _WORD)
-
-    return types.int32(types.float32), generate
+    return builder.bitcast(value, _WORD)
 
 
-@intrinsic
-def fused(context: Any, a: Any, b: Any, c: Any) -> Any:
+@operation(types.float32, types.float32, types.float32, types.float32)
+def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c in float32, rounded once."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        kind = ir.FunctionType(_FLOAT, [_FLOAT] * 3)
-        name = "llvm.fma.f32"
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
-
-    return types.float32(types.float32, types.float32, types.float32), generate
+    return call_operation(builder, "llvm.fma.f32", _FLOAT, a, b, c)
 
 
-@intrinsic
-def pointer(context: Any, address: Any) -> Any:
+@operation(types.voidptr, types.int64)
+def pointer(builder: Any, address: Any) -> Any:
     """Converts an address to a pointer for numba.carray."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.inttoptr(values[0], cgutils.voidptr_t)
-
-    return types.voidptr(types.int64), generate
+    return builder.inttoptr(address, cgutils.voidptr_t)
 
 
-@intrinsic
-def transpose_words(context: Any, source: Any, target: Any) -> Any:
+@operation(types.void, types.int64, types.int64)
+def transpose_words(builder: Any, source: Any, target: Any) -> None:
     """Transposes 16 x 16 words of 32 bits from one address to another."""
+    vector = ir.VectorType(_WORD, ROWS)
+    kind = ir.PointerType(vector)
 
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        vector = ir.VectorType(_WORD, ROWS)
-        kind = ir.PointerType(vector)
+    def row(base: Any, index: int) -> Any:
+        return builder.inttoptr(builder.add(base, _LONG(index * LINE)), kind)
 
-        def row(base: Any, index: int) -> Any:
-            return builder.inttoptr(builder.add(base, _LONG(index * LINE)), kind)
-
-        rows = [builder.load(row(values[0], i), align=4) for i in range(ROWS)]
-        # Four rounds swap off-diagonal blocks of 8 x 8, 4 x 4, 2 x 2 and 1 x 1.
-        for half in (8, 4, 2, 1):
-            done = list(rows)
-            for i in range(ROWS):
-                if i & half:
-                    continue
-                upper, lower = rows[i], rows[i | half]
-                first = [j if not j & half else ROWS + (j ^ half) for j in range(ROWS)]
-                second = [j | half if not j & half else ROWS + j for j in range(ROWS)]
-                for place, order in ((i, first), (i | half, second)):
-                    mask = ir.Constant(ir.VectorType(_WORD, ROWS), order)
-                    done[place] = builder.shuffle_vector(upper, lower, mask)
-            rows = done
-        for i, value in enumerate(rows):
-            builder.store(value, row(values[1], i), align=4)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
+    rows = [builder.load(row(source, i), align=4) for i in range(ROWS)]
+    # Four rounds swap off-diagonal blocks of 8 x 8, 4 x 4, 2 x 2 and 1 x 1.
+    for half in (8, 4, 2, 1):
+        done = list(rows)
+        for i in range(ROWS):
+            if i & half:
+                continue
+            upper, lower = rows[i], rows[i | half]
+            first = [j if not j & half else ROWS + (j ^ half) for j in range(ROWS)]
+            second = [j | half if not j & half else ROWS + j for j in range(ROWS)]
+            for place, order in ((i, first), (i | half, second)):
+                mask = ir.Constant(vector, order)
+                done[place] = builder.shuffle_vector(upper, lower, mask)
+        rows = done
+    for i, value in enumerate(rows):
+        builder.store(value, row(target, i), align=4)

@@ -14,11 +14,11 @@ from typing import Any, Final
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from nbp_core.packed.kernels.instructions import call_operation
 from nbp_core.packed.kernels.jobs import LINE, PIECE
 from nbp_core.packed.kernels.numbers import IN_USE
-from nbp_core.packed.kernels.simd.lanes import LONG, WORD, Lanes, operation
+from nbp_core.packed.kernels.simd.lanes import LONG, WORD, Lanes, vectors
 
 
 class _BrainFloat(ir.Type):  # type: ignore[misc]
@@ -62,13 +62,8 @@ class Dot:
     """Emits sums + activations * weights."""
 
 
-def _called(lanes: Lanes, name: str, result: ir.Type, *values: Any) -> Any:
-    kind = ir.FunctionType(result, [value.type for value in values])
-    return lanes.call(cgutils.get_or_insert_function(lanes.module, kind, name), values)
-
-
 def _multiply_floats(lanes: Lanes, sums: Any, x: Any, weights: Any) -> Any:
-    return _called(lanes, f"llvm.fma.v{WIDTH}f32", _FLOATS, x, weights, sums)
+    return call_operation(lanes, f"llvm.fma.v{WIDTH}f32", _FLOATS, x, weights, sums)
 
 
 def _multiply_brain_floats(lanes: Lanes, sums: Any, x: Any, weights: Any) -> Any:
@@ -76,19 +71,19 @@ def _multiply_brain_floats(lanes: Lanes, sums: Any, x: Any, weights: Any) -> Any
     if not IS_X86:
         name = "llvm.aarch64.neon.bfdot.v4f32.v8bf16"
     x, weights = (lanes.bitcast(value, _BRAIN_PAIRS) for value in (x, weights))
-    return _called(lanes, name, _FLOATS, sums, x, weights)
+    return call_operation(lanes, name, _FLOATS, sums, x, weights)
 
 
 def _multiply_quads(lanes: Lanes, sums: Any, x: Any, weights: Any) -> Any:
     name = f"llvm.x86.avx512.vpdpbusd.{_BITS}" if IS_X86 else "llvm.aarch64.neon.sdot.v4i32.v16i8"
     x, weights = (lanes.bitcast(value, _QUADS) for value in (x, weights))
-    return _called(lanes, name, _WORDS, sums, x, weights)
+    return call_operation(lanes, name, _WORDS, sums, x, weights)
 
 
 def _multiply_pairs(lanes: Lanes, sums: Any, x: Any, weights: Any) -> Any:
     name = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[WIDTH]
     x, weights = (lanes.bitcast(value, _PAIRS) for value in (x, weights))
-    return lanes.add(sums, _called(lanes, name, _WORDS, x, weights))
+    return lanes.add(sums, call_operation(lanes, name, _WORDS, x, weights))
 
 
 def _widened_halves(lanes: Lanes, address: Any) -> Any:
@@ -142,41 +137,36 @@ def kernel(
     it prefetches `lines` cache lines, from address `ask` on.
     """
 
-    @intrinsic
+    @vectors(*[types.int64] * 9)
     def add_products(
-        context: Any, x: Any, x_row: Any, x_k: Any, weights: Any, weights_k: Any, count: Any,
+        lanes: Lanes, x: Any, x_row: Any, x_k: Any, weights: Any, weights_k: Any, count: Any,
         sums: Any, sums_row: Any, ask: Any,
-    ) -> Any:  # fmt: skip
-        def write(lanes: Lanes, x: Any, x_row: Any, x_k: Any, weights: Any, weights_k: Any,
-                  count: Any, sums: Any, sums_row: Any, ask: Any) -> None:  # fmt: skip
-            rows, vectors = range(num_rows), range(num_vectors)
-            place_of = [lanes.add(sums, lanes.mul(sums_row, LONG(row))) for row in rows]
-            held = [[cgutils.alloca_once(lanes.builder, dot.sums) for _ in vectors] for _ in rows]
+    ) -> None:  # fmt: skip
+        rows, columns = range(num_rows), range(num_vectors)
+        place_of = [lanes.add(sums, lanes.mul(sums_row, LONG(row))) for row in rows]
+        held = [[cgutils.alloca_once(lanes.builder, dot.sums) for _ in columns] for _ in rows]
+        for row in rows:
+            for i in columns:
+                start = ir.Constant(dot.sums, None)
+                if not is_fresh:
+                    start = lanes.get(place_of[row], dot.sums, 4 * WIDTH * i)
+                lanes.store(start, held[row][i])
+        with cgutils.for_range(lanes.builder, count) as loop:
+            at = lanes.add(weights, lanes.mul(loop.index, weights_k))
+            found = [
+                dot.load(lanes, lanes.add(at, LONG(dot.weight_bytes * WIDTH * i))) for i in columns
+            ]
+            for line in range(lines):
+                lanes.ask(lanes.add(ask, lanes.mul(loop.index, LONG(LINE * lines))), line)
+            at = lanes.add(x, lanes.mul(loop.index, x_k))
             for row in rows:
-                for i in vectors:
-                    start = ir.Constant(dot.sums, None)
-                    if not is_fresh:
-                        start = lanes.get(place_of[row], dot.sums, 4 * WIDTH * i)
-                    lanes.store(start, held[row][i])
-            with cgutils.for_range(lanes.builder, count) as loop:
-                at = lanes.add(weights, lanes.mul(loop.index, weights_k))
-                found = [
-                    dot.load(lanes, lanes.add(at, LONG(dot.weight_bytes * WIDTH * i)))
-                    for i in vectors
-                ]
-                for line in range(lines):
-                    lanes.ask(lanes.add(ask, lanes.mul(loop.index, LONG(LINE * lines))), line)
-                at = lanes.add(x, lanes.mul(loop.index, x_k))
-                for row in rows:
-                    number = _everywhere(lanes, lanes.add(at, lanes.mul(x_row, LONG(row))), dot)
-                    for i in vectors:
-                        total = lanes.load(held[row][i])
-                        lanes.store(dot.add(lanes, total, number, found[i]), held[row][i])
-            for row in rows:
-                for i in vectors:
-                    lanes.put(lanes.load(held[row][i]), place_of[row], 4 * WIDTH * i)
-
-        return operation(write, *[types.int64] * 9)
+                number = _everywhere(lanes, lanes.add(at, lanes.mul(x_row, LONG(row))), dot)
+                for i in columns:
+                    total = lanes.load(held[row][i])
+                    lanes.store(dot.add(lanes, total, number, found[i]), held[row][i])
+        for row in rows:
+            for i in columns:
+                lanes.put(lanes.load(held[row][i]), place_of[row], 4 * WIDTH * i)
 
     return add_products
 

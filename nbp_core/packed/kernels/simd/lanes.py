@@ -6,13 +6,14 @@ Arguments are addresses of float32, unless the function says otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, Final
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from nbp_core.packed.kernels.instructions import call_operation, emit_prefetch, operation
 from nbp_core.packed.kernels.jobs import LEVELS, LINE
 from nbp_core.packed.kernels.numbers import IN_USE, LEAST, LN_2_HIGH, LN_2_LOW, LOG2_E, SERIES
 
@@ -20,7 +21,6 @@ LANES: Final = 16
 WORD, LONG = ir.IntType(32), ir.IntType(64)
 HALVES, WORDS = ir.VectorType(ir.IntType(16), LANES), ir.VectorType(WORD, LANES)
 FLOATS = ir.VectorType(ir.FloatType(), LANES)
-_STREAMED_IN, _DATA = 3, 1
 _LOOK_UP = {
     64: "llvm.x86.avx512.pshuf.b.512",
     32: "llvm.x86.avx2.pshuf.b",
@@ -63,11 +63,7 @@ class Lanes:
 
     def ask(self, address: Any, line: int = 0) -> None:
         """Prefetches a cache line. Addresses outside of any buffer do no harm."""
-        hints = [WORD(0), WORD(_STREAMED_IN), WORD(_DATA)]
-        place = self.place(address, ir.IntType(8), LINE * line)
-        kind = ir.FunctionType(ir.VoidType(), [place.type, WORD, WORD, WORD])
-        function = cgutils.get_or_insert_function(self.module, kind, "llvm.prefetch.p0")
-        self.call(function, [place, *hints])
+        emit_prefetch(self, self.add(address, LONG(LINE * line)))
 
     def larger(self, a: Any, b: Any) -> Any:
         return self.select(self.fcmp_ordered(">", a, b), a, b)
@@ -102,8 +98,7 @@ class Lanes:
 
     def called(self, name: str, *values: Any) -> Any:
         """Calls an LLVM intrinsic on float32 vectors."""
-        kind = ir.FunctionType(FLOATS, [FLOATS] * len(values))
-        return self.call(cgutils.get_or_insert_function(self.module, kind, name), values)
+        return call_operation(self, name, FLOATS, *values)
 
     def fused(self, a: Any, b: Any, c: Any) -> Any:
         """a * b + c, rounded once."""
@@ -150,112 +145,86 @@ def each(kind: ir.VectorType, value: float) -> ir.Constant:
     return ir.Constant(kind, [value] * LANES)
 
 
-def operation(write: Callable[..., None], *operands: Any) -> Any:
-    """Makes an intrinsic with these operand types; write(lanes, *values) emits it."""
+def vectors(*operands: Any, result: Any = types.void) -> Callable[[Callable[..., Any]], Any]:
+    """As instructions.operation, of write(lanes, *values)."""
 
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        write(Lanes(builder), *values)
-        return context.get_dummy_value()
+    def decorate(write: Callable[..., Any]) -> Any:
+        @operation(result, *operands)
+        @wraps(write)
+        def on_lanes(builder: Any, *values: Any) -> Any:
+            return write(Lanes(builder), *values)
 
-    return types.void(*operands), generate
+        return on_lanes
+
+    return decorate
 
 
-@intrinsic
-def add_lanes(context: Any, numbers: Any, target: Any) -> Any:
+@vectors(types.int64, types.int64)
+def add_lanes(lanes: Lanes, numbers: Any, target: Any) -> None:
     """target += numbers, sixteen float32."""
-
-    def write(lanes: Lanes, numbers: Any, target: Any) -> None:
-        lanes.put(lanes.fadd(lanes.get(numbers), lanes.get(target)), target)
-
-    return operation(write, types.int64, types.int64)
+    lanes.put(lanes.fadd(lanes.get(numbers), lanes.get(target)), target)
 
 
-@intrinsic
-def scale_lanes(context: Any, whole: Any, scales: Any, factor: Any) -> Any:
+@vectors(types.int64, types.int64, types.float32)
+def scale_lanes(lanes: Lanes, whole: Any, scales: Any, factor: Any) -> None:
     """Replaces sixteen int32 by float32: whole * scales * factor."""
-
-    def write(lanes: Lanes, whole: Any, scales: Any, factor: Any) -> None:
-        numbers = lanes.sitofp(lanes.get(whole, WORDS), FLOATS)
-        sizes = lanes.fmul(lanes.get(scales), lanes.all(factor))
-        lanes.put(lanes.fmul(numbers, sizes), whole)
-
-    return operation(write, types.int64, types.int64, types.float32)
+    numbers = lanes.sitofp(lanes.get(whole, WORDS), FLOATS)
+    sizes = lanes.fmul(lanes.get(scales), lanes.all(factor))
+    lanes.put(lanes.fmul(numbers, sizes), whole)
 
 
-@intrinsic
-def copy_lanes(context: Any, numbers: Any, target: Any) -> Any:
+@vectors(types.int64, types.int64)
+def copy_lanes(lanes: Lanes, numbers: Any, target: Any) -> None:
     """Copies sixteen float32 to target."""
-
-    def write(lanes: Lanes, numbers: Any, target: Any) -> None:
-        lanes.put(lanes.get(numbers), target)
-
-    return operation(write, types.int64, types.int64)
+    lanes.put(lanes.get(numbers), target)
 
 
-@intrinsic
-def round_lanes(context: Any, numbers: Any, target: Any) -> Any:
+@vectors(types.int64, types.int64)
+def round_lanes(lanes: Lanes, numbers: Any, target: Any) -> None:
     """Writes sixteen float32 to target as bfloat16."""
-
-    def write(lanes: Lanes, numbers: Any, target: Any) -> None:
-        lanes.put(lanes.trunc(lanes.half(lanes.get(numbers)), HALVES), target)
-
-    return operation(write, types.int64, types.int64)
+    lanes.put(lanes.trunc(lanes.half(lanes.get(numbers)), HALVES), target)
 
 
-@intrinsic
-def unpack(context: Any, packed: Any, count: Any, target: Any) -> Any:
+@vectors(types.int64, types.int64, types.int64)
+def unpack(lanes: Lanes, packed: Any, count: Any, target: Any) -> None:
     """Unpacks `count` cache lines of int4 indices into twice as many lines of int8 `LEVELS`.
 
     The lower four bits of all bytes of a line come first, then the upper ones.
     """
-
-    def write(lanes: Lanes, packed: Any, count: Any, target: Any) -> None:
-        num_bytes = 4 * IN_USE.lanes
-        name = _LOOK_UP[num_bytes]
-        kind = ir.VectorType(ir.IntType(8), num_bytes)
-        levels = ir.Constant(kind, [level & 0xFF for level in LEVELS] * (num_bytes // len(LEVELS)))
-        lower, four = ir.Constant(kind, [0x0F] * num_bytes), ir.Constant(kind, [4] * num_bytes)
-        function = ir.FunctionType(kind, [kind, kind])
-        look_up = cgutils.get_or_insert_function(lanes.module, function, name)
-        with cgutils.for_range(lanes.builder, count) as loop:
-            at = lanes.mul(loop.index, LONG(LINE))
-            into = lanes.add(target, lanes.add(at, at))
-            for part in range(0, LINE, num_bytes):
-                both = lanes.get(lanes.add(packed, at), kind, part)
-                low, high = lanes.and_(both, lower), lanes.lshr(both, four)
-                for offset, half in ((0, low), (LINE, high)):
-                    lanes.put(lanes.call(look_up, [levels, half]), into, offset + part)
-
-    return operation(write, types.int64, types.int64, types.int64)
+    num_bytes = 4 * IN_USE.lanes
+    name = _LOOK_UP[num_bytes]
+    kind = ir.VectorType(ir.IntType(8), num_bytes)
+    levels = ir.Constant(kind, [level & 0xFF for level in LEVELS] * (num_bytes // len(LEVELS)))
+    lower, four = ir.Constant(kind, [0x0F] * num_bytes), ir.Constant(kind, [4] * num_bytes)
+    with cgutils.for_range(lanes.builder, count) as loop:
+        at = lanes.mul(loop.index, LONG(LINE))
+        into = lanes.add(target, lanes.add(at, at))
+        for part in range(0, LINE, num_bytes):
+            both = lanes.get(lanes.add(packed, at), kind, part)
+            low, high = lanes.and_(both, lower), lanes.lshr(both, four)
+            for offset, half in ((0, low), (LINE, high)):
+                lanes.put(call_operation(lanes, name, kind, levels, half), into, offset + part)
 
 
-@intrinsic
-def widen(context: Any, halves: Any, count: Any, target: Any) -> Any:
+@vectors(types.int64, types.int64, types.int64)
+def widen(lanes: Lanes, halves: Any, count: Any, target: Any) -> None:
     """Converts `count` cache lines of float16 to twice as many lines of float32."""
-
-    def write(lanes: Lanes, halves: Any, count: Any, target: Any) -> None:
-        with cgutils.for_range(lanes.builder, count) as loop:
-            at = lanes.mul(loop.index, LONG(LINE))
-            into = lanes.add(target, lanes.add(at, at))
-            for part in range(2):
-                half = lanes.get(lanes.add(halves, at), _HALF_FLOATS, 2 * LANES * part)
-                lanes.put(lanes.fpext(half, FLOATS), into, ROW * part)
-
-    return operation(write, types.int64, types.int64, types.int64)
+    with cgutils.for_range(lanes.builder, count) as loop:
+        at = lanes.mul(loop.index, LONG(LINE))
+        into = lanes.add(target, lanes.add(at, at))
+        for part in range(2):
+            half = lanes.get(lanes.add(halves, at), _HALF_FLOATS, 2 * LANES * part)
+            lanes.put(lanes.fpext(half, FLOATS), into, ROW * part)
 
 
-@intrinsic
-def start_row(context: Any, numbers: Any, count: Any, target: Any) -> Any:
+@vectors(types.int64, types.int64, types.int64)
+def start_row(lanes: Lanes, numbers: Any, count: Any, target: Any) -> None:
     """Copies `count` numbers, a multiple of 16, to target. The address 0 stands for zeros."""
-
-    def write(lanes: Lanes, numbers: Any, count: Any, target: Any) -> None:
-        with cgutils.for_range(lanes.builder, lanes.udiv(count, LONG(LANES))) as loop:
-            at = lanes.mul(loop.index, LONG(ROW))
-            is_there = lanes.icmp_unsigned("!=", numbers, LONG(0))
-            with lanes.if_else(is_there) as (then, otherwise):
-                with then:
-                    lanes.put(lanes.get(lanes.add(numbers, at)), lanes.add(target, at))
-                with otherwise:
-                    lanes.put(ir.Constant(FLOATS, None), lanes.add(target, at))
-
-    return operation(write, types.int64, types.int64, types.int64)
+    with cgutils.for_range(lanes.builder, lanes.udiv(count, LONG(LANES))) as loop:
+        at = lanes.mul(loop.index, LONG(ROW))
+        is_there = lanes.icmp_unsigned("!=", numbers, LONG(0))
+        with lanes.if_else(is_there) as (then, otherwise):
+            with then:
+                lanes.put(lanes.get(lanes.add(numbers, at)), lanes.add(target, at))
+            with otherwise:
+                lanes.put(ir.Constant(FLOATS, None), lanes.add(target, at))

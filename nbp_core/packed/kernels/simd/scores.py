@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from llvmlite import ir
 from numba import carray, float32, int32, int64, njit, types
-from numba.extending import intrinsic
 
 from nbp_core.packed.kernels.instructions import pointer, transpose_words
 from nbp_core.packed.kernels.jobs import COMPILED, LINE
@@ -24,7 +23,7 @@ from nbp_core.packed.kernels.simd.lanes import (
     WORDS,
     Lanes,
     each,
-    operation,
+    vectors,
 )
 
 _PAIR_OF_HALVES = ir.VectorType(ir.IntType(16), 2 * LANES)
@@ -75,102 +74,82 @@ def hide(scores, rows, num_keys, reach):
                     of_key[row] = float32(HIDDEN)
 
 
-@intrinsic
-def find_largest(context: Any, numbers: Any, count: Any, largest: Any) -> Any:
+@vectors(types.int64, types.int64, types.int64)
+def find_largest(lanes: Lanes, numbers: Any, count: Any, largest: Any) -> None:
     """Writes the maximum of each lane over `count` rows to `largest`."""
+    # With one running maximum, each comparison would wait for the one before it.
+    held = lanes.places(4, HIDDEN)
 
-    def write(lanes: Lanes, numbers: Any, count: Any, largest: Any) -> None:
-        # With one running maximum, each comparison would wait for the one before it.
-        held = lanes.places(4, HIDDEN)
+    def compare(index: Any, turn: int) -> None:
+        row = lanes.get(lanes.add(numbers, lanes.mul(index, LONG(ROW))))
+        lanes.store(lanes.larger(row, lanes.load(held[turn])), held[turn])
 
-        def compare(index: Any, turn: int) -> None:
-            row = lanes.get(lanes.add(numbers, lanes.mul(index, LONG(ROW))))
-            lanes.store(lanes.larger(row, lanes.load(held[turn])), held[turn])
-
-        lanes.by_turns(count, len(held), compare)
-        lanes.put(lanes.joined([lanes.load(place) for place in held], lanes.larger), largest)
-
-    return operation(write, types.int64, types.int64, types.int64)
+    lanes.by_turns(count, len(held), compare)
+    lanes.put(lanes.joined([lanes.load(place) for place in held], lanes.larger), largest)
 
 
-@intrinsic
+@vectors(types.int64, types.int64, types.float32, types.int64, types.int64)
 def weigh_eight(
-    context: Any, scores: Any, largest: Any, sharpness: Any, sums: Any, words: Any
-) -> Any:
+    lanes: Lanes, scores: Any, largest: Any, sharpness: Any, sums: Any, words: Any
+) -> None:
     """Computes the weights 2 ** ((scores - largest) * sharpness) of eight rows of scores.
 
     They are added to the sums. As bfloat16, two rows share one row of words; the first of the two
     is in the lower half of each word.
     """
-
-    def write(lanes: Lanes, scores: Any, largest: Any, factor: Any, sums: Any, words: Any) -> None:
-        factors = lanes.all(factor)
-        most = lanes.fmul(lanes.get(largest), factors)
-        weights = [
-            lanes.power_of_two(lanes.fsub(lanes.fmul(lanes.get(scores, offset=at), factors), most))
-            for at in range(0, 8 * ROW, ROW)
-        ]
-        for pair in range(4):
-            # Rounds to the nearest. Weights are at most 1, so this cannot overflow.
-            low, high = (
-                lanes.add(lanes.bitcast(value, WORDS), each(WORDS, 0x8000))
-                for value in weights[2 * pair : 2 * pair + 2]
-            )
-            upper = lanes.and_(high, each(WORDS, 0xFFFF0000))
-            lanes.put(lanes.or_(lanes.lshr(low, each(WORDS, 16)), upper), words, ROW * pair)
-        lanes.put(lanes.fadd(lanes.get(sums), lanes.joined(weights, lanes.fadd)), sums)
-
-    return operation(write, types.int64, types.int64, types.float32, types.int64, types.int64)
+    factors = lanes.all(sharpness)
+    most = lanes.fmul(lanes.get(largest), factors)
+    weights = [
+        lanes.power_of_two(lanes.fsub(lanes.fmul(lanes.get(scores, offset=at), factors), most))
+        for at in range(0, 8 * ROW, ROW)
+    ]
+    for pair in range(4):
+        # Rounds to the nearest. Weights are at most 1, so this cannot overflow.
+        low, high = (
+            lanes.add(lanes.bitcast(value, WORDS), each(WORDS, 0x8000))
+            for value in weights[2 * pair : 2 * pair + 2]
+        )
+        upper = lanes.and_(high, each(WORDS, 0xFFFF0000))
+        lanes.put(lanes.or_(lanes.lshr(low, each(WORDS, 16)), upper), words, ROW * pair)
+    lanes.put(lanes.fadd(lanes.get(sums), lanes.joined(weights, lanes.fadd)), sums)
 
 
-@intrinsic
-def weigh(context: Any, scores: Any, count: Any, largest: Any, sharpness: Any, sums: Any) -> Any:
+@vectors(types.int64, types.int64, types.int64, types.float32, types.int64)
+def weigh(lanes: Lanes, scores: Any, count: Any, largest: Any, sharpness: Any, sums: Any) -> None:
     """Replaces `count` rows of scores by exp((scores - largest) * sharpness) and writes the sum of
     each lane to `sums`."""
+    held = lanes.places(4, 0.0)
+    most, factors = lanes.get(largest), lanes.all(sharpness)
 
-    def write(lanes: Lanes, scores: Any, count: Any, largest: Any, factor: Any, sums: Any) -> None:
-        held = lanes.places(4, 0.0)
-        most, factors = lanes.get(largest), lanes.all(factor)
+    def weigh_row(index: Any, turn: int) -> None:
+        at = lanes.add(scores, lanes.mul(index, LONG(ROW)))
+        weights = lanes.exp(lanes.fmul(lanes.fsub(lanes.get(at), most), factors))
+        lanes.put(weights, at)
+        lanes.store(lanes.fadd(lanes.load(held[turn]), weights), held[turn])
 
-        def weigh_row(index: Any, turn: int) -> None:
-            at = lanes.add(scores, lanes.mul(index, LONG(ROW)))
-            weights = lanes.exp(lanes.fmul(lanes.fsub(lanes.get(at), most), factors))
-            lanes.put(weights, at)
-            lanes.store(lanes.fadd(lanes.load(held[turn]), weights), held[turn])
-
-        lanes.by_turns(count, len(held), weigh_row)
-        lanes.put(lanes.joined([lanes.load(place) for place in held], lanes.fadd), sums)
-
-    return operation(write, types.int64, types.int64, types.int64, types.float32, types.int64)
+    lanes.by_turns(count, len(held), weigh_row)
+    lanes.put(lanes.joined([lanes.load(place) for place in held], lanes.fadd), sums)
 
 
-@intrinsic
-def interleave(context: Any, lower: Any, upper: Any, words: Any) -> Any:
+@vectors(types.int64, types.int64, types.int64)
+def interleave(lanes: Lanes, lower: Any, upper: Any, words: Any) -> None:
     """Interleaves two rows of 32 bfloat16: word i has one number of each row, in the order of
     `SPREAD`."""
-
-    def write(lanes: Lanes, lower: Any, upper: Any, words: Any) -> None:
-        low, high = lanes.get(lower, _PAIR_OF_HALVES), lanes.get(upper, _PAIR_OF_HALVES)
-        for index in range(2):
-            places = SPREAD[index * LANES : (index + 1) * LANES]
-            order = chain.from_iterable((place, 2 * LANES + place) for place in places)
-            mask = ir.Constant(ir.VectorType(WORD, 2 * LANES), list(order))
-            lanes.put(lanes.shuffle_vector(low, high, mask), words, ROW * index)
-
-    return operation(write, types.int64, types.int64, types.int64)
+    low, high = lanes.get(lower, _PAIR_OF_HALVES), lanes.get(upper, _PAIR_OF_HALVES)
+    for index in range(2):
+        places = SPREAD[index * LANES : (index + 1) * LANES]
+        order = chain.from_iterable((place, 2 * LANES + place) for place in places)
+        mask = ir.Constant(ir.VectorType(WORD, 2 * LANES), list(order))
+        lanes.put(lanes.shuffle_vector(low, high, mask), words, ROW * index)
 
 
-@intrinsic
-def gather_halves(context: Any, numbers: Any, factor: Any, target: Any) -> Any:
+@vectors(types.int64, types.float32, types.int64)
+def gather_halves(lanes: Lanes, numbers: Any, factor: Any, target: Any) -> None:
     """Multiplies 32 numbers in the order of `SPREAD` by a factor and writes them as bfloat16 in
     plain order."""
-
-    def write(lanes: Lanes, numbers: Any, factor: Any, target: Any) -> None:
-        first, second = (lanes.get(numbers, offset=at) for at in (0, ROW))
-        for start in (0, LANES):
-            order = [SPREAD.index(place) for place in range(start, start + LANES)]
-            mask = ir.Constant(WORDS, order)
-            mixed = lanes.fmul(lanes.shuffle_vector(first, second, mask), lanes.all(factor))
-            lanes.put(lanes.trunc(lanes.half(mixed), HALVES), target, 2 * start)
-
-    return operation(write, types.int64, types.float32, types.int64)
+    first, second = (lanes.get(numbers, offset=at) for at in (0, ROW))
+    for start in (0, LANES):
+        order = [SPREAD.index(place) for place in range(start, start + LANES)]
+        mask = ir.Constant(WORDS, order)
+        mixed = lanes.fmul(lanes.shuffle_vector(first, second, mask), lanes.all(factor))
+        lanes.put(lanes.trunc(lanes.half(mixed), HALVES), target, 2 * start)

@@ -10,9 +10,8 @@ from typing import Any, Final
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from nbp_core.packed.kernels.simd.lanes import FLOATS, LANES, LONG, ROW, WORDS, Lanes, each
+from nbp_core.packed.kernels.simd.lanes import FLOATS, LANES, LONG, ROW, WORDS, Lanes, each, vectors
 
 _AT_ONCE: Final = 4
 """Number of running sums. With one, each addition would wait for the one before it."""
@@ -22,26 +21,21 @@ def _sum(term: Callable[[Lanes, Any, Any], Any]) -> Any:
     """Returns a function (numbers, count, other) that sums up term(number, other) over all
     numbers; `term` computes sixteen at a time."""
 
-    @intrinsic
-    def sum_terms(context: Any, numbers: Any, count: Any, other: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            lanes = Lanes(builder)
-            at, size, number = values
-            others, held = lanes.all(number), lanes.places(_AT_ONCE, 0.0)
+    @vectors(types.int64, types.int64, types.float32, result=types.float32)
+    def sum_terms(lanes: Lanes, numbers: Any, count: Any, other: Any) -> Any:
+        others, held = lanes.all(other), lanes.places(_AT_ONCE, 0.0)
 
-            def add(index: Any, turn: int) -> None:
-                row = lanes.get(lanes.add(at, lanes.mul(index, LONG(ROW))))
-                total = lanes.fadd(lanes.load(held[turn]), term(lanes, row, others))
-                lanes.store(total, held[turn])
+        def add(index: Any, turn: int) -> None:
+            row = lanes.get(lanes.add(numbers, lanes.mul(index, LONG(ROW))))
+            total = lanes.fadd(lanes.load(held[turn]), term(lanes, row, others))
+            lanes.store(total, held[turn])
 
-            lanes.by_turns(lanes.udiv(size, LONG(LANES)), _AT_ONCE, add)
-            total = lanes.joined([lanes.load(place) for place in held], lanes.fadd)
-            for half in (8, 4, 2, 1):
-                order = ir.Constant(WORDS, [(i + half) % LANES for i in range(LANES)])
-                total = lanes.fadd(total, lanes.shuffle_vector(total, total, order))
-            return lanes.extract_element(total, ir.IntType(32)(0))
-
-        return types.float32(types.int64, types.int64, types.float32), generate
+        lanes.by_turns(lanes.udiv(count, LONG(LANES)), _AT_ONCE, add)
+        total = lanes.joined([lanes.load(place) for place in held], lanes.fadd)
+        for half in (8, 4, 2, 1):
+            order = ir.Constant(WORDS, [(i + half) % LANES for i in range(LANES)])
+            total = lanes.fadd(total, lanes.shuffle_vector(total, total, order))
+        return lanes.extract_element(total, ir.IntType(32)(0))
 
     return sum_terms
 
