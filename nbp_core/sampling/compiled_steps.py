@@ -12,7 +12,7 @@ from torch import Tensor
 from nbp_core.blocks.steps import DecodeStep
 from nbp_core.packed.model import PackedTransformer
 from nbp_core.packed.plan import CompiledSteps
-from nbp_core.sampling.decoder import Decoding, PlainDecoding, Setup
+from nbp_core.sampling.decoder import Decoder, Decoding, Setup
 from nbp_core.transformer.attention import Rotation
 
 TURNED_AT_ONCE = 256
@@ -20,11 +20,12 @@ TURNED_AT_ONCE = 256
 than work."""
 
 
-class CompiledDecoder:
+class CompiledDecoder(Decoder):
     """Runs a list of jobs if the new positions attend to all before them, else plain calls."""
 
     def __init__(self, model: PackedTransformer, steps: CompiledSteps) -> None:
-        self.model = model
+        super().__init__(model)
+        self._packed = model
         self._steps = steps
 
     @property
@@ -35,55 +36,44 @@ class CompiledDecoder:
         self._steps.wait()
 
     def decoding(self, setup: Setup) -> AbstractContextManager[Decoding]:
-        plain = PlainDecoding(self.model, setup)
         if setup.sampling.method != "paper":
-            return nullcontext(plain)  # lists of jobs sample as the paper does
-        return nullcontext(_CompiledDecoding(self.model, self._steps, plain, setup))
+            return super().decoding(setup)  # lists of jobs sample as the paper does
+        return nullcontext(_CompiledDecoding(self._packed, self._steps, setup))
 
     def close(self) -> None:
-        """Releases the lists of jobs and their scratch buffers."""
         self._steps.forget()
 
 
-class _CompiledDecoding:
-    def __init__(
-        self,
-        model: PackedTransformer,
-        steps: CompiledSteps,
-        plain: PlainDecoding,
-        setup: Setup,
-    ) -> None:
-        self.cache = plain.cache
-        self._model = model
+class _CompiledDecoding(Decoding):
+    def __init__(self, model: PackedTransformer, steps: CompiledSteps, setup: Setup) -> None:
+        super().__init__(model, setup)
+        self._packed = model
         self._steps = steps
-        self._plain = plain
-        self._setup = setup
         self._turned = range(0)
         self._rotations: list[Rotation | None] = []
 
     def draw(self, ids_Rn: Tensor, step: DecodeStep, conditions_Rt: Tensor | None = None) -> Tensor:
-        layout = self._plain.layout
+        layout = self.layout
         if step.phase == "prefill" or not layout.sees_all(step.start, step.stop):
-            return self._plain.draw(ids_Rn, step, conditions_Rt)
+            return super().draw(ids_Rn, step, conditions_Rt)
         if step.start not in self._turned or step.stop - 1 not in self._turned:
             self._turn(step)
         here = slice(step.start, step.stop)
         condition_Rn = layout.of_targets(self.cache.condition_Bt, here)
-        x_RnD = self._model.embed(ids_Rn, self._plain.inputs.added_LD[here], condition_Rn)
+        x_RnD = self._packed.embed(ids_Rn, self.inputs.added_LD[here], condition_Rn)
         first = step.start - self._turned.start
-        setup = self._setup
         tokens_Rn = self._steps.draw(
-            x_RnD, self.cache, self._rotations, first, setup.sampling, setup.rngs
+            x_RnD, self.cache, self._rotations, first, self.setup.sampling, self.setup.rngs
         )
         self.cache.length = step.stop
         return tokens_Rn
 
     def _turn(self, step: DecodeStep) -> None:
         """Computes the rotary tables of this step's positions and of some later ones."""
-        layout = self._plain.layout
+        layout = self.layout
         ahead = min(step.start + TURNED_AT_ONCE, layout.length)
         self._turned = range(step.start, max(step.stop, ahead))
         here = slice(step.start, self._turned.stop)
         condition_RL = layout.of_targets(self.cache.condition_Bt, here)
-        by_layer = self._model.by_layer(self._plain.inputs.at(here), condition_RL)
+        by_layer = self._packed.by_layer(self.inputs.at(here), condition_RL)
         self._rotations = [inputs.rotation for inputs in by_layer]

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from nbp_core.blocks.steps import DecodeStep
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.sampling.decoder import Decoding, PlainDecoding, Setup
-from nbp_core.sampling.filters import guide, sample_by_sorting
+from nbp_core.sampling.decoder import Decoder, Decoding, Setup
+from nbp_core.sampling.filters import guided, sample_by_sorting
 from nbp_core.transformer.attention import KVCache, Mask, PlacedCache
 from nbp_core.transformer.model import BlockTransformer
 from nbp_core.transformer.positions import PositionInputs
@@ -58,20 +58,13 @@ def cuda_graph(work: Work) -> Work:
     return graph.replay
 
 
-class GraphDecoder:
+class GraphDecoder(Decoder):
     """Replays a graph if the new positions attend to all before them, else plain calls."""
 
     def __init__(self, model: BlockTransformer, capture: Capture = cuda_graph) -> None:
-        self.model = model
+        super().__init__(model)
         self._capture = capture
         self._kept: dict[Hashable, CapturedSteps] = {}
-
-    @property
-    def is_ready(self) -> bool:
-        return True
-
-    def wait_until_ready(self) -> None:
-        """Returns at once; each step is captured when it first runs."""
 
     @property
     def num_captured(self) -> int:
@@ -82,47 +75,35 @@ class GraphDecoder:
     def decoding(self, setup: Setup) -> Iterator[Decoding]:
         """Graphs outlive the generation, since a capture takes as long as dozens of steps."""
         if setup.sampling.method != "paper":
-            yield PlainDecoding(self.model, setup)
+            yield Decoding(self.model, setup)
             return
         sampling = replace(setup.sampling, seed=0)
         key = (setup.layout, sampling, setup.num_rows, setup.num_samples)
         # Removed during the generation, since two generations at once must not share a cache.
         steps = self._kept.pop(key, None)
         if steps is None:
-            steps = CapturedSteps(_Memory.of(self.model, setup), self._capture)
-        cache = steps.memory.cache
-        cache.length = 0
-        prefill = PlainDecoding(self.model, setup, cache, steps.memory.inputs)
+            steps = CapturedSteps(self.model, _Memory.of(self.model, setup), self._capture)
+        steps.memory.cache.length = 0
         try:
-            yield _GraphDecoding(self.model, steps, prefill, setup.rngs)
+            yield _GraphDecoding(self.model, setup, steps)
         finally:
             while len(self._kept) >= KEPT:
                 self._kept.pop(next(iter(self._kept)))
             self._kept[key] = steps
 
     def close(self) -> None:
-        """Releases all graphs and their caches."""
         self._kept.clear()
 
 
-class _GraphDecoding:
-    def __init__(
-        self,
-        model: BlockTransformer,
-        steps: CapturedSteps,
-        plain: PlainDecoding,
-        rngs: Sequence[torch.Generator],
-    ) -> None:
-        self.cache = plain.cache
-        self._model = model
+class _GraphDecoding(Decoding):
+    def __init__(self, model: BlockTransformer, setup: Setup, steps: CapturedSteps) -> None:
+        super().__init__(model, setup, steps.memory.cache, steps.memory.inputs)
         self._captured = steps
-        self._plain = plain
-        self._rngs = rngs
 
     def draw(self, ids_Rn: Tensor, step: DecodeStep, conditions_Rt: Tensor | None = None) -> Tensor:
-        if step.phase == "prefill" or not self._plain.layout.sees_all(step.start, step.stop):
-            return self._plain.draw(ids_Rn, step, conditions_Rt)
-        tokens = self._captured.draw(self._model, ids_Rn, step, self._rngs)
+        if step.phase == "prefill" or not self.layout.sees_all(step.start, step.stop):
+            return super().draw(ids_Rn, step, conditions_Rt)
+        tokens = self._captured.draw(ids_Rn, step, self.setup.rngs)
         self.cache.length = step.stop
         return tokens
 
@@ -167,8 +148,9 @@ class _Memory:
 class CapturedSteps:
     """Steps of a layout whose new positions attend to all before them, one graph per size."""
 
-    def __init__(self, memory: _Memory, capture: Capture) -> None:
+    def __init__(self, model: BlockTransformer, memory: _Memory, capture: Capture) -> None:
         self.memory = memory
+        self._model = model
         self._capture = capture
         self._steps: dict[int, _Step] = {}
 
@@ -177,54 +159,46 @@ class CapturedSteps:
         """Number of captured step sizes."""
         return len(self._steps)
 
-    def draw(
-        self,
-        model: BlockTransformer,
-        ids_Rn: Tensor,
-        step: DecodeStep,
-        rngs: Sequence[torch.Generator],
-    ) -> Tensor:
+    def draw(self, ids_Rn: Tensor, step: DecodeStep, rngs: Sequence[torch.Generator]) -> Tensor:
         """Feeds the ids of a step and returns its new tokens (B, n), int64."""
-        memory, size = self.memory, ids_Rn.shape[1]
+        model, memory, size = self._model, self.memory, ids_Rn.shape[1]
         memory.start_1.fill_(step.start)
         known_Rt = memory.cache.condition_Bt
         if memory.condition_Rt is not None and known_Rt is not None:
             memory.condition_Rt.copy_(known_Rt.expand_as(memory.condition_Rt))
         if size not in self._steps:
-            self._steps[size] = _Step(memory, size)
-        return self._steps[size].run(model, ids_Rn, rngs, self._capture)
+            self._steps[size] = _Step.of(memory, size)
+        held = self._steps[size]
+        held.ids_Rn.copy_(ids_Rn)
+        if memory.sampling.temperature:
+            for rng, noise_n1 in zip(rngs, held.noise_Bn1, strict=True):
+                noise_n1.uniform_(generator=rng)
+        if held.work is None:
+            # Captured only now: warm-up runs write to the cache where this step writes.
+            # The captured work refers to the step's memory, not to the step.
+            place = memory, held.ids_Rn, held.noise_Bn1, held.tokens_Bn
+            held.work = self._capture(lambda: _make(model, *place))
+        held.work()
+        return held.tokens_Bn.clone()
 
 
+@dataclass
 class _Step:
     """A step of one size: its inputs, its outputs and the work between them."""
 
-    def __init__(self, memory: _Memory, size: int) -> None:
-        like, num_samples = memory.start_1, memory.num_samples
-        self._memory = memory
-        self._ids_Rn = like.new_zeros(memory.num_rows, size)
-        self._noise_Bn1 = like.new_zeros(num_samples, size, 1, dtype=torch.float32)
-        self._tokens_Bn = like.new_zeros(num_samples, size)
-        self._work: Work | None = None
+    ids_Rn: Tensor
+    noise_Bn1: Tensor
+    tokens_Bn: Tensor
+    work: Work | None = None
 
-    def run(
-        self,
-        model: BlockTransformer,
-        ids_Rn: Tensor,
-        rngs: Sequence[torch.Generator],
-        capture: Capture,
-    ) -> Tensor:
-        """See CapturedSteps.draw."""
-        self._ids_Rn.copy_(ids_Rn)
-        if self._memory.sampling.temperature:
-            for rng, noise_n1 in zip(rngs, self._noise_Bn1, strict=True):
-                noise_n1.uniform_(generator=rng)
-        if self._work is None:
-            # Captured only now: warm-up runs write to the cache where this step writes.
-            # The captured work refers to the step's memory, not to the step.
-            place = self._memory, self._ids_Rn, self._noise_Bn1, self._tokens_Bn
-            self._work = capture(lambda: _make(model, *place))
-        self._work()
-        return self._tokens_Bn.clone()
+    @classmethod
+    def of(cls, memory: _Memory, size: int) -> _Step:
+        like, num_samples = memory.start_1, memory.num_samples
+        return cls(
+            ids_Rn=like.new_zeros(memory.num_rows, size),
+            noise_Bn1=like.new_zeros(num_samples, size, 1, dtype=torch.float32),
+            tokens_Bn=like.new_zeros(num_samples, size),
+        )
 
 
 def _make(
@@ -244,8 +218,5 @@ def _make(
         Mask(seen_1M.expand(size, -1), [(0, size, room)]),
         PlacedCache(cache.keys, cache.values, positions_L=positions_n),
     )
-    logits = model.video_logits(features)
-    if len(ids_Rn) > memory.num_samples:
-        given, without = logits.chunk(2)
-        logits = guide(given, without, memory.sampling.guidance)
+    logits = guided(model.video_logits(features), memory.num_samples, memory.sampling)
     tokens_Bn.copy_(sample_by_sorting(logits, memory.sampling, noise_Bn1))

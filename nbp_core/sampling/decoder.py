@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from nbp_core.blocks.sequences import SequenceLayout
 from nbp_core.blocks.steps import DecodeStep
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.sampling.drawing import drawing
-from nbp_core.sampling.filters import guide
+from nbp_core.sampling.filters import guided
 from nbp_core.transformer.attention import KVCache
 from nbp_core.transformer.model import BlockTransformer
 from nbp_core.transformer.positions import PositionInputs
@@ -42,61 +41,9 @@ class Setup:
         return len(self.rngs)
 
 
-class Decoding(Protocol):
-    """The decode steps of one generation, which fill its KV cache in order."""
-
-    @property
-    def cache(self) -> KVCache: ...
-
-    def draw(self, ids_Rn: Tensor, step: DecodeStep, conditions_Rt: Tensor | None = None) -> Tensor:
-        """Feeds the ids of a step and returns its new tokens (B, last - first), int64.
-
-        conditions_Rt: condition ids of the latent frames; only the first step reads them.
-        """
-
-
-class Decoder(Protocol):
-    """Decodes with one model and keeps buffers and graphs between generations."""
-
-    @property
-    def model(self) -> BlockTransformer: ...
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the kernels are compiled. On a new machine this takes some seconds."""
-
-    def wait_until_ready(self) -> None:
-        """Returns once the kernels are compiled."""
-
-    def decoding(self, setup: Setup) -> AbstractContextManager[Decoding]:
-        """Starts a generation. Its end releases its cache."""
-
-    def close(self) -> None:
-        """Releases everything that is kept between generations."""
-
-
-class PlainDecoder:
-    """Runs steps as plain calls of the model's forward."""
-
-    def __init__(self, model: BlockTransformer) -> None:
-        self.model = model
-
-    @property
-    def is_ready(self) -> bool:
-        return True
-
-    def wait_until_ready(self) -> None:
-        """Returns at once, since nothing is compiled."""
-
-    def decoding(self, setup: Setup) -> AbstractContextManager[Decoding]:
-        return nullcontext(PlainDecoding(self.model, setup))
-
-    def close(self) -> None:
-        """Does nothing, since nothing is kept."""
-
-
-class PlainDecoding:
-    """One generation of a PlainDecoder. Other decoders use it for the prefill."""
+class Decoding:
+    """The decode steps of one generation as plain calls of the model, which fill its KV cache in
+    order. Subclasses run some of the steps in faster ways."""
 
     def __init__(
         self,
@@ -106,16 +53,19 @@ class PlainDecoding:
         inputs: PositionInputs | None = None,
     ) -> None:
         """By default the cache has room for the whole layout, and the inputs are computed."""
+        self.setup = setup
         self.layout = setup.layout
         self.cache = cache or model.new_cache(setup.num_rows, self.layout.length)
         self.inputs = inputs or model.position_inputs(self.layout)
         self._model = model
-        self._sampling = setup.sampling
-        self._num_samples = setup.num_samples
         num_places = math.prod(self.layout.blocks.grid[1:])
         self._draw = drawing(setup.sampling, setup.rngs, num_places)
 
     def draw(self, ids_Rn: Tensor, step: DecodeStep, conditions_Rt: Tensor | None = None) -> Tensor:
+        """Feeds the ids of a step and returns its new tokens (B, last - first), int64.
+
+        conditions_Rt: condition ids of the latent frames; only the first step reads them.
+        """
         features = self._model.features(
             ids_Rn,
             self.layout,
@@ -125,8 +75,29 @@ class PlainDecoding:
             conditions_Bt=conditions_Rt,
         )
         logits = self._model.video_logits(features[:, -(step.last - step.first) :])
-        if len(ids_Rn) > self._num_samples:
-            given, without = logits.chunk(2)
-            logits = guide(given, without, self._sampling.guidance)
+        logits = guided(logits, self.setup.num_samples, self.setup.sampling)
         places = self.layout.blocks.places_NS.flatten()[step.first : step.last]
         return self._draw(logits, places)
+
+
+class Decoder:
+    """Decodes with one model, here by plain calls. Subclasses keep buffers and graphs between
+    generations."""
+
+    def __init__(self, model: BlockTransformer) -> None:
+        self.model = model
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the kernels are compiled. On a new machine this takes some seconds."""
+        return True
+
+    def wait_until_ready(self) -> None:
+        """Returns once the kernels are compiled."""
+
+    def decoding(self, setup: Setup) -> AbstractContextManager[Decoding]:
+        """Starts a generation. Its end releases its cache."""
+        return nullcontext(Decoding(self.model, setup))
+
+    def close(self) -> None:
+        """Releases everything that is kept between generations."""

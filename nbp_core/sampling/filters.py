@@ -70,6 +70,15 @@ def guide(logits: Tensor, unconditional: Tensor, guidance_scale: float) -> Tenso
     return unconditional + guidance_scale * (logits - unconditional)
 
 
+def guided(logits_RSV: Tensor, num_samples: int, config: SamplingConfig) -> Tensor:
+    """The logits (B, S, V) of the samples. With guidance there are twice as many rows as samples;
+    the second half is without the condition."""
+    if len(logits_RSV) == num_samples:
+        return logits_RSV
+    given, without = logits_RSV.chunk(2)
+    return guide(given, without, config.guidance)
+
+
 class Scratch:
     """Scratch buffers that all steps of a generation reuse.
 

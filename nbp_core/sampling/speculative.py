@@ -17,7 +17,7 @@ from torch import Tensor
 from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3
-from nbp_core.sampling.decoder import PlainDecoder
+from nbp_core.sampling.decoder import Decoder
 from nbp_core.sampling.filters import UNFILTERED, filtered_probs, sample
 from nbp_core.sampling.sampler import Sampler, TokenStep, synchronize
 from nbp_core.transformer.model import BlockTransformer
@@ -87,8 +87,8 @@ class SpeculativeSampler:
         self.sampling = sampling
         self.rng = rng
         self.tally = Tally()
-        self._single = Sampler(PlainDecoder(model), single, sampling, [rng])
-        self._draft = Sampler(PlainDecoder(model), draft, sampling, [rng])
+        self._single = Sampler(Decoder(model), single, sampling, [rng])
+        self._draft = Sampler(Decoder(model), draft, sampling, [rng])
 
     @torch.inference_mode()
     def stream(

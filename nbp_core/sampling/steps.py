@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nbp_core.packed.model import PackedTransformer
 from nbp_core.sampling.cuda_graph import GraphDecoder
-from nbp_core.sampling.decoder import Decoder, PlainDecoder
+from nbp_core.sampling.decoder import Decoder
 from nbp_core.transformer.model import BlockTransformer
 
 
@@ -17,4 +17,4 @@ def decoder_of(model: BlockTransformer) -> Decoder:
         from nbp_core.sampling.compiled_steps import CompiledDecoder
 
         return CompiledDecoder(model, model.steps)
-    return PlainDecoder(model)
+    return Decoder(model)

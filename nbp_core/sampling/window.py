@@ -20,7 +20,7 @@ from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3, format_block_shape
 from nbp_core.packed.model import PackedTransformer
 from nbp_core.sampling.drawing import drawing
-from nbp_core.sampling.filters import guide
+from nbp_core.sampling.filters import guided
 from nbp_core.transformer.attention import Rotation
 from nbp_core.transformer.model import BlockTransformer
 from nbp_core.transformer.positions import PositionInputs, turned_later
@@ -183,10 +183,7 @@ class WindowSampler:
             )
         else:
             features = model.features_here(self._ids_Rn, inputs.at(here), condition_R1, None, cache)
-            logits = model.video_logits(features)
-            if self._is_guided:
-                given, without = logits.chunk(2)
-                logits = guide(given, without, self.sampling.guidance)
+            logits = guided(model.video_logits(features), self._batch, self.sampling)
             tokens_Bn = self._draw(logits, self._grid.places_NS[step])
         cache.length += size
         return tokens_Bn

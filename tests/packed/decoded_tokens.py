@@ -19,7 +19,7 @@ from nbp_core.config.shapes import Size3
 from nbp_core.packed.formats import formats_on
 from nbp_core.packed.model import pack
 from nbp_core.runtime import runtime, start
-from nbp_core.sampling.decoder import PlainDecoder
+from nbp_core.sampling.decoder import Decoder
 from tests.support.models import build_transformer, decode_tokens, transformer_config
 
 GRID: Final[Size3] = (3, 4, 16)
@@ -42,7 +42,7 @@ def decoded() -> dict[str, dict[str, list[int]]]:
         assert packed.is_compiled
         found[weights] = {}
         for name, sampling in (("greedy", GREEDY), ("sampled", SAMPLED)):
-            for way, decoder in (("", None), (" by calls", PlainDecoder(packed))):
+            for way, decoder in (("", None), (" by calls", Decoder(packed))):
                 tokens_Bn = decode_tokens(packed, ROW_BLOCK, sampling, 0, known, decoder=decoder)
                 found[weights][name + way] = tokens_Bn[0].tolist()
     return found

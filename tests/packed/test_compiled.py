@@ -25,7 +25,7 @@ from nbp_core.packed.linear import CompiledLinear, pack_linear
 from nbp_core.packed.model import pack
 from nbp_core.processor import sets_here
 from nbp_core.runtime import runtime
-from nbp_core.sampling.decoder import PlainDecoder, PlainDecoding
+from nbp_core.sampling.decoder import Decoder, Decoding
 from nbp_core.sampling.filters import filtered_probs
 from nbp_core.sampling.steps import decoder_of
 from tests.support.models import (
@@ -243,15 +243,15 @@ def test_steps_to_tokens_make_those_of_steps_call_by_call(
     config = replace(transformer_config(kind, shape), width=128, num_heads=2)
     model = pack(build_transformer(config), weights)
     by_calls: list[str] = []
-    draw = PlainDecoding.draw
+    draw = Decoding.draw
 
     def counted(
-        decoding: PlainDecoding, ids_Rn: Tensor, step: DecodeStep, *rest: Tensor | None
+        decoding: Decoding, ids_Rn: Tensor, step: DecodeStep, *rest: Tensor | None
     ) -> Tensor:
         by_calls.append(step.phase)
         return draw(decoding, ids_Rn, step, *rest)
 
-    monkeypatch.setattr(PlainDecoding, "draw", counted)
+    monkeypatch.setattr(Decoding, "draw", counted)
     tokens = torch.randint(0, CODES, (2, 3, 16, 16))
     sampling = SamplingConfig(top_k=30, top_p=0.9, temperature=1.2, guidance_scale=guidance)
     # The second clip finds the plans of the first, with another action and other noise.
@@ -260,7 +260,7 @@ def test_steps_to_tokens_make_those_of_steps_call_by_call(
         for seed in (0, 1)
     ]
     assert (set(by_calls) == {"prefill"}) == model.is_compiled
-    plain = PlainDecoder(model)
+    plain = Decoder(model)
     for seed, clip in enumerate(clips):
         seeded = replace(sampling, seed=seed)
         calls = decode_tokens(model, shape, seeded, known, tokens, seed, plain)

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import LayoutKind, Size3
 from nbp_core.sampling.cuda_graph import GraphDecoder
-from nbp_core.sampling.decoder import PlainDecoder
+from nbp_core.sampling.decoder import Decoder
 from nbp_core.transformer.model import BlockTransformer
 from tests.support.models import (
     CODES,
@@ -79,7 +79,7 @@ def decode(
     decoder: GraphDecoder | None = None,
 ) -> Tensor:
     """As decode_tokens."""
-    chosen = (decoder or GraphDecoder(model, taped)) if captured else PlainDecoder(model)
+    chosen = (decoder or GraphDecoder(model, taped)) if captured else Decoder(model)
     return decode_tokens(model, shape, sampling, known, tokens_Bthw, action, chosen)
 
 

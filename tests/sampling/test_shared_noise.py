@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.sampling import METHODS, SamplingConfig
-from nbp_core.sampling.decoder import PlainDecoder
+from nbp_core.sampling.decoder import Decoder
 from nbp_core.sampling.drawing import drawing
 from nbp_core.sampling.filters import filtered_probs
 from nbp_core.sampling.sampler import Sampler
@@ -64,7 +64,7 @@ def model() -> BlockTransformer:
 def run(model: BlockTransformer, method: str, guided: bool = False, known: int = 16) -> Tensor:
     layout = sequence_layout(model.config)
     sampling = SamplingConfig(method=method, guidance_scale=2.0 if guided else 1.0)
-    sampler = Sampler(PlainDecoder(model), layout, sampling, [rng(5), rng(6)])
+    sampler = Sampler(Decoder(model), layout, sampling, [rng(5), rng(6)])
     tokens = torch.arange(2 * 48).view(2, 3, 4, 4) % CODES
     first = model.config.first_condition_id
     conditions = torch.tensor([[first], [first + 1]])
