@@ -182,7 +182,7 @@ def save_model(
     origin: Mapping[str, str | None] | None = None,
     metadata: dict[str, str] | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], object] | None = None,
 ) -> None:
     """Writes config.json and the weights into a model folder, one shard in memory at a time.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from nbp_core.attention_maps.figure import WRITERS
 from nbp_core.attention_maps.pictures import parse_head
 from nbp_core.attention_maps.view import AttentionView
-from nbp_core.cli.options import add_device_option, write_or_keep
+from nbp_core.cli.options import add_device_option, tell, write_or_keep
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, format_block_shape, parse_block_shape
 from nbp_core.generation.pipeline import VideoPipeline
@@ -82,10 +81,7 @@ def _attention(args: argparse.Namespace) -> None:
     }
     text = json.dumps(report, sort_keys=True)
     write_or_keep(args.out, lambda out: write(out, weights_LL, view.positions(), text))
-    if args.json:
-        print(json.dumps(report))
-    else:
-        print(_text(report, view), file=sys.stderr)
+    tell(args, report, _text(report, view))
 
 
 def _text(report: dict[str, Any], view: AttentionView) -> str:

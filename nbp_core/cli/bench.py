@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
-from datetime import date
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ from nbp_core.bench.tables import (
     step_table,
 )
 from nbp_core.checkpoint import describe_models, weights_sha256
-from nbp_core.cli.options import add_device_option, write_or_keep
+from nbp_core.cli.options import add_device_option, report_head, write_report
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import (
@@ -52,7 +51,7 @@ from nbp_core.config.shapes import (
 from nbp_core.device import choose_device, device_name
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.interrupt import ignored
-from nbp_core.media.files import try_writing, write_text
+from nbp_core.media.files import try_writing
 from nbp_core.media.video import read_context
 from nbp_core.models.speed_only import random_packed
 from nbp_core.packed.formats import WeightFormat, choose_format, compute_dtype, formats_on
@@ -149,11 +148,7 @@ def _bench(args: argparse.Namespace) -> None:
         console.print(clip_table(clips))
     console.print(PAPER_ROW)
     report = {
-        "title": "Speed against the hardware's floor",
-        "kind": "bench",
-        "date": date.today().isoformat(),
-        "command": " ".join(["python -m nbp_core", *sys.argv[1:]]),
-        "device": machine.name,
+        **report_head("Speed against the hardware's floor", "bench", machine.name),
         "weights": "named in each row",
         "machine": _finite(asdict(machine)),
         "rows": steps,
@@ -161,8 +156,7 @@ def _bench(args: argparse.Namespace) -> None:
         "losses": losses,
         "against": others,
     }
-    if args.out is not None:
-        write_or_keep(args.out, lambda out: write_text(out, json.dumps(report, indent=1) + "\n"))
+    write_report(args.out, report)
     if args.json:
         print(json.dumps(report))
 

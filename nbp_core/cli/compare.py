@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from nbp_core.cli.options import (
     context_of,
     pipeline_of,
     sampling_of,
+    tell,
     write_or_keep,
 )
 from nbp_core.config.shapes import CLIP_FRAMES, format_block_shape, parse_block_shape
@@ -70,10 +70,7 @@ def _compare(args: argparse.Namespace) -> None:
         result = race(pipeline, request, show)
     report = result.report()
     write_or_keep(args.out_dir, lambda folder: _write(folder, result, report, args.scale))
-    if args.json:
-        print(json.dumps(report))
-    else:
-        print(_text(report, pipeline), file=sys.stderr)
+    tell(args, report, _text(report, pipeline))
 
 
 def _try_folder(folder: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nbp_core.checkpoint import summarize
+from nbp_core.cli.options import tell
 from nbp_core.models.released.convert import DTYPES, FAMILIES, convert
 from nbp_core.models.released.networks import Released
 
@@ -44,14 +43,10 @@ def add_verb(verbs: Any) -> None:
 def _convert(args: argparse.Namespace) -> None:
     with tqdm(unit="B", unit_scale=True, disable=args.json) as bar:
 
-        def start(model: Released) -> Callable[[int], None]:
+        def start(model: Released) -> Callable[[int], object]:
             bar.total = model.num_bytes
             bar.set_description(f"{model.kind} {model.config.name}")
-
-            def advance(num_bytes: int) -> None:
-                bar.update(num_bytes)
-
-            return advance
+            return bar.update
 
         model = convert(
             args.file,
@@ -71,11 +66,9 @@ def _convert(args: argparse.Namespace) -> None:
         "bytes": found.num_bytes,
         "config": model.config.to_dict(),
     }
-    if args.json:
-        print(json.dumps(report))
-        return
-    print(
+    tell(
+        args,
+        report,
         f"{args.out}: {model.kind} of {found.num_parameters:,} parameters, "
         f"{found.num_bytes / 1e9:.2f} GB, data set {model.family or 'unknown'}",
-        file=sys.stderr,
     )

@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,15 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from nbp_core.cli.options import add_sampling_options, pipeline_of, sampling_of, write_or_keep
+from nbp_core.cli.options import (
+    add_sampling_options,
+    check_least,
+    named_weights,
+    pipeline_of,
+    report_head,
+    sampling_of,
+    write_report,
+)
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import format_block_shape
 from nbp_core.data.arm_keys import read_episodes
@@ -31,7 +38,7 @@ from nbp_core.evaluation.figures import Clips, Figure, fidelity_figures
 from nbp_core.evaluation.judge import GENERATED, REAL, Judge, Tools, reconstruct_many
 from nbp_core.evaluation.keys import arm_figures, camera_figures, play_episodes
 from nbp_core.generation.pipeline import VideoPipeline
-from nbp_core.media.files import try_writing, write_text
+from nbp_core.media.files import try_writing
 
 PHOTO_CLIPS = 40
 EPISODES = 40
@@ -134,14 +141,9 @@ def tools_of(args: argparse.Namespace, device: str) -> tuple[Tools, list[str]]:
 
     Raises ValueError for a file or folder that cannot be used.
     """
-    if args.count < 2:
-        raise ValueError(f"--count must be at least 2, not {args.count}")
-    if args.batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1, not {args.batch_size}")
-    if args.context_frames < 0:
-        raise ValueError(f"--context-frames must be at least 0, not {args.context_frames}")
-    if args.fvd_side is not None and args.fvd_side < 1:
-        raise ValueError(f"--fvd-side must be at least 1, not {args.fvd_side}")
+    check_least(args, count=2, batch_size=1, context_frames=0)
+    if args.fvd_side is not None:
+        check_least(args, fvd_side=1)
     networks, notes = frame_networks(device)
     if args.i3d is None:
         notes.append("FVD is not measured: it needs your own i3d_torchscript.pt (--i3d FILE)")
@@ -176,15 +178,12 @@ def _evaluate(args: argparse.Namespace) -> None:
     sampling = sampling_of(args)
     _check_options(args)
     device = choose_device(args.device)
-    pipeline = None
-    if args.model is not None:
-        pipeline = pipeline_of(args)
-    about = {"weights": "none: clips of a folder"}
-    if pipeline is not None:
-        about = settings(args, pipeline, sampling)
+    pipeline, about = None, {"weights": "none: clips of a folder"}
     figures: list[Figure] = []
     notes: list[str] = []
-    if pipeline is not None:
+    if args.model is not None:
+        pipeline = pipeline_of(args)
+        about = settings(args, pipeline, sampling)
         figures += _key_figures(args, pipeline, sampling)
     if args.clips is not None:
         found, clips, notes = _clip_figures(args, pipeline, sampling, device)
@@ -192,18 +191,13 @@ def _evaluate(args: argparse.Namespace) -> None:
         if args.sheet is not None:
             write_contact_sheet(args.sheet, clips.frames_NTHWC, clips.actions, json.dumps(about))
     report = {
-        "title": "Clips against real ones",
-        "kind": "evaluation",
-        "date": date.today().isoformat(),
-        "command": " ".join(["python -m nbp_core", *sys.argv[1:]]),
-        "device": device_name(device),
+        **report_head("Clips against real ones", "evaluation", device_name(device)),
         **about,
         "real": "; ".join(_real_names(args)),
         "notes": "; ".join(notes),
         "rows": [figure.to_row() for figure in figures],
     }
-    if args.out is not None:
-        write_or_keep(args.out, lambda out: write_text(out, json.dumps(report, indent=1) + "\n"))
+    write_report(args.out, report)
     if args.json:
         print(json.dumps(report))
         return
@@ -226,8 +220,7 @@ def _check_options(args: argparse.Namespace) -> None:
         raise ValueError("--generated, --sheet and --photos need --clips")
     if (args.arm_keys is None) != (args.key_reader is None):
         raise ValueError("--arm-keys and --key-reader go together")
-    if args.episodes < 1:
-        raise ValueError(f"--episodes must be at least 1, not {args.episodes}")
+    check_least(args, episodes=1)
     for path in (args.out, args.sheet):
         if path is not None and not path.parent.is_dir():
             raise ValueError(f"the folder of {path.name} does not exist: {path.parent}")
@@ -300,8 +293,7 @@ def settings(
     shape = sampling.block_shape or pipeline.config.block_shape
     of_keys = {"key_guidance": sampling.guided(pipeline.key_guidance).guidance}
     return {
-        "weights": f"{pipeline.name} {pipeline.identity['sha256'][:8]}",
-        "tokenizer": f"{pipeline.tokenizer_name} {pipeline.identity['tokenizer_sha256'][:8]}",
+        **named_weights(pipeline),
         "block": format_block_shape(shape),
         "context_frames": args.context_frames,
         "batch_size": args.batch_size,

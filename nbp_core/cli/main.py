@@ -29,6 +29,7 @@ from nbp_core.cli.options import (
     pipeline_of,
     sampling_of,
     start_runtime,
+    tell,
     write_or_keep,
 )
 from nbp_core.config.shapes import CLIP_FRAMES
@@ -139,14 +140,12 @@ def _generate(args: argparse.Namespace) -> None:
         "timings": result.timings,
         "manifest": result.manifest,
     }
-    if args.json:
-        print(json.dumps(report))
-        return
     seconds = sum(result.timings["per_step_s"])
-    print(
+    tell(
+        args,
+        report,
         f"{args.out}: {len(result.frames_THWC)} frames in {result.steps} steps, {seconds:.2f} s of "
         f"sampling and {result.timings['detokenize_s']:.2f} s of decoding, on {pipeline.device}",
-        file=sys.stderr,
     )
 
 
@@ -174,10 +173,7 @@ def _doctor(args: argparse.Namespace) -> None:
     if clip is not None:
         try_writing(clip)
     report = examine(args.folder, args.device, clip)
-    if args.json:
-        print(json.dumps(report.to_dict()))
-    else:
-        print(report.text(), file=sys.stderr)
+    tell(args, report.to_dict(), report.text())
     if report.faults:
         raise ValueError(f"{len(report.faults)} of the models cannot be used: {report.faults[0]}")
 

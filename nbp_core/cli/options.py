@@ -8,13 +8,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from nbp_core.config.sampling import METHODS, SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
 from nbp_core.generation.pipeline import VideoPipeline
-from nbp_core.media.files import MediaError, shown_name, try_writing
+from nbp_core.media.files import MediaError, shown_name, try_writing, write_text
 from nbp_core.media.video import Frames, read_context
 from nbp_core.runtime import INSTRUCTION_NAMES, start
 
@@ -155,8 +156,7 @@ def context_of(args: argparse.Namespace) -> Frames | None:
         return read_context(args.first_frame, max_frames=1)
     if args.context is None:
         return None
-    if args.context_frames < 1:
-        raise ValueError(f"--context-frames must be at least 1, not {args.context_frames}")
+    check_least(args, context_frames=1)
     frames = read_context(args.context, args.context_frames, args.context_frames)
     if len(frames) < args.context_frames:
         raise ValueError(
@@ -166,7 +166,42 @@ def context_of(args: argparse.Namespace) -> Frames | None:
     return frames
 
 
+def check_least(args: argparse.Namespace, **least: int) -> None:
+    """Raises ValueError for an option, named as in `args`, that is below its least value."""
+    for name, limit in least.items():
+        if getattr(args, name) < limit:
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"{option} must be at least {limit}, not {getattr(args, name)}")
+
+
 RESULTS = Path("results")
+
+
+def report_head(title: str, kind: str, device: str) -> dict[str, Any]:
+    """The entries that every results file begins with."""
+    return {
+        "title": title,
+        "kind": kind,
+        "date": date.today().isoformat(),
+        "command": " ".join(["python -m nbp_core", *sys.argv[1:]]),
+        "device": device,
+    }
+
+
+def named_weights(pipeline: VideoPipeline) -> dict[str, str]:
+    """The entries of a results file that name the weights of a model and of its tokenizer."""
+    return {
+        "weights": f"{pipeline.name} {pipeline.identity['sha256'][:8]}",
+        "tokenizer": f"{pipeline.tokenizer_name} {pipeline.identity['tokenizer_sha256'][:8]}",
+    }
+
+
+def tell(args: argparse.Namespace, report: dict[str, Any], text: str) -> None:
+    """Prints the report as JSON on stdout with --json, else the text on stderr."""
+    if args.json:
+        print(json.dumps(report))
+    else:
+        print(text, file=sys.stderr)
 
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:
@@ -188,6 +223,13 @@ def write_or_keep(out: Path, write: Callable[[Path], None]) -> None:
             raise
         reason = str(error).rstrip(".")
         raise MediaError(f"{reason}; what was made is kept in {kept}.") from error
+
+
+def write_report(out: Path | None, report: dict[str, Any]) -> None:
+    """Writes a report as JSON, if its option names a file, as write_or_keep does."""
+    if out is not None:
+        text = json.dumps(report, indent=1) + "\n"
+        write_or_keep(out, lambda path: write_text(path, text))
 
 
 def _keep(name: str, write: Callable[[Path], None]) -> Path | None:
@@ -216,7 +258,4 @@ def results_file(args: argparse.Namespace) -> Path:
 
 def say(args: argparse.Namespace, out: Path, report: dict[str, Any]) -> None:
     """Prints the report on stdout, or one line on stderr."""
-    if args.json:
-        print(json.dumps(report))
-    else:
-        print(f"{out}: {len(report['rows'])} rows", file=sys.stderr)
+    tell(args, report, f"{out}: {len(report['rows'])} rows")

@@ -18,6 +18,7 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from nbp_core.checkpoint import weights_sha256
+from nbp_core.cli.options import check_least
 from nbp_core.cli.train_options import (
     add_run_options,
     add_train_options,
@@ -244,8 +245,7 @@ def _train_classifier(args: argparse.Namespace) -> None:
 
 
 def _train_key_reader(args: argparse.Namespace) -> None:
-    if args.episodes < 1:
-        raise ValueError(f"--episodes must be at least 1, not {args.episodes}")
+    check_least(args, episodes=1)
     settings = chosen_train(args, READER_TRAIN)
     tokenizer = VideoTokenizer.from_pretrained(args.tokenizer, device=args.device)
     fingerprint = weights_sha256(args.tokenizer)

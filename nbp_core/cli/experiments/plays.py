@@ -6,9 +6,7 @@ Both start from real episodes and add their rows to a results file, one unit of 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,9 @@ from nbp_core.cli.evaluate import CAMERA_EPISODE_KEYS, CAMERA_SEED, frame_networ
 from nbp_core.cli.options import (
     add_file_options,
     add_sampling_options,
+    named_weights,
     pipeline_of,
+    report_head,
     results_file,
     sampling_of,
     say,
@@ -160,13 +160,8 @@ def _report(
     kind: str,
 ) -> Report:
     return {
-        "title": title,
-        "kind": kind,
-        "date": date.today().isoformat(),
-        "command": " ".join(["python -m nbp_core", *sys.argv[1:]]),
-        "device": device_name(pipeline.device),
-        "weights": f"{pipeline.name} {pipeline.identity['sha256'][:8]}",
-        "tokenizer": f"{pipeline.tokenizer_name} {pipeline.identity['tokenizer_sha256'][:8]}",
+        **report_head(title, kind, device_name(pipeline.device)),
+        **named_weights(pipeline),
         "sampling": sampling.to_dict() | {"block_shape": args.block},
         "count": args.count,
         "done": "",

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from nbp_core.cli.evaluate import add_judge_options, real_clips, tools_of
 from nbp_core.cli.options import (
     add_file_options,
     add_sampling_options,
+    report_head,
     results_file,
     sampling_of,
     say,
@@ -77,35 +76,17 @@ def add_names(names: Any) -> None:
             "--run", type=Path, required=True, dest="run_folder",
             help="folder for the models; models already in it are not trained again",
         )  # fmt: skip
-        parser.add_argument(
-            "--seeds", type=int, default=1, help="number of models of each kind, one per seed"
-        )
-        parser.add_argument("--layers", type=int, default=defaults.layers, help="layers of size M")
-        parser.add_argument("--width", type=int, default=defaults.width, help="width of size M")
-        parser.add_argument(
-            "--steps", type=int, default=defaults.steps, help="training steps of each model"
-        )
-        parser.add_argument(
-            "--lr",
-            type=float,
-            default=defaults.lr,
-            help="learning rate of AdamW, for vectors and embeddings",
-        )
-        parser.add_argument(
-            "--muon-lr",
-            type=float,
-            default=defaults.muon_lr,
-            help="learning rate of Muon, for matrices",
-        )
-        parser.add_argument(
-            "--train-batch", type=int, default=defaults.batch, help="clips per step"
-        )
-        parser.add_argument(
-            "--validation-clips",
-            type=int,
-            default=100,
-            help="number of held-out clips for the loss",
-        )
+        for option, default, meaning in (
+            ("--seeds", 1, "number of models of each kind, one per seed"),
+            ("--layers", defaults.layers, "layers of size M"),
+            ("--width", defaults.width, "width of size M"),
+            ("--steps", defaults.steps, "training steps of each model"),
+            ("--lr", defaults.lr, "learning rate of AdamW, for vectors and embeddings"),
+            ("--muon-lr", defaults.muon_lr, "learning rate of Muon, for matrices"),
+            ("--train-batch", defaults.batch, "clips per step"),
+            ("--validation-clips", 100, "number of held-out clips for the loss"),
+        ):
+            parser.add_argument(option, type=type(default), default=default, help=meaning)
         add_judge_options(parser, required=False)
         add_sampling_options(parser)
         add_file_options(parser)
@@ -122,11 +103,7 @@ def _compare(args: argparse.Namespace) -> None:
         k: v for k, v in workshop.sampling.guided(1).to_dict().items() if k != "block_shape"
     }
     report: Report = {
-        "title": comparison.title,
-        "kind": "trained",
-        "date": date.today().isoformat(),
-        "command": " ".join(["python -m nbp_core", *sys.argv[1:]]),
-        "device": device_name(workshop.device),
+        **report_head(comparison.title, "trained", device_name(workshop.device)),
         "weights": "trained for it; each row names its own",
         "tokenizer": f"{args.tokenizer.name} {workshop.material.tokenizer['sha256'][:8]}",
         "scale": workshop.scale.to_dict(),

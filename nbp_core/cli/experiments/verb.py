@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from nbp_core.cli.options import (
     add_file_options,
     add_sampling_options,
     pipeline_of,
+    report_head,
     results_file,
     sampling_of,
     say,
@@ -54,11 +53,7 @@ def _experiment(args: argparse.Namespace) -> None:
         raise ValueError(f"model {pipeline.name!r} knows one block shape; experiments need several")
     tools, notes = tools_of(args, device)
     report: dict[str, Any] = {
-        "title": experiment.title,
-        "kind": experiment.kind,
-        "date": date.today().isoformat(),
-        "command": " ".join(["python -m nbp_core", *sys.argv[1:]]),
-        "device": device_name(device),
+        **report_head(experiment.title, experiment.kind, device_name(device)),
         **settings(args, pipeline, sampling),
         "count": args.count,
         "real": f"{args.split} clips of {args.clips.name}",

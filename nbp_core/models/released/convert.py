@@ -52,7 +52,7 @@ def convert(
     num_heads: int | None = None,
     family: str | None = None,
     tokenizer: str | None = None,
-    on_start: Callable[[Released], Callable[[int], None]] | None = None,
+    on_start: Callable[[Released], Callable[[int], object]] | None = None,
 ) -> Released:
     """Converts a released file into the new model folder `folder`. dtype None keeps its precision.
 
