@@ -6,11 +6,11 @@ With `accelerate launch -m nbp_core ...` several processes share a run.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,12 @@ from nbp_core.config.models import ClassifierConfig
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
 from nbp_core.data.arm_keys import PLAYER_KEYS, read_episodes, read_training_episodes
 from nbp_core.data.camera_keys import STILL, PanoramaKeys, PhotoKeys, draw_many
-from nbp_core.data.camera_moves import (
-    CAMERA_MOVES,
-    MAX_PACE,
-    PHOTO_LOOK,
-    PhotoClips,
-    num_validation_moves,
-)
-from nbp_core.data.clips import SPLITS, Split, load_clips, open_clips
+from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PhotoClips, ordered_actions
+from nbp_core.data.clips import SPLITS, Split, load_clips
 from nbp_core.data.key_frames import key_reader_config, load_key_pairs
 from nbp_core.data.keys import KeyClip
-from nbp_core.data.tokens import TokenSet, encode_clips, encode_key_clips
-from nbp_core.media.files import Frames, printable_name
+from nbp_core.data.tokens import TokenSet, encode_clips, encode_key_clips, labelled_clips
+from nbp_core.media.files import printable_name
 from nbp_core.tokenizer.cosmos import CosmosTokenizer, cosmos_sha256, is_cosmos
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.train.classifier import train_classifier
@@ -50,7 +44,6 @@ from nbp_core.train.run_config import (
     TokenizerRun,
     TransformerRun,
     TransformerSizes,
-    is_begun,
     keep_run,
     keep_sources,
 )
@@ -145,11 +138,7 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
     # One process decodes; the others then read its files.
     with new_accelerator(args.device).main_process_first():
         keep_run(run, args.run_folder)
-        keep_sources(
-            {"clips": args.clips, "photos": args.photos},
-            args.run_folder,
-            is_begun=is_begun(args.run_folder),
-        )
+        keep_sources({"clips": args.clips, "photos": args.photos}, args.run_folder)
         cache = args.run_folder / "frames"
         train, val = (load_clips(args.clips, split, cache).frames_NTHWC for split in SPLITS)
     photos = None
@@ -197,22 +186,10 @@ def _train_transformer(args: argparse.Namespace) -> None:
             "panoramas": args.panoramas,
             "arm-keys": args.arm_keys,
         }
-        sources = keep_sources(
-            folders,
-            args.run_folder,
-            is_begun=is_begun(args.run_folder),
-            tokenizer=fingerprint,
-        )
+        sources = keep_sources(folders, args.run_folder, tokenizer=fingerprint)
         source = json.dumps([sources, run.photo_clips, run.key_clips, run.clips_of_an_action])
-        made_of = fingerprint, source
-        train, val = (
-            {
-                CLIPS_SOURCE: _token_set(args, run, tokenizer, made_of, split),
-                **_key_sets(args, run, tokenizer, made_of, split),
-            }
-            for split in SPLITS
-        )
-    actions, keys = _actions(train[CLIPS_SOURCE]), _keys(train)
+        train, val = (_token_sets(args, run, tokenizer, fingerprint, source, s) for s in SPLITS)
+    actions, keys = ordered_actions(train[CLIPS_SOURCE].actions), _keys(train)
     if run.model.frame_conditions:
         actions = (*actions, *(move for move in CAMERA_MOVES if move not in actions))
     _show(
@@ -236,7 +213,7 @@ def _train_classifier(args: argparse.Namespace) -> None:
     settings = chosen_train(args, CLASSIFIER_TRAIN)
     with new_accelerator(args.device).main_process_first():
         keep_run(ClassifierRun(train=settings), args.run_folder, option=None)
-        keep_sources({"clips": args.clips}, args.run_folder, is_begun=is_begun(args.run_folder))
+        keep_sources({"clips": args.clips}, args.run_folder)
         cache = args.run_folder / "frames"
         train, val = (load_clips(args.clips, split, cache) for split in SPLITS)
     actions = tuple(sorted(set(train.actions)))
@@ -254,12 +231,7 @@ def _train_key_reader(args: argparse.Namespace) -> None:
         run = ClassifierRun(train=settings, episodes=args.episodes)
         keep_run(run, args.run_folder, option=None)
         folders = {"arm-keys": args.arm_keys}
-        sources = keep_sources(
-            folders,
-            args.run_folder,
-            is_begun=is_begun(args.run_folder),
-            tokenizer=fingerprint,
-        )
+        sources = keep_sources(folders, args.run_folder, tokenizer=fingerprint)
         made_of = json.dumps([sources, fingerprint, args.episodes])
         train, val = (
             load_key_pairs(
@@ -275,45 +247,37 @@ def _train_key_reader(args: argparse.Namespace) -> None:
     _show(train_classifier(config, settings, args.run_folder, train, val, args.device))
 
 
-def _actions(train: TokenSet) -> tuple[str, ...]:
-    """The names of all actions, camera moves last."""
-    names = set(train.actions)
-    return (*sorted(names - set(CAMERA_MOVES)), *(m for m in CAMERA_MOVES if m in names))
-
-
-def _token_set(
+def _token_sets(
     args: argparse.Namespace,
     run: TransformerRun,
     tokenizer: VideoTokenizer | CosmosTokenizer,
-    made_of: tuple[str, str],
-    split: Split,
-) -> TokenSet:
-    """The tokens of a split's clips and of camera moves; encoded once per run.
-
-    made_of: fingerprints of the tokenizer and of the data.
-    """
-    folder = args.run_folder / "tokens" / split
-    known = TokenSet.load(folder, *made_of)
-    if known is not None:
-        return known
-    clips = _labelled(args.clips, split, run.clips_of_an_action)
-    if args.photos is not None and run.photo_clips:
-        count = run.photo_clips
-        count = count if split == "train" else num_validation_moves(count)
-        clips = itertools.chain(clips, _photo_clips(args.photos, split, count))
-    tokens = encode_clips(tokenizer, clips, device=args.device)
-    tokens.save(folder, *made_of)
-    return tokens
-
-
-def _key_sets(
-    args: argparse.Namespace,
-    run: TransformerRun,
-    tokenizer: VideoTokenizer | CosmosTokenizer,
-    made_of: tuple[str, str],
+    fingerprint: str,
+    source: str,
     split: Split,
 ) -> dict[str, TokenSet]:
-    """The sources of clips that answer to keys, by name, each encoded once per run."""
+    """The tokens of a split, each set encoded once per run: clips with camera moves, and the
+    sources of clips that answer to keys, by name.
+
+    fingerprint, source: fingerprints of the tokenizer and of the data.
+    """
+
+    def kept(name: str, encode: Callable[[], TokenSet]) -> TokenSet:
+        return TokenSet.kept(args.run_folder / "tokens" / name, fingerprint, source, encode)
+
+    clips = labelled_clips(
+        args.clips, split, run.clips_of_an_action, args.photos, run.photo_clips, seed=0
+    )
+    found = {CLIPS_SOURCE: kept(split, lambda: encode_clips(tokenizer, clips, device=args.device))}
+    for name, episodes in _key_sources(args, run, split).items():
+        encode = partial(encode_key_clips, tokenizer, episodes, name, args.device)
+        found[name] = kept(f"{split}-{name}", encode)
+    return found
+
+
+def _key_sources(
+    args: argparse.Namespace, run: TransformerRun, split: Split
+) -> dict[str, Iterator[KeyClip]]:
+    """The sources of clips that answer to keys, by name."""
     if not run.model.frame_conditions:
         if args.arm_keys is not None or args.panoramas is not None:
             raise ValueError("clips that answer to keys need a model with frame_conditions")
@@ -332,15 +296,7 @@ def _key_sets(
         sources[ARM_SOURCE] = (
             read_training_episodes(folder) if is_train else read_episodes(folder, split)
         )
-    found = {}
-    for name, clips in sources.items():
-        folder = args.run_folder / "tokens" / f"{split}-{name}"
-        tokens = TokenSet.load(folder, *made_of)
-        if tokens is None:
-            tokens = encode_key_clips(tokenizer, clips, name, args.device)
-            tokens.save(folder, *made_of)
-        found[name] = tokens
-    return found
+    return sources
 
 
 def _keys(train: dict[str, TokenSet]) -> tuple[str, ...]:
@@ -348,19 +304,6 @@ def _keys(train: dict[str, TokenSet]) -> tuple[str, ...]:
     arm = PLAYER_KEYS if "arm-keys" in train else ()
     camera = (STILL,) if train.keys() & {PHOTO_SOURCE, PANORAMA_SOURCE} else ()
     return (*arm, *camera)
-
-
-def _labelled(folder: Path, split: Split, limit: int | None) -> Iterator[tuple[Frames, str, str]]:
-    """Yields (frames_THWC, action, look) of each clip in a folder of shards or of videos."""
-    for record in open_clips(folder, split, limit):
-        yield record.frames_THWC, record.action, record.look
-
-
-def _photo_clips(folder: Path, split: Split, count: int) -> Iterator[tuple[Frames, str, str]]:
-    # Validation has other moves over the same pictures. Pictures kept for tests are not in here.
-    photos = PhotoClips(folder, seed=0 if split == "train" else 1)
-    for frames, move in photos.draw_many(count):
-        yield frames, move, PHOTO_LOOK
 
 
 def _show(steps: Iterator[TrainStep]) -> None:

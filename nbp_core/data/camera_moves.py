@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +164,12 @@ def _shoot(picture_HWC: Frames, view: View, scale_x: float, scale_y: float, side
         borderMode=cv2.BORDER_REPLICATE,
     )
     return cast(Frames, cv2.resize(sampled_HWC, (side, side), interpolation=cv2.INTER_AREA))
+
+
+def ordered_actions(names: Iterable[str]) -> tuple[str, ...]:
+    """The different names of actions in order, camera moves last."""
+    found = set(names)
+    return (*sorted(found - set(CAMERA_MOVES)), *(m for m in CAMERA_MOVES if m in found))
 
 
 def num_validation_moves(num_train: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nbp_core.config.json import read_json
+from nbp_core.data.camera_moves import PHOTO_LOOK, PhotoClips, num_validation_moves
+from nbp_core.data.clips import Split, open_clips
 from nbp_core.data.keys import KeyClip
-from nbp_core.media.files import replacing, write_text
-from nbp_core.tokenizer.interface import Tokenizer
+from nbp_core.media.files import Frames, replacing, write_text
+from nbp_core.tokenizer.interface import Tokenizer, to_clip
 
 TOKENS_FILE = "tokens.npy"
 LABELS_FILE = "labels.json"
@@ -110,6 +112,36 @@ class TokenSet:
             return None
         return found
 
+    @classmethod
+    def kept(
+        cls, folder: Path, tokenizer_sha256: str, source: str, encode: Callable[[], TokenSet]
+    ) -> TokenSet:
+        """The set in a folder, as `load` finds it, else a new one, which is written there."""
+        found = cls.load(folder, tokenizer_sha256, source)
+        if found is None:
+            found = encode()
+            found.save(folder, tokenizer_sha256, source)
+        return found
+
+
+def labelled_clips(
+    clips: Path, split: Split, limit: int | None, photos: Path | None, num_moves: int, seed: int
+) -> Iterator[tuple[Frames, str, str]]:
+    """(frames_THWC, action, look) of a split's clips, then of camera moves over photographs.
+
+    limit: largest number of clips per action. num_moves: camera moves of the training split.
+    """
+    for record in open_clips(clips, split, limit):
+        yield record.frames_THWC, record.action, record.look
+    if photos is not None and num_moves:
+        # Validation has other moves over the same pictures. Those kept for tests are not in here.
+        is_train = split == "train"
+        drawn = PhotoClips(photos, seed=seed + (not is_train))
+        for frames, move in drawn.draw_many(
+            num_moves if is_train else num_validation_moves(num_moves)
+        ):
+            yield frames, move, PHOTO_LOOK
+
 
 def encode_key_clips(
     tokenizer: Tokenizer, clips: Iterable[KeyClip], source: str, device: str = "cpu"
@@ -131,13 +163,11 @@ def encode_clips(
     tokenizer: Tokenizer,
     clips: Iterable[tuple[NDArray[np.uint8], str, str]],
     batch_size: int = 8,
-    total: int | None = None,
     device: str = "cpu",
 ) -> TokenSet:
     """Clips (frames_THWC, action, look) -> their TokenSet.
 
-    total: number of clips, for the progress bar. Encodes in float32, as generation does: in
-    bfloat16 2 to 3 % of the tokens differ.
+    Encodes in float32, as generation does: in bfloat16 2 to 3 % of the tokens differ.
     """
     dtype = np.uint16 if tokenizer.config.codebook_size <= 2**16 else np.uint32
     tokens: list[NDArray[np.unsignedinteger]] = []
@@ -146,12 +176,12 @@ def encode_clips(
     batch: list[NDArray[np.uint8]] = []
 
     def flush() -> None:
-        clip = torch.from_numpy(np.stack(batch)).to(device).permute(0, 4, 1, 2, 3).float() / 255
         # In float32 as everywhere: reduced precision would round some latents to other codes.
+        clip = to_clip(np.stack(batch), device)
         tokens.append(tokenizer.encode(clip).cpu().numpy().astype(dtype))
         batch.clear()
 
-    for frames, action, look in tqdm(clips, desc="encoding", unit="clip", total=total):
+    for frames, action, look in tqdm(clips, desc="encoding", unit="clip"):
         batch.append(frames)
         actions.append(action)
         looks.append(look)

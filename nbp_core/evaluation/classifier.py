@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from nbp_core.checkpoint import load_model
 from nbp_core.config.models import ClassifierConfig
 from nbp_core.media.files import Frames
+from nbp_core.tokenizer.interface import to_clip
 
 BATCH = 16
 """Clips classified at once."""
@@ -100,8 +101,7 @@ class ActionClassifier(nn.Module):
         device = self.head.weight.device
         found = []
         for start in range(0, len(frames_NTHWC), BATCH):
-            batch = torch.from_numpy(np.ascontiguousarray(frames_NTHWC[start : start + BATCH]))
-            clip = rearrange(batch.to(device), "b t h w c -> b c t h w").float() / 255
+            clip = to_clip(frames_NTHWC[start : start + BATCH], device)
             found.append(self(clip).argmax(-1).cpu().numpy())
         return np.concatenate(found) if found else np.zeros(0, np.int64)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from einops import rearrange
 
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.evaluation.classifier import ActionClassifier
@@ -29,7 +28,7 @@ from nbp_core.evaluation.frechet import Features
 from nbp_core.evaluation.metrics import Mask, Small, mostly_still_places, still_places
 from nbp_core.generation.batches import ManyClips, generate_many
 from nbp_core.generation.pipeline import VideoPipeline
-from nbp_core.tokenizer.interface import Tokenizer, to_frames
+from nbp_core.tokenizer.interface import Tokenizer, to_clip, to_frames
 
 REAL, GENERATED = "real clips", "generated clips"
 BATCH = 4
@@ -156,9 +155,8 @@ def reconstruct_many(
     """(the real clips with their tokens, their reconstruction with the same tokens)."""
     frames, tokens = [], []
     for start in range(0, len(real), BATCH):
-        batch = torch.from_numpy(np.ascontiguousarray(real.frames_NTHWC[start : start + BATCH]))
-        clip = rearrange(batch.to(device), "b t h w c -> b c t h w").float() / 255
-        ids = tokenizer.encode(clip)
+        batch = real.frames_NTHWC[start : start + BATCH]
+        ids = tokenizer.encode(to_clip(batch, device))
         frames.append(to_frames(tokenizer.decode(ids)))
         tokens.append(ids.cpu().numpy())
         if on_clips is not None:

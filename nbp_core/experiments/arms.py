@@ -16,13 +16,12 @@ from typing import Literal
 from nbp_core.checkpoint import model_kind
 from nbp_core.config.json import JsonConfig
 from nbp_core.config.shapes import Size3
-from nbp_core.data.camera_moves import CAMERA_MOVES
+from nbp_core.data.camera_moves import ordered_actions
 from nbp_core.data.tokens import TokenSet
 from nbp_core.train.loop.trainer import MODEL_FOLDER, TrainConfig, TrainStep
 from nbp_core.train.run_config import (
     TransformerRun,
     TransformerSizes,
-    is_begun,
     keep_fingerprints,
     keep_run,
 )
@@ -93,8 +92,7 @@ class Material:
     @property
     def actions(self) -> tuple[str, ...]:
         """The named actions, camera moves last."""
-        names = set(self.train.actions)
-        return (*sorted(names - set(CAMERA_MOVES)), *(m for m in CAMERA_MOVES if m in names))
+        return ordered_actions(self.train.actions)
 
     @property
     def grid(self) -> Size3:
@@ -131,7 +129,6 @@ def train_arm(
         {"train": material.train.fingerprint(), "val": material.val.fingerprint()},
         folder,
         "was trained on other {} tokens than --tokens has: take another run folder",
-        is_begun=is_begun(folder),
     )
     if model_kind(folder / MODEL_FOLDER) is not None:
         return

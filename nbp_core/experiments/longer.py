@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
 
 from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
 from nbp_core.evaluation import metrics
@@ -23,7 +22,7 @@ from nbp_core.generation.batches import generate_many
 from nbp_core.generation.segments import CARRY_FRAMES
 from nbp_core.media.drift import colour_drift, mean_sharpness
 from nbp_core.media.files import Frames
-from nbp_core.tokenizer.interface import Tokenizer, to_frames
+from nbp_core.tokenizer.interface import Tokenizer, to_clip, to_frames
 
 LONGEST = 129
 """Frames of a clip. With the same seed, clips of 33 or 65 frames are its beginning."""
@@ -112,6 +111,4 @@ def coded_again(bench: Bench) -> Rows:
 
 
 def _coded(tokenizer: Tokenizer, frames_NTHWC: Frames, device: str) -> Frames:
-    clip = torch.from_numpy(np.ascontiguousarray(frames_NTHWC)).to(device)
-    pixels = rearrange(clip, "b t h w c -> b c t h w").float() / 255
-    return to_frames(tokenizer.decode(tokenizer.encode(pixels)))
+    return to_frames(tokenizer.decode(tokenizer.encode(to_clip(frames_NTHWC, device))))

@@ -13,7 +13,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from nbp_core.attention_maps.view import AttentionView, look_into
@@ -45,7 +44,7 @@ from nbp_core.packed.formats import choose_format
 from nbp_core.packed.model import load_packed
 from nbp_core.sampling.steps import decoder_of
 from nbp_core.tokenizer.cosmos import CosmosTokenizer
-from nbp_core.tokenizer.interface import Tokenizer
+from nbp_core.tokenizer.interface import Tokenizer, to_clip
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.transformer.conditions import Conditions
 from nbp_core.transformer.model import BlockTransformer, num_parameters
@@ -444,8 +443,7 @@ class VideoPipeline(ModelOffer):
         if frames_THWC.shape[1:3] != (side, side):
             frames_THWC = crop_resize(frames_THWC, side)
         self.tokenizer.config.grid(len(frames_THWC), side, side)
-        frames = torch.from_numpy(frames_THWC.copy()).to(self.device)
-        return rearrange(frames, "t h w c -> 1 c t h w").float() / 255
+        return to_clip(frames_THWC[None].copy(), self.device)
 
 
 def _request(

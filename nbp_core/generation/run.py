@@ -19,7 +19,6 @@ from typing import Self
 
 import numpy as np
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from nbp_core.blocks.grid import BlockLayout
@@ -33,7 +32,7 @@ from nbp_core.sampling.decoder import Decoder
 from nbp_core.sampling.sampler import Sampler, TokenStep, synchronize
 from nbp_core.sampling.window import WindowSampler
 from nbp_core.tokenizer.conv import StreamState
-from nbp_core.tokenizer.interface import Tokenizer, to_frames
+from nbp_core.tokenizer.interface import Tokenizer, to_clip, to_frames
 
 _States = list[StreamState]
 """The tokenizer's stream states of a batch: on a CPU one per clip, else the first for all."""
@@ -301,8 +300,7 @@ class _Clip:
     def _last_frames(self) -> Tensor:
         """The last five frames so far, as clip_BCTHW."""
         frames = np.concatenate(self._frames[-CARRY_FRAMES:], axis=1)[:, -CARRY_FRAMES:]
-        clip = torch.from_numpy(frames).to(self._device)
-        return rearrange(clip, "b t h w c -> b c t h w").float() / 255
+        return to_clip(frames, self._device)
 
     def _alone(self, batch: Tensor) -> tuple[Tensor, ...]:
         """The parts of a batch that the tokenizer handles at once: on a CPU single clips, since

@@ -1,9 +1,10 @@
-"""The interface of all tokenizers, and the conversion of their output to uint8 frames."""
+"""The interface of all tokenizers, and conversions between their clips and uint8 frames."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -22,6 +23,12 @@ class Tokenizer(Protocol):
     def encode(self, clip_BCTHW: Tensor) -> Tensor: ...
 
     def decode(self, tokens_Bthw: Tensor, state: StreamState | None = None) -> Tensor: ...
+
+
+def to_clip(frames_BTHWC: Frames, device: str | torch.device) -> Tensor:
+    """uint8 frames -> clip_BCTHW in [0, 1] on the device."""
+    clip = torch.from_numpy(np.ascontiguousarray(frames_BTHWC)).to(device)
+    return rearrange(clip, "b t h w c -> b c t h w").float() / 255
 
 
 def to_frames(clip_BCTHW: Tensor) -> Frames:

@@ -18,9 +18,9 @@ from nbp_core.config.models import ClassifierConfig
 from nbp_core.data.clips import ClipSet
 from nbp_core.data.sources import check_actions
 from nbp_core.evaluation.classifier import ActionClassifier
+from nbp_core.tokenizer.interface import to_clip
 from nbp_core.train.loop.task import Part, Task
 from nbp_core.train.loop.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
-from nbp_core.train.tokenizer import to_clip
 
 LEAST_CROP = 0.875
 """A batch is cut to a square of at least this share of the side, anywhere in the frame."""

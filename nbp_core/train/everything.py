@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,12 @@ from nbp_core.checkpoint import model_kind, weights_sha256
 from nbp_core.config.json import MOST, JsonConfig, check_positive, check_range, check_shares
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.data.camera_moves import (
-    CAMERA_MOVES,
-    MAX_PACE,
-    PHOTO_LOOK,
-    PhotoClips,
-    num_validation_moves,
-)
-from nbp_core.data.clips import Split, load_clips, open_clips
-from nbp_core.data.tokens import TokenSet, encode_clips
+from nbp_core.data.camera_moves import MAX_PACE, PhotoClips, ordered_actions
+from nbp_core.data.clips import SPLITS, load_clips, open_clips
+from nbp_core.data.tokens import TokenSet, encode_clips, labelled_clips
 from nbp_core.generation.pipeline import VideoPipeline
-from nbp_core.media.files import Frames
 from nbp_core.media.video import write_strip
+from nbp_core.tokenizer.interface import to_clip
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.train.loop.trainer import TrainConfig, TrainStep
 from nbp_core.train.run_config import is_begun, keep_run, keep_sources
@@ -40,7 +35,6 @@ from nbp_core.train.tokenizer import (
     TokenizerRecipe,
     check_crops,
     psnr,
-    to_clip,
     train_tokenizer,
 )
 from nbp_core.train.transformer import TransformerRecipe, train_transformer
@@ -115,11 +109,8 @@ def train_all(
     keep_run(plan, run_folder, option="--plan", may_change=PLAN_MAY_CHANGE)
     models = run_folder / "models"
     made = any(is_begun(run_folder / name) for name in ("nano", *plan.transformers))
-    data = keep_sources(
-        {"clips": sources.clips, "photos": sources.photos},
-        run_folder,
-        is_begun=made or models.exists(),
-    )
+    folders = {"clips": sources.clips, "photos": sources.photos}
+    data = keep_sources(folders, run_folder, has_begun=made or models.exists())
     source = json.dumps([data, plan.token_photos, plan.clips_of_an_action])
     tokenizer_folder = models / "nano"
     if model_kind(tokenizer_folder) is None:
@@ -127,10 +118,15 @@ def train_all(
         for step in _tokenizer(sources, run_folder, budget, plan, device):
             yield "nano", step
         _move(run_folder / "nano" / "model", tokenizer_folder)
-    tokens = {
-        split: _tokens(sources, source, run_folder, tokenizer_folder, split, plan, device)
-        for split in ("train", "val")
-    }
+    tokenizer = VideoTokenizer.from_pretrained(tokenizer_folder, device)
+    fingerprint, tokens = weights_sha256(tokenizer_folder), {}
+    for split in SPLITS:
+        clips = labelled_clips(
+            sources.clips, split, plan.clips_of_an_action, sources.photos, plan.token_photos, seed=1
+        )
+        encode = partial(encode_clips, tokenizer, clips, device=device)
+        folder = run_folder / "tokens" / split
+        tokens[split] = TokenSet.kept(folder, fingerprint, source, encode)
     for name, share in zip(plan.transformers, plan.transformer_shares, strict=True):
         if model_kind(models / name) is None:
             for step in _transformer(
@@ -139,9 +135,7 @@ def train_all(
                 yield name, step
             _move(run_folder / name / "model", models / name)
         _sheet(VideoPipeline.from_pretrained(models / name, device), run_folder / f"{name}.png")
-    figures = _figures(
-        VideoTokenizer.from_pretrained(tokenizer_folder, device), sources, run_folder
-    )
+    figures = _figures(tokenizer, sources, run_folder)
     (run_folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
 
 
@@ -163,46 +157,18 @@ def _tokenizer(
     photos = None
     if sources.photos is not None:
         photos = PhotoClips(sources.photos, max_pace=MAX_PACE).render(plan.tokenizer_photos)
+    cache = run_folder / "frames"
+    train, val = (load_clips(sources.clips, split, cache).frames_NTHWC for split in SPLITS)
     yield from train_tokenizer(
         TOKENIZER_PRESETS["nano"],
         plan.tokenizer_recipe,
         _budget(minutes, plan.tokenizer_batch, plan.tokenizer_lr, plan),
         run_folder / "nano",
-        load_clips(sources.clips, "train", run_folder / "frames").frames_NTHWC,
-        load_clips(sources.clips, "val", run_folder / "frames").frames_NTHWC,
+        train,
+        val,
         photos,
         device=device,
     )
-
-
-def _tokens(
-    sources: Sources,
-    source: str,
-    run_folder: Path,
-    tokenizer: Path,
-    split: Split,
-    plan: Plan,
-    device: str,
-) -> TokenSet:
-    """Tokens of a split's clips and camera moves, encoded once. source: the data's fingerprint."""
-    folder, fingerprint = run_folder / "tokens" / split, weights_sha256(tokenizer)
-    known = TokenSet.load(folder, fingerprint, source)
-    if known is not None:
-        return known
-
-    def clips() -> Iterator[tuple[Frames, str, str]]:
-        for record in open_clips(sources.clips, split, plan.clips_of_an_action):
-            yield record.frames_THWC, record.action, record.look
-        if sources.photos is not None:
-            count = plan.token_photos
-            count = count if split == "train" else num_validation_moves(count)
-            photos = PhotoClips(sources.photos, seed=1 if split == "train" else 2)
-            for frames, move in photos.draw_many(count):
-                yield frames, move, PHOTO_LOOK
-
-    tokens = encode_clips(VideoTokenizer.from_pretrained(tokenizer, device), clips(), device=device)
-    tokens.save(folder, fingerprint, source)
-    return tokens
 
 
 def _transformer(
@@ -214,9 +180,7 @@ def _transformer(
     plan: Plan,
     device: str,
 ) -> Iterator[TrainStep]:
-    known = set(tokens["train"].actions)
-    moves = [move for move in CAMERA_MOVES if move in known]
-    actions = (*sorted(known - set(moves)), *moves)
+    actions = ordered_actions(tokens["train"].actions)
     codes = VideoTokenizer.from_pretrained(tokenizer).config.codebook_size
     layers, width = ELASTIC_SIZES[name]
     yield from train_transformer(

@@ -234,14 +234,14 @@ def keep_sources(
     folders: Mapping[str, Path | None],
     run_folder: Path,
     *,
-    is_begun: bool,
+    has_begun: bool | None = None,
     tokenizer: str | None = None,
 ) -> dict[str, str]:
     """The fingerprint of each folder of data, by name; also written into the run folder, with the
     tokenizer's.
 
-    is_begun: whether the run has trained already. Raises ValueError if a begun run was trained on
-    other data, and MediaError for a folder that does not exist.
+    has_begun: whether the run has trained already; default: `is_begun` of its folder. Raises
+    ValueError if a begun run was trained on other data, and MediaError for a missing folder.
     """
     found = {name: folder_fingerprint(path) for name, path in folders.items() if path is not None}
     keep_fingerprints(
@@ -249,21 +249,23 @@ def keep_sources(
         run_folder,
         "was trained on other data than --{} names now: name its unchanged first folder, or take"
         " another run folder",
-        is_begun=is_begun,
+        has_begun,
     )
     return found
 
 
 def keep_fingerprints(
-    found: Mapping[str, str], run_folder: Path, refusal: str, *, is_begun: bool
+    found: Mapping[str, str], run_folder: Path, refusal: str, has_begun: bool | None = None
 ) -> None:
     """Writes the fingerprints of a run's data, by name, into the run folder.
 
-    Raises ValueError if a begun run has other fingerprints. The sentence begins with the folder and
-    ends with `refusal`, in which {} stands for the name that differs.
+    has_begun: as in keep_sources. Raises ValueError if a begun run has other fingerprints. The
+    sentence begins with the folder and ends with `refusal`, in which {} stands for the name that
+    differs.
     """
     path = run_folder / SOURCES_FILE
-    if is_begun and path.is_file():
+    has_begun = is_begun(run_folder) if has_begun is None else has_begun
+    if has_begun and path.is_file():
         known = _read_fingerprints(path)
         # Earlier versions kept no fingerprint of the tokenizer.
         names = known.keys() | (found.keys() - ({"tokenizer"} - known.keys()))

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from einops import rearrange
 from torch import Tensor
 
 from nbp_core.checkpoint import load_weights
@@ -22,6 +20,7 @@ from nbp_core.config.models import TokenizerConfig
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
 from nbp_core.media.fidelity import MOST_PSNR
 from nbp_core.tokenizer.conv import ResidualUnit
+from nbp_core.tokenizer.interface import to_clip
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.train.crops import Crops, Frames
 from nbp_core.train.loop.compiling import compile_parts
@@ -92,12 +91,6 @@ def check_crops(config: TokenizerConfig, recipe: TokenizerRecipe) -> None:
                 f"{name} {getattr(recipe, name)} and crop {recipe.crop} do not fit the model: "
                 f"{error}"
             ) from error
-
-
-def to_clip(frames_BTHWC: Frames, device: torch.device) -> Tensor:
-    """uint8 frames -> clip_BCTHW in [0, 1]."""
-    clip = torch.from_numpy(np.ascontiguousarray(frames_BTHWC)).to(device)
-    return rearrange(clip, "b t h w c -> b c t h w").float() / 255
 
 
 def psnr(output_BCTHW: Tensor, clip_BCTHW: Tensor) -> Tensor:

@@ -113,18 +113,18 @@ def test_a_torn_list_of_sources_says_how_to_resume(tmp_path: Path, content: byte
     (tmp_path / "clips").mkdir()
     run_folder = tmp_path / "run"
     folders = {"clips": tmp_path / "clips"}
-    keep_sources(folders, run_folder, is_begun=False)
+    keep_sources(folders, run_folder, has_begun=False)
     (run_folder / SOURCES_FILE).write_bytes(content)
     with pytest.raises(
         ValueError, match=r"^the training data of run folder 'run' is not"
     ) as caught:
-        keep_sources(folders, run_folder, is_begun=True)
+        keep_sources(folders, run_folder, has_begun=True)
     said = str(caught.value)
     assert said.endswith("; delete sources.json to resume with the data of this command")
     assert said.count("sources.json ") == 2
     (run_folder / SOURCES_FILE).unlink()
-    keep_sources(folders, run_folder, is_begun=True)
-    keep_sources(folders, run_folder, is_begun=True)
+    keep_sources(folders, run_folder, has_begun=True)
+    keep_sources(folders, run_folder, has_begun=True)
 
 
 @pytest.fixture
