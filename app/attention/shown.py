@@ -39,12 +39,12 @@ class Choice:
     """Which square of an upload, from 0 (left or top) to 1."""
     model: str | None
     beside: bool
-    action: str
-    block: str
-    layer: int
+    action: str = ""
+    block: str = ""
+    layer: int = 1
     """Counted from 1, as people do."""
-    head: str
-    place: int
+    head: str = "mean"
+    place: int = NO_PLACE
     """Grid place of the token whose query is shown. NO_PLACE: the middle of the last frame."""
 
 

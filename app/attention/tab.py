@@ -19,7 +19,6 @@ from app.attention.kept import Kept, OwnClips
 from app.attention.opened import Views
 from app.attention.page import OWN_CLIP, AttentionPage
 from app.attention.shown import (
-    NO_PLACE,
     Choice,
     Shown,
     block_words,
@@ -31,7 +30,7 @@ from app.attention.study import Find, attention_chart, finds, study_of, study_te
 from app.clips.form import MIDDLE
 from app.parts import controls
 from app.parts.api import hand_over_values
-from app.parts.events import LIGHT, OWN, Updates, refusal, refusals
+from app.parts.events import LIGHT, OWN, Updates, refusals
 from app.session import Session
 from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
 from nbp_core.results.files import ResultFile, read_results
@@ -144,7 +143,7 @@ class AttentionTab:
         self, key: str | None, upload: str | None, crop: float, beside: bool
     ) -> dict[str, Any]:
         """What the browser keeps while a clip is opened: which one, and none of its settings."""
-        return self._keep(Choice(key, upload, crop, None, beside, "", "", 1, "mean", NO_PLACE))
+        return self._keep(Choice(key, upload, crop, None, beside))
 
     def _keep(self, choice: Choice) -> dict[str, Any]:
         """A choice as the browser stores it."""
@@ -171,7 +170,7 @@ class AttentionTab:
         else:
             choice = Choice(
                 kept.key, upload, kept.crop, model, kept.beside, kept.action, kept.block,
-                kept.layer, kept.head, NO_PLACE,
+                kept.layer, kept.head,
             )  # fmt: skip
             found = self._found(open_choice(self.session, self.views, choice), choice)
         box = gr.Video(upload, visible=True) if kept.own else gr.Video(visible=False)
@@ -212,7 +211,7 @@ class AttentionTab:
             return box
         if self.session.jobs.length:
             gr.Info("Waiting for the current run to finish...", title="")
-        choice = Choice(key, upload, crop, model, beside, "", "", 1, "mean", NO_PLACE)
+        choice = Choice(key, upload, crop, model, beside)
         with refusals():
             clip = clips.find(self.session, key, model, upload, crop)
             shown = open_clip(self.views, clip, self._block_shapes(clip)[0], choice)
@@ -310,11 +309,9 @@ class AttentionTab:
     def pick_query(self, event: gr.EventData, *values: Any) -> Updates:
         """A click on a row of a map, or on a token of a frame: its query is followed."""
         shown = self._opened(Choice(*values))
-        try:
+        with refusals():
             shown = replace(shown, place=self._picked(shown, event._data))
             looks = shown.looks()
-        except ValueError as error:
-            raise refusal(error) from error
         return {self.page.look: looks, self.page.place: shown.place}
 
     def make_files(self, *values: Any) -> Updates:
@@ -340,7 +337,7 @@ class AttentionTab:
         Layer and head are counted from 1; head may also be 'mean' or 'max' of the layer. Without a
         model, the studio's first one is looked at.
         """
-        try:
+        with refusals():
             wanted = read_wanted(
                 clip=clip, model=model, action=action, block=block, layer=layer, head=head
             )
@@ -348,28 +345,22 @@ class AttentionTab:
             found = clips.from_file(self.session, Path(wanted.clip), model, title="your clip")
             choice = Choice(
                 UPLOAD, wanted.clip, MIDDLE, model, False, wanted.action or "", wanted.block,
-                wanted.layer, wanted.head, NO_PLACE,
+                wanted.layer, wanted.head,
             )  # fmt: skip
             found = replace(found, action=wanted.action or None)
             shown = open_clip(self.views, found, parse_block_shape(wanted.block), choice)
             paths = shown.write(self.session.uploads)
-        except ValueError as error:
-            raise refusal(error) from error
         return str(paths[".png"]), str(paths[".npz"]), shown.report()
 
     def _opened(self, choice: Choice) -> Shown:
-        try:
+        with refusals():
             return open_choice(self.session, self.views, choice)
-        except ValueError as error:
-            raise refusal(error) from error
 
     def _seen(self, shown: Shown, choice: Choice) -> Updates:
         page = self.page
         began = time.perf_counter()
-        try:
+        with refusals():
             maps, looks = shown.maps(), shown.looks()
-        except ValueError as error:
-            raise refusal(error) from error
         return {
             page.map: maps,
             page.look: looks,

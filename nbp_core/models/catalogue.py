@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbp_core.blocks.grid import tiles
@@ -88,20 +88,19 @@ def _entries(folder: Path, device: str) -> Iterator[ModelEntry]:
 def _entry(path: Path, device: str) -> ModelEntry:
     found = summarize(path)
     files = [file.stat() for file in weight_files(path)]
-    stamp = (found.num_bytes, max(file.st_mtime_ns for file in files))
+    entry = ModelEntry(
+        name=path.name,
+        kind=found.kind,
+        num_parameters=found.num_parameters,
+        num_bytes=found.num_bytes,
+        memory_bytes=_FLOAT32 * found.num_parameters,
+        stamp=(found.num_bytes, max(file.st_mtime_ns for file in files)),
+        card=read_card(path),
+    )
     if found.kind == "tokenizer":
         config = load_config(path, TokenizerConfig)
-        return ModelEntry(
-            name=path.name,
-            kind=found.kind,
-            num_parameters=found.num_parameters,
-            num_bytes=found.num_bytes,
-            memory_bytes=_FLOAT32 * found.num_parameters,
-            grid=config.grid(CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE),
-            codebook_size=config.codebook_size,
-            stamp=stamp,
-            card=read_card(path),
-        )
+        grid = config.grid(CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE)
+        return replace(entry, grid=grid, codebook_size=config.codebook_size)
     transformer = load_config(path, TransformerConfig)
     tokenizer = tokenizer_folder(path)
     memory = decoding_bytes(transformer, choose_format(device))
@@ -110,11 +109,8 @@ def _entry(path: Path, device: str) -> ModelEntry:
     shapes: tuple[Size3, ...] = (transformer.block_shape,)
     if transformer.layout == "elastic":
         shapes = tuple(shape for shape in FIGURE6_SHAPES if tiles(transformer.grid, shape))
-    return ModelEntry(
-        name=path.name,
-        kind=found.kind,
-        num_parameters=found.num_parameters,
-        num_bytes=found.num_bytes,
+    return replace(
+        entry,
         memory_bytes=memory,
         grid=transformer.grid,
         block_shapes=shapes,
@@ -122,8 +118,6 @@ def _entry(path: Path, device: str) -> ModelEntry:
         actions=transformer.actions,
         keys=transformer.keys,
         tokenizer="Cosmos" if tokenizer is None else tokenizer.name,
-        stamp=stamp,
-        card=read_card(path),
     )
 
 
