@@ -1,4 +1,4 @@
-import { ARROWS, bytesOf, cellAt, clamp, make } from '../parts/page.js';
+import { ARROWS, bytesOf, cellAt, clamp, make, pictureOf } from '../parts/page.js';
 
 const CELL = 16;
 const UNSEEN = 'rgba(128, 128, 128, .8)';
@@ -80,20 +80,13 @@ export function mount({ element, props, watch, trigger }) {
     });
   };
 
-  const load = async (frames) => {
-    pictures = await Promise.all(frames.map(async (source) => {
-      const picture = new Image();
-      picture.src = source;
-      await picture.decode().catch(() => {});
-      return picture;
-    }));
-  };
-
   const draw = async () => {
     const view = props.value;
     if (!view || !view.rows) return;
     const mine = ++wanted, same = view.frames.join() === sources;
-    if (!same) await load(view.frames);
+    if (!same) {
+      pictures = await Promise.all(view.frames.map((at) => pictureOf(at).catch(() => null)));
+    }
     if (mine !== wanted) return;
     sources = view.frames.join();
     const colours = bytesOf(view.colours);

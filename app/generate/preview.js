@@ -1,4 +1,4 @@
-import { framesWords, latentOf, percent } from '../parts/clip.js';
+import { framesWords, latentOf, latentsOf, percent } from '../parts/clip.js';
 import {
   ARROWS, cellAt, cellOf, clamp, countUntil, pictureOf, player,
 } from '../parts/page.js';
@@ -13,15 +13,6 @@ export const momentOf = (clip, now) => {
     frame: countUntil(clip.frame_s, now) - 1,
     latent: steps ? clip.latents[steps - 1] : 0,
   };
-};
-
-// The latent frame that each step ended in.
-export const latentsOf = ({ step, step_s, grid: [, h, w] }) => {
-  const latents = Array(step_s.length).fill(0);
-  step.forEach((s, place) => {
-    if (s >= 0) latents[s] = Math.max(latents[s], Math.floor(place / (h * w)));
-  });
-  return latents;
 };
 
 // The bounds of what a step made of a latent frame, as an SVG path; '' for nothing.

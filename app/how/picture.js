@@ -1,3 +1,4 @@
+import { split } from '../parts/clip.js';
 import { cellAt, clamp, fit } from '../parts/page.js';
 
 // Positions, places and targets are those of app.how.plan.plan.
@@ -26,9 +27,6 @@ export const fieldOf = ([t, h, w], width) => {
   const cell = Math.max(4, Math.floor((width - 2 - GAP * (columns - 1)) / columns / w));
   return { columns, cell, width, height: Math.ceil(t / columns) * (h * cell + LABEL + GAP) };
 };
-
-const split = (place, [, h, w]) =>
-  [Math.floor(place / (h * w)), Math.floor(place / w) % h, place % w];
 
 // The upper left corner of a token's square, in pixels.
 export const cornerOf = (place, grid, { columns, cell }) => {
@@ -173,9 +171,7 @@ export function mount({ element, props, watch, trigger }) {
       a = b;
     }
   };
-  const shown = () => {
-    return shownLength(plan, one('.zoom').checked);
-  };
+  const shown = () => shownLength(plan, one('.zoom').checked);
   const drawMask = () => {
     const side = Math.min(340, mask.clientWidth || 340), n = shown(), scale = side / n;
     const ink = fit(mask, side, side), now = fresh();

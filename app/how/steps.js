@@ -1,4 +1,4 @@
-import { framesWords, latentOf, percent } from '../parts/clip.js';
+import { framesWords, latentOf, latentsOf, percent, split } from '../parts/clip.js';
 import { ARROWS, cellAt, cellOf, clamp, fit, make, pictureOf } from '../parts/page.js';
 
 // A clip and its cuts are those of app.how.steps.steps_view.
@@ -7,10 +7,6 @@ const GAP = 6;
 const NEW = '#e69f00', FED = '#009e73', BLUE = '#0072b2';
 
 const number = (count) => count.toLocaleString('en');
-
-// [latent frame, row, column] of a place in the grid.
-export const split = (place, [, h, w]) =>
-  [Math.floor(place / (h * w)), Math.floor(place / w) % h, place % w];
 
 export const join = ([t, y, x], [, h, w]) => (t * h + y) * w + x;
 
@@ -434,11 +430,7 @@ export function mount({ element, props, watch, trigger, server }) {
     const [framesPicture, sheetPicture] =
       await Promise.all([pictureOf(value.frames), pictureOf(value.sheet)]);
     if (mine !== loads) return;
-    const latents = Array(value.step_s.length).fill(0);
-    value.step.forEach((s, at) => {
-      if (s >= 0) latents[s] = Math.max(latents[s], split(at, value.grid)[0]);
-    });
-    clip = { ...value, framesPicture, sheetPicture, latents };
+    clip = { ...value, framesPicture, sheetPicture, latents: latentsOf(value) };
     cut = clip.cuts.find(({ shape }) => shape === clip.own) || clip.cuts[0];
     odds = null;
     one('.seek').max = clip.num_frames - 1;

@@ -10,9 +10,9 @@ import {
   cornerOf, fieldOf, madeBefore, placeWords, shownLength, stepOf, stepWords,
 } from '../../app/how/picture.js';
 import {
-  boxOf, latentsOf, legendWords, momentOf, tokenWords,
+  boxOf, legendWords, momentOf, tokenWords,
 } from '../../app/generate/preview.js';
-import { framesWords, latentOf } from '../../app/parts/clip.js';
+import { framesWords, latentOf, latentsOf } from '../../app/parts/clip.js';
 import { differ, GAIN } from '../../app/compare/pair.js';
 import { heir } from '../../app/generate/gallery.js';
 import { exampleName, remembered } from '../../app/studio.js';
