@@ -1,8 +1,8 @@
 """How the quality of a long play changes: figures over time, one row per window of 17 frames.
 
 Random keys are held from the first frames of real episodes. Each setting changes one thing:
-temperature, the cache's window, whether the first latent frame stays in it as an anchor, or the
-share of wrong tokens in the first frame.
+temperature, the cache's window, whether the first latent frame stays in it as an anchor, the share
+of wrong tokens in the first frame, or whether the arm is kept within its reach.
 Shapes: N plays, K keys, T H W frames, C colour, t h w tokens.
 """
 
@@ -29,6 +29,7 @@ from nbp_core.evaluation.frechet import frechet_distance
 from nbp_core.experiments.experiment import Rows
 from nbp_core.experiments.longer import STRIDE
 from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.generation.reach import Reach
 from nbp_core.generation.records import Tokens
 from nbp_core.media.drift import colour_drift, mean_sharpness
 from nbp_core.media.files import Frames
@@ -50,6 +51,8 @@ class Setting:
     has_anchor: bool = True
     wrong: float = 0.0
     """Largest share of wrong tokens in the first frame."""
+    has_reach: bool = True
+    """Whether keys that lead out of the arm's reach move nothing, as in a play."""
 
 
 SETTINGS = {
@@ -61,6 +64,7 @@ SETTINGS = {
     "temperature 0.8": Setting(temperature=0.8),
     "temperature 1": Setting(temperature=1.0),
     "up to 20 % wrong tokens at first": Setting(wrong=0.2),
+    "no reach": Setting(has_reach=False),
 }
 """By name; each is a unit of work."""
 
@@ -84,20 +88,27 @@ class EndlessBench:
         real = np.concatenate([_windows_of(clip.frames_THWC) for clip in self.episodes])
         return [network.features(real) for network in self.networks]
 
-    @property
-    def keys_NK(self) -> list[list[str]]:
-        """Random keys with an open grip, each held for some latent frames."""
+    def keys_NK(self, setting: Setting) -> list[list[str]]:
+        """Random keys with an open grip, each held for some latent frames, as a play follows them.
+
+        The keys pressed are the same for all settings.
+        """
         held = [
             HeldKeys(np.random.default_rng([self.sampling.seed, number]))
             for number in range(len(self.episodes))
         ]
-        return [[one.next(ARM_KEYS)[0] for _ in range(self.num_keys)] for one in held]
+        pressed = [[one.next(ARM_KEYS)[0] for _ in range(self.num_keys)] for one in held]
+        if not setting.has_reach:
+            return pressed
+        axes = self.pipeline.transformer.config.key_reach
+        return [Reach(axes).followed_all(row) for row in pressed]
 
 
 def endless(bench: EndlessBench, name: str, on_key: Progress | None = None) -> Rows:
     """One row per window of one setting, after two rows for the first windows of the real episodes
     and of their reconstructions."""
-    keys_NK = bench.keys_NK
+    setting = SETTINGS[name]
+    keys_NK = bench.keys_NK(setting)
     first_NHWC = np.stack([clip.frames_THWC[0] for clip in bench.episodes])
     real = np.stack([clip.frames_THWC[: STRIDE + 1] for clip in bench.episodes])
     pressed = [clip.keys[:KEYS_PER_WINDOW] for clip in bench.episodes]
@@ -114,7 +125,7 @@ def endless(bench: EndlessBench, name: str, on_key: Progress | None = None) -> R
         common | {"window": 0, "of": of} | _figures(bench, frames, first_NHWC, pressed)
         for of, frames in (("real clips", real), ("reconstructed clips", made))
     ]
-    for number, (frames, tokens) in enumerate(_windows(bench, SETTINGS[name], keys_NK, on_key)):
+    for number, (frames, tokens) in enumerate(_windows(bench, setting, keys_NK, on_key)):
         here = slice(number * KEYS_PER_WINDOW, (number + 1) * KEYS_PER_WINDOW)
         changes = float(np.mean([metrics.token_change_rate(clip) for clip in tokens]))
         rows.append(

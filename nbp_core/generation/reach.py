@@ -7,6 +7,7 @@ it, and does not come back. A play does not know where the arm is, so it counts 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from nbp_core.config.models import KeyAxis
 from nbp_core.data.keys import GRIP_SUFFIX, REST
@@ -30,6 +31,14 @@ class Reach:
         most = self._most.get(move)
         is_out = most is not None and self._net[move] >= most
         return REST + key.removeprefix(move) if is_out else key
+
+    def followed_all(self, keys: Iterable[str]) -> list[str]:
+        """The keys that are followed in turn, which also counts them."""
+        found = []
+        for key in keys:
+            found.append(self.followed(key))
+            self.count(found[-1])
+        return found
 
     def count(self, key: str) -> None:
         """Counts a key under which a latent frame was generated."""

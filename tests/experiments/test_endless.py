@@ -15,7 +15,7 @@ from nbp_core.config.sampling import SamplingConfig
 from nbp_core.data.key_frames import key_reader_config
 from nbp_core.evaluation.classifier import ActionClassifier
 from nbp_core.evaluation.features import Features
-from nbp_core.experiments.endless import EndlessBench, endless
+from nbp_core.experiments.endless import SETTINGS, EndlessBench, endless
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.files import Frames
 from nbp_core.results.files import COLUMNS, read_result
@@ -82,11 +82,25 @@ def test_each_window_has_its_distance_to_the_real_ones(bench: EndlessBench) -> N
 
 
 def test_keys_are_random_held_and_the_same_for_all_settings(bench: EndlessBench) -> None:
-    keys = bench.keys_NK
-    assert keys == bench.keys_NK
+    keys = bench.keys_NK(SETTINGS["as trained"])
+    assert keys == bench.keys_NK(SETTINGS["window 3"])
     assert [len(row) for row in keys] == [28, 28]
     assert keys[0] != keys[1]
     assert len(set(keys[0])) > 3
+
+
+def test_keys_lead_out_of_reach_in_one_setting_alone(bench: EndlessBench) -> None:
+    config = replace(CONFIG, key_reach=(("left", 1, "right", 1),))
+    limited = replace(bench, pipeline=VideoPipeline(build_transformer(config), build_tokenizer()))
+    pressed = limited.keys_NK(SETTINGS["no reach"])
+    followed = limited.keys_NK(SETTINGS["as trained"])
+    assert pressed == bench.keys_NK(SETTINGS["as trained"]), (
+        "a model without key_reach has no limit"
+    )
+    for before, after in zip(pressed, followed, strict=True):
+        changed = {(a, b) for a, b in zip(before, after, strict=True) if a != b}
+        assert changed
+        assert changed <= {("left", "stay"), ("right", "stay")}
 
 
 def test_the_command_continues_where_it_was_stopped(
