@@ -47,7 +47,7 @@ _UNSET_MS, _SHOWN_MS = 10, 100
 # Errors of Pillow's readers for damaged files.
 _DAMAGE = (
     OSError, SyntaxError, EOFError, ValueError, TypeError, ArithmeticError, LookupError,
-    struct.error, zlib.error, AssertionError,
+    struct.error, zlib.error, AssertionError, RuntimeError,
 )  # fmt: skip
 
 _ORIENTATION = 0x0112

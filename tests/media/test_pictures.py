@@ -293,6 +293,15 @@ def test_a_scanned_negative_is_shown_as_the_picture(tmp_path: Path, depth: type)
     )
 
 
+def test_a_damaged_avif_is_one_sentence(tmp_path: Path) -> None:
+    Image.fromarray(chart()).save(tmp_path / "a.avif")
+    data = bytearray((tmp_path / "a.avif").read_bytes())
+    data[-40:] = bytes(40)
+    (tmp_path / "a.avif").write_bytes(data)
+    with pytest.raises(MediaError, match=r"^a\.avif is damaged"):
+        read_image(tmp_path / "a.avif")
+
+
 @pytest.mark.parametrize("side", [12_000, 20_000])
 @pytest.mark.parametrize("read", [read_context, lambda path: read_window(path, 17)])
 def test_a_later_frame_may_not_be_too_large_either(
