@@ -40,19 +40,20 @@ _WRONG_VALUES: Final = "These values cannot be read. The API's page lists the va
 def refuse_wrong_values(blocks: gr.Blocks) -> None:
     """Makes values that Gradio itself refuses one sentence and one line of the log.
 
-    Gradio would answer `null` and log a traceback.
+    Gradio would log a traceback, and of most values it would say nothing.
     """
     preprocess = blocks.preprocess_data
 
     async def checked(block_fn: Any, inputs: list[Any], *others: Any, **named: Any) -> Any:
         try:
             return await preprocess(block_fn, inputs, *others, **named)
-        except (gr.Error, OSError):
+        except OSError:
             raise
         except Exception as error:
             what = f"{type(error).__name__}: {error}".splitlines()[0]
             logger.warning("values for %s were refused: %s", block_fn.name, what)
-            raise refusal(ValueError(_wrong_file(block_fn, inputs) or _WRONG_VALUES)) from error
+            said = error.message if isinstance(error, gr.Error) else _wrong_file(block_fn, inputs)
+            raise refusal(ValueError(said or _WRONG_VALUES)) from error
 
     blocks.preprocess_data = checked  # type: ignore[method-assign]
 

@@ -70,7 +70,7 @@ class Caller:
 
 
 def test_raw_events_read_no_file_and_run_on(
-    studio: tuple[str, Path, Path], others: list[Path]
+    studio: tuple[str, Path, Path], others: list[Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     url, uploads, models = studio
     caller = Caller(url)
@@ -84,6 +84,7 @@ def test_raw_events_read_no_file_and_run_on(
     assert not [path for path in copies if path.read_bytes() == private]
     assert sorted(path.name for path in models.iterdir()) == before
     assert caller.http.get("").status_code == 200
+    assert "gradio.exceptions" not in capfd.readouterr().err, "a line of the log, no traceback"
 
 
 def test_a_file_that_was_read_would_be_seen(
