@@ -101,7 +101,7 @@ class EndlessBench:
         if not setting.has_reach:
             return pressed
         axes = self.pipeline.transformer.config.key_reach
-        return [Reach(axes).followed_all(row) for row in pressed]
+        return [list(map(Reach(axes).follow, row)) for row in pressed]
 
 
 def endless(bench: EndlessBench, name: str, on_key: Progress | None = None) -> Rows:

@@ -165,6 +165,7 @@ class Play:
         for number, key in enumerate(pressed):
             if number in changes:
                 self.change(changes[number])
+            self._reach.count(key)
             yield self._generate(key)
 
     def check(self, *keys: str) -> None:
@@ -180,7 +181,7 @@ class Play:
         ValueError for a key that is not in `keys` and after close().
         """
         self.check(key)
-        return self._generate(self._reach.followed(key))
+        return self._generate(self._reach.follow(key))
 
     def _generate(self, key: str) -> PlayStep:
         if self._sampler is None:
@@ -192,7 +193,6 @@ class Play:
         frames_THWC = self._decode(tokens_Bhw)
         self._recent.append((condition, tokens_Bhw))
         self._followed.append(key)
-        self._reach.count(key)
         return PlayStep(
             key=key,
             frames_THWC=frames_THWC,

@@ -7,7 +7,6 @@ it, and does not come back. A play does not know where the arm is, so it counts 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 from nbp_core.config.models import KeyAxis
 from nbp_core.data.keys import GRIP_SUFFIX, REST
@@ -25,23 +24,18 @@ class Reach:
             self._opposite |= {one: other, other: one}
             self._most |= {one: most_of_one, other: most_of_other}
 
-    def followed(self, key: str) -> str:
-        """The key itself, or REST with the same grip if the key leads out of reach."""
+    def follow(self, key: str) -> str:
+        """Counts a key and returns it; REST with the same grip in place of one that leads out."""
         move = key.removesuffix(GRIP_SUFFIX)
         most = self._most.get(move)
         is_out = most is not None and self._net[move] >= most
-        return REST + key.removeprefix(move) if is_out else key
-
-    def followed_all(self, keys: Iterable[str]) -> list[str]:
-        """The keys that are followed in turn, which also counts them."""
-        found = []
-        for key in keys:
-            found.append(self.followed(key))
-            self.count(found[-1])
-        return found
+        if is_out:
+            return REST + key.removeprefix(move)
+        self.count(key)
+        return key
 
     def count(self, key: str) -> None:
-        """Counts a key under which a latent frame was generated."""
+        """Counts a key that is followed in any case, as in a replay."""
         move = key.removesuffix(GRIP_SUFFIX)
         if move in self._opposite:
             self._net[move] += 1

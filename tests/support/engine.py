@@ -202,8 +202,7 @@ class FakePlay:
     def step(self, key: str) -> PlayStep:
         if key not in self.keys:
             raise ValueError(f"unknown key {key!r}; there are {', '.join(self.keys)}")
-        key = self.reach.followed(key)
-        self.reach.count(key)
+        key = self.reach.follow(key)
         shape = self.sampling.block_shape or (1, 1, 16)
         steps = 256 // int(np.prod(shape))
         time.sleep(self.pipeline.step_s * steps / 16)

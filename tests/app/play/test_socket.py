@@ -400,8 +400,10 @@ def test_two_visitors_have_turns(studio: Studio) -> None:
             begin(socket)
             see(socket)
         order: list[str] = []
+        together = threading.Barrier(2)
 
         def play(socket: Connection, name: str, key: str) -> None:
+            together.wait(PATIENCE_S)
             for number in range(8):
                 header, picture = step(socket, number, key)
                 order.append(name)
