@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 import platform
 import time
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from nbp_core.bench.floor import time_steps
 from nbp_core.bench.gains import Gain, measure_gains
 from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.checkpoint import (
@@ -26,15 +25,12 @@ from nbp_core.checkpoint import (
     without_weights,
 )
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
-from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_SIDE
 from nbp_core.device import check_memory, choose_device, device_name
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.video import write_video
 from nbp_core.packed.formats import choose_format
 from nbp_core.packed.model import decoding_bytes, load_packed
-from nbp_core.sampling.sampler import Sampler
-from nbp_core.sampling.steps import decoder_of
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.transformer.model import num_parameters
 
@@ -183,12 +179,7 @@ def _test_transformer(folder: Path, device: str) -> ModelTest:
     began = time.perf_counter()
     model = load_packed(folder, device)
     test.load_s = time.perf_counter() - began
-    rng = torch.Generator(device).manual_seed(0)
-    tokens = torch.zeros((1, *config.grid), dtype=torch.int64, device=device)
-    conditions = torch.full((1, config.prefix_len), config.first_condition_id, device=device)
-    sampler = Sampler(decoder_of(model), layout, SamplingConfig(), [rng])
-    with closing(sampler.stream(tokens, math.prod(config.grid[1:]), conditions)) as steps:
-        seconds = [step.seconds for step in islice(steps, 1 + TIMED_STEPS)]
+    seconds = time_steps(model, layout, math.prod(config.grid[1:]), 1 + TIMED_STEPS)
     test.prefill_s, later = seconds[0], sorted(seconds[1:])
     test.step_s = later[len(later) // 2]
     return test

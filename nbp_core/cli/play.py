@@ -120,13 +120,19 @@ def _play(args: argparse.Namespace) -> None:
     report = {
         "out": str(args.out),
         **_facts(pipeline, recording, len(steps)),
-        **_timings(steps),
+        # medians per latent frame
+        "sample_s": float(np.median([step.sample_s for step in steps])),
+        "decode_s": float(np.median([step.decode_s for step in steps])),
     }
     if isinstance(source, KeyClip):
         report["psnr"] = psnr = _psnr(pipeline, source, frames_THWC)
         frames_THWC = np.concatenate([source.frames_THWC, frames_THWC], axis=2)
-        for line in _lines(psnr):
-            print(line, file=sys.stderr)
+        for name, values in psnr.items():
+            print(
+                f"PSNR to the simulator after 1, 2, 3 ... latent frames, {name}: "
+                + " ".join(f"{value:.1f}" for value in values),
+                file=sys.stderr,
+            )
     write_or_keep(
         args.out,
         lambda out: write_video(
@@ -194,15 +200,6 @@ def _psnr(pipeline: VideoPipeline, episode: KeyClip, frames_THWC: Frames) -> dic
     }
 
 
-def _lines(psnr: dict[str, list[float]]) -> list[str]:
-    """PSNR over time for the terminal."""
-    return [
-        f"PSNR to the simulator after 1, 2, 3 ... latent frames, {name}: "
-        + " ".join(f"{value:.1f}" for value in values)
-        for name, values in psnr.items()
-    ]
-
-
 def _facts(pipeline: VideoPipeline, recording: PlayRecording, num_steps: int) -> dict[str, Any]:
     """The settings and keys of the play, for the report."""
     shape = recording.sampling.block_shape or pipeline.transformer.config.block_shape
@@ -215,12 +212,4 @@ def _facts(pipeline: VideoPipeline, recording: PlayRecording, num_steps: int) ->
         "temperature": recording.sampling.temperature,
         "keys": format_timeline(recording.pressed),
         "latent_frames": num_steps,
-    }
-
-
-def _timings(steps: list[PlayStep]) -> dict[str, float]:
-    """Medians per latent frame, in seconds."""
-    return {
-        "sample_s": float(np.median([step.sample_s for step in steps])),
-        "decode_s": float(np.median([step.decode_s for step in steps])),
     }

@@ -8,6 +8,7 @@ Shapes: N clips, B batch, T H W pixels, C colour.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor
 
 from nbp_core.train.loop.task import Part
 
+if TYPE_CHECKING:
+    from nbp_core.train.tokenizer import TokenizerRecipe
+
 Frames = NDArray[np.uint8]
 Cut = tuple[slice | int, ...]
 READERS = 8
@@ -24,36 +28,31 @@ READERS = 8
 
 
 class Crops:
-    """Random crops of side x side pixels from clips and from camera moves over photographs.
+    """Random square crops, as a recipe has them, from clips and camera moves over photographs.
 
-    Of `tries` random places in a clip, the one with the most motion is used, since most of a clip
-    is still and soon learned.
+    Of `crop_tries` random places in a clip, the one with the most motion is used, since most of a
+    clip is still and soon learned.
     """
 
     def __init__(
         self,
         clips_NTHWC: Frames,
         photos_NTHWC: Frames | None,
+        recipe: TokenizerRecipe,
         *,
-        side: int,
-        photo_share: float,
-        tries: int,
         batch_size: int,
         seed: int,
         device: torch.device,
-        in_memory: bool,
     ) -> None:
-        place = device if in_memory else torch.device("cpu")
+        place = device if recipe.clips_in_memory else torch.device("cpu")
         self.sources = [torch.from_numpy(clips_NTHWC).to(place)]
         if photos_NTHWC is not None:
             self.sources.append(torch.from_numpy(photos_NTHWC).to(place))
-        self.side = side
-        self.photo_share = photo_share
-        self.tries = tries
+        self.recipe = recipe
         self.batch_size = batch_size
         self.seed = seed
         self.device = device
-        self._readers = None if in_memory else ThreadPoolExecutor(READERS)
+        self._readers = None if recipe.clips_in_memory else ThreadPoolExecutor(READERS)
         self._ahead: dict[tuple[int, int, Part], list[Future[Tensor]]] = {}
 
     def batch(self, step: int, num_frames: int, part: Part) -> Tensor:
@@ -83,16 +82,16 @@ class Crops:
     def _places(self, step: int, num_frames: int, part: Part) -> list[tuple[Tensor, list[Cut]]]:
         """The clip and the place of each crop, drawn from (seed, step) alone."""
         rng = np.random.default_rng([self.seed, step])
-        extent = (num_frames, self.side, self.side)
+        extent = (num_frames, self.recipe.crop, self.recipe.crop)
         places: list[tuple[Tensor, list[Cut]]] = []
         for _ in range(self.batch_size):
             clips_NTHWC = self.sources[0]
-            if len(self.sources) > 1 and rng.random() < self.photo_share:
+            if len(self.sources) > 1 and rng.random() < self.recipe.photo_share:
                 clips_NTHWC = self.sources[1]
             num_clips, *sizes = clips_NTHWC.shape[:4]
             clip = int(rng.integers(num_clips))
             cuts: list[Cut] = []
-            for _ in range(self.tries):
+            for _ in range(self.recipe.crop_tries):
                 starts = [int(rng.integers(a - b + 1)) for a, b in zip(sizes, extent, strict=True)]
                 cuts.append((clip, *(slice(a, a + b) for a, b in zip(starts, extent, strict=True))))
             places.append((clips_NTHWC, cuts))

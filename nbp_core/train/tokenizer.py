@@ -127,13 +127,10 @@ class TokenizerTask(Task):
         self.crops = Crops(
             train_NTHWC,
             photos_NTHWC,
-            side=recipe.crop,
-            photo_share=recipe.photo_share,
-            tries=recipe.crop_tries,
+            recipe,
             batch_size=batch_size,
             seed=seed,
             device=self.device,
-            in_memory=recipe.clips_in_memory,
         )
         self.val_NTHWC = val_NTHWC[spaced(len(val_NTHWC), recipe.num_validation_clips)]
         self.perceptual = None

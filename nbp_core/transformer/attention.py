@@ -30,19 +30,6 @@ class KVCache:
     """Condition index of each latent frame, (B, 1) if all frames share one. None for models whose
     decode steps do not depend on it."""
 
-    @classmethod
-    def allocate(
-        cls,
-        num_layers: int,
-        batch: int,
-        num_heads: int,
-        capacity: int,
-        head_width: int,
-        like: Tensor,
-    ) -> KVCache:
-        shape = (num_layers, batch, num_heads, capacity, head_width)
-        return cls(like.new_empty(shape), like.new_empty(shape))
-
     @property
     def num_bytes(self) -> int:
         """Bytes of the filled part."""

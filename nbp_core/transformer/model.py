@@ -201,12 +201,10 @@ class BlockTransformer(nn.Module):
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for sequences of up to `capacity` positions."""
-        config = self.config
-        head_width = config.width // config.num_heads
-        like = cast(Tensor, self.norm_f.weight)
-        return KVCache.allocate(
-            config.num_layers, batch, config.num_heads, capacity, head_width, like
-        )
+        config, like = self.config, cast(Tensor, self.norm_f.weight)
+        heads = config.num_heads
+        shape = (config.num_layers, batch, heads, capacity, config.width // heads)
+        return KVCache(like.new_empty(shape), like.new_empty(shape))
 
 
 @lru_cache(maxsize=32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -127,15 +126,15 @@ def test_nothing_is_read_that_was_not_written(monkeypatch: pytest.MonkeyPatch) -
         steps = sampler.stream(tokens.clone(), 0, conditions)
         return torch.cat([step.tokens_Bn[0] for step in steps]).tolist()
 
-    expected, allocate = clip(), KVCache.allocate
+    expected, new_cache = clip(), model.new_cache
 
-    def unwritten(*shape: Any) -> KVCache:
-        cache = allocate(*shape)
+    def unwritten(batch: int, capacity: int) -> KVCache:
+        cache = new_cache(batch, capacity)
         cache.keys.fill_(torch.nan)
         cache.values.fill_(torch.nan)
         return cache
 
-    monkeypatch.setattr(KVCache, "allocate", unwritten)
+    monkeypatch.setattr(model, "new_cache", unwritten)
     assert clip() == expected
 
 

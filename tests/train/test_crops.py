@@ -5,15 +5,20 @@ import torch
 
 from nbp_core.train.crops import Crops, Frames
 from nbp_core.train.loop.task import Part
+from nbp_core.train.tokenizer import TokenizerRecipe
 
 CPU = torch.device("cpu")
 
 
 def crops_of(clips: Frames, photos: Frames | None, in_memory: bool, tries: int = 1) -> Crops:
     return Crops(
-        clips, photos, side=8, photo_share=0.5, tries=tries, batch_size=6, seed=3, device=CPU,
-        in_memory=in_memory,
-    )  # fmt: skip
+        clips,
+        photos,
+        TokenizerRecipe(crop=8, photo_share=0.5, crop_tries=tries, clips_in_memory=in_memory),
+        batch_size=6,
+        seed=3,
+        device=CPU,
+    )
 
 
 def numbered(count: int, first: int) -> Frames:
