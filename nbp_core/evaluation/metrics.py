@@ -79,7 +79,8 @@ def small(frames_NTHWC: Frames) -> Small:
 
 def nearest_distance(clips_ND: Small, others_MD: Small) -> NDArray[np.float64]:
     """(N,) root mean square difference (grey levels) of each small clip from the nearest other."""
-    least = [_distances(clips_ND, part).min(1) for part in _chunks(others_MD)]
+    starts = range(0, len(others_MD), _CHUNK)
+    least = [_distances(clips_ND, others_MD[at : at + _CHUNK]).min(1) for at in starts]
     nearest: NDArray[np.float64] = np.min(least, axis=0)
     return nearest
 
@@ -97,10 +98,6 @@ def diversity(clips_ND: Small, groups: list[str]) -> float:
         pairs.append(_distances(rows, rows)[upper])
     found = np.concatenate(pairs) if pairs else np.zeros(0)
     return float(found.mean()) if found.size else float("nan")
-
-
-def _chunks(rows_MD: Small) -> list[Small]:
-    return [rows_MD[start : start + _CHUNK] for start in range(0, len(rows_MD), _CHUNK)]
 
 
 def _distances(first_ND: Small, second_MD: Small) -> NDArray[np.float64]:

@@ -115,7 +115,9 @@ def endless(bench: EndlessBench, name: str, on_key: Progress | None = None) -> R
     common = {
         "model": bench.pipeline.name,
         "block": name,
-        "shape": format_block_shape(_shape(bench)),
+        "shape": format_block_shape(
+            bench.sampling.block_shape or bench.pipeline.config.block_shape
+        ),
         "clips": len(bench.episodes),
     }
     made = np.stack(
@@ -135,10 +137,6 @@ def endless(bench: EndlessBench, name: str, on_key: Progress | None = None) -> R
             | {"token changes": changes}
         )
     return rows
-
-
-def _shape(bench: EndlessBench) -> tuple[int, int, int]:
-    return bench.sampling.block_shape or bench.pipeline.transformer.config.block_shape
 
 
 def _figures(

@@ -22,7 +22,7 @@ from nbp_core.generation.batches import generate_many
 from nbp_core.generation.segments import CARRY_FRAMES
 from nbp_core.media.drift import colour_drift, mean_sharpness
 from nbp_core.media.files import Frames
-from nbp_core.tokenizer.interface import Tokenizer, to_clip, to_frames
+from nbp_core.tokenizer.interface import to_clip, to_frames
 
 LONGEST = 129
 """Frames of a clip. With the same seed, clips of 33 or 65 frames are its beginning."""
@@ -89,13 +89,14 @@ def figures(
 @torch.inference_mode()
 def coded_again(bench: Bench) -> Rows:
     """One row per pass of the last frames of real clips through the tokenizer, without a model."""
-    pipeline = bench.pipeline
+    pipeline, tokenizer = bench.pipeline, bench.pipeline.tokenizer
     real = bench.judge.held.frames_NTHWC[: bench.count, -CARRY_FRAMES:]
     per_segment = CLIP_FRAMES - CARRY_FRAMES
     rounds = -(-(LONGEST - CLIP_FRAMES) // per_segment)
     frames, rows = real, []
     for times in range(rounds + 1):
-        frames = _coded(pipeline.tokenizer, frames, pipeline.device) if times else frames
+        if times:
+            frames = to_frames(tokenizer.decode(tokenizer.encode(to_clip(frames, pipeline.device))))
         rows.append(
             {
                 "model": pipeline.name,
@@ -108,7 +109,3 @@ def coded_again(bench: Bench) -> Rows:
             }
         )
     return rows
-
-
-def _coded(tokenizer: Tokenizer, frames_NTHWC: Frames, device: str) -> Frames:
-    return to_frames(tokenizer.decode(tokenizer.encode(to_clip(frames_NTHWC, device))))

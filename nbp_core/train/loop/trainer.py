@@ -200,33 +200,33 @@ class Trainer:
     def run(self) -> Iterator[TrainStep]:
         """Trains until the budget is spent. The last step has the metrics of a last validation."""
         start = time.monotonic() - self.elapsed
+
+        def now() -> float:
+            """The first process' seconds, so that all validate, save and end at equal steps."""
+            seconds = time.monotonic() - start
+            if self.accelerator.num_processes == 1:
+                return seconds
+            clock = torch.tensor(seconds, dtype=torch.float32, device=self.accelerator.device)
+            return float(broadcast(clock))
+
         next_validation = self.elapsed + 60 * self.config.validate_minutes
         next_checkpoint = self.elapsed + 60 * self.config.checkpoint_minutes
         while self.progress < 1:
             metrics = self._train_step()
-            self.elapsed = self._agreed(time.monotonic() - start)
+            self.elapsed = now()
             ended = self.progress >= 1
             every = self.config.validate_steps
             is_due = every is not None and self.step % every == 0
             if ended or is_due or self.elapsed >= next_validation:
                 metrics |= {f"val_{k}": v for k, v in self._validate().items()}
-                next_validation = self._agreed(time.monotonic() - start)
-                next_validation += 60 * self.config.validate_minutes
+                next_validation = now() + 60 * self.config.validate_minutes
             if self.log is not None:
                 self.log.write(self.step, self.elapsed, metrics)
             if ended or self.elapsed >= next_checkpoint:
                 counts = (self.step, self.elapsed, self.tflop)
                 save_state(self.run_folder, self.task, self.averages, self._bare_optimizers, counts)
-                next_checkpoint = self._agreed(time.monotonic() - start)
-                next_checkpoint += 60 * self.config.checkpoint_minutes
+                next_checkpoint = now() + 60 * self.config.checkpoint_minutes
             yield TrainStep(self.step, self.progress, metrics)
-
-    def _agreed(self, seconds: float) -> float:
-        """The first process' time, so that all processes validate, save and end at equal steps."""
-        if self.accelerator.num_processes == 1:
-            return seconds
-        clock = torch.tensor(seconds, dtype=torch.float32, device=self.accelerator.device)
-        return float(broadcast(clock))
 
     def _train_step(self) -> dict[str, float]:
         config, began = self.config, time.monotonic()
