@@ -44,24 +44,19 @@ def titled(results: Sequence[ResultFile]) -> dict[str, ResultFile]:
 
 
 def charts(result: ResultFile) -> dict[str, Chart]:
-    """The charts of a file, by their names in the menu."""
-    return _CHARTS.get(result.kind, _no_charts)(result)
-
-
-def _no_charts(_: ResultFile) -> dict[str, Chart]:
+    """The charts of a file, by their names in the menu. Where heads look is on the Attention
+    tab."""
+    match result.kind:
+        case "trained":
+            return {words: partial(trained.chart, result, words) for words in trained.CHARTS}
+        case "longer":
+            return {m: partial(windows_chart, result, m) for m in _figures(result, _NO_FIGURE)}
+        case "blocks":
+            metrics = _figures(result, _NO_BLOCK_FIGURE)
+            return {metric: partial(blocks_chart, result, metric) for metric in metrics}
+        case "evaluation":
+            return _of_ways(result)
     return {}
-
-
-def _of_trained(result: ResultFile) -> dict[str, Chart]:
-    return {words: partial(trained.chart, result, words) for words in trained.CHARTS}
-
-
-def _of_windows(result: ResultFile) -> dict[str, Chart]:
-    return {m: partial(windows_chart, result, m) for m in _figures(result, _NO_FIGURE)}
-
-
-def _of_blocks(result: ResultFile) -> dict[str, Chart]:
-    return {m: partial(blocks_chart, result, m) for m in _figures(result, _NO_BLOCK_FIGURE)}
 
 
 def _of_ways(result: ResultFile) -> dict[str, Chart]:
@@ -187,12 +182,3 @@ def windows_chart(result: ResultFile, metric: str) -> go.Figure:
     words = "window of 17 frames (tokenizer alone: times coded)"
     figure.update_layout(**legend_below(words, metric, HEIGHT))
     return figure
-
-
-_CHARTS: Final[dict[str, Callable[[ResultFile], dict[str, Chart]]]] = {
-    "longer": _of_windows,
-    "trained": _of_trained,
-    "blocks": _of_blocks,
-    "evaluation": _of_ways,
-}
-"""By the kind of a file. Where heads look is on the Attention tab."""
