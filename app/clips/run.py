@@ -36,7 +36,6 @@ class Outcome(Files):
     timings: Timings
     phases: tuple[str, ...]
     seconds: float
-    num_tokens: int
     new_frames: int
     num_frames: int
     is_complete: bool
@@ -158,7 +157,6 @@ class Clips:
             timings=generation.timings,
             phases=self.phases,
             seconds=self.seconds,
-            num_tokens=self._last(index).num_tokens,
             new_frames=new_frames,
             num_frames=len(generation.frames_THWC),
             is_complete=generation.is_complete,

@@ -129,17 +129,15 @@ def labelled_clips(
 ) -> Iterator[tuple[Frames, str, str]]:
     """(frames_THWC, action, look) of a split's clips, then of camera moves over photographs.
 
-    limit: largest number of clips per action. num_moves: camera moves of the training split.
+    limit: largest number of clips per action. num_moves, seed: those of the training split's moves.
     """
     for record in open_clips(clips, split, limit):
         yield record.frames_THWC, record.action, record.look
     if photos is not None and num_moves:
-        # Validation has other moves over the same pictures. Those kept for tests are not in here.
-        is_train = split == "train"
-        drawn = PhotoClips(photos, seed=seed + (not is_train))
-        for frames, move in drawn.draw_many(
-            num_moves if is_train else num_validation_moves(num_moves)
-        ):
+        if split == "val":
+            # Other moves over the same pictures. Pictures kept for tests are not in here.
+            num_moves, seed = num_validation_moves(num_moves), seed + 1
+        for frames, move in PhotoClips(photos, seed=seed).draw_many(num_moves):
             yield frames, move, PHOTO_LOOK
 
 

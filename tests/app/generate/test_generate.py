@@ -241,7 +241,7 @@ def test_the_real_engine_fits(tmp_path: Path) -> None:
     clip = clip_file(tmp_path, 6)
     values = {"model": "tiny", "start": "clip", "clip": clip, "block": "1x16x16", "num_frames": 33}
     outcome = finish(session, **values).result
-    assert (outcome.num_frames, outcome.new_frames, outcome.num_tokens) == (33, 28, 7 * 256)
+    assert (outcome.num_frames, outcome.new_frames, outcome.last.num_tokens) == (33, 28, 7 * 256)
     assert (outcome.last.tokens_thw != NO_TOKEN).all()
     assert len(outcome.phases) == len(outcome.timings["per_step_s"]) == outcome.last.num_steps
     session.close()
