@@ -20,8 +20,8 @@ from nbp_core.data.arm_keys import ARM_KEYS
 from nbp_core.data.clips import ClipSet
 from nbp_core.data.keys import FRAMES_PER_KEY, GRIP_SUFFIX, KeyClip
 from nbp_core.media.files import Frames, replacing
-from nbp_core.media.video import crop_resize, to_clip
-from nbp_core.tokenizer.interface import Tokenizer, to_frames
+from nbp_core.media.video import crop_resize
+from nbp_core.tokenizer.interface import Tokenizer, to_clip, to_frames
 
 READ_FRAMES = 3
 """Frames per latent frame that a reader receives: the first, the middle and the last."""
@@ -46,8 +46,8 @@ def latent_frames(frames_THWC: Frames, side: int | None = None) -> Frames:
 @torch.inference_mode()
 def reconstructed(tokenizer: Tokenizer, frames_THWC: Frames, device: str = "cpu") -> Frames:
     """The tokenizer's reconstruction of an episode's frames_THWC."""
-    clip_BCTHW = torch.from_numpy(to_clip(frames_THWC)[None]).to(device)
-    frames: Frames = to_frames(tokenizer.decode(tokenizer.encode(clip_BCTHW)))[0]
+    tokens_Bthw = tokenizer.encode(to_clip(frames_THWC[None], device))
+    frames: Frames = to_frames(tokenizer.decode(tokens_Bthw))[0]
     return frames
 
 

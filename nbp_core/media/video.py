@@ -16,7 +16,6 @@ from typing import cast
 import cv2
 import imageio.v3 as iio
 import numpy as np
-import numpy.typing as npt
 from einops import rearrange
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -45,7 +44,6 @@ from nbp_core.media.files import (
 from nbp_core.media.pictures import frame_seconds, open_image, read_frames, read_picture
 
 __all__ = [
-    "Clip",
     "Frames",
     "MediaError",
     "crop_resize",
@@ -55,14 +53,11 @@ __all__ = [
     "read_video",
     "read_window",
     "read_windows",
-    "to_clip",
-    "to_frames",
     "write_gif",
     "write_strip",
     "write_video",
 ]
 
-Clip = npt.NDArray[np.float32]
 
 CONTEXT_FRAMES = 5
 """Number of known frames that a model continues; they span half a second."""
@@ -265,18 +260,6 @@ def crop_resize(frames_THWC: Frames, side: int = CLIP_SIDE, at: float = 0.5) -> 
     how = cv2.INTER_AREA if square > side else cv2.INTER_CUBIC
     resized = [cv2.resize(frame, (side, side), interpolation=how) for frame in cut_THWC]
     return cast(Frames, np.stack(resized))
-
-
-def to_clip(frames_THWC: Frames) -> Clip:
-    """uint8 frames -> clip_CTHW, float32 in [0, 1]."""
-    clip_CTHW = rearrange(frames_THWC, "T H W C -> C T H W").astype(np.float32, order="C")
-    return clip_CTHW / np.float32(255)
-
-
-def to_frames(clip_CTHW: Clip) -> Frames:
-    """clip_CTHW in [0, 1] (values outside are clipped) -> uint8 frames_THWC."""
-    scaled_THWC = rearrange(clip_CTHW, "C T H W -> T H W C") * 255
-    return scaled_THWC.round().clip(0, 255).astype(np.uint8, order="C")
 
 
 def write_video(

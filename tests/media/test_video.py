@@ -14,8 +14,6 @@ from nbp_core.media.video import (
     read_context,
     read_image,
     read_video,
-    to_clip,
-    to_frames,
     write_gif,
     write_strip,
     write_video,
@@ -166,14 +164,6 @@ def test_crop_and_resize_keep_the_middle() -> None:
     assert (crop_resize(frames, 50, at=1) == 0).all()
     assert (crop_resize(frames.transpose(0, 2, 1, 3), 50, at=0) == 7).all()
     assert crop_resize(smooth_clip(1, 20, 30), 128).shape == (1, 128, 128, 3)
-
-
-def test_clip_and_frames_are_inverse() -> None:
-    frames = smooth_clip(3)
-    clip = to_clip(frames)
-    assert clip.shape == (3, 3, 64, 96)
-    assert 0 <= clip.min() < clip.max() <= 1
-    assert np.array_equal(to_frames(clip), frames)
 
 
 def make_text(path: Path) -> None:

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 from nbp_core.config.presets import TOKENIZER_PRESETS
 from nbp_core.config.shapes import Size3
 from nbp_core.tokenizer.conv import CausalConv3d, StreamState
+from nbp_core.tokenizer.interface import to_clip, to_frames
 from nbp_core.tokenizer.model import VideoTokenizer
 from tests.support.models import build_tokenizer, save_pipeline
 
@@ -20,6 +22,14 @@ def test_magvit2_64k_has_exactly_the_released_parameters() -> None:
         model = VideoTokenizer(TOKENIZER_PRESETS["magvit2-64k"])
     assert count(model) == 370_372_105
     assert model.config.codebook_size == 64_000
+
+
+def test_frames_and_clip_are_inverse() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 12, 3), dtype=np.uint8)
+    clip = to_clip(frames, "cpu")
+    assert clip.shape == (2, 3, 3, 8, 12)
+    assert 0 <= clip.min() < clip.max() <= 1
+    assert np.array_equal(to_frames(clip), frames)
 
 
 def test_nano_is_small() -> None:
