@@ -34,6 +34,8 @@ _TRANSFERS = {
     4: "bt470m", 5: "bt470bg", 7: "smpte240m", 8: "linear", 9: "log100", 10: "log316",
     16: "smpte2084", 17: "smpte428", 18: "arib-std-b67",
 }  # fmt: skip
+_MOST_DEEP_PIXELS = 40_000_000
+"""Largest picture that is decoded once more, in more than 8 bits, which takes up to 500 MB."""
 _SRGB_TRANSFER = "iec61966-2-1"
 _PNG_SIGNATURE_BYTES = 8
 
@@ -58,7 +60,8 @@ class Colours:
 def colours_of(path: Path, image: Image.Image) -> Colours:
     """The colours of a picture that is open and not yet decoded. Raises MediaError."""
     profile, info = image.info.get("icc_profile"), image.info
-    is_still = getattr(image, "n_frames", 1) == 1
+    is_small = image.width * image.height <= _MOST_DEEP_PIXELS
+    is_still = is_small and getattr(image, "n_frames", 1) == 1
     if image.format == "PNG" and (cicp := _cicp(path)):
         primaries, transfer, matrix, is_full = cicp
         if matrix or not is_full:
