@@ -157,16 +157,12 @@ def _by_code_points(
     pixels = None
     if colours.stream is not None:
         # In 8 bits, wide gamuts and HDR lose up to 30 levels of a saturated colour.
-        url = ffmpeg.file_url(colours.path.absolute())
-        before: list[ffmpeg.Argument] = [
-            *PROTECTED,
-            "-noautorotate",
-            "-i",
-            url,
-            "-map",
-            f"0:{colours.stream}",
-        ]
-        pixels = ffmpeg.first_bytes([*before, *after], 3 * width * height)
+        url, stream = ffmpeg.file_url(colours.path.absolute()), f"0:{colours.stream}"
+        # One thread, since each holds frames of its own.
+        pixels = ffmpeg.first_bytes(
+            [*PROTECTED, "-noautorotate", "-threads", "1", "-i", url, "-map", stream, *after],
+            3 * width * height,
+        )
     if not pixels:
         layout = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
         pixels = ffmpeg.run([*layout, "-i", "pipe:0", *after], image.tobytes())
