@@ -122,14 +122,6 @@ def _records(
         )
 
 
-def read_shard(path: Path, limit: int | None = None) -> Iterator[ClipRecord]:
-    """Yields the clips of a tar of KEY.mp4 and KEY.json in its order, at most `limit`.
-
-    Raises MediaError if the file is not a tar.
-    """
-    return _read_clips(path, _members(path), limit)
-
-
 def _read_clips(
     path: Path, members: dict[str, tarfile.TarInfo], limit: int | None
 ) -> Iterator[ClipRecord]:

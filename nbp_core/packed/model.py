@@ -118,11 +118,6 @@ class PackedTransformer(BlockTransformer):
         self.eval().requires_grad_(False)
 
     @property
-    def is_compiled(self) -> bool:
-        """Whether its products are compiled ones, by threads of their own."""
-        return isinstance(self.video_head, CompiledLinear)
-
-    @property
     def is_ready(self) -> bool:
         """Whether steps can begin: on a new machine they are first compiled, for some seconds."""
         return self.steps is None or self.steps.is_ready

@@ -21,23 +21,14 @@ def reconstruction_loss(
     return 4 * mse + l1_weight * F.l1_loss(output, clip_BCTHW), mse
 
 
-def token_loss(
-    logits_BMV: Tensor,
-    targets_BM: Tensor,
-    label_smoothing: float = 0.0,
-    weights_BM: Tensor | None = None,
-) -> Tensor:
+def token_loss(logits_BMV: Tensor, targets_BM: Tensor, weights_BM: Tensor | None = None) -> Tensor:
     """Mean cross-entropy in nats per token over the video ids; 0 without positions.
 
     weights_BM: a factor for each token. The sum is still divided by the number of tokens, so that
     the parts of a batch add up to the whole.
     """
-    losses_M = F.cross_entropy(
-        logits_BMV.flatten(0, 1).float(),
-        targets_BM.flatten(),
-        label_smoothing=label_smoothing,
-        reduction="none",
-    )
+    logits_MV = logits_BMV.flatten(0, 1).float()
+    losses_M = F.cross_entropy(logits_MV, targets_BM.flatten(), reduction="none")
     if weights_BM is not None:
         losses_M = losses_M * weights_BM.flatten()
     return losses_M.sum() / max(1, targets_BM.numel())
