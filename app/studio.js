@@ -13,6 +13,29 @@ export const remembered = (address, tab) => {
   return url.href;
 };
 
+// The tab that an address names; a visit begins with the first.
+export const tabOf = (address) => new URL(address).searchParams.get('tab') ?? 'generate';
+
+// Each tab that is opened is a page to come back to. Gradio keeps the tabs that find no room on a
+// phone in a menu.
+const keepTabs = () => {
+  window.nbpOpened = (tab) => {
+    if (tabOf(location.href) !== tab) history.pushState(null, '', remembered(location.href, tab));
+  };
+  addEventListener('popstate', () => {
+    const wanted = tabOf(location.href);
+    const tabs = document.querySelectorAll('[role="tab"], .overflow-dropdown button');
+    [...tabs].find((tab) => tab.textContent.trim().toLowerCase().replaceAll(' ', '-') === wanted)
+      ?.click();
+  });
+};
+
+// A chart that was drawn while it was hidden is narrower than its place.
+const widenCharts = () => document.addEventListener('click', (event) => {
+  if (!event.target.closest('.label-wrap, [role="tab"]')) return;
+  setTimeout(() => dispatchEvent(new Event('resize')), 200);
+});
+
 // Presses a button of a tab that may just be opening, once it can be pressed.
 const press = (id, patience = 100) => {
   const button = document.getElementById(id);
@@ -61,7 +84,7 @@ const keepFocus = () => {
   new MutationObserver(() => {
     if (!last || !last.disabled || !/(^|-)(go|stop)$/.test(last.id)) return;
     const partner = partnerOf(last);
-    if (partner && !partner.disabled) partner.focus();
+    if (partner && !partner.disabled) partner.focus({ preventScroll: true });
   }).observe(document.body, { attributes: true, attributeFilter: ['disabled'], subtree: true });
 };
 
@@ -79,13 +102,19 @@ const clearNotes = () => document.addEventListener('click', (event) => {
   document.querySelectorAll('.toast-close').forEach((button) => button.click());
 }, true);
 
+// What a button starts, and where it is seen.
+const SHOWN = {
+  go: '#preview .panes', 'race-go': '#race-status', tokenize: '#tokenizer-status',
+};
+
 export function mount() {
-  window.nbpRemembered = remembered;
   document.addEventListener('click', (event) => {
-    const panes = document.querySelector('#preview .panes');
-    if (panes && event.target.closest('#go')) reveal(panes);
+    const wanted = SHOWN[event.target.closest('button')?.id];
+    if (wanted) reveal(document.querySelector(wanted));
   });
   keepFocus();
+  keepTabs();
+  widenCharts();
   closeMenus();
   clearNotes();
   crops();

@@ -138,10 +138,9 @@ def _build(session: Session) -> gr.Blocks:
 
 
 def _tab(name: str) -> gr.Tab:
-    """A tab that puts its name into the address, so that a reload or a link finds it again."""
+    """A tab that puts its name into the address: a reload, a link and Back find it again."""
     tab = gr.Tab(name, id=_id(name))
-    script = f"() => history.replaceState(null, '', remembered(location.href, '{_id(name)}'))"
-    tab.select(None, js=script.replace("remembered", "window.nbpRemembered"), **LIGHT)
+    tab.select(None, js=f"() => window.nbpOpened('{_id(name)}')", **LIGHT)
     return tab
 
 

@@ -192,8 +192,6 @@ export function mount({ element, props, watch, trigger }) {
     if (changed) {
       find('panes').replaceChildren();
       shown = view.panes.map(build);
-      // Two maps are seen whole beside each other; one is seen pixel by pixel.
-      find('exact').checked = shown.length === 1;
     }
     const rgb = bytesOf(view.colours);
     for (let v = 0; v < 256; v++) {

@@ -41,6 +41,9 @@ class ComparePage:
         self.follower = follower
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
+                with gr.Row(elem_classes="run"):
+                    self.go = gr.Button("Start the race", variant="primary", elem_id="race-go")
+                    self.halt = gr.Button("Stop", elem_id="race-stop", interactive=False)
                 self.note = gr.HTML(
                     why_no_race(session, model.value), elem_id="race-note", label="Note",
                     elem_classes="quiet",
@@ -48,9 +51,6 @@ class ComparePage:
                 self._build_runners()
                 self._build_start()
                 self._build_settings()
-                with gr.Row(elem_id="race-run"):
-                    self.go = gr.Button("Start the race", variant="primary", elem_id="race-go")
-                    self.halt = gr.Button("Stop", elem_id="race-stop", interactive=False)
             with gr.Column(scale=4, min_width=340):
                 self.status = gr.HTML(view.status(None), elem_id="race-status", label="Status")
                 self._build_result()

@@ -107,6 +107,12 @@ def _settings(clip: KeptClip) -> dict[str, str]:
         "action": _action(clip),
         "block": manifest["block_shape"],
         "frames": str(clip.num_frames),
-        "start": f"{context['num_frames']} frames" if context else "an action",
+        "start": _start(context and context["num_frames"]),
         **sampling,
     }
+
+
+def _start(num_frames: int | None) -> str:
+    if not num_frames:
+        return "an action"
+    return "a first frame" if num_frames == 1 else f"{num_frames} frames"

@@ -38,7 +38,7 @@ class GeneratePage:
         self.follower = follower
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
-                with gr.Row(elem_id="run"):
+                with gr.Row(elem_id="run", elem_classes="run"):
                     self.go = gr.Button("Generate", variant="primary", elem_id="go")
                     self.halt = gr.Button("Stop", elem_id="stop", interactive=False)
                     self.hold = gr.Button("Pause", elem_id="pause", interactive=False)
@@ -83,7 +83,8 @@ class GeneratePage:
             controls.block_choices(steps), value=controls.preset_block("Balanced", steps),
             label="Block", elem_id="block",
             info="How many tokens each step writes at once. Larger blocks need fewer steps;"
-            " smaller ones usually look better.",
+            " smaller ones usually look better. From an action, the first block is written token"
+            " by token.",
         )  # fmt: skip
 
         for choice in (self.action, self.block):

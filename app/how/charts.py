@@ -91,6 +91,8 @@ def stored_chart(stored: Sequence[StoredFigures], key: str) -> go.Figure:
     figure = go.Figure()
     for index, figures in enumerate(stored):
         values = figures.by_shape.get(key, {})
+        if not values:
+            continue
         figure.add_bar(
             x=_names(values),
             y=list(values.values()),
@@ -99,7 +101,9 @@ def stored_chart(stored: Sequence[StoredFigures], key: str) -> go.Figure:
             marker={"color": OURS[index % len(OURS)]},
             hovertemplate="%{x}: %{y:.3g}<extra></extra>",
         )
-    figure.update_layout(**_ours(FIGURES[key]))
+    layout = _ours(FIGURES[key])
+    layout["height"] += 20 * len(figure.data)  # a line of the legend each
+    figure.update_layout(**layout)
     figure.update_xaxes(categoryorder="array", categoryarray=_names(SHAPES))
     return figure
 

@@ -30,6 +30,10 @@ _ABOUT: Final = """
 Choose a block shape, then follow the steps. Each token of one block predicts the token at the same
 place of the next block.
 """
+_ONE_COLOUR: Final = (
+    "Compare bars of one colour: each colour is one measurement, with its own machine, weights and"
+    " clips.\n"
+)
 _NONE_STORED: Final = (
     "No measured figures by block shape are stored with this copy of the project yet; the button"
     " below measures speeds here and now with the model chosen at the top of the page."
@@ -206,9 +210,9 @@ def _sentence(error: ValueError) -> str:
 
 
 def _stored_words(kept: list[StoredFigures]) -> str:
-    return "  \n".join(
+    return _ONE_COLOUR + "".join(
         # No full stop after the command: it would fall on a line of its own.
-        f"{figures.title}: {figures.file.title}, weights {figures.weights}. Measured by"
+        f"\n- {figures.title}: weights {figures.weights}, on {figures.file.device}. Measured by"
         f" `{figures.file.command}`"
         for figures in kept
     )

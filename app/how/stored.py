@@ -30,8 +30,10 @@ class StoredFigures:
 
     @property
     def title(self) -> str:
-        """Which model, where and when."""
-        return f"{self.model} on {self.file.device}, {self.file.date}"
+        """Which model, where or in which experiment, and when."""
+        file = self.file
+        where = f" on {file.device}" if file.kind == "bench" else f", {file.title}"
+        return f"{self.model}{where}, {file.date}"
 
 
 def stored(folder: Path) -> list[StoredFigures]:

@@ -13,7 +13,8 @@ from nbp_core.results.files import ResultFile, Value
 
 Cell = str | int | float | None
 """Text is HTML already; a number is written like the others of its column; None is no figure."""
-PAPER_MARK, HERE_MARK = "\N{BLACK DIAMOND} paper", "\N{BLACK CIRCLE} here"
+PAPER_MARK = "\N{BLACK DIAMOND}\N{NO-BREAK SPACE}paper"
+HERE_MARK = "\N{BLACK CIRCLE}\N{NO-BREAK SPACE}here"
 
 
 def number(value: Value) -> str:
@@ -84,14 +85,22 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> 
 def source(of: paper.PaperTable[Any]) -> str:
     """Where the paper's figures stand and how they were measured there."""
     facts = "".join(f" {escape(fact)}" for fact in of.facts)
-    return f'<p class="source">{PAPER_MARK}: {escape(of.source)}. {escape(of.setting)}.{facts}</p>'
+    setting = escape(of.setting[:1].upper() + of.setting[1:])
+    return f'<p class="source">{PAPER_MARK}: {escape(of.source)}. {setting}.{facts}</p>'
 
 
 def provenance(results: Iterable[ResultFile]) -> str:
     """Where figures come from: the device, the weights and the date, as HTML."""
     lines = [
-        f"{escape(r.title)}, on {escape(r.device)}, weights {escape(r.weights)}, {escape(r.date)}"
+        f"{escape(r.title)}, on {escape(r.device)}, {escape(_weights(r))}, {escape(r.date)}"
         f" ({escape(r.name)})"
         for r in results
     ]
     return f'<p class="source">{HERE_MARK}: {"; ".join(lines)}.</p>' if lines else ""
+
+
+def _weights(result: ResultFile) -> str:
+    """The weights of a file, or those that its rows name."""
+    named = dict.fromkeys(str(row["weights"]) for row in result.rows if row.get("weights"))
+    words = ", ".join(named) or result.weights
+    return words if words.startswith("random weights") else f"weights {words}"

@@ -20,17 +20,16 @@ export const keepSharpness = (sharpness, value) => {
 export const driftWords = (sharpness) => {
   if (sharpness.length < 2 * TEN) return '';
   const share = mean(sharpness.slice(-TEN)) / mean(sharpness.slice(TEN, 2 * TEN));
-  return `drift: sharpness ${Math.round(100 * share)} % of latent frames 11 to 20`;
+  return `drift: ${Math.round(100 * share)} % of the sharpness of latent frames 11 to 20`;
 };
 
 // One line: shown frames a second, key to picture, a latent frame, the window, the drift.
 export const figuresLine = (rate, keyMs, header, window, sharpness) => {
   if (!header) return '';
   const { sample_ms: sample, decode_ms: decode, steps } = header;
-  const key = keyMs === null ? 'no key yet' : ms(keyMs);
   return [
     `${rate.toFixed(1)} of 16 fps shown`,
-    `key to picture ${key}`,
+    keyMs === null ? '' : `key to picture ${ms(keyMs)}`,
     `latent frame ${ms(sample + decode)} (sampling ${ms(sample)}, decoding ${ms(decode)}),`
       + ` ${plural(steps, 'step')}`,
     `window: the first and the last ${window} latent frames`,

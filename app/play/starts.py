@@ -167,9 +167,15 @@ def _scenes(assets: Path) -> list[Start]:
 
 
 def _places(assets: Path) -> list[Start]:
-    # Two sources name their places alike: city-blender.jpg and city-pmndrs.jpg are "city".
+    # Two sources name their places alike: city-blender.jpg and city-pmndrs.jpg are "city" and
+    # "city 2".
     found = _named("place", sorted((assets / "play" / "places").glob("*.jpg")), "camera")
-    return [replace(start, title=start.title.rpartition(" ")[0] or start.title) for start in found]
+    titles = [start.title.rpartition(" ")[0] or start.title for start in found]
+    numbers = [titles[: i + 1].count(title) for i, title in enumerate(titles)]
+    return [
+        replace(start, title=title if number == 1 else f"{title} {number}")
+        for start, title, number in zip(found, titles, numbers, strict=True)
+    ]
 
 
 def _photos(assets: Path) -> list[Start]:

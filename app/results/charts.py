@@ -9,9 +9,10 @@ from statistics import median
 import plotly.graph_objects as go
 
 from app.parts.charts import COLOURS, DASHES, OURS, PAPER, SYMBOLS, legend_below
+from app.results.tables import Speed
 from nbp_core.config.shapes import format_block_shape, parse_block_shape
 from nbp_core.results import paper
-from nbp_core.results.files import Curve, Value
+from nbp_core.results.files import Curve
 
 HEIGHT = 320
 BY_BLOCK = "validation loss by block"
@@ -19,7 +20,7 @@ MAX_POINTS = 300
 """Points of a noisy curve: each is the median of as many steps as that takes."""
 
 
-def speed_chart(here: Mapping[tuple[str, str], tuple[float, Value]]) -> go.Figure:
+def speed_chart(here: Mapping[tuple[str, str], Speed]) -> go.Figure:
     """Table 1 as bars on a logarithmic scale; bars measured here are there where there are some."""
     figure = go.Figure()
     sizes = list(dict.fromkeys(row.preset for row in paper.TABLE1.rows))
@@ -27,7 +28,7 @@ def speed_chart(here: Mapping[tuple[str, str], tuple[float, Value]]) -> go.Figur
     for shape, shade in zip(blocks, (0.55, 1.0), strict=True):
         block = format_block_shape(shape)
         theirs = {row.preset: row.fps for row in paper.TABLE1.rows if row.block_shape == shape}
-        ours = {size: here[size, block][0] for size in sizes if (size, block) in here}
+        ours = {size: here[size, block].fps for size in sizes if (size, block) in here}
         for who, speeds, colour, pattern in (
             ("paper, one A100", theirs, PAPER, "/"),
             ("measured here", ours, OURS[0], ""),

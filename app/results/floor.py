@@ -44,14 +44,15 @@ def floor_section(results: Sequence[ResultFile]) -> str:
 
 def _steps(result: ResultFile) -> str:
     head = (
-        "model", "weight format", "block", f"step, ms<br>{HERE_MARK}", f"limit, ms<br>{HERE_MARK}",
-        "x the limit", "limited by", "tokens/s", "peak memory, GB",
+        "model", "weights", "weight format", "block", f"step, ms<br>{HERE_MARK}",
+        f"limit, ms<br>{HERE_MARK}", "x the limit", "limited by", "tokens/s", "peak memory, GB",
     )  # fmt: skip
     rows = [
         (
-            cell(row["model"]), cell(row.get("weight_format")), cell(row["block"]),
-            cell(row["step_ms"]), cell(row.get("floor_ms")), cell(row.get("ratio")),
-            cell(row.get("bound")), cell(row.get("tokens_s")), _gigabytes(row),
+            str(cell(row["model"])).partition(" (")[0], cell(row["weights"]),
+            cell(row.get("weight_format")), cell(row["block"]), cell(row["step_ms"]),
+            cell(row.get("floor_ms")), cell(row.get("ratio")), cell(row.get("bound")),
+            cell(row.get("tokens_s")), _gigabytes(row),
         )
         for row in result.rows
         if row["block"] in SHOWN_BLOCKS and row["protocol"] == "k600"

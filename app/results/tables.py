@@ -6,6 +6,7 @@ Whatever a results file says is escaped.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Final
 
@@ -36,13 +37,22 @@ BENCH = "python -m nbp_core bench --presets XL --out results/bench.json"
 SMALL_WEIGHTS = ("int8", "int4")
 
 
-def speeds_here(results: Sequence[ResultFile]) -> dict[tuple[str, str], tuple[float, Value]]:
-    """(size, block) -> (frames per second, steps) of the paper's task, measured here.
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Speed of the paper's task, measured here, and the file that says it."""
+
+    fps: float
+    steps: Value
+    file: ResultFile
+
+
+def speeds_here(results: Sequence[ResultFile]) -> dict[tuple[str, str], Speed]:
+    """(size, block) -> speed of the paper's task, measured here.
 
     From a table1 file, else from a bench's k600 rows, which time the model without its tokenizer.
     Smaller weights (int8, int4) are left out: the paper's are of 16 bits.
     """
-    found: dict[tuple[str, str], tuple[float, Value]] = {}
+    found: dict[tuple[str, str], Speed] = {}
     for result in results:
         for row in result.rows:
             is_small = row.get("weight_format") in SMALL_WEIGHTS
@@ -51,12 +61,12 @@ def speeds_here(results: Sequence[ResultFile]) -> dict[tuple[str, str], tuple[fl
                 if isinstance(total, int | float) and total > 0:
                     size = str(row["model"]).partition(" ")[0]
                     key = (size, str(row["block"]))
-                    found.setdefault(key, (PREDICTED_FRAMES / total, row["num_steps"]))
+                    found.setdefault(key, Speed(PREDICTED_FRAMES / total, row["num_steps"], result))
     for result in results:
         for row in result.rows:
             fps = row.get("fps")
             if result.kind == "table1" and isinstance(fps, int | float):
-                found[str(row["model"]), str(row["block"])] = (fps, row["steps"])
+                found[str(row["model"]), str(row["block"])] = Speed(fps, row["steps"], result)
     return found
 
 
@@ -77,19 +87,22 @@ def table1(results: Sequence[ResultFile]) -> str:
     rows = []
     for row in paper.TABLE1.rows:
         block = format_block_shape(row.block_shape)
-        fps, steps = here.get((row.preset, block), (None, None))
+        speed = here.get((row.preset, block))
         rows.append(
             (
-                f"{row.preset}, {row.size}", row.method, block, row.steps, cell(steps),
-                row.fvd, cell(fvd.get((row.preset, block))), row.fps, fps,
+                f"{row.preset}, {row.size}", row.method, block, row.steps,
+                cell(speed.steps if speed else None), row.fvd,
+                cell(fvd.get((row.preset, block))), row.fps, speed.fps if speed else None,
             )
         )  # fmt: skip
-    used = [result for result in results if result.kind in ("table1", "bench")]
-    if here:
+    sizes = {row.preset for row in paper.TABLE1.rows}
+    used = {speed.file.name: speed.file for (size, _), speed in here.items() if size in sizes}
+    if used:
         note = (
-            f"{provenance(used)}<p>Frames per second measured here are for the model alone, without"
-            f" its tokenizer: {PREDICTED_FRAMES} frames divided by the time of all steps. FVD is"
-            " not measured. It needs the released weights and the videos of Kinetics-600.</p>"
+            f"{provenance(used.values())}<p>Frames per second of a bench are for the model alone,"
+            f" with random weights and without its tokenizer: {PREDICTED_FRAMES} frames divided by"
+            " the time of all steps. FVD needs the released weights and the videos of"
+            " Kinetics-600.</p>"
         )
     else:
         note = (
@@ -120,7 +133,7 @@ def by_block(results: Sequence[ResultFile]) -> str:
     fvd = {row.block_shape: row.fvd for row in known if row.fvd is not None}
     fps = {row.block_shape: row.fps for row in known if row.fps is not None}
     here: dict[str, dict[str, Value]] = {}
-    benches = [result for result in results if result.kind == "bench" and "clips" in result.more]
+    benches = [r for r in results if r.kind == "bench" and r.more.get("clips")]
     for result in benches:
         for clip in result.more["clips"]:
             name = f"{clip.get('model')} ({clip.get('weights')}) on {result.device}"

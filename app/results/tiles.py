@@ -38,18 +38,19 @@ Tile = tuple[str, str, str]
 
 
 def _clips(results: Sequence[ResultFile]) -> tuple[ResultFile, str, dict[str, float]] | None:
-    """The first bench that timed whole clips of one model both ways: the model as HTML, and its
-    frames/s by block."""
+    """The first bench that timed whole clips of one model both ways: the model and its weights as
+    HTML, and its frames/s by block."""
     for result in results:
         clips = result.more.get("clips", ()) if result.kind == "bench" else ()
-        for model in dict.fromkeys(clip.get("model") for clip in clips):
+        for model, weights in dict.fromkeys((c.get("model"), c.get("weights")) for c in clips):
             speeds = {
                 str(clip.get("block")): float(str(clip["frames_s"]))
                 for clip in clips
-                if clip.get("model") == model and isinstance(clip.get("frames_s"), int | float)
+                if (clip.get("model"), clip.get("weights")) == (model, weights)
+                and isinstance(clip.get("frames_s"), int | float)
             }
             if speeds.get(_TOKEN) and speeds.get(_ROW):
-                return result, escape(str(model)), speeds
+                return result, escape(f"{model} {weights or ''}".strip()), speeds
     return None
 
 
@@ -118,7 +119,7 @@ def _reconstruction(results: Sequence[ResultFile]) -> Tile:
             return (
                 title,
                 f"{row['psnr']:.1f} dB",
-                f"PSNR of {escape(str(row['tokenizer']))}, {escape(str(row['data']))}. Higher is"
+                f"PSNR of {escape(result.weights)}, {escape(str(row['data']))}. Higher is"
                 " better: at 30 dB the difference is hard to see.",
             )
     return title, "-", "Not measured here yet."

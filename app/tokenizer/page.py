@@ -25,8 +25,9 @@ class TokenizerPage:
         self.follower = follower
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
+                with gr.Row(elem_classes="run"):
+                    self.go = gr.Button("Tokenize", variant="primary", elem_id="tokenize")
                 self._build_source()
-                self.go = gr.Button("Tokenize", variant="primary", elem_id="tokenize")
             with gr.Column(scale=4, min_width=340):
                 self.status = gr.HTML(
                     view.status(None), elem_id="tokenizer-status", label="Status",

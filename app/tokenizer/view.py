@@ -15,9 +15,20 @@ from app.parts.pictures import png_uri, token_colours
 from app.parts.status import line, standing
 from app.tokenizer.round_trip import SHOWN_SIDE, RoundTrip, split_strip
 
+_HIGHER = (
+    "Higher PSNR and SSIM are better: at 30 dB the difference is hard to see, and equal pictures"
+    " have an SSIM of 1."
+)
+
 
 def status(view: JobView | None) -> str:
-    """One line on where the round trip stands, as HTML."""
+    """One line on where the round trip stands, as HTML; before the first, what it will show."""
+    if view is None:
+        return line(
+            "Choose an input and press Tokenize. Its frames then stand here before and after the"
+            " tokenizer, with their tokens and how much was lost.",
+            "idle",
+        )
     _, text, kind = standing(
         view, lambda _: (0.0, ""), lambda _: "Done.", loading="Encoding and decoding..."
     )
@@ -41,7 +52,7 @@ def figures(trip: RoundTrip) -> str:
         "smaller than raw RGB": f"{trip.ratio:,.0f}x",
     }
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in items.items())
-    return f"<dl>{cells}</dl><p>{escape(trip.note)} {escape(trip.measured)}</p>"
+    return f"<dl>{cells}</dl><p>{_HIGHER}</p><p>{escape(trip.note)} {escape(trip.measured)}</p>"
 
 
 def token_maps(trip: RoundTrip) -> str:

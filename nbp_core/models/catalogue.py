@@ -144,7 +144,7 @@ def read_card(folder: Path) -> Card:
     licence = named[1].strip() if named else _one_line(section[1]) if section else ""
     paragraphs = [part for part in re.split(r"\n\s*\n", body) if not part.lstrip().startswith("#")]
     excerpt = _one_line(paragraphs[0]) if paragraphs else ""
-    return Card(licence=licence, excerpt=excerpt, text=body.strip())
+    return Card(licence=licence.replace("`", ""), excerpt=excerpt, text=body.strip())
 
 
 def _split_front(text: str) -> tuple[str, str]:

@@ -29,6 +29,7 @@ def open_attention(page: Page, url: str) -> None:
     open_studio(page, url, "Attention")
     expect(maps(page)).to_have_count(1)
     expect(page.locator("#attention-measured")).to_contain_text("Measured here")
+    page.get_by_label("Full size (1 pixel per weight)").check()
 
 
 def maps(page: Page) -> Any:
@@ -70,8 +71,8 @@ def test_switches_change_the_picture_only(page: Page, url: str) -> None:
 def test_a_map_that_fits_is_whole_and_keeps_its_lines(page: Page, url: str) -> None:
     """The lines lie on the screen's pixels, not in the shrunk map; the crosshair leaves with the
     pointer."""
-    open_attention(page, url)
-    page.get_by_label("Full size (1 pixel per weight)").uncheck()
+    open_studio(page, url, "Attention")
+    expect(maps(page)).to_have_count(1)
     scroll = page.locator("#attention-map .scroll")
     assert scroll.evaluate("box => box.scrollHeight <= box.clientHeight + 1")
     lines = page.locator("#attention-map canvas.lines")
@@ -121,7 +122,7 @@ def test_many_layers_scroll_in_their_place(page: Page, url: str) -> None:
     )
     box = page.locator("#attention-heads .html-container")
     shown, whole = box.evaluate("box => [box.clientHeight, box.scrollHeight]")
-    assert 0 < shown <= 420 < whole
+    assert 0 < shown <= 720 < whole
 
 
 def test_a_click_shows_where_a_query_looks(page: Page, url: str) -> None:

@@ -99,8 +99,11 @@ def test_figures_and_charts(raced: Page) -> None:
 def test_stop_and_equal_runners(page: Page, studio: Studio) -> None:
     studio.pipeline.step_s = 0.05
     open_studio(page, studio.url, "Compare")
+    expect(page.locator("#race-go")).to_be_in_viewport()
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
     page.locator("#race-go").click()
     expect(page.locator("#race-status")).to_contain_text("(baseline): step")
+    expect(page.locator("#race-status")).to_be_in_viewport()
     page.locator("#race-stop").click()
     expect(page.locator("#race-status")).to_contain_text(
         "Race stopped. Both runs must finish to be compared"

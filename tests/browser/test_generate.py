@@ -87,6 +87,8 @@ def test_a_token_is_linked_to_its_patch_and_its_odds(page: Page, studio: Studio)
     expect(read).to_contain_text("with probability 50.0 %")
     expect(read.locator("li")).to_have_count(5)
     expect(read.locator("li.own")).to_contain_text("50.0 %")
+    expect(read.locator("li").last).to_be_in_viewport()
+    expect(page.locator("#preview .legend")).to_be_hidden()
     picked = page.locator("#preview .picked >> visible=true")
     assert picked.count() == 2, "the token and its patch of the frame"
     tokens.focus()
@@ -101,6 +103,7 @@ def test_on_a_phone_the_preview_comes_into_view(page: Page, studio: Studio) -> N
     expect(page.locator("#preview .panes")).not_to_be_in_viewport()
     page.locator("#go").click()
     expect(page.locator("#preview .panes")).to_be_in_viewport(ratio=1, timeout=1000)
+    expect(page.locator("#stop")).to_be_in_viewport(ratio=1)
     page.locator("#stop").click()
 
 

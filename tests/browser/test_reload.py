@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 
 from tests.app.play.test_socket import write_episode
 from tests.browser.conftest import PATIENCE_MS, Studio, serve, serve_small_models
-from tests.browser.visitor import expect_clip, open_studio
+from tests.browser.visitor import expect_clip, open_studio, open_tab
 from tests.support.engine import add_model, fake_session
 
 pytestmark = pytest.mark.timeout(300)  # several loads of the page, perhaps on a busy machine
@@ -78,6 +78,20 @@ def test_a_clip_is_found_again(page: Page, studio: Studio) -> None:
         expect(page.locator("#gallery .card").first).to_contain_text("seed 321")
     page.get_by_role("tab", name="Settings").click()
     expect(page.locator("#manifest")).to_contain_text('"seed": 321')
+
+
+def test_back_and_forward_lead_through_the_tabs(page: Page, studio: Studio) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_studio(page, studio.url)
+    for name in ("Play", "Results"):
+        open_tab(page, name)
+        expect(page).to_have_url(re.compile(f"tab={name.lower()}"))
+    chosen = page.locator("button[role=tab][aria-selected=true]").first
+    for go, name in ((page.go_back, "Play"), (page.go_back, "Generate"), (page.go_forward, "Play")):
+        go()
+        expect(chosen).to_have_text(name)
+    page.go_forward()
+    expect(chosen).to_have_text("Results")
 
 
 def test_a_race_is_found_again(page: Page, studio: Studio) -> None:

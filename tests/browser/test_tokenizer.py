@@ -19,7 +19,7 @@ from tests.browser.visitor import generate, open_studio, open_tab
 
 def open_tokenizer(page: Page, url: str) -> None:
     open_studio(page, url, "Tokenizer")
-    expect(page.locator("#tokenizer-status")).to_contain_text("Ready.")
+    expect(page.locator("#tokenizer-status")).to_contain_text("press Tokenize")
 
 
 @pytest.fixture
@@ -42,6 +42,9 @@ def test_a_clip_goes_to_tokens_and_back(page: Page, studio: Studio, clip: Path) 
     expect(page.locator("#trip-pair img")).to_have_count(2)
     wide = "img => img.complete && img.naturalWidth === 512"
     assert all(page.locator("#trip-pair img").nth(i).evaluate(wide) for i in range(2))
+    boxes = (page.locator(f"#trip-pair {part}").bounding_box() for part in ("input", ".before"))
+    line, picture = (box["height"] for box in boxes if box)
+    assert abs(line - picture) < 1, "the line ends above the words"
     edge = page.get_by_role("slider", name="Edge between original and reconstruction")
     edge.focus()
     page.keyboard.press("ArrowRight")
@@ -64,6 +67,10 @@ def test_a_clip_goes_to_tokens_and_back(page: Page, studio: Studio, clip: Path) 
     expect(page.get_by_alt_text("Token map of latent frame 5")).to_be_visible()
     page.get_by_role("tab", name="By frame").click()
     expect(page.locator("#quality-curve .scatterlayer .trace")).to_have_count(2)
+    page.wait_for_function(
+        """() => { const place = document.querySelector('#quality-curve .js-plotly-plot');
+        return place.querySelector('svg').clientWidth > .95 * place.parentElement.clientWidth; }"""
+    )
     with page.expect_download() as download:
         page.locator("#trip-get-figures").click()
     assert download.value.suggested_filename == "noise-figures.json"

@@ -15,7 +15,7 @@ import {
 import { framesWords, latentOf, latentsOf } from '../../app/parts/clip.js';
 import { differ, GAIN } from '../../app/compare/pair.js';
 import { heir } from '../../app/generate/gallery.js';
-import { exampleName, remembered } from '../../app/studio.js';
+import { exampleName, remembered, tabOf } from '../../app/studio.js';
 import { containedBox, dragged, squareAt } from '../../app/parts/crop.js';
 import { firstStop, placeOf, STOPS } from '../../app/parts/tour.js';
 import { bytesOf, cellAt, cellOf, clamp, countUntil, player } from '../../app/parts/page.js';
@@ -174,6 +174,7 @@ test('the address names the open tab and keeps the rest', () => {
   const address = 'http://localhost:7860/studio/?__theme=dark&tab=generate#top';
   const kept = 'http://localhost:7860/studio/?__theme=dark&tab=compare#top';
   assert.equal(remembered(address, 'compare'), kept);
+  assert.deepEqual([tabOf(kept), tabOf('http://localhost/#top')], ['compare', 'generate']);
 });
 
 // Two frames of 1 x 2 tokens, the first of them given, in three steps of which one makes nothing.

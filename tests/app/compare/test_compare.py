@@ -16,7 +16,7 @@ from app.clips.request import make_request
 from app.clips.run import run as make_clip
 from app.compare import view
 from app.compare.charts import steps_chart, tokens_chart
-from app.compare.pair import NOTHING, Pair
+from app.compare.pair import NOTHING, Pair, differences
 from app.compare.run import RaceResult, paper_words, run
 from app.compare.tab import CompareTab
 from app.jobs import JobState, JobView
@@ -250,4 +250,7 @@ def test_two_kept_clips_are_shown_with_the_settings_that_differ(tmp_path: Path) 
     assert all(clip["frames"].startswith("data:image/png;base64,") for clip in shown)
     assert shown[0]["frames"] != shown[1]["frames"]
     assert pair.show("gone", ids[1])[pair.left].value == ids[2]
+    clip = session.library.clips()[0]
+    framed = replace(clip, manifest={**clip.manifest, "context": {"num_frames": 1}})
+    assert "<td>an action</td><td>a first frame</td>" in differences(clip, framed)
     session.close()

@@ -214,6 +214,10 @@ def test_stored_figures_are_those_of_bench_and_of_experiments(tmp_path: Path) ->
     (speed,) = stored_chart([tiny], "frames_s").data
     assert speed.name == "ours: tiny on some CPU, 2026-01-02"
     assert stored(tmp_path / "nowhere") == []
+    chart = stored_chart([tiny, ntp, nbp], "loss")
+    names = ["ours: ntp, Speed, 2026-01-02", "ours: nbp, Speed, 2026-01-02"]
+    assert [bars.name for bars in chart.data] == names, "experiments are told apart by their titles"
+    assert chart.layout.height > stored_chart([tiny], "frames_s").layout.height
 
 
 def test_stored_figures_are_read_when_the_tab_is_opened(tmp_path: Path) -> None:

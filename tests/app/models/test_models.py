@@ -129,7 +129,7 @@ def test_a_card_names_its_licence_in_front_or_in_a_section(tmp_path: Path) -> No
     front = read_card(tmp_path)
     assert (front.licence, front.excerpt) == ("mit", "A small model.")
     assert front.text.startswith("# x")
-    card.write_text("# x\n\nAnother.\n\n## Licence\n\nCC0, as its\ndata.\n\n## End\n")
+    card.write_text("# x\n\nAnother.\n\n## Licence\n\nCC0, as its\n`data`.\n\n## End\n")
     assert read_card(tmp_path).licence == "CC0, as its data."
     card.write_text("# x\n\nThird.\n")
     assert read_card(tmp_path).licence == ""

@@ -52,3 +52,12 @@ def test_a_scene_that_cannot_be_read_has_no_picture(
     assert start.has_episode
     assert start.picture_uri() == ""
     assert "soccer.mp4" in caplog.text
+
+
+def test_places_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    places = tmp_path / "play" / "places"
+    places.mkdir(parents=True)
+    for name in ("city-blender", "city-pmndrs", "lab-pmndrs"):
+        Image.new("RGB", (8, 8)).save(places / f"{name}.jpg")
+    titles = [start.title for start in Starts(tmp_path).of_kind("place")]
+    assert titles == ["city", "city 2", "lab"]

@@ -190,14 +190,17 @@ def test_table_1_stands_alone_until_something_is_measured() -> None:
 def test_ours_stands_beside_the_papers_and_is_told_apart(tmp_path: Path) -> None:
     results = [read_result(write(tmp_path, "bench.json", BENCH))]
     here = tables.speeds_here(results)
-    assert here == {("XL", "1x1x16"): (3.0, 48)}, "12 frames in 4 s; the ucf row is another task"
+    [(key, speed)] = here.items()
+    assert key == ("XL", "1x1x16")
+    assert (speed.fps, speed.steps) == (3.0, 48), "12 frames in 4 s; the ucf row is another task"
     text = tables.table1(results)
     row = text[text.index("NBP") : text.index("</tr>", text.index("NBP"))]
     cells = [cell.split("</td>")[0] for cell in row.split("<td")[1:]]
     assert cells[1] == ' class="paper number">48'
     assert cells[2] == ' class="here number">48'
     assert cells[4:] == [' class="paper number">8.89', ' class="here number">3.00']
-    assert "one &lt;core&gt;" in text
+    assert "one &lt;core&gt;, weights random, 2026-11-21" in text
+    assert "with random weights" in text
     chart = charts.speed_chart(here)
     assert [trace.name for trace in chart.data] == [
         "paper, one A100: 1x1x1", "paper, one A100: 1x1x16", "measured here: 1x1x16",
@@ -211,6 +214,8 @@ def test_whole_clips_stand_beside_the_papers_blocks(tmp_path: Path) -> None:
     text = tables.by_block(results)
     assert "tiny (abcd1234) on one &lt;core&gt;" in text
     assert '<td class="here number">8.25</td>' in text
+    timed = read_result(write(tmp_path, "steps.json", BENCH | {"clips": []}))
+    assert "(steps.json)" not in tables.by_block([*results, timed]), "it has no whole clips"
     assert '<td class="paper number">17.1</td>' in text
 
 
@@ -229,6 +234,7 @@ def test_a_bench_shows_floor_memory_smaller_weights_and_other_programs(tmp_path:
     assert [cell.split(">")[-1] for cell in row.split("</td>")[1:5]] == [
         "80.0", "40.0", "2.00", "3.40",
     ]  # fmt: skip
+    assert '">XL</td><td class="">random</td>' in text, "each row names its weights"
     assert "1x1x1<" not in text, "the ucf row stands in the whole table"
     assert "2.0471" in text
     libraries = text.index("&lt;transformers&gt;")
@@ -254,8 +260,11 @@ def test_a_table1_file_goes_before_a_bench(tmp_path: Path) -> None:
         read_result(write(tmp_path, name, data))
         for name, data in (("a.json", kept), ("b.json", BENCH))
     ]
-    assert tables.speeds_here(results)["XL", "1x1x16"] == (9.0, 48)
-    assert '<td class="here number">40.5</td>' in tables.table1(results)
+    speed = tables.speeds_here(results)["XL", "1x1x16"]
+    assert (speed.fps, speed.steps, speed.file.name) == (9.0, 48, "a.json")
+    text = tables.table1(results)
+    assert '<td class="here number">40.5</td>' in text
+    assert [name in text for name in ("(a.json)", "(b.json)")] == [True, False], "not its source"
 
 
 def test_tokenizers_measured_here_get_rows_of_their_own(tmp_path: Path) -> None:
@@ -314,7 +323,8 @@ def test_tiles_come_first_and_say_what_was_measured(tmp_path: Path) -> None:
     assert empty.count("Not measured here yet.") == 4
     clips = [{"model": "of rows alone", "block": "1x1x16", "frames_s": 9}]
     clips += [
-        {"model": "tiny", "block": b, "frames_s": f} for b, f in (("1x1x1", 2), ("1x1x16", 20))
+        {"model": "tiny", "weights": "0123abcd", "block": b, "frames_s": f}
+        for b, f in (("1x1x1", 2), ("1x1x16", 20))
     ]
     accuracy = [
         {"metric": "action accuracy", "of": of, "value": value, "clips": 50}
@@ -324,16 +334,16 @@ def test_tiles_come_first_and_say_what_was_measured(tmp_path: Path) -> None:
     files = (
         BENCH | {"clips": clips},
         BENCH | {"kind": "evaluation", "rows": accuracy},
-        BENCH | {"kind": "tokenizer", "rows": psnr},
+        BENCH | {"kind": "tokenizer", "rows": psnr, "weights": "nano 4567cdef"},
     )
     results = [read_result(write(tmp_path, f"{i}.json", file)) for i, file in enumerate(files)]
     text = tiles(results)
     assert [part.split("</dd>")[0] for part in text.split("<dd>")[1:]] == [
         "10.0x", "2.5x", "98.0%", "27.4 dB",
     ]  # fmt: skip
-    assert "robot &lt;arm&gt;" in text
-    assert "whole clips of tiny on" in text
-    assert "Rows, tiny," in text
+    assert "PSNR of nano 4567cdef, robot &lt;arm&gt;" in text
+    assert "whole clips of tiny 0123abcd on" in text
+    assert "Rows, tiny 0123abcd," in text
     assert "one &lt;core&gt;" in text
 
 
