@@ -212,8 +212,9 @@ def _sentence(error: ValueError) -> str:
 def _stored_words(kept: list[StoredFigures]) -> str:
     return _ONE_COLOUR + "".join(
         # No full stop after the command: it would fall on a line of its own.
-        f"\n- {figures.title}: weights {figures.weights}, on {figures.file.device}. Measured by"
-        f" `{figures.file.command}`"
+        f"\n- {figures.title}: weights {figures.weights}"
+        f"{'' if figures.file.device in figures.title else f', on {figures.file.device}'}."
+        f" Measured by `{figures.file.command}`"
         for figures in kept
     )
 
