@@ -240,7 +240,7 @@ test('drift compares the last ten latent frames with the second ten', () => {
   assert.equal(driftWords(sharp.slice(1)), '');
   assert.match(driftWords(sharp), /100 % of the sharpness/);
   const soft = [...sharp, ...Array(10).fill(15)];
-  assert.match(figuresLine(16, null, HEADER, 4, soft), /drift: 75 % of the sharpness of latent frames 11/);
+  assert.match(figuresLine(16, null, HEADER, 4, soft), /drift: 75 % of the sharpness of lat/);
 });
 
 test('what does not keep up says why', () => {
