@@ -118,7 +118,11 @@ def test_a_full_disk_is_the_reason_and_leaves_nothing_behind(
 ) -> None:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(ffmpeg, "file_url", lambda path: b"file:/dev/full")
+    url_of = ffmpeg.file_url
+    monkeypatch.setattr(
+        ffmpeg, "file_url",
+        lambda path: b"file:/dev/full" if path.suffix == ".part" else url_of(path),
+    )  # fmt: skip
     arguments = ["generate", "--model", str(model), "--out", str(tmp_path / "clip.mp4")]
     arguments += ["--action", "door-open", "--block", "1x16x16"]
     assert main(arguments) == 2
