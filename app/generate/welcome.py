@@ -14,7 +14,7 @@ from app.parts.clip_view import making_view
 from app.session import Session
 
 SENTENCE = (
-    "Choose an action and press Generate: a two-second clip takes about a second on a laptop."
+    "Choose an action and press Generate: the status line says how long the clip took here."
 )
 CAT = "chelsea.jpg"
 
