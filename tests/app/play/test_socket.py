@@ -203,8 +203,10 @@ def test_another_model_goes_on_from_the_last_frame(studio: Studio) -> None:
         until(lambda: old.is_closed)
 
 
-def test_a_key_out_of_reach_is_named_in_the_header(studio: Studio) -> None:
-    studio.pipeline.key_reach = (("left", 1, "right", 1),)
+def test_a_key_out_of_reach_is_named_in_the_header(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studio.pipeline, "key_reach", (("left", 1, "right", 1),))
     with studio.open() as socket:
         begin(socket)
         see(socket)
