@@ -104,7 +104,7 @@ export function mount({ element, props, watch, trigger }) {
     one('.figures').textContent = figuresLine(rate, keyTimes.median, header, info.window,
       sharpness);
     const flows = running && now - began > SETTLED_MS ? slowWords(rate, header) : '';
-    tell(whyNot() || waits || trouble || flows || reachWords(header) || info.note);
+    tell(whyNot() || waits || trouble || reachWords(header) || flows || info.note);
     Object.assign(picture.dataset, {
       shown: clock.shown, late: clock.late, dropped: clock.dropped, rate: rate.toFixed(2),
       keys: keyTimes.values.length, keyMedian: (keyTimes.median ?? 0).toFixed(1),
