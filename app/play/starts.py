@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from app.clips.form import MIDDLE
 from app.parts.pictures import jpeg_uri
@@ -27,8 +27,7 @@ from nbp_core.media.video import crop_resize, read_image
 Kind = Literal["scene", "place", "photograph", "recording"]
 MAX_OWN = 64
 """Photographs and recordings of visitors that are kept; who has the most loses the oldest. A
-photograph takes 50 kB, a recording is
-read from at most 4 MB."""
+photograph takes 50 kB, a recording is read from at most 4 MB."""
 NEW_SCENE = "scene-new"
 """The start whose first frame the model itself makes."""
 
@@ -133,25 +132,23 @@ class Starts:
         """
         frame_HWC = crop_resize(read_image(path)[None], at=min(max(crop, 0), 1))[0]
         name = "your photograph"
-        return self._add(
-            kind="photograph", title=name, world="camera", own_HWC=frame_HWC, owner=owner
-        )
+        start = Start(
+            id=_new_id(), kind="photograph", title=name, world="camera", own_HWC=frame_HWC,
+            owner=owner,
+        )  # fmt: skip
+        return self._keep(start)
 
     def add_recording(self, recording: PlayRecording, model: str = "", owner: str = "") -> Start:
         """A play to be seen again."""
-        start = recording.shown_start
-        title = f"a recording from {start}" if start else "a recording"
-        return self._add(
-            kind="recording",
-            title=title,
-            world=recording.world,
-            recording=recording,
-            model=model,
-            owner=owner,
-        )
+        place = recording.shown_start
+        title = f"a recording from {place}" if place else "a recording"
+        start = Start(
+            id=_new_id(), kind="recording", title=title, world=recording.world,
+            recording=recording, model=model, owner=owner,
+        )  # fmt: skip
+        return self._keep(start)
 
-    def _add(self, **parts: Any) -> Start:
-        start = Start(id=f"own-{secrets.token_urlsafe(12)}", **parts)
+    def _keep(self, start: Start) -> Start:
         with self._lock:
             self._own[start.id] = start
             if len(self._own) > MAX_OWN:
@@ -159,6 +156,11 @@ class Starts:
                 most = max(counts.values())
                 del self._own[next(id_ for id_, s in self._own.items() if counts[s.owner] == most)]
         return start
+
+
+def _new_id() -> str:
+    """An id that no other visitor can guess."""
+    return f"own-{secrets.token_urlsafe(12)}"
 
 
 def _scenes(assets: Path) -> list[Start]:
