@@ -181,7 +181,9 @@ class Play:
         ValueError for a key that is not in `keys` and after close().
         """
         self.check(key)
-        return self._generate(self._reach.follow(key))
+        followed = self._reach.follow(key)
+        self.check(followed)
+        return self._generate(followed)
 
     def _generate(self, key: str) -> PlayStep:
         if self._sampler is None:

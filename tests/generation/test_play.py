@@ -141,6 +141,13 @@ def test_keys_of_older_recordings_are_followed_whatever_the_reach(pipeline: Vide
         assert np.array_equal([s.frames_THWC for s in play.replay(recording)], frames)
 
 
+def test_a_model_without_a_key_for_rest_says_so_beyond_its_reach() -> None:
+    config = replace(CONFIG, keys=("left", "right", "still"), key_reach=(("left", 0, "right", 0),))
+    limited = VideoPipeline(build_transformer(config), build_tokenizer())
+    with limited.play(FRAME, "arm", ROWS) as play, pytest.raises(ValueError, match="key 'stay'"):
+        play.step("left")
+
+
 @pytest.mark.parametrize("axis", [("up", 1, "right", 1), ("left", -1, "right", 1)])
 def test_a_reach_is_of_known_keys_and_not_negative(axis: tuple[str, int, str, int]) -> None:
     with pytest.raises(ValueError, match="key_reach must name keys"):
