@@ -13,7 +13,7 @@ from app.parts import controls
 from app.parts.clip_view import making_view
 from app.session import Session
 
-SENTENCE = "Choose an action and press Generate. The line above the clip says how long it took."
+SENTENCE = "Choose an action and press Generate. Below the clip you see how long each step took."
 CAT = "chelsea.jpg"
 
 
