@@ -192,6 +192,29 @@ def test_a_step_writes_nothing_to_a_cache_without_room(room: str) -> None:
     assert not cache.values.any()
 
 
+@pytest.mark.parametrize("head_width", [32, 64, 96, 128])
+def test_a_single_query_attends_as_many_do(head_width: int) -> None:
+    """One position per step, at every length of the cache, and all positions in one step."""
+    small = transformer_config("elastic", grid=(3, 4, 12), modern=True)
+    config = replace(small, width=384, num_heads=384 // head_width)
+    packed = pack(build_transformer(config), FORMAT)
+    layout = sequence_layout(config, (1, 1, 1))
+    tokens = torch.randint(0, CODES, (2, *config.grid))
+    ids = layout.input_ids(tokens, torch.ones(2, config.prefix_len, dtype=torch.int64))
+    cache = packed.new_cache(2, layout.length)
+    for numbers in (cache.keys, cache.values):
+        numbers.fill_(torch.nan)  # what is not yet written must not be read
+    with torch.inference_mode():
+        at_once = packed.features(ids, layout, cache=packed.new_cache(2, layout.length)).float()
+        steps = [
+            packed.features(ids[:, index : index + 1], layout, start=index, cache=cache)
+            for index in range(ids.shape[1])
+        ]
+    difference = torch.cat(steps, 1).float() - at_once
+    assert difference.std() / at_once.std() < (0.03 if FORMAT == "bfloat16" else 1e-4)
+    assert difference.abs().max() / at_once.std() < (0.3 if FORMAT == "bfloat16" else 1e-3)
+
+
 def test_callers_at_once_do_not_disturb_each_other() -> None:
     x = torch.randn(16, INPUTS).to(NUMBERS)
     layers = [compiled_linear(torch.randn(OUTPUTS, INPUTS), None, FORMAT) for _ in range(4)]
@@ -318,7 +341,13 @@ def print_what_is_computed(weights: WeightFormat = FORMAT) -> None:
         ids = layout.input_ids(tokens, torch.ones(1, config.prefix_len, dtype=torch.int64))
         with torch.inference_mode():
             features = model.features(ids, layout, cache=model.new_cache(1, layout.length))
-        digest.update(features.float().numpy().tobytes())
+            cache = model.new_cache(1, layout.length)
+            one_by_one = [
+                model.features(ids[:, index : index + 1], layout, start=index, cache=cache)
+                for index in range(ids.shape[1])
+            ]
+        for found in (features, *one_by_one):
+            digest.update(found.float().numpy().tobytes())
     sampling = SamplingConfig(top_k=3000, top_p=0.9)
     drawn = draw(torch.randn(64, 5000).to(NUMBERS), sampling, torch.Generator().manual_seed(0))
     digest.update(drawn.numpy().tobytes())

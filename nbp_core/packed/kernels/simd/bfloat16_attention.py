@@ -15,6 +15,7 @@ from nbp_core.packed.kernels.jobs import COMPILED, LINE, ROWS
 from nbp_core.packed.kernels.numbers import LOG2_E
 from nbp_core.packed.kernels.simd.dots import BRAIN_PAIRS, HELD, WIDTH, kernel
 from nbp_core.packed.kernels.simd.lanes import LANES
+from nbp_core.packed.kernels.simd.one_query import attend_one
 from nbp_core.packed.kernels.simd.scores import (
     arrange_queries,
     gather_halves,
@@ -43,9 +44,9 @@ SCORES: Final = STAGE + 2 * (KEYS + 2) * WIDEST
 """Scores (L, 16) float32, which are replaced by weights of pairs of keys in bfloat16."""
 SCORED, GATHERED = HELD * WIDTH // LANES, HELD * WIDTH // PAIR
 """Number of keys (scores) and of queries (values) whose sums fit the registers."""
-score_many = kernel(BRAIN_PAIRS, SCORED, LANES // WIDTH, 2 if SCORED == LANES else 0, True)
+score_many = kernel(BRAIN_PAIRS, SCORED, LANES // WIDTH, 1 if SCORED == LANES else 0, True)
 score_one = kernel(BRAIN_PAIRS, 1, LANES // WIDTH, 0, True)
-gather_many, gather_one = (kernel(BRAIN_PAIRS, rows, PAIR // WIDTH) for rows in (GATHERED, 1))
+gather_many = kernel(BRAIN_PAIRS, GATHERED, PAIR // WIDTH, 2)
 
 
 def attend_bytes(num_keys: int) -> int:
@@ -57,6 +58,9 @@ def attend_bytes(num_keys: int) -> int:
 def attend(queries, rows, key, value, num_keys, reach, width, scratch, out, step):
     """Writes softmax(q k^T / sqrt(E)) v of up to sixteen queries as bfloat16, over the first L
     keys or those within each query's reach. Output rows are `step` bytes apart."""
+    if rows == 1:
+        attend_one(queries, key, value, num_keys, width, scratch, out)
+        return
     arrange_queries(queries, rows, width, scratch + STAGE, scratch + QUERIES)
     _score(key, value, num_keys, width, scratch)
     hide(scratch + SCORES, rows, num_keys, reach)
@@ -86,8 +90,8 @@ def _score(key, value, num_keys, width, scratch):
         keys, scores = key + 2 * width * first, scratch + SCORES + LINE * first
         if first + SCORED <= num_keys:
             ask = keys + 4 * width * SCORED
-            if first // SCORED % 2:
-                ask = value + 2 * width * (first - SCORED)
+            if first + 3 * SCORED > num_keys:
+                ask = value + 2 * width * (first + 2 * SCORED - num_keys)
             score_many(keys, 2 * width, 4, at, LINE, width // 2, scores, LINE, ask)
             first += SCORED
         else:
@@ -103,8 +107,9 @@ def _weigh(value, num_keys, width, scratch):
     start_weights(scores, num_keys, padded, scratch, scratch + TOTALS)
     sharpness = float32(LOG2_E / math.sqrt(width))
     for part in range(padded // 8):
-        for line in range(16 * width * part, 16 * width * (part + 1), LINE):
-            prefetch(value + line)
+        if part < 16:
+            for line in range(16 * width * part, 16 * width * (part + 1), LINE):
+                prefetch(value + line)
         # In place: eight rows of float32 become four rows of pairs.
         words = scores + 4 * LINE * part
         weigh_eight(scores + 8 * LINE * part, scratch, sharpness, scratch + TOTALS, words)
@@ -125,12 +130,11 @@ def _gather(value, rows, first, count, width, scratch):
         for lane in range(0, width, PAIR):
             interleave(one + 2 * lane, other + 2 * lane, words + 4 * lane)
     weights = scratch + SCORES + LINE * first // 2
+    ask = value + 2 * width * (first + 2 * KEYS)
     for lane in range(0, width, PAIR):
         values, row = scratch + STAGE + 4 * lane, 0
         while row < rows:
             x, found = weights + 4 * row, scratch + FOUND + 4 * (width * row + lane)
-            if rows == 1:
-                gather_one(x, 4, LINE, values, 4 * width, pairs, found, 4 * width, 0)
-            else:
-                gather_many(x, 4, LINE, values, 4 * width, pairs, found, 4 * width, 0)
+            gather_many(x, 4, LINE, values, 4 * width, pairs, found, 4 * width, ask)
+            ask += 2 * LINE * pairs
             row += GATHERED

@@ -160,7 +160,7 @@ def kernel(
                 lanes.ask(lanes.add(ask, lanes.mul(loop.index, LONG(LINE * lines))), line)
             at = lanes.add(x, lanes.mul(loop.index, x_k))
             for row in rows:
-                number = _everywhere(lanes, lanes.add(at, lanes.mul(x_row, LONG(row))), dot)
+                number = spread(lanes, lanes.add(at, lanes.mul(x_row, LONG(row))), dot)
                 for i in columns:
                     total = lanes.load(held[row][i])
                     lanes.store(dot.add(lanes, total, number, found[i]), held[row][i])
@@ -171,7 +171,7 @@ def kernel(
     return add_products
 
 
-def _everywhere(lanes: Lanes, address: Any, dot: Dot) -> Any:
+def spread(lanes: Lanes, address: Any, dot: Dot) -> Any:
     """Broadcasts the 32 bits of activations at an address to every lane."""
     word = lanes.load(lanes.inttoptr(address, ir.PointerType(WORD)), align=4)
     first = lanes.insert_element(ir.Constant(_WORDS, ir.Undefined), word, WORD(0))

@@ -14,6 +14,7 @@ from nbp_core.packed.kernels.instructions import pointer
 from nbp_core.packed.kernels.jobs import COMPILED, LINE, ROWS
 from nbp_core.packed.kernels.simd.dots import FLOATS, HELD, WIDTH, kernel
 from nbp_core.packed.kernels.simd.lanes import LANES
+from nbp_core.packed.kernels.simd.one_query import attend_one
 from nbp_core.packed.kernels.simd.scores import find_largest, hide, weigh
 
 # Byte offsets in a thread's scratch buffer. The largest score of each query comes first.
@@ -33,9 +34,7 @@ SCORED, GATHERED = HELD * WIDTH // LANES, HELD * WIDTH // COLUMNS
 score_many, score_one = (
     kernel(FLOATS, keys, LANES // WIDTH, is_fresh=True) for keys in (SCORED, 1)
 )
-gather_many, gather_one = (
-    kernel(FLOATS, queries, COLUMNS // WIDTH, is_fresh=True) for queries in (GATHERED, 1)
-)
+gather_many = kernel(FLOATS, GATHERED, COLUMNS // WIDTH, is_fresh=True)
 
 
 def attend_bytes(num_keys: int) -> int:
@@ -47,6 +46,9 @@ def attend_bytes(num_keys: int) -> int:
 def attend(queries, rows, key, value, num_keys, reach, width, scratch, out, step):
     """Writes softmax(q k^T / sqrt(E)) v of up to sixteen queries as float32, over the first L keys
     or those within each query's reach. Output rows are `step` bytes apart."""
+    if rows == 1:
+        attend_one(queries, key, value, num_keys, width, scratch, out)
+        return
     _arrange_queries(queries, rows, width, scratch)
     _score(key, num_keys, width, scratch)
     hide(scratch + SCORES, rows, num_keys, reach)
@@ -88,13 +90,9 @@ def _score(key, num_keys, width, scratch):
 
 @njit(**COMPILED)
 def _gather(value, rows, num_keys, width, scratch):
-    """Sums up the weighted values, for one query alone or for sixteen."""
+    """Sums up the weighted values."""
     for column in range(0, width, COLUMNS):
         found, place = scratch + FOUND + 4 * column, value + 4 * column
-        if rows == 1:
-            weights = scratch + SCORES
-            gather_one(weights, 4, LINE, place, 4 * width, num_keys, found, 4 * width, 0)
-            continue
         for row in range(0, rows, GATHERED):
             weights, sums = scratch + SCORES + 4 * row, found + 4 * width * row
             gather_many(weights, 4, LINE, place, 4 * width, num_keys, sums, 4 * width, 0)

@@ -135,12 +135,20 @@ def weigh(lanes: Lanes, scores: Any, count: Any, largest: Any, sharpness: Any, s
 def interleave(lanes: Lanes, lower: Any, upper: Any, words: Any) -> None:
     """Interleaves two rows of 32 bfloat16: word i has one number of each row, in the order of
     `SPREAD`."""
+    for index, value in enumerate(interleaved(lanes, lower, upper)):
+        lanes.put(value, words, ROW * index)
+
+
+def interleaved(lanes: Lanes, lower: Any, upper: Any) -> list[Any]:
+    """Emits the two vectors of words that `interleave` writes."""
     low, high = lanes.get(lower, _PAIR_OF_HALVES), lanes.get(upper, _PAIR_OF_HALVES)
+    mixed = []
     for index in range(2):
         places = SPREAD[index * LANES : (index + 1) * LANES]
         order = chain.from_iterable((place, 2 * LANES + place) for place in places)
         mask = ir.Constant(ir.VectorType(WORD, 2 * LANES), list(order))
-        lanes.put(lanes.shuffle_vector(low, high, mask), words, ROW * index)
+        mixed.append(lanes.shuffle_vector(low, high, mask))
+    return mixed
 
 
 @vectors(types.int64, types.float32, types.int64)
