@@ -72,10 +72,10 @@ def pack_linear(weight_OI: Tensor, bias_O: Tensor | None, weights: WeightFormat)
     if weight_OI.is_cuda or weights not in formats_on("cpu") or weights == "float32":
         return _plain(weight_OI, bias_O, compute_dtype(weights))
     if weights == "int8":
-        rounded_OI, scale_O = _by_rows(_rounded, weight_OI)
+        rounded_OI, scale_O = _by_rows(_rounded, weight_OI, torch.int8)
         return CompiledLinear(rounded_OI, bias_O, scale_O)
     if weights == "int4":
-        places_OI, scale_O = _by_rows(_levelled, weight_OI)
+        places_OI, scale_O = _by_rows(_levelled, weight_OI, torch.uint8)
         return CompiledLinear(places_OI, bias_O, scale_O)
     return CompiledLinear(weight_OI.to(STORED[weights]), bias_O)
 
@@ -145,9 +145,13 @@ def _nearest(scaled: Tensor) -> Tensor:
 
 
 def _by_rows(
-    work: Callable[[Tensor], tuple[Tensor, Tensor]], weight_OI: Tensor
+    work: Callable[[Tensor], tuple[Tensor, Tensor]], weight_OI: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Applies `work` to some outputs at a time, which keeps its intermediate results small."""
     num_rows = max(1, PART_WEIGHTS // weight_OI.shape[1])
-    numbers, scales = zip(*map(work, torch.split(weight_OI, num_rows)), strict=True)
-    return torch.cat(numbers), torch.cat(scales)
+    numbers_OI = weight_OI.new_empty(weight_OI.shape, dtype=dtype)
+    scale_O = weight_OI.new_empty(len(weight_OI), dtype=torch.float32)
+    wholes = (weight_OI, numbers_OI, scale_O)
+    for weight, numbers, scale in zip(*(torch.split(x, num_rows) for x in wholes), strict=True):
+        numbers[:], scale[:] = work(weight)
+    return numbers_OI, scale_O

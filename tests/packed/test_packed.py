@@ -183,7 +183,8 @@ def test_loading_needs_little_more_memory_than_the_packed_model(
         [sys.executable, "-c", PEAK, tmp_path, held], capture_output=True, text=True, check=True
     )
     peak, packed = map(int, done.stdout.split())
-    assert peak < 1.3 * packed + 350_000_000
+    head_bytes = 2 * config.vocab_size * config.width
+    assert peak < 1.3 * packed + 2 * head_bytes  # the largest matrix, as stored and being packed
 
 
 @pytest.mark.parametrize("weights", SMALLER)

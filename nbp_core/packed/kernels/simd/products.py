@@ -53,7 +53,9 @@ def arranged(weight_OI: Tensor) -> Tensor:
     if weight_OI.dtype != torch.uint8:
         return ordered
     lower, upper = ordered.view(-1, 2, LINE).unbind(1)
-    return lower | upper << 4
+    packed = upper << 4
+    packed |= lower
+    return packed
 
 
 def _inputs_of_lane(dtype: torch.dtype) -> int:
