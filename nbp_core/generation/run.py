@@ -228,6 +228,7 @@ class _Clip:
             request.sampling,
             self._rngs,
             conditions_Bt[:, : segment.known],
+            is_decoded_meanwhile=True,
         )
         phase, first = "prefill", 0
         for frame in range(segment.known, segment.total):

@@ -24,7 +24,7 @@ from nbp_core.runtime import runtime
 FEW_WEIGHTS = 2**24
 """Below this number of weights, read by one thread in 1 to 2 ms, a second thread gains little."""
 FEW_ROWS = 32
-"""Up to this number of rows, a product takes hardly longer than reading its weights."""
+"""Up to this number of rows, a step of a small model leaves the other cores to the tokenizer."""
 KINDS = {
     torch.bfloat16: jobs.PRODUCT,
     torch.float16: jobs.PRODUCT,

@@ -49,7 +49,7 @@ class CompiledSteps:
         self._norms = [(Norm(layer.norm_1), Norm(layer.norm_2)) for layer in layers]
         self._norm_f = Norm(norm_f)
         self._head = head.product
-        self._plans: dict[tuple[int, int, int], Plan] = {}
+        self._plans: dict[tuple[int, int, int, bool], Plan] = {}
         self._turn = threading.Lock()
         gather_team()
 
@@ -92,22 +92,25 @@ class CompiledSteps:
         first: int,
         sampling: SamplingConfig,
         rngs: Sequence[torch.Generator],
+        has_all_cores: bool = False,
     ) -> Tensor:
         """Computes a step and samples its tokens (samples, L), each sample's with its own rng.
 
         With guidance there are twice as many sequences as samples; the second half is without the
         condition. `rotations` may cover more positions: the new ones start at index `first`.
+        has_all_cores: no other thread decodes meanwhile, so a small model need not leave it a core.
+        The tokens are the same either way.
         """
         with self._turn:
-            plan = self._plan(x_BLD, len(rngs))
+            plan = self._plan(x_BLD, len(rngs), has_all_cores)
             plan.prepare_drawing(sampling, rngs)
             plan.run(x_BLD, cache, rotations, first)
             return plan.tokens_R.view(len(rngs), -1).clone()
 
-    def _plan(self, x_BLD: Tensor, num_samples: int = 0) -> Plan:
+    def _plan(self, x_BLD: Tensor, num_samples: int = 0, has_all_cores: bool = False) -> Plan:
         """The plan of this step size. With num_samples 0 it does not sample."""
         batch, length, _ = x_BLD.shape
-        key = batch, length, num_samples
+        key = batch, length, num_samples, has_all_cores
         if key not in self._plans:
             if len(self._plans) == KEPT_PLANS:
                 self._plans.clear()
@@ -165,6 +168,7 @@ class Plan:
         batch: int,
         length: int,
         num_samples: int,
+        has_all_cores: bool,
     ) -> None:
         self._length, self._num_rows = length, batch * length
         self._num_heads = layers[0].attention.num_heads
@@ -180,7 +184,8 @@ class Plan:
         self._levels = Levels(self._num_rows, max(width, last.input_size))
         num_weights = matrix_weights(nn.ModuleList(layers))
         num_weights += head.num_weights if num_samples else 0
-        self._is_little = num_weights < FEW_WEIGHTS and self._num_rows <= FEW_ROWS
+        is_little = num_weights < FEW_WEIGHTS and self._num_rows <= FEW_ROWS
+        self._is_little = is_little and not has_all_cores
         todo: list[jobs.Jobs] = []
         for layer, (norm_1, norm_2) in zip(layers, norms, strict=True):
             todo += [norm_1.job(self._x_MD, self._normed_MD), *self._attention(layer)]

@@ -43,6 +43,7 @@ class WindowSampler:
         num_dropped: int = 0,
         window: int | None = None,
         has_anchor: bool = True,
+        is_decoded_meanwhile: bool = False,
     ) -> None:
         """known_Bthw: tokens of the first latent frame and of the most recent ones, on the model's
         device; of these at most `window` are used. rngs: one per clip. conditions_Bt: their
@@ -50,6 +51,8 @@ class WindowSampler:
         others that are not known.
         window: latent frames that are kept besides the first; default: the model's own.
         has_anchor: whether the first one stays; without, the window slides over it too.
+        is_decoded_meanwhile: whether another thread decodes frames during the steps, so that those
+        of a small model leave a core to it.
 
         Raises ValueError for a model without a window or without conditions per latent frame, and
         for blocks that span latent frames.
@@ -63,6 +66,7 @@ class WindowSampler:
         self.sampling = sampling
         self.window = window or config.window
         self._has_anchor = has_anchor
+        self._has_all_cores = not is_decoded_meanwhile
         recent = max(1, known_Bthw.shape[1] - self.window)
         num_dropped += recent - 1
         known_Bthw = torch.cat([known_Bthw[:, :1], known_Bthw[:, recent:]], 1)
@@ -179,7 +183,13 @@ class WindowSampler:
             x_RnD = model.embed(self._ids_Rn, inputs.added_LD[here], condition_R1)
             rotations: list[Rotation | None] = [inputs.rotation for inputs in by_layer]
             tokens_Bn = self._steps.draw(
-                x_RnD, cache, rotations, here.start, self.sampling, self._rngs
+                x_RnD,
+                cache,
+                rotations,
+                here.start,
+                self.sampling,
+                self._rngs,
+                self._has_all_cores,
             )
         else:
             features = model.features_here(self._ids_Rn, inputs.at(here), condition_R1, None, cache)
