@@ -108,9 +108,7 @@ def _sums_across(lanes: Lanes, rows: list[Any]) -> Any:
         second = [i | half if not i & half else WIDTH + i for i in range(WIDTH)]
         masks = [ir.Constant(ir.VectorType(WORD, WIDTH), order) for order in (first, second)]
         pairs = zip(rows[::2], rows[1::2] or rows, strict=True)
-        rows = [
-            lanes.fadd(*(lanes.shuffle_vector(a, b, mask) for mask in masks)) for a, b in pairs
-        ]
+        rows = [lanes.fadd(*(lanes.shuffle_vector(a, b, mask) for mask in masks)) for a, b in pairs]
         half *= 2
     return rows[0]
 
