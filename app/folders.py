@@ -83,12 +83,21 @@ class MendsUploads:
             UPLOADS.mend()
             await self.app(scope, read, send)
         except OSError as error:
-            if error.errno != errno.ENOSPC or scope["type"] != "http":
+            if not is_full(error) or scope["type"] != "http":
                 raise
             # The rest of it is read, or the browser would report a broken connection instead.
             while not is_read:
                 await read()
             await PlainTextResponse(_FULL, 507)(scope, receive, send)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, is a full disk or a used-up quota."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
 
 
 def private_folder() -> Path:

@@ -6,7 +6,6 @@ and ends early after a stop. Knows nothing of models or of Gradio.
 
 from __future__ import annotations
 
-import errno
 import logging
 import secrets
 import threading
@@ -19,6 +18,7 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
+from app.folders import is_full
 from app.turns import Turns
 from nbp_core.memory import is_memory_error
 
@@ -163,7 +163,7 @@ def explain(error: BaseException) -> str:
         return str(error)
     if is_memory_error(error):
         return NO_MEMORY
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if is_full(error):
         return NO_SPACE
     return INTERNAL
 

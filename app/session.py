@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from app.folders import UPLOADS, keep_private, oldest_first, private_folder, trim
+from app.folders import UPLOADS, is_full, keep_private, oldest_first, private_folder, trim
 from app.jobs import NO_MEMORY, JobQueue
 from app.library import Library
 from app.turns import Turns
@@ -266,11 +266,13 @@ class Session:
         return folder
 
     def write_output(self, job_id: str, write: Callable[[Path], Written]) -> Written:
-        """What `write` makes of a job's new folder; where it fails, as on a full disk, it has a
-        second try without the files of other jobs. The gallery has their clips."""
+        """What `write` makes of a job's new folder; on a full disk it has a second try without the
+        files of other jobs. The gallery has their clips."""
         try:
             return write(self.new_output(job_id))
-        except (OSError, MediaError):
+        except (OSError, MediaError) as error:
+            if not is_full(error):
+                raise
             for folder in oldest_first(self.outputs):
                 shutil.rmtree(folder, ignore_errors=True)
             return write(self.new_output(job_id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import time
 import zipfile
@@ -28,7 +29,7 @@ from app.jobs import Job, JobState
 from app.parts.follow import Follower
 from app.parts.status import status
 from app.session import Session
-from nbp_core.media.files import MediaError
+from nbp_core.media.files import replacing
 from nbp_core.media.video import write_gif
 from tests.support.engine import VALUES, FakePipeline, add_model, fake_session, small_clips
 
@@ -241,13 +242,19 @@ def test_a_clip_is_not_lost_where_older_ones_fill_the_disk(
 ) -> None:
     older = make(tab)
     is_full = older.result.clip.is_file
+    refused = errno.EACCES
 
     def written(folder: Path, *made: Any) -> Files:
         if is_full():
-            raise MediaError("a.mp4 cannot be written: no space left on device.")
+            with replacing(folder / "a.mp4"):
+                raise OSError(refused, os.strerror(refused))
         return write_files(folder, *made)
 
     monkeypatch.setattr(run, "write_files", written)
+    failed = make(tab)
+    assert failed.error == "a.mp4 cannot be written: permission denied."
+    assert older.result.clip.is_file(), "not for an error that room would not mend"
+    refused = errno.ENOSPC
     newer = make(tab)
     assert newer.state is JobState.DONE
     assert newer.result.clip.is_file()
