@@ -1,6 +1,7 @@
 """Attention over a bfloat16 cache, for processors with dot products of bfloat16 pairs.
 
-Sixteen queries are computed at once. Shapes: E head width, L keys.
+Sixteen queries are computed at once. Memory is read all the time: later keys are prefetched while
+keys are scored, and later values while values are gathered. Shapes: E head width, L keys.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ PAIR: Final = 2 * LANES
 """Numbers that are interleaved at once."""
 KEYS: Final = 64
 """Keys whose values are interleaved before they are used: they fit the first-level cache."""
+AHEAD: Final = 2 * KEYS
+"""Keys whose values are prefetched before they are used."""
 WIDEST: Final = 128
 """The largest head width."""
 # Byte offsets in a thread's scratch buffer. The largest score of each query comes first.
@@ -82,8 +85,7 @@ def attend(queries, rows, key, value, num_keys, reach, width, scratch, out, step
 def _score(key, value, num_keys, width, scratch):
     """Computes the products of every key with the sixteen queries.
 
-    Later keys and the values are prefetched meanwhile: two groups of keys ahead of an even group,
-    and the values of two groups ahead of an odd one.
+    Each group prefetches the keys of the second group after it. The last two prefetch values.
     """
     at, first = scratch + QUERIES, 0
     while first < num_keys:
@@ -102,12 +104,12 @@ def _score(key, value, num_keys, width, scratch):
 @njit(**COMPILED)
 def _weigh(value, num_keys, width, scratch):
     """Replaces scores by weights, exp(score - largest) as pairs of bfloat16, and sums these up.
-    Values are prefetched again, from the second-level cache to the first."""
+    The values that are used first are prefetched."""
     padded, scores = (num_keys + 7) // 8 * 8, scratch + SCORES
     start_weights(scores, num_keys, padded, scratch, scratch + TOTALS)
     sharpness = float32(LOG2_E / math.sqrt(width))
     for part in range(padded // 8):
-        if part < 16:
+        if 8 * part < AHEAD:
             for line in range(16 * width * part, 16 * width * (part + 1), LINE):
                 prefetch(value + line)
         # In place: eight rows of float32 become four rows of pairs.
@@ -117,7 +119,7 @@ def _weigh(value, num_keys, width, scratch):
 
 @njit(**COMPILED)
 def _gather(value, rows, first, count, width, scratch):
-    """Adds the weighted values of `count` keys."""
+    """Adds the weighted values of `count` keys, and prefetches later ones."""
     pairs = (count + 1) // 2
     for pair in range(pairs):
         one = value + 2 * width * (first + 2 * pair)
@@ -130,7 +132,7 @@ def _gather(value, rows, first, count, width, scratch):
         for lane in range(0, width, PAIR):
             interleave(one + 2 * lane, other + 2 * lane, words + 4 * lane)
     weights = scratch + SCORES + LINE * first // 2
-    ask = value + 2 * width * (first + 2 * KEYS)
+    ask = value + 2 * width * (first + AHEAD)
     for lane in range(0, width, PAIR):
         values, row = scratch + STAGE + 4 * lane, 0
         while row < rows:
