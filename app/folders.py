@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import shutil
@@ -14,6 +13,8 @@ from pathlib import Path
 import psutil
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nbp_core.media.files import is_full
 
 _PREFIX = "nbp-studio-"
 _FULL = "The studio's disk has no space left for this file."
@@ -89,15 +90,6 @@ class MendsUploads:
             while not is_read:
                 await read()
             await PlainTextResponse(_FULL, 507)(scope, receive, send)
-
-
-def is_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that it was raised from, is a full disk or a used-up quota."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__
-    return False
 
 
 def private_folder() -> Path:

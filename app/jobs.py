@@ -18,8 +18,8 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
-from app.folders import is_full
 from app.turns import Turns
+from nbp_core.media.files import is_full
 from nbp_core.memory import is_memory_error
 
 logger = logging.getLogger(__name__)

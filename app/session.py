@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from app.folders import UPLOADS, is_full, keep_private, oldest_first, private_folder, trim
+from app.folders import UPLOADS, keep_private, oldest_first, private_folder, trim
 from app.jobs import NO_MEMORY, JobQueue
 from app.library import Library
 from app.turns import Turns
@@ -26,7 +26,7 @@ from nbp_core.config.description import (
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.presets import COSMOS, PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.generation.offer import ModelOffer, read_offer
-from nbp_core.media.files import MediaError
+from nbp_core.media.files import MediaError, is_full
 from nbp_core.memory import is_memory_error
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ The checks decide what kind a file is, how its name is shown and how large it ma
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import re
@@ -127,6 +128,15 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise MediaError(f"{name} cannot be written: {reason(error)}.") from error
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, is a full disk or a used-up quota."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
 
 
 def try_writing(path: Path) -> None:
