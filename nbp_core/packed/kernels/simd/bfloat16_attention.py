@@ -16,7 +16,7 @@ from nbp_core.packed.kernels.jobs import COMPILED, LINE, ROWS
 from nbp_core.packed.kernels.numbers import LOG2_E
 from nbp_core.packed.kernels.simd.dots import BRAIN_PAIRS, HELD, WIDTH, kernel
 from nbp_core.packed.kernels.simd.lanes import LANES
-from nbp_core.packed.kernels.simd.one_query import attend_one
+from nbp_core.packed.kernels.simd.one_query import WIDEST, attend_one
 from nbp_core.packed.kernels.simd.scores import (
     arrange_queries,
     gather_halves,
@@ -32,8 +32,6 @@ KEYS: Final = 64
 """Keys whose values are interleaved before they are used: they fit the first-level cache."""
 AHEAD: Final = 2 * KEYS
 """Keys whose values are prefetched before they are used."""
-WIDEST: Final = 128
-"""The largest head width."""
 # Byte offsets in a thread's scratch buffer. The largest score of each query comes first.
 TOTALS: Final = LINE
 """Sum of the weights of each query."""

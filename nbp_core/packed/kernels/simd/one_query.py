@@ -8,7 +8,6 @@ read in order, which the processor prefetches by itself. Shapes: E head width, L
 from __future__ import annotations
 
 import math
-from itertools import chain
 from typing import Any, Final
 
 from llvmlite import ir
@@ -34,6 +33,8 @@ PAIR: Final = 2 * LANES
 numbers of two values that are interleaved at once."""
 AT_ONCE: Final = 8 * LANES
 """Scores that become weights at once."""
+WIDEST: Final = 128
+"""The largest head width."""
 KEYS: Final = 64
 """Keys whose values are used together: they fit the first-level cache."""
 TURNS: Final = min(4, HELD * WIDTH // PAIR)
@@ -47,7 +48,7 @@ TOTALS: Final = ROW
 """Sixteen numbers whose sum is that of the weights."""
 FOUND: Final = TOTALS + ROW
 """The weighted sum of values, (E,) float32."""
-SCORES: Final = FOUND + 4 * 128
+SCORES: Final = FOUND + 4 * WIDEST
 """Scores (L,) float32, which are replaced by weights."""
 _DOT: Final = BRAIN_PAIRS if IN_USE.has_bfloat16 else FLOATS
 _add_floats = kernel(FLOATS, 1, PAIR // WIDTH, is_fresh=True)
@@ -76,15 +77,9 @@ def _score(
 
     Each product is made of sixteen sums, whatever the processor, so that all round alike.
     """
-    places = []
-    for index in range(SCORED):
-        is_past = lanes.icmp_signed(">", LONG(index), last)
-        there = lanes.select(is_past, last, LONG(index))
-        places.append(lanes.add(keys, lanes.mul(step, there)))
+    places = [_place(lanes, keys, step, LONG(index), last) for index in range(SCORED)]
     parts = range(0, LINE, VECTOR)
-    held = [[cgutils.alloca_once(lanes.builder, _DOT.sums) for _ in parts] for _ in places]
-    for sums in chain.from_iterable(held):
-        lanes.store(ir.Constant(_DOT.sums, None), sums)
+    held = [_zeros(lanes, len(parts)) for _ in places]
     with cgutils.for_range(lanes.builder, count) as loop:
         line = lanes.mul(loop.index, LONG(LINE))
         for part, offset in enumerate(parts):
@@ -97,6 +92,20 @@ def _score(
     total = lanes.joined([_sums_across(lanes, rows) for rows in by_part], lanes.fadd)
     mask = ir.Constant(ir.VectorType(WORD, SCORED), list(range(SCORED)))
     lanes.put(lanes.shuffle_vector(total, total, mask), scores)
+
+
+def _place(lanes: Lanes, first: Any, step: Any, index: Any, last: Any) -> Any:
+    """Emits the address of a key or value. Those after the number `last` are taken for that one."""
+    is_past = lanes.icmp_signed(">", index, last)
+    return lanes.add(first, lanes.mul(step, lanes.select(is_past, last, index)))
+
+
+def _zeros(lanes: Lanes, count: int) -> list[Any]:
+    """Allocates `count` vectors of sums that start at zero; returns their places."""
+    found = [cgutils.alloca_once(lanes.builder, _DOT.sums) for _ in range(count)]
+    for place in found:
+        lanes.store(ir.Constant(_DOT.sums, None), place)
+    return found
 
 
 def _sums_across(lanes: Lanes, rows: list[Any]) -> Any:
@@ -183,23 +192,16 @@ def _add_pairs(
     `TURNS` words of weights, each of two keys.
     """
     parts = [range(start, start + WIDTH) for start in range(0, LANES, WIDTH)] * 2
-    held = [
-        [cgutils.alloca_once(lanes.builder, BRAIN_PAIRS.sums) for _ in parts] for _ in range(TURNS)
-    ]
-    for places in held:
-        for sums in places:
-            lanes.store(ir.Constant(BRAIN_PAIRS.sums, None), sums)
+    held = [_zeros(lanes, len(parts)) for _ in range(TURNS)]
     with cgutils.for_range(lanes.builder, turns) as loop:
         word = lanes.mul(loop.index, LONG(TURNS))
         # Words 0 to 15 are of keys 0 to 31, words 16 to 31 of keys 32 to 63.
         key = lanes.add(word, lanes.and_(word, LONG(-LANES)))
         for turn, places in enumerate(held):
-            pair = []
-            for offset in (turn, LANES + turn):
-                index = lanes.add(key, LONG(offset))
-                is_past = lanes.icmp_signed(">", index, last)
-                index = lanes.select(is_past, last, index)
-                pair.append(lanes.add(values, lanes.mul(step, index)))
+            pair = [
+                _place(lanes, values, step, lanes.add(key, LONG(offset)), last)
+                for offset in (turn, LANES + turn)
+            ]
             at = lanes.add(weights, lanes.mul(LONG(4), lanes.add(word, LONG(turn))))
             weight = spread(lanes, at, BRAIN_PAIRS)
             mixed = [lanes.bitcast(both, WORDS) for both in interleaved(lanes, *pair)]
@@ -214,6 +216,7 @@ def _add_pairs(
         lanes.put(lanes.fadd(old, total), found, VECTOR * index)
 
 
-_replace, _gather = (weigh, _gather_floats)
 if IN_USE.has_bfloat16:
-    _replace, _gather = (_weigh_pairs, _gather_pairs)
+    _replace, _gather = _weigh_pairs, _gather_pairs
+else:
+    _replace, _gather = weigh, _gather_floats
