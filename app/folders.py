@@ -109,7 +109,7 @@ def keep_private(folder: Path) -> Path:
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700, parents=True)
     if folder.is_symlink() or not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is no folder")
+        raise NotADirectoryError(f"{folder} is not a folder")
     if os.name == "posix" and folder.stat().st_mode & 0o077:
         folder.chmod(0o700)  # refused by the system when it is another user's
     return folder

@@ -187,5 +187,5 @@ def _parse(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError(f"{path.name} is not JSON") from error
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        raise ValueError(f"{path.name} is no clip of this studio")
+        raise ValueError(f"{path.name} is not a clip of this studio")
     return record

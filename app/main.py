@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device",
         default="auto",
-        help="cpu, cuda or auto (cuda if there is such a GPU); default: auto",
+        help="cpu, cuda or auto (cuda if an NVIDIA GPU is found, else cpu); default: auto",
     )
     parser.add_argument(
         "--cosmos",

@@ -109,7 +109,7 @@ def check_address(host: str, port: int) -> None:
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
-        raise ValueError(f"--host {host} is no address of this machine.") from error
+        raise ValueError(f"--host {host} is not an address of this machine.") from error
     with closing(socket.socket(family, kind)) as probe:
         if os.name == "posix":  # a port that was left a moment ago counts as free
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -129,4 +129,4 @@ def _why_not_bound(host: str, port: int, error: OSError) -> str:
             f"Port {port} is in use, perhaps by another studio: stop that one, or choose"
             " another port with --port."
         )
-    return f"--host {host} is no address of this machine."
+    return f"--host {host} is not an address of this machine."

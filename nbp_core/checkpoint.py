@@ -294,7 +294,7 @@ def _open_tensors(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def _with_plain_name(path: Path) -> Iterator[Path]:
-    """The path, or a link to it where its name is no Unicode, which safetensors refuses."""
+    """The path, or a link to it where its name is not valid Unicode, which safetensors refuses."""
     if _is_unicode(str(path)):
         yield path
         return
@@ -346,7 +346,7 @@ def describe_models(folder: Path) -> tuple[list[ModelSummary], list[str]]:
     faults: list[str] = []
     for path in sorted(folder.glob(f"*/{CONFIG_FILE}")):
         if not _is_unicode(path.parent.name):
-            faults.append(f"model folder {path.parent.name!r} has a name that is no Unicode")
+            faults.append(f"model folder {path.parent.name!r} has a name that is not valid Unicode")
             continue
         try:
             models.append(summarize(path.parent))

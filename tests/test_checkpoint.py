@@ -240,7 +240,7 @@ def test_a_byte_order_mark_before_a_config_is_ignored(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
 def test_a_model_may_lie_anywhere(tmp_path: Path) -> None:
-    """Also where the folder's name is no Unicode."""
+    """Also where the folder's name is not valid Unicode."""
     folder = tmp_path / os.fsdecode(b"mod\xe8les")
     tokenizer = build_tokenizer()
     save_model(folder / "t", "tokenizer", tokenizer.config, tokenizer.state_dict())
@@ -251,7 +251,7 @@ def test_a_model_may_lie_anywhere(tmp_path: Path) -> None:
     assert ([model.name for model in models], faults) == (["t"], [])
     models, faults = describe_models(save_other_bytes(tmp_path / "more"))
     assert models == []
-    assert faults == [r"model folder 't\udce8' has a name that is no Unicode"]
+    assert faults == [r"model folder 't\udce8' has a name that is not valid Unicode"]
 
 
 def save_other_bytes(folder: Path) -> Path:

@@ -72,7 +72,8 @@ def _place(view: AttentionView, place: int) -> Place:
 def _text(view: AttentionView, query: int, place: int, look: Look, head: Head) -> str:
     t, h, w = _place(view, place)
     predicted = (
-        f"Position {query + 1} predicts the token at frame {t + 1}, row {h + 1}, column {w + 1}."
+        f"Position {query + 1} predicts the token at latent frame {t + 1}, row {h + 1},"
+        f" column {w + 1}."
     )
     if head == "max":
         # Each weight is that of another head, so their sum is no share of anything.
@@ -81,8 +82,8 @@ def _text(view: AttentionView, query: int, place: int, look: Look, head: Head) -
     parts: Sequence[tuple[str, float]] = (
         ("earlier video tokens", float(look.weights_thw.sum())),
         ("the action", look.conditions),
-        ("placeholder tokens", look.middle),
-        ("the start-of-video token", look.bov),
+        ("middle tokens (placeholders)", look.middle),
+        ("the begin-of-video token (BOV)", look.bov),
     )
     shares = ", ".join(f"{share:.1%} to {name}" for name, share in parts if share > 0)
     return f"{predicted} Attention: {shares}."

@@ -16,9 +16,10 @@ COMMAND = "python -m nbp_core experiment attention --model weights/tiny --clips 
 _PARTS = (
     "A bar shows where the attention of a query goes, averaged over all queries that predict tokens"
     " of the second latent frame or later. Each key counts once, in the first group that fits:"
-    " condition, start of video (BOV), placeholder, same row and column in an earlier latent frame,"
-    " the query's own block, the block before, the rest of the predicted token's latent frame, any"
-    " other token. 'Uniform attention' is a query that weighs all the keys that it sees alike."
+    " condition, begin of video (BOV), middle token (a placeholder), same row and column in an"
+    " earlier latent frame, the query's own block, the block before, the rest of the predicted"
+    " token's latent frame, any other token. 'Uniform attention' shows the shares of a query that"
+    " gives every visible key the same weight."
 )
 _STRIPES = (
     "A vertical stripe, as in the paper's figure 14, is a key to which at least half of the queries"

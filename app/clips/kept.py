@@ -164,5 +164,5 @@ def _inside(folder: Path, name: str | None) -> Path | None:
         return None
     path = folder / name
     if Path(name).name != name or path.is_symlink() or not path.is_file():
-        raise ValueError(f"{name} is no file of the clip")
+        raise ValueError(f"{name} is not a file of the clip")
     return path

@@ -39,7 +39,7 @@ export const cornerOf = (place, grid, { columns, cell }) => {
 
 export const placeWords = (place, grid) => {
   const [t, row, column] = split(place, grid);
-  return `frame ${t + 1}, row ${row + 1}, column ${column + 1}`;
+  return `latent frame ${t + 1}, row ${row + 1}, column ${column + 1}`;
 };
 
 // Positions that the mask shows: all, or the first few blocks.

@@ -54,8 +54,8 @@ export const stepPlaces = (clip, cut, step) => {
 export const tokenWords = (clip, place) => {
   const [t, y, x] = split(place, clip.grid), code = clip.tokens[place];
   const levels = clip.levels.length
-    ? `, which is the levels ${digitsOf(code, clip.levels).join(', ')} out of`
-      + ` ${clip.levels.join(', ')}` : '';
+    ? ` (levels ${digitsOf(code, clip.levels).join(', ')} of`
+      + ` ${clip.levels.join(', ')})` : '';
   return `Row ${y + 1}, column ${x + 1}, ${framesWords(t, clip.factor)}: token`
     + ` ${number(code)} of ${number(clip.codes)}${levels}.`;
 };

@@ -18,7 +18,7 @@ from nbp_core.config.shapes import CLIP_FPS
 STARTS = [("an action", "action"), ("a first frame", "frame"), ("five frames", "clip")]
 FIVE_FRAMES = (
     f"A square of its first half second is used, as five frames at {CLIP_FPS} frames per"
-    " second. From a shorter clip, its own first five frames are used."
+    " second. From a shorter clip, five frames spread evenly over it are used."
 )
 MAX_UPLOAD = "1gb"
 """Largest upload; what is read of it is bounded by nbp_core.media."""

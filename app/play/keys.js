@@ -15,7 +15,7 @@ export const WORLDS = {
     ],
     grip: true,
     hint: 'Arrow keys or W A S D move the hand. R and F, or Page Up and Page Down, lift and lower'
-      + ' it. Space closes and opens the gripper. A gamepad works too.',
+      + ' it. Space closes and opens the grip. A gamepad works too.',
   },
   camera: {
     rest: 'still',
@@ -24,14 +24,14 @@ export const WORLDS = {
       ['pan-left', '\u2190', 'left', ['ArrowLeft', 'KeyA']],
       ['pan-right', '\u2192', 'right', ['ArrowRight', 'KeyD']],
       ['pan-down', '\u2193', 'down', ['ArrowDown', 'KeyS']],
-      ['zoom-in', 'R', 'closer', ['KeyR', 'PageUp']],
-      ['zoom-out', 'F', 'back', ['KeyF', 'PageDown']],
+      ['zoom-in', 'R', 'zoom in', ['KeyR', 'PageUp']],
+      ['zoom-out', 'F', 'zoom out', ['KeyF', 'PageDown']],
       ['turn-left', 'Q', 'turn left', ['KeyQ']],
       ['turn-right', 'E', 'turn right', ['KeyE']],
     ],
     grip: false,
-    hint: 'Arrow keys or W A S D pan the camera. R and F, or Page Up and Page Down, move it closer'
-      + ' and back. Q and E turn it. A gamepad works too.',
+    hint: 'Arrow keys or W A S D pan the camera. R and F, or Page Up and Page Down, zoom in'
+      + ' and out. Q and E turn it. A gamepad works too.',
   },
 };
 export const GRIP_CODE = 'Space';

@@ -179,6 +179,6 @@ def windows_chart(result: ResultFile, metric: str) -> go.Figure:
             x=[1, last], y=[real[0], real[0]], name="real clips", mode="lines",
             line={"color": GREY, "dash": "dash"}, hoverinfo="name+y",
         )  # fmt: skip
-    words = "window of 17 frames (tokenizer alone: times coded)"
+    words = "window of 17 frames (tokenizer alone: number of passes through it)"
     figure.update_layout(**legend_below(words, metric, HEIGHT))
     return figure

@@ -19,13 +19,14 @@ _EXPLAINED = (
 _OTHERS = {
     "transformers": (
         "Hugging Face transformers",
-        "The same next-token model, random weights, here and in Hugging Face transformers, in"
-        " turn:",
+        "The same next-token model with random weights. This engine and Hugging Face transformers"
+        " were timed in turn:",
     ),
     "released": (
         "the released sampling procedure",
-        "Decode steps with random weights, here and by the released sampling procedure, written"
-        " plainly in PyTorch from its description, in turn, two latent frames given:",
+        "Decode steps after two known latent frames, with random weights. This engine and the"
+        " released sampling procedure (rewritten in plain PyTorch from its description) were timed"
+        " in turn:",
     ),
 }
 """Other programs that a bench is timed against: name, and what the table says."""

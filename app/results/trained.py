@@ -63,7 +63,7 @@ def chart(file: ResultFile, which: str) -> go.Figure:
     figure = go.Figure()
     if which == CHARTS[0]:
         _ends(figure, file)
-        titles = "model, blocks it is measured in", "nats per token, after frame 1"
+        titles = "model, blocks it is measured in", "nats per token, without latent frame 1"
     else:
         _curves(figure, file)
         titles = "step", "validation loss, nats per token"
@@ -122,7 +122,7 @@ def view(file: ResultFile) -> str:
     theirs = _PAPERS.get(Path(file.name).stem)
     known = {format_block_shape(r.block_shape): r for r in theirs.rows} if theirs else {}
     head = [
-        "model, blocks", "seeds", f"loss<br>{HERE_MARK}", f"after frame 1<br>{HERE_MARK}",
+        "model, blocks", "seeds", f"loss<br>{HERE_MARK}", f"without latent frame 1<br>{HERE_MARK}",
         f"±<br>{HERE_MARK}", f"difference<br>{HERE_MARK}", f"±<br>{HERE_MARK}", "against",
         f"frames/s of<br>processor time {HERE_MARK}", f"frames/s<br>{HERE_MARK}",
     ]  # fmt: skip
@@ -142,10 +142,10 @@ def view(file: ResultFile) -> str:
             cells += [paper_row.fvd, paper_row.fps] if paper_row else [None, None]
         rows.append(cells)
     note = (
-        f"<p>Losses in nats per token; 'after frame 1' leaves the first latent frame out, whose"
+        f"<p>Losses in nats per token; 'without latent frame 1' leaves the first one out, whose"
         f" first block every model makes token by token. ± is {_spread_name(found)}. All models of"
-        " a file have seen the same clips; they are small and brief, so compare directions with the"
-        " paper's, never values.</p>"
+        " a file have seen the same clips; they are small and were trained briefly, so compare"
+        " trends with the paper's, never values.</p>"
     )
     return (
         table(file.title, head, rows)

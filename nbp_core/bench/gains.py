@@ -35,7 +35,7 @@ class Gain:
         """One sentence with both figures."""
         return (
             f"{self.weight_format} weights: {self.token:.1f} times as fast as"
-            f" {formats_on('cpu')[0]} by tokens, {self.row:.1f} times by rows"
+            f" {formats_on('cpu')[0]} for steps of one token, {self.row:.1f} times for a row of 16"
         )
 
 

@@ -122,7 +122,8 @@ def add_key_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--arm-split", choices=("val", "recorded"), default="val",
-        help="split of --arm-keys; default: val",
+        help="split of --arm-keys; recorded: episodes kept apart for comparison with plays; "
+        "default: val",
     )  # fmt: skip
     parser.add_argument(
         "--key-reader", type=Path, help="folder of a model that reads keys (`train-key-reader`)"

@@ -73,7 +73,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     """Adds the device to compute on."""
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto",
-        help="device to compute on; auto: cuda if there is such a GPU, else cpu",
+        help="device to compute on; auto: cuda if an NVIDIA GPU is found, else cpu",
     )  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def write_or_keep(out: Path, write: Callable[[Path], None]) -> None:
         if kept is None:
             raise
         reason = str(error).rstrip(".")
-        raise MediaError(f"{reason}; what was made is kept in {kept}.") from error
+        raise MediaError(f"{reason}; the result was saved in {kept} instead.") from error
 
 
 def write_report(out: Path | None, report: dict[str, Any]) -> None:

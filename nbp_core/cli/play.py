@@ -40,7 +40,9 @@ Source = tuple[str, ...] | PlayRecording | KeyClip
 
 def add_verb(verbs: Any) -> None:
     """Adds the verb to the command line's parser."""
-    parser = verbs.add_parser("play", help="make a clip from keys of a quarter of a second each")
+    parser = verbs.add_parser(
+        "play", help="make a clip from keys, each held for a quarter of a second"
+    )
     parser.add_argument("--model", type=Path, required=True, help="folder of a transformer")
     keys = parser.add_mutually_exclusive_group(required=True)
     keys.add_argument(

@@ -33,7 +33,11 @@ def add_verbs(verbs: Any) -> None:
     )
     metaworld.set_defaults(run=_metaworld)
     arm_keys = sources.add_parser("arm-keys", help="render episodes of an arm moved by keys")
-    _add_render_options(arm_keys, ARM_SPLITS)
+    _add_render_options(
+        arm_keys, ARM_SPLITS,
+        "; recorded: kept apart for comparison with plays; bounds: keys press the arm against the "
+        "limits of its reach",
+    )  # fmt: skip
     arm_keys.add_argument(
         "--shards", type=int, default=50,
         help=f"number of shards, of {EPISODES_PER_SCENE} episodes per scene each; default: 50",
@@ -64,12 +68,15 @@ def add_verbs(verbs: Any) -> None:
     everything.set_defaults(run=_train_all)
 
 
-def _add_render_options(parser: argparse.ArgumentParser, splits: Sequence[str]) -> None:
-    """Adds options: folder, split and seed of rendered shards."""
+def _add_render_options(
+    parser: argparse.ArgumentParser, splits: Sequence[str], explained: str = ""
+) -> None:
+    """Adds options: folder, split and seed of rendered shards. `explained`: what splits are for."""
     parser.add_argument("out", type=Path, help="folder for the shards")
     parser.add_argument(
-        "--split", choices=splits, default="train", help="split to render; default: train"
-    )
+        "--split", choices=splits, default="train",
+        help=f"split to render{explained}; default: train",
+    )  # fmt: skip
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the random numbers; default: 0"
     )

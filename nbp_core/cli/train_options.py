@@ -35,7 +35,9 @@ def add_train_options(parser: argparse.ArgumentParser, is_of_clips: bool = True)
     )
     parser.add_argument("--batch-size", type=int, help="clips per step, over all processes")
     parser.add_argument("--accumulate", type=int, help="gradient accumulation steps per process")
-    parser.add_argument("--seed", type=int, help="seed of the random numbers; default: 0")
+    parser.add_argument(
+        "--seed", type=int, help="seed of the random numbers; default: the config's, else 0"
+    )
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="device to train on; default: cpu"
     )
@@ -56,7 +58,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start-from",
         type=Path,
-        help="model folder with the first weights; a smaller transformer is grown",
+        help="model folder with the first weights; a smaller transformer is enlarged, with "
+        "the same logits at first",
     )
 
 

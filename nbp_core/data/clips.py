@@ -158,7 +158,7 @@ def _decoded(shard: str, files: list[tuple[str, bytes, bytes]]) -> list[ClipReco
                     raise frames
                 label = json.loads(label_json)
                 action, look = str(label["action"]), str(label.get("look", ""))
-                f"{action}{look}".encode()  # JSON also has texts that are no Unicode
+                f"{action}{look}".encode()  # JSON also has texts that are not valid Unicode
             except (KeyError, TypeError, ValueError, RecursionError) as error:
                 why = error if isinstance(error, MediaError) else "its label is wrong or missing"
                 _log.warning("%s of %s left out: %s", name, shard, why)

@@ -142,7 +142,7 @@ def stillness_figures(clips: Clips, still: Sequence[metrics.Mask], token_side: i
         metrics.flicker(frames, mask)
         for frames, mask in zip(clips.frames_NTHWC, still, strict=True)
     ]
-    figures = _mean("flicker at still places", clips.name, flickers, "lower", f"{GREY} a frame")
+    figures = _mean("flicker at still places", clips.name, flickers, "lower", f"{GREY} per frame")
     if clips.tokens_Nthw is None:
         return figures
     rates = [

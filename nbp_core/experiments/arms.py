@@ -128,7 +128,7 @@ def train_arm(
     keep_fingerprints(
         {"train": material.train.fingerprint(), "val": material.val.fingerprint()},
         folder,
-        "was trained on other {} tokens than --tokens has: take another run folder",
+        "was trained on other {} tokens than --tokens has: use another run folder",
     )
     if model_kind(folder / MODEL_FOLDER) is not None:
         return

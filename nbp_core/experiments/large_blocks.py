@@ -41,7 +41,7 @@ def by_way(bench: Bench, way: str) -> Rows:
     if is_given:
         figures.append(_difference_of_a_start(named, len(bench.judge.held)))
     speed = Figure(
-        metric="sampling time a clip", of=named.name, value=made.sampling_s / len(clips),
+        metric="sampling time per clip", of=named.name, value=made.sampling_s / len(clips),
         clips=len(clips), unit=f"s, in batches of {bench.batch_size}", better="lower",
     )  # fmt: skip
     return [figure.to_row() for figure in [*figures, speed]]

@@ -77,8 +77,8 @@ def speculative(bench: Bench, unit: str) -> Rows:
     if unit == "next token":
         sampling = replace(bench.sampling, block_shape=(1, 1, 1))
         made = generate_many(bench.pipeline, actions, sampling=sampling, batch_size=1)
-        add("sampling time a clip", made.sampling_s / count, "lower", "s")
-        add("tokens a forward step", 1.0, "higher")
+        add("sampling time per clip", made.sampling_s / count, "lower", "s")
+        add("tokens per forward step", 1.0, "higher")
         return rows
     model, device = bench.pipeline.transformer, bench.pipeline.device
     rng = torch.Generator(device).manual_seed(bench.sampling.seed)
@@ -93,8 +93,8 @@ def speculative(bench: Bench, unit: str) -> Rows:
         for _ in sampler.stream(tokens, 0, ids.to(device)):
             continue
         tallies.append(sampler.tally)
-    add("sampling time a clip", (time.perf_counter() - began) / count, "lower", "s")
-    add("tokens a forward step", float(np.mean([t.tokens_per_step for t in tallies])), "higher")
+    add("sampling time per clip", (time.perf_counter() - began) / count, "lower", "s")
+    add("tokens per forward step", float(np.mean([t.tokens_per_step for t in tallies])), "higher")
     add("drafted tokens kept", float(np.mean([t.acceptance for t in tallies])), "higher")
     return rows
 
@@ -117,7 +117,7 @@ EXPERIMENTS = {
         kind="evaluation", units=list(WAYS), rows=by_way,
     ),
     "speculative": Experiment(
-        title="Next-token prediction, drafted by blocks of the same weights",
+        title="Speculative decoding: the model drafts blocks for its own next-token prediction",
         kind="evaluation", units=["next token", "drafts of 1x1x8", "drafts of 1x1x16"],
         rows=speculative, has_baselines=False,
     ),
@@ -126,7 +126,7 @@ EXPERIMENTS = {
         kind="attention", units=_named(STUDY_SHAPES), rows=attention, has_baselines=False,
     ),
     "longer": Experiment(
-        title="Clips of 129 frames, made by going on, a window of 17 frames at a time",
+        title="Clips of 129 frames, each piece of 17 continuing the one before",
         kind="longer", units=["1x1x16", "1x16x16", CODED_AGAIN], rows=longer, has_baselines=False,
     ),
 }  # fmt: skip

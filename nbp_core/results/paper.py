@@ -134,7 +134,7 @@ FIGURE5: Final[PaperTable[BlockRow]] = PaperTable(
 CONTINUED: Final[PaperTable[BlockRow]] = PaperTable(
     title="Next-block prediction from a next-token model",
     source=PAPER,
-    setting="said of the method, without a figure",
+    setting="stated in the text; no figure is given",
     rows=(),
     facts=("A model trained for next tokens adapts to next blocks without a break.",),
 )

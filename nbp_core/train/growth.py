@@ -35,7 +35,7 @@ def grown(small: BlockTransformer, config: TransformerConfig) -> BlockTransforme
     old = small.config
     for name in _KEPT:
         if getattr(old, name) != getattr(config, name):
-            raise ValueError(f"{config.name} cannot grow from {old.name}: its {name} is another")
+            raise ValueError(f"{config.name} cannot grow from {old.name}: its {name} differs")
     if config.num_layers < old.num_layers or config.width < old.width:
         raise ValueError(f"{config.name} is not larger than {old.name}")
     if config.width // config.num_heads != old.width // old.num_heads:

@@ -224,7 +224,7 @@ def keep_run(
             if name.removeprefix("train.") not in may_change:
                 other = "" if option is None else f", or continue this run with {option} {path}"
                 raise ValueError(
-                    f"{run_folder} holds a run with another {name}: take another run folder{other}"
+                    f"{run_folder} holds a run with another {name}: use another run folder{other}"
                 )
     run_folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(settings, indent=2) + "\n")

@@ -168,8 +168,8 @@ class TransformerTask(Task):
             drawn = np.flatnonzero(self._allowed(np.array(getattr(recipe, name))))
             if not drawn.size:
                 raise ValueError(
-                    f"{name} asks for no sequence that these clips have: they have at most "
-                    f"{self.longest} latent frames, and a first one that is given is no sequence"
+                    f"{name} gives no weight to a length that these clips allow: they have at most "
+                    f"{self.longest} latent frames, and a first one without loss is no sequence"
                 )
             lengths |= {int(number) + 1 for number in drawn}
         for shape, weight in zip(recipe.shapes, recipe.shape_weights, strict=True):

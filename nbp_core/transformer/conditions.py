@@ -65,7 +65,9 @@ class Conditions:
             raise ValueError(f"model {self.config.name!r} has no folder to find tokenizer.json in")
         ids = prompt_ids(name, self.folder, self.config.prefix_len)
         if max(ids) >= self.config.num_conditions:
-            raise ValueError(f"tokenizer.json has more words than model {self.config.name!r} knows")
+            raise ValueError(
+                f"tokenizer.json has a larger vocabulary than model {self.config.name!r}"
+            )
         return torch.tensor([ids]) + self.config.first_condition_id
 
     def _unknown(self, name: str) -> str:

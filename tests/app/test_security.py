@@ -167,7 +167,7 @@ def test_an_address_that_cannot_be_served_is_one_sentence() -> None:
         with pytest.raises(ValueError, match=f"from 1 to 65535, not {port}"):
             check_address("127.0.0.1", port)
     for host in ("203.0.113.7", "no-such-host.invalid"):
-        with pytest.raises(ValueError, match=f"--host {host} is no address of this machine"):
+        with pytest.raises(ValueError, match=f"--host {host} is not an address of this machine"):
             check_address(host, 17_860)
 
 

@@ -167,7 +167,7 @@ def test_a_link_in_place_of_a_private_folder_is_not_used(tmp_path: Path) -> None
     taken = session.outputs
     taken.rmdir()
     taken.symlink_to(tmp_path)
-    with pytest.raises(OSError, match="is no folder"):
+    with pytest.raises(OSError, match="is not a folder"):
         session.new_output("job")
     taken.unlink()
     session.close()

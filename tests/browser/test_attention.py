@@ -132,14 +132,14 @@ def test_a_click_shows_where_a_query_looks(page: Page, url: str) -> None:
     expect(frames).to_have_count(2)
     frames.nth(1).focus()
     frames.nth(1).press("ArrowRight")
-    expect(text).to_contain_text("predicts the token at frame 2, row 9, column 10")
+    expect(text).to_contain_text("predicts the token at latent frame 2, row 9, column 10")
     frames.nth(0).click(position={"x": 3, "y": 3})
-    expect(text).to_contain_text("predicts the token at frame 1, row 1, column 1")
+    expect(text).to_contain_text("predicts the token at latent frame 1, row 1, column 1")
     maps(page).click(position={"x": 10.5, "y": ROWS_LENGTH - 0.5})
-    expect(text).to_contain_text("predicts the token at frame 2, row 16, column 16")
+    expect(text).to_contain_text("predicts the token at latent frame 2, row 16, column 16")
     maps(page).press("ArrowUp")
     maps(page).press("Enter")
-    expect(text).to_contain_text("predicts the token at frame 2, row 16, column 15")
+    expect(text).to_contain_text("predicts the token at latent frame 2, row 16, column 15")
 
 
 def test_the_triangle_stands_beside_the_staircase(page: Page, url: str) -> None:

@@ -74,7 +74,9 @@ def test_a_row_is_followed_step_by_step(page: Page, studio: Studio) -> None:
     open_blocks(page, studio.url)
     told = page.locator("#blocks-picture .told")
     expect(told).to_have_text(re.compile(r"Step 18 of 95: block 3 of 80, 16 tokens at once. Each"))
-    expect(told).to_contain_text("frame 1, row 2, column 9 to frame 1, row 3, column 9")
+    expect(told).to_contain_text(
+        "latent frame 1, row 2, column 9 to latent frame 1, row 3, column 9"
+    )
     grid = page.locator("#blocks-picture canvas.grid")
     assert grid.evaluate(SHARE, NEW) > 0.004
     assert grid.evaluate(SHARE, FED) > 0.004

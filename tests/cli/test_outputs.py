@@ -99,7 +99,7 @@ def test_a_clip_that_cannot_be_written_at_last_is_kept(
     said = capsys.readouterr()
     assert said.out == ""
     kept = re.fullmatch(
-        r"clip\.gif cannot be written.*; what was made is kept in (.*)\.\n", said.err
+        r"clip\.gif cannot be written.*; the result was saved in (.*) instead\.\n", said.err
     )
     assert kept is not None
     path = Path(kept[1])

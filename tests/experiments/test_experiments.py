@@ -92,7 +92,7 @@ def test_every_way_is_measured_over_whole_frames(bench: Bench, way: str) -> None
     rows = by_way(bench, way)
     assert {row["of"] for row in rows} == {f"blocks of 1x4x4, {way}"}
     assert all(set(COLUMNS["evaluation"]) <= row.keys() for row in rows)
-    assert "sampling time a clip" in {row["metric"] for row in rows}
+    assert "sampling time per clip" in {row["metric"] for row in rows}
 
 
 def test_from_first_frames_two_clips_of_each_tell_how_much_clips_differ(bench: Bench) -> None:
@@ -141,9 +141,9 @@ def test_a_blurred_clip_is_less_sharp_and_a_tinted_one_has_drifted(bench: Bench)
 def test_speculative_decoding_tells_how_many_tokens_a_step_makes(bench: Bench) -> None:
     rows = {row["metric"]: row["value"] for row in speculative(bench, "drafts of 1x1x4")}
     assert 0 <= rows["drafted tokens kept"] <= 1
-    assert 0.5 < rows["tokens a forward step"] < 4
+    assert 0.5 < rows["tokens per forward step"] < 4
     alone = {row["metric"]: row["value"] for row in speculative(bench, "next token")}
-    assert alone["tokens a forward step"] == 1
+    assert alone["tokens per forward step"] == 1
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ test('a step is told in words', () => {
   assert.equal(stepWords(PLAN, 1, 1),
     'Step 1 of 3: one token of block 1. The start token predicts it, after the condition.');
   assert.match(stepWords(PLAN, 3, 3), /block 2 of 2, 2 tokens at once.*1 placeholders/);
-  assert.match(stepWords(PLAN, 3, 3), /Arrow: frame 1, row 1, column 2 to frame 2, row 1/);
+  assert.match(stepWords(PLAN, 3, 3), /Arrow: latent frame 1, row 1, column 2 to latent frame 2, row 1/);
 });
 
 test('frames wrap where the page is narrow', () => {
@@ -157,7 +157,7 @@ test('frames wrap where the page is narrow', () => {
   const { x, y } = cornerOf(2 * 256, [5, 16, 16], narrow);
   assert.equal(x, 0);
   assert.ok(y > 16 * narrow.cell);
-  assert.equal(placeWords(256 + 18, [5, 16, 16]), 'frame 2, row 2, column 3');
+  assert.equal(placeWords(256 + 18, [5, 16, 16]), 'latent frame 2, row 2, column 3');
 });
 
 test('the mask is shown whole or from its beginning', () => {

@@ -70,10 +70,10 @@ def test_every_new_row_and_column_has_a_gradient_after_two_steps() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"codebook_size": 51}, "its codebook_size is another"),
+        ({"codebook_size": 51}, "its codebook_size differs"),
         ({"num_layers": 1}, "not larger"),
         ({"num_heads": 6}, "must be as wide"),
-        ({"rms_norm": False}, "its rms_norm is another"),
+        ({"rms_norm": False}, "its rms_norm differs"),
         ({"aimed": False}, "queries are aimed"),
     ],
 )

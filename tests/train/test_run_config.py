@@ -334,7 +334,7 @@ def test_a_classifier_is_resumed_with_its_own_settings(
     options = ["train-classifier", "--clips", str(clips), "--run", str(tmp_path / "run")]
     assert main([*options, "--steps", "1", "--batch-size", "2"]) == 0
     assert main([*options, "--steps", "2", "--batch-size", "2", "--seed", "3"]) == 2
-    sentence = "run holds a run with another train.seed: take another run folder\n"
+    sentence = "run holds a run with another train.seed: use another run folder\n"
     assert capsys.readouterr().err.endswith(sentence)
     assert main([*options, "--steps", "2", "--batch-size", "2"]) == 0
 

@@ -55,7 +55,7 @@ def test_a_cut_checkpoint_is_a_sentence(tmp_path: Path, share: float) -> None:
 
 def test_another_models_checkpoint_is_a_sentence(tmp_path: Path) -> None:
     run_transformer(tmp_path, 3, stop_after=2)
-    with pytest.raises(ValueError, match="is of another model or other clips"):
+    with pytest.raises(ValueError, match="belongs to another model or to other"):
         run_transformer(tmp_path, 3, num_layers=3)
 
 

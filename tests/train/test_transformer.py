@@ -238,9 +238,9 @@ WHOLE = (0.0,) * 4 + (1.0,)
     ("recipe", "sentence"),
     [
         ({"early_lengths": (0.0,) * 5 + (1.0,), "late_lengths": (1.0,) * 6},
-         "early_lengths asks for no sequence that these clips have: they have at most 5"),
+         "early_lengths gives no weight to a length that these clips allow: they have at most 5"),
         ({"early_lengths": (1.0,), "late_lengths": (1.0,), "given_looks": ("stock",)},
-         "early_lengths asks for no sequence"),
+         "early_lengths gives no weight to a length"),
         ({"shapes": ((1, 1, 16), (1, 3, 16)), "shape_weights": (1.0, 0.01)},
          "block shape 1x3x16 does not tile the 1x4x16 grid"),
         ({"shapes": ((2, 1, 8),), "shape_weights": (1.0,)},

@@ -65,7 +65,7 @@ def test_what_a_text_model_cannot_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"is not LLaMA's"):
         asked.ids("YoYo", 1, 1.0)
     write_tokenizer(tmp_path, WORDS)
-    with pytest.raises(ValueError, match="more words than model 'ucf' knows"):
+    with pytest.raises(ValueError, match="a larger vocabulary than model 'ucf'"):
         Conditions(text_model(num_conditions=5), tmp_path).ids("YoYo", 1, 1.0)
     with pytest.raises(ValueError, match="needs one of its class names"):
         asked.ids(None, 1, 1.0)

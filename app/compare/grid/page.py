@@ -20,9 +20,9 @@ VARIES = [
 ]
 TEMPERATURES = "0.4, 0.7, 1, 1.3"
 SHARED = (
-    "All clips have the start, action, sampling and seed chosen above, and the challenger's block,"
-    " but for what varies. On a CPU, each clip equals the clip that Generate makes alone with the"
-    " same settings."
+    "All clips use the start, action, sampling settings and seed chosen above and the challenger's"
+    " block. Only the setting chosen here varies. On a CPU, each clip equals the one that"
+    " Generate makes alone with the same settings."
 )
 
 

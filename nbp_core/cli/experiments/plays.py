@@ -65,7 +65,7 @@ def add_names(names: Any) -> None:
     parser.add_argument(
         "--panoramas",
         type=Path,
-        help="folder of panoramas, to play camera keys, not the arm's",
+        help="folder of panoramas, to play camera keys instead of the arm's",
     )
     parser.add_argument(
         "--count", type=int, default=40, help="number of episodes to play; default: 40"

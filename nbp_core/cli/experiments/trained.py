@@ -133,7 +133,7 @@ def _compare(args: argparse.Namespace) -> None:
 def _workshop(args: argparse.Namespace) -> tuple[Workshop, list[str]]:
     """(the workshop that the options describe, a sentence for each figure left out)."""
     device = choose_device(args.device)
-    judge, notes = None, ["no clips were judged: that takes --clips"]
+    judge, notes = None, ["no clips were judged: --clips was not given"]
     if args.clips is not None:
         tools, notes = tools_of(args, device)
         judge = Judge.of(real_clips(args), args.count, tools)

@@ -81,8 +81,8 @@ def load_state(
         return _put_back(state, task, averages, optimizers)
     except (RuntimeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(
-            f"{path.name} in run folder {run_folder.name!r} is of another model or other clips: "
-            "take another run folder"
+            f"{path.name} in run folder {run_folder.name!r} belongs to another model or to other "
+            "clips: use another run folder"
         ) from error
 
 

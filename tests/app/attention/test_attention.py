@@ -232,7 +232,7 @@ def test_a_click_on_a_row_and_on_its_token_are_the_same(tab: AttentionTab) -> No
     row = by_token["look"]["rows"][0]
     assert row["made"] == (1, 4, 7)
     assert row["held"] == (1, 3, 7), "the row above, of which this one is the next block"
-    assert "predicts the token at frame 2, row 5, column 8" in row["text"]
+    assert "predicts the token at latent frame 2, row 5, column 8" in row["text"]
     by_row = named(tab.page, tab.pick_query(event(pane=0, row=row["row"]), *values))
     assert by_row["look"]["rows"] == by_token["look"]["rows"]
     with pytest.raises(gr.Error, match="predicts no token"):

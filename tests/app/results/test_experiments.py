@@ -83,15 +83,15 @@ def test_ways_are_drawn_against_their_diversity(tmp_path: Path) -> None:
 
 def test_without_diversity_kinds_of_clips_are_bars(tmp_path: Path) -> None:
     rows = [
-        figure("tokens a forward step", "next token", 1.0),
-        figure("tokens a forward step", "drafts", 2.5) | {"unit": "tokens"},
+        figure("tokens per forward step", "next token", 1.0),
+        figure("tokens per forward step", "drafts", 2.5) | {"unit": "tokens"},
         figure("drafted tokens kept", "drafts", 0.75),
     ]
     charts = experiments.charts(write(tmp_path, "spec.json", WAYS | {"rows": rows}))
-    assert list(charts) == ["tokens a forward step"]
-    chart = charts["tokens a forward step"]()
+    assert list(charts) == ["tokens per forward step"]
+    chart = charts["tokens per forward step"]()
     assert (chart.data[0].x, chart.data[0].y) == (("next token", "drafts"), (1.0, 2.5))
-    assert chart.layout.yaxis.title.text == "tokens a forward step, tokens"
+    assert chart.layout.yaxis.title.text == "tokens per forward step, tokens"
 
 
 def test_a_block_shape_that_was_never_trained_is_hollow(tmp_path: Path) -> None:
