@@ -79,8 +79,8 @@ test('one token of a block that is half placeholders is one green token', () => 
 });
 
 test('a token says where it is and what it is', () => {
-  assert.equal(tokenWords(CLIP, 3), 'Row 2, column 2, frame 1: token 2,546 of 4,375, which is the'
-    + ' levels 5, 3, 2, 4, 2 out of 7, 5, 5, 5, 5.');
+  assert.equal(tokenWords(CLIP, 3), 'Row 2, column 2, frame 1: token 2,546 of 4,375'
+    + ' (levels 5, 3, 2, 4, 2 of 7, 5, 5, 5, 5).');
   assert.equal(tokenWords({ ...CLIP, levels: [] }, 7), 'Row 2, column 2, frames 2 to 5: token 4,374'
     + ' of 4,375.');
 });

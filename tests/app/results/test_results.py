@@ -239,9 +239,7 @@ def test_a_bench_shows_floor_memory_smaller_weights_and_other_programs(tmp_path:
     assert "2.0471" in text
     libraries = text.index("&lt;transformers&gt;")
     assert text.index("Hugging Face transformers") < libraries < text.index("&lt;released&gt;")
-    assert (
-        text.count("The same next-token model") == text.count("(rewritten in plain PyTorch") == 1
-    )
+    assert text.count("The same next-token model") == text.count("(rewritten in plain PyTorch") == 1
     assert floor_section([read_result(write(tmp_path, "old.json", BENCH))]) == ""
 
 
