@@ -150,7 +150,7 @@ def check_shares(config: JsonConfig, *names: str) -> None:
 
 def check_text(config: JsonConfig, *names: str) -> None:
     """Raises ValueError for the first of these texts, or lists of texts, that is not valid Unicode,
-    such as a file's name of other bytes. JSON with such a text can be written but not read again."""
+    such as a file's name of other bytes: JSON with it could be written but not read again."""
     for name in names:
         value = getattr(config, name)
         for text in (value,) if isinstance(value, str) else value:
