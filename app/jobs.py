@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -70,6 +71,8 @@ class JobView:
     result: Any
     error: str
     is_paused: bool
+    is_adopted: bool
+    """Whether an earlier session made the result."""
 
 
 class Job:
@@ -80,6 +83,8 @@ class Job:
         self.request = request
         self.work: Work | None = work
         """None once it has begun: it holds whole uploads, and a job keeps its outcome only."""
+        self.kind = _kind(work)
+        """The same for jobs that do the same with other values."""
         self.stop = threading.Event()
         self.finished = threading.Event()
         self.state = JobState.WAITING
@@ -88,6 +93,8 @@ class Job:
         self.progress: Any = None
         self.result: Any = None
         self.error = ""
+        self.is_adopted = False
+        """Whether an earlier session made the result."""
         self.paused_s = 0.0
         """Seconds that the work has waited, at its user's wish or for players: none of its own."""
         self.is_awaited: Callable[[], bool] = lambda: False
@@ -157,6 +164,12 @@ class Job:
         self.finished.set()
 
 
+def _kind(work: Work) -> Any:
+    """The code that a job runs. A function that is defined anew for each job has the same code."""
+    function = work.func if isinstance(work, partial) else work
+    return getattr(function, "__code__", function)
+
+
 def explain(error: BaseException) -> str:
     """One sentence for the user. ValueErrors are already written for them."""
     if isinstance(error, ValueError):
@@ -179,8 +192,8 @@ class JobQueue:
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._running: Job | None = None
-        self._took_s: deque[float] = deque(maxlen=8)
-        """Durations of the last jobs, in seconds."""
+        self._took_s: dict[Any, deque[float]] = {}
+        """Durations of the last jobs of each kind, in seconds."""
         self._began = 0.0
         """Start time of the running job."""
         self._closed = False
@@ -208,7 +221,7 @@ class JobQueue:
         """Knows a job of an earlier session again, by its id and with its result."""
         with self._changed:
             job = Job(lambda job: None, request)
-            job.id, job.result = job_id, result
+            job.id, job.result, job.is_adopted = job_id, result, True
             job.end(JobState.DONE)
             self._jobs[job_id] = job
             self._forget_oldest()
@@ -231,30 +244,41 @@ class JobQueue:
             job = self._jobs.get(job_id or "")
             if job is None:
                 return None
-            ahead = 0
-            if job in self._waiting:
-                ahead = self._waiting.index(job) + (self._running is not None)
+            before = self._before(job)
+            wait_s = self._wait_s(before)
             return JobView(
                 id=job.id,
                 state=job.state,
-                # A place in the queue changes without the job changing.
-                version=job.version - ahead if job.state is JobState.WAITING else job.version,
-                ahead=ahead,
-                wait_s=self._wait_s(ahead),
+                version=job.version - _standing(len(before), wait_s),
+                ahead=len(before),
+                wait_s=wait_s,
                 request=job.request,
                 note=job.note,
                 progress=job.progress,
                 result=job.result,
                 error=job.error,
                 is_paused=job.is_paused,
+                is_adopted=job.is_adopted,
             )
 
-    def _wait_s(self, ahead: int) -> float | None:
-        if not ahead or not self._took_s:
+    def _before(self, job: Job) -> list[Job]:
+        """The jobs that end before a waiting one begins, the running one first."""
+        if job not in self._waiting:
+            return []
+        running = [] if self._running is None else [self._running]
+        return running + list(self._waiting)[: self._waiting.index(job)]
+
+    def _wait_s(self, before: list[Job]) -> float | None:
+        """Seconds until these jobs have ended, by the last ones of their kinds. None if a kind has
+        not run yet, or if the running job takes longer than usual."""
+        took_s = [self._took_s.get(job.kind) for job in before]
+        usual_s = [median(some) for some in took_s if some]
+        if not before or len(usual_s) < len(before):
             return None
-        done_s = time.monotonic() - self._began if self._running is not None else 0.0
-        usual_s = median(self._took_s)
-        return ahead * usual_s - min(done_s, usual_s)
+        if before[0] is not self._running:
+            return sum(usual_s)
+        done_s = time.monotonic() - self._began
+        return None if done_s > usual_s[0] else sum(usual_s) - done_s
 
     def finished(self) -> list[JobView]:
         """The jobs that left a result, the newest first."""
@@ -313,10 +337,18 @@ class JobQueue:
             del work
             with self._changed:
                 self._running = None
-                self._took_s.append(time.monotonic() - self._began)
+                if state is JobState.DONE:
+                    took_s = self._took_s.setdefault(job.kind, deque(maxlen=8))
+                    took_s.append(time.monotonic() - self._began)
                 # At once: a page that sees the result may already ask for the next run.
                 job.result = result
                 job.end(state, error)
+
+
+def _standing(ahead: int, wait_s: float | None) -> int:
+    """A number that changes with a job's place in the queue and its expected wait, which change
+    without the job; 0 for a job that does not wait."""
+    return ahead * 100_000 + (0 if wait_s is None else round(wait_s) + 1)
 
 
 def _outcome(work: Work, job: Job) -> tuple[JobState, str, Any]:

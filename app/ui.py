@@ -94,7 +94,10 @@ def _build(session: Session) -> gr.Blocks:
                 ("models", 0.5), ("grid", 0.5),
             )
         )  # fmt: skip
-        looked_at = gr.BrowserState(None, storage_key="nbp-studio-attention", secret="nbp-studio")
+        looked_at, newest = (
+            gr.BrowserState(None, storage_key=f"nbp-studio-{name}", secret="nbp-studio")
+            for name in ("attention", "attention-newest")
+        )
         with gr.Tabs() as tabs:
             with _tab("Generate"):
                 page = GeneratePage(session, blocks, model, facts, job)
@@ -104,11 +107,11 @@ def _build(session: Session) -> gr.Blocks:
             with _tab("Compare"):
                 compared = CompareTab(session, blocks, model, race, grid)
             with _tab("Attention") as attention:
-                AttentionTab(session, attention, model, looked_at)
+                AttentionTab(session, attention, model, looked_at, newest, job)
             with _tab("How it works") as how:
                 HowTab(session, blocks, model, how, tabs, job, speeds)
             with _tab("Tokenizer"):
-                TokenizerTab(session, blocks, model, trip)
+                TokenizerTab(session, blocks, model, trip, job)
             with _tab("Results") as results:
                 ResultsTab(session, results)
             with _tab("Models"):

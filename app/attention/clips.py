@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.clips.form import MIDDLE
+from app.clips.kept import find_clip
 from app.clips.progress import NO_TOKEN
 from app.clips.request import Request
 from app.clips.run import Outcome
 from app.jobs import JobView
-from app.parts.pictures import block_name
+from app.parts.made import clip_line, made_clips
 from app.session import SPEED_ONLY
 from nbp_core.blocks.steps import sequence_plan
-from nbp_core.config.shapes import CLIP_FRAMES, Size3, format_block_shape, parse_block_shape
+from nbp_core.config.shapes import CLIP_FRAMES, Size3, parse_block_shape
 from nbp_core.media.video import Frames, crop_resize, read_comment, read_context
 
 if TYPE_CHECKING:
@@ -43,23 +44,25 @@ class Clip:
     frames_THWC: Frames
 
 
-def choices(session: Session) -> list[tuple[str, str]]:
-    """(title, key) of the clips made since the studio was opened, newest first, and the bundled."""
-    made = [
-        (_title(view.request, view.result), f"{_MADE}{view.id}")
-        for view in session.jobs.finished()
-        if _is_clip(view)
-    ]
+def choices(session: Session, opened: str | None) -> list[tuple[str, str]]:
+    """(title, key): the clip that Generate shows, the kept ones, and the bundled.
+
+    opened: the id of the job that Generate shows.
+    """
+    made = [(clip.title, f"{_MADE}{clip.id}") for clip in made_clips(session, opened)]
     return made + [
         (f"{path.stem}, bundled clip", f"{_BUNDLED}{path.name}") for path in _bundled(session)
     ]
 
 
-def newest(session: Session) -> str:
-    """The key of the clip that is opened by itself: none of an untrained model, which is noise."""
-    for view in session.jobs.finished():
-        if _is_clip(view) and view.request.model not in SPEED_ONLY:
-            return f"{_MADE}{view.id}"
+def first(session: Session, opened: str | None) -> str:
+    """The key of the clip that is opened by itself: the one on Generate, or a bundled one.
+
+    Clips of an untrained model are noise, so they are opened only when they are chosen.
+    """
+    for clip in made_clips(session, opened):
+        if clip.id == opened and clip.model not in SPEED_ONLY:
+            return f"{_MADE}{clip.id}"
     return next((f"{_BUNDLED}{path.name}" for path in _bundled(session)), "")
 
 
@@ -107,7 +110,7 @@ def from_file(
 
 
 def _made(session: Session, key: str) -> Clip:
-    view = session.jobs.view(key.removeprefix(_MADE))
+    view = find_clip(session, key.removeprefix(_MADE))
     if view is None or not _is_clip(view):
         raise ValueError("This clip was deleted. Choose another one.")
     request, outcome = view.request, view.result
@@ -115,7 +118,7 @@ def _made(session: Session, key: str) -> Clip:
     whole = int((tokens_thw != NO_TOKEN).all(axis=(1, 2)).cumprod().sum())
     return Clip(
         key=key,
-        title=_title(request, outcome),
+        title=clip_line(outcome.manifest, outcome.is_complete),
         model=request.model,
         action=request.action,
         block_shape=request.sampling.block_shape,
@@ -131,14 +134,6 @@ def _is_clip(view: JobView) -> bool:
         and isinstance(view.request, Request)
         and view.result.clip.is_file()
     )
-
-
-def _title(request: Request, outcome: Outcome) -> str:
-    what = (request.action or "no action").replace("-", " ")
-    shape = request.sampling.block_shape
-    block = "" if shape is None else f", {block_name(shape)} {format_block_shape(shape)}"
-    cut = "" if outcome.is_complete else ", stopped"
-    return f"{what}{block}, seed {request.sampling.seed}, model {request.model}{cut}"
 
 
 def _bundled(session: Session) -> list[Path]:

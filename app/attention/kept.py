@@ -18,8 +18,6 @@ MAX_OWN = 64
 class Kept(JsonConfig):
     """The settings of what was open, as the browser keeps them."""
 
-    newest: str
-    """The newest clip then: a newer one is opened instead."""
     key: str
     own: str
     """The name of an upload, empty for other clips."""

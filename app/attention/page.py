@@ -27,10 +27,11 @@ _HEADS = '<div class="heads" role="group" aria-label="Heads of every layer"></di
 class AttentionPage:
     """Builds the choices on the left and the maps and frames on the right."""
 
-    def __init__(self, model: gr.Dropdown, kept: gr.BrowserState) -> None:
+    def __init__(self, model: gr.Dropdown, kept: gr.BrowserState, newest: gr.BrowserState) -> None:
         self.model = model
         self.kept = kept
-        self.newest = gr.State("")
+        self.newest = newest
+        """The clip that Generate showed when this tab was last opened."""
         self.shown = gr.State(("", ""))
         self.place = gr.State(-1)
         self.accepted = gr.State((False, "", ""))
@@ -66,7 +67,7 @@ class AttentionPage:
     def _build_clip(self) -> None:
         self.clip = gr.Dropdown(
             [OWN_CLIP], value=None, label="Clip", elem_id="attention-clip", filterable=False,
-            info="Your clips, newest first, then the bundled ones.",
+            info="The clip that Generate shows, your kept clips, and the bundled ones.",
         )  # fmt: skip
         self.upload = uploads.clip_upload(
             "Your clip", "attention-upload", height=200, visible=False

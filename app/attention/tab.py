@@ -31,6 +31,7 @@ from app.clips.form import MIDDLE
 from app.parts import controls
 from app.parts.api import hand_over_values
 from app.parts.events import LIGHT, OWN, Updates, refusals
+from app.parts.follow import Follower
 from app.session import Session
 from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
 from nbp_core.results.files import ResultFile, read_results
@@ -43,17 +44,24 @@ class AttentionTab:
     """Wires the page to the session; every handler is a method."""
 
     def __init__(
-        self, session: Session, tab: gr.Tab, model: gr.Dropdown, kept: gr.BrowserState
+        self,
+        session: Session,
+        tab: gr.Tab,
+        model: gr.Dropdown,
+        kept: gr.BrowserState,
+        newest: gr.BrowserState,
+        made: Follower,
     ) -> None:
-        """kept: stands beside the tabs, since a browser keeps nothing of a tab that is not open."""
+        """kept, newest: stand beside the tabs, since a browser keeps nothing of a tab that is not
+        open. made: which run Generate shows."""
         self.session = session
         self.own = OwnClips()
         self.views = Views(session)
-        self.page = AttentionPage(model, kept)
-        self._wire(tab)
+        self.page = AttentionPage(model, kept, newest)
+        self._wire(tab, made)
         self._wire_api()
 
-    def _wire(self, tab: gr.Tab) -> None:
+    def _wire(self, tab: gr.Tab, made: Follower) -> None:
         page = self.page
         source = [page.clip, page.upload, page.crop, page.model, page.beside]
         settings = [page.action, page.block, page.layer, page.head]
@@ -63,7 +71,7 @@ class AttentionTab:
             page.upload, page.crop, page.shown, page.beside, *settings, *seen, page.heads,
             page.accepted, *page.finds,
         ]  # fmt: skip
-        listed = [page.newest, page.shown, page.kept]
+        listed = [made.job_id, page.newest, page.shown, page.kept]
         slow = {**OWN, "show_progress": "minimal", "show_progress_on": [page.map]}
         tab.select(self.enter, [*source, *listed], [page.clip, page.newest, *opened], **slow)
         tab.select(self.read_study, None, [page.study, page.study_text], **LIGHT)
@@ -112,22 +120,24 @@ class AttentionTab:
         crop: float,
         model: str | None,
         beside: bool,
-        newest: str,
+        made: str,
+        newest: str | None,
         shown: tuple[str, str],
         kept: dict[str, Any] | None,
     ) -> Updates:
         """Coming to the tab: a clip just made is opened, else what was there stays, or what was
         there before the page was loaded anew."""
         page = self.page
-        choices = clips.choices(self.session)
+        choices = clips.choices(self.session, made)
         keys = [key for _, key in choices]
-        latest = clips.newest(self.session)
+        latest = clips.first(self.session, made)
         chosen = key if key in (*keys, UPLOAD) and latest == newest else latest
         updates: Updates = {
             page.clip: gr.Dropdown(choices=[*choices, OWN_CLIP], value=chosen or None),
             page.newest: latest,
         }
-        again = _read_kept(kept, latest) if tuple(shown) == NOTHING_SHOWN else None
+        is_reloaded = tuple(shown) == NOTHING_SHOWN and latest == newest
+        again = _read_kept(kept) if is_reloaded else None
         if again is not None:
             with suppress(ValueError, gr.Error):  # it was deleted, or does not suit the model
                 found = self._find_again(again, model)
@@ -148,7 +158,6 @@ class AttentionTab:
     def _keep(self, choice: Choice) -> dict[str, Any]:
         """A choice as the browser stores it."""
         return Kept(
-            newest=clips.newest(self.session),
             key=choice.key or "",
             own=self.own.name(choice.upload) if choice.key == UPLOAD else "",
             crop=choice.crop,
@@ -381,10 +390,9 @@ class AttentionTab:
         return place
 
 
-def _read_kept(kept: dict[str, Any] | None, newest: str) -> Kept | None:
-    """What the browser kept, unless a newer clip has been made since."""
+def _read_kept(kept: dict[str, Any] | None) -> Kept | None:
+    """What the browser kept; None for anything else."""
     try:
-        read = Kept.from_dict(kept)
+        return Kept.from_dict(kept)
     except ValueError:
         return None
-    return read if read.newest == newest else None

@@ -16,11 +16,11 @@ import numpy as np
 from app.clips.exports import Files
 from app.clips.progress import Making, Progress
 from app.clips.request import Request, read_actions
-from app.jobs import JobView
+from app.jobs import NO_SPACE, JobView
 from app.library import FILM, KeptClip
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import parse_block_shape
-from nbp_core.media.files import MAX_PIXELS, Frames, reason
+from nbp_core.media.files import MAX_PIXELS, Frames, is_full, reason
 from nbp_core.media.video import read_image
 
 if TYPE_CHECKING:
@@ -108,10 +108,13 @@ def find_clip(session: Session, clip_id: str | None) -> JobView | None:
     if clip is None:
         return view
     try:
-        folder = session.new_output(clip.id)
-        shutil.copytree(clip.folder, folder, dirs_exist_ok=True)
+        folder = session.write_output(
+            clip.id, lambda folder: Path(shutil.copytree(clip.folder, folder, dirs_exist_ok=True))
+        )
         session.jobs.adopt(clip.id, *_restored(folder, clip))
     except _DAMAGE as error:
+        if is_full(error):
+            raise ValueError(NO_SPACE) from error
         logger.warning("the clip in %s cannot be opened: %r", clip.folder.name, error)
         raise ValueError("This clip is damaged and cannot be opened. Delete it.") from error
     return session.jobs.view(clip.id)
@@ -142,7 +145,9 @@ def _restored(folder: Path, clip: KeptClip) -> tuple[Request, Outcome]:
     said = record["making"]
     times = {name: tuple(said[name]) for name in ("step_s", "frame_s")}
     making = Making(**{**said, **times}, **of_making)
-    more = {f.name: record[f.name] for f in fields(Outcome) if f.name not in _NOT_PLAIN}
+    # Clips of earlier versions lack the fields that have a default.
+    names = {f.name for f in fields(Outcome)} - set(_NOT_PLAIN)
+    more = {name: record[name] for name in names & record.keys()}
     outcome = Outcome(
         **files, **{**more, "phases": tuple(more["phases"])}, last=last, making=making
     )

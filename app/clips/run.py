@@ -43,6 +43,8 @@ class Outcome(Files):
     last: Progress
     """The final state of the live view."""
     making: Making
+    num_together: int = 1
+    """Clips of the batch that it was made in, which took `seconds` together."""
     not_kept: str = ""
     """Why the clip is not in the gallery; empty if it is."""
 
@@ -163,6 +165,7 @@ class Clips:
             measured=self._measured(generation, new_frames),
             last=self._last(index),
             making=making,
+            num_together=len(self.requests),
         )
         return replace(outcome, not_kept=keep(self.session, clip_id, request, outcome))
 

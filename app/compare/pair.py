@@ -11,10 +11,11 @@ from app.clips.kept import strip_of
 from app.library import KeptClip
 from app.parts.controls import hand_over_value
 from app.parts.events import LIGHT, Updates
-from app.parts.pictures import block_name, file_uri
+from app.parts.made import action_words, clip_line
+from app.parts.pictures import file_uri
 from app.parts.sources import component_script, template
 from app.session import Session
-from nbp_core.config.shapes import CLIP_FPS, parse_block_shape
+from nbp_core.config.shapes import CLIP_FPS
 
 NOTHING = "<p>Make two clips on the Generate tab to see them side by side here.</p>"
 _SETTINGS = {
@@ -67,16 +68,7 @@ class Pair:
 
 
 def _name(clip: KeptClip) -> str:
-    block = clip.manifest["block_shape"]
-    return (
-        f"{_action(clip)}, {block_name(parse_block_shape(block))}, seed"
-        f" {clip.manifest['sampling']['seed']}, {clip.model}, {clip.made:%d %b %H:%M:%S}"
-    )
-
-
-def _action(clip: KeptClip) -> str:
-    action = clip.manifest["action"]
-    return action.replace("-", " ") if action else "no action"
+    return f"{clip_line(clip.manifest, clip.is_complete)}, {clip.made:%d %b %H:%M:%S}"
 
 
 def _shown(clip: KeptClip) -> dict[str, Any]:
@@ -100,19 +92,28 @@ def differences(left: KeptClip, right: KeptClip) -> str:
 
 def _settings(clip: KeptClip) -> dict[str, str]:
     manifest = clip.manifest
-    context = manifest.get("context")
     sampling = {name: str(manifest["sampling"].get(key)) for key, name in _SETTINGS.items()}
     return {
         "model": clip.model,
-        "action": _action(clip),
+        "weights": _print(manifest.get("sha256")),
+        "tokenizer weights": _print(manifest.get("tokenizer_sha256")),
+        "weight format": str(manifest.get("weight_format")),
+        "device": str(manifest.get("device")),
+        "action": action_words(manifest),
         "block": manifest["block_shape"],
         "frames": str(clip.num_frames),
-        "start": _start(context and context["num_frames"]),
+        "start": _start(manifest.get("context")),
         **sampling,
     }
 
 
-def _start(num_frames: int | None) -> str:
-    if not num_frames:
+def _start(context: dict[str, Any] | None) -> str:
+    if not context:
         return "an action"
-    return "a first frame" if num_frames == 1 else f"{num_frames} frames"
+    count = context["num_frames"]
+    words = "a first frame" if count == 1 else f"{count} frames"
+    return f"{words}, fingerprint {_print(context.get('sha256'))}"
+
+
+def _print(sha256: object) -> str:
+    return str(sha256)[:8]

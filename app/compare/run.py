@@ -77,23 +77,27 @@ def run(session: Session, request: Request, shapes: Pair, job: Job) -> RaceResul
     )
     measured = _measured(pipeline, result)
     report = {"measured": measured, "device": device_words(pipeline), **result.report()}
-    folder = session.new_output(job.id)
     stem = file_stem(request)
-    clips = []
-    for runner, figures in zip(result.runners, report["runners"], strict=True):
-        path = folder / f"{stem}_race-{figures['block']}.mp4"
-        comment = json.dumps(runner.generation.manifest, indent=2)
-        write_video(path, runner.generation.frames_THWC, CLIP_FPS, RESULT_SCALE, comment=comment)
-        clips.append(path)
-    figures_file = folder / f"{stem}_race.json"
-    figures_file.write_text(json.dumps(report, indent=2) + "\n")
-    return RaceResult(
-        race=result,
-        clips=(clips[0], clips[1]),
-        figures=figures_file,
-        report=report,
-        measured=measured,
-    )
+
+    def written(folder: Path) -> RaceResult:
+        clips = []
+        for runner, figures in zip(result.runners, report["runners"], strict=True):
+            path = folder / f"{stem}_race-{figures['block']}.mp4"
+            comment = json.dumps(runner.generation.manifest, indent=2)
+            frames = runner.generation.frames_THWC
+            write_video(path, frames, CLIP_FPS, RESULT_SCALE, comment=comment)
+            clips.append(path)
+        figures_file = folder / f"{stem}_race.json"
+        figures_file.write_text(json.dumps(report, indent=2) + "\n")
+        return RaceResult(
+            race=result,
+            clips=(clips[0], clips[1]),
+            figures=figures_file,
+            report=report,
+            measured=measured,
+        )
+
+    return session.write_output(job.id, written)
 
 
 def _measured(pipeline: VideoPipeline, result: Race) -> str:

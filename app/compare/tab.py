@@ -70,7 +70,10 @@ class CompareTab:
             page.tokens_plot, page.steps_plot, *page.downloads,
         ]  # fmt: skip
         follower = page.follower
-        follower.start(self.draw, shown, often=[page.status], go=[page.go], halt=page.halt)
+        follower.start(
+            self.draw, shown, often=[page.status], go=[page.go], halt=page.halt,
+            idle=lambda: {page.status: view.status(None)},
+        )  # fmt: skip
         follower.find_again(page.blocks)
         page.go.click(
             self.begin, self._inputs(), [follower.job_id, page.seed, *follower.shown], **OWN

@@ -8,6 +8,7 @@ from typing import Any, Final
 import gradio as gr
 
 from app.library import FILM, KeptClip
+from app.parts.made import action_words
 from app.parts.pictures import block_name, jpeg_file_uri
 from app.parts.sources import component_script, template
 from app.session import Session
@@ -56,16 +57,10 @@ def card(clip: KeptClip) -> dict[str, Any]:
     return {
         "id": clip.id,
         "film": jpeg_file_uri(clip.folder / FILM),
-        "title": title(clip),
+        "title": action_words(clip.manifest),
         "details": details(clip),
         "pinned": clip.is_pinned,
     }
-
-
-def title(clip: KeptClip) -> str:
-    """'door open', or what the clip was made from where no action was given."""
-    action = clip.manifest["action"] or clip.manifest.get("actions") or "no action"
-    return str(action).replace("-", " ")
 
 
 def details(clip: KeptClip) -> list[str]:

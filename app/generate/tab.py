@@ -55,7 +55,12 @@ class GenerateTab:
         ]  # fmt: skip
         follower = page.follower
         often = [page.preview, page.counters, page.status]
-        follower.start(self.draw, shown, often=often, go=[page.go], halt=page.halt)
+        follower.start(
+            self.draw, shown, often=often, go=[page.go], halt=page.halt,
+            idle=lambda: {
+                page.status: status(None), page.hold: gr.Button("Pause", interactive=False)
+            },
+        )  # fmt: skip
         found = [*self._controls(), page.facts, *follower.shown]
         # Then the model's facts: the page does not wait for it, and it may be another one by now.
         page.blocks.load(self.come_back, follower.asked, found, **LIGHT).then(

@@ -18,6 +18,7 @@ from app.clips.request import Request
 from app.clips.run import Outcome
 from app.clips.sample import SAMPLE_ID, sample
 from app.parts.clip_view import making_view
+from app.parts.made import clip_line, made_clips
 from app.parts.pictures import block_name, walls_path
 from app.session import Session
 from nbp_core.blocks.grid import BlockLayout
@@ -30,16 +31,11 @@ NO_CLIP: Final = "There is no clip yet. Make one on the Generate tab."
 
 def choices(session: Session, opened: str | None) -> list[tuple[str, str]]:
     """(title, id): the clip that Generate shows, the kept ones, and the bundled one."""
-    found: dict[str, str] = {}
-    view = session.jobs.view(opened)
-    if view is not None and isinstance(view.result, Outcome):
-        found[view.id] = f"{_title(view.result.manifest)}, the clip on Generate"
-    for clip in session.library.clips():
-        found.setdefault(clip.id, f"{_title(clip.manifest)}, {clip.made:%d %b %H:%M}")
+    found = [(clip.title, clip.id) for clip in made_clips(session, opened)]
     bundled = sample(session)
     if bundled is not None:
-        found[SAMPLE_ID] = f"{_title(bundled.manifest)}, bundled clip"
-    return [(title, clip_id) for clip_id, title in found.items()]
+        found.append((f"{clip_line(bundled.manifest, True)}, bundled clip", SAMPLE_ID))
+    return found
 
 
 def steps_view(session: Session, clip_id: str | None) -> dict[str, Any]:
@@ -111,9 +107,3 @@ def _cut(shape: Size3, grid: Size3, known: int) -> dict[str, Any] | None:
         "ends": ends_L.tolist(),
         "frames": frames,
     }
-
-
-def _title(manifest: dict[str, Any]) -> str:
-    action = str(manifest["action"] or manifest.get("actions") or "no action").replace("-", " ")
-    seed = manifest["sampling"]["seed"]
-    return f"{action}, {manifest['block_shape']}, seed {seed}, {manifest['model']}"

@@ -108,8 +108,9 @@ class ModelsTab:
         buttons = [self.hash, self.go]
         shown = [self.status, *listed]
         follower.start(
-            self.draw, shown, often=[self.status], go=buttons, halt=self.halt, also=[self.model]
-        )
+            self.draw, shown, often=[self.status], go=buttons, halt=self.halt, also=[self.model],
+            idle=lambda: {self.status: listing.status(None)},
+        )  # fmt: skip
         follower.find_again(blocks)
         followed = [follower.job_id, *follower.shown]
         self.hash.click(self.compute_fingerprints, self.model, followed, **OWN)

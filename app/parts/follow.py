@@ -49,13 +49,16 @@ class Follower:
         go: Sequence[gr.Button],
         halt: gr.Button | None = None,
         also: Sequence[Any] = (),
+        idle: Callable[[], Updates] = dict,
     ) -> None:
         """Wires the timer and Stop.
 
         draw(JobView, values of `also`) gives what changes among `shown`; `often` are those of them
         that change with every step. The buttons `go` rest while the job is under way, `halt`
-        otherwise.
+        otherwise. `idle` gives what the page shows without a job: the studio forgets one that
+        another page deleted, and old ones.
         """
+        self._idle = idle
         self._draw = draw
         self._often = often
         self._go = go
@@ -98,7 +101,8 @@ class Follower:
         """Everything that has changed since the last poll."""
         view = self.jobs.view(job_id)
         if view is None:
-            return {timer: gr.Timer(active=False) for timer in (self.timer, self.catch_up)}
+            idle = {timer: gr.Timer(active=False) for timer in (self.timer, self.catch_up)}
+            return idle | self._rest() if seen[0] else idle
         if tuple(seen) == (view.id, view.version):
             return {self.seen: seen, self.catch_up: gr.Timer(active=False)}
         ended = view.state.is_final
@@ -107,9 +111,18 @@ class Follower:
             self.stage: _stage(view),
             self.timer: gr.Timer(active=not ended),
             self.catch_up: gr.Timer(active=False),
-            **{button: gr.Button(interactive=ended) for button in self._go},
-            **{button: gr.Button(interactive=not ended) for button in self._halt},
+            **self._buttons(ended),
             **self._draw(view, *also),
+        }
+
+    def _rest(self) -> Updates:
+        """What the page shows once the job that it followed is forgotten."""
+        return {self.seen: NOTHING_SEEN, self.stage: "", **self._buttons(True), **self._idle()}
+
+    def _buttons(self, has_ended: bool) -> Updates:
+        return {
+            **{button: gr.Button(interactive=has_ended) for button in self._go},
+            **{button: gr.Button(interactive=not has_ended) for button in self._halt},
         }
 
     def stop(self, job_id: str) -> gr.Button:

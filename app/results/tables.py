@@ -187,22 +187,27 @@ def table7(results: Sequence[ResultFile]) -> str:
 
 def session_runs(views: Sequence[JobView]) -> str:
     """The clips generated since the studio was started, newest first."""
-    head = ("clip", "steps", "new frames", "seconds", f"frames/s<br>{HERE_MARK}")
+    head = ("clip", "steps", "new frames", "seconds per clip", f"frames/s<br>{HERE_MARK}")
     rows = [
-        (
-            escape(view.result.clip.stem), len(view.result.phases),
-            view.result.new_frames, view.result.seconds,
-            view.result.new_frames / max(view.result.seconds, 1e-9),
-        )
+        _run_row(view.result)
         for view in views
-        if isinstance(view.result, Outcome)
-    ]  # fmt: skip
+        if isinstance(view.result, Outcome) and not view.is_adopted
+    ]
     if not rows:
         return "<p>No runs yet. Make a clip on the Generate tab.</p>"
     return (
-        f"{table('Runs of this session', head, rows)}<p>Times include the tokenizer. Other work"
-        " may have run on this machine meanwhile.</p>"
+        f"{table('Runs of this session', head, rows)}<p>Times include the tokenizer. Clips that"
+        " were made in one batch share its time equally. Other work may have run on this machine"
+        " meanwhile.</p>"
     )
+
+
+def _run_row(outcome: Outcome) -> tuple[Cell, ...]:
+    seconds = outcome.seconds / outcome.num_together
+    return (
+        escape(outcome.clip.stem), len(outcome.phases), outcome.new_frames, seconds,
+        outcome.new_frames / max(seconds, 1e-9),
+    )  # fmt: skip
 
 
 def repeat(results: Sequence[ResultFile], faults: Sequence[str]) -> str:

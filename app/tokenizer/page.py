@@ -27,6 +27,7 @@ class TokenizerPage:
             with gr.Column(scale=2, min_width=340):
                 with gr.Row(elem_classes="run"):
                     self.go = gr.Button("Tokenize", variant="primary", elem_id="tokenize")
+                    self.halt = gr.Button("Stop", elem_id="tokenize-stop", interactive=False)
                 self._build_source()
             with gr.Column(scale=4, min_width=340):
                 self.status = gr.HTML(
@@ -56,7 +57,7 @@ class TokenizerPage:
         with gr.Column(visible=False) as self.made_box:
             self.made = gr.Dropdown(
                 [], label="Clip made here", elem_id="tokenizer-made", filterable=False,
-                info="Your clips, newest first.",
+                info="The clip that Generate shows and your kept clips.",
             )  # fmt: skip
         gr.Markdown(
             "Only the marked square is used. Clips are read at 8 frames per second, and only their"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -113,15 +114,6 @@ def read_any(path: str) -> Frames:
     return read_context(path, CLIP_FRAMES + 1)
 
 
-def made_clips(views: list[JobView]) -> list[tuple[str, str]]:
-    """(name, job id) of the clips that were generated here and are still there, newest first."""
-    return [
-        (view.result.clip.stem, view.id)
-        for view in views
-        if isinstance(view.result, Outcome) and view.result.strip.is_file()
-    ]
-
-
 def _made_frames(made: JobView | None) -> tuple[Frames, str]:
     """From the strip, which is lossless, and not from the clip."""
     outcome = made.result if made is not None else None
@@ -161,7 +153,14 @@ def run(session: Session, material: Material, job: Job) -> RoundTrip:
     factor = (CLIP_FRAMES - 1) // (pipeline.grid[0] - 1)
     frames, note = cut(material.frames_THWC, factor)
     made = pipeline.reconstruct(frames)
-    folder = session.new_output(job.id)
+    write = partial(_written, pipeline, made, material, note)
+    return session.write_output(job.id, write)
+
+
+def _written(
+    pipeline: VideoPipeline, made: Reconstruction, material: Material, note: str, folder: Path
+) -> RoundTrip:
+    """Writes the files of a round trip into a folder."""
     names = ("original.png", "reconstruction.png", "tokens.npy", "figures.json")
     stem = file_stem(Path(material.name).stem)
     original_strip, strip, tokens, figures = (folder / f"{stem}-{name}" for name in names)
@@ -171,7 +170,7 @@ def run(session: Session, material: Material, job: Job) -> RoundTrip:
     report = describe(pipeline, made) | {"source": material.name, "note": note}
     figures.write_text(json.dumps(report, indent=2) + "\n")
     clips: list[Path | None] = [None, None]
-    if len(frames) > 1:
+    if len(made.frames_THWC) > 1:
         scale = max(1, SHOWN_SIDE // made.original_THWC.shape[1])
         for index, shown in enumerate((made.original_THWC, made.frames_THWC)):
             clips[index] = path = folder / f"{stem}-{('original', 'reconstruction')[index]}.mp4"

@@ -10,9 +10,11 @@ from typing import Any
 import gradio as gr
 
 from app.clips.form import MIDDLE
+from app.clips.kept import find_clip
 from app.jobs import Job, JobView
 from app.parts.events import LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower, finish
+from app.parts.made import made_clips
 from app.session import Session
 from app.tokenizer import round_trip, view
 from app.tokenizer.page import TokenizerPage
@@ -23,32 +25,45 @@ class TokenizerTab:
     """Wires the page to the session; every handler is a method."""
 
     def __init__(
-        self, session: Session, blocks: gr.Blocks, model: gr.Dropdown, follower: Follower
+        self,
+        session: Session,
+        blocks: gr.Blocks,
+        model: gr.Dropdown,
+        follower: Follower,
+        generated: Follower,
     ) -> None:
+        """generated: which run Generate shows."""
         self.session = session
         self.page = TokenizerPage(session, blocks, model, follower)
-        self._wire()
+        self._wire(generated)
         self._wire_api()
 
-    def _wire(self) -> None:
+    def _wire(self, generated: Follower) -> None:
         page = self.page
         shown = [
             page.status, page.result, page.figures, page.frame, page.pair, *page.videos,
             page.maps, page.curve, page.no_clips, *page.downloads.values(),
         ]  # fmt: skip
         follower = page.follower
-        follower.start(self.draw, shown, often=[page.status], go=[page.go])
+        follower.start(
+            self.draw,
+            shown,
+            often=[page.status],
+            go=[page.go],
+            halt=page.halt,
+            idle=lambda: {page.status: view.status(None)},
+        )
         follower.find_again(page.blocks)
         inputs = [page.model, page.source, page.picture, page.clip, page.made, page.crop]
         page.go.click(self.begin, inputs, [follower.job_id, *follower.shown], **OWN)
         page.source.change(
-            self.show_choices, [page.source, page.made],
+            self.show_choices, [page.source, generated.job_id, page.made],
             [page.picture_box, page.clip_box, page.made_box, page.made, page.crop], **LIGHT,
         )  # fmt: skip
         for upload in (page.picture, page.clip):
             checked = upload.upload(self.check, upload, None, **OWN)
             checked.failure(lambda: None, None, upload, **LIGHT)
-        page.made.focus(self.offer_made, page.made, page.made, **LIGHT)
+        page.made.focus(self.offer_made, [generated.job_id, page.made], page.made, **LIGHT)
         page.frame.change(self.show_frame, [follower.job_id, page.frame], page.pair, **LIGHT)
 
     def _wire_api(self) -> None:
@@ -89,7 +104,7 @@ class TokenizerTab:
         made: str | None,
         crop: float = MIDDLE,
     ) -> Job:
-        view = self.session.jobs.view(made)
+        view = find_clip(self.session, made)
         material = round_trip.read_material(model, source, picture, clip, view, crop)
         return self.session.jobs.submit(self._work(material), None)
 
@@ -131,21 +146,21 @@ class TokenizerTab:
             round_trip.read_any(path)
 
     def show_choices(
-        self, source: Source, made: str | None
+        self, source: Source, generated: str, made: str | None
     ) -> tuple[gr.Column, gr.Column, gr.Column, gr.Dropdown, gr.Slider]:
         """Shows what belongs to the chosen source."""
         return (
             gr.Column(visible=source == "picture"),
             gr.Column(visible=source == "clip"),
             gr.Column(visible=source == "made"),
-            self.offer_made(made),
+            self.offer_made(generated, made),
             gr.Slider(visible=source != "made"),
         )
 
-    def offer_made(self, chosen: str | None) -> gr.Dropdown:
+    def offer_made(self, generated: str, chosen: str | None) -> gr.Dropdown:
         """The clips there are; the chosen one stays chosen while it is there."""
-        choices = round_trip.made_clips(self.session.jobs.finished())
-        ids = [job_id for _, job_id in choices]
+        choices = [(clip.title, clip.id) for clip in made_clips(self.session, generated)]
+        ids = [clip_id for _, clip_id in choices]
         value = chosen if chosen in ids else next(iter(ids), None)
         return gr.Dropdown(choices=choices, value=value)
 

@@ -19,9 +19,14 @@ class Page:
 
     def __init__(self, jobs: JobQueue) -> None:
         with gr.Blocks():
-            self.go, self.line, self.whole = gr.Button(), gr.HTML(), gr.HTML()
+            self.go, self.halt, self.line, self.whole = (
+                gr.Button(), gr.Button(), gr.HTML(), gr.HTML()
+            )  # fmt: skip
             self.follower = Follower(jobs, "test", 0.25)
-            self.follower.start(self.draw, [self.line, self.whole], often=[self.line], go=[self.go])
+            self.follower.start(
+                self.draw, [self.line, self.whole], often=[self.line], go=[self.go],
+                halt=self.halt, idle=lambda: {self.line: "Ready."},
+            )  # fmt: skip
 
     def draw(self, view: JobView) -> Updates:
         return {self.line: view.progress, self.whole: str(view.state)}
@@ -107,3 +112,22 @@ def test_a_job_that_is_gone_is_followed_no_more(jobs: JobQueue) -> None:
     told = follower.poll("gone", NOTHING_SEEN)
     assert set(told) == {follower.timer, follower.catch_up}
     assert not any(timer.active for timer in told.values())
+
+
+def test_a_page_whose_job_is_forgotten_rests(jobs: JobQueue) -> None:
+    """Another page may delete a clip before this one has heard of its end."""
+    page, script = Page(jobs), Script()
+    follower = page.follower
+    job = jobs.submit(script)
+    script.tell("step 1")
+    seen = follower.poll(job.id, NOTHING_SEEN)[follower.seen]
+    script.tell(None)
+    assert job.finished.wait(30)
+    jobs.forget(job.id)
+    told = follower.poll(job.id, seen)
+    assert told[page.line] == "Ready."
+    assert told[page.go].constructor_args["interactive"]
+    assert not told[page.halt].constructor_args["interactive"]
+    assert told[follower.seen] == NOTHING_SEEN
+    again = follower.poll(job.id, NOTHING_SEEN)
+    assert set(again) == {follower.timer, follower.catch_up}, "a loaded page is as it was built"

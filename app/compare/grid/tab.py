@@ -41,7 +41,10 @@ class Grid:
         hand_over_values([page.vary, *page.values])
         page.vary.input(self.choose, page.vary, [*page.values], **LIGHT)
         often, results = [page.status], [page.status, page.box, page.cells, page.measured]
-        follower.start(self.draw, results, often=often, go=[page.go], halt=page.halt)
+        follower.start(
+            self.draw, results, often=often, go=[page.go], halt=page.halt,
+            idle=lambda: {page.status: view.status(None)},
+        )  # fmt: skip
         follower.find_again(blocks)
         page.go.click(
             self.begin, [page.vary, *page.values, *shared],

@@ -22,6 +22,7 @@ from app.attention.tab import NO_CLIP, AttentionTab
 from app.clips.request import make_request
 from app.clips.run import run
 from app.jobs import Job
+from app.parts.follow import Follower
 from app.session import Session
 from nbp_core.attention_maps.pictures import levels
 from nbp_core.media.video import write_video
@@ -47,9 +48,16 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tab(models: Path, assets: Path) -> Iterator[AttentionTab]:
     session = Session(models, "cpu", assets=assets)
-    with gr.Blocks(), gr.Tabs(), gr.Tab("Attention") as room:
-        yield AttentionTab(session, room, gr.Dropdown(["tiny"], value="tiny"), gr.BrowserState())
+    yield build(session)
     session.close()
+
+
+def build(session: Session) -> AttentionTab:
+    with gr.Blocks(), gr.Tabs(), gr.Tab("Attention") as room:
+        model = gr.Dropdown(["tiny"], value="tiny")
+        kept, newest = gr.BrowserState(), gr.BrowserState()
+        made = Follower(session.jobs, "test", 0.5)
+        return AttentionTab(session, room, model, kept, newest, made)
 
 
 def make_clip(session: Session, **values: Any) -> Job:
@@ -66,6 +74,7 @@ def enter(tab: AttentionTab, key: str | None = None, **known: Any) -> dict[str, 
         "crop": 0.5,
         "model": "tiny",
         "beside": False,
+        "made": "",
         "newest": "",
     }
     given |= {"shown": ("", ""), "kept": None}
@@ -106,7 +115,7 @@ def unpack(text: str, kind: Any) -> Any:
 
 def test_the_clip_just_made_is_opened_in_its_own_blocks(tab: AttentionTab) -> None:
     job = make_clip(tab.session)
-    updates = enter(tab)
+    updates = enter(tab, made=job.id)
     assert updates["newest"] == updates["clip"]["value"] == f"made:{job.id}"
     assert updates["block"]["value"] == "1x16x16"
     assert ("frame 1x16x16, the clip's own", "1x16x16") in updates["block"]["choices"]
@@ -121,11 +130,11 @@ def test_the_clip_just_made_is_opened_in_its_own_blocks(tab: AttentionTab) -> No
     assert clip.frames_THWC.shape == (17, 128, 128, 3)
     # Coming back, nothing is sent again; a visitor's own choice stays.
     key = updates["clip"]["value"]
-    again = enter(tab, key, newest=key, shown=updates["shown"])
+    again = enter(tab, key, made=job.id, newest=key, shown=updates["shown"])
     assert set(again) == {"clip", "newest"}
     other_model = tab.follow_model(key, None, 0.5, "other", False, updates["shown"])
     assert list(other_model) == [tab.page.place], "a clip made here keeps its model"
-    other = enter(tab, "bundled:door-open.mp4", newest=key)
+    other = enter(tab, "bundled:door-open.mp4", made=job.id, newest=key)
     assert other["clip"]["value"] == "bundled:door-open.mp4"
     assert other["block"]["value"] == "1x1x16"
     assert len(other["look"]["frames"]) == 2, "seven frames fill two latent frames"
@@ -165,10 +174,10 @@ def test_the_square_of_an_upload_is_the_chosen_one(tab: AttentionTab, tmp_path: 
 
 
 def test_what_was_open_is_found_again(tab: AttentionTab, assets: Path, tmp_path: Path) -> None:
-    newest = clips.newest(tab.session)
+    newest = clips.first(tab.session, "")
     other = {"beside": True, "action": "pan-left", "block": "1x4x16", "layer": 2, "head": "1"}
     shown = named(tab.page, tab.show(*choose(tab, **other), SETTINGS))
-    again = enter(tab, kept=shown["kept"])
+    again = enter(tab, kept=shown["kept"], newest=newest)
     assert again["clip"]["value"] == "bundled:door-open.mp4"
     values = {name: again[name]["value"] for name in ("action", "block", "layer", "head")}
     assert {"beside": again["beside"], **values} == other
@@ -178,22 +187,39 @@ def test_what_was_open_is_found_again(tab: AttentionTab, assets: Path, tmp_path:
     own.write_bytes((assets / "door-open.mp4").read_bytes())
     kept = tab.keep_new(UPLOAD, str(own), 0.25, False)
     assert str(tmp_path) not in json.dumps(kept)
-    again = enter(tab, kept=kept)
+    again = enter(tab, kept=kept, newest=newest)
     assert again["clip"]["value"] == UPLOAD
     assert again["upload"]["value"] == str(own)
     assert again["kept"]["own"] == kept["own"]
     assert again["kept"]["crop"] == again["crop"]["value"] == 0.25
+    assert enter(tab, kept=kept, newest="made:other")["clip"]["value"] == newest
     own.unlink()
-    assert enter(tab, kept=kept)["clip"]["value"] == newest, "it was deleted"
+    gone = enter(tab, kept=kept, newest=newest)
+    assert gone["clip"]["value"] == newest, "it was deleted"
     odd: list[Any] = [
-        {**kept, "newest": "made:other"},
         {**kept, "layer": "2"},
         {"key": 3},
         [],
         None,
     ]
     for one in odd:
-        assert enter(tab, kept=one)["clip"]["value"] == newest
+        assert enter(tab, kept=one, newest=newest)["clip"]["value"] == newest
+
+
+def test_a_clip_of_another_visitor_opens_nothing(tab: AttentionTab) -> None:
+    """It is offered all the same, as the gallery has it, also when its job is forgotten."""
+    mine = make_clip(tab.session)
+    theirs = make_clip(tab.session, seed=4)
+    key = f"made:{mine.id}"
+    updates = enter(tab, key, made=mine.id, newest=key, shown=(key, ""))
+    assert updates["clip"]["value"] == key
+    tab.session.jobs.forget(theirs.id)
+    offered = dict(enter(tab, made=mine.id)["clip"]["choices"])
+    [title] = [title for title, one in offered.items() if one == f"made:{theirs.id}"]
+    assert title.startswith("door open, frame 1x16x16, seed 4, ")
+    found = clips.find(tab.session, f"made:{theirs.id}", None, None)
+    assert found.title in title
+    assert len(found.frames_THWC) == 17
 
 
 def test_the_page_is_sent_the_weights(tab: AttentionTab) -> None:
@@ -279,8 +305,7 @@ def test_the_endpoint_looks_at_a_file(tab: AttentionTab, assets: Path) -> None:
 
 def test_without_clips_the_page_says_so(models: Path) -> None:
     session = Session(models, "cpu")
-    with gr.Blocks(), gr.Tabs(), gr.Tab("Attention") as room:
-        tab = AttentionTab(session, room, gr.Dropdown(["tiny"], value="tiny"), gr.BrowserState())
+    tab = build(session)
     updates = enter(tab)
     assert updates["measured"] == NO_CLIP
     assert updates["clip"]["value"] is None

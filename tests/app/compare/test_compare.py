@@ -20,11 +20,13 @@ from app.compare.pair import NOTHING, Pair, differences
 from app.compare.run import RaceResult, paper_words, run
 from app.compare.tab import CompareTab
 from app.jobs import JobState, JobView
+from app.library import KeptClip
 from app.parts.follow import Follower
 from app.session import Session
 from nbp_core.config.shapes import Size3
 from nbp_core.generation.race import Race
-from nbp_core.media.video import read_comment, read_video
+from nbp_core.media.video import read_comment, read_video, write_video
+from tests.support.disk import refused_while_older
 from tests.support.engine import FakePipeline, answer_of, fake_session, small_clips
 
 VALUES: dict[str, Any] = {
@@ -87,6 +89,17 @@ def test_both_clips_carry_their_settings(outcome: RaceResult) -> None:
     assert report["speed_up"]["steps"] == 4
     assert "on CPU" in report["measured"]
     assert "weights fake (ffffffff) and tokenizer fake-tokens" in report["measured"]
+
+
+def test_a_race_is_not_lost_where_older_files_fill_the_disk(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, _ = studio
+    older = finish(session).result
+    write = refused_while_older(session, write_video)
+    monkeypatch.setattr("app.compare.run.write_video", write)
+    assert all(clip.is_file() for clip in finish(session).result.clips)
+    assert not older.figures.is_file()
 
 
 def test_the_replay_has_a_time_for_everything(outcome: RaceResult) -> None:
@@ -251,6 +264,16 @@ def test_two_kept_clips_are_shown_with_the_settings_that_differ(tmp_path: Path) 
     assert shown[0]["frames"] != shown[1]["frames"]
     assert pair.show("gone", ids[1])[pair.left].value == ids[2]
     clip = session.library.clips()[0]
-    framed = replace(clip, manifest={**clip.manifest, "context": {"num_frames": 1}})
-    assert "<td>an action</td><td>a first frame</td>" in differences(clip, framed)
+
+    def other(**settings: Any) -> KeptClip:
+        return replace(clip, manifest={**clip.manifest, **settings})
+
+    one, two = (other(context={"num_frames": 1, "sha256": digit * 64}) for digit in ("0", "1"))
+    assert "<td>an action</td><td>a first frame, fingerprint 00000000</td>" in differences(
+        clip, one
+    )
+    assert "fingerprint 00000000</td><td>a first frame, fingerprint 1111" in differences(one, two)
+    timeline = other(action=None, actions="door-open*4 door-close*8")
+    assert "<td>door open*4 door close*8</td>" in differences(clip, timeline)
+    assert '<th scope="row">weights</th>' in differences(clip, other(sha256="2" * 64))
     session.close()

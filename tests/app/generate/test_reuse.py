@@ -267,6 +267,20 @@ def test_a_clip_is_not_lost_where_older_ones_fill_the_disk(
     assert failed.error == "a.mp4 cannot be written: no space left on device."
 
 
+def test_a_kept_clip_is_not_called_damaged_where_the_disk_is_full(
+    tab: GenerateTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = make(tab)
+    tab.session.jobs.forget(view.id)
+
+    def full(*values: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(ValueError, match="has no space left"):
+        find_clip(tab.session, view.id)
+
+
 def test_why_a_clip_cannot_be_kept_is_one_short_line(
     tab: GenerateTab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

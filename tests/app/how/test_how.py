@@ -123,7 +123,7 @@ def test_kept_clips_are_offered_once(session: Session) -> None:
     job = make_clip(session)
     titles = {clip_id: title for title, clip_id in choices(session, job.id)}
     assert list(titles) == [job.id, SAMPLE_ID]
-    assert titles[job.id].startswith("door open, 1x1x16, seed 7, fake")
+    assert titles[job.id].startswith("door open, row 1x1x16, seed 7, fake")
     assert titles[SAMPLE_ID].endswith("bundled clip")
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from app.attention.study import COMMAND, EVEN, attention_chart, finds, study_of, study_text
 from app.attention.tab import AttentionTab
+from app.parts.follow import Follower
 from app.results import experiments
 from app.results.tab import NO_EXPERIMENT, ResultsTab
 from app.session import Session
@@ -168,7 +169,9 @@ def test_the_tabs_read_the_files(session: Session, tmp_path: Path) -> None:
             results = ResultsTab(session, room)
         with gr.Tab("Attention") as other:
             model = gr.Dropdown(["tiny"], value="tiny")
-            attention = AttentionTab(session, other, model, gr.BrowserState())
+            kept, newest = gr.BrowserState(), gr.BrowserState()
+            made = Follower(session.jobs, "test", 0.5)
+            attention = AttentionTab(session, other, model, kept, newest, made)
     assert results.read()[results.chart_text] == NO_EXPERIMENT
     assert COMMAND in attention.read_study()[attention.page.study_text]
     write(tmp_path / "results", "attention.json", STUDY)

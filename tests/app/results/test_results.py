@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -356,6 +357,14 @@ def test_runs_of_the_session_are_listed(session: Session) -> None:
     text = tables.session_runs(session.jobs.finished())
     assert "door-open_fake_1x1x16_seed3" in text
     assert '<td class="number">80</td>' in text
+    # Of a batch the time is shared out, and a clip of an earlier session is no run of this one.
+    alone = job.result
+    four = replace(alone, seconds=8.0, new_frames=16, num_together=4)
+    session.jobs.submit(lambda job: four).finished.wait(60)
+    session.jobs.adopt("earlier", request, replace(alone, clip=alone.clip.with_stem("earlier")))
+    text = tables.session_runs(session.jobs.finished())
+    assert '<td class="number">2.00</td><td class="here number">8</td>' in text
+    assert "earlier" not in text
 
 
 def test_the_papers_tables_fit_what_the_engine_knows() -> None:

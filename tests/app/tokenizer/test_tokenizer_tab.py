@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.clips.kept import find_clip
 from app.clips.request import make_request
 from app.clips.run import run as run_clip
 from app.jobs import JobView
 from app.parts.follow import Follower
+from app.parts.made import made_clips
 from app.session import Session
 from app.tokenizer import view
 from app.tokenizer.round_trip import (
@@ -26,7 +28,6 @@ from app.tokenizer.round_trip import (
     RoundTrip,
     Source,
     cut,
-    made_clips,
     read_material,
     run,
     split_strip,
@@ -34,9 +35,10 @@ from app.tokenizer.round_trip import (
 from app.tokenizer.tab import TokenizerTab
 from nbp_core.checkpoint import weights_sha256
 from nbp_core.media.fidelity import psnr
-from nbp_core.media.video import read_video, write_video
+from nbp_core.media.video import read_video, write_strip, write_video
 from nbp_core.models.speed_only import SpeedOnlyTokenizer
 from nbp_core.tokenizer.model import VideoTokenizer
+from tests.support.disk import refused_while_older
 from tests.support.engine import answer_of, fake_session
 from tests.support.models import CODES, build_pipeline, save_pipeline
 
@@ -82,6 +84,16 @@ def test_the_pictures_and_figures_are_those_of_the_real_tokenizer(tmp_path: Path
     assert f"tokenizer test-tokenizer ({fingerprint[:8]})" in trip.measured
     assert "of noise.mp4" in trip.measured
     session.close()
+
+
+def test_a_round_trip_is_not_lost_where_older_files_fill_the_disk(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = trip_of(session, "fake", 1)
+    write = refused_while_older(session, write_strip)
+    monkeypatch.setattr("app.tokenizer.round_trip.write_strip", write)
+    assert trip_of(session, "fake", 1).is_there
+    assert not older.is_there
 
 
 def test_a_square_away_from_the_middle_is_taken_and_named(session: Session, tmp_path: Path) -> None:
@@ -196,18 +208,30 @@ def test_a_clip_made_here_is_read_without_loss(session: Session) -> None:
     job = session.jobs.submit(partial(run_clip, session, request), request)
     assert job.finished.wait(60)
     trip_of(session, "fake", 1)  # not a clip to choose
-    assert made_clips(session.jobs.finished()) == [("door-open_fake_1x1x16_seed3", job.id)]
+    [(shown, clip_id)] = [(clip.title, clip.id) for clip in made_clips(session, job.id)]
+    assert shown == "door open, row 1x1x16, seed 3, fake, the clip on Generate"
+    assert clip_id == job.id
     material = read("made", made=session.jobs.view(job.id))
     assert np.array_equal(material.frames_THWC, split_strip(job.result.strip)[:18])
+    # The gallery has the clip, also when its job is forgotten and its files have gone.
     job.result.strip.unlink()
-    assert made_clips(session.jobs.finished()) == []
+    session.jobs.forget(job.id)
+    [clip] = made_clips(session, "")
+    assert clip.title.startswith("door open, row 1x1x16, seed 3, fake, ")
+    assert clip.id == job.id
+    again = read("made", made=find_clip(session, clip.id))
+    assert np.array_equal(again.frames_THWC, material.frames_THWC)
+    session.library.delete(session.library.clips()[0])
+    session.jobs.forget(job.id)
+    assert made_clips(session, job.id) == []
 
 
 @pytest.fixture
 def tab(session: Session) -> TokenizerTab:
     with gr.Blocks() as blocks:
         model = gr.Dropdown(["fake"], value="fake")
-        return TokenizerTab(session, blocks, model, Follower(session.jobs, "test", 0.5))
+        trip, made = (Follower(session.jobs, name, 0.5) for name in ("trip", "made"))
+        return TokenizerTab(session, blocks, model, trip, made)
 
 
 def test_the_page_follows_a_round_trip_to_its_result(tab: TokenizerTab, tmp_path: Path) -> None:
