@@ -108,7 +108,9 @@ def _play(args: argparse.Namespace) -> None:
     opened, keys = _opened(args, pipeline, source, first, sampling)
     with opened as play:
         play.check(*keys)
-        pressed: Iterator[PlayStep] = map(play.step, keys)
+        # An episode is followed beyond the reach too, as it was in the simulator.
+        has_reach = not isinstance(source, KeyClip)
+        pressed: Iterator[PlayStep] = (play.step(key, has_reach) for key in keys)
         if isinstance(source, PlayRecording):
             pressed = play.replay(source)
         steps = list(tqdm(pressed, total=len(keys), unit="key", disable=args.json))
