@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nbp_core.cli.options import (
+    add_loading_options,
     add_sampling_options,
     add_scale_option,
     pipeline_of,
@@ -71,6 +72,7 @@ def add_verb(verbs: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
     add_sampling_options(parser)
+    add_loading_options(parser)
     add_scale_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=_play)
