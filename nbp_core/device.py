@@ -36,7 +36,9 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 def free_bytes(device: str) -> int:
     """Memory that a model can still take."""
     if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
+        # PyTorch keeps the memory of released models for later ones.
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return torch.cuda.mem_get_info()[0] + kept
     return int(psutil.virtual_memory().available)
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from nbp_core.cli.options import (
+    add_loading_options,
     add_sampling_options,
     check_least,
     named_weights,
@@ -62,6 +63,7 @@ def add_verb(verbs: Any) -> None:
     add_key_options(parser)
     parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
     add_sampling_options(parser)
+    add_loading_options(parser)
     parser.add_argument(
         "--photos",
         type=Path,

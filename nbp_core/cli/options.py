@@ -57,6 +57,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
         "--frames", type=int, help=f"length in frames: 1 + 4n; default: {CLIP_FRAMES}"
     )
     add_sampling_options(parser)
+    add_loading_options(parser)
     add_scale_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
@@ -78,7 +79,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
-    """Adds options: sampling, device, weight format, Cosmos tokenizer."""
+    """Adds options: how tokens are drawn."""
     defaults = SamplingConfig()
     parser.add_argument(
         "--temperature", type=float, default=defaults.temperature,
@@ -108,6 +109,10 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=defaults.seed,
         help=f"seed of the random numbers; default: {defaults.seed}",
     )  # fmt: skip
+
+
+def add_loading_options(parser: argparse.ArgumentParser) -> None:
+    """Adds options of `pipeline_of`: device, weight format, Cosmos tokenizer."""
     add_device_option(parser)
     smaller = parser.add_mutually_exclusive_group()
     smaller.add_argument(

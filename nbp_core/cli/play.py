@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nbp_core.cli.options import (
+    add_loading_options,
     add_sampling_options,
     add_scale_option,
     pipeline_of,
@@ -71,6 +72,7 @@ def add_verb(verbs: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
     add_sampling_options(parser)
+    add_loading_options(parser)
     add_scale_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=_play)
@@ -108,7 +110,9 @@ def _play(args: argparse.Namespace) -> None:
     opened, keys = _opened(args, pipeline, source, first, sampling)
     with opened as play:
         play.check(*keys)
-        pressed: Iterator[PlayStep] = map(play.step, keys)
+        # An episode is followed beyond the reach too, as it was in the simulator.
+        has_reach = not isinstance(source, KeyClip)
+        pressed: Iterator[PlayStep] = (play.step(key, has_reach) for key in keys)
         if isinstance(source, PlayRecording):
             pressed = play.replay(source)
         steps = list(tqdm(pressed, total=len(keys), unit="key", disable=args.json))

@@ -63,7 +63,8 @@ def play_episodes(
 ) -> Episodes:
     """Plays the keys of episodes from their first frames; episode i with sampling's seed plus i.
 
-    Raises ValueError for keys that the model does not know.
+    Every key is followed, also beyond the reach of a play, since every key is judged. Raises
+    ValueError for keys that the model does not know.
     """
     real = []
     made: list[KeyClip] = []
@@ -84,7 +85,7 @@ def played(
 ) -> tuple[KeyClip, list[PlayStep]]:
     """(the episode that a model generates from a clip's first frame and keys, its steps)."""
     with pipeline.play(clip.frames_THWC[0], world, sampling) as play:
-        steps = [play.step(key) for key in clip.keys]
+        steps = [play.step(key, has_reach=False) for key in clip.keys]
         first_THWC = play.first_frame_HWC[None]
     frames_THWC = np.concatenate([first_THWC, *(step.frames_THWC for step in steps)])
     return replace(clip, frames_THWC=frames_THWC), steps

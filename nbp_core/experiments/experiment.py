@@ -41,3 +41,5 @@ class Experiment:
     rows: Callable[[Bench, str], Rows]
     has_baselines: bool = True
     """Whether its clips are measured, and compared with real and reconstructed ones."""
+    is_plain: bool = False
+    """Whether its clips have no context and no guidance, and each token is drawn by itself."""

@@ -119,7 +119,7 @@ EXPERIMENTS = {
     "speculative": Experiment(
         title="Speculative decoding: the model drafts blocks for its own next-token prediction",
         kind="evaluation", units=["next token", "drafts of 1x1x8", "drafts of 1x1x16"],
-        rows=speculative, has_baselines=False,
+        rows=speculative, has_baselines=False, is_plain=True,
     ),
     "attention": Experiment(
         title="Where the heads look, over many clips (the paper's figures 14 and 15)",

@@ -306,13 +306,17 @@ class VideoPipeline(ModelOffer):
         self, requests: Sequence[GenerateRequest]
     ) -> tuple[Tensor | None, Tensor | None]:
         """Ids (B, P) of the actions and, with guidance, of 'no condition'."""
-        ids = [
-            self.conditions.ids(self._first_action(request), 1, request.sampling.guidance)
-            for request in requests
-        ]
-        chosen, nulls = (
-            [row for row in rows if row is not None] for rows in zip(*ids, strict=True)
-        )
+        chosen, nulls = [], []
+        for request in requests:
+            guidance = request.sampling.guidance
+            ids, without = self.conditions.ids(self._first_action(request), 1, guidance)
+            if request.actions and guidance != 1 and without is None:
+                # A key guides from the first new latent frame on, and nothing the one before it.
+                without = ids
+            if ids is not None:
+                chosen.append(ids)
+            if without is not None:
+                nulls.append(without)
         if nulls and len(nulls) < len(requests):
             raise ValueError("guidance needs an action for every clip")
         return (

@@ -165,8 +165,7 @@ class Play:
         for number, key in enumerate(pressed):
             if number in changes:
                 self.change(changes[number])
-            self._reach.count(key)
-            yield self._generate(key)
+            yield self.step(key, has_reach=False)
 
     def check(self, *keys: str) -> None:
         """Raises ValueError for the first key that is not in `keys`."""
@@ -174,13 +173,17 @@ class Play:
         if unknown:
             raise ValueError(f"unknown key {unknown[0][:40]!r}; there are {', '.join(self.keys)}")
 
-    def step(self, key: str) -> PlayStep:
+    def step(self, key: str, has_reach: bool = True) -> PlayStep:
         """Generates the next latent frame while `key` is held.
 
-        A key that leads out of the arm's reach (the model's `key_reach`) moves nothing. Raises
-        ValueError for a key that is not in `keys` and after close().
+        A key that leads out of the arm's reach (the model's `key_reach`) moves nothing. Without
+        `has_reach` every key is followed: those of recordings and episodes were chosen before.
+        Raises ValueError for a key that is not in `keys` and after close().
         """
         self.check(key)
+        if not has_reach:
+            self._reach.count(key)
+            return self._generate(key)
         followed = self._reach.follow(key)
         self.check(followed)
         return self._generate(followed)

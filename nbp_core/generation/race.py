@@ -205,11 +205,14 @@ def warm_up(
     """Runs a few untimed steps, which load the parts of the engine that load lazily."""
     grey = np.full((1, CLIP_SIDE, CLIP_SIDE, 3), _GREY, np.uint8)
     largest = max(pipeline.block_shapes, key=math.prod)
-    beginnings: list[tuple[Size3, Frames | None]] = [
-        (largest, grey), (shape, grey), (shape, request.request.frames_THWC),
+    frames_THWC, num_frames = request.request.frames_THWC, request.request.num_frames
+    # A clip of one frame is not longer than the grey context.
+    longer = max(num_frames, pipeline.tokens.num_frames(2))
+    beginnings: list[tuple[Size3, Frames | None, int]] = [
+        (largest, grey, longer), (shape, grey, longer), (shape, frames_THWC, num_frames),
     ]  # fmt: skip
-    for block_shape, frames_THWC in beginnings:
-        warm = replace(request.with_shape(block_shape), frames_THWC=frames_THWC)
+    for block_shape, known_THWC, length in beginnings:
+        warm = replace(request.with_shape(block_shape), frames_THWC=known_THWC, num_frames=length)
         with pipeline.start(warm, stop=stop) as run:
             for _ in islice(run, WARM_STEPS):
                 continue

@@ -22,7 +22,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 SECONDS = 120.0
-"""Longest time of one run."""
+"""Longest time of a run on what others made."""
 MAX_MEMORY = 4 * 2**30
 _MAX_LOG_LINES = 20_000
 _MAX_LINE_BYTES = 4096
@@ -50,15 +50,18 @@ def file_url(path: str | os.PathLike[str]) -> bytes:
     return b"file:" + os.fsencode(path)
 
 
-def run(arguments: list[Argument], data: bytes | None = None) -> bytes | None:
+def run(
+    arguments: list[Argument], data: bytes | memoryview | None = None, has_time_limit: bool = True
+) -> bytes | None:
     """ffmpeg's stdout for `data` on its stdin; None if it fails or takes too long.
 
+    A run that writes frames of ours has no time limit, since it takes longer for more of them.
     Raises OSError (ENOSPC) if the disk has no space for its output.
     """
     try:
         return subprocess.run(
             _command("error", arguments), input=data, capture_output=True, check=True,
-            timeout=SECONDS,
+            timeout=SECONDS if has_time_limit else None,
         ).stdout  # fmt: skip
     except subprocess.CalledProcessError as error:
         if any(line.endswith(NO_SPACE.encode()) for line in error.stderr.splitlines()):

@@ -300,7 +300,8 @@ def write_video(
             "-f", "mp4", ffmpeg.file_url(temporary),
         ]
         # fmt: on
-        if ffmpeg.run(command, frames_THWC.tobytes()) is None:
+        pixels = frames_THWC.reshape(-1).data  # a view, since a copy of a long clip takes memory
+        if ffmpeg.run(command, pixels, has_time_limit=False) is None:
             raise MediaError(f"{shown_name(path)} cannot be written as a video.")
 
 

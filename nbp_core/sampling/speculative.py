@@ -75,7 +75,10 @@ class SpeculativeSampler:
         sampling: SamplingConfig,
         rng: torch.Generator,
     ) -> None:
-        """Raises ValueError for a model or a block shape that cannot draft for next tokens."""
+        """sampling: temperature, top-k and top-p; tokens are drawn without guidance.
+
+        Raises ValueError for a model or a block shape that cannot draft for next tokens.
+        """
         if model.config.layout != "elastic":
             raise ValueError(f"model {model.config.name!r} cannot predict both tokens and blocks")
         single = sequence_layout(model.config, (1, 1, 1), num_latent_frames)

@@ -52,7 +52,8 @@ class CausalConv3d(nn.Module):
             past = None if state is None else state.get(self)
             x = self._after(x[:, :, :1].expand(-1, -1, 2, -1, -1) if past is None else past, x)
         if state is not None:
-            state[self] = x[:, :, x.shape[2] - self.time_pad :]
+            # A view would keep all of x in memory until the next latent frame.
+            state[self] = x[:, :, x.shape[2] - self.time_pad :].clone()
         kt, kh, kw = self.conv.kernel_size
         weight, bias = self.conv.weight, self.conv.bias
         if self.conv.kernel_size == self.conv.stride == (1, 1, 1):

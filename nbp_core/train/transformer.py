@@ -292,27 +292,35 @@ class TransformerTask(Task):
         seen_Bthw: NDArray[np.int64] | None = None,
         is_weighted: bool = False,
     ) -> Tensor:
-        """Cross-entropy of the next block, in nats per token.
+        """Cross-entropy of the next block, in nats per token that is asked.
 
-        Given first frames have no loss, nor has the first latent frame of a later window, since
-        the frames before it are missing. seen_Bthw: the context's tokens, by default the clips'
-        own. is_weighted: applies the recipe's still_weight.
+        seen_Bthw: the context's tokens, by default the clips' own. is_weighted: applies the
+        recipe's still_weight.
         """
         tokens = torch.from_numpy(batch.tokens_Bthw).to(self.device)
         seen = tokens if seen_Bthw is None else torch.from_numpy(seen_Bthw).to(self.device)
         skip = layout.prefix_len
         targets = layout.targets(tokens)[:, skip:]
-        frame_L = layout.target_frame_L[skip:]
-        is_given_B = torch.from_numpy(batch.is_given_B)
-        is_asked = ~(is_given_B[:, None] & (frame_L == 0)).to(self.device)
-        if batch.missing:
-            is_asked &= (frame_L != 1).to(self.device)
+        is_asked = self._is_asked(batch, layout)
         asked = self._features(batch, layout, seen)[is_asked]
         logits = self.model.video_logits(asked)[None]
         if not is_weighted or self.recipe.still_weight == 1:
             return token_loss(logits, targets[is_asked][None])
         weights = layout.targets(_still_weights(tokens, self.recipe.still_weight))[:, skip:]
         return token_loss(logits, targets[is_asked][None], weights_BM=weights[is_asked][None])
+
+    def _is_asked(self, batch: _Batch, layout: SequenceLayout) -> Tensor:
+        """(B, M): whether a token has a loss.
+
+        Given first frames have none, nor has the first latent frame of a later window, since the
+        frames before it are missing.
+        """
+        frame_L = layout.target_frame_L[layout.prefix_len :]
+        is_given_B = torch.from_numpy(batch.is_given_B)
+        is_asked = ~(is_given_B[:, None] & (frame_L == 0)).to(self.device)
+        if batch.missing:
+            is_asked &= (frame_L != 1).to(self.device)
+        return is_asked
 
     def _features(self, batch: _Batch, layout: SequenceLayout, seen_Bthw: Tensor) -> Tensor:
         """Final hidden states (B, M, D) of all positions that predict a token."""
@@ -412,7 +420,7 @@ class TransformerTask(Task):
         rows = spaced(len(source.tokens_Nthw), self.recipe.num_validation_clips)
         layout = sequence_layout(self.model.config, shape, _validation_length(source))
         length = layout.blocks.grid[0]
-        losses = []
+        total, num_tokens = 0.0, 0
         for part in np.array_split(rows, max(1, len(rows) * length // 40)):
             frames = None if source.frames_Nt is None else source.frames_Nt[part, :length]
             batch = _Batch(
@@ -424,8 +432,10 @@ class TransformerTask(Task):
             )
             if drop:
                 batch = self._without_conditions(batch, np.full(len(part), True))
-            losses.append(self._clip_loss(batch, layout))
-        return float(torch.stack(losses).mean())
+            num_asked = int(self._is_asked(batch, layout).sum())
+            total += num_asked * float(self._clip_loss(batch, layout))
+            num_tokens += num_asked
+        return total / max(1, num_tokens)
 
 
 DRAW_TEMPERATURES = (0.6, 1.0)

@@ -192,6 +192,15 @@ def test_a_model_plays_episodes_the_same_twice(pipeline: VideoPipeline) -> None:
     assert not np.array_equal(one.generated[0].frames_THWC, one.generated[1].frames_THWC)
 
 
+def test_every_key_that_is_judged_was_played(pipeline: VideoPipeline) -> None:
+    """A play keeps the arm within its reach, but an episode is judged by all of its keys."""
+    clips = [replace(episode(0, side=128, count=3), keys=("left",) * 3)]
+    config = replace(CONFIG, key_reach=(("left", 1, "right", 1),))
+    limited = VideoPipeline(build_transformer(config), build_tokenizer())
+    one, other = (play_episodes(made, clips, "arm", FULL) for made in (pipeline, limited))
+    assert np.array_equal(one.generated[0].frames_THWC, other.generated[0].frames_THWC)
+
+
 def test_pairs_are_real_and_reconstructed_and_made_once(tmp_path: Path) -> None:
     tokenizer = build_tokenizer()
     clips = [episode(seed, side=128, count=2) for seed in range(2)]

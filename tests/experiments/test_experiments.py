@@ -146,6 +146,22 @@ def test_speculative_decoding_tells_how_many_tokens_a_step_makes(bench: Bench) -
     assert alone["tokens per forward step"] == 1
 
 
+@pytest.mark.parametrize(
+    "option", [["--guidance", "2"], ["--method", "shared-noise"], ["--context-frames", "1"]]
+)
+def test_speculative_decoding_refuses_what_it_would_ignore(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str]
+) -> None:
+    """The next-token prediction that it is compared with would heed it."""
+    model, out = save_pipeline(tmp_path / "weights"), tmp_path / "speculative.json"
+    command = ["experiment", "speculative", "--model", str(model), "--out", str(out)]
+    assert main([*command, "--clips", str(tmp_path), "--device", "cpu", *option]) == 2
+    said = capsys.readouterr().err
+    assert "leave --guidance, --method and --context-frames out" in said
+    assert said.count("\n") == 1
+    assert not out.exists()
+
+
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)

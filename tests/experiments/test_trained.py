@@ -132,6 +132,19 @@ def test_arms_are_trained_once_and_seeds_are_added(
     assert goes_on_from["start_from"] == "half"
 
 
+@pytest.mark.parametrize(
+    "option", [["--int8"], ["--int4"], ["--cosmos", "folder"], ["--context-frames", "1"]]
+)
+def test_options_without_effect_are_refused(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str]
+) -> None:
+    assert main([*command, *option]) == 2
+    said = capsys.readouterr().err
+    assert option[0] in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "pretrained.json").exists()
+
+
 def test_another_scale_is_refused_and_missing_tokens_are_said(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

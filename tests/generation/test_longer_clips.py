@@ -110,12 +110,16 @@ def test_its_beginning_is_the_short_clip(pipeline: VideoPipeline) -> None:
     assert np.array_equal(longer.tokens_thw[:17], long.tokens_thw)
 
 
-def test_clips_of_a_batch_each_follow_their_own_actions(pipeline: VideoPipeline) -> None:
-    cold = replace(ROWS, temperature=0)
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_clips_of_a_batch_each_follow_their_own_actions(
+    pipeline: VideoPipeline, guidance: float
+) -> None:
+    cold = replace(ROWS, temperature=0, guidance_scale=guidance)
+    wanted = ((("door-open", "pan-left"), None), ((), "drawer-close"), (("left", "stay"), None))
     requests = [
         GenerateRequest(actions=actions, action=action, frames_THWC=FRAMES[:1], num_frames=33,
                         sampling=cold)
-        for actions, action in ((("door-open", "pan-left"), None), ((), "drawer-close"))
+        for actions, action in wanted
     ]  # fmt: skip
     with pipeline.start(*requests) as run:
         for _ in run:
@@ -147,9 +151,13 @@ def test_one_action_is_a_timeline_of_it(pipeline: VideoPipeline) -> None:
     assert "actions" not in one.manifest
 
 
-def test_keys_on_a_timeline_are_a_play(pipeline: VideoPipeline) -> None:
-    """Both sample over the same window, though only the one through a masked sequence at first."""
-    cold = replace(ROWS, temperature=0)
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_keys_on_a_timeline_are_a_play(pipeline: VideoPipeline, guidance: float) -> None:
+    """Both sample over the same window, though only the one through a masked sequence at first.
+
+    Guidance holds from the first new frame on, though no action moves the known one.
+    """
+    cold = replace(ROWS, temperature=0, guidance_scale=guidance)
     keys = ["left", "stay", "stay", "left", "left", "stay", "left", "stay"]
     made = pipeline.generate(None, FRAMES[:1], 33, cold, actions=keys).tokens_thw
     with pipeline.play(FRAMES[0], "arm", cold) as play:

@@ -391,8 +391,11 @@ def test_the_command_records_and_replays(
 
 
 def test_the_command_plays_beside_the_simulator(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Keys beyond the reach of a play are followed, as the simulator has followed them."""
+    config = replace(CONFIG, key_reach=(("left", 1, "right", 1),))
+    folder = save_pipeline(tmp_path / "models", config)
     rng = np.random.default_rng(1)
     simulated = rng.integers(0, 255, (9, 16, 16, 3)).astype(np.uint8).repeat(8, 1).repeat(8, 2)
     episode, out = tmp_path / "episode.json", tmp_path / "beside.mp4"

@@ -171,6 +171,17 @@ def test_the_verb_writes_clips_and_figures(
         assert len(runner["timings"]["per_step_s"]) == runner["steps"]
 
 
+def test_clips_of_one_frame_can_race(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They have no room for the known frame from which a warm-up starts."""
+    out = tmp_path / "race"
+    assert compare(model, out, "--frames", "1", "--blocks", "1x4x16", "1x16x16") == 0
+    runners = json.loads(capsys.readouterr().out)["runners"]
+    assert [runner["new_frames"] for runner in runners] == [1, 1]
+    assert len(read_video(out / "1x16x16.mp4")[0]) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

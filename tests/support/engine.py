@@ -18,7 +18,7 @@ import pytest
 
 from app.session import Session
 from nbp_core.config.models import KeyAxis
-from nbp_core.config.presets import HEAD_WIDTH, elastic
+from nbp_core.config.presets import HEAD_WIDTH, TOKENIZER_PRESETS, elastic
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3, format_block_shape
 from nbp_core.generation.odds import TokenOdds
@@ -247,6 +247,7 @@ class FakePipeline:
     device = "cpu"
     num_parameters = 1_234_567
     tokenizer_name = "fake-tokens"
+    tokens = TOKENIZER_PRESETS["nano"]
     codebook_size = 4375
     grid = GRID
     block_shapes = FIGURE6_SHAPES

@@ -78,6 +78,19 @@ def test_streamed_decode_equals_whole_decode() -> None:
     torch.testing.assert_close(torch.cat(parts, dim=2), whole, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("latent_frames", [1, 3])
+def test_a_stream_keeps_no_more_than_the_frames_that_it_needs(latent_frames: int) -> None:
+    """A view would keep all that a layer has read: of `nano` up to 28 MiB per clip, not 1."""
+    tokenizer = build_tokenizer()
+    state: StreamState = {}
+    for _ in range(2):
+        tokenizer.decode(torch.zeros((2, latent_frames, 4, 4), dtype=torch.int64), state)
+    held = {kept.untyped_storage().data_ptr(): kept.untyped_storage() for kept in state.values()}
+    assert sum(storage.nbytes() for storage in held.values()) == sum(
+        kept.nbytes for kept in state.values()
+    )
+
+
 def test_decoding_depends_on_earlier_latent_frames() -> None:
     """Otherwise the streaming test could pass with no state at all."""
     tokenizer = build_tokenizer()

@@ -48,6 +48,25 @@ def test_first_frames_that_are_given_are_not_learned() -> None:
     torch.testing.assert_close(learned, loss_from(clips, 0))
 
 
+def test_the_validation_loss_is_a_mean_over_tokens_whatever_its_parts() -> None:
+    """17 clips are measured 9 and 8 at a time, and given frames count for nothing."""
+    clips = token_set(17, GRID)
+    first_frame = GRID[1] * GRID[2]
+    tokens = clips.tokens_Nthw.copy()
+    tokens[9:] = 0
+    clips = replace(clips, tokens_Nthw=tokens, looks=["stock"] * 9 + [PHOTO_LOOK] * 8)
+    stock, photos = (
+        TokenSet(tokens[part], clips.actions[part], clips.looks[part])
+        for part in (slice(9), slice(9, None))
+    )
+    total = 9 * 5 * loss_from(stock, 0) + 8 * 4 * loss_from(photos, first_frame)
+    recipe = TransformerRecipe(
+        shapes=(ROWS,), shape_weights=(1.0,), num_validation_clips=17, given_looks=(PHOTO_LOOK,)
+    )
+    found = TransformerTask(MODEL, recipe, clips, clips, batch_size=2, seed=0).validate()
+    assert found["1x1x16"] == pytest.approx(total / (9 * 5 + 8 * 4), rel=1e-5)
+
+
 def test_single_frames_are_drawn_from_the_clips_that_start_with_them() -> None:
     photos = replace(token_set(4, GRID), looks=[PHOTO_LOOK] * 4)
     part = Part()

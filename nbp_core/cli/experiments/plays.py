@@ -16,6 +16,7 @@ from tqdm import tqdm
 from nbp_core.cli.evaluate import CAMERA_EPISODE_KEYS, CAMERA_SEED, frame_networks
 from nbp_core.cli.options import (
     add_file_options,
+    add_loading_options,
     add_sampling_options,
     named_weights,
     pipeline_of,
@@ -88,6 +89,7 @@ def _add_play_options(parser: argparse.ArgumentParser, is_arm_required: bool) ->
         help="folder of a model that reads keys (`train-key-reader`)",
     )  # fmt: skip
     add_sampling_options(parser)
+    add_loading_options(parser)
     add_file_options(parser)
 
 

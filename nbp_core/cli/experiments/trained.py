@@ -18,6 +18,7 @@ from tqdm import tqdm
 from nbp_core.checkpoint import weights_sha256
 from nbp_core.cli.evaluate import add_judge_options, real_clips, tools_of
 from nbp_core.cli.options import (
+    add_device_option,
     add_file_options,
     add_sampling_options,
     report_head,
@@ -89,6 +90,7 @@ def add_names(names: Any) -> None:
             parser.add_argument(option, type=type(default), default=default, help=meaning)
         add_judge_options(parser, required=False)
         add_sampling_options(parser)
+        add_device_option(parser)
         add_file_options(parser)
         parser.set_defaults(run=_compare)
 
@@ -97,6 +99,8 @@ def _compare(args: argparse.Namespace) -> None:
     comparison = COMPARISONS[args.name]
     if args.seeds < 1 or args.validation_clips < 2:
         raise ValueError("--seeds must be at least 1 and --validation-clips at least 2")
+    if args.context_frames:
+        raise ValueError(f"{args.name} makes clips without a context: leave --context-frames out")
     out = results_file(args)
     workshop, notes = _workshop(args)
     sampling = {

@@ -12,6 +12,7 @@ from nbp_core.cli.evaluate import add_judge_options, real_clips, settings, tools
 from nbp_core.cli.experiments import plays, trained
 from nbp_core.cli.options import (
     add_file_options,
+    add_loading_options,
     add_sampling_options,
     pipeline_of,
     report_head,
@@ -37,6 +38,7 @@ def add_verb(verbs: Any) -> None:
         parser.add_argument("--model", type=Path, required=True, help="folder of an elastic model")
         add_judge_options(parser)
         add_sampling_options(parser)
+        add_loading_options(parser)
         add_file_options(parser)
         parser.set_defaults(run=_experiment)
     trained.add_names(names)
@@ -46,6 +48,12 @@ def add_verb(verbs: Any) -> None:
 def _experiment(args: argparse.Namespace) -> None:
     experiment = EXPERIMENTS[args.name]
     sampling = sampling_of(args)
+    is_special = sampling.guidance != 1 or sampling.method != "paper" or args.context_frames != 0
+    if experiment.is_plain and is_special:
+        raise ValueError(
+            f"{args.name} has clips without guidance and context, drawn as in the paper: leave "
+            "--guidance, --method and --context-frames out"
+        )
     out = results_file(args)
     device = choose_device(args.device)
     pipeline = pipeline_of(args)
