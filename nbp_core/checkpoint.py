@@ -213,13 +213,7 @@ def save_model(
     try:
         with unfinished_folder(folder) as partial:
             for file_name, names in split.filename_to_tensors.items():
-                shard = {
-                    name: weights[name]
-                    .detach()
-                    .to("cpu", dtype or weights[name].dtype)
-                    .contiguous()
-                    for name in names
-                }
+                shard = {name: _stored(weights[name], dtype) for name in names}
                 save_file(shard, partial / file_name, metadata=metadata)
                 _set_usual_mode(partial / file_name)
                 del shard
@@ -233,6 +227,11 @@ def save_model(
                 (partial / file_name).replace(folder / file_name)
     except SafetensorError as error:
         raise CheckpointError(f"model {folder.name!r} cannot be written: {error}") from error
+
+
+def _stored(weight: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    """The weight as it is written; dtype None keeps its own."""
+    return weight.detach().to("cpu", dtype or weight.dtype).contiguous()
 
 
 def _set_usual_mode(path: Path) -> None:

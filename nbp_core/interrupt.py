@@ -29,7 +29,7 @@ GRACE_S = 0.6
 ABANDONED_S = 3600.0
 """Seconds without a change after which the folder of an ended process is removed."""
 _TURN_S = 0.02
-_FOLDER = re.compile(r"\.nbp-(\d+)\.part")
+_FOLDER = re.compile(r"\.nbp-(\d{1,9})\.part")
 STATUS = 130
 """Exit status after Ctrl+C, as shells have it."""
 _unfinished: set[Path] = set()

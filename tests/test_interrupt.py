@@ -165,7 +165,7 @@ def test_what_killed_processes_left_is_removed_later(tmp_path: Path) -> None:
     old = time.time() - ABANDONED_S - 60
     ages = {
         f".nbp-{ended.pid}.part": old,
-        f".nbp-{ended.pid + 1_000_000_000}.part": time.time(),
+        f".nbp-{ended.pid + 100_000_000}.part": time.time(),
         f".nbp-{os.getppid()}.part": old,
         ".nbp-mine.part": old,
     }
