@@ -53,8 +53,9 @@ Result = TypeVar("Result")
 
 VAL_SHARE = 0.1
 
-_BATCH = 32
-"""Clips per run of ffmpeg, since starting a run takes longer than decoding a clip."""
+_BATCH = 16
+"""Clips per run of ffmpeg, since starting a run takes longer than decoding a clip. The command
+names all of them and may have 32,767 letters on Windows; it has half of them."""
 _SHORT_BYTES = 2**18
 """Larger files are decoded one per run, since many at once would take too much memory."""
 _AHEAD = 4
