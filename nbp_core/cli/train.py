@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -26,6 +25,7 @@ from nbp_core.cli.train_options import (
     chosen_train,
     configured_run,
 )
+from nbp_core.config.description import name_of_folder
 from nbp_core.config.models import ClassifierConfig
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
 from nbp_core.data.arm_keys import PLAYER_KEYS, read_episodes, read_training_episodes
@@ -178,7 +178,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
     else:
         tokenizer = VideoTokenizer.from_pretrained(args.tokenizer, device=args.device)
         fingerprint = weights_sha256(args.tokenizer)
-        place = os.path.relpath(args.tokenizer, args.run_folder / "model")
+        place = name_of_folder(args.run_folder / "model", args.tokenizer)
         reference = {"folder": place, "sha256": fingerprint}
     with accelerator.main_process_first():
         keep_run(run, args.run_folder)
