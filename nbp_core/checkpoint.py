@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from nbp_core.config.description import (
 )
 from nbp_core.config.json import JsonConfig, read_json
 from nbp_core.config.shapes import FORMAT_VERSION
+from nbp_core.interrupt import unfinished_folder
 
 __all__ = [
     "CARD_FILE",
@@ -210,29 +210,28 @@ def save_model(
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         texts = {INDEX_FILE: index, **texts}
-    partial = folder / f".{os.getpid()}.partial"
     try:
-        partial.mkdir()
-        for file_name, names in split.filename_to_tensors.items():
-            shard = {
-                name: weights[name].detach().to("cpu", dtype or weights[name].dtype).contiguous()
-                for name in names
-            }
-            save_file(shard, partial / file_name, metadata=metadata)
-            _set_usual_mode(partial / file_name)
-            del shard
-            if on_progress is not None:
-                on_progress(sum(weights[name].nbytes for name in names))
-        for file_name, data in texts.items():
-            (partial / file_name).write_text(json.dumps(data, indent=2) + "\n")
-        if not split.is_sharded:
-            (folder / INDEX_FILE).unlink(missing_ok=True)
-        for file_name in (*split.filename_to_tensors, *texts):
-            (partial / file_name).replace(folder / file_name)
+        with unfinished_folder(folder) as partial:
+            for file_name, names in split.filename_to_tensors.items():
+                shard = {name: _stored(weights[name], dtype) for name in names}
+                save_file(shard, partial / file_name, metadata=metadata)
+                _set_usual_mode(partial / file_name)
+                del shard
+                if on_progress is not None:
+                    on_progress(sum(weights[name].nbytes for name in names))
+            for file_name, data in texts.items():
+                (partial / file_name).write_text(json.dumps(data, indent=2) + "\n")
+            if not split.is_sharded:
+                (folder / INDEX_FILE).unlink(missing_ok=True)
+            for file_name in (*split.filename_to_tensors, *texts):
+                (partial / file_name).replace(folder / file_name)
     except SafetensorError as error:
         raise CheckpointError(f"model {folder.name!r} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _stored(weight: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    """The weight as it is written; dtype None keeps its own."""
+    return weight.detach().to("cpu", dtype or weight.dtype).contiguous()
 
 
 def _set_usual_mode(path: Path) -> None:

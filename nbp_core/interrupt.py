@@ -12,6 +12,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
+import shutil
 import signal
 import socket
 import sys
@@ -24,7 +26,10 @@ import psutil
 
 GRACE_S = 0.6
 """Seconds between Ctrl+C and the end of the process at the latest."""
+ABANDONED_S = 3600.0
+"""Seconds without a change after which the folder of an ended process is removed."""
 _TURN_S = 0.02
+_FOLDER = re.compile(r"\.nbp-(\d{1,9})\.part")
 STATUS = 130
 """Exit status after Ctrl+C, as shells have it."""
 _unfinished: set[Path] = set()
@@ -32,12 +37,50 @@ _unfinished: set[Path] = set()
 
 @contextlib.contextmanager
 def unfinished(path: Path) -> Iterator[None]:
-    """While this lasts, an end by Ctrl+C removes the file."""
+    """While this lasts, an end by Ctrl+C removes the file or the folder."""
     _unfinished.add(path)
     try:
         yield
     finally:
         _unfinished.discard(path)
+
+
+@contextlib.contextmanager
+def unfinished_folder(parent: Path) -> Iterator[Path]:
+    """A new hidden folder in `parent` for files that belong together; it is removed at the end.
+
+    Folders that processes left which were killed are removed before.
+    """
+    _remove_abandoned(parent)
+    folder = parent / f".nbp-{os.getpid()}.part"
+    with unfinished(folder):
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            _remove(folder)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Removes the unfinished folders of ended processes that nothing has written to for a while.
+
+    Another machine may write into the same folder, and its processes are not known here.
+    """
+    for folder in parent.glob(".nbp-*.part"):
+        match = _FOLDER.fullmatch(folder.name)
+        if match and folder.is_dir() and not psutil.pid_exists(int(match[1])):
+            with contextlib.suppress(OSError):
+                changed = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+                if time.time() - changed > ABANDONED_S:
+                    _remove(folder)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 @contextlib.contextmanager
@@ -96,8 +139,7 @@ def _watch(
     was_heard.set()
     time.sleep(GRACE_S)
     for path in list(_unfinished):
-        with contextlib.suppress(OSError):
-            path.unlink()
+        _remove(path)
     with contextlib.suppress(Exception):
         tidy()
     with contextlib.suppress(Exception):

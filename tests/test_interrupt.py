@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from nbp_core.interrupt import ABANDONED_S, unfinished_folder
+
 ROOT = Path(__file__).parents[1]
 SECONDS = 20.0
 """Far less than the work would take, and enough on a busy machine; idle ones need 0.6 to 1.6."""
@@ -107,6 +109,74 @@ def test_a_process_that_does_not_listen_is_ended_tidily(
 def test_one_that_listens_ends_by_itself(busy: subprocess.Popen[str], tmp_path: Path) -> None:
     assert interrupted(busy) < SECONDS
     assert not list(tmp_path.iterdir())
+
+
+_SAVING = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's shell ignores it
+from pathlib import Path
+import numpy as np
+from nbp_core import checkpoint
+from nbp_core.interrupt import end_soon_after_ctrl_c
+from nbp_core.models.released.convert import convert
+from tests.support.models import build_tokenizer
+from tests.support.released import ReferenceTokenizer, save_tokenizer
+out, released = Path(sys.argv[1], "out"), Path(sys.argv[1], "magvit2_ucf.pt")
+end_soon_after_ctrl_c()
+tokenizer = build_tokenizer()
+save_tokenizer(ReferenceTokenizer(), released)
+matrix = np.random.rand(3000, 3000)
+save_file = checkpoint.save_file
+
+def slow(*arguments, **named):
+    save_file(*arguments, **named)
+    print("ready", flush=True)
+    np.linalg.eigvals(matrix)
+
+checkpoint.save_file = slow
+out.mkdir()
+{work}
+"""
+SAVES = {
+    "save": 'checkpoint.save_model(out, "tokenizer", tokenizer.config, tokenizer.state_dict())',
+    "convert": 'convert(released, out / "model")',
+}
+
+
+@pytest.mark.parametrize("work", SAVES.values(), ids=SAVES)
+def test_no_half_written_model_is_left(tmp_path: Path, work: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SAVING.format(work=work), str(tmp_path)],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert len(list((tmp_path / "out").rglob("*"))) > 1
+        assert interrupted(process) < SECONDS
+        assert process.returncode == 130
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_what_killed_processes_left_is_removed_later(tmp_path: Path) -> None:
+    """But not what may still be written, here or on another machine, nor what has other names."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    old = time.time() - ABANDONED_S - 60
+    ages = {
+        f".nbp-{ended.pid}.part": old,
+        f".nbp-{ended.pid + 100_000_000}.part": time.time(),
+        f".nbp-{os.getppid()}.part": old,
+        ".nbp-mine.part": old,
+    }
+    for name, age in ages.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").touch()
+        for path in (tmp_path / name / "model.safetensors", tmp_path / name):
+            os.utime(path, (age, age))
+    with unfinished_folder(tmp_path) as folder:
+        assert {path.name for path in tmp_path.iterdir()} == {*list(ages)[1:], folder.name}
+    assert {path.name for path in tmp_path.iterdir()} == set(list(ages)[1:])
 
 
 PROGRAMS = {

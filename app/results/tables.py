@@ -150,7 +150,8 @@ def by_block(results: Sequence[ResultFile]) -> str:
     if here:
         note = (
             f"{provenance(benches)}<p>Frames per second measured here are for whole clips of 17"
-            " frames from an action, tokenizer included.</p>"
+            " frames from an action, or from five frames by models without actions, tokenizer"
+            " included.</p>"
         )
     else:
         note = f"<p>Not measured here yet. To time every model, run:</p><pre>{BENCH}</pre>"

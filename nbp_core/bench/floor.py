@@ -22,7 +22,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from nbp_core.blocks.grid import BlockLayout
 from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
+from nbp_core.blocks.steps import sequence_plan
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3, format_block_shape
@@ -34,6 +36,8 @@ from nbp_core.sampling.steps import decoder_of
 
 K600_KNOWN_FRAMES = 2
 """Known latent frames in the paper's K600 protocol: 512 known tokens, 768 to generate."""
+KNOWN_FRAMES = {"k600": K600_KNOWN_FRAMES, "ucf": 0}
+"""The protocols, and the known latent frames of each."""
 READ_BYTES = 2**30
 MATMUL_SIDE = 2048
 REPEATS = 7
@@ -213,20 +217,19 @@ def time_block_shape(
     weights: str,
     max_steps: int = 32,
 ) -> StepFigures:
-    """Times prefill and decode steps of one block shape in a protocol ('k600' or 'ucf').
+    """Times prefill and decode steps of one block shape in a protocol of KNOWN_FRAMES.
 
     The timed steps lie around the middle of the protocol, where the cache has its mean length, so
     that a few of them represent all.
     """
     layout = sequence_layout(model.config, shape)
     frame = layout.blocks.num_tokens // layout.blocks.grid[0]
-    known = K600_KNOWN_FRAMES * frame if protocol == "k600" else 0
+    known = KNOWN_FRAMES[protocol] * frame
     # The first prefill includes one-time work of the process.
     _, prefill = (time_steps(model, layout, known, 1)[0] for _ in range(2))
     block_len, num_tokens = layout.blocks.block_len, layout.blocks.num_tokens
     count = min(max_steps, max(1, (num_tokens - known) // block_len - 1))
-    middle = (known + num_tokens) // 2 - (count + 1) * block_len // 2
-    start = max(block_len, middle - middle % block_len)
+    start = _context_near(layout.blocks, (known + num_tokens) // 2 - (count + 1) * block_len // 2)
     seconds = time_steps(model, layout, start, count + 1)[1:]
     seen = layout.head_len + start + count * block_len // 2 - block_len
     return StepFigures(
@@ -245,6 +248,16 @@ def time_block_shape(
     )
 
 
+def _context_near(blocks: BlockLayout, num_tokens: int) -> int:
+    """Length of the longest context up to `num_tokens` that whole blocks fill, or of the shortest.
+
+    Blocks of several rows or latent frames fill a context only together with those beside them.
+    """
+    numbers = range(1, blocks.num_blocks)
+    lengths = [n * blocks.block_len for n in numbers if blocks.reach(n) == n * blocks.block_len]
+    return max((length for length in lengths if length <= num_tokens), default=lengths[0])
+
+
 def time_steps(
     model: PackedTransformer, layout: SequenceLayout, num_known: int, count: int
 ) -> list[float]:
@@ -258,6 +271,11 @@ def time_steps(
         return [step.seconds for step in islice(stream, count)]
 
 
-def protocols(config: TransformerConfig) -> tuple[str, ...]:
-    """The protocols for which a model can be timed. 'ucf' needs a prefix."""
-    return ("k600",) if config.layout == "plain" else ("k600", "ucf")
+def fits(config: TransformerConfig, shape: Size3, known_frames: int) -> bool:
+    """Whether a model makes clips in this block shape from this number of latent frames on."""
+    try:
+        plan = sequence_plan(config, shape)
+        plan.known_blocks(known_frames * plan.blocks.num_tokens // plan.blocks.grid[0])
+    except ValueError:
+        return False
+    return True

@@ -20,10 +20,12 @@ class EndToEnd:
 
     model: str
     weights: str
+    weight_format: str
     block: str
     seconds: float
     first_frame_s: float
     frames_s: float
+    """New frames per second."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,12 @@ def step_table(timed: Timed, machine: Machine) -> Table:
 
 def clip_table(clips: list[EndToEnd]) -> Table:
     """The table of whole clips of every model."""
-    table = Table(title=f"Whole clips of an action, with tokenizer (median of {TIMED_CLIPS})")
+    table = Table(title=f"Whole clips, with tokenizer (median of {TIMED_CLIPS})")
     for name in ("model", "block", "clip s", "first frame s", "frames/s"):
         table.add_column(name, justify="right")
     for c in clips:
         table.add_row(
-            f"{c.model} ({c.weights})", c.block, f"{c.seconds:.2f}", f"{c.first_frame_s:.2f}",
-            f"{c.frames_s:.1f}",
+            f"{c.model} ({c.weights}) in {c.weight_format}", c.block, f"{c.seconds:.2f}",
+            f"{c.first_frame_s:.2f}", f"{c.frames_s:.1f}",
         )  # fmt: skip
     return table

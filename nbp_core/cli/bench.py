@@ -12,7 +12,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from multiprocessing import active_children, get_context
@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from rich.console import Console
 
 from nbp_core.bench.against import hugging_face, released
 from nbp_core.bench.against.figures import Against
-from nbp_core.bench.floor import Machine, measure_machine, protocols, time_block_shape
+from nbp_core.bench.floor import KNOWN_FRAMES, Machine, fits, measure_machine, time_block_shape
 from nbp_core.bench.format_loss import FormatLoss, format_loss
 from nbp_core.bench.tables import (
     TIMED_CLIPS,
@@ -37,8 +38,9 @@ from nbp_core.bench.tables import (
     step_rows,
     step_table,
 )
-from nbp_core.checkpoint import describe_models, weights_sha256
-from nbp_core.cli.options import add_device_option, report_head, write_report
+from nbp_core.checkpoint import describe_models, load_config, weights_sha256
+from nbp_core.cli.options import CONTEXT_FRAMES, add_device_option, report_head, write_report
+from nbp_core.config.models import TransformerConfig
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import (
@@ -55,8 +57,15 @@ from nbp_core.media.files import try_writing
 from nbp_core.media.video import read_context
 from nbp_core.models.speed_only import random_packed
 from nbp_core.packed.formats import WeightFormat, choose_format, compute_dtype, formats_on
-from nbp_core.packed.model import PackedTransformer, load_packed
+from nbp_core.packed.model import load_packed
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+Case = tuple[str, Size3]
+"""A protocol and a block shape."""
 ROUNDS = 5
 """Alternating runs of this project and of another program."""
 WIDTH = 110
@@ -117,45 +126,51 @@ def _bench(args: argparse.Namespace) -> None:
         else formats_on(device)
     )
     shapes = [parse_block_shape(text) for text in args.blocks or ()] or list(FIGURE6_SHAPES)
+    cases = {source: _cases(source, shapes) for source in _sources(args)}
+    if cases and not any(cases.values()):
+        raise ValueError(f"no model can be timed in blocks of {_named(shapes)}")
     machine = after = _apart(_machine, device)
     console = Console(stderr=True, width=WIDTH)
     console.print(
         f"{machine.name}, {machine.threads} threads: reads {machine.read_gb_s:.1f} GB/s, multiplies"
         f" {machine.matmul_tflop_s:.2f} TFLOP/s in {machine.dtype}"
     )
-    steps: list[dict[str, Any]] = []
-    clips: list[EndToEnd] = []
-    losses: list[dict[str, Any]] = []
-    for source in _sources(args):
-        for held in formats:
-            timed = _apart(_time_model, source, device, shapes, args.steps, held)
-            before, after = after, _apart(_machine, device)
-            around, machine = before.best(after), machine.best(after)
-            steps += step_rows(timed, around)
-            console.print(step_table(timed, around))
-        if isinstance(source, Path):
-            clips += _apart(_time_clips, source, device, shapes)
-            for held in formats[0 if args.only else 1 :]:
-                loss = _apart(_loss, source, args.clips, held)
-                if loss is not None:
-                    losses.append({"model": source.name, **asdict(loss)})
-                    console.print(loss_words(loss))
-    others: list[dict[str, Any]] = []
-    for found in _against(args, formats):
-        others.append({**asdict(found), "ratio": found.ratio})
-        console.print(against_words(found))
-    if clips:
-        console.print(clip_table(clips))
-    console.print(PAPER_ROW)
-    report = {
+    report: dict[str, Any] = {
         **report_head("Speed against the hardware's floor", "bench", machine.name),
         "weights": "named in each row",
         "machine": _finite(asdict(machine)),
-        "rows": steps,
-        "clips": [asdict(clip) for clip in clips],
-        "losses": losses,
-        "against": others,
+        "rows": [],
+        "clips": [],
+        "losses": [],
+        "against": [],
     }
+    clips: list[EndToEnd] = []
+    for source, found in cases.items():
+        _say_left_out(source, found, shapes)
+        for held in formats if found else ():
+            timed = _apart(_time_model, source, device, found, args.steps, held)
+            before, after = after, _apart(_machine, device)
+            around, machine = before.best(after), machine.best(after)
+            report["rows"] += step_rows(timed, around)
+            report["machine"] = _finite(asdict(machine))
+            console.print(step_table(timed, around))
+            write_report(args.out, report)
+        if found and isinstance(source, Path):
+            clips += _apart(_time_clips, source, device, shapes, formats[0])
+            report["clips"] = [asdict(clip) for clip in clips]
+            for held in formats[0 if args.only else 1 :]:
+                loss = _apart(_loss, source, args.clips, held)
+                if loss is not None:
+                    report["losses"].append({"model": source.name, **asdict(loss)})
+                    console.print(loss_words(loss))
+            write_report(args.out, report)
+    for other in _against(args, formats):
+        report["against"].append({**asdict(other), "ratio": other.ratio})
+        console.print(against_words(other))
+        write_report(args.out, report)
+    if clips:
+        console.print(clip_table(clips))
+    console.print(PAPER_ROW)
     write_report(args.out, report)
     if args.json:
         print(json.dumps(report))
@@ -170,6 +185,35 @@ def _sources(args: argparse.Namespace) -> Iterator[Path | str]:
         if model.kind == "transformer":
             yield args.folder / model.name
     yield from args.presets
+
+
+def _cases(source: Path | str, shapes: Sequence[Size3]) -> list[Case]:
+    """The protocols and block shapes in which the steps of a model can be timed."""
+    return [
+        (protocol, shape)
+        for protocol, known in KNOWN_FRAMES.items()
+        for shape in shapes
+        if fits(_config(source, shape), shape, known)
+    ]
+
+
+def _config(source: Path | str, shape: Size3) -> TransformerConfig:
+    """The config of a model for a block shape. Random weights serve all of them equally well."""
+    if isinstance(source, Path):
+        return load_config(source, TransformerConfig)
+    return replace(PAPER_PRESETS[source], block_shape=shape)
+
+
+def _say_left_out(source: Path | str, found: list[Case], shapes: Sequence[Size3]) -> None:
+    timed = {shape for _, shape in found}
+    left_out = [shape for shape in shapes if shape not in timed]
+    if left_out:
+        name = source.name if isinstance(source, Path) else source
+        print(f"model {name!r} is not timed in blocks of {_named(left_out)}", file=sys.stderr)
+
+
+def _named(shapes: Iterable[Size3]) -> str:
+    return ", ".join(map(format_block_shape, shapes))
 
 
 def _against(args: argparse.Namespace, formats: Sequence[WeightFormat]) -> Iterator[Against]:
@@ -212,7 +256,7 @@ def _machine(device: str) -> Machine:
 def _time_model(
     source: Path | str,
     device: str,
-    shapes: list[Size3],
+    cases: list[Case],
     max_steps: int,
     held: WeightFormat,
 ) -> Timed:
@@ -225,43 +269,49 @@ def _time_model(
         weights = RANDOM_WEIGHTS
     load_s = time.perf_counter() - began
     figures = []
-    for protocol in protocols(model.config):
-        for shape in shapes:
-            timed = model if model.config.layout == "elastic" else _as_trained_for(model, shape)
-            figures.append(time_block_shape(timed, shape, protocol, weights, max_steps))
+    for protocol, shape in cases:
+        model.config = _config(source, shape)
+        figures.append(time_block_shape(model, shape, protocol, weights, max_steps))
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else _peak_resident()
     return Timed(figures, load_s, peak)
 
 
-def _as_trained_for(model: PackedTransformer, shape: Size3) -> PackedTransformer:
-    """A copy of the config for another block shape, which random weights serve equally well."""
-    model.config = replace(model.config, block_shape=shape)
-    return model
-
-
 def _peak_resident() -> int:
     """Peak resident memory of this process, in bytes."""
-    import resource
-
+    if resource is None:
+        peak: int = psutil.Process().memory_info().peak_wset
+        return peak
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _time_clips(folder: Path, device: str, shapes: list[Size3]) -> list[EndToEnd]:
-    """Times whole clips of each block shape, for the model's first action, after a warm-up."""
-    pipeline = VideoPipeline.from_pretrained(folder, device=device)
+def _time_clips(
+    folder: Path, device: str, shapes: list[Size3], held: WeightFormat
+) -> list[EndToEnd]:
+    """Times whole clips of each block shape that the model has, after a warm-up.
+
+    They start from the model's first action, or from five frames if it has no actions.
+    """
+    pipeline = VideoPipeline.from_pretrained(
+        folder, device=device, int8=held == "int8", int4=held == "int4"
+    )
+    known = 0 if pipeline.actions else CONTEXT_FRAMES
+    known_latents = math.ceil(known / pipeline.tokenizer.config.time_factor)
     clips = []
     for shape in shapes:
+        if not fits(pipeline.transformer.config, shape, known_latents):
+            continue
         runs = [_time_clip(pipeline, shape, seed) for seed in range(1 + TIMED_CLIPS)][1:]
         seconds, first_frame_s = (statistics.median(times) for times in zip(*runs, strict=True))
         clips.append(
             EndToEnd(
                 model=pipeline.name,
                 weights=weights_sha256(folder)[:8],
+                weight_format=held,
                 block=format_block_shape(shape),
                 seconds=seconds,
                 first_frame_s=first_frame_s,
-                frames_s=CLIP_FRAMES / seconds,
+                frames_s=(CLIP_FRAMES - known) / seconds,
             )
         )
     return clips
@@ -270,9 +320,12 @@ def _time_clips(folder: Path, device: str, shapes: list[Size3]) -> list[EndToEnd
 def _time_clip(pipeline: VideoPipeline, shape: Size3, seed: int) -> tuple[float, float]:
     """(seconds until the whole clip, seconds until its first frame)."""
     first_frame_s = None
+    action, frames_THWC = next(iter(pipeline.actions), None), None
+    if action is None:
+        frames_THWC = np.zeros((CONTEXT_FRAMES, pipeline.side, pipeline.side, 3), np.uint8)
     began = time.perf_counter()
     sampling = SamplingConfig(block_shape=shape, seed=seed)
-    with pipeline.stream(pipeline.actions[0], sampling=sampling) as run:
+    with pipeline.stream(action, frames_THWC, sampling=sampling) as run:
         for step in run:
             if first_frame_s is None and step.new_frames is not None:
                 first_frame_s = time.perf_counter() - began

@@ -31,7 +31,7 @@ from nbp_core.evaluation.keys import psnr_over_time
 from nbp_core.generation.offer import WORLDS
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.play import Play, PlayStep
-from nbp_core.generation.recording import PlayRecording, read_recording
+from nbp_core.generation.recording import PlayRecording, read_recording, read_text
 from nbp_core.media.files import Frames, MediaError, is_video, shown_name, try_writing
 from nbp_core.media.video import read_context, write_video
 
@@ -87,8 +87,8 @@ def read_keys(path: Path) -> tuple[str, ...] | PlayRecording:
     if is_video(path):
         return read_recording(path)
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except UnicodeDecodeError as error:
         raise MediaError(f"{shown_name(path)} cannot be read as a file of keys.") from error
     if text.lstrip().startswith("{"):
         return read_recording(path)
@@ -99,6 +99,8 @@ def read_keys(path: Path) -> tuple[str, ...] | PlayRecording:
 
 
 def _play(args: argparse.Namespace) -> None:
+    if args.out.suffix.lower() != ".mp4":
+        raise ValueError(f"--out must end in .mp4, not {args.out.name!r}")
     sampling = sampling_of(args)
     source = read_keys(args.keys) if args.episode is None else read_recorded(args.episode)
     for path in (args.out, args.record):

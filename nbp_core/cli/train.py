@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -24,7 +23,9 @@ from nbp_core.cli.train_options import (
     add_train_options,
     chosen_run,
     chosen_train,
+    configured_run,
 )
+from nbp_core.config.description import name_of_folder
 from nbp_core.config.models import ClassifierConfig
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
 from nbp_core.data.arm_keys import PLAYER_KEYS, read_episodes, read_training_episodes
@@ -43,7 +44,6 @@ from nbp_core.train.run_config import (
     ClassifierRun,
     TokenizerRun,
     TransformerRun,
-    TransformerSizes,
     keep_run,
     keep_sources,
 )
@@ -131,10 +131,10 @@ def add_verbs(verbs: Any) -> None:
 
 
 def _train_tokenizer(args: argparse.Namespace) -> None:
-    default = TokenizerRun()
+    run = configured_run(args, TokenizerRun())
     if args.preset is not None:
-        default = replace(default, model=TOKENIZER_PRESETS[args.preset])
-    run = chosen_run(args, default)
+        run = replace(run, model=TOKENIZER_PRESETS[args.preset])
+    run = chosen_run(args, run)
     # One process decodes; the others then read its files.
     with new_accelerator(args.device).main_process_first():
         keep_run(run, args.run_folder)
@@ -160,8 +160,10 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
 
 
 def _train_transformer(args: argparse.Namespace) -> None:
-    default = TransformerRun(model=TransformerSizes.named(args.size or "tiny"))
-    run = chosen_run(args, default)
+    run = configured_run(args, TransformerRun())
+    if args.size is not None:
+        run = replace(run, model=run.model.sized(args.size))
+    run = chosen_run(args, run)
     if args.limit is not None:
         run = replace(run, clips_of_an_action=args.limit)
     if args.stock_weight is not None:
@@ -176,7 +178,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
     else:
         tokenizer = VideoTokenizer.from_pretrained(args.tokenizer, device=args.device)
         fingerprint = weights_sha256(args.tokenizer)
-        place = os.path.relpath(args.tokenizer, args.run_folder / "model")
+        place = name_of_folder(args.run_folder / "model", args.tokenizer)
         reference = {"folder": place, "sha256": fingerprint}
     with accelerator.main_process_first():
         keep_run(run, args.run_folder)

@@ -83,9 +83,13 @@ def chosen_train(args: argparse.Namespace, default: TrainConfig) -> TrainConfig:
     return replace(default, **changes)
 
 
-def chosen_run(args: argparse.Namespace, default: RunT) -> RunT:
-    """The run that the config file and the options describe."""
-    run = default if args.config is None else read_run(args.config, default)
+def configured_run(args: argparse.Namespace, default: RunT) -> RunT:
+    """The run that the config file describes; without one, the default."""
+    return default if args.config is None else read_run(args.config, default)
+
+
+def chosen_run(args: argparse.Namespace, run: RunT) -> RunT:
+    """The configured run with the options in place of its own settings."""
     return replace(
         run,
         train=chosen_train(args, run.train),

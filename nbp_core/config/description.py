@@ -114,6 +114,18 @@ def tokenizer_folder(path: Path) -> Path | None:
     return folder
 
 
+def name_of_folder(folder: Path, other: Path) -> str:
+    """How a model in `folder` names another folder: by its way from there, such as '../nano'.
+
+    On Windows a folder on another drive has its whole name. All systems read the same slashes.
+    """
+    try:
+        name = os.path.relpath(other, folder)
+    except ValueError:
+        name = str(other.absolute())
+    return name.replace(os.sep, "/")
+
+
 def named_folder(folder: Path, name: str) -> Path:
     """The folder that a model names relative to its own, such as '../nano'.
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
+from nbp_core.data.ahead import in_threads
 from nbp_core.data.camera_moves import (
     CAMERA_MOVES,
     PAN_TRAVEL,
@@ -61,9 +60,8 @@ class KeyedClips(Protocol):
 
 def draw_many(source: KeyedClips, count: int, num_keys: int, seed: int) -> Iterator[KeyClip]:
     """Yields `count` clips of `num_keys` keys. Equal seeds give equal clips; all cores draw."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        seeds = [[seed, index] for index in range(count)]
-        yield from pool.map(lambda s: source.draw(num_keys, np.random.default_rng(s)), seeds)
+    seeds = ([seed, index] for index in range(count))
+    return in_threads(lambda s: source.draw(num_keys, np.random.default_rng(s)), seeds)
 
 
 def moved(view: View, key: str) -> View:

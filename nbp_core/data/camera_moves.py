@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -20,6 +18,7 @@ import cv2
 import numpy as np
 
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
+from nbp_core.data.ahead import in_threads
 from nbp_core.data.sources import PICTURE_SUFFIXES, report_skipped
 from nbp_core.media.files import Frames, MediaError, printable_name
 from nbp_core.media.video import read_image
@@ -211,8 +210,7 @@ class PhotoClips:
             move = CAMERA_MOVES[index % len(CAMERA_MOVES)]
             return self.draw(np.random.default_rng([self.seed, index]), move)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            yield from pool.map(draw, range(count))
+        return in_threads(draw, range(count))
 
     def draw(
         self, rng: np.random.Generator | None = None, move: str | None = None

@@ -14,19 +14,19 @@ import os
 import re
 import tarfile
 import tempfile
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
 from pathlib import Path, PurePath
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
 
 from nbp_core.config.json import read_json
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
+from nbp_core.data.ahead import in_threads
 from nbp_core.data.sources import (
     UNKNOWN_MEMBER,
     VIDEO_SUFFIXES,
@@ -48,13 +48,12 @@ from nbp_core.media.video import crop_resize, read_window, read_windows
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, Split] = ("train", "val")
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 VAL_SHARE = 0.1
 
-_BATCH = 32
-"""Clips per run of ffmpeg, since starting a run takes longer than decoding a clip."""
+_BATCH = 16
+"""Clips per run of ffmpeg, since starting a run takes longer than decoding a clip. The command
+names all of them and may have 32,767 letters on Windows; it has half of them."""
 _SHORT_BYTES = 2**18
 """Larger files are decoded one per run, since many at once would take too much memory."""
 _AHEAD = 4
@@ -133,7 +132,7 @@ def _read_clips(
             files.append((name, read_member(tar, members[name]), read_member(tar, label)))
     batches = [files[start : start + _BATCH] for start in range(0, len(files), _BATCH)]
     num_read = 0
-    for records in _in_threads(lambda batch: _decoded(path.name, batch), batches):
+    for records in in_threads(lambda batch: _decoded(path.name, batch), batches, _AHEAD):
         num_read += len(records)
         yield from records
     _report_left_out(len(files) - num_read, len(files), path.name)
@@ -166,19 +165,6 @@ def _decoded(shard: str, files: list[tuple[str, bytes, bytes]]) -> list[ClipReco
             key = name.removesuffix(".mp4")
             records.append(ClipRecord(key, action, crop_resize(frames, CLIP_SIDE), look))
     return records
-
-
-def _in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yields the results in order, a few of them computed ahead. Decoding runs in other processes,
-    so threads suffice to use all cores."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pending: deque[Future[Result]] = deque()
-        for item in items:
-            pending.append(pool.submit(work, item))
-            if len(pending) > _AHEAD:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
 
 
 def _report_left_out(count: int, total: int, name: str) -> None:
@@ -249,7 +235,7 @@ def _read_video_folder(
     )
     num_left_out = 0
     batches = _batches(wanted, min(_BATCH, limit or _BATCH))
-    for key, path, frames in chain.from_iterable(_in_threads(_read_files, batches)):
+    for key, path, frames in chain.from_iterable(in_threads(_read_files, batches, _AHEAD)):
         if isinstance(frames, MediaError):
             _log.warning("a clip of %s left out: %s", printable_name(path.parent), frames)
             num_left_out += 1

@@ -27,7 +27,7 @@ from nbp_core.media.video import read_comment
 World = Literal["arm", "camera"]
 RECORDING_FORMAT = 1
 MAX_BYTES = 4_000_000
-"""Largest file that is read as a recording."""
+"""Largest file that is read as a recording or as keys."""
 MAX_CHANGES = 10_000
 """Most changes of settings in a recording."""
 MAX_SHOWN_START = 80
@@ -157,15 +157,24 @@ def read_recording(path: Path) -> PlayRecording:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _parsed(path: Path, name: str) -> Any:
+def read_text(path: Path) -> str:
+    """The text of a small file, without a byte order mark.
+
+    Raises MediaError for a file that is too large or cannot be read, and UnicodeDecodeError.
+    """
     try:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
-            raise MediaError(f"{name} is too large for a recording.")
-        return json.loads(text.decode("utf-8-sig"))
     except OSError as error:
-        raise MediaError(f"{name} cannot be read: {reason(error)}.") from error
+        raise MediaError(f"{shown_name(path)} cannot be read: {reason(error)}.") from error
+    if len(text) > MAX_BYTES:
+        raise MediaError(f"{shown_name(path)} is too large for a recording.")
+    return text.decode("utf-8-sig")
+
+
+def _parsed(path: Path, name: str) -> Any:
+    try:
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         if isinstance(error, MediaError):
             raise

@@ -177,8 +177,10 @@ def decode_many(paths: Sequence[Path], plan: Plan) -> Iterator[Decoded | MediaEr
     """
     if len(paths) > 1:
         with _outputs(len(paths)) as outputs:
-            ended, sources = _run(paths, outputs, plan)
-            if ended.status == 0 and not _fault(ended.log, sources):
+            ended = None
+            with contextlib.suppress(OSError):  # a command that is too long for the system
+                ended, sources = _run(paths, outputs, plan)
+            if ended and ended.status == 0 and not _fault(ended.log, sources):
                 # The log of many says how many frames were seen, but not of which.
                 silent = replace(ended, log=[])
                 for job in zip(paths, outputs, sources, strict=True):

@@ -9,6 +9,7 @@ zero output weights (after Net2Net, arXiv 1511.05641, and LLaMA Pro, arXiv 2401.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -18,9 +19,14 @@ from nbp_core.config.models import TransformerConfig
 from nbp_core.transformer.model import BlockTransformer
 
 _KEPT = (
-    "layout", "codebook_size", "grid", "num_conditions", "prefix_len", "max_len",
+    "layout", "codebook_size", "grid", "num_conditions", "prefix_len",
     "rope", "rms_norm", "swiglu", "tied_head",
 )  # fmt: skip
+_KEPT_BY_LAYOUT = {"plain": ("max_len",), "hybrid": ("max_len", "block_shape"), "elastic": ()}
+"""Further settings that a model shares with its start: those that number its positions and ids."""
+_GAINED = ("aimed", "frame_conditions")
+"""Parts that a model may have and its start may lack, but not the other way round."""
+_SIZES = ("num_layers", "width", "hidden_width")
 # Suffixes of the weights that write to the residual path.
 _WRITES = ("attention.proj.weight", "mlp.down.weight", "mlp.2.weight")
 _NEXT_LAYER_ADDS = (*_WRITES, "attention.proj.bias", "mlp.down.bias", "mlp.2.bias")
@@ -33,15 +39,11 @@ def grown(small: BlockTransformer, config: TransformerConfig) -> BlockTransforme
     Raises ValueError if `config` is not larger or is of another design or other tokens.
     """
     old = small.config
-    for name in _KEPT:
-        if getattr(old, name) != getattr(config, name):
-            raise ValueError(f"{config.name} cannot grow from {old.name}: its {name} differs")
-    if config.num_layers < old.num_layers or config.width < old.width:
+    _check_design(old, config, _KEPT)
+    if any(getattr(config, size) < getattr(old, size) for size in _SIZES):
         raise ValueError(f"{config.name} is not larger than {old.name}")
     if config.width // config.num_heads != old.width // old.num_heads:
         raise ValueError(f"heads of {config.name} must be as wide as those of {old.name}")
-    if old.aimed and not config.aimed:
-        raise ValueError(f"{config.name} cannot grow from {old.name}, whose queries are aimed")
     if config.width > old.width and not old.rms_norm:
         raise ValueError("only a model with RMSNorm can grow wider")
     large = BlockTransformer(config)
@@ -97,11 +99,19 @@ def fit_weights(model: BlockTransformer, known: BlockTransformer) -> None:
     """Copies the weights of `known`, a model of the same size, into `model`.
 
     Aims and conditions per latent frame that `known` lacks keep their initial values. Raises
-    ValueError if other weights differ in name.
+    ValueError if `known` is of another design or other tokens.
     """
-    missing, unexpected = model.load_state_dict(known.state_dict(), strict=False)
-    if unexpected or any("aim." not in name and "frame_emb" not in name for name in missing):
-        raise ValueError(f"{model.config.name} cannot start from {known.config.name}")
+    _check_design(known.config, model.config, (*_KEPT, "num_heads", "mlp_ratio"))
+    model.load_state_dict(known.state_dict(), strict=False)
+
+
+def _check_design(old: TransformerConfig, config: TransformerConfig, kept: Sequence[str]) -> None:
+    """Raises ValueError unless a model of `config` can have weights of `old`, with equal `kept`."""
+    names = (*kept, *_KEPT_BY_LAYOUT[old.layout])
+    differing = [name for name in names if getattr(old, name) != getattr(config, name)]
+    differing += [name for name in _GAINED if getattr(old, name) and not getattr(config, name)]
+    if differing:
+        raise ValueError(f"{config.name} cannot start from {old.name}: its {differing[0]} differs")
 
 
 def _source(name: str, sources: list[int]) -> tuple[str, bool]:

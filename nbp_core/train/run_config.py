@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -87,11 +87,11 @@ class TransformerSizes(JsonConfig):
     def __post_init__(self) -> None:
         check_text(self, "name")
 
-    @classmethod
-    def named(cls, size: str) -> TransformerSizes:
-        """One of our own sizes."""
+    def sized(self, size: str) -> TransformerSizes:
+        """The same with the name, the layers and the width of one of our own sizes."""
         layers, width = ELASTIC_SIZES[size]
-        return cls(name=size, num_layers=layers, width=width, num_heads=width // HEAD_WIDTH)
+        heads = width // HEAD_WIDTH
+        return replace(self, name=size, num_layers=layers, width=width, num_heads=heads)
 
     def config(
         self, codebook_size: int, actions: tuple[str, ...], keys: tuple[str, ...] = ()

@@ -1,7 +1,10 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -15,10 +18,13 @@ from nbp_core.bench.floor import (
     step_operations,
     time_block_shape,
 )
+from nbp_core.bench.tables import Timed
+from nbp_core.cli import bench
 from nbp_core.cli.main import main
 from nbp_core.config.shapes import Size3
+from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.packed.model import pack
-from tests.support.models import build_transformer, save_pipeline, transformer_config
+from tests.support.models import ACTIONS, build_transformer, save_pipeline, transformer_config
 
 MACHINE = Machine("cpu", "test", 1, read_gb_s=10.0, matmul_tflop_s=0.1, dtype="float32")
 
@@ -73,6 +79,9 @@ def test_a_busy_measurement_does_not_raise_the_floor() -> None:
         ((1, 1, 16), "ucf", 95),
         ((1, 16, 16), "k600", 3),
         ((1, 16, 16), "ucf", 260),
+        ((1, 4, 4), "k600", 48),
+        ((2, 1, 8), "ucf", 95),
+        ((2, 2, 2), "ucf", 167),
     ],
 )
 def test_every_block_shape_is_timed(shape: Size3, protocol: str, steps: int) -> None:
@@ -101,6 +110,107 @@ def test_the_verb_writes_what_it_measured(
     for row in report["rows"]:
         assert row["ratio"] == pytest.approx(row["step_ms"] / row["floor_ms"])
     assert report["clips"][0]["frames_s"] > 0
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verb in this process, on a machine that is known already."""
+    monkeypatch.setattr(bench, "_apart", lambda work, *arguments: work(*arguments))
+    monkeypatch.setattr(bench, "_machine", lambda device: MACHINE)
+    monkeypatch.setattr(bench, "TIMED_CLIPS", 1)
+
+
+def report_of(tmp_path: Path, *blocks: str) -> Any:
+    """The report of one model in these blocks."""
+    out = tmp_path / "bench.json"
+    options = ["--presets", "--folder", str(tmp_path), "--out", str(out), "--steps", "1"]
+    options += ["--device", "cpu", "--clips", str(tmp_path), "--blocks", *blocks]
+    assert main(["bench", *options]) == 0
+    return json.loads(out.read_text())
+
+
+def clips_and_steps(report: Any) -> tuple[list[str], set[tuple[str, str]]]:
+    """(the blocks of the clips, the protocols and blocks of the steps)."""
+    clips = [clip["block"] for clip in report["clips"]]
+    return clips, {(row["protocol"], row["block"]) for row in report["rows"]}
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_model_without_actions_is_timed_from_five_frames(tmp_path: Path) -> None:
+    save_pipeline(tmp_path, transformer_config("plain", (1, 16, 16), modern=False))
+    report = report_of(tmp_path, "1x1x16", "1x16x16")
+    assert clips_and_steps(report) == (["1x16x16"], {("k600", "1x16x16")})
+    (clip,) = report["clips"]
+    assert clip["frames_s"] == pytest.approx(12 / clip["seconds"])
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_model_for_one_block_shape_is_timed_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = transformer_config("hybrid", (1, 16, 16), modern=False)
+    config = replace(config, actions=ACTIONS, prefix_len=1, max_len=2000)
+    save_pipeline(tmp_path, config)
+    report = report_of(tmp_path, "1x1x16", "1x16x16")
+    steps = {("k600", "1x16x16"), ("ucf", "1x16x16")}
+    assert clips_and_steps(report) == (["1x16x16"], steps)
+    assert "model 'tiny' is not timed in blocks of 1x1x16\n" in capsys.readouterr().err
+    options = ["--presets", "--folder", str(tmp_path), "--blocks", "1x1x16"]
+    assert main(["bench", *options]) == 2
+    assert capsys.readouterr().err == "no model can be timed in blocks of 1x1x16\n"
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_blocks_over_two_latent_frames_are_timed_where_a_clip_can_begin(tmp_path: Path) -> None:
+    """After two known latent frames, no such block begins."""
+    save_pipeline(tmp_path)
+    assert clips_and_steps(report_of(tmp_path, "2x8x16")) == (["2x8x16"], {("ucf", "2x8x16")})
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_clips_are_timed_in_the_format_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_pipeline(tmp_path)
+    asked: list[bool] = []
+    load = VideoPipeline.from_pretrained
+
+    def noted(folder: Path, device: str, int8: bool, int4: bool) -> VideoPipeline:
+        asked.append(int8)
+        return load(folder, device)
+
+    monkeypatch.setattr(bench, "_time_model", lambda *_: Timed([step(10, 10, "int8")], 1.0, 1))
+    monkeypatch.setattr(bench, "_loss", lambda *_: None)
+    monkeypatch.setattr(bench, "choose_format", lambda *_: "int8")
+    monkeypatch.setattr(VideoPipeline, "from_pretrained", noted)
+    options = ["--int8", "--presets", "--folder", str(tmp_path), "--blocks", "1x16x16"]
+    out = tmp_path / "bench.json"
+    assert main(["bench", *options, "--device", "cpu", "--out", str(out)]) == 0
+    assert asked == [True]
+    assert [clip["weight_format"] for clip in json.loads(out.read_text())["clips"]] == ["int8"]
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_fault_keeps_the_figures_until_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: object) -> None:
+        raise ValueError("the clips cannot be timed")
+
+    save_pipeline(tmp_path)
+    monkeypatch.setattr(bench, "_time_clips", break_down)
+    out = tmp_path / "bench.json"
+    options = ["--presets", "--folder", str(tmp_path), "--out", str(out), "--steps", "1"]
+    assert main(["bench", *options, "--device", "cpu", "--blocks", "1x16x16"]) == 2
+    assert json.loads(out.read_text())["rows"]
+
+
+def test_peak_memory_is_known_without_the_module_resource(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has no such module."""
+    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=123))
+    monkeypatch.setattr(bench, "resource", None)
+    monkeypatch.setattr(psutil, "Process", lambda: process)
+    assert bench._peak_resident() == 123
 
 
 def test_the_machine_is_measured() -> None:

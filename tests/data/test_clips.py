@@ -3,8 +3,10 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -481,3 +483,45 @@ def test_shards_of_one_split_are_all_clips_there_are(shards: Path, split: Split)
         if not path.name.startswith(split):
             path.unlink()
     assert len(list(open_clips(shards, None))) == {"train": 6, "val": 2}[split]
+
+
+def limit_commands(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+    """Commands longer than `most` letters are refused, as Windows does; the lengths of all."""
+    lengths: list[int] = []
+    start = subprocess.Popen
+
+    def refusing(command: list[str | bytes], **named: Any) -> Any:
+        lengths.append(len(subprocess.list2cmdline(map(os.fsdecode, command))))
+        if lengths[-1] > most:
+            raise FileNotFoundError(206, "The filename or extension is too long")
+        return start(command, **named)
+
+    monkeypatch.setattr(subprocess, "Popen", refusing)
+    return lengths
+
+
+def many_videos(folder: Path, count: int) -> Path:
+    write_video(folder / "one.mp4", moving(20))
+    (folder / "clips" / "wave").mkdir(parents=True)
+    for number in range(count):
+        shutil.copy(folder / "one.mp4", folder / "clips" / "wave" / f"{number:02d}.mp4")
+    return folder / "clips"
+
+
+def test_commands_for_many_clips_are_short_enough_for_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = many_videos(tmp_path, 40)
+    lengths = limit_commands(monkeypatch, 32_767)
+    assert len(list(open_clips(folder, None))) == 40
+    assert len(lengths) == 3
+    assert max(lengths) < 24_000  # leaves room for longer paths and other filters
+
+
+def test_clips_are_read_one_by_one_where_the_command_for_many_is_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = many_videos(tmp_path, 4)
+    lengths = limit_commands(monkeypatch, 2_500)
+    assert len(list(open_clips(folder, None))) == 4
+    assert len([length for length in lengths if length > 2_500]) == 1

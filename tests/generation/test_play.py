@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from nbp_core.cli.main import main
 from nbp_core.cli.play import read_keys
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.generation.pipeline import VideoPipeline
-from nbp_core.generation.recording import PlayRecording, read_recording
+from nbp_core.generation.recording import MAX_BYTES, PlayRecording, read_recording
 from nbp_core.media.video import read_video, write_video
 from tests.support.models import (
     build_tokenizer,
@@ -234,6 +237,46 @@ def test_keys_may_be_repeated_by_a_number(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="cannot be read"):
         read_keys(path)
+    path.write_bytes(b"left " * MAX_BYTES)
+    with pytest.raises(ValueError, match="too large"):
+        read_keys(path)
+
+
+def test_a_byte_order_mark_before_keys_or_a_recording_is_ignored(
+    pipeline: VideoPipeline, tmp_path: Path
+) -> None:
+    """Windows' own editor writes one."""
+    keys, recording = tmp_path / "keys.txt", tmp_path / "play.json"
+    keys.write_text("left*2 stay", encoding="utf-8-sig")
+    assert read_keys(keys) == ("left", "left", "stay")
+    played, _ = recorded(pipeline)
+    recording.write_text(json.dumps(played.to_dict()), encoding="utf-8-sig")
+    assert read_keys(recording) == played
+
+
+def test_keys_are_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.txt"
+    keys.write_text("h\u00f6her", encoding="utf-8")
+    program = "import sys; from pathlib import Path; from nbp_core.cli.play import read_keys;"
+    program += "print(ascii(read_keys(Path(sys.argv[1]))))"
+    said = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", program, str(keys)],
+        env={**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert said.stdout == "('h\\xf6her',)\n"
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a", "a.mp4.txt"])
+def test_a_play_is_written_as_mp4_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    keys = tmp_path / "keys.txt"
+    keys.write_text("left")
+    files = ["--model", str(tmp_path), "--keys", str(keys), "--out", str(tmp_path / name)]
+    assert main(["play", *files]) == 2
+    assert capsys.readouterr().err == f"--out must end in .mp4, not {name!r}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["keys.txt"]
 
 
 def recorded(pipeline: VideoPipeline) -> tuple[PlayRecording, np.ndarray]:

@@ -227,6 +227,64 @@ def odd_arguments(path: Path) -> None:
     torch.save({"state_dict": argparse.Namespace(a=1)}, path)
 
 
+def tokenizer_of(**kernels: tuple[int, ...]) -> Callable[[Path], None]:
+    """A file of a tokenizer with these kernels, by stack."""
+    weights = {
+        f"{stack}_layers.{0 if stack == 'encoder' else 1}.conv.weight": torch.zeros(shape)
+        for stack, shape in kernels.items()
+    }
+    return lambda path: torch.save({"model_state_dict": weights}, path)
+
+
+def transformer_of(
+    ids: tuple[int, ...], places: tuple[int, ...] | None = (1, 2000, 16), **args: Any
+) -> Callable[[Path], None]:
+    """A file of a transformer with tables of these shapes and these training arguments."""
+    weights = {"transformer.tok_emb.weight": torch.zeros(ids)}
+    if places is not None:
+        weights["transformer.pos_emb"] = torch.zeros(places)
+    stored = {"args": argparse.Namespace(n_head=2, **args)}
+    return lambda path: torch.save({"state_dict": weights, "hyper_parameters": stored}, path)
+
+
+NO_KERNEL = r"which does not extend over time, height and width$"
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (tokenizer_of(encoder=(4, 3, 3, 3, 3)),
+         "^the decoder of this tokenizer does not begin with a convolution$"),
+        (tokenizer_of(encoder=(4, 3, 3, 3), decoder=(4, 6, 3, 3, 3)), NO_KERNEL),
+        (tokenizer_of(encoder=(4, 3, 3, 3, 3), decoder=(4,)), NO_KERNEL),
+        (tokenizer_of(encoder=(4, 3, 3, 3, 3), decoder=(4, 0, 3, 3, 3)), NO_KERNEL),
+        (transformer_of((CODES,)), r"tensor 'tok_emb.weight' of this transformer has the shape"),
+        (transformer_of((CODES, 16), None), "^this transformer has no tensor 'pos_emb'$"),
+        (transformer_of((CODES, 16), (2000, 16)), "which must have 3 sides$"),
+        (transformer_of((CODES, 16), resolution=[128, 128]),
+         r'have "\[128, 128\]" as resolution, which must be a whole number of at least 8$'),
+        (transformer_of((CODES, 16), resolution=4), 'have "4" as resolution'),
+        (transformer_of((CODES, 16), sequence_length="x"), 'have "x" as sequence_length'),
+        (transformer_of((CODES, 16), token_number_per_step=-1), "as token_number_per_step"),
+    ],
+)  # fmt: skip
+def test_odd_shapes_and_arguments_are_refused_in_one_sentence(
+    tmp_path: Path, make: Callable[[Path], None], sentence: str
+) -> None:
+    make(tmp_path / "ucf.ckpt")
+    with pytest.raises(ReleasedFileError, match=sentence):
+        convert(tmp_path / "ucf.ckpt", tmp_path / "out")
+
+
+def test_positions_are_needed_also_where_the_heads_are_said(tmp_path: Path) -> None:
+    torch.save(
+        {"state_dict": {"transformer.tok_emb.weight": torch.zeros(CODES, 16)}},
+        tmp_path / "k600.ckpt",
+    )
+    with pytest.raises(ReleasedFileError, match="has no tensor 'pos_emb'"):
+        convert(tmp_path / "k600.ckpt", tmp_path / "out", num_heads=2)
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ntpath
 import os
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from nbp_core.checkpoint import CheckpointError
+from nbp_core.config import description
+from nbp_core.config.description import name_of_folder
 from nbp_core.models.catalogue import fingerprint
 from nbp_core.models.pairing import find_tokenizer
 from tests.support.models import save_pipeline
@@ -42,3 +47,23 @@ def test_a_missing_tokenizer_is_named_as_the_model_names_it(tmp_path: Path) -> N
     (tmp_path / "link").symlink_to(model)
     with pytest.raises(CheckpointError, match="no model folder 'nano'"):
         find_tokenizer(tmp_path / "link")
+
+
+class WindowsPath(PureWindowsPath):
+    """A path that is absolute already."""
+
+    def absolute(self) -> Any:
+        return self
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "name"),
+    [(r"C:\models\nano", "../../../models/nano"), (r"D:\models\nano", "D:/models/nano")],
+)
+def test_a_model_trained_on_windows_names_its_tokenizer_for_all_systems(
+    monkeypatch: pytest.MonkeyPatch, tokenizer: str, name: str
+) -> None:
+    monkeypatch.setattr(description, "os", SimpleNamespace(path=ntpath, sep=ntpath.sep))
+    model: Any = WindowsPath(r"C:\runs\one\model")
+    other: Any = WindowsPath(tokenizer)
+    assert name_of_folder(model, other) == name

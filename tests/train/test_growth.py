@@ -74,12 +74,61 @@ def test_every_new_row_and_column_has_a_gradient_after_two_steps() -> None:
         ({"num_layers": 1}, "not larger"),
         ({"num_heads": 6}, "must be as wide"),
         ({"rms_norm": False}, "its rms_norm differs"),
-        ({"aimed": False}, "queries are aimed"),
+        ({"aimed": False}, "its aimed differs"),
+        ({"mlp_ratio": 1.0}, "not larger"),
     ],
 )
 def test_what_cannot_grow_is_told(change: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         grown(BlockTransformer(SMALL), replace(LARGE, **change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"codebook_size": 51},
+        {"grid": (3, 4, 4)},
+        {"num_conditions": 4},
+        {"mlp_ratio": 2.0},
+        {"num_heads": 2},
+        {"rope": False, "aimed": False},
+        {"aimed": False},
+        {"frame_conditions": False},
+        {"swiglu": False},
+        {"tied_head": True},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_weights_of_another_design_are_no_start(change: dict[str, Any]) -> None:
+    """Some of them have equal names and shapes, but would compute something else."""
+    known = replace(SMALL, frame_conditions=True)
+    model = BlockTransformer(replace(known, name="next", **change))
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    name = next(iter(change))
+    with pytest.raises(ValueError, match=f"^next cannot start from small: its {name} differs$"):
+        fit_weights(model, BlockTransformer(known))
+    assert all(weight.equal(before[name]) for name, weight in model.state_dict().items())
+
+
+def test_ids_of_another_block_are_no_start() -> None:
+    """The ids of a hybrid model begin with one per token of a block."""
+    hybrid = TransformerConfig(
+        name="hybrid", num_layers=2, width=32, num_heads=2, layout="hybrid", codebook_size=30,
+        block_shape=(1, 1, 2), grid=(2, 2, 2), num_conditions=2, prefix_len=1, max_len=12,
+    )  # fmt: skip
+    known = BlockTransformer(hybrid)
+    other = replace(hybrid, name="other", block_shape=(1, 2, 2))
+    with pytest.raises(ValueError, match="its block_shape differs"):
+        fit_weights(BlockTransformer(other), known)
+    with pytest.raises(ValueError, match="its block_shape differs"):
+        grown(known, replace(other, num_layers=3))
+
+
+def test_a_longer_table_of_positions_is_a_start_where_none_is_used() -> None:
+    known = trained(SMALL)
+    model = BlockTransformer(replace(SMALL, max_len=1 + SMALL.max_len))
+    fit_weights(model, known)
+    assert all(map(torch.equal, model.state_dict().values(), known.state_dict().values()))
 
 
 def test_a_model_with_more_conditions_computes_the_same_for_those_it_knows() -> None:

@@ -93,7 +93,7 @@ def test_a_tokenizer_has_no_arithmetic_budget(tmp_path: Path) -> None:
 def test_our_sizes_are_the_presets() -> None:
     for name, (layers, width) in ELASTIC_SIZES.items():
         expected = elastic(name, layers, width, CODES, ACTIONS)
-        assert TransformerSizes.named(name).config(CODES, ACTIONS) == expected
+        assert TransformerSizes().sized(name).config(CODES, ACTIONS) == expected
     assert TokenizerRun().model == TOKENIZER_PRESETS["nano"]
 
 
@@ -354,3 +354,26 @@ def test_a_plan_may_change_its_budgets_only(tmp_path: Path) -> None:
         ValueError, match=r"another tokenizer_lr: .* continue this run with --plan "
     ):
         keep_run(replace(plan, tokenizer_lr=1.0), tmp_path, "--plan", PLAN_MAY_CHANGE)
+
+
+def test_a_named_size_overrides_the_config_file(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer()
+    save_model(tmp_path / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
+    file = {**SMALL_RUN, "model": {**SMALL_RUN["model"], "tied_head": True}}
+    options = ["--config", str(write(tmp_path / "a.json", file)), "--run", str(tmp_path / "run")]
+    options += ["--tokenizer", str(tmp_path / "nano"), "--size", "small"]
+    # The settings are written before the clips are looked for.
+    assert main(["train-transformer", *options, "--clips", str(tmp_path / "nowhere")]) == 2
+    model = TransformerRun.read(tmp_path / "run" / RUN_FILE).model
+    assert model == TransformerSizes(
+        name="small", num_layers=8, width=256, num_heads=4, tied_head=True
+    )
+
+
+def test_a_named_preset_overrides_the_config_file(tmp_path: Path) -> None:
+    file = {"model": {"name": "other", "patch": 8}, "train": {"steps": 1}}
+    options = ["--config", str(write(tmp_path / "a.json", file)), "--run", str(tmp_path / "run")]
+    options += ["--clips", str(tmp_path / "nowhere"), "--preset", "nano", "--name", "mine"]
+    assert main(["train-tokenizer", *options]) == 2
+    model = TokenizerRun.read(tmp_path / "run" / RUN_FILE).model
+    assert model == replace(TOKENIZER_PRESETS["nano"], name="mine")

@@ -7,7 +7,6 @@ use it. With --clips its clips are judged too; otherwise only its loss and speed
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from nbp_core.cli.options import (
     sampling_of,
     say,
 )
+from nbp_core.config.description import name_of_folder
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, format_block_shape
 from nbp_core.data.tokens import TokenSet
@@ -173,7 +173,7 @@ def _material(tokens: Path, tokenizer: Path, run_folder: Path) -> Material:
             "train-transformer writes such a folder, tokens/, into its run folder"
         )
     config = VideoTokenizer.from_pretrained(tokenizer).config
-    place = os.path.relpath(tokenizer.resolve(), (run_folder / "arm" / "model").resolve())
+    place = name_of_folder((run_folder / "arm" / "model").resolve(), tokenizer.resolve())
     return Material(
         train=train,
         val=val,

@@ -6,9 +6,7 @@ nothing on failure. Source of the names and of the sequence rules: the released 
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nbp_core.checkpoint import save_model, without_weights
+from nbp_core.interrupt import unfinished_folder
 from nbp_core.media.files import MediaError, try_writing
 from nbp_core.models.released.file import ReleasedFileError, read_released, tensors_of
 from nbp_core.models.released.networks import (
@@ -76,9 +75,7 @@ def convert(
     if model.kind == "transformer":
         place = tokenizer or f"../magvit2_{model.family}"
         reference = {"folder": place, "family": model.family, "source": model.source}
-    partial = folder.with_name(f".nbp-{os.getpid()}.part")
-    partial.mkdir()
-    try:
+    with unfinished_folder(folder.parent) as partial:
         save_model(
             partial,
             model.kind,
@@ -90,9 +87,6 @@ def convert(
             on_progress=on_progress,
         )
         partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return model
 
 

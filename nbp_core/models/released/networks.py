@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nbp_core.config.json import shown
 from nbp_core.config.models import StageConfig, TokenizerConfig, TransformerConfig
 from nbp_core.config.presets import RELEASED_LEVELS
 from nbp_core.config.shapes import LayoutKind, Size3
@@ -54,10 +55,10 @@ def released_tokenizer(tensors: dict[str, Tensor], name: str, family: str | None
     Raises ReleasedFileError if its architecture is not that of the released tokenizers.
     """
     stacks = {stack: _layers(tensors, f"{stack}_layers.") for stack in ("encoder", "decoder")}
+    first, latents = (_first_kernel(stack, layers) for stack, layers in stacks.items())
     widths, units = _stages(stacks["encoder"])
     _, decoder_units = _stages(stacks["decoder"])
-    first = next(iter(stacks["encoder"].values()))["conv.weight"]
-    latent = next(iter(stacks["decoder"].values()))["conv.weight"].shape[1]
+    latent = latents.shape[1]
     if latent != len(RELEASED_LEVELS):
         raise ReleasedFileError(
             f"this tokenizer has {latent} latent channels; the released ones have "
@@ -99,6 +100,21 @@ def _layers(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tens
         if name.startswith(prefix) and index.isdigit():
             layers.setdefault(int(index), {})[inner] = tensor
     return dict(sorted(layers.items()))
+
+
+def _first_kernel(stack: str, layers: dict[int, dict[str, Tensor]]) -> Tensor:
+    """The kernel of a stack's first layer. Raises ReleasedFileError if any kernel is none."""
+    for layer in layers.values():
+        for inner, kernel in layer.items():
+            if inner.endswith("conv.weight") and (kernel.ndim != 5 or not kernel.numel()):
+                raise ReleasedFileError(
+                    f"a convolution of the {stack} has a kernel of shape {tuple(kernel.shape)}, "
+                    "which does not extend over time, height and width"
+                )
+    first = next(iter(layers.values()), {}).get("conv.weight")
+    if first is None:
+        raise ReleasedFileError(f"the {stack} of this tokenizer does not begin with a convolution")
+    return first
 
 
 def _with_ups(
@@ -166,13 +182,13 @@ def released_transformer(
     unused = ours.pop("uncond_embedding", None)
     if "vtokens_pos_emb" in ours:
         raise ReleasedFileError("this transformer has box positions, which no released one has")
-    vocab, width = ours["tok_emb.weight"].shape
+    vocab, width = _shape(ours, "tok_emb.weight", 2)
     layout = _layout(args, family, vocab)
-    block_len = int(args.get("token_number_per_step") or 16)
+    block_len = _number(args, "token_number_per_step", 16)
     prefix_len = 0
     if layout == "hybrid":
-        stored = None if unused is None else unused.shape[0]
-        prefix_len = int(args.get("cond_token_num") or stored or 8)
+        stored = None if unused is None or unused.ndim == 0 else unused.shape[0]
+        prefix_len = _number(args, "cond_token_num", stored or 8)
     codes = math.prod(RELEASED_LEVELS)
     special = block_len if layout == "hybrid" else 0
     if vocab < codes + special + (layout == "hybrid"):
@@ -196,7 +212,7 @@ def released_transformer(
         grid=grid,
         num_conditions=vocab - codes - special if layout == "hybrid" else 0,
         prefix_len=prefix_len,
-        max_len=ours["pos_emb"].shape[1],
+        max_len=_shape(ours, "pos_emb", 3)[1],
     )
     kernel = tensors.get(EMBEDDED_TOKENIZER + SOURCE_TENSOR)
     source = None if kernel is None else fingerprint(kernel)
@@ -227,17 +243,41 @@ def _layout(args: dict[str, Any], family: str | None, vocab: int) -> LayoutKind:
 
 
 def _num_heads(asked: int | None, args: dict[str, Any], width: int) -> int:
-    heads = asked or args.get("n_head") or HEADS_OF_WIDTH.get(width)
-    if heads is None:
+    heads = asked or _number(args, "n_head", HEADS_OF_WIDTH.get(width, 0))
+    if not heads:
         raise ReleasedFileError(
             f"the file lacks the number of attention heads for its width of {width}; add --heads N"
         )
-    return int(heads)
+    return heads
 
 
 def _grid(args: dict[str, Any]) -> Size3:
-    side = int(args.get("resolution") or 128) // 8
-    return 1 + (int(args.get("sequence_length") or 17) - 1) // 4, side, side
+    side = _number(args, "resolution", 128, least=8) // 8
+    return 1 + (_number(args, "sequence_length", 17) - 1) // 4, side, side
+
+
+def _number(args: dict[str, Any], name: str, default: int, least: int = 1) -> int:
+    """A number of the training arguments; the default where it is missing or 0."""
+    found = args.get(name) or default
+    if found is not default and not (isinstance(found, int) and found >= least):
+        raise ReleasedFileError(
+            f"the training arguments of this file have {shown(str(found))} as {name}, which must "
+            f"be a whole number of at least {least}"
+        )
+    return int(found)
+
+
+def _shape(tensors: dict[str, Tensor], name: str, num_sides: int) -> tuple[int, ...]:
+    """The shape of a tensor. Raises ReleasedFileError if it is missing or has other sides."""
+    if name not in tensors:
+        raise ReleasedFileError(f"this transformer has no tensor {name!r}")
+    shape = tuple(tensors[name].shape)
+    if len(shape) != num_sides:
+        raise ReleasedFileError(
+            f"tensor {name!r} of this transformer has the shape {shape}, which must have "
+            f"{num_sides} sides"
+        )
+    return shape
 
 
 def _block_shape(block_len: int, side: int) -> Size3:
