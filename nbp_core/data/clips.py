@@ -51,9 +51,10 @@ SPLITS: tuple[Split, Split] = ("train", "val")
 
 VAL_SHARE = 0.1
 
-_BATCH = 16
-"""Clips per run of ffmpeg, since starting a run takes longer than decoding a clip. The command
-names all of them and may have 32,767 letters on Windows; it has half of them."""
+BATCHES = {"nt": 16, "posix": 32}
+"""Clips per run of ffmpeg by kind of system, since starting a run takes longer than decoding a
+clip. The command names all of them, and Windows takes commands of at most 32,767 letters."""
+_BATCH = BATCHES[os.name]
 _SHORT_BYTES = 2**18
 """Larger files are decoded one per run, since many at once would take too much memory."""
 _AHEAD = 4

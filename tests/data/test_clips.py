@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nbp_core.data.clips import Split, load_clips, open_clips, validation_keys
+from nbp_core.data.clips import BATCHES, Split, load_clips, open_clips, validation_keys
 from nbp_core.data.metaworld import METAWORLD_ACTIONS, add_clip, render
 from nbp_core.data.sources import folder_fingerprint
 from nbp_core.media import ffmpeg
@@ -512,6 +512,7 @@ def test_commands_for_many_clips_are_short_enough_for_windows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = many_videos(tmp_path, 40)
+    monkeypatch.setattr("nbp_core.data.clips._BATCH", BATCHES["nt"])
     lengths = limit_commands(monkeypatch, 32_767)
     assert len(list(open_clips(folder, None))) == 40
     assert len(lengths) == 3
