@@ -131,6 +131,19 @@ test('a short press is not lost, and counts once', () => {
   assert.deepEqual(held.take('arm'), { key: 'stay', since: null });
 });
 
+test('a short press counts while another move is held, which then goes on', () => {
+  const held = new Held();
+  held.press('left', 5);
+  held.take('arm');
+  held.press('up', 8);
+  held.release('up');
+  assert.deepEqual(held.take('arm'), { key: 'up', since: 8 });
+  assert.deepEqual(held.take('arm'), { key: 'left', since: null });
+  held.press('near', 9);
+  assert.deepEqual(held.take('arm'), { key: 'near', since: 9 });
+  assert.equal(held.take('arm').key, 'near', 'what is held longer is no short press');
+});
+
 test('what was pressed in one world is no key of another', () => {
   const held = new Held();
   held.press('left', 1);
