@@ -100,13 +100,13 @@ export function mount({ element, props, watch, trigger }) {
   // ---- what is written
 
   const write = (now) => {
-    const rate = clock.rate();
+    const rate = clock.rate(now);
     one('.figures').textContent = figuresLine(rate, keyTimes.median, header, info.window,
       sharpness);
     const flows = running && now - began > SETTLED_MS ? slowWords(rate, header) : '';
     tell(whyNot() || waits || trouble || reachWords(header) || flows || info.note);
     Object.assign(picture.dataset, {
-      shown: clock.shown, late: clock.late, dropped: clock.dropped, rate: rate.toFixed(2),
+      shown: clock.shown, late: clock.late, dropped: clock.dropped, rate: (rate ?? 0).toFixed(2),
       keys: keyTimes.values.length, keyMedian: (keyTimes.median ?? 0).toFixed(1),
       keyMean: (keyTimes.mean ?? 0).toFixed(1), step: header ? header.number : -1,
     });
