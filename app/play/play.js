@@ -16,9 +16,10 @@ const LIFTS = ['pointerup', 'pointercancel'];
 export function mount({ element, props, watch, trigger }) {
   const one = (name) => element.querySelector(name);
   const stage = one('.play-stage'), picture = one('.picture'), simulator = one('.simulator');
-  const held = new Held(), delay = new Delay(), keyTimes = new Recent(KEY_TIMES);
+  const held = new Held(), delay = new Delay();
   const pads = { move: null, grip: false };
-  let clock = new Clock(), socket = null, info = null, start = null, header = null;
+  let clock = new Clock(), keyTimes = new Recent(KEY_TIMES);
+  let socket = null, info = null, start = null, header = null;
   let running = false, singles = 0, asked = null, number = 0, ended = false, filming = false;
   let opening = false; // a play was asked for, and what is asked now would be asked of it
   let connected = null, begins = 0, first = 0; // first: number of this play's first step
@@ -95,6 +96,12 @@ export function mount({ element, props, watch, trigger }) {
     asked = performance.now();
     number += 1;
     if (singles) singles -= 1;
+  };
+
+  // What was pressed before the play rested or changed is timed no more: it waited for that, too.
+  const forgetPresses = () => {
+    held.since = null;
+    pressed.clear();
   };
 
   // ---- what is written
@@ -218,6 +225,8 @@ export function mount({ element, props, watch, trigger }) {
     opening = false;
     waits = trouble = '';
     clock.rest();
+    forgetPresses();
+    keyTimes = new Recent(KEY_TIMES);
     if (message.type === 'changed') changes.next();
     else {
       clock = new Clock();
@@ -228,7 +237,6 @@ export function mount({ element, props, watch, trigger }) {
       header = null;
       number = 0;
       asked = null;
-      pressed.clear();
       ended = false;
     }
     began = performance.now();
@@ -379,8 +387,9 @@ export function mount({ element, props, watch, trigger }) {
     if (info === null) { ticking = false; return; }
     requestAnimationFrame(tick);
     const now = performance.now();
-    if (!isSeen()) { clock.rest(); return; }
+    if (!isSeen()) { clock.rest(); forgetPresses(); return; }
     gamepad();
+    if (!running || opening) forgetPresses();
     const next = clock.next(now);
     if (next) {
       next.skipped.forEach((frame) => pass(frame, now));

@@ -280,6 +280,82 @@ def test_pause_step_reset(page: Page, studio: Studio) -> None:
     assert len(studio.pipeline.plays) == 2
 
 
+def until_timed(page: Page, count: int) -> None:
+    """Until the figures are of so many key presses."""
+    expect(page.locator("#play .picture")).to_have_attribute("data-keys", str(count))
+
+
+def test_a_key_is_timed_only_while_it_plays(
+    page: Page, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_play(page, studio)
+    press_play(page)
+    page.keyboard.press("ArrowLeft")
+    until_timed(page, 1)
+    studio.pipeline.step_s = 1.0
+    (play,) = studio.pipeline.plays
+    asked = len(play.pressed)
+    until(page, lambda: len(play.pressed) > asked)  # and the next is asked for
+    page.wait_for_timeout(300)
+    page.keyboard.press("ArrowUp")
+    page.wait_for_timeout(100)
+    page.locator("#play .go").click()
+    page.keyboard.press("ArrowRight")
+    studio.pipeline.step_s = 0.02
+    page.wait_for_timeout(1500)
+    page.locator("#play .go").click()
+    until_key(page, "right")
+    until_key(page, "stay")
+    page.locator("#play .go").click()
+    page.wait_for_timeout(700)
+    page.locator("#play .play-stage").focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(300)
+    page.locator("#play .single").click()
+    until_key(page, "near")
+    page.wait_for_timeout(500)
+    until_timed(page, 1)
+
+    begin = FakePipeline.play
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.8)
+        return begin(*arguments)
+
+    monkeypatch.setattr(FakePipeline, "play", slow)
+    page.locator("#play .reset").click()
+    page.wait_for_timeout(300)
+    page.keyboard.press("ArrowLeft")
+    until(page, lambda: len(studio.pipeline.plays) == 2)
+    until_key(page, "left")
+    until_key(page, "stay")
+    page.wait_for_timeout(500)
+    until_timed(page, 0)
+
+
+def test_other_settings_and_another_play_time_keys_anew(page: Page, studio: Studio) -> None:
+    open_play(page, studio)
+    press_play(page)
+    figures = page.locator("#play .figures")
+    for renew in (
+        lambda: page.locator("#play .block").select_option("1x1x1"),
+        lambda: page.locator("#play .reset").click(),
+        lambda: choose_model(page, "fake"),
+    ):
+        page.locator("#play .play-stage").focus()
+        page.keyboard.press("ArrowLeft")
+        expect(figures).to_contain_text("key to picture")
+        renew()
+        expect(figures).to_contain_text("latent frame")
+        expect(figures).not_to_contain_text("key to picture")
+        until_timed(page, 0)
+
+
+def choose_model(page: Page, name: str) -> None:
+    page.locator("#model input").click()
+    page.get_by_role("option", name=name).click()
+
+
 def test_what_cannot_keep_up_says_so(page: Page, studio: Studio) -> None:
     open_play(page, studio)
     press_play(page)
@@ -295,15 +371,13 @@ def test_what_cannot_keep_up_says_so(page: Page, studio: Studio) -> None:
 def test_a_model_without_keys_is_a_sentence(page: Page, studio: Studio) -> None:
     open_play(page, studio)
     studio.pipeline.worlds = ()
-    page.locator("#model input").click()
-    page.get_by_role("option", name="fake").click()
+    choose_model(page, "fake")
     expect(page.locator("#play .told")).to_have_text(
         "The model fake cannot be played with keys. Choose another one above."
     )
     expect(page.locator("#play .go")).to_be_disabled()
     studio.pipeline.worlds = ("arm", "camera")
-    page.locator("#model input").click()
-    page.get_by_role("option", name="other").click()
+    choose_model(page, "other")
     expect(page.locator("#play .go")).to_be_enabled()
 
 
