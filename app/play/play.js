@@ -424,7 +424,11 @@ export function mount({ element, props, watch, trigger }) {
   });
   one('.reset').addEventListener('click', () => begin(true));
   one('.keep').addEventListener('click', () => send({ type: 'save' }));
-  one('.film').addEventListener('click', () => { filming = true; send({ type: 'save' }); });
+  one('.film').addEventListener('click', () => {
+    if (filming) return; // the answer to a second click would be saved as a recording
+    filming = true;
+    send({ type: 'save' });
+  });
   one('.block').addEventListener('change', ({ target }) => {
     began = performance.now();
     change({ block: target.value });

@@ -437,6 +437,32 @@ def test_a_play_is_saved_and_replayed(page: Page, studio: Studio, tmp_path: Path
     expect(page.get_by_test_id("toast-body")).to_contain_text("broken.json")
 
 
+def test_two_clicks_at_once_are_one_clip_and_a_second_is_refused(
+    page: Page, studio: Studio
+) -> None:
+    open_play(page, studio)
+    press_play(page)
+    until_shown(page, 40)
+    page.locator("#play .go").click()
+    page.wait_for_timeout(700)
+    downloads: list[str] = []
+    page.on("download", lambda file: downloads.append(file.suggested_filename))
+    replays = len(studio.pipeline.plays)
+    studio.pipeline.step_s = 1.0
+    page.evaluate("for (let i = 0; i < 2; i++) document.querySelector('#play .film').click()")
+    expect(page.locator("#play-saved")).to_contain_text("Making the clip")
+    page.locator("#play .film").click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("A clip is being made.")
+    page.locator("#play-saved-stop").click()
+    expect(page.locator("#play-saved-stop")).to_be_hidden()
+    assert len(studio.pipeline.plays) == replays + 1
+    studio.pipeline.step_s = 0.0
+    page.locator("#play .film").click()
+    until(page, lambda: len(studio.pipeline.plays) == replays + 2)
+    expect(page.locator("#play-saved")).to_contain_text("The clip is ready")
+    assert downloads == []
+
+
 def test_a_reload_ends_the_play(page: Page, studio: Studio) -> None:
     open_play(page, studio)
     press_play(page)
