@@ -284,12 +284,15 @@ export function mount({ element, props, watch, trigger }) {
       seed: Math.min(2147483647, Math.max(0, Math.trunc(Number(one('.seed').value)) || 0)),
       beside: Boolean(start.beside && one('.beside input').checked),
     });
-    stage.focus({ preventScroll: true });
+    focusStage();
     buttons();
   };
 
   // ---- the keys
 
+  let byPointer = false; // whether a control was last set with the pointer, not with keys
+  const focusStage = () => stage.focus({ preventScroll: true });
+  const leaveKeys = () => { if (byPointer) focusStage(); };
   const drawPad = () => {
     const { moves, grip, hint } = WORLDS[world()];
     const known = info ? info.keys : null;
@@ -412,7 +415,7 @@ export function mount({ element, props, watch, trigger }) {
     trouble = '';
     clock.rest();
     began = performance.now();
-    stage.focus({ preventScroll: true });
+    focusStage();
     buttons();
   });
   one('.single').addEventListener('click', async () => {
@@ -453,6 +456,13 @@ export function mount({ element, props, watch, trigger }) {
     if (button.classList.contains('grip')) toggleGrip();
     else if (event.detail === 0) { press(button.dataset.move); release(button.dataset.move); }
   });
+  // What the pointer has set needs no keys of its own, so the play receives them.
+  element.addEventListener('pointerdown', () => { byPointer = true; });
+  element.addEventListener('keydown', () => { byPointer = false; });
+  for (const name of ['.block', ...SLIDERS]) one(name).addEventListener('change', leaveKeys);
+  for (const name of [...SLIDERS, '.single', '.keep', '.film', '.pad']) {
+    one(name).addEventListener('click', leaveKeys);
+  }
   document.addEventListener('keydown', keyDown);
   document.addEventListener('keyup', keyUp);
   window.addEventListener('blur', letGo);

@@ -114,6 +114,67 @@ def test_a_key_pressed_in_a_field_is_the_fields(page: Page, studio: Studio) -> N
     assert page.locator("#play .grip").get_attribute("aria-pressed") == "false"
 
 
+def test_what_the_pointer_sets_leaves_the_keys_to_the_play(page: Page, studio: Studio) -> None:
+    open_play(page, studio)
+    press_play(page)
+    stage, block = page.locator("#play .play-stage"), page.locator("#play .block")
+
+    def expect_to_play() -> None:
+        expect(stage).to_be_focused()
+        page.keyboard.down("ArrowDown")
+        until_key(page, "near")
+        page.keyboard.up("ArrowDown")
+        until_key(page, "stay")
+
+    # The list that a browser opens is not of the page: its end is the event of a change.
+    block.dispatch_event("pointerdown")
+    block.focus()
+    block.select_option("1x4x16")
+    expect_to_play()
+    expect(block).to_have_value("1x4x16")
+    for name in (".temperature", ".guidance"):
+        slider = page.locator(f"#play {name}")
+        box = slider.bounding_box()
+        assert box is not None
+        slider.click(position={"x": box["width"] * 0.7, "y": box["height"] / 2})
+        expect_to_play()
+        chosen = slider.input_value()
+        page.mouse.click(box["x"] + box["width"] * 0.7, box["y"] + box["height"] / 2)
+        expect(slider).to_have_value(chosen)  # nothing was changed by this click
+        expect_to_play()
+    page.locator("#play [data-move=left]").click()
+    expect_to_play()
+    page.locator("#play .grip").click()
+    expect(stage).to_be_focused()
+    page.keyboard.press("Space")
+    expect(page.locator("#play .grip")).to_have_attribute("aria-pressed", "false")
+    with page.expect_download():
+        page.locator("#play .keep").click()
+    expect_to_play()
+    page.locator("#play .film").click()
+    expect_to_play()
+    page.locator("#play .single").click()
+    expect(stage).to_be_focused()
+
+
+def test_what_keys_set_keeps_the_focus(page: Page, studio: Studio) -> None:
+    open_play(page, studio)
+    press_play(page)
+    page.locator("#play .picture").click()  # an earlier use of the pointer says nothing
+    block = page.locator("#play .block")
+    before = block.input_value()
+    for name in (".block", ".temperature", ".guidance"):
+        page.locator(f"#play {name}").focus()
+        page.keyboard.press("ArrowDown" if name == ".block" else "ArrowRight")
+        expect(page.locator(f"#play {name}")).to_be_focused()
+    expect(block).not_to_have_value(before)
+    for name in ("[data-move=left]", ".grip", ".keep", ".film", ".single"):
+        page.locator(f"#play {name}").focus()
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(100)
+        expect(page.locator(f"#play {name}")).to_be_focused()
+
+
 def test_a_key_of_one_world_stops_no_play_of_another(
     page: Page, studio: Studio, tmp_path: Path
 ) -> None:
