@@ -17,11 +17,13 @@ export class Clock {
     this.shown = 0;
     this.late = 0; // frames that were not there in time
     this.dropped = 0; // frames that the page was too slow to show
-    this.times = [];
+    this.ends = []; // of the latest answers: when the last frame was shown, and how many were
   }
 
+  // The frames of one answer.
   push(frames) {
-    this.queue.push(...frames);
+    const answer = { at: null, count: 0 }, last = frames.length - 1;
+    this.queue.push(...frames.map((frame, i) => ({ frame, answer, isLast: i === last })));
   }
 
   // The frame to show now, or null.
@@ -39,15 +41,24 @@ export class Clock {
     if (now < this.due - EARLY_MS) return null;
     const skipped = [];
     while (this.queue.length > 1 && now >= this.due + FRAME_MS) {
-      skipped.push(this.queue.shift());
-      this.due += FRAME_MS;
+      skipped.push(this.take(now, 0));
       this.dropped += 1;
     }
-    this.due += FRAME_MS;
     this.shown += 1;
-    this.times.push(now);
-    while (this.times[0] < now - RECENT_MS) this.times.shift();
-    return { frame: this.queue.shift(), skipped };
+    return { frame: this.take(now, 1), skipped };
+  }
+
+  // The next frame of the queue, of which `shown` are shown: one or none.
+  take(now, shown) {
+    const { frame, answer, isLast } = this.queue.shift();
+    this.due += FRAME_MS;
+    answer.count += shown;
+    if (isLast) {
+      answer.at = now;
+      this.ends.push(answer);
+      while (this.ends[1]?.at <= now - RECENT_MS) this.ends.shift();
+    }
+    return frame;
   }
 
   // Until what is there has been shown.
@@ -55,17 +66,22 @@ export class Clock {
     return this.due === null ? 0 : this.due + this.queue.length * FRAME_MS - now;
   }
 
-  // Frames a second, of the last two seconds.
-  rate() {
-    const { times } = this;
-    return times.length < 2 ? 0 : 1000 * (times.length - 1) / (times.at(-1) - times[0]);
+  // Frames a second of the last two seconds, or of the last answer where that took longer; null
+  // before there was one. Frames come in bursts, so they are counted from the end of one answer to
+  // the end of another. The one that is awaited counts as if it ended now, once that lowers this.
+  rate(now) {
+    const [first, ...others] = this.ends, last = others.at(-1);
+    if (!last || last.at === first.at) return null;
+    const count = others.reduce((sum, end) => sum + end.count, 0);
+    return 1000 * Math.min(
+      count / (last.at - first.at), (count + last.count) / (now - first.at));
   }
 
   // After a pause: what is next is due at once, and nothing of it is late.
   rest() {
     this.due = null;
     this.starved = false;
-    this.times = [];
+    this.ends = [];
   }
 }
 

@@ -23,12 +23,13 @@ export const driftWords = (sharpness) => {
   return `drift: ${Math.round(100 * share)} % of the sharpness of latent frames 11 to 20`;
 };
 
-// One line: shown frames a second, key to picture, a latent frame, the window, the drift.
+// One line: shown frames a second, key to picture, a latent frame, the window, the drift. What was
+// not measured yet is null and left out.
 export const figuresLine = (rate, keyMs, header, window, sharpness) => {
   if (!header) return '';
   const { sample_ms: sample, decode_ms: decode, steps } = header;
   return [
-    `${rate.toFixed(1)} of 16 fps shown`,
+    rate === null ? '' : `${rate.toFixed(1)} of 16 fps shown`,
     keyMs === null ? '' : `key to picture ${ms(keyMs)}`,
     `latent frame ${ms(sample + decode)} (sampling ${ms(sample)}, decoding ${ms(decode)}),`
       + ` ${plural(steps, 'step')}`,
@@ -37,9 +38,9 @@ export const figuresLine = (rate, keyMs, header, window, sharpness) => {
   ].filter(Boolean).join(' \u00b7 ');
 };
 
-// Why the clip does not flow, in a sentence; nothing where it does.
+// Why the clip does not flow, in a sentence; nothing where it does, or before its rate is known.
 export const slowWords = (rate, header) => {
-  if (!header || rate >= 14.5) return '';
+  if (!header || rate === null || rate >= 14.5) return '';
   const own = header.sample_ms + header.decode_ms, speed = Math.round(100 * rate / 16);
   const runs = `The clock runs at ${speed} % of real time`;
   if (own > LATENT_MS) {

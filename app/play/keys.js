@@ -64,7 +64,8 @@ export const padState = (world, pad) => {
   return { move: strongest[0] > 0 ? strongest[1] : null, grip: down(0) };
 };
 
-// The moves that are held, the latest last. A short press counts until it was asked for.
+// The moves that are held, the latest last. The latest press goes first until it was asked for,
+// however short it was.
 export class Held {
   constructor() {
     this.clear();
@@ -104,7 +105,7 @@ export class Held {
     const isHere = (move) => moves.some(([name]) => name === move);
     this.moves = this.moves.filter(isHere);
     if (!isHere(this.tapped)) this.tapped = null;
-    const move = this.moves.at(-1) ?? this.tapped ?? rest;
+    const move = this.tapped ?? this.moves.at(-1) ?? rest;
     const taken = { key: move + (grip && this.grip ? '+grip' : ''), since: this.since };
     this.tapped = this.since = null;
     return taken;

@@ -16,9 +16,10 @@ const LIFTS = ['pointerup', 'pointercancel'];
 export function mount({ element, props, watch, trigger }) {
   const one = (name) => element.querySelector(name);
   const stage = one('.play-stage'), picture = one('.picture'), simulator = one('.simulator');
-  const held = new Held(), delay = new Delay(), keyTimes = new Recent(KEY_TIMES);
+  const held = new Held(), delay = new Delay();
   const pads = { move: null, grip: false };
-  let clock = new Clock(), socket = null, info = null, start = null, header = null;
+  let clock = new Clock(), keyTimes = new Recent(KEY_TIMES);
+  let socket = null, info = null, start = null, header = null;
   let running = false, singles = 0, asked = null, number = 0, ended = false, filming = false;
   let opening = false; // a play was asked for, and what is asked now would be asked of it
   let connected = null, begins = 0, first = 0; // first: number of this play's first step
@@ -97,16 +98,22 @@ export function mount({ element, props, watch, trigger }) {
     if (singles) singles -= 1;
   };
 
+  // What was pressed before the play rested or changed is timed no more: it waited for that, too.
+  const forgetPresses = () => {
+    held.since = null;
+    pressed.clear();
+  };
+
   // ---- what is written
 
   const write = (now) => {
-    const rate = clock.rate();
+    const rate = clock.rate(now);
     one('.figures').textContent = figuresLine(rate, keyTimes.median, header, info.window,
       sharpness);
     const flows = running && now - began > SETTLED_MS ? slowWords(rate, header) : '';
     tell(whyNot() || waits || trouble || reachWords(header) || flows || info.note);
     Object.assign(picture.dataset, {
-      shown: clock.shown, late: clock.late, dropped: clock.dropped, rate: rate.toFixed(2),
+      shown: clock.shown, late: clock.late, dropped: clock.dropped, rate: (rate ?? 0).toFixed(2),
       keys: keyTimes.values.length, keyMedian: (keyTimes.median ?? 0).toFixed(1),
       keyMean: (keyTimes.mean ?? 0).toFixed(1), step: header ? header.number : -1,
     });
@@ -218,6 +225,8 @@ export function mount({ element, props, watch, trigger }) {
     opening = false;
     waits = trouble = '';
     clock.rest();
+    forgetPresses();
+    keyTimes = new Recent(KEY_TIMES);
     if (message.type === 'changed') changes.next();
     else {
       clock = new Clock();
@@ -228,7 +237,6 @@ export function mount({ element, props, watch, trigger }) {
       header = null;
       number = 0;
       asked = null;
-      pressed.clear();
       ended = false;
     }
     began = performance.now();
@@ -276,12 +284,15 @@ export function mount({ element, props, watch, trigger }) {
       seed: Math.min(2147483647, Math.max(0, Math.trunc(Number(one('.seed').value)) || 0)),
       beside: Boolean(start.beside && one('.beside input').checked),
     });
-    stage.focus({ preventScroll: true });
+    focusStage();
     buttons();
   };
 
   // ---- the keys
 
+  let byPointer = false; // whether a control was last set with the pointer, not with keys
+  const focusStage = () => stage.focus({ preventScroll: true });
+  const leaveKeys = () => { if (byPointer) focusStage(); };
   const drawPad = () => {
     const { moves, grip, hint } = WORLDS[world()];
     const known = info ? info.keys : null;
@@ -379,8 +390,9 @@ export function mount({ element, props, watch, trigger }) {
     if (info === null) { ticking = false; return; }
     requestAnimationFrame(tick);
     const now = performance.now();
-    if (!isSeen()) { clock.rest(); return; }
+    if (!isSeen()) { clock.rest(); forgetPresses(); return; }
     gamepad();
+    if (!running || opening) forgetPresses();
     const next = clock.next(now);
     if (next) {
       next.skipped.forEach((frame) => pass(frame, now));
@@ -403,7 +415,7 @@ export function mount({ element, props, watch, trigger }) {
     trouble = '';
     clock.rest();
     began = performance.now();
-    stage.focus({ preventScroll: true });
+    focusStage();
     buttons();
   });
   one('.single').addEventListener('click', async () => {
@@ -415,7 +427,11 @@ export function mount({ element, props, watch, trigger }) {
   });
   one('.reset').addEventListener('click', () => begin(true));
   one('.keep').addEventListener('click', () => send({ type: 'save' }));
-  one('.film').addEventListener('click', () => { filming = true; send({ type: 'save' }); });
+  one('.film').addEventListener('click', () => {
+    if (filming) return; // the answer to a second click would be saved as a recording
+    filming = true;
+    send({ type: 'save' });
+  });
   one('.block').addEventListener('change', ({ target }) => {
     began = performance.now();
     change({ block: target.value });
@@ -440,6 +456,13 @@ export function mount({ element, props, watch, trigger }) {
     if (button.classList.contains('grip')) toggleGrip();
     else if (event.detail === 0) { press(button.dataset.move); release(button.dataset.move); }
   });
+  // What the pointer has set needs no keys of its own, so the play receives them.
+  element.addEventListener('pointerdown', () => { byPointer = true; });
+  element.addEventListener('keydown', () => { byPointer = false; });
+  for (const name of ['.block', ...SLIDERS]) one(name).addEventListener('change', leaveKeys);
+  for (const name of [...SLIDERS, '.single', '.keep', '.film', '.pad']) {
+    one(name).addEventListener('click', leaveKeys);
+  }
   document.addEventListener('keydown', keyDown);
   document.addEventListener('keyup', keyUp);
   window.addEventListener('blur', letGo);

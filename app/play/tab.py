@@ -108,7 +108,8 @@ class PlayTab:
         shown = [self.status, self.result, self.clip, self.file]
         follower.start(self.draw, shown, often=[self.status], go=[], halt=self.halt)
         follower.find_again(blocks)
-        view.select(self.save, model, [follower.job_id, *follower.shown], **OWN)
+        asked = [model, follower.job_id]
+        view.select(self.save, asked, [follower.job_id, *follower.shown], **OWN)
 
     def _value(self, model: str | None, start: Start | None) -> dict[str, Any]:
         """The component's value: the model, why it cannot play, and the chosen start."""
@@ -179,9 +180,13 @@ class PlayTab:
             start = self.starts.add_recording(recording, owner=request.session_hash or "")
             return self._value(model, start), None
 
-    def save(self, model: str, event: gr.EventData) -> Updates:
-        """Queues the clip of a recording that the page has received from its player."""
+    def save(self, model: str, job_id: str, event: gr.EventData) -> Updates:
+        """Queues the clip of a recording that the page has received from its player. `job_id` is
+        of the clip before: the page follows and stops only one."""
         with refusals():
+            before = self.session.jobs.get(job_id)
+            if before is not None and not before.state.is_final and not before.stop.is_set():
+                raise ValueError("A clip is being made. Stop it or wait for it, then save again.")
             job = self._submit(model, event._data)
         return self.follower.follow(job)
 

@@ -114,6 +114,67 @@ def test_a_key_pressed_in_a_field_is_the_fields(page: Page, studio: Studio) -> N
     assert page.locator("#play .grip").get_attribute("aria-pressed") == "false"
 
 
+def test_what_the_pointer_sets_leaves_the_keys_to_the_play(page: Page, studio: Studio) -> None:
+    open_play(page, studio)
+    press_play(page)
+    stage, block = page.locator("#play .play-stage"), page.locator("#play .block")
+
+    def expect_to_play() -> None:
+        expect(stage).to_be_focused()
+        page.keyboard.down("ArrowDown")
+        until_key(page, "near")
+        page.keyboard.up("ArrowDown")
+        until_key(page, "stay")
+
+    # The list that a browser opens is not of the page: its end is the event of a change.
+    block.dispatch_event("pointerdown")
+    block.focus()
+    block.select_option("1x4x16")
+    expect_to_play()
+    expect(block).to_have_value("1x4x16")
+    for name in (".temperature", ".guidance"):
+        slider = page.locator(f"#play {name}")
+        box = slider.bounding_box()
+        assert box is not None
+        slider.click(position={"x": box["width"] * 0.7, "y": box["height"] / 2})
+        expect_to_play()
+        chosen = slider.input_value()
+        page.mouse.click(box["x"] + box["width"] * 0.7, box["y"] + box["height"] / 2)
+        expect(slider).to_have_value(chosen)  # nothing was changed by this click
+        expect_to_play()
+    page.locator("#play [data-move=left]").click()
+    expect_to_play()
+    page.locator("#play .grip").click()
+    expect(stage).to_be_focused()
+    page.keyboard.press("Space")
+    expect(page.locator("#play .grip")).to_have_attribute("aria-pressed", "false")
+    with page.expect_download():
+        page.locator("#play .keep").click()
+    expect_to_play()
+    page.locator("#play .film").click()
+    expect_to_play()
+    page.locator("#play .single").click()
+    expect(stage).to_be_focused()
+
+
+def test_what_keys_set_keeps_the_focus(page: Page, studio: Studio) -> None:
+    open_play(page, studio)
+    press_play(page)
+    page.locator("#play .picture").click()  # an earlier use of the pointer says nothing
+    block = page.locator("#play .block")
+    before = block.input_value()
+    for name in (".block", ".temperature", ".guidance"):
+        page.locator(f"#play {name}").focus()
+        page.keyboard.press("ArrowDown" if name == ".block" else "ArrowRight")
+        expect(page.locator(f"#play {name}")).to_be_focused()
+    expect(block).not_to_have_value(before)
+    for name in ("[data-move=left]", ".grip", ".keep", ".film", ".single"):
+        page.locator(f"#play {name}").focus()
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(100)
+        expect(page.locator(f"#play {name}")).to_be_focused()
+
+
 def test_a_key_of_one_world_stops_no_play_of_another(
     page: Page, studio: Studio, tmp_path: Path
 ) -> None:
@@ -280,6 +341,82 @@ def test_pause_step_reset(page: Page, studio: Studio) -> None:
     assert len(studio.pipeline.plays) == 2
 
 
+def until_timed(page: Page, count: int) -> None:
+    """Until the figures are of so many key presses."""
+    expect(page.locator("#play .picture")).to_have_attribute("data-keys", str(count))
+
+
+def test_a_key_is_timed_only_while_it_plays(
+    page: Page, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_play(page, studio)
+    press_play(page)
+    page.keyboard.press("ArrowLeft")
+    until_timed(page, 1)
+    studio.pipeline.step_s = 1.0
+    (play,) = studio.pipeline.plays
+    asked = len(play.pressed)
+    until(page, lambda: len(play.pressed) > asked)  # and the next is asked for
+    page.wait_for_timeout(300)
+    page.keyboard.press("ArrowUp")
+    page.wait_for_timeout(100)
+    page.locator("#play .go").click()
+    page.keyboard.press("ArrowRight")
+    studio.pipeline.step_s = 0.02
+    page.wait_for_timeout(1500)
+    page.locator("#play .go").click()
+    until_key(page, "right")
+    until_key(page, "stay")
+    page.locator("#play .go").click()
+    page.wait_for_timeout(700)
+    page.locator("#play .play-stage").focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(300)
+    page.locator("#play .single").click()
+    until_key(page, "near")
+    page.wait_for_timeout(500)
+    until_timed(page, 1)
+
+    begin = FakePipeline.play
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.8)
+        return begin(*arguments)
+
+    monkeypatch.setattr(FakePipeline, "play", slow)
+    page.locator("#play .reset").click()
+    page.wait_for_timeout(300)
+    page.keyboard.press("ArrowLeft")
+    until(page, lambda: len(studio.pipeline.plays) == 2)
+    until_key(page, "left")
+    until_key(page, "stay")
+    page.wait_for_timeout(500)
+    until_timed(page, 0)
+
+
+def test_other_settings_and_another_play_time_keys_anew(page: Page, studio: Studio) -> None:
+    open_play(page, studio)
+    press_play(page)
+    figures = page.locator("#play .figures")
+    for renew in (
+        lambda: page.locator("#play .block").select_option("1x1x1"),
+        lambda: page.locator("#play .reset").click(),
+        lambda: choose_model(page, "fake"),
+    ):
+        page.locator("#play .play-stage").focus()
+        page.keyboard.press("ArrowLeft")
+        expect(figures).to_contain_text("key to picture")
+        renew()
+        expect(figures).to_contain_text("latent frame")
+        expect(figures).not_to_contain_text("key to picture")
+        until_timed(page, 0)
+
+
+def choose_model(page: Page, name: str) -> None:
+    page.locator("#model input").click()
+    page.get_by_role("option", name=name).click()
+
+
 def test_what_cannot_keep_up_says_so(page: Page, studio: Studio) -> None:
     open_play(page, studio)
     press_play(page)
@@ -295,15 +432,13 @@ def test_what_cannot_keep_up_says_so(page: Page, studio: Studio) -> None:
 def test_a_model_without_keys_is_a_sentence(page: Page, studio: Studio) -> None:
     open_play(page, studio)
     studio.pipeline.worlds = ()
-    page.locator("#model input").click()
-    page.get_by_role("option", name="fake").click()
+    choose_model(page, "fake")
     expect(page.locator("#play .told")).to_have_text(
         "The model fake cannot be played with keys. Choose another one above."
     )
     expect(page.locator("#play .go")).to_be_disabled()
     studio.pipeline.worlds = ("arm", "camera")
-    page.locator("#model input").click()
-    page.get_by_role("option", name="other").click()
+    choose_model(page, "other")
     expect(page.locator("#play .go")).to_be_enabled()
 
 
@@ -361,6 +496,32 @@ def test_a_play_is_saved_and_replayed(page: Page, studio: Studio, tmp_path: Path
     broken.write_text("{}")
     page.locator("#play-recorded input[type=file]").set_input_files(broken)
     expect(page.get_by_test_id("toast-body")).to_contain_text("broken.json")
+
+
+def test_two_clicks_at_once_are_one_clip_and_a_second_is_refused(
+    page: Page, studio: Studio
+) -> None:
+    open_play(page, studio)
+    press_play(page)
+    until_shown(page, 40)
+    page.locator("#play .go").click()
+    page.wait_for_timeout(700)
+    downloads: list[str] = []
+    page.on("download", lambda file: downloads.append(file.suggested_filename))
+    replays = len(studio.pipeline.plays)
+    studio.pipeline.step_s = 1.0
+    page.evaluate("for (let i = 0; i < 2; i++) document.querySelector('#play .film').click()")
+    expect(page.locator("#play-saved")).to_contain_text("Making the clip")
+    page.locator("#play .film").click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("A clip is being made.")
+    page.locator("#play-saved-stop").click()
+    expect(page.locator("#play-saved-stop")).to_be_hidden()
+    assert len(studio.pipeline.plays) == replays + 1
+    studio.pipeline.step_s = 0.0
+    page.locator("#play .film").click()
+    until(page, lambda: len(studio.pipeline.plays) == replays + 2)
+    expect(page.locator("#play-saved")).to_contain_text("The clip is ready")
+    assert downloads == []
 
 
 def test_a_reload_ends_the_play(page: Page, studio: Studio) -> None:

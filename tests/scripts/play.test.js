@@ -16,12 +16,13 @@ const HEADER = {
 };
 
 // Runs a clock over the ticks of a display of 60 Hz; latent frames come when `arrivals` says so.
-const run = (clock, arrivals, until) => {
+const run = (clock, arrivals, until, look = () => {}) => {
   const shown = [];
   for (let now = 0; now <= until; now += 1000 / 60) {
     while (arrivals.length && arrivals[0][0] <= now) clock.push(arrivals.shift()[1]);
     const next = clock.next(now);
     if (next) shown.push([now, next.frame]);
+    look(now);
   }
   return shown;
 };
@@ -41,7 +42,70 @@ test('frames that come in time are shown evenly, sixteen a second', () => {
   const gaps = shown.slice(1).map(([now], i) => now - shown[i][0]);
   assert.ok(Math.max(...gaps) < FRAME_MS + 18, String(Math.max(...gaps)));
   assert.deepEqual([clock.late, clock.dropped], [0, 0]);
-  assert.ok(Math.abs(clock.rate() - 16) < .6, String(clock.rate()));
+});
+
+// The rates that a page would write between two times, while latent frames come every `every` ms.
+const rates = (every, from, until, first = every) => {
+  const clock = new Clock(), seen = [];
+  // The frame that a play begins with comes before any key.
+  const arrivals = [[0, [-1]], ...latents(99, (k) => first + every * k)];
+  run(clock, arrivals, until, (now) => { if (now >= from) seen.push(clock.rate(now)); });
+  return seen;
+};
+
+test('the rate is right at every moment, however long a latent frame takes', () => {
+  for (const every of [250, 300, 600, 1000, 1300, 2300, 5000]) {
+    const seen = rates(every, 2500 + 2 * every, 2500 + 6 * every), truth = 4000 / every;
+    for (const rate of [Math.min(...seen), Math.max(...seen)]) {
+      assert.ok(Math.abs(rate / truth - 1) < .04, `${rate} instead of ${truth}`);
+    }
+  }
+});
+
+test('the rate is right from the first latent frame on', () => {
+  const seen = rates(250, 0, 4000, 20).filter((rate) => rate !== null);
+  assert.ok(seen.length > 210);
+  const [low, high] = [Math.min(...seen), Math.max(...seen)];
+  assert.ok(low > 15 && high < 17.2, `${low} to ${high}`);
+});
+
+test('there is no rate before a whole latent frame has been waited for', () => {
+  const seen = rates(5000, 0, 9000);
+  assert.ok(seen.slice(0, 300).every((rate) => rate === null));
+  assert.ok(seen.slice(320).every((rate) => Math.abs(rate - .8) < .04), String(seen.at(-1)));
+  assert.equal(new Clock().rate(0), null);
+});
+
+test('the rate sinks while an answer fails to come, and begins anew after a pause', () => {
+  const clock = new Clock();
+  run(clock, latents(16, (k) => 250 * k), 4000);
+  assert.ok(Math.abs(clock.rate(4000) - 16) < .6);
+  assert.ok(clock.rate(8000) < 8);
+  assert.ok(clock.rate(60_000) < 1);
+  clock.rest();
+  assert.equal(clock.rate(60_000), null);
+  clock.push([0, 1, 2, 3]);
+  clock.next(60_000);
+  assert.equal(clock.rate(62_000), null, 'one answer alone has no rate');
+});
+
+test('answers that end in one moment have no rate', () => {
+  const clock = new Clock();
+  clock.push([0, 1]);
+  clock.push([2]);
+  clock.next(0);
+  clock.next(5000);
+  assert.deepEqual([clock.dropped, clock.rate(5000)], [1, null]);
+});
+
+test('frames that were skipped are not counted as shown', () => {
+  const clock = new Clock();
+  for (let k = 0; k < 20; k++) {
+    clock.push([0, 1, 2, 3]);
+    clock.next(250 * k);
+    clock.next(250 * k + 240);
+  }
+  assert.ok(Math.abs(clock.rate(4800) - 8) < .5, String(clock.rate(4800)));
 });
 
 test('where frames come late the clock stands, and nothing is skipped', () => {
@@ -50,7 +114,7 @@ test('where frames come late the clock stands, and nothing is skipped', () => {
   assert.deepEqual(shown.map(([, frame]) => frame), [...Array(16).keys()]);
   assert.equal(clock.dropped, 0);
   assert.equal(clock.late, 3);
-  assert.ok(clock.rate() < 9);
+  assert.ok(Math.abs(clock.rate(4000) - 4) < .2, String(clock.rate(4000)));
 });
 
 test('where the page was busy the clock catches up by skipping', () => {
@@ -129,6 +193,19 @@ test('a short press is not lost, and counts once', () => {
   held.release('near');
   assert.deepEqual(held.take('arm'), { key: 'near', since: 5 });
   assert.deepEqual(held.take('arm'), { key: 'stay', since: null });
+});
+
+test('a short press counts while another move is held, which then goes on', () => {
+  const held = new Held();
+  held.press('left', 5);
+  held.take('arm');
+  held.press('up', 8);
+  held.release('up');
+  assert.deepEqual(held.take('arm'), { key: 'up', since: 8 });
+  assert.deepEqual(held.take('arm'), { key: 'left', since: null });
+  held.press('near', 9);
+  assert.deepEqual(held.take('arm'), { key: 'near', since: 9 });
+  assert.equal(held.take('arm').key, 'near', 'what is held longer is no short press');
 });
 
 test('what was pressed in one world is no key of another', () => {
@@ -227,6 +304,7 @@ test('one line of figures', () => {
     + ' decoding 30 ms), 16 steps \u00b7 window: the first and the last 4 latent frames');
   const keyless = figuresLine(1, null, { ...HEADER, steps: 1 }, 4, []);
   assert.match(keyless, /^1.0 of 16 fps shown \u00b7 latent frame .*, 1 step /);
+  assert.match(figuresLine(null, null, HEADER, 4, []), /^latent frame 70 ms/);
 });
 
 test('of a long play the first twenty latent frames and the last ten are kept', () => {
@@ -250,6 +328,7 @@ test('what does not keep up says why', () => {
     'The clock runs at 20 % of real time: a latent frame of 256 steps takes 1,230 ms and lasts'
     + ' 250 ms. Larger blocks need fewer steps.');
   assert.doesNotMatch(slowWords(3.2, { ...slow, steps: 1 }), /Larger/);
+  assert.equal(slowWords(null, slow), '', 'nothing was measured yet');
   assert.match(slowWords(8, { ...HEADER, players: 2 }), /50 % .* another visitor is playing too/);
   assert.match(slowWords(8, { ...HEADER, wait_ms: 300 }), /a run of another tab/);
 });

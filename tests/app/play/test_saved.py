@@ -109,7 +109,7 @@ def test_a_play_is_saved_with_the_model_that_was_played(session: Session) -> Non
         model, follower = gr.Dropdown(["fake"], value="fake"), Follower(session.jobs, "play", 0.5)
         tab = PlayTab(session, blocks, model, follower)
     start = tab.starts.add_recording(played(session), "fake")
-    updates = tab.save("another, without keys", gr.EventData(None, {"id": start.id}))
+    updates = tab.save("another, without keys", "", gr.EventData(None, {"id": start.id}))
     job = session.jobs.get(updates[follower.job_id])
     assert job is not None
     assert job.finished.wait(60)
@@ -153,6 +153,30 @@ def test_a_long_clip_can_be_stopped_and_is_kept_so_far(session: Session) -> None
     assert not job.result.is_complete
     assert 0 < len(read_recording(job.result.clip).pressed) < 200
     assert "the first" in ended[tab.status]
+
+
+def test_a_second_clip_waits_for_the_first_or_its_stop(session: Session) -> None:
+    """The page follows one clip: Stop would not reach another that was queued before."""
+    with gr.Blocks() as blocks:
+        model, follower = gr.Dropdown(["fake"], value="fake"), Follower(session.jobs, "play", 0.5)
+        tab = PlayTab(session, blocks, model, follower)
+    pipeline: Any = session.pipeline("fake")
+    start = tab.starts.add_recording(played(session, ("left",) * 200), "fake")
+    event = gr.EventData(None, {"id": start.id})
+    pipeline.step_s = 0.05
+    first = tab.save("fake", "", event)[follower.job_id]
+    with pytest.raises(gr.Error, match="A clip is being made"):
+        tab.save("fake", first, event)
+    assert session.jobs.length == 1
+    follower.stop(first)
+    second = tab.save("fake", first, event)[follower.job_id]  # the first ends within one step
+    follower.stop(second)
+    third = tab.save("fake", second, event)[follower.job_id]
+    pipeline.step_s = 0.0
+    job = session.jobs.get(third)
+    assert job is not None
+    assert job.finished.wait(60)
+    assert job.result.is_complete
 
 
 def test_a_model_without_keys_is_a_sentence(
