@@ -16,10 +16,11 @@ export const keepSharpness = (sharpness, value) => {
 };
 
 // How sharp the last ten latent frames are, as a share of the second ten. The first ten are left
-// out: they still come near the picture that the play began with.
+// out: they still come near the picture that the play began with. A plain picture has no sharpness.
 export const driftWords = (sharpness) => {
-  if (sharpness.length < 2 * TEN) return '';
-  const share = mean(sharpness.slice(-TEN)) / mean(sharpness.slice(TEN, 2 * TEN));
+  const before = mean(sharpness.slice(TEN, 2 * TEN));
+  if (sharpness.length < 2 * TEN || !before) return '';
+  const share = mean(sharpness.slice(-TEN)) / before;
   return `drift: ${Math.round(100 * share)} % of the sharpness of latent frames 11 to 20`;
 };
 

@@ -316,6 +316,7 @@ test('of a long play the first twenty latent frames and the last ten are kept', 
 test('drift compares the last ten latent frames with the second ten', () => {
   const sharp = [...Array(10).fill(40), ...Array(10).fill(20)];
   assert.equal(driftWords(sharp.slice(1)), '');
+  assert.equal(driftWords(Array(20).fill(0)), '', 'a plain picture');
   assert.match(driftWords(sharp), /100 % of the sharpness/);
   const soft = [...sharp, ...Array(10).fill(15)];
   assert.match(figuresLine(16, null, HEADER, 4, soft), /drift: 75 % of the sharpness of lat/);
