@@ -106,7 +106,10 @@ class PlayTab:
         )
         given.failure(lambda: None, None, self.recorded, **LIGHT)
         shown = [self.status, self.result, self.clip, self.file]
-        follower.start(self.draw, shown, often=[self.status], go=[], halt=self.halt)
+        follower.start(
+            self.draw, shown, often=[self.status], go=[], halt=self.halt,
+            idle=lambda: {self.status: ""},
+        )  # fmt: skip
         follower.find_again(blocks)
         asked = [model, follower.job_id]
         view.select(self.save, asked, [follower.job_id, *follower.shown], **OWN)
