@@ -1,4 +1,4 @@
-import { framesWords, latentOf, latentsOf, percent } from '../parts/clip.js';
+import { framesWords, latentOf, latentsOf, NO_ODDS, percent } from '../parts/clip.js';
 import {
   ARROWS, cellAt, cellOf, clamp, countUntil, pictureOf, player,
 } from '../parts/page.js';
@@ -27,7 +27,7 @@ export const boxOf = ({ step, grid: [, h, w] }, latent, wanted) => {
   return bottom ? `M${left} ${top}H${right}V${bottom}H${left}Z` : '';
 };
 
-// One token in words; `odds` are those of the server, or null while they are not there.
+// One token in words; `odds` are those of the server, or a note without them, or null at first.
 export const tokenWords = (clip, latent, [y, x], odds) => {
   const [, h, w] = clip.grid, place = (latent * h + y) * w + x, step = clip.step[place];
   const where = `Row ${y + 1}, column ${x + 1}, ${framesWords(latent, clip.factor)}`;
@@ -35,7 +35,7 @@ export const tokenWords = (clip, latent, [y, x], odds) => {
   if (step < 0) return `${where}: ${code}, encoded from your input.`;
   const made = `${where}: ${code}, made at step ${step + 1} of ${clip.step_s.length}`;
   if (!odds) return `${made}. Computing its probability...`;
-  if (odds.note) return `${made}. ${odds.note}`;
+  if (!odds.probability) return `${made}. ${odds.note}`;
   const share = odds.probability[place];
   return share === null || share === undefined ? `${made}.`
     : `${made} with probability ${percent(share)}. The likeliest codes:`;
@@ -204,7 +204,7 @@ export function mount({ element, props, watch, trigger, server }) {
     const found = await server.token_odds(mine).catch(() => null);
     asking = false;
     if (!clip || clip.job !== mine) return;
-    odds = found || { note: '' };
+    odds = found || NO_ODDS;
     draw();
   };
   const pick = (cell) => {

@@ -96,6 +96,22 @@ def test_a_token_is_linked_to_its_patch_and_its_odds(page: Page, studio: Studio)
     expect(read).to_contain_text("Row 2, column 1")
 
 
+def test_a_clip_plays_on_where_its_odds_cannot_be_had(page: Page, studio: Studio) -> None:
+    asked = re.compile("component_server")
+    page.route(asked, lambda route: route.fulfill(body="{torn"))
+    open_studio(page, studio.url)
+    generate(page)
+    tokens, read = page.locator("#preview canvas.tokens"), page.locator("#preview .read")
+    tokens.hover(position={"x": 3, "y": 3})
+    expect(read).to_contain_text("The probabilities could not be computed.")
+    page.locator("#status").hover()
+    shown = page.locator("#preview .frame-text")
+    expect(shown).not_to_have_text(shown.text_content() or "")
+    page.unroute(asked)
+    tokens.hover(position={"x": 3, "y": 3})
+    expect(read).to_contain_text("with probability 50.0 %")
+
+
 def test_on_a_phone_the_preview_comes_into_view(page: Page, studio: Studio) -> None:
     studio.pipeline.step_s = 0.05
     page.set_viewport_size({"width": 390, "height": 844})
