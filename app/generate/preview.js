@@ -182,6 +182,7 @@ export function mount({ element, props, watch, trigger, server }) {
     if (wanted && !isClip() && now >= clip.end) now = 0;
     if (wanted && !isClip() && !speed()) one('.mode').value = '1';
     if (!clock.playing) waited = 0;
+    held = false; // a tap on Play does not take the focus everywhere
     clock.play(wanted);
     draw();
   };
@@ -249,14 +250,17 @@ export function mount({ element, props, watch, trigger, server }) {
   one('.seek').addEventListener('input', ready(() => go(Number(one('.seek').value))));
   one('.mode').addEventListener('change', ready(change));
   for (const canvas of [frame, tokens]) {
-    canvas.addEventListener('pointermove', ready((event) => {
+    const point = ready((event) => {
       held = canvas === tokens;
       const box = canvas.getBoundingClientRect();
       const cell = cellAt(event.clientX, event.clientY, box, clip.grid[1], clip.grid[2]);
       if (!picked || cell.some((at, i) => at !== picked[i])) pick(cell);
-    }));
-    canvas.addEventListener('pointerleave', ready(() => { held = false; pick(null); }));
-    canvas.addEventListener('blur', ready(() => pick(null)));
+    });
+    const leave = ready(() => { held = false; pick(null); });
+    canvas.addEventListener('pointermove', point);
+    canvas.addEventListener('click', point); // of a tap: a finger has left by then
+    canvas.addEventListener('pointerleave', leave);
+    canvas.addEventListener('blur', leave);
     canvas.addEventListener('keydown', ready((event) => {
       const by = ARROWS[event.key];
       if (!by) return;

@@ -96,6 +96,24 @@ def test_a_token_is_linked_to_its_patch_and_its_odds(page: Page, studio: Studio)
     expect(read).to_contain_text("Row 2, column 1")
 
 
+@pytest.mark.browser_context_args(has_touch=True)
+def test_a_token_is_read_by_a_tap(page: Page, studio: Studio) -> None:
+    open_studio(page, studio.url)
+    generate(page)
+    read, shown = page.locator("#preview .read"), page.locator("#preview .frame-text")
+    page.locator("#preview canvas.tokens").tap(position={"x": 3, "y": 3})
+    expect(read).to_contain_text("Row 1, column 1, frame")
+    expect(read).to_contain_text("with probability 50.0 %")
+    held = shown.text_content()
+    page.wait_for_timeout(500)
+    assert shown.text_content() == held, "the clip waits while one of its tokens is read"
+    for _ in range(2):  # Pause, Play; without the focus, as on some phones
+        page.locator("#preview .play").dispatch_event("click")
+    expect(shown).not_to_have_text(held or "")
+    page.locator("#preview .play").tap()
+    expect(read).not_to_contain_text("Row")
+
+
 def test_a_clip_plays_on_where_its_odds_cannot_be_had(page: Page, studio: Studio) -> None:
     asked = re.compile("component_server")
     page.route(asked, lambda route: route.fulfill(body="{torn"))
