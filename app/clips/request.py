@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app import folders
-from app.clips.form import MIDDLE, Start, read_form
+from app.clips.form import LENGTHS, MIDDLE, Start, read_form
 from app.clips.words import plural
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
@@ -108,7 +108,8 @@ def values_of(request: Request) -> dict[str, Any]:
         "picture": source if start == "frame" else None,
         "clip": source if start == "clip" else None,
         "block": format_block_shape(shape) if shape else "",
-        "num_frames": request.num_frames,
+        # A list of actions sets the length, which need not be one of the choices.
+        "num_frames": LENGTHS[0] if request.actions else request.num_frames,
         "temperature": sampling.temperature,
         "top_k": sampling.top_k,
         "top_p": sampling.top_p,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
@@ -20,7 +19,7 @@ from app.session import Session
 from nbp_core.config.models import KeyAxis
 from nbp_core.config.presets import HEAD_WIDTH, elastic
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3, format_block_shape
+from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3
 from nbp_core.generation.odds import TokenOdds
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.play import PlayStep
@@ -52,11 +51,15 @@ VALUES: dict[str, Any] = {
 class FakeRun:
     """Rows of random tokens; frames of one flat colour each."""
 
-    def __init__(self, pipeline: FakePipeline, request: dict[str, Any]) -> None:
+    def __init__(
+        self, pipeline: FakePipeline, request: GenerateRequest, stop: threading.Event | None
+    ) -> None:
         self.pipeline = pipeline
         self.request = request
-        self.num_frames = request["num_frames"]
-        self.rng = np.random.default_rng(request["sampling"].seed)
+        self.stop = stop
+        self.num_frames = request.num_frames
+        self.shape = request.sampling.block_shape or FIGURE6_SHAPES[0]
+        self.rng = np.random.default_rng(request.sampling.seed)
         self.frames: list[Frames] = []
         self.seconds: list[float] = []
         self.is_beside = False
@@ -65,16 +68,14 @@ class FakeRun:
 
     def __iter__(self) -> Iterator[BlockStep]:
         begun = time.perf_counter()
-        context = self.request["frames_THWC"]
+        context = self.request.frames_THWC
         if context is not None:
             self.frames += [context]
         known = 0 if context is None else 1 + (len(context) - 1) // 4
-        shape = self.request["sampling"].block_shape
-        length = int(np.prod(shape))
+        length = int(np.prod(self.shape))
         places = np.arange(known * 256, self.tokens.size).reshape(-1, length)
         for index, block in enumerate(places):
-            stop = self.request["stop"]
-            if stop is not None and stop.is_set():
+            if self.stop is not None and self.stop.is_set():
                 return
             if self.pipeline.fault_at == index:
                 raise self.pipeline.fault
@@ -118,12 +119,6 @@ class FakeRun:
         colours = self.rng.integers(0, 255, (count, 8, 8, 3), np.uint8)
         return colours.repeat(16, axis=1).repeat(16, axis=2)
 
-    def _context(self) -> dict[str, Any] | None:
-        frames = self.request["frames_THWC"]
-        if frames is None:
-            return None
-        return {"num_frames": len(frames), "sha256": hashlib.sha256(frames.tobytes()).hexdigest()}
-
     def generation(self, sample: int = 0) -> Generation:
         if sample:
             other = self.others[sample - 1]
@@ -132,7 +127,6 @@ class FakeRun:
             return other.generation()
         empty = np.zeros((0, 128, 128, 3), np.uint8)
         frames = np.concatenate([empty, *self.frames])
-        sampling = self.request["sampling"].to_dict()
         return Generation(
             frames_THWC=frames,
             tokens_thw=self.tokens,
@@ -150,11 +144,7 @@ class FakeRun:
                 "software": "NBP Studio",
                 "model": self.pipeline.name,
                 "sha256": self.pipeline.identity["sha256"],
-                "action": self.request["action"],
-                "context": self._context(),
-                "block_shape": format_block_shape(sampling.pop("block_shape")),
-                "num_frames": self.num_frames,
-                "sampling": sampling,
+                **self.request.settings(self.shape),
             },
             is_complete=len(frames) == self.num_frames,
         )
@@ -319,10 +309,7 @@ class FakePipeline:
         )
 
     def start(self, *requests: GenerateRequest, stop: threading.Event | None = None) -> FakeRun:
-        first, *others = (
-            self.stream(one.action, one.frames_THWC, one.num_frames, one.sampling, stop)
-            for one in requests
-        )
+        first, *others = (FakeRun(self, request, stop) for request in requests)
         first.others = others
         for other in others:
             other.is_beside = True
@@ -337,14 +324,13 @@ class FakePipeline:
         sampling: SamplingConfig | None = None,
         stop: threading.Event | None = None,
     ) -> FakeRun:
-        request = {
-            "action": action,
-            "frames_THWC": frames_THWC,
-            "num_frames": num_frames,
-            "sampling": sampling,
-            "stop": stop,
-        }
-        return FakeRun(self, request)
+        request = GenerateRequest(
+            action=action,
+            frames_THWC=frames_THWC,
+            num_frames=num_frames,
+            sampling=sampling or SamplingConfig(),
+        )
+        return FakeRun(self, request, stop)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -30,7 +31,7 @@ from app.parts.follow import Follower
 from app.parts.status import status
 from app.session import Session
 from nbp_core.media.files import replacing
-from nbp_core.media.video import write_gif
+from nbp_core.media.video import write_gif, write_video
 from tests.support.engine import VALUES, FakePipeline, add_model, fake_session, small_clips
 
 
@@ -384,18 +385,42 @@ def test_pause_step_and_resume(tab: GenerateTab) -> None:
     assert tab.page.follower.poll(job.id, ("", 0))[page.hold].value == "Pause"
 
 
-def test_a_reloaded_page_has_the_settings_of_its_run(tab: GenerateTab, tmp_path: Path) -> None:
+SETTINGS = tuple(name for name in FIELDS if name not in ("picture", "clip"))
+
+
+def shown_settings(tab: GenerateTab, updates: dict[Any, Any]) -> dict[str, Any]:
+    """What the controls hold after these updates, by the names of their fields."""
+    filled = {name: updates[getattr(tab.page, name)] for name in SETTINGS}
+    return {name: getattr(update, "value", update) for name, update in filled.items()}
+
+
+@pytest.mark.parametrize("is_forgotten", [False], ids=["a job"])
+@pytest.mark.parametrize(
+    ("chosen", "crop"),
+    [
+        ({"start": "frame", "block": "1x4x16", "seed": 5, "guidance": 2.0}, 0.25),
+        ({"start": "frame", "action": ""}, 0.5),
+        ({"start": "clip", "num_frames": 33}, 1.0),
+        ({"action": "", "actions": "door-open*4 drawer-close*8"}, 0.5),
+        ({"temperature": 0.3}, 0.5),
+    ],
+    ids=["picture", "no action", "clip", "actions", "action"],
+)
+def test_a_reloaded_page_has_the_settings_of_its_run(
+    tab: GenerateTab, tmp_path: Path, chosen: dict[str, Any], crop: float, is_forgotten: bool
+) -> None:
+    """Also where the job is forgotten and its clip comes from the library."""
     Image.new("RGB", (50, 40), "teal").save(tmp_path / "start.png")
-    picture = str(tmp_path / "start.png")
-    chosen = {"start": "frame", "picture": picture, "block": "1x4x16", "seed": 5, "guidance": 2.0}
-    job = make(tab, **chosen)
-    updates = tab.come_back(job.id, ("", 0))
-    controls = [name for name in FIELDS if name not in ("picture", "clip")]
-    plain = {
-        name: getattr(update, "value", update)
-        for name in controls
-        if (update := updates[getattr(tab.page, name)]) is not None
-    }
-    want = {**VALUES, **chosen}
-    assert plain == {name: want[name] for name in controls if want[name] is not None}
+    write_video(tmp_path / "start.mp4", np.zeros((5, 32, 64, 3), np.uint8))
+    files = {"picture": str(tmp_path / "start.png"), "clip": str(tmp_path / "start.mp4")}
+    want = {**VALUES, **files, **chosen, "crop": crop}
+    job = make(tab, **want)
+    assert job.state is JobState.DONE, job.error
+    if is_forgotten:
+        tab.session.jobs.forget(job.id)
+    shown = shown_settings(tab, tab.come_back(job.id, ("", 0)))
+    assert shown == {name: want[name] for name in SETTINGS}
+    again = make(tab, **{**want, **shown})
+    assert again.error == ""
+    assert again.result.manifest == job.result.manifest
     assert tab.page.seed not in tab.come_back("gone", ("", 0))
