@@ -394,7 +394,7 @@ def shown_settings(tab: GenerateTab, updates: dict[Any, Any]) -> dict[str, Any]:
     return {name: getattr(update, "value", update) for name, update in filled.items()}
 
 
-@pytest.mark.parametrize("is_forgotten", [False], ids=["a job"])
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["a job", "of the library"])
 @pytest.mark.parametrize(
     ("chosen", "crop"),
     [
