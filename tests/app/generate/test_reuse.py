@@ -157,6 +157,24 @@ def test_clips_outlive_the_studio_with_all_that_was_made(tmp_path: Path) -> None
     second.close()
 
 
+def test_settings_of_a_clip_are_filled_in_with_their_true_note(
+    tab: GenerateTab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(gr, "Info", lambda message, **_: told.append(message))
+    Image.new("RGB", (50, 40), "teal").save(tmp_path / "start.png")
+    job = make(tab, start="frame", picture=str(tmp_path / "start.png"))
+    press(tab, "use", job.id)
+    assert told.pop() == "All settings are restored."
+    (tmp_path / "start.png").unlink()
+    assert press(tab, "use", job.id)[tab.page.restored] == ""
+    assert "Choose the same picture again." in told.pop()
+    monkeypatch.setattr(engine(tab), "actions", ("door-close",))
+    with pytest.raises(gr.Error, match="has an action that the model 'fake' lacks"):
+        press(tab, "use", job.id)
+    assert told == []
+
+
 def test_pinned_clips_stand_first_and_never_make_way(tab: GenerateTab) -> None:
     first, second = make(tab), make(tab, seed=8)
     assert shown_ids(press(tab, "pin", first.id), tab) == [first.id, second.id]
