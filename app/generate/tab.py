@@ -257,15 +257,15 @@ class GenerateTab:
         return gr.skip() if self.session.loaded(model) else controls.loading(model)
 
     def change_model(self, model: str, start: Start) -> Updates:
-        """Loads the chosen model and offers what it can do."""
-        with refusals():
-            pipeline = self.session.pipeline(model)
-        choices = controls.action_choices(pipeline.actions)
-        value = controls.favourite("action", pipeline.actions)
+        """Loads the chosen model and offers what it can do, also where it cannot be loaded."""
+        facts = self.facts_of(model)
+        names = controls.action_names(self.session, model)
         return {
-            self.page.facts: controls.facts(pipeline),
+            self.page.facts: facts,
             self.page.start: start_radio(self.session, model, start),
-            self.page.action: gr.Dropdown(choices=choices, value=value),
+            self.page.action: gr.Dropdown(
+                choices=controls.action_choices(names), value=controls.favourite("action", names)
+            ),
             # One that is hidden must not hold actions any more.
             self.page.actions: gr.Textbox("", visible=controls.has_timeline(self.session, model)),
         }

@@ -232,8 +232,8 @@ class FakePlay:
 class FakePipeline:
     """The calls of VideoPipeline that the app uses."""
 
-    actions = ACTIONS
-    timeline_names = ACTIONS
+    actions: tuple[str, ...] = ACTIONS
+    timeline_names: tuple[str, ...] = ACTIONS
     device = "cpu"
     num_parameters = 1_234_567
     tokenizer_name = "fake-tokens"
@@ -333,6 +333,21 @@ class FakePipeline:
         return FakeRun(self, request, stop)
 
 
+class Continues(FakePipeline):
+    """A model without actions: it can only go on from frames."""
+
+    actions = ()
+    timeline_names = ()
+    worlds = ()
+
+    def num_steps(
+        self, block_shape: Size3, num_context_frames: int = 0, num_frames: int = CLIP_FRAMES
+    ) -> int:
+        if num_context_frames == 0:
+            raise ValueError(f"model {self.name!r} has no actions: give it first frames")
+        return super().num_steps(block_shape, num_context_frames, num_frames)
+
+
 @contextmanager
 def small_clips() -> Iterator[None]:
     """Clips are written at 128 px instead of 512, where their size is not what is tested."""
@@ -365,3 +380,11 @@ def fake_session(
     fake = cast(VideoPipeline, pipeline)
     session = Session(models, "cpu", load=lambda _: fake, describe=lambda _: fake, **options)
     return session, pipeline
+
+
+def session_of(models: Path, **pipelines: FakePipeline) -> Session:
+    """A session with a model of each name."""
+    for name in pipelines:
+        add_model(models, name)
+    by_name = cast(dict[str, VideoPipeline], pipelines)
+    return Session(models, "cpu", load=by_name.__getitem__, describe=by_name.__getitem__)
