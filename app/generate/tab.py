@@ -204,6 +204,7 @@ class GenerateTab:
         plain = {getattr(page, name): value for name, value in values.items()}
         return plain | {
             page.facts: controls.facts(pipeline),
+            page.start: start_radio(self.session, model, values["start"]),
             page.action: gr.Dropdown(
                 choices=controls.action_choices(pipeline.actions), value=values["action"]
             ),

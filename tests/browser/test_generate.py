@@ -15,7 +15,8 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Studio, serve
-from tests.browser.visitor import expect_clip, generate, open_studio
+from tests.browser.visitor import expect_clip, generate, open_studio, open_tab
+from tests.support.engine import Continues, FakePipeline, session_of
 
 TINY = Path(__file__).parents[2] / "weights" / "tiny"
 
@@ -222,6 +223,34 @@ def test_the_bundled_weights_make_a_clip(page: Page, tiny_url: str) -> None:
     open_studio(page, tiny_url)
     generate(page)
     expect(page.locator("#counters")).to_contain_text("95/95")
+
+
+@pytest.fixture
+def two_models(tmp_path: Path) -> Iterator[str]:
+    """A studio with a model that has actions, which is chosen, and one that has none."""
+    models = {"continues": Continues(), "fake": FakePipeline()}
+    yield from serve(session_of(tmp_path / "models", **models))
+
+
+def test_the_starts_follow_the_model_that_settings_bring(page: Page, two_models: str) -> None:
+    open_studio(page, two_models)
+    generate(page)
+    page.locator("#model input").click()
+    page.get_by_role("option", name="continues").click()
+    actions = {
+        tab: page.locator(start).get_by_label("an action")
+        for tab, start in (("Generate", "#start"), ("Compare", "#race-start"))
+    }
+    for tab, action in actions.items():
+        open_tab(page, tab)
+        expect(action).to_have_count(0)
+    open_tab(page, "Generate")
+    page.locator("#gallery .use").click()
+    expect(page.locator("#model input")).to_have_value("fake")
+    expect(actions["Generate"]).to_be_checked()
+    open_tab(page, "Compare")
+    expect(actions["Compare"]).to_have_count(1)
+    expect(page.locator("#race-start").get_by_label("five frames")).to_be_checked()
 
 
 def test_the_square_of_a_picture_is_dragged(page: Page, studio: Studio, tmp_path: Path) -> None:

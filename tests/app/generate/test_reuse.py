@@ -359,7 +359,7 @@ def test_a_dropped_file_fills_the_page(tab: GenerateTab, tmp_path: Path) -> None
     job = make(tab, start="frame", picture=picture, block="1x16x16", seed=99, num_frames=33)
     page = tab.page
     updates = tab.reuse.restore(str(job.result.clip))
-    assert (updates[page.start], updates[page.picture]) == ("frame", picture)
+    assert (updates[page.start].value, updates[page.picture]) == ("frame", picture)
     assert (updates[page.seed], updates[page.num_frames]) == (99, 33)
     assert updates[page.block].value == "1x16x16"
     assert updates[page.action].value == "door-open"

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from app.clips.request import make_request, values_of
 from app.generate.tab import GenerateTab
 from app.session import Session
 from tests.app.generate.test_reuse import built
-from tests.support.engine import Continues, FakePipeline, session_of
+from tests.support.engine import VALUES, Continues, FakePipeline, session_of
 
 
 @pytest.fixture
@@ -26,6 +27,13 @@ def starts(tab: GenerateTab, updates: dict[Any, Any]) -> tuple[list[str], str]:
     """(the starts that are offered, the chosen one)."""
     radio = updates[tab.page.start]
     return [value for _, value in radio.choices], radio.value
+
+
+def test_settings_of_another_model_bring_its_starts(tab: GenerateTab) -> None:
+    values = values_of(make_request(**VALUES))
+    assert starts(tab, tab.fill(values)) == (["action", "frame", "clip"], "action")
+    values |= {"model": "continues", "action": ""}
+    assert starts(tab, tab.fill(values)) == (["frame", "clip"], "clip")
 
 
 def test_a_model_that_cannot_be_loaded_is_said_in_the_header(
