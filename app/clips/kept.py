@@ -15,11 +15,9 @@ import numpy as np
 
 from app.clips.exports import Files
 from app.clips.progress import Making, Progress
-from app.clips.request import Request, read_actions
+from app.clips.request import Request, request_of
 from app.jobs import NO_SPACE, JobView
 from app.library import FILM, KeptClip
-from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import parse_block_shape
 from nbp_core.media.files import MAX_PIXELS, Frames, is_full, reason
 from nbp_core.media.video import read_image
 
@@ -151,16 +149,7 @@ def _restored(folder: Path, clip: KeptClip) -> tuple[Request, Outcome]:
     outcome = Outcome(
         **files, **{**more, "phases": tuple(more["phases"])}, last=last, making=making
     )
-    manifest = clip.manifest
-    shape = parse_block_shape(manifest["block_shape"])
-    request = Request(
-        model=clip.model,
-        action=manifest["action"],
-        actions=read_actions(str(manifest.get("actions") or "")),
-        num_frames=int(manifest["num_frames"]),
-        sampling=SamplingConfig.from_dict({**manifest["sampling"], "block_shape": shape}),
-    )
-    return request, outcome
+    return request_of(clip.manifest, clip.model), outcome
 
 
 def _inside(folder: Path, name: str | None) -> Path | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app import folders
-from app.clips.form import MIDDLE, Start, read_form
+from app.clips.form import LENGTHS, MIDDLE, Start, read_form
 from app.clips.words import plural
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
@@ -18,6 +18,7 @@ from nbp_core.generation.request import GenerateRequest
 from nbp_core.media.video import Frames, crop_resize, read_context, read_image
 
 CONTEXT_FRAMES: dict[Start, int] = {"action": 0, "frame": 1, "clip": 5}
+_STARTS: dict[int, Start] = {count: start for start, count in CONTEXT_FRAMES.items()}
 MAX_ACTIONS = 64
 """Latent frames of four frames that a list of actions may last."""
 MAX_STEM = 60
@@ -31,6 +32,8 @@ class Request(GenerateRequest):
     """A clip to be made, with all its settings; its files have been read and checked."""
 
     model: str
+    start: Start = "action"
+    """What the known frames are; one that was read from a kept clip has a start without frames."""
     source: str | None = None
     """The file that the known frames were read from."""
     crop: float = MIDDLE
@@ -64,18 +67,37 @@ def make_request(**values: Any) -> Request:
         seed=random_seed() if form.seed is None else form.seed,
     )
     actions = read_actions(form.actions)
-    num_frames = form.num_frames
-    if actions:
-        num_frames = max(1, CONTEXT_FRAMES[form.start]) + FRAMES_PER_KEY * len(actions)
     return Request(
         model=form.model or "",
+        start=form.start,
         action=None if actions else form.action or None,
         actions=actions,
         frames_THWC=read_start(form.start, form.picture, form.clip, form.crop),
-        num_frames=num_frames,
+        num_frames=length_of(form.start, actions) if actions else form.num_frames,
         sampling=sampling,
         source={"action": None, "frame": form.picture, "clip": form.clip}[form.start],
         crop=form.crop,
+    )
+
+
+def request_of(manifest: dict[str, Any], model: str) -> Request:
+    """The request that a clip's manifest repeats, without its known frames.
+
+    Raises KeyError, TypeError, ValueError, AttributeError or OverflowError for another manifest.
+    """
+    context = manifest["context"] or {"num_frames": 0}
+    crop = float(context.get("crop", MIDDLE))
+    if not 0 <= crop <= 1:
+        raise ValueError(f"crop must be from 0 to 1, not {crop}")
+    shape = parse_block_shape(manifest["block_shape"])
+    return Request(
+        model=model,
+        start=_STARTS[context["num_frames"]],
+        action=manifest["action"],
+        actions=read_actions(manifest.get("actions")),
+        num_frames=int(manifest["num_frames"]),
+        sampling=SamplingConfig.from_dict({**manifest["sampling"], "block_shape": shape}),
+        crop=crop,
     )
 
 
@@ -94,21 +116,25 @@ def read_actions(text: str | None) -> tuple[str, ...]:
     return actions
 
 
+def length_of(start: Start, actions: tuple[str, ...]) -> int:
+    """Number of frames of a clip of several actions."""
+    return max(1, CONTEXT_FRAMES[start]) + FRAMES_PER_KEY * len(actions)
+
+
 def values_of(request: Request) -> dict[str, Any]:
     """The values of the Form that made a request."""
     sampling, shape = request.sampling, request.sampling.block_shape
-    counts = {count: start for start, count in CONTEXT_FRAMES.items()}
-    start = counts.get(request.num_context_frames, "clip")
     source = request.source if request.source and Path(request.source).is_file() else None
     return {
         "model": request.model,
-        "start": start,
+        "start": request.start,
         "action": request.action or "",
         "actions": format_timeline(request.actions) if request.actions else "",
-        "picture": source if start == "frame" else None,
-        "clip": source if start == "clip" else None,
+        "picture": source if request.start == "frame" else None,
+        "clip": source if request.start == "clip" else None,
         "block": format_block_shape(shape) if shape else "",
-        "num_frames": request.num_frames,
+        # A list of actions sets the length, which need not be one of the choices.
+        "num_frames": LENGTHS[0] if request.actions else request.num_frames,
         "temperature": sampling.temperature,
         "top_k": sampling.top_k,
         "top_p": sampling.top_p,
@@ -149,7 +175,7 @@ def read_start(
 def file_stem(request: Request) -> str:
     """A name a person can tell apart in a downloads folder."""
     named = request.action or "-".join(dict.fromkeys(request.actions))[:MAX_STEM]
-    start = named or {0: "anything", 1: "picture"}.get(request.num_context_frames, "clip")
+    start = named or {"action": "anything", "frame": "picture", "clip": "clip"}[request.start]
     shape = request.sampling.block_shape
     block = format_block_shape(shape) if shape else "default"
     seed = request.sampling.seed

@@ -94,7 +94,7 @@ class CompareTab:
             [self.grid.page.blocks, self.grid.page.models], **LIGHT,
         )  # fmt: skip
         wire_uploads(page)
-        page.model.input(
+        page.model.change(
             lambda model, start: start_radio(self.session, model, start),
             [page.model, page.start], page.start, **LIGHT,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-import { framesWords, latentOf, latentsOf, percent } from '../parts/clip.js';
+import { framesWords, latentOf, latentsOf, NO_ODDS, percent } from '../parts/clip.js';
 import {
   ARROWS, cellAt, cellOf, clamp, countUntil, pictureOf, player,
 } from '../parts/page.js';
@@ -27,7 +27,7 @@ export const boxOf = ({ step, grid: [, h, w] }, latent, wanted) => {
   return bottom ? `M${left} ${top}H${right}V${bottom}H${left}Z` : '';
 };
 
-// One token in words; `odds` are those of the server, or null while they are not there.
+// One token in words; `odds` are those of the server, or a note without them, or null at first.
 export const tokenWords = (clip, latent, [y, x], odds) => {
   const [, h, w] = clip.grid, place = (latent * h + y) * w + x, step = clip.step[place];
   const where = `Row ${y + 1}, column ${x + 1}, ${framesWords(latent, clip.factor)}`;
@@ -35,7 +35,7 @@ export const tokenWords = (clip, latent, [y, x], odds) => {
   if (step < 0) return `${where}: ${code}, encoded from your input.`;
   const made = `${where}: ${code}, made at step ${step + 1} of ${clip.step_s.length}`;
   if (!odds) return `${made}. Computing its probability...`;
-  if (odds.note) return `${made}. ${odds.note}`;
+  if (!odds.probability) return `${made}. ${odds.note}`;
   const share = odds.probability[place];
   return share === null || share === undefined ? `${made}.`
     : `${made} with probability ${percent(share)}. The likeliest codes:`;
@@ -182,6 +182,7 @@ export function mount({ element, props, watch, trigger, server }) {
     if (wanted && !isClip() && now >= clip.end) now = 0;
     if (wanted && !isClip() && !speed()) one('.mode').value = '1';
     if (!clock.playing) waited = 0;
+    held = false; // a tap on Play does not take the focus everywhere
     clock.play(wanted);
     draw();
   };
@@ -204,7 +205,7 @@ export function mount({ element, props, watch, trigger, server }) {
     const found = await server.token_odds(mine).catch(() => null);
     asking = false;
     if (!clip || clip.job !== mine) return;
-    odds = found || { note: '' };
+    odds = found || NO_ODDS;
     draw();
   };
   const pick = (cell) => {
@@ -249,14 +250,17 @@ export function mount({ element, props, watch, trigger, server }) {
   one('.seek').addEventListener('input', ready(() => go(Number(one('.seek').value))));
   one('.mode').addEventListener('change', ready(change));
   for (const canvas of [frame, tokens]) {
-    canvas.addEventListener('pointermove', ready((event) => {
+    const point = ready((event) => {
       held = canvas === tokens;
       const box = canvas.getBoundingClientRect();
       const cell = cellAt(event.clientX, event.clientY, box, clip.grid[1], clip.grid[2]);
       if (!picked || cell.some((at, i) => at !== picked[i])) pick(cell);
-    }));
-    canvas.addEventListener('pointerleave', ready(() => { held = false; pick(null); }));
-    canvas.addEventListener('blur', ready(() => pick(null)));
+    });
+    const leave = ready(() => { held = false; pick(null); });
+    canvas.addEventListener('pointermove', point);
+    canvas.addEventListener('click', point); // of a tap: a finger has left by then
+    canvas.addEventListener('pointerleave', leave);
+    canvas.addEventListener('blur', leave);
     canvas.addEventListener('keydown', ready((event) => {
       const by = ARROWS[event.key];
       if (!by) return;

@@ -9,19 +9,15 @@ import json
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.clips.form import LENGTHS, MIDDLE, Start
-from app.clips.request import CONTEXT_FRAMES, read_actions
+from app.clips.form import LENGTHS, Start
+from app.clips.request import length_of, request_of, values_of
 from app.parts import controls
 from app.session import Session
 from nbp_core.config.presets import RANDOM_WEIGHTS
-from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import parse_block_shape
-from nbp_core.config.timeline import format_timeline
-from nbp_core.data.keys import FRAMES_PER_KEY
 from nbp_core.media.files import MediaError, is_video
 from nbp_core.media.video import read_comment
 
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
 
 MAX_SETTINGS_BYTES = 1_000_000
 _WHOLE_IN_A_BROWSER = 2**53
-_STARTS: dict[int, Start] = {count: start for start, count in CONTEXT_FRAMES.items()}
 _LIMITS = {
     "temperature": (0, 2),
     "top_k": (1, controls.MAX_TOP_K),
@@ -52,46 +47,27 @@ def restore(session: Session, path: str | Path) -> Restored:
     """Reads the settings in a file. Raises ValueError when they are none, or cannot be had here."""
     name, manifest = Path(path).name, read_manifest(Path(path))
     try:
-        actions = read_actions(manifest.get("actions"))
-        sampling, num_frames = _sampling(manifest), manifest["num_frames"]
-        count = (manifest["context"] or {"num_frames": 0})["num_frames"]
-        start = _STARTS[count]
-        crop = float((manifest["context"] or {}).get("crop", MIDDLE))
-        if not 0 <= crop <= 1:
-            raise ValueError("crop")
-        model, action = manifest["model"], manifest["action"]
-        own = (max(1, count) + FRAMES_PER_KEY * len(actions),)
-        if num_frames not in (own if actions else LENGTHS):
-            raise ValueError("num_frames")
+        model = manifest["model"]
         model = f"{model:.80}" + (f" ({RANDOM_WEIGHTS})" if manifest.get("weights") else "")
+        _check_sampling(manifest["sampling"])
+        request = request_of(manifest, model)
+        own = length_of(request.start, request.actions)
+        if manifest["num_frames"] not in ((own,) if request.actions else LENGTHS):
+            raise ValueError("num_frames")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{name} has settings that this page cannot show.") from error
     model = session.model_called(model)
     pipeline = session.pipeline(model)
-    is_known = action is None or action in pipeline.actions
-    if not (is_known and set(actions) <= set(pipeline.timeline_names)):
+    is_known = request.action is None or request.action in pipeline.actions
+    if not (is_known and set(request.actions) <= set(pipeline.timeline_names)):
         raise ValueError(f"{name} has an action that the model {model!r} lacks.")
-    if sampling.block_shape not in controls.count_steps(session, model, start, num_frames):
+    steps = controls.count_steps(session, model, request.start, request.num_frames)
+    if request.sampling.block_shape not in steps:
         raise ValueError(f"{name} has a block shape that the model {model!r} does not support.")
     source = _source(session, manifest["context"])
     return Restored(
-        values={
-            "model": model,
-            "start": start,
-            "action": action or "",
-            "picture": source if start == "frame" else None,
-            "clip": source if start == "clip" else None,
-            "block": manifest["block_shape"],
-            "num_frames": LENGTHS[0] if actions else int(num_frames),
-            "temperature": sampling.temperature,
-            "top_k": sampling.top_k,
-            "top_p": sampling.top_p,
-            "guidance": sampling.guidance,
-            "seed": sampling.seed,
-            "actions": format_timeline(actions),
-            "crop": crop,
-        },
-        note=_note(manifest, pipeline, start, source),
+        values=values_of(replace(request, model=model, source=source)),
+        note=_note(manifest, pipeline, request.start, source),
     )
 
 
@@ -143,14 +119,11 @@ def _text_of_tokens(path: Path) -> str:
     return data[start:].decode("utf-32-le", errors="replace")
 
 
-def _sampling(manifest: dict[str, Any]) -> SamplingConfig:
-    """The sampling settings. Raises ValueError for any that the page's controls cannot show."""
-    settings = dict(manifest["sampling"])
+def _check_sampling(settings: dict[str, Any]) -> None:
+    """Raises ValueError for sampling settings that the page's controls cannot show."""
     for key, (least, most) in _LIMITS.items():
         if isinstance(settings[key], bool) or not least <= settings[key] <= most:
             raise ValueError(key)
-    shape = parse_block_shape(manifest["block_shape"])
-    return SamplingConfig.from_dict({**settings, "block_shape": shape})
 
 
 def _source(session: Session, context: dict[str, Any] | None) -> str | None:

@@ -86,8 +86,9 @@ class Reuse:
             view = find_clip(self.session, clip.id)
         if view is None:
             raise refusal(ValueError(_GONE))
-        gr.Info("The settings of this clip are filled in. Generate makes it again.", title="")
-        return self.restore(str(view.result.settings))
+        filled, note = self._filled(view.result.settings)
+        gr.Info(note, title="")
+        return filled | {self.page.restored: ""}
 
     def go_on_from_frame(self, job_id: str, *values: Any) -> Updates:
         """Generates a clip whose first frame is the last of this one."""
@@ -111,11 +112,14 @@ class Reuse:
 
     def restore(self, path: str) -> Updates:
         """Fills the page with the settings in a file."""
-        page = self.page
+        filled, note = self._filled(path)
+        return filled | {
+            self.page.settings_file: None,
+            self.page.restored: f'<p role="status">{escape(note)}</p>',
+        }
+
+    def _filled(self, path: str | Path) -> tuple[Updates, str]:
+        """(the controls with the settings in a file, a line on what could not be restored)."""
         with refusals():
             restored = restore(self.session, path)
-            self.session.pipeline(restored.values["model"])
-        return self.tab.fill(restored.values) | {
-            page.settings_file: None,
-            page.restored: f'<p role="status">{escape(restored.note)}</p>',
-        }
+            return self.tab.fill(restored.values), restored.note

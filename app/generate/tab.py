@@ -32,6 +32,9 @@ from app.parts.uploads import as_upload, examples, start_radio, wire_uploads
 from app.session import Session
 from nbp_core.config.shapes import parse_block_shape
 
+_KIND = "(model, block, job, view) => [model, block, job, view.kind]"
+"""Sends the kind of a view instead of all its pictures."""
+
 
 class GenerateTab:
     """Wires the page to the session; every handler is a method."""
@@ -93,8 +96,8 @@ class GenerateTab:
             self.suggest, [page.model, page.start, page.temperature],
             [page.action, page.temperature], **LIGHT,
         )  # fmt: skip
-        cut = [page.model, page.block, page.follower.job_id]
-        page.block.change(self.show_cut, cut, page.preview, **LIGHT)
+        cut = [page.model, page.block, page.follower.job_id, page.preview]
+        page.block.change(self.show_cut, cut, page.preview, js=_KIND, **LIGHT)
         for name, button in page.presets.items():
             button.click(partial(self.apply_preset, name), start_of, sampling, **LIGHT)
         page.dice.click(random_seed, None, page.seed, **LIGHT)
@@ -209,6 +212,7 @@ class GenerateTab:
         plain = {getattr(page, name): value for name, value in values.items()}
         return plain | {
             page.facts: controls.facts(pipeline),
+            page.start: start_radio(self.session, model, values["start"]),
             page.action: gr.Dropdown(
                 choices=controls.action_choices(pipeline.actions), value=values["action"]
             ),
@@ -262,15 +266,15 @@ class GenerateTab:
         return gr.skip() if self.session.loaded(model) else controls.loading(model)
 
     def change_model(self, model: str, start: Start) -> Updates:
-        """Loads the chosen model and offers what it can do."""
-        with refusals():
-            pipeline = self.session.pipeline(model)
-        choices = controls.action_choices(pipeline.actions)
-        value = controls.favourite("action", pipeline.actions)
+        """Loads the chosen model and offers what it can do, also where it cannot be loaded."""
+        facts = self.facts_of(model)
+        names = controls.action_names(self.session, model)
         return {
-            self.page.facts: controls.facts(pipeline),
+            self.page.facts: facts,
             self.page.start: start_radio(self.session, model, start),
-            self.page.action: gr.Dropdown(choices=choices, value=value),
+            self.page.action: gr.Dropdown(
+                choices=controls.action_choices(names), value=controls.favourite("action", names)
+            ),
             # One that is hidden must not hold actions any more.
             self.page.actions: gr.Textbox("", visible=controls.has_timeline(self.session, model)),
         }
@@ -289,10 +293,14 @@ class GenerateTab:
         action = controls.favourite(start, controls.action_names(self.session, model))
         return action, controls.suited_temperature(start, temperature)
 
-    def show_cut(self, model: str, block: str, job_id: str) -> Any:
-        """The empty grid, cut by the chosen block; left alone while a run or its clip is shown."""
+    def show_cut(self, model: str, block: str, job_id: str, kind: str) -> Any:
+        """The empty grid, cut by the chosen block; left alone while a run or a clip is shown.
+
+        The server may no longer know the clip, so the page says of which kind its view is.
+        """
         view = self.session.jobs.view(job_id)
-        if view is not None and (view.result is not None or not view.state.is_final):
+        is_of_run = view is not None and (view.result is not None or not view.state.is_final)
+        if is_of_run or kind == "clip":
             return gr.skip()
         grid = controls.grid_of(self.session, model)
         return live.idle_view(parse_block_shape(block), grid)

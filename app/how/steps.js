@@ -1,4 +1,4 @@
-import { framesWords, latentOf, latentsOf, percent, split } from '../parts/clip.js';
+import { framesWords, latentOf, latentsOf, NO_ODDS, percent, split } from '../parts/clip.js';
 import { ARROWS, cellAt, cellOf, clamp, fit, make, pictureOf } from '../parts/page.js';
 
 // A clip and its cuts are those of app.how.steps.steps_view.
@@ -419,7 +419,7 @@ export function mount({ element, props, watch, trigger, server }) {
     const mine = clip.job;
     const found = await server.token_odds(mine).catch(() => null);
     if (clip?.job !== mine) return;
-    odds = found || { note: 'The probabilities could not be computed.' };
+    odds = found || NO_ODDS;
     drawOdds();
   };
   const load = async () => {

@@ -20,4 +20,7 @@ export const latentsOf = ({ step, step_s, grid }) => {
 export const framesWords = (latent, factor) => latent === 0 ? 'frame 1'
   : `frames ${2 + factor * (latent - 1)} to ${1 + factor * latent}`;
 
+// Stands for a clip's odds where the server did not answer.
+export const NO_ODDS = { note: 'The probabilities could not be computed.' };
+
 export const percent = (share) => `${(100 * share).toFixed(share < .1 ? 2 : 1)} %`;

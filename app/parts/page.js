@@ -72,8 +72,8 @@ export const player = (element, advance) => {
     before = now;
     ticking = state.playing && element.isConnected;
     if (!ticking) return;
+    requestAnimationFrame(tick); // first: one picture that fails must not be the last
     advance(seconds);
-    requestAnimationFrame(tick);
   };
   const state = {
     playing: false,

@@ -10,11 +10,13 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Studio, serve_small_models
-from tests.browser.visitor import expect_clip, open_studio
+from tests.browser.conftest import Studio, serve, serve_small_models
+from tests.browser.visitor import expect_clip, generate, open_studio
+from tests.support.engine import fake_session
 
 pytestmark = pytest.mark.timeout(300)  # a busy machine
 
+ASSETS = Path(__file__).parents[2] / "assets"
 COUNT = """
 window.clicks = 0;
 addEventListener('pointerdown', (event) => { window.clicks += event.isTrusted; }, true);
@@ -40,6 +42,43 @@ def test_a_first_clip_is_one_click(page: Page, empty_studio: Studio) -> None:
     assert clicks(page) == 1
     expect(page.locator("#seed input")).to_have_value("42")
     expect(page.locator("#welcome")).to_be_hidden()
+
+
+@pytest.fixture
+def with_sample(tmp_path: Path) -> Iterator[str]:
+    """A studio whose first screen has the bundled clip."""
+    session, _ = fake_session(tmp_path / "models", assets=ASSETS)
+    yield from serve(session)
+
+
+def expect_clip_to_stay(page: Page) -> None:
+    """Block and presets change the next run, not the clip that is shown."""
+    for block, preset in (("2 rows 1x2x16", "Fast"), ("token 1x1x1", "Balanced")):
+        page.locator("#block").get_by_label(block).check()
+        page.wait_for_timeout(1000)
+        page.locator("#presets").get_by_role("button", name=preset).click()
+        expect(page.locator("#block").get_by_label(block)).not_to_be_checked()
+        page.wait_for_timeout(1000)
+        expect(page.locator("#preview .tokens-text")).to_contain_text("of 5 (frame", timeout=1000)
+
+
+def test_the_bundled_clip_stays_while_settings_are_tried(page: Page, with_sample: str) -> None:
+    open_studio(page, with_sample)
+    expect(page.locator("#welcome")).to_contain_text("The clip below was made before")
+    expect_clip_to_stay(page)
+    expect(page.locator("#welcome")).to_be_visible()
+
+
+def test_a_deleted_clip_stays_while_settings_are_tried(page: Page, empty_studio: Studio) -> None:
+    open_studio(page, empty_studio.url)
+    cut = page.locator("#preview .tokens-text")
+    page.locator("#block").get_by_label("2 rows 1x2x16").check()
+    expect(cut).to_contain_text("split into blocks: 2 rows 1x2x16")
+    generate(page)
+    page.locator("#gallery .delete").click()
+    page.locator("#gallery .delete").click()
+    expect(page.locator("#past")).to_be_hidden()
+    expect_clip_to_stay(page)
 
 
 def test_a_race_and_its_explanation_are_three_clicks_at_most(

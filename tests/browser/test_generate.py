@@ -15,7 +15,8 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Studio, serve
-from tests.browser.visitor import expect_clip, generate, open_studio
+from tests.browser.visitor import expect_clip, generate, open_studio, open_tab
+from tests.support.engine import Continues, FakePipeline, session_of
 
 TINY = Path(__file__).parents[2] / "weights" / "tiny"
 
@@ -94,6 +95,40 @@ def test_a_token_is_linked_to_its_patch_and_its_odds(page: Page, studio: Studio)
     tokens.focus()
     page.keyboard.press("ArrowDown")
     expect(read).to_contain_text("Row 2, column 1")
+
+
+@pytest.mark.browser_context_args(has_touch=True)
+def test_a_token_is_read_by_a_tap(page: Page, studio: Studio) -> None:
+    open_studio(page, studio.url)
+    generate(page)
+    read, shown = page.locator("#preview .read"), page.locator("#preview .frame-text")
+    page.locator("#preview canvas.tokens").tap(position={"x": 3, "y": 3})
+    expect(read).to_contain_text("Row 1, column 1, frame")
+    expect(read).to_contain_text("with probability 50.0 %")
+    held = shown.text_content()
+    page.wait_for_timeout(500)
+    assert shown.text_content() == held, "the clip waits while one of its tokens is read"
+    for _ in range(2):  # Pause, Play; without the focus, as on some phones
+        page.locator("#preview .play").dispatch_event("click")
+    expect(shown).not_to_have_text(held or "")
+    page.locator("#preview .play").tap()
+    expect(read).not_to_contain_text("Row")
+
+
+def test_a_clip_plays_on_where_its_odds_cannot_be_had(page: Page, studio: Studio) -> None:
+    asked = re.compile("component_server")
+    page.route(asked, lambda route: route.fulfill(body="{torn"))
+    open_studio(page, studio.url)
+    generate(page)
+    tokens, read = page.locator("#preview canvas.tokens"), page.locator("#preview .read")
+    tokens.hover(position={"x": 3, "y": 3})
+    expect(read).to_contain_text("The probabilities could not be computed.")
+    page.locator("#status").hover()
+    shown = page.locator("#preview .frame-text")
+    expect(shown).not_to_have_text(shown.text_content() or "")
+    page.unroute(asked)
+    tokens.hover(position={"x": 3, "y": 3})
+    expect(read).to_contain_text("with probability 50.0 %")
 
 
 def test_on_a_phone_the_preview_comes_into_view(page: Page, studio: Studio) -> None:
@@ -188,6 +223,34 @@ def test_the_bundled_weights_make_a_clip(page: Page, tiny_url: str) -> None:
     open_studio(page, tiny_url)
     generate(page)
     expect(page.locator("#counters")).to_contain_text("95/95")
+
+
+@pytest.fixture
+def two_models(tmp_path: Path) -> Iterator[str]:
+    """A studio with a model that has actions, which is chosen, and one that has none."""
+    models = {"continues": Continues(), "fake": FakePipeline()}
+    yield from serve(session_of(tmp_path / "models", **models))
+
+
+def test_the_starts_follow_the_model_that_settings_bring(page: Page, two_models: str) -> None:
+    open_studio(page, two_models)
+    generate(page)
+    page.locator("#model input").click()
+    page.get_by_role("option", name="continues").click()
+    actions = {
+        tab: page.locator(start).get_by_label("an action")
+        for tab, start in (("Generate", "#start"), ("Compare", "#race-start"))
+    }
+    for tab, action in actions.items():
+        open_tab(page, tab)
+        expect(action).to_have_count(0)
+    open_tab(page, "Generate")
+    page.locator("#gallery .use").click()
+    expect(page.locator("#model input")).to_have_value("fake")
+    expect(actions["Generate"]).to_be_checked()
+    open_tab(page, "Compare")
+    expect(actions["Compare"]).to_have_count(1)
+    expect(page.locator("#race-start").get_by_label("five frames")).to_be_checked()
 
 
 def test_the_square_of_a_picture_is_dragged(page: Page, studio: Studio, tmp_path: Path) -> None:

@@ -59,6 +59,25 @@ test('a player advances by the time that passed until it pauses or its element i
   assert.equal(waiting.length, 0);
 });
 
+test('a player goes on after a picture that failed', (t) => {
+  const waiting = [];
+  t.mock.method(performance, 'now', () => 1000);
+  globalThis.requestAnimationFrame = (tick) => waiting.push(tick);
+  t.after(() => { delete globalThis.requestAnimationFrame; });
+  const frame = (time) => waiting.splice(0).forEach((tick) => tick(time));
+  let isBroken = true, drawn = 0;
+  const clock = player({ isConnected: true }, () => {
+    if (isBroken) throw new Error('a picture that failed');
+    drawn += 1;
+  });
+  clock.play(true);
+  assert.throws(() => frame(1100), /a picture that failed/);
+  isBroken = false;
+  clock.play(true);
+  frame(1200);
+  assert.equal(drawn, 1, 'once a frame');
+});
+
 test('levels are weights on a log scale over four decades', () => {
   assert.equal(weightOf(255, 4), 1);
   assert.ok(Math.abs(weightOf(1, 4) - 1e-4) < 1e-12);
@@ -208,6 +227,7 @@ test('a token is read with its code, step and probability', () => {
   assert.match(tokenWords(CLIP, 1, [0, 1], odds),
     /with probability 1\.23 %\. The likeliest codes:/);
   assert.match(tokenWords(CLIP, 1, [0, 0], { note: 'Busy.' }), /at step 2 of 3\. Busy\.$/);
+  assert.match(tokenWords(CLIP, 1, [0, 0], { note: '' }), /at step 2 of 3\./, 'no note, no odds');
   assert.match(legendWords(CLIP), /one of 4,375 codes and stands for 8x8 pixels over 4 frames/);
 });
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
@@ -20,7 +19,7 @@ from app.session import Session
 from nbp_core.config.models import KeyAxis
 from nbp_core.config.presets import HEAD_WIDTH, TOKENIZER_PRESETS, elastic
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3, format_block_shape
+from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3
 from nbp_core.generation.odds import TokenOdds
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.play import PlayStep
@@ -52,11 +51,15 @@ VALUES: dict[str, Any] = {
 class FakeRun:
     """Rows of random tokens; frames of one flat colour each."""
 
-    def __init__(self, pipeline: FakePipeline, request: dict[str, Any]) -> None:
+    def __init__(
+        self, pipeline: FakePipeline, request: GenerateRequest, stop: threading.Event | None
+    ) -> None:
         self.pipeline = pipeline
         self.request = request
-        self.num_frames = request["num_frames"]
-        self.rng = np.random.default_rng(request["sampling"].seed)
+        self.stop = stop
+        self.num_frames = request.num_frames
+        self.shape = request.sampling.block_shape or FIGURE6_SHAPES[0]
+        self.rng = np.random.default_rng(request.sampling.seed)
         self.frames: list[Frames] = []
         self.seconds: list[float] = []
         self.is_beside = False
@@ -65,16 +68,14 @@ class FakeRun:
 
     def __iter__(self) -> Iterator[BlockStep]:
         begun = time.perf_counter()
-        context = self.request["frames_THWC"]
+        context = self.request.frames_THWC
         if context is not None:
             self.frames += [context]
         known = 0 if context is None else 1 + (len(context) - 1) // 4
-        shape = self.request["sampling"].block_shape
-        length = int(np.prod(shape))
+        length = int(np.prod(self.shape))
         places = np.arange(known * 256, self.tokens.size).reshape(-1, length)
         for index, block in enumerate(places):
-            stop = self.request["stop"]
-            if stop is not None and stop.is_set():
+            if self.stop is not None and self.stop.is_set():
                 return
             if self.pipeline.fault_at == index:
                 raise self.pipeline.fault
@@ -118,12 +119,6 @@ class FakeRun:
         colours = self.rng.integers(0, 255, (count, 8, 8, 3), np.uint8)
         return colours.repeat(16, axis=1).repeat(16, axis=2)
 
-    def _context(self) -> dict[str, Any] | None:
-        frames = self.request["frames_THWC"]
-        if frames is None:
-            return None
-        return {"num_frames": len(frames), "sha256": hashlib.sha256(frames.tobytes()).hexdigest()}
-
     def generation(self, sample: int = 0) -> Generation:
         if sample:
             other = self.others[sample - 1]
@@ -132,7 +127,6 @@ class FakeRun:
             return other.generation()
         empty = np.zeros((0, 128, 128, 3), np.uint8)
         frames = np.concatenate([empty, *self.frames])
-        sampling = self.request["sampling"].to_dict()
         return Generation(
             frames_THWC=frames,
             tokens_thw=self.tokens,
@@ -150,11 +144,7 @@ class FakeRun:
                 "software": "NBP Studio",
                 "model": self.pipeline.name,
                 "sha256": self.pipeline.identity["sha256"],
-                "action": self.request["action"],
-                "context": self._context(),
-                "block_shape": format_block_shape(sampling.pop("block_shape")),
-                "num_frames": self.num_frames,
-                "sampling": sampling,
+                **self.request.settings(self.shape),
             },
             is_complete=len(frames) == self.num_frames,
         )
@@ -242,8 +232,8 @@ class FakePlay:
 class FakePipeline:
     """The calls of VideoPipeline that the app uses."""
 
-    actions = ACTIONS
-    timeline_names = ACTIONS
+    actions: tuple[str, ...] = ACTIONS
+    timeline_names: tuple[str, ...] = ACTIONS
     device = "cpu"
     num_parameters = 1_234_567
     tokenizer_name = "fake-tokens"
@@ -320,10 +310,7 @@ class FakePipeline:
         )
 
     def start(self, *requests: GenerateRequest, stop: threading.Event | None = None) -> FakeRun:
-        first, *others = (
-            self.stream(one.action, one.frames_THWC, one.num_frames, one.sampling, stop)
-            for one in requests
-        )
+        first, *others = (FakeRun(self, request, stop) for request in requests)
         first.others = others
         for other in others:
             other.is_beside = True
@@ -338,14 +325,28 @@ class FakePipeline:
         sampling: SamplingConfig | None = None,
         stop: threading.Event | None = None,
     ) -> FakeRun:
-        request = {
-            "action": action,
-            "frames_THWC": frames_THWC,
-            "num_frames": num_frames,
-            "sampling": sampling,
-            "stop": stop,
-        }
-        return FakeRun(self, request)
+        request = GenerateRequest(
+            action=action,
+            frames_THWC=frames_THWC,
+            num_frames=num_frames,
+            sampling=sampling or SamplingConfig(),
+        )
+        return FakeRun(self, request, stop)
+
+
+class Continues(FakePipeline):
+    """A model without actions: it can only go on from frames."""
+
+    actions = ()
+    timeline_names = ()
+    worlds = ()
+
+    def num_steps(
+        self, block_shape: Size3, num_context_frames: int = 0, num_frames: int = CLIP_FRAMES
+    ) -> int:
+        if num_context_frames == 0:
+            raise ValueError(f"model {self.name!r} has no actions: give it first frames")
+        return super().num_steps(block_shape, num_context_frames, num_frames)
 
 
 @contextmanager
@@ -380,3 +381,11 @@ def fake_session(
     fake = cast(VideoPipeline, pipeline)
     session = Session(models, "cpu", load=lambda _: fake, describe=lambda _: fake, **options)
     return session, pipeline
+
+
+def session_of(models: Path, **pipelines: FakePipeline) -> Session:
+    """A session with a model of each name."""
+    for name in pipelines:
+        add_model(models, name)
+    by_name = cast(dict[str, VideoPipeline], pipelines)
+    return Session(models, "cpu", load=by_name.__getitem__, describe=by_name.__getitem__)

@@ -104,7 +104,7 @@ def test_a_grid_that_cannot_be_made_is_refused(
 
 def test_an_action_that_one_of_the_models_lacks_is_refused_at_once(studio: Studio) -> None:
     session, pipelines = studio
-    pipelines["other"].actions = ("pan-left",)  # type: ignore[assignment]
+    pipelines["other"].actions = ("pan-left",)
     with pytest.raises(ValueError, match="Model other has no action 'door-open'"):
         cells(session, vary="model")
 

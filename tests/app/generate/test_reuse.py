@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -30,7 +31,7 @@ from app.parts.follow import Follower
 from app.parts.status import status
 from app.session import Session
 from nbp_core.media.files import replacing
-from nbp_core.media.video import write_gif
+from nbp_core.media.video import write_gif, write_video
 from tests.support.engine import VALUES, FakePipeline, add_model, fake_session, small_clips
 
 
@@ -154,6 +155,24 @@ def test_clips_outlive_the_studio_with_all_that_was_made(tmp_path: Path) -> None
     assert press(tab, "delete", made.id)[tab.page.past.box].visible is False
     assert list(kept.iterdir()) == []
     second.close()
+
+
+def test_settings_of_a_clip_are_filled_in_with_their_true_note(
+    tab: GenerateTab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(gr, "Info", lambda message, **_: told.append(message))
+    Image.new("RGB", (50, 40), "teal").save(tmp_path / "start.png")
+    job = make(tab, start="frame", picture=str(tmp_path / "start.png"))
+    press(tab, "use", job.id)
+    assert told.pop() == "All settings are restored."
+    (tmp_path / "start.png").unlink()
+    assert press(tab, "use", job.id)[tab.page.restored] == ""
+    assert "Choose the same picture again." in told.pop()
+    monkeypatch.setattr(engine(tab), "actions", ("door-close",))
+    with pytest.raises(gr.Error, match="has an action that the model 'fake' lacks"):
+        press(tab, "use", job.id)
+    assert told == []
 
 
 def test_pinned_clips_stand_first_and_never_make_way(tab: GenerateTab) -> None:
@@ -354,7 +373,7 @@ def test_a_dropped_file_fills_the_page(tab: GenerateTab, tmp_path: Path) -> None
     job = make(tab, start="frame", picture=picture, block="1x16x16", seed=99, num_frames=33)
     page = tab.page
     updates = tab.reuse.restore(str(job.result.clip))
-    assert (updates[page.start], updates[page.picture]) == ("frame", picture)
+    assert (updates[page.start].value, updates[page.picture]) == ("frame", picture)
     assert (updates[page.seed], updates[page.num_frames]) == (99, 33)
     assert updates[page.block].value == "1x16x16"
     assert updates[page.action].value == "door-open"
@@ -398,18 +417,42 @@ def test_pause_step_and_resume(tab: GenerateTab) -> None:
     assert tab.page.follower.poll(job.id, ("", 0))[page.hold].value == "Pause"
 
 
-def test_a_reloaded_page_has_the_settings_of_its_run(tab: GenerateTab, tmp_path: Path) -> None:
+SETTINGS = tuple(name for name in FIELDS if name not in ("picture", "clip"))
+
+
+def shown_settings(tab: GenerateTab, updates: dict[Any, Any]) -> dict[str, Any]:
+    """What the controls hold after these updates, by the names of their fields."""
+    filled = {name: updates[getattr(tab.page, name)] for name in SETTINGS}
+    return {name: getattr(update, "value", update) for name, update in filled.items()}
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["a job", "of the library"])
+@pytest.mark.parametrize(
+    ("chosen", "crop"),
+    [
+        ({"start": "frame", "block": "1x4x16", "seed": 5, "guidance": 2.0}, 0.25),
+        ({"start": "frame", "action": ""}, 0.5),
+        ({"start": "clip", "num_frames": 33}, 1.0),
+        ({"action": "", "actions": "door-open*4 drawer-close*8"}, 0.5),
+        ({"temperature": 0.3}, 0.5),
+    ],
+    ids=["picture", "no action", "clip", "actions", "action"],
+)
+def test_a_reloaded_page_has_the_settings_of_its_run(
+    tab: GenerateTab, tmp_path: Path, chosen: dict[str, Any], crop: float, is_forgotten: bool
+) -> None:
+    """Also where the job is forgotten and its clip comes from the library."""
     Image.new("RGB", (50, 40), "teal").save(tmp_path / "start.png")
-    picture = str(tmp_path / "start.png")
-    chosen = {"start": "frame", "picture": picture, "block": "1x4x16", "seed": 5, "guidance": 2.0}
-    job = make(tab, **chosen)
-    updates = tab.come_back(job.id, ("", 0))
-    controls = [name for name in FIELDS if name not in ("picture", "clip")]
-    plain = {
-        name: getattr(update, "value", update)
-        for name in controls
-        if (update := updates[getattr(tab.page, name)]) is not None
-    }
-    want = {**VALUES, **chosen}
-    assert plain == {name: want[name] for name in controls if want[name] is not None}
+    write_video(tmp_path / "start.mp4", np.zeros((5, 32, 64, 3), np.uint8))
+    files = {"picture": str(tmp_path / "start.png"), "clip": str(tmp_path / "start.mp4")}
+    want = {**VALUES, **files, **chosen, "crop": crop}
+    job = make(tab, **want)
+    assert job.state is JobState.DONE, job.error
+    if is_forgotten:
+        tab.session.jobs.forget(job.id)
+    shown = shown_settings(tab, tab.come_back(job.id, ("", 0)))
+    assert shown == {name: want[name] for name in SETTINGS}
+    again = make(tab, **{**want, **shown})
+    assert again.error == ""
+    assert again.result.manifest == job.result.manifest
     assert tab.page.seed not in tab.come_back("gone", ("", 0))
