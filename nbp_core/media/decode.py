@@ -60,7 +60,7 @@ _LEAST_INTERLACED = 4
 _LATE_MICROSECONDS = 10_000
 """Tolerance for late frames, since containers round times."""
 
-_INPUT = re.compile(r"\[info\] Input #(\d+), ")
+_INPUT = re.compile(r"\[info\] Input #(\d+), (\S+), ")
 _DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d\d):(\d\d\.\d+)")
 _STREAM = re.compile(
     r"\[info\]   Stream #\d+:(?P<index>\d+)[^:]*: Video: (?P<codec>\w+).*?"
@@ -108,12 +108,16 @@ class Stream:
     is_default: bool = False
     has_layer: bool = False
     """Whether its transparency is a separate layer."""
+    is_opaque: bool = False
+    """Whether the fourth byte of its pixels means nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
     """The content of a file; `seconds` is the duration in its header, if any."""
 
+    container: str = ""
+    """ffmpeg's name or names of the format."""
     seconds: float | None = None
     streams: tuple[Stream, ...] = ()
 
@@ -306,7 +310,8 @@ def filters(stream: Stream | None, take: Take) -> str:
         is_known = stream.transfer in (*_HDR_TRANSFERS, "linear")
         transfer = stream.transfer if is_known else "bt709"
         steps += converted(stream.primaries, transfer, "bt709")
-    return ",".join([*steps, "format=rgb24|rgba"])
+    is_opaque = stream is not None and stream.is_opaque
+    return ",".join([*steps, "format=rgb24" if is_opaque else "format=rgb24|rgba"])
 
 
 def _times(take: Take) -> str:
@@ -368,6 +373,7 @@ def _sources(log: Sequence[str], count: int) -> list[Source]:
     for line in log:
         if match := _INPUT.match(line):
             number = min(int(match[1]), count - 1)
+            found[number] = replace(found[number], container=match[2])
         elif line.startswith("[info] Output #"):
             break
         elif number >= 0:
@@ -380,7 +386,10 @@ def _with_line(source: Source, line: str) -> Source:
         hours, minutes, seconds = match.groups()
         return replace(source, seconds=3600 * int(hours) + 60 * int(minutes) + float(seconds))
     if (match := _STREAM.match(line)) and "(attached pic)" not in match["rest"]:
-        return replace(source, streams=(*source.streams, _stream(match)))
+        # In AVI, the fourth byte of a pixel is unused (BI_RGB).
+        is_opaque = source.container == "avi" and match["codec"] == "rawvideo"
+        stream = replace(_stream(match), is_opaque=is_opaque)
+        return replace(source, streams=(*source.streams, stream))
     if _LAYER.match(line) and source.streams and source.streams[-1].codec in _LAYER_DECODERS:
         *others, last = source.streams
         return replace(source, streams=(*others, replace(last, has_layer=True)))

@@ -293,6 +293,9 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
         return _from_deep_grey(image)
     if image.mode != "RGBA" and image.has_transparency_data:
         return image.convert("RGBA")
+    if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+        # Nobody stores a picture that is transparent everywhere: the byte is unused.
+        return image.convert("RGB")
     if image.mode in ("RGB", "RGBA", "L", "CMYK", "LAB"):
         return image
     return image.convert("RGB")

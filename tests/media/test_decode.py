@@ -262,6 +262,14 @@ def test_transparency_outlives_a_conversion_of_colours(tmp_path: Path, name: str
     assert (found[:, 84:] == 255).all()
 
 
+@pytest.mark.parametrize("unused", [0, 7])
+def test_an_unused_byte_is_no_transparency(tmp_path: Path, unused: int) -> None:
+    frames = np.concatenate([numbered(6), np.full((6, 120, 160, 1), unused, np.uint8)], -1)
+    # Without a code for the kind of its pixels, as screen recorders write it.
+    path = encode(tmp_path / "a.avi", frames, "-c:v rawvideo -pix_fmt bgra")
+    assert max(map(error, read_context(path, 5))) <= 1
+
+
 def test_half_transparent_pixels_are_half_white(tmp_path: Path) -> None:
     frames = np.concatenate([numbered(6), np.full((6, 120, 160, 1), 128, np.uint8)], -1)
     found = patches(read_context(encode(tmp_path / "a.mov", frames, "-c:v png"), 5)[0])

@@ -63,6 +63,25 @@ def test_transparent_pictures_with_a_profile_lie_on_white(tmp_path: Path) -> Non
     assert (found[:, 2:] == 255).all()
 
 
+@pytest.mark.parametrize("header_bytes", [108, 124])
+def test_an_unused_byte_of_a_bmp_is_no_transparency(tmp_path: Path, header_bytes: int) -> None:
+    def bmp(alpha: Frames) -> Path:
+        pixels = np.concatenate([chart()[::-1, :, ::-1], alpha[::-1]], -1).tobytes()
+        masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+        info = struct.pack("<IiiHHII16x", header_bytes, 160, 120, 1, 32, 3, len(pixels)) + masks
+        start = 14 + header_bytes
+        file = struct.pack("<2sI4xI", b"BM", start + len(pixels), start)
+        (tmp_path / "a.bmp").write_bytes(file + info.ljust(header_bytes, b"\0") + pixels)
+        return tmp_path / "a.bmp"
+
+    alpha = np.zeros((120, 160, 1), np.uint8)
+    assert error(read_image(bmp(alpha))) == 0
+    alpha[:, :80] = 255
+    found = patches(read_image(bmp(alpha)))
+    assert np.array_equal(found[:, :2], COLOURS[:, :2])
+    assert (found[:, 2:] == 255).all()
+
+
 def test_a_grey_profile_is_followed(tmp_path: Path) -> None:
     levels = np.linspace(0, 255, 64).round().astype(np.uint8)
     grey = Image.fromarray(np.repeat(levels[None], 16, 0))
