@@ -332,13 +332,18 @@ def _scaled(stream: Stream | None) -> str:
     wide, high = f"iw*max(1,{aspect})", f"ih*max(1,1/{aspect})"
     shrink = f"min(1,sqrt({MAX_FRAME_PIXELS}/({wide})/({high})))"
     size = f"w='max(1,round({wide}*{shrink}))':h='max(1,round({high}*{shrink}))'"
-    matrix = ":in_color_matrix=bt709" if stream is not None and _is_untagged_hd(stream) else ""
-    return f"scale={size}:flags=bicubic+full_chroma_int{matrix}"
+    return f"scale={size}:flags=bicubic+full_chroma_int{_guessed_matrix(stream)}"
 
 
-def _is_untagged_hd(stream: Stream) -> bool:
+def _guessed_matrix(stream: Stream | None) -> str:
+    """The option for a matrix that the tags do not state; ffmpeg itself assumes BT.601's."""
+    # "gbr" says that there is none. ffmpeg does not use the option for RGB.
+    if stream is None or stream.matrix not in ("unknown", "gbr"):
+        return ""
+    if stream.primaries == "bt2020" or stream.transfer in _HDR_TRANSFERS:
+        return ":in_color_matrix=bt2020"
     is_hd = stream.width >= _HD_WIDTH or stream.height > _SD_HEIGHT
-    return is_hd and stream.matrix == "unknown"
+    return ":in_color_matrix=bt709" if is_hd else ""
 
 
 def _needs_conversion(stream: Stream) -> bool:

@@ -170,6 +170,16 @@ def test_untagged_hd_is_bt709(tmp_path: Path, width: int, height: int) -> None:
     assert error(read_context(path, 5)[0]) <= 3
 
 
+def test_a_matrix_of_rgb_says_nothing_of_yuv(tmp_path: Path) -> None:
+    frames = numbered(2, 1280, 720)
+    mistagged = (
+        f"-vf scale=out_color_matrix=bt709 {X264} -bsf:v h264_metadata=matrix_coefficients=0"
+    )
+    assert error(read_context(encode(tmp_path / "a.mp4", frames, mistagged), 1)[0]) <= 3
+    for name, options in {"b.mkv": "-c:v ffv1 -pix_fmt gbrp", "c.mov": "-c:v png"}.items():
+        assert error(read_context(encode(tmp_path / name, frames, options), 1)[0]) == 0
+
+
 ODD_COLOURS = {
     "ycgco": "zscale=m=gbr,format=gbrp,zscale=m=ycgco,format=yuv444p",
     "linear": "format=gbrp16,setparams=color_primaries=bt709:color_trc=bt709:range=pc,"
@@ -196,6 +206,18 @@ def test_hdr_is_tone_mapped(tmp_path: Path, transfer: str) -> None:
     options = f"-vf {_LINEAR},zscale=p=2020:t={transfer}:npl=203,{_WIDE},{tags} -c:v ffv1"
     frames = read_context(encode(tmp_path / "a.mkv", numbered(6), options), 5)
     assert max(map(error, frames)) <= 10
+
+
+@pytest.mark.parametrize(("width", "height"), [(160, 120), (1280, 720)])
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67", "bt2020-10"])
+def test_wide_colours_without_a_matrix_have_that_of_bt2020(
+    tmp_path: Path, transfer: str, width: int, height: int
+) -> None:
+    tags = f"setparams=colorspace=unknown:color_primaries=bt2020:color_trc={transfer}"
+    code = "2020_10" if transfer == "bt2020-10" else transfer
+    options = f"-vf {_LINEAR},zscale=p=2020:t={code}:npl=203,{_WIDE},{tags} -c:v ffv1"
+    path = encode(tmp_path / "a.mkv", numbered(2, width, height), options)
+    assert error(read_context(path, 1)[0]) <= 10
 
 
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
