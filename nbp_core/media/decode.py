@@ -49,6 +49,8 @@ _HD_WIDTH, _SD_HEIGHT = 1280, 576
 """From this width, or above this height, colours without a tag are BT.709's; else BT.601's."""
 _WIDE_GAMUTS = ("bt2020", "smpte431", "smpte432")
 _HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
+_SCREEN_TRANSFERS = ("iec61966-2-1", "bt470m")
+"""sRGB and gamma 2.2. Other transfers of SDR are taken for BT.709's."""
 _ZSCALE_MATRICES = ("ycgco", "bt2020c", "chroma-derived-nc", "chroma-derived-c", "ictcp")
 """Matrices that only the filter `zscale` knows, not `scale`."""
 _WHITE_NITS, _PEAK_NITS = 203, 1000
@@ -307,9 +309,10 @@ def filters(stream: Stream | None, take: Take) -> str:
         steps += ["zscale=m=gbr:r=full", _DEEP]
     steps.append(_scaled(stream))
     if stream is not None and _needs_conversion(stream):
-        is_known = stream.transfer in (*_HDR_TRANSFERS, "linear")
-        transfer = stream.transfer if is_known else "bt709"
-        steps += converted(stream.primaries, transfer, "bt709")
+        # A transfer of SDR stays, as it does where nothing else is converted.
+        kept = stream.transfer if stream.transfer in _SCREEN_TRANSFERS else "bt709"
+        is_bright = stream.transfer in (*_HDR_TRANSFERS, "linear")
+        steps += converted(stream.primaries, stream.transfer if is_bright else kept, kept)
     is_opaque = stream is not None and stream.is_opaque
     return ",".join([*steps, "format=rgb24" if is_opaque else "format=rgb24|rgba"])
 

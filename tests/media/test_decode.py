@@ -11,6 +11,8 @@ import pytest
 from nbp_core.media.files import MAX_FRAME_PIXELS, MediaError
 from nbp_core.media.video import read_context, read_video, read_window
 from tests.support.charts import (
+    DISPLAY_P3,
+    SRGB,
     chart,
     encode,
     error,
@@ -241,6 +243,28 @@ def test_wide_gamuts_are_shown_in_srgb(tmp_path: Path, primaries: str, number: s
         ":color_trc=bt709 -c:v ffv1"
     )
     assert error(read_context(encode(tmp_path / "a.mkv", numbered(6), options), 5)[0]) <= 3
+
+
+_SCREEN_CURVES = {
+    "iec61966-2-1": lambda x: np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055),
+    "bt470m": lambda x: x ** (1 / 2.2),
+}
+
+
+@pytest.mark.parametrize("transfer", _SCREEN_CURVES)
+def test_wide_gamuts_keep_the_transfer_of_screens(tmp_path: Path, transfer: str) -> None:
+    def coded(to_P3: np.ndarray) -> np.ndarray:
+        levels = numbered(2) / 255
+        linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+        return np.round(_SCREEN_CURVES[transfer]((linear @ to_P3.T).clip(0, 1)) * 255)
+
+    def frame_of(levels: np.ndarray, primaries: str) -> np.ndarray:
+        tags = f"setparams=color_primaries={primaries}:color_trc={transfer}"
+        options = f"-vf format=gbrp,{tags} -c:v ffv1"
+        return read_context(encode(tmp_path / "a.mkv", levels.astype(np.uint8), options), 1)[0]
+
+    wide = frame_of(coded(np.linalg.inv(DISPLAY_P3) @ SRGB), "smpte432")
+    assert np.abs(patches(wide) - patches(frame_of(coded(np.eye(3)), "bt709"))).max() <= 4
 
 
 TRANSPARENT = {
