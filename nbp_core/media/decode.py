@@ -57,8 +57,8 @@ _WHITE_NITS, _PEAK_NITS = 203, 1000
 """Diffuse white in HDR (ITU-R BT.2408), and the brightest value that is kept distinct, in cd/m2."""
 _KNEE = 0.9
 """Linear light below it is unchanged; light from there to the peak is compressed."""
-_LEAST_INTERLACED = 4
-"""Smallest side in pixels that can be interlaced; the filter refuses smaller frames."""
+_LEAST_INTERLACED = 16
+"""Smallest side in pixels that is deinterlaced: the filter refuses planes of colour below 3."""
 _LATE_MICROSECONDS = 10_000
 """Tolerance for late frames, since containers round times."""
 

@@ -115,6 +115,14 @@ def test_fields_of_two_times_are_not_shown_as_a_comb(tmp_path: Path) -> None:
     assert np.abs(np.diff(rows, axis=1)).mean() < 1
 
 
+@pytest.mark.parametrize("side", [4, 8, 12, 16])
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv411p", "yuv410p", "gbrp"])
+def test_the_smallest_frames_are_read(tmp_path: Path, pixels: str, side: int) -> None:
+    frames = np.full((3, side, side, 3), 90, np.uint8)
+    path = encode(tmp_path / "a.nut", frames, f"-c:v rawvideo -pix_fmt {pixels}")
+    assert np.abs(read_context(path, 3).astype(int) - frames).max() <= 2
+
+
 MATRICES = {
     (1, 0, 0, 1): lambda f: f,
     (-1, 0, 0, 1): lambda f: f[:, :, ::-1],
@@ -256,12 +264,13 @@ def test_wide_gamuts_keep_the_transfer_of_screens(tmp_path: Path, transfer: str)
     def coded(to_P3: np.ndarray) -> np.ndarray:
         levels = numbered(2) / 255
         linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
-        return np.round(_SCREEN_CURVES[transfer]((linear @ to_P3.T).clip(0, 1)) * 255)
+        return np.asarray(_SCREEN_CURVES[transfer]((linear @ to_P3.T).clip(0, 1)) * 255)
 
     def frame_of(levels: np.ndarray, primaries: str) -> np.ndarray:
         tags = f"setparams=color_primaries={primaries}:color_trc={transfer}"
         options = f"-vf format=gbrp,{tags} -c:v ffv1"
-        return read_context(encode(tmp_path / "a.mkv", levels.astype(np.uint8), options), 1)[0]
+        path = encode(tmp_path / "a.mkv", levels.round().astype(np.uint8), options)
+        return np.asarray(read_context(path, 1)[0])
 
     wide = frame_of(coded(np.linalg.inv(DISPLAY_P3) @ SRGB), "smpte432")
     assert np.abs(patches(wide) - patches(frame_of(coded(np.eye(3)), "bt709"))).max() <= 4
