@@ -66,9 +66,11 @@ _INPUT = re.compile(r"\[info\] Input #(\d+), (\S+), ")
 _DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d\d):(\d\d\.\d+)")
 _STREAM = re.compile(
     r"\[info\]   Stream #\d+:(?P<index>\d+)[^:]*: Video: (?P<codec>\w+).*?"
-    r", (?P<pixels>\w+)(?:\((?P<tags>[^)]*)\))?, (?P<width>\d+)x(?P<height>\d+)(?P<rest>\D.*|)$"
+    r", (?P<pixels>\w+)(?:\((?P<tags>(?:[^()]|\([^)]*\))*+)\))?"
+    r", (?P<width>\d+)x(?P<height>\d+)(?P<rest>\D.*|)$"
 )
 _LAYER = re.compile(r"\[info\]     +alpha_mode +: 1$")
+_TURN = re.compile(r"\[info\] +Display Matrix: rotation of (-?)90\.")
 _COUNT = re.compile(r"\[Parsed_fps_\d+ @ .*\] (\d+) frames in, ")
 _DAMAGED = "is damaged: some of its frames cannot be decoded whole"
 _DAMAGE = re.compile(r"corrupt decoded frame|Error submitting packet to decoder|CRC mismatch")
@@ -112,6 +114,10 @@ class Stream:
     """Whether its transparency is a separate layer."""
     is_opaque: bool = False
     """Whether the fourth byte of its pixels means nothing."""
+    is_interlaced: bool = False
+    """Whether its header says so."""
+    turn: str | None = None
+    """The direction in which ffmpeg turns it by 90 degrees, by ffmpeg's name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -295,7 +301,12 @@ def filters(stream: Stream | None, take: Take) -> str:
     steps = ["settb=1/1000000", _times(take)]
     if stream is None or min(stream.width, stream.height) >= _LEAST_INTERLACED:
         # Frames that are not flagged as interlaced pass as they are.
-        steps.append("bwdif=mode=send_frame:deint=interlaced")
+        deinterlaced = "bwdif=mode=send_frame:deint=interlaced"
+        if stream is not None and stream.is_interlaced and stream.turn:
+            # The lines of its fields are columns now.
+            back = {"clock": "cclock", "cclock": "clock"}[stream.turn]
+            deinterlaced = f"transpose={back},{deinterlaced},transpose={stream.turn}"
+        steps.append(deinterlaced)
     if take.fps is not None:
         # Rounded up, each time gets the last frame that began before it: the one on screen.
         # Trimmed here, since "-frames:v" ends the run only after a whole pause was filled.
@@ -398,9 +409,13 @@ def _with_line(source: Source, line: str) -> Source:
         is_opaque = source.container == "avi" and match["codec"] == "rawvideo"
         stream = replace(_stream(match), is_opaque=is_opaque)
         return replace(source, streams=(*source.streams, stream))
-    if _LAYER.match(line) and source.streams and source.streams[-1].codec in _LAYER_DECODERS:
+    if source.streams:
         *others, last = source.streams
-        return replace(source, streams=(*others, replace(last, has_layer=True)))
+        if _LAYER.match(line) and last.codec in _LAYER_DECODERS:
+            return replace(source, streams=(*others, replace(last, has_layer=True)))
+        if match := _TURN.match(line):
+            turned = replace(last, turn="clock" if match[1] else "cclock")
+            return replace(source, streams=(*others, turned))
     return source
 
 
@@ -422,6 +437,7 @@ def _stream(match: re.Match[str]) -> Stream:
         transfer=transfer,
         fps=float(rate[1]) * (1000 if rate[2] else 1) if rate else None,
         is_default="(default)" in match["rest"],
+        is_interlaced=any(" first" in tag for tag in tags),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nbp_core.media.files import MAX_FRAME_PIXELS, MediaError
+from nbp_core.media.files import MAX_FRAME_PIXELS, Frames, MediaError
 from nbp_core.media.video import read_context, read_video, read_window
 from tests.support.charts import (
     DISPLAY_P3,
@@ -105,14 +105,43 @@ def test_interlaced_frames_are_read_whole(tmp_path: Path, name: str) -> None:
     assert max(map(error, read_window(path, 17))) <= 4
 
 
-def test_fields_of_two_times_are_not_shown_as_a_comb(tmp_path: Path) -> None:
-    frames = np.zeros((50, 96, 96, 3), np.uint8)
+def moving_bar() -> Frames:
+    frames = np.zeros((50, 96, 128, 3), np.uint8)
     for index, frame in enumerate(frames):
         frame[:, index : index + 30] = 255
+    return frames
+
+
+def test_fields_of_two_times_are_not_shown_as_a_comb(tmp_path: Path) -> None:
     options = "-vf tinterlace=interleave_top,setfield=tff -c:v ffv1 -field_order tt"
-    path = encode(tmp_path / "a.mkv", frames, options, "50")
+    path = encode(tmp_path / "a.mkv", moving_bar(), options, "50")
     rows = read_context(path, 5)[1:].astype(int).mean(-1)
     assert np.abs(np.diff(rows, axis=1)).mean() < 1
+
+
+@pytest.mark.parametrize(("order", "lines"), [("tff", "top"), ("bff", "bottom")])
+def test_fields_are_joined_before_they_are_turned(tmp_path: Path, order: str, lines: str) -> None:
+    options = (
+        f"-vf tinterlace=interleave_{lines},setfield={order} -c:v libx264 -x264opts {order}=1"
+        " -pix_fmt yuv420p"
+    )
+    path = encode(tmp_path / "a.mp4", moving_bar(), options, "50")
+    upright = read_context(path, 5)
+    with_display_matrix(path, (0, 1, -1, 0))
+    assert np.array_equal(read_context(path, 5), np.rot90(upright, 3, (1, 2)))
+    with_display_matrix(path, (0, -1, 1, 0))
+    assert np.array_equal(read_context(path, 5), np.rot90(upright, 1, (1, 2)))
+
+
+@pytest.mark.parametrize("order", [1, 6, 9, 14])
+def test_any_order_of_fields_hides_no_stream(tmp_path: Path, order: int) -> None:
+    untagged = "scale=out_color_matrix=bt709,format=yuv444p10,setparams=colorspace=unknown"
+    options = f"-vf {untagged} -c:v prores_ks"
+    path = encode(tmp_path / "a.mov", numbered(2, 1280, 720), options)
+    data = path.read_bytes()
+    assert b"fiel\1\0" in data
+    path.write_bytes(data.replace(b"fiel\1\0", b"fiel\2" + bytes([order])))
+    assert error(read_context(path, 1)[0]) <= 3
 
 
 @pytest.mark.parametrize("side", [4, 8, 12, 16])
