@@ -73,7 +73,14 @@ _LAYER = re.compile(r"\[info\]     +alpha_mode +: 1$")
 _TURN = re.compile(r"\[info\] +Display Matrix: rotation of (-?)90\.")
 _COUNT = re.compile(r"\[Parsed_fps_\d+ @ .*\] (\d+) frames in, ")
 _DAMAGED = "is damaged: some of its frames cannot be decoded whole"
-_DAMAGE = re.compile(r"corrupt decoded frame|Error submitting packet to decoder|CRC mismatch")
+_DAMAGE = re.compile(
+    r"corrupt decoded frame|Error submitting packet to decoder|CRC mismatch"
+    r"|first frame (?:is no|not a) keyframe"
+)
+_FIRST_FRAME = "[info] Output #"
+"""The start of the log line that follows the decoding of the first frame."""
+_FROM_KEYFRAME = r"noise=drop=not(st(0\,ld(0)+key))"
+"""Drops packets until one holds a keyframe."""
 _CODEC_ERROR = re.compile(r"^\[(?P<codec>\w+) @ \w+\] \[error\] (?!overread)", re.MULTILINE)
 _NO_DECODER = "Decoding requested, but no decoder found"
 _MARKING_CODECS = frozenset({
@@ -147,6 +154,8 @@ class Take:
     """Seconds of the file to decode; None decodes until there are enough frames."""
     indices: tuple[int, ...] = ()
     """Indices of the file's frames to keep; empty keeps all."""
+    is_from_keyframe: bool = False
+    """Whether to skip frames before the first keyframe, which need others that are missing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,15 +216,27 @@ def decode_many(paths: Sequence[Path], plan: Plan) -> Iterator[Decoded | MediaEr
 def _decode_one(path: Path, plan: Plan) -> Decoded | MediaError:
     with _outputs(1) as outputs:
         ended, sources = _run([path], outputs, plan)
+        if _is_damaged_at_first(ended.log):
+            # It may begin between two keyframes, as a cut or a recorded broadcast does.
+            plan = _from_keyframe(plan)
+            ended, sources = _run([path], outputs, plan)
         if _fault(ended.log, sources) == _DAMAGED and plan(sources[0]).fps:
             # The damage may be beyond the frames that are taken, since how far a run reads ahead is
             # random. So the file is read again, only up to their end.
-            ended, sources = _run([path], outputs, lambda source: _limited(plan(source)))
+            ended, sources = _run([path], outputs, _limited(plan))
         return _result(path, outputs[0], sources[0], ended)
 
 
-def _limited(take: Take) -> Take:
-    return replace(take, seconds=take.count / take.fps if take.fps else None)
+def _from_keyframe(plan: Plan) -> Plan:
+    return lambda source: replace(plan(source), is_from_keyframe=True)
+
+
+def _limited(plan: Plan) -> Plan:
+    def limited(source: Source) -> Take:
+        take = plan(source)
+        return replace(take, seconds=take.count / take.fps if take.fps else None)
+
+    return limited
 
 
 @contextlib.contextmanager
@@ -270,6 +291,7 @@ def _command(path: Path, source: Source, plan: Plan) -> _Command:
             *(["-c:v", _LAYER_DECODERS[stream.codec]] if stream and stream.has_layer else []),
             *(["-ss", f"{take.start:.3f}"] if take.start else []),
             *(["-t", f"{take.seconds:.3f}"] if take.seconds else []),
+            *(["-bsf:v", _FROM_KEYFRAME] if take.is_from_keyframe else []),
             "-i",
         ),
         url=ffmpeg.file_url(path.absolute()),
@@ -469,7 +491,7 @@ def _result(path: Path, output: Path, source: Source, ended: ffmpeg.Ended) -> De
 def _fault(log: Sequence[str], sources: Sequence[Source]) -> str | None:
     """The fault of the frames themselves, as the end of a sentence; None for none."""
     codecs = {stream.codec for source in sources for stream in source.streams}
-    decoding = "\n".join(log[log.index(ffmpeg.INPUTS_OPEN) :]) if ffmpeg.INPUTS_OPEN in log else ""
+    decoding = _decoding(log)
     if _NEW_SIZE.search(decoding):
         return "changes its size midway, which is not supported"
     if ffmpeg.NO_SPACE in decoding:
@@ -479,6 +501,16 @@ def _fault(log: Sequence[str], sources: Sequence[Source]) -> str | None:
     if "Impossible to convert between" in decoding:
         return "has colours of a kind that is not supported"
     return _DAMAGED if _is_damaged(decoding, codecs - _MARKING_CODECS) else None
+
+
+def _decoding(log: Sequence[str]) -> str:
+    """The part of a log that is about the frames, not the inputs."""
+    return "\n".join(log[log.index(ffmpeg.INPUTS_OPEN) :]) if ffmpeg.INPUTS_OPEN in log else ""
+
+
+def _is_damaged_at_first(log: Sequence[str]) -> bool:
+    """Whether a frame before the first whole one is marked as damaged."""
+    return _DAMAGE.search(_decoding(log).partition(_FIRST_FRAME)[0]) is not None
 
 
 def _is_damaged(log: str, codecs: set[str]) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nbp_core.media.files import MAX_FRAME_PIXELS, Frames, MediaError
-from nbp_core.media.video import read_context, read_video, read_window
+from nbp_core.media.video import read_context, read_video, read_window, read_windows
 from tests.support.charts import (
     DISPLAY_P3,
     SRGB,
@@ -433,6 +433,44 @@ def test_a_broadcast_that_begins_between_two_keyframes_is_read(tmp_path: Path) -
     data = path.read_bytes()
     path.write_bytes(data[len(data) // 4 // 188 * 188 :])
     assert max(map(error, read_context(path, 5))) <= 3
+
+
+BETWEEN_KEYFRAMES = {
+    "vp8.webm": "-c:v libvpx -deadline realtime",
+    "vp9.webm": "-c:v libvpx-vp9 -deadline realtime",
+    "av1.mkv": "-c:v libsvtav1 -preset 12",
+    "h264.mkv": f"{X264} -bf 2",
+    "hevc.mkv": X265,
+    "mpeg2.mkv": "-c:v mpeg2video -q:v 2 -bf 2",
+    "mpeg4.avi": "-c:v mpeg4 -q:v 2",
+    "mpeg4.mkv": "-c:v mpeg4 -q:v 2 -bf 2",
+    "msmpeg4.avi": "-c:v msmpeg4 -q:v 2",
+    "wmv2.wmv": "-c:v wmv2 -q:v 2",
+    "flv.flv": "-c:v flv -q:v 2",
+    "theora.ogv": "-c:v libtheora -q:v 10",
+}
+
+
+@pytest.mark.parametrize("name", BETWEEN_KEYFRAMES)
+def test_a_clip_that_begins_between_two_keyframes_is_read_from_the_second(
+    tmp_path: Path, name: str
+) -> None:
+    whole = encode(tmp_path / name, numbered(40), f"{BETWEEN_KEYFRAMES[name]} -g 10", "25")
+    path = tmp_path / f"cut-{name}"
+    run_ffmpeg(f"-i {whole} -c copy -copyinkf -bsf:v noise=drop=lt(n\\,3)", path)
+    (batch, _) = read_windows([path, path], 17)
+    for frames in (read_context(path, 5), read_window(path, 17), batch, read_video(path)[0]):
+        assert not isinstance(frames, MediaError)
+        assert max(map(error, frames)) <= 4
+        assert 10 <= min(numbers(frames)) <= 13
+
+
+def test_a_clip_without_a_keyframe_is_damaged(tmp_path: Path) -> None:
+    whole = encode(tmp_path / "a.avi", numbered(20), "-c:v mpeg4 -q:v 2 -g 100")
+    run_ffmpeg(f"-i {whole} -c copy -copyinkf -bsf:v noise=drop=lt(n\\,3)", tmp_path / "b.avi")
+    for read in (read_context, lambda path: read_window(path, 17)):
+        with pytest.raises(MediaError, match="is damaged"):
+            read(tmp_path / "b.avi")
 
 
 def test_a_language_of_two_words_hides_no_stream(tmp_path: Path) -> None:
