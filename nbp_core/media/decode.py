@@ -81,7 +81,9 @@ _FIRST_FRAME = "[info] Output #"
 """The start of the log line that follows the decoding of the first frame."""
 _FROM_KEYFRAME = r"noise=drop=not(st(0\,ld(0)+key))"
 """Drops packets until one holds a keyframe."""
-_CODEC_ERROR = re.compile(r"^\[(?P<codec>\w+) @ \w+\] \[error\] (?!overread)", re.MULTILINE)
+_CODEC_ERROR = re.compile(
+    r"^\[(?P<codec>\w+) @ \w+\] \[error\] (?!overread|.*\bEXIF\b)", re.MULTILINE
+)
 _NO_DECODER = "Decoding requested, but no decoder found"
 _MARKING_CODECS = frozenset({
     "h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3", "wmv2", "h263", "flv",

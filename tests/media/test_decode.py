@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nbp_core.media.files import MAX_FRAME_PIXELS, Frames, MediaError
 from nbp_core.media.video import read_context, read_video, read_window, read_windows
@@ -433,6 +436,20 @@ def test_a_broadcast_that_begins_between_two_keyframes_is_read(tmp_path: Path) -
     data = path.read_bytes()
     path.write_bytes(data[len(data) // 4 // 188 * 188 :])
     assert max(map(error, read_context(path, 5))) <= 3
+
+
+def test_odd_metadata_of_its_pictures_is_no_damage_of_a_clip(tmp_path: Path) -> None:
+    exif = b"Exif\0\0II*\0\xff\xff\xff\xff"
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    pictures = b""
+    for frame in numbered(6):
+        whole = BytesIO()
+        Image.fromarray(frame).save(whole, "JPEG", quality=95, subsampling=0)
+        pictures += whole.getvalue()[:2] + segment + whole.getvalue()[2:]
+    run_ffmpeg("-f mjpeg -r 8 -i pipe:0 -c copy", tmp_path / "a.avi", pictures)
+    frames = read_context(tmp_path / "a.avi", 5)
+    assert max(map(error, frames)) <= 3
+    assert numbers(frames) == [0, 1, 2, 3, 4]
 
 
 BETWEEN_KEYFRAMES = {
