@@ -90,9 +90,14 @@ _MARKING_CODECS = frozenset({
     "vp8", "vp9", "av1", "libdav1d", "libvpx", "theora",
 })  # fmt: skip
 """Codecs that mark incomplete frames, and whose other errors are often harmless."""
-_NEW_SIZE = re.compile(
-    r"Reconfiguring filter graph because video parameters changed to .*?, (\d+x\d+)"
+_CHANGED = re.compile(
+    r"Reconfiguring filter graph because video parameters changed to (\w+)\(.*?, (\d+)x(\d+)"
 )
+_KEPT = re.compile(
+    r"filter context - w: (\d+) h: (\d+) fmt: (\d+) .*"
+    r"incoming frame - w: (?!\1 h: \2 fmt: \3 )"
+)
+"""A frame of another size or pixel format, in a run that keeps its filters."""
 _RATE = re.compile(r", ([\d.]+)(k?) fps")
 _PAM = re.compile(
     rb"P7\nWIDTH (\d+)\nHEIGHT (\d+)\nDEPTH ([34])\nMAXVAL 255\nTUPLTYPE \w+\nENDHDR\n"
@@ -112,6 +117,8 @@ class Stream:
 
     index: int
     codec: str
+    pixels: str
+    """ffmpeg's name of the format of its pixels."""
     width: int
     height: int
     matrix: str = "unknown"
@@ -158,6 +165,8 @@ class Take:
     """Indices of the file's frames to keep; empty keeps all."""
     is_from_keyframe: bool = False
     """Whether to skip frames before the first keyframe, which need others that are missing."""
+    keeps_filters: bool = False
+    """Whether the filters run on when tags of colour change; else they, and time, begin anew."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,6 +227,9 @@ def decode_many(paths: Sequence[Path], plan: Plan) -> Iterator[Decoded | MediaEr
 def _decode_one(path: Path, plan: Plan) -> Decoded | MediaError:
     with _outputs(1) as outputs:
         ended, sources = _run([path], outputs, plan)
+        if _changes_its_tags(ended.log, sources[0].stream):
+            plan = _keeping_filters(plan)
+            ended, sources = _run([path], outputs, plan)
         if _is_damaged_at_first(ended.log):
             # It may begin between two keyframes, as a cut or a recorded broadcast does.
             plan = _from_keyframe(plan)
@@ -227,6 +239,10 @@ def _decode_one(path: Path, plan: Plan) -> Decoded | MediaError:
             # random. So the file is read again, only up to their end.
             ended, sources = _run([path], outputs, _limited(plan))
         return _result(path, outputs[0], sources[0], ended)
+
+
+def _keeping_filters(plan: Plan) -> Plan:
+    return lambda source: replace(plan(source), keeps_filters=True)
 
 
 def _from_keyframe(plan: Plan) -> Plan:
@@ -294,6 +310,7 @@ def _command(path: Path, source: Source, plan: Plan) -> _Command:
             *(["-ss", f"{take.start:.3f}"] if take.start else []),
             *(["-t", f"{take.seconds:.3f}"] if take.seconds else []),
             *(["-bsf:v", _FROM_KEYFRAME] if take.is_from_keyframe else []),
+            *(["-reinit_filter", "0"] if take.keeps_filters else []),
             "-i",
         ),
         url=ffmpeg.file_url(path.absolute()),
@@ -454,6 +471,7 @@ def _stream(match: re.Match[str]) -> Stream:
     return Stream(
         index=int(match["index"]),
         codec=match["codec"],
+        pixels=match["pixels"],
         width=int(match["width"]),
         height=int(match["height"]),
         matrix=matrix,
@@ -494,8 +512,8 @@ def _fault(log: Sequence[str], sources: Sequence[Source]) -> str | None:
     """The fault of the frames themselves, as the end of a sentence; None for none."""
     codecs = {stream.codec for source in sources for stream in source.streams}
     decoding = _decoding(log)
-    if _NEW_SIZE.search(decoding):
-        return "changes its size midway, which is not supported"
+    if _CHANGED.search(decoding) or _KEPT.search(decoding):
+        return "changes its size or pixel format midway, which is not supported"
     if ffmpeg.NO_SPACE in decoding:
         return "cannot be read: there is no space for its frames on the disk"
     if "Cannot allocate memory" in decoding:
@@ -508,6 +526,14 @@ def _fault(log: Sequence[str], sources: Sequence[Source]) -> str | None:
 def _decoding(log: Sequence[str]) -> str:
     """The part of a log that is about the frames, not the inputs."""
     return "\n".join(log[log.index(ffmpeg.INPUTS_OPEN) :]) if ffmpeg.INPUTS_OPEN in log else ""
+
+
+def _changes_its_tags(log: Sequence[str], stream: Stream | None) -> bool:
+    """Whether the frames change midway, but neither in size nor in pixel format."""
+    changes = set(_CHANGED.findall(_decoding(log)))
+    return stream is not None and changes == {
+        (stream.pixels, str(stream.width), str(stream.height))
+    }
 
 
 def _is_damaged_at_first(log: Sequence[str]) -> bool:

@@ -131,8 +131,10 @@ def run_logged(
             if line == INPUTS_OPEN and not is_wanted(log):
                 is_unwanted = True
                 break
-            if len(log) < _MAX_LOG_LINES:
-                log.append(line)
+            log.append(line)
+            if len(log) == _MAX_LOG_LINES:
+                # What it would say of further damage is lost.
+                break
         else:
             process.wait()
     finally:

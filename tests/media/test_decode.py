@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nbp_core.media import ffmpeg
 from nbp_core.media.files import MAX_FRAME_PIXELS, Frames, MediaError
 from nbp_core.media.video import read_context, read_video, read_window, read_windows
 from tests.support.charts import (
@@ -395,8 +396,43 @@ def test_a_clip_that_changes_its_size_is_refused(tmp_path: Path) -> None:
     first = encode(tmp_path / "a.ts", numbered(8), X264)
     second = encode(tmp_path / "b.ts", numbered(8, 320, 180), X264)
     (tmp_path / "c.ts").write_bytes(first.read_bytes() + second.read_bytes())
-    with pytest.raises(MediaError, match="changes its size midway"):
+    with pytest.raises(MediaError, match="changes its size or pixel format midway"):
         read_context(tmp_path / "c.ts")
+
+
+LATER_TAGS = {
+    "matrix": f"{TAGGED_709} {X264}",
+    "range": f"-vf scale=out_range=pc -color_range pc {X264}",
+    "aspect": f"-vf setsar=64/63 {X264}",
+}
+
+
+@pytest.mark.parametrize("suffix", ["ts", "264"])
+@pytest.mark.parametrize("tags", LATER_TAGS)
+def test_tags_of_colour_may_change_midway(tmp_path: Path, tags: str, suffix: str) -> None:
+    frames = numbered(25)
+    tagged_601 = f"-vf scale=out_range=tv -colorspace smpte170m -color_range tv {X264}"
+    first = encode(tmp_path / f"a.{suffix}", frames[:6], tagged_601, "25")
+    second = encode(tmp_path / f"b.{suffix}", frames[6:], LATER_TAGS[tags], "25")
+    path = tmp_path / f"c.{suffix}"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    whole = read_video(path)[0]
+    assert max(map(error, whole)) <= 4
+    assert np.abs(np.subtract(numbers(whole), range(25))).max() <= 1
+    (batch, _) = read_windows([path, first], 5)
+    for some in (read_context(path, 5), read_window(path, 5), batch):
+        assert not isinstance(some, MediaError)
+        assert max(map(error, some)) <= 4
+
+
+def test_a_clip_that_changes_its_pixel_format_is_refused(tmp_path: Path) -> None:
+    first = encode(tmp_path / "a.ts", numbered(8), X264)
+    second = encode(tmp_path / "b.ts", numbered(8), f"{TAGGED_709} -c:v libx264 -pix_fmt yuv422p")
+    third = encode(tmp_path / "c.ts", numbered(8), f"{TAGGED_709} {X264}")
+    parts = (first, third, second)
+    (tmp_path / "d.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(MediaError, match="changes its size or pixel format midway"):
+        read_video(tmp_path / "d.ts")
 
 
 DAMAGED = {
@@ -420,6 +456,17 @@ def test_frames_that_are_not_whole_are_an_error(tmp_path: Path, name: str) -> No
     for read in (read_context, lambda path: read_window(path, 17)):
         with pytest.raises(MediaError, match="is damaged"):
             read(path)
+
+
+def test_a_log_that_is_too_long_to_be_read_hides_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = encode(tmp_path / "a.mkv", numbered(8), X264)
+    assert len(read_video(path)[0]) == 8
+    # Some lines after the description of the file.
+    monkeypatch.setattr(ffmpeg, "_MAX_LOG_LINES", 40)
+    with pytest.raises(MediaError, match="is damaged"):
+        read_video(path)
 
 
 def test_damage_beyond_the_frames_that_are_taken_harms_nothing(tmp_path: Path) -> None:
