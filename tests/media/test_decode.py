@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +14,13 @@ from PIL import Image
 
 from nbp_core.media import ffmpeg
 from nbp_core.media.files import MAX_FRAME_PIXELS, Frames, MediaError
-from nbp_core.media.video import read_context, read_video, read_window, read_windows
+from nbp_core.media.video import (
+    read_context,
+    read_image,
+    read_video,
+    read_window,
+    read_windows,
+)
 from tests.support.charts import (
     DISPLAY_P3,
     SRGB,
@@ -535,6 +542,48 @@ def test_a_clip_without_a_keyframe_is_damaged(tmp_path: Path) -> None:
     for read in (read_context, lambda path: read_window(path, 17)):
         with pytest.raises(MediaError, match="is damaged"):
             read(tmp_path / "b.avi")
+
+
+def box(kind: bytes, content: bytes = b"") -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+FRAGMENTED = f"{X264} -movflags +frag_keyframe+empty_moov+default_base_moof"
+
+BEGINNINGS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "cut in a packet.ts": (f"{X264} -g 1", lambda data: data[188 * 3 + 100 :]),
+    "cut before the end of a packet.ts": (f"{X264} -g 1", lambda data: data[187:]),
+    "cut.m2ts": (f"{X264} -g 1 -mpegts_m2ts_mode 1 -f mpegts", lambda data: data[150:]),
+    "packets of 204 bytes.ts": (
+        X264,
+        lambda data: b"".join(data[at : at + 188] + bytes(16) for at in range(0, len(data), 188)),
+    ),
+    "text before the first frame.264": (
+        X264,
+        lambda data: b"\0\0\0\1\6\5\x10" + b"a" * 16 + b"\x80" + data,
+    ),
+    "zeros.264": (X264, lambda data: bytes(2) + data),
+    "zeros.mpg": ("-c:v mpeg2video -q:v 2", lambda data: bytes(64) + data),
+    "styp.mp4": (FRAGMENTED, lambda data: box(b"styp", b"msdh" + bytes(4)) + data),
+    "uuid.mp4": (FRAGMENTED, lambda data: box(b"uuid", b"0" * 16) + data),
+    "pdin.mp4": (FRAGMENTED, lambda data: box(b"pdin") + data),
+    "sidx.mp4": (FRAGMENTED, lambda data: box(b"sidx", bytes(20)) + data),
+}
+
+
+@pytest.mark.parametrize("name", BEGINNINGS)
+def test_files_with_an_odd_beginning_are_read(tmp_path: Path, name: str) -> None:
+    options, changed = BEGINNINGS[name]
+    path = encode(tmp_path / name, numbered(25), options, "25")
+    path.write_bytes(changed(path.read_bytes()))
+    assert max(map(error, read_context(path, 5))) <= 4
+
+
+@pytest.mark.parametrize("kind", ["bmp", "ppm", "png", "gif", "tif"])
+def test_a_picture_of_the_letter_g_is_no_transport_stream(tmp_path: Path, kind: str) -> None:
+    grey = Image.new("RGB", (64, 64), (0x47, 0x47, 0x47))
+    grey.save(tmp_path / f"a.{kind}")
+    assert (read_image(tmp_path / f"a.{kind}") == 0x47).all()
 
 
 def test_a_language_of_two_words_hides_no_stream(tmp_path: Path) -> None:
