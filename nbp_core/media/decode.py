@@ -51,6 +51,10 @@ _WIDE_GAMUTS = ("bt2020", "smpte431", "smpte432")
 _HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
 _SCREEN_TRANSFERS = ("iec61966-2-1", "bt470m")
 """sRGB and gamma 2.2. Other transfers of SDR are taken for BT.709's."""
+_UNINDEXED = ("mpeg", "mpegts")
+"""Containers that do not say which frames are keyframes, nor the time of every frame."""
+_LEAD_SECONDS = 10.0
+"""Seconds that are decoded before a window of such a container, to know its frames and times."""
 _ZSCALE_MATRICES = ("ycgco", "bt2020c", "chroma-derived-nc", "chroma-derived-c", "ictcp")
 """Matrices that only the filter `zscale` knows, not `scale`."""
 _WHITE_NITS, _PEAK_NITS = 203, 1000
@@ -299,6 +303,8 @@ class _Command:
 
 def _command(path: Path, source: Source, plan: Plan) -> _Command:
     take, stream = plan(source), source.stream
+    lead = _lead(source, take)
+    cut = f"trim={lead:.3f}," if lead else ""
     is_small = path.stat().st_size < _SMALL_BYTES
     threads = 1 if is_small else min(_MAX_THREADS, os.cpu_count() or 1)
     # "-map V" leaves out cover pictures.
@@ -307,8 +313,8 @@ def _command(path: Path, source: Source, plan: Plan) -> _Command:
         before=(
             *PROTECTED, "-max_pixels", str(MAX_PIXELS), "-threads", str(threads),
             *(["-c:v", _LAYER_DECODERS[stream.codec]] if stream and stream.has_layer else []),
-            *(["-ss", f"{take.start:.3f}"] if take.start else []),
-            *(["-t", f"{take.seconds:.3f}"] if take.seconds else []),
+            *(["-ss", f"{take.start - lead:.3f}"] if take.start > lead else []),
+            *(["-t", f"{lead + take.seconds:.3f}"] if take.seconds else []),
             *(["-bsf:v", _FROM_KEYFRAME] if take.is_from_keyframe else []),
             *(["-reinit_filter", "0"] if take.keeps_filters else []),
             "-i",
@@ -316,12 +322,17 @@ def _command(path: Path, source: Source, plan: Plan) -> _Command:
         url=ffmpeg.file_url(path.absolute()),
         stream="V:0" if stream is None or stream == source.streams[0] else str(stream.index),
         after=(
-            "-filter:v", filters(stream, take), "-fps_mode", "passthrough",
+            "-filter:v", cut + filters(stream, take), "-fps_mode", "passthrough",
             "-frames:v", str(take.count), "-fs", str(MAX_DECODED_BYTES), "-threads", "1",
             "-c:v", "pam", "-f", "image2pipe",
         ),
     )
     # fmt: on
+
+
+def _lead(source: Source, take: Take) -> float:
+    """Seconds to decode, and to leave out, before a take."""
+    return min(take.start, _LEAD_SECONDS) if source.container in _UNINDEXED else 0.0
 
 
 def _arguments(commands: Sequence[_Command], outputs: Sequence[Path]) -> list[ffmpeg.Argument]:
