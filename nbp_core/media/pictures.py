@@ -12,6 +12,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,9 @@ _BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339
 """Tags of a TIFF."""
 _WHITE_IS_ZERO, _APART, _SIGNED = 0, 2, 2
 """Values of these tags: of a negative, of colours that are stored apart, of signed numbers."""
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_JPEG_FILLERS = (bytes(64), b"\xaa\x55" * 32)
+_MAX_REPAIRED_BYTES = 100_000_000
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BRIGHTEST = 16.0
 """A picture of fractions has white at 1, and perhaps lights that are brighter."""
@@ -78,9 +82,9 @@ _VIDEO_SUFFIXES = {
 
 
 @contextlib.contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
+def open_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
     """Opens a picture without decoding it. Raises MediaError, also inside, for damage that decoding
-    finds."""
+    finds. data: read in place of the file's content."""
     name = shown_name(path)
     if is_video(path):
         raise MediaError(f"{name} is a video, not a picture.")
@@ -90,7 +94,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             # Pillow warns of large pictures, which are checked below, and of odd metadata.
             warnings.simplefilter("ignore")
-            image = Image.open(path, formats=_FORMATS)
+            image = Image.open(path if data is None else BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_many_pixels(name) from error
     except _DAMAGE as error:
@@ -188,11 +192,44 @@ def _most_pixels(image: Image.Image) -> int:
 
 def read_picture(path: Path, max_pixels: int = MAX_FRAME_PIXELS) -> Frames:
     """A picture, or the first frame of an animated one, as frame_HWC."""
-    with open_image(path) as image:
+    try:
+        return _first_picture(path, max_pixels)
+    except MediaError:
+        picture_HWC = _without_end(path, max_pixels)
+        if picture_HWC is None:
+            raise
+        return picture_HWC
+
+
+def _first_picture(path: Path, max_pixels: int, data: bytes | None = None) -> Frames:
+    with open_image(path, data) as image:
         colours = colours_of(path, image)
         if first := _first_frame(image):
             image.seek(first)
         return _rgb(image, colours, max_pixels)
+
+
+def _without_end(path: Path, max_pixels: int) -> Frames | None:
+    """A JPEG that lacks nothing but the marker of its end; None for other files."""
+    with contextlib.suppress(MediaError, OSError):
+        with open_image(path) as image:
+            if image.format not in ("JPEG", "MPO") or "progressive" in image.info:
+                return None
+            num_colours = len(image.getbands())
+        if path.stat().st_size > _MAX_REPAIRED_BYTES:
+            return None
+        data = path.read_bytes().removesuffix(b"\xff")
+        scan = data.rfind(_JPEG_SCAN)
+        if data[scan + 4 : scan + 5] != bytes([num_colours]):
+            # Other colours may follow in scans of their own.
+            return None
+        # Where data is missing, what stands in its place shows.
+        first_HWC, second_HWC = (
+            _first_picture(path, max_pixels, data + filler + _JPEG_END) for filler in _JPEG_FILLERS
+        )
+        if np.array_equal(first_HWC, second_HWC):
+            return first_HWC
+    return None
 
 
 def _first_frame(image: Image.Image) -> int:

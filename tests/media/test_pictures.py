@@ -82,6 +82,36 @@ def test_an_unused_byte_of_a_bmp_is_no_transparency(tmp_path: Path, header_bytes
     assert (found[:, 2:] == 255).all()
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_jpeg_without_the_marker_of_its_end_is_read(tmp_path: Path, mode: str, cut: int) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(chart(640, 480)).convert(mode).save(path, quality=95)
+    whole = read_image(path)
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert np.array_equal(read_image(path), whole)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("cut", [6, 40, 3000])
+def test_a_jpeg_that_lacks_more_is_damaged(tmp_path: Path, progressive: bool, cut: int) -> None:
+    path = tmp_path / "a.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(path, quality=95, progressive=progressive)
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(MediaError, match="is damaged"):
+        read_image(path)
+
+
+def test_a_jpeg_that_lacks_whole_scans_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(chart(320, 240)).save(path, progressive=True)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex(b"\xff\xda")])
+    with pytest.raises(MediaError, match="is damaged"):
+        read_image(path)
+
+
 def test_a_grey_profile_is_followed(tmp_path: Path) -> None:
     levels = np.linspace(0, 255, 64).round().astype(np.uint8)
     grey = Image.fromarray(np.repeat(levels[None], 16, 0))
