@@ -122,7 +122,7 @@ def run_logged(
     timer = threading.Timer(SECONDS, stop_late)
     timer.daemon = True
     log: list[str] = []
-    is_unwanted = False
+    is_unwanted = is_cut = False
     try:
         _limit_memory(process.pid)
         timer.start()
@@ -133,7 +133,8 @@ def run_logged(
                 break
             log.append(line)
             if len(log) == _MAX_LOG_LINES:
-                # What it would say of further damage is lost.
+                # What it would say of further damage is lost: the run has failed.
+                is_cut = True
                 break
         else:
             process.wait()
@@ -144,7 +145,10 @@ def run_logged(
         with process:
             pass
     return Ended(
-        status=process.returncode, log=log, is_late=is_late.is_set(), is_unwanted=is_unwanted
+        status=process.returncode or int(is_cut),
+        log=log,
+        is_late=is_late.is_set(),
+        is_unwanted=is_unwanted,
     )
 
 
