@@ -73,6 +73,8 @@ _STREAM = re.compile(
     r", (?P<pixels>\w+)(?:\((?P<tags>(?:[^()]|\([^)]*\))*+)\))?"
     r", (?P<width>\d+)x(?P<height>\d+)(?P<rest>\D.*|)$"
 )
+_UNSIZED = re.compile(r"\[info\]   Stream #\d+:(?P<index>\d+)[^:]*: Video: (?P<codec>\w+)")
+"""A video stream of which nothing could be decoded, perhaps beside others."""
 _LAYER = re.compile(r"\[info\]     +alpha_mode +: 1$")
 _TURN = re.compile(r"\[info\] +Display Matrix: rotation of (-?)90\.")
 _COUNT = re.compile(r"\[Parsed_fps_\d+ @ .*\] (\d+) frames in, ")
@@ -121,10 +123,11 @@ class Stream:
 
     index: int
     codec: str
-    pixels: str
+    pixels: str = "none"
     """ffmpeg's name of the format of its pixels."""
-    width: int
-    height: int
+    width: int = 0
+    """0 where nothing of it could be decoded."""
+    height: int = 0
     matrix: str = "unknown"
     primaries: str = "unknown"
     transfer: str = "unknown"
@@ -152,7 +155,8 @@ class Source:
     @property
     def stream(self) -> Stream | None:
         """The stream to decode: the file's default, else the largest."""
-        return max(self.streams, key=lambda s: (s.is_default, s.width * s.height), default=None)
+        sized = [stream for stream in self.streams if stream.width]
+        return max(sized, key=lambda s: (s.is_default, s.width * s.height), default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -456,11 +460,16 @@ def _with_line(source: Source, line: str) -> Source:
     if match := _DURATION.match(line):
         hours, minutes, seconds = match.groups()
         return replace(source, seconds=3600 * int(hours) + 60 * int(minutes) + float(seconds))
-    if (match := _STREAM.match(line)) and "(attached pic)" not in match["rest"]:
+    if "(attached pic)" in line:
+        return source
+    if match := _STREAM.match(line):
         # In AVI, the fourth byte of a pixel is unused (BI_RGB).
         is_opaque = source.container == "avi" and match["codec"] == "rawvideo"
         stream = replace(_stream(match), is_opaque=is_opaque)
         return replace(source, streams=(*source.streams, stream))
+    if match := _UNSIZED.match(line):
+        unsized = Stream(index=int(match["index"]), codec=match["codec"])
+        return replace(source, streams=(*source.streams, unsized))
     if source.streams:
         *others, last = source.streams
         if _LAYER.match(line) and last.codec in _LAYER_DECODERS:

@@ -399,6 +399,22 @@ def test_the_largest_of_several_pictures_is_shown(tmp_path: Path) -> None:
     assert error(read_context(tmp_path / "a.mkv", 5)[0]) <= 1
 
 
+def test_a_stream_of_which_nothing_is_known_hides_no_other(tmp_path: Path) -> None:
+    first = encode(tmp_path / "a.mp4", numbered(20), f"{X264} -g 100")
+    second = encode(tmp_path / "b.mp4", numbered(20), X264)
+    run_ffmpeg(f"-i {first} -i {second} -map 0 -map 1 -c copy", tmp_path / "c.ts")
+    data = (tmp_path / "c.ts").read_bytes()
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    # The packets of the first stream, up to the end of its only keyframe.
+    firsts = [at for at, packet in enumerate(packets) if packet[1] & 31 == 1 and packet[2] == 0]
+    starts = [at for at in firsts if packets[at][1] & 64]
+    lost = {at for at in firsts if at < starts[1]}
+    (tmp_path / "d.ts").write_bytes(
+        b"".join(packet for at, packet in enumerate(packets) if at not in lost)
+    )
+    assert numbers(read_context(tmp_path / "d.ts", 5)) == [0, 1, 2, 3, 4]
+
+
 def test_a_clip_that_changes_its_size_is_refused(tmp_path: Path) -> None:
     first = encode(tmp_path / "a.ts", numbered(8), X264)
     second = encode(tmp_path / "b.ts", numbered(8, 320, 180), X264)
