@@ -346,7 +346,10 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     if tags and image.mode == "I" and not is_signed:
         values_HW = values_HW.view(np.uint32)
     peak = float(values_HW.max(initial=0, where=np.isfinite(values_HW)))
-    full = _white(image.mode, peak, is_signed, tags.get(_BITS, (0,))[0])
+    if image.format == "PPM" and image.mode == "I":
+        full = 65535.0  # Pillow scales whatever the file says to this
+    else:
+        full = _white(image.mode, peak, is_signed, tags.get(_BITS, (0,))[0])
     levels_HW = np.empty(values_HW.shape, np.uint8)
     for row, values_W in enumerate(values_HW):
         known_W = np.nan_to_num(values_W.astype(np.float64), nan=0.0)

@@ -82,6 +82,17 @@ def test_an_unused_byte_of_a_bmp_is_no_transparency(tmp_path: Path, header_bytes
     assert (found[:, 2:] == 255).all()
 
 
+@pytest.mark.parametrize("white", [65535, 4095, 1000])
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.003])
+def test_a_dark_pgm_of_16_bits_stays_dark(tmp_path: Path, white: int, share: float) -> None:
+    values = np.linspace(0, white * share, 64).round().astype(">u2").repeat(8)
+    header = f"P5 64 8 {white}\n".encode()
+    rows = values.reshape(64, 8).T.tobytes()
+    (tmp_path / "a.pgm").write_bytes(header + rows)
+    found = read_image(tmp_path / "a.pgm")[0, :, 0]
+    assert np.abs(found - values[::8] / white * 255).max() <= 1
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("cut", [1, 2])
 def test_a_jpeg_without_the_marker_of_its_end_is_read(tmp_path: Path, mode: str, cut: int) -> None:
