@@ -52,6 +52,7 @@ _DAMAGE = (
 )  # fmt: skip
 
 _ORIENTATION = 0x0112
+_XMP = ("xmp", "XML:com.adobe.xmp")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -317,8 +318,13 @@ def _reduced(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
 
 
 def _orientation(image: Image.Image) -> int:
+    source = image
+    if not isinstance(image, TiffImageFile):
+        # Pillow takes that of XMP where EXIF states none. Browsers do not.
+        source = Image.new("1", (1, 1))
+        source.info = {name: value for name, value in image.info.items() if name not in _XMP}
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return int(source.getexif().get(_ORIENTATION, 1))
     except _DAMAGE:
         # Damaged metadata is ignored.
         return 1

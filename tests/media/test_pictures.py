@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from nbp_core.media.files import MAX_FRAME_PIXELS, Frames, MediaError
 from nbp_core.media.video import read_context, read_image, read_window
@@ -91,6 +92,24 @@ def test_a_dark_pgm_of_16_bits_stays_dark(tmp_path: Path, white: int, share: flo
     (tmp_path / "a.pgm").write_bytes(header + rows)
     found = read_image(tmp_path / "a.pgm")[0, :, 0]
     assert np.abs(found - values[::8] / white * 255).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["jpg", "webp", "png", "avif"])
+def test_an_orientation_in_xmp_alone_turns_nothing(tmp_path: Path, kind: str) -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta>'
+    exif = Image.Exif()
+    exif[0x011A] = 72.0
+    for known in ({}, {"exif": exif.tobytes()}):
+        options: dict[str, Any] = {**KINDS[kind], **known, "xmp": xmp}
+        if kind == "png":
+            options["pnginfo"] = PngInfo()
+            options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
+        Image.fromarray(chart()).save(tmp_path / f"a.{kind}", **options)
+        assert error(read_image(tmp_path / f"a.{kind}")) <= 4
+    turned = Image.fromarray(chart()).transpose(Image.Transpose.ROTATE_90)
+    exif[0x0112] = 6
+    turned.save(tmp_path / f"a.{kind}", **{**options, "exif": exif.tobytes()})
+    assert error(read_image(tmp_path / f"a.{kind}")) <= 4
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
