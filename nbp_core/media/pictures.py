@@ -16,7 +16,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -70,6 +70,9 @@ _WHITE_IS_ZERO, _APART, _SIGNED = 0, 2, 2
 """Values of these tags: of a negative, of colours that are stored apart, of signed numbers."""
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _JPEG_FILLERS = (bytes(64), b"\xaa\x55" * 32)
+_PNG_MAGIC, _PNG_MOTION = b"\x89PNG\r\n\x1a\n", (b"acTL", b"fcTL", b"fdAT")
+_CLEAR_BYTES = {0: 2, 2: 6}
+"""Lengths of the transparent colour of a PNG, by its type of colours."""
 _MAX_REPAIRED_BYTES = 100_000_000
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BRIGHTEST = 16.0
@@ -95,7 +98,7 @@ def open_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             # Pillow warns of large pictures, which are checked below, and of odd metadata.
             warnings.simplefilter("ignore")
-            image = Image.open(path if data is None else BytesIO(data), formats=_FORMATS)
+            image = _opened(path, data)
     except Image.DecompressionBombError as error:
         raise _too_many_pixels(name) from error
     except _DAMAGE as error:
@@ -104,8 +107,11 @@ def open_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
                 f"{name} is not a clip that can be read (MP4, WebM, MOV, MKV, AVI or GIF)."
             ) from error
         with path.open("rb") as file:
-            if file.read(4) in _TIFF_MAGIC:
-                raise _odd_tiff(name) from error
+            head = file.read(8)
+        if head[:4] in _TIFF_MAGIC:
+            raise _odd_tiff(name) from error
+        if head == _PNG_MAGIC:
+            raise _damaged(name) from error
         raise MediaError(
             f"{name} is not a picture that can be read (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF)."
         ) from error
@@ -122,12 +128,46 @@ def open_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
         except Image.DecompressionBombError as error:
             raise _too_many_pixels(name) from error
         except _DAMAGE as error:
-            raise MediaError(f"{name} is damaged: it cannot be read to its end.") from error
+            raise _damaged(name) from error
+
+
+def _opened(path: Path, data: bytes | None) -> Image.Image:
+    try:
+        return Image.open(path if data is None else BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError:
+        sound = _without_damaged_notes(path)
+        if sound is None:
+            raise
+        return Image.open(BytesIO(sound), formats=_FORMATS)
+
+
+def _without_damaged_notes(path: Path) -> bytes | None:
+    """A PNG less those chunks that are damaged and not needed for its pixels; None for others."""
+    with path.open("rb") as file:
+        if file.read(8) != _PNG_MAGIC or path.stat().st_size > _MAX_REPAIRED_BYTES:
+            return None
+    data = path.read_bytes()
+    kept, at = [_PNG_MAGIC], 8
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        chunk = data[at : at + 12 + length]
+        kind = chunk[4:8]
+        is_sound = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
+        if kind == b"tRNS":
+            is_sound = is_sound and length == _CLEAR_BYTES.get(data[25], length)
+        if is_sound or kind[:1].isupper() or kind in _PNG_MOTION:
+            kept.append(chunk)
+        at += len(chunk)
+    return b"".join(kept)
 
 
 def _too_many_pixels(name: str) -> MediaError:
     limit = MAX_PIXELS // 1_000_000
     return MediaError(f"{name} is too large: the limit is {limit} megapixels.")
+
+
+def _damaged(name: str) -> MediaError:
+    return MediaError(f"{name} is damaged: it cannot be read to its end.")
 
 
 def _odd_tiff(name: str) -> MediaError:

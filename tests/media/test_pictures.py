@@ -94,6 +94,38 @@ def test_a_dark_pgm_of_16_bits_stays_dark(tmp_path: Path, white: int, share: flo
     assert np.abs(found - values[::8] / white * 255).max() <= 1
 
 
+DAMAGED_NOTES = {
+    "text": (b"tEXt", b"Title\0a", b"\0\0\0\0"),
+    "time": (b"tIME", b"\7\xe0\1\1\0\0\0", b"\0\0\0\0"),
+    "gamma": (b"gAMA", b"\0\0\xb1\x8f", b"\0\0\0\0"),
+    "short transparency": (b"tRNS", b"\0\1", None),
+    "long transparency": (b"tRNS", bytes(12), None),
+}
+
+
+@pytest.mark.parametrize("note", DAMAGED_NOTES)
+def test_a_damaged_note_in_a_png_is_left_out(tmp_path: Path, note: str) -> None:
+    kind, content, checksum = DAMAGED_NOTES[note]
+    Image.fromarray(chart()).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    damaged = chunk(kind, content)
+    damaged = damaged if checksum is None else damaged[:-4] + checksum
+    # After the signature and the header.
+    (tmp_path / "a.png").write_bytes(data[:33] + damaged + data[33:])
+    assert error(read_image(tmp_path / "a.png")) == 0
+    assert read_context(tmp_path / "a.png").shape == (1, 120, 160, 3)
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"IDAT"])
+def test_a_damaged_chunk_that_a_png_needs_is_damage(tmp_path: Path, kind: bytes) -> None:
+    Image.fromarray(chart()).quantize(16).save(tmp_path / "a.png")
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[data.index(kind) + 8] ^= 1
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(MediaError, match="is damaged"):
+        read_image(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("kind", ["jpg", "webp", "png", "avif"])
 def test_an_orientation_in_xmp_alone_turns_nothing(tmp_path: Path, kind: str) -> None:
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta>'
