@@ -75,6 +75,7 @@ _STREAM = re.compile(
 )
 _UNSIZED = re.compile(r"\[info\]   Stream #\d+:(?P<index>\d+)[^:]*: Video: (?P<codec>\w+)")
 """A video stream of which nothing could be decoded, perhaps beside others."""
+_ANY_STREAM = "[info]   Stream #"
 _LAYER = re.compile(r"\[info\]     +alpha_mode +: 1$")
 _TURN = re.compile(r"\[info\] +Display Matrix: rotation of (-?)90\.")
 _COUNT = re.compile(r"\[Parsed_fps_\d+ @ .*\] (\d+) frames in, ")
@@ -87,6 +88,11 @@ _FIRST_FRAME = "[info] Output #"
 """The start of the log line that follows the decoding of the first frame."""
 _FROM_KEYFRAME = r"noise=drop=not(st(0\,ld(0)+key))"
 """Drops packets until one holds a keyframe."""
+_UNSUPPORTED = re.compile(
+    r"Impossible to convert between|\] \[error\] Unsupported input \("
+    r"|\[Parsed_zscale_\d+ @ \w+\] \[error\] code "
+)
+"""What the filters say of colours that they cannot convert."""
 _CODEC_ERROR = re.compile(
     r"^\[(?P<codec>\w+) @ \w+\] \[error\] (?!overread|.*\bEXIF\b)", re.MULTILINE
 )
@@ -512,6 +518,8 @@ def _result(path: Path, output: Path, source: Source, ended: ffmpeg.Ended) -> De
         return MediaError(f"{name} takes too long to read.")
     if stream is None and any(" Audio: " in line for line in ended.log):
         return MediaError(f"{name} has sound but no moving pictures.")
+    if not source.streams and any(_ANY_STREAM in line for line in ended.log):
+        return MediaError(f"{name} has no moving pictures.")
     if any(_NO_DECODER in line for line in ended.log):
         return MediaError(f"{name} is encoded in a way that is not supported, or is encrypted.")
     if fault := _fault(ended.log, [source]):
@@ -538,7 +546,7 @@ def _fault(log: Sequence[str], sources: Sequence[Source]) -> str | None:
         return "cannot be read: there is no space for its frames on the disk"
     if "Cannot allocate memory" in decoding:
         return "cannot be read: its frames take too much memory"
-    if "Impossible to convert between" in decoding:
+    if _UNSUPPORTED.search(decoding):
         return "has colours of a kind that is not supported"
     return _DAMAGED if _is_damaged(decoding, codecs - _MARKING_CODECS) else None
 

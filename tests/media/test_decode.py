@@ -391,6 +391,29 @@ def test_sound_with_a_cover_is_no_clip(tmp_path: Path) -> None:
         read_window(tmp_path / "sound.mp4", 17)
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "srt"), ("a.mp4", "mov_text")])
+def test_subtitles_are_no_clip(tmp_path: Path, name: str, codec: str) -> None:
+    (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\nHello\n")
+    run_ffmpeg(f"-i {tmp_path / 'a.srt'} -c:s {codec}", tmp_path / name)
+    for read in (read_context, lambda path: read_window(path, 17)):
+        with pytest.raises(MediaError, match=f"^{name} has no moving pictures.$"):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    ["colorspace=bt709:color_primaries=bt2020:color_trc=log100",
+     "colorspace=bt709:color_primaries=bt709:color_trc=log316",
+     "colorspace=ictcp:color_primaries=bt2020:color_trc=bt2020-10",
+     "colorspace=chroma-derived-nc:color_primaries=smpte428:color_trc=bt709"],
+)  # fmt: skip
+def test_colours_that_cannot_be_converted_are_not_called_damage(tmp_path: Path, tags: str) -> None:
+    path = encode(tmp_path / "a.mkv", numbered(2), f"-vf format=yuv420p,setparams={tags} -c:v ffv1")
+    for read in (read_context, lambda path: read_window(path, 17)):
+        with pytest.raises(MediaError, match="has colours of a kind that is not supported"):
+            read(path)
+
+
 def test_the_largest_of_several_pictures_is_shown(tmp_path: Path) -> None:
     small = encode(tmp_path / "s.mkv", np.zeros((8, 64, 64, 3), np.uint8), "-c:v ffv1")
     large = encode(tmp_path / "l.mkv", numbered(8), "-c:v ffv1")
