@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.GifImagePlugin import GifImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -42,6 +43,8 @@ MAX_WEBP_PIXELS = 40_000_000
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 # In other formats (phone JPEG, TIFF) further frames are previews and pages.
 _ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")
+_CLEARED, _RESTORED = 2, 3
+"""What becomes of a frame's area in a GIF before the next frame; else it stays."""
 _UNSET_MS, _SHOWN_MS = 10, 100
 """A frame of at most 10 ms has no duration set; browsers show it for 100 ms."""
 
@@ -247,7 +250,8 @@ def _first_picture(path: Path, max_pixels: int, data: bytes | None = None) -> Fr
         colours = colours_of(path, image)
         if first := _first_frame(image):
             image.seek(first)
-        return _rgb(image, colours, max_pixels)
+        screen = _Screen(image) if isinstance(image, GifImageFile) else None
+        return _rgb(image, colours, max_pixels, screen)
 
 
 def _without_end(path: Path, max_pixels: int) -> Frames | None:
@@ -302,14 +306,60 @@ def read_frames(path: Path, indices: list[int]) -> Frames:
     with open_image(path) as image:
         colours = colours_of(path, image)
         frames: dict[int, Frames] = {}
+        screen = _Screen(image) if isinstance(image, GifImageFile) else None
         for index in sorted(set(indices)):
-            image.seek(_first_frame(image) + index)
+            if screen is None:
+                image.seek(_first_frame(image) + index)
+            else:
+                screen.seek(index)
             _check_size(path, image)
-            frames[index] = _rgb(image, colours, MAX_FRAME_PIXELS)
+            frames[index] = _rgb(image, colours, MAX_FRAME_PIXELS, screen)
         return np.stack([frames[index] for index in indices])
 
 
-def _rgb(image: Image.Image, colours: Colours, max_pixels: int) -> Frames:
+class _Screen:
+    """Which pixels of a GIF its frames cover. Pillow gives the others a colour."""
+
+    def __init__(self, image: GifImageFile) -> None:
+        self._image = image
+        self._index = 0
+        self._before_HW = np.zeros(image.size[::-1], np.bool_)
+        self._cover()
+
+    def seek(self, index: int) -> None:
+        """Goes on to a frame with an index that is no smaller."""
+        while self._index < index:
+            if self._image.disposal_method == _CLEARED:
+                self._before_HW = self.covered_HW.copy()
+                self._before_HW[self._area] = False
+            elif self._image.disposal_method != _RESTORED:
+                self._before_HW = self.covered_HW
+            self._index += 1
+            self._image.seek(self._index)
+            self._cover()
+
+    def _cover(self) -> None:
+        left, top, right, bottom = self._image.dispose_extent or (0, 0, 0, 0)
+        self._area = (slice(top, bottom), slice(left, right))
+        self.covered_HW = self._before_HW.copy()
+        self.covered_HW[self._area] = True
+
+    def laid(self, frame: Image.Image) -> Image.Image:
+        """The frame within the screen, transparent where nothing is covered."""
+        height, width = self.covered_HW.shape
+        if frame.size != (width, height):
+            frame = frame.crop((0, 0, width, height))
+        if self.covered_HW.all():
+            return frame
+        frame = frame.convert("RGBA")
+        alpha_HW = np.asarray(frame.getchannel("A"))
+        frame.putalpha(Image.fromarray(np.where(self.covered_HW, alpha_HW, np.uint8(0))))
+        return frame
+
+
+def _rgb(
+    image: Image.Image, colours: Colours, max_pixels: int, screen: _Screen | None = None
+) -> Frames:
     """The current frame as frame_HWC uint8, reduced first so that later steps use less memory."""
     # JPEG is decoded at 1/2, 1/4 or 1/8 of its size; other formats do nothing here.
     image.draft(None, _reduced(image.size, max_pixels))
@@ -317,6 +367,8 @@ def _rgb(image: Image.Image, colours: Colours, max_pixels: int) -> Frames:
     image.load()
     orientation = _orientation(image)
     small = _in_eight_bits(image) if clear is None else _with_clear(image, clear)
+    if screen is not None:
+        small = screen.laid(small)
     size = _reduced(small.size, max_pixels)
     if size != small.size:
         small = small.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)

@@ -94,6 +94,63 @@ def test_a_dark_pgm_of_16_bits_stays_dark(tmp_path: Path, white: int, share: flo
     assert np.abs(found - values[::8] / white * 255).max() <= 1
 
 
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def gif_of(path: Path, *frames: tuple[int, int, int, int, int]) -> Path:
+    """A GIF of 40 x 40 pixels with a blue background, of squares without transparency.
+
+    frames: left, top, side, colour (0 to 2) and what becomes of it before the next frame.
+    """
+    data = (
+        b"GIF89a"
+        + struct.pack("<HHBBB", 40, 40, 0xF1, 2, 0)
+        + bytes([*RED, *GREEN, *BLUE, 0, 0, 0])
+    )
+    for left, top, side, colour, disposal in frames:
+        data += b"!\xf9\4" + struct.pack("<BHB", disposal << 2, 13, 0) + b"\0"
+        data += b"," + struct.pack("<HHHHB", left, top, side, side, 0)
+        # Codes of 3 bits, which a "clear" (4) before every two pixels keeps so short; 5 is the end.
+        codes = [4, colour, colour] * (side * side // 2) + [5]
+        bits = "".join(f"{code:03b}" for code in reversed(codes))
+        packed = int(bits, 2).to_bytes(-(-len(bits) // 8), "little")
+        blocks = (packed[at : at + 255] for at in range(0, len(packed), 255))
+        data += b"\2" + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
+    path.write_bytes(data + b";")
+    return path
+
+
+def corners(frame_HWC: Frames) -> list[tuple[int, ...]]:
+    return [tuple(frame_HWC[y, x].tolist()) for y, x in ((5, 5), (5, 35), (35, 5), (35, 35))]
+
+
+def test_what_no_frame_of_a_gif_covers_is_white(tmp_path: Path) -> None:
+    path = gif_of(tmp_path / "a.gif", (0, 0, 20, 0, 1), (20, 20, 20, 1, 1))
+    assert corners(read_image(path)) == [RED, WHITE, WHITE, WHITE]
+    first, second = read_context(path, 2)
+    assert corners(first) == [RED, WHITE, WHITE, WHITE]
+    assert corners(second) == [RED, WHITE, WHITE, GREEN]
+
+
+@pytest.mark.parametrize(("disposal", "below"), [(1, RED), (2, WHITE), (3, WHITE)])
+def test_what_becomes_of_the_first_frame_of_a_gif(
+    tmp_path: Path, disposal: int, below: tuple[int, ...]
+) -> None:
+    path = gif_of(tmp_path / "a.gif", (0, 0, 40, 0, disposal), (20, 20, 20, 1, 3), (0, 0, 20, 2, 1))
+    first, second, third = read_context(path, 3)
+    assert corners(first) == [RED] * 4
+    assert corners(second) == [below, below, below, GREEN]
+    assert corners(third) == [BLUE, below, below, below]
+    assert np.array_equal(read_window(path, 3)[1], second)
+
+
+def test_a_frame_of_a_gif_is_cut_to_the_screen(tmp_path: Path) -> None:
+    path = gif_of(tmp_path / "a.gif", (0, 0, 40, 0, 1), (20, 20, 40, 1, 1))
+    frames = read_context(path, 2)
+    assert frames.shape == (2, 40, 40, 3)
+    assert corners(frames[1]) == [RED, RED, RED, GREEN]
+
+
 DAMAGED_NOTES = {
     "text": (b"tEXt", b"Title\0a", b"\0\0\0\0"),
     "time": (b"tIME", b"\7\xe0\1\1\0\0\0", b"\0\0\0\0"),
