@@ -69,13 +69,13 @@ _LATE_MICROSECONDS = 10_000
 _INPUT = re.compile(r"\[info\] Input #(\d+), (\S+), ")
 _DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d\d):(\d\d\.\d+)")
 _STREAM = re.compile(
-    r"\[info\]   Stream #\d+:(?P<index>\d+)[^:]*: Video: (?P<codec>\w+).*?"
+    r"\[info\] +Stream #\d+:(?P<index>\d+)[^:]*: Video: (?P<codec>\w+).*?"
     r", (?P<pixels>\w+)(?:\((?P<tags>(?:[^()]|\([^)]*\))*+)\))?"
     r", (?P<width>\d+)x(?P<height>\d+)(?P<rest>\D.*|)$"
 )
-_UNSIZED = re.compile(r"\[info\]   Stream #\d+:(?P<index>\d+)[^:]*: Video: (?P<codec>\w+)")
+_UNSIZED = re.compile(r"\[info\] +Stream #\d+:(?P<index>\d+)[^:]*: Video: (?P<codec>\w+)")
 """A video stream of which nothing could be decoded, perhaps beside others."""
-_ANY_STREAM = "[info]   Stream #"
+_ANY_STREAM = "  Stream #"
 _LAYER = re.compile(r"\[info\]     +alpha_mode +: 1$")
 _TURN = re.compile(r"\[info\] +Display Matrix: rotation of (-?)90\.")
 _COUNT = re.compile(r"\[Parsed_fps_\d+ @ .*\] (\d+) frames in, ")

@@ -414,6 +414,14 @@ def test_colours_that_cannot_be_converted_are_not_called_damage(tmp_path: Path, 
             read(path)
 
 
+def test_a_timecode_hides_no_stream(tmp_path: Path) -> None:
+    untagged = f"-vf scale=out_color_matrix=bt709,setparams=colorspace=unknown {X264}"
+    clip = encode(tmp_path / "a.mp4", numbered(8, 1280, 720), untagged)
+    run_ffmpeg(f"-i {clip} -c copy -timecode 01:00:00:00", tmp_path / "a.mov")
+    for frames in (read_context(tmp_path / "a.mov", 5), read_window(tmp_path / "a.mov", 5)):
+        assert max(map(error, frames)) <= 3
+
+
 def test_the_largest_of_several_pictures_is_shown(tmp_path: Path) -> None:
     small = encode(tmp_path / "s.mkv", np.zeros((8, 64, 64, 3), np.uint8), "-c:v ffv1")
     large = encode(tmp_path / "l.mkv", numbered(8), "-c:v ffv1")
