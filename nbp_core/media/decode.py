@@ -49,37 +49,67 @@ _HD_WIDTH, _SD_HEIGHT = 1280, 576
 """From this width, or above this height, colours without a tag are BT.709's; else BT.601's."""
 _WIDE_GAMUTS = ("bt2020", "smpte431", "smpte432")
 _HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
+_SCREEN_TRANSFERS = ("iec61966-2-1", "bt470m")
+"""sRGB and gamma 2.2. Other transfers of SDR are taken for BT.709's."""
+_UNINDEXED = ("mpeg", "mpegts")
+"""Containers that do not say which frames are keyframes, nor the time of every frame."""
+_LEAD_SECONDS = 10.0
+"""Seconds that are decoded before a window of such a container, to know its frames and times."""
 _ZSCALE_MATRICES = ("ycgco", "bt2020c", "chroma-derived-nc", "chroma-derived-c", "ictcp")
 """Matrices that only the filter `zscale` knows, not `scale`."""
 _WHITE_NITS, _PEAK_NITS = 203, 1000
 """Diffuse white in HDR (ITU-R BT.2408), and the brightest value that is kept distinct, in cd/m2."""
 _KNEE = 0.9
 """Linear light below it is unchanged; light from there to the peak is compressed."""
-_LEAST_INTERLACED = 4
-"""Smallest side in pixels that can be interlaced; the filter refuses smaller frames."""
+_LEAST_INTERLACED = 16
+"""Smallest side in pixels that is deinterlaced: the filter refuses planes of colour below 3."""
 _LATE_MICROSECONDS = 10_000
 """Tolerance for late frames, since containers round times."""
 
-_INPUT = re.compile(r"\[info\] Input #(\d+), ")
+_INPUT = re.compile(r"\[info\] Input #(\d+), (\S+), ")
 _DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d\d):(\d\d\.\d+)")
 _STREAM = re.compile(
-    r"\[info\]   Stream #\d+:(?P<index>\d+)[^:]*: Video: (?P<codec>\w+).*?"
-    r", (?P<pixels>\w+)(?:\((?P<tags>[^)]*)\))?, (?P<width>\d+)x(?P<height>\d+)(?P<rest>\D.*|)$"
+    r"\[info\] +Stream #\d+:(?P<index>\d+)[^:]*: Video: (?P<codec>\w+).*?"
+    r", (?P<pixels>\w+)(?:\((?P<tags>(?:[^()]|\([^)]*\))*+)\))?"
+    r", (?P<width>\d+)x(?P<height>\d+)(?P<rest>\D.*|)$"
 )
+_UNSIZED = re.compile(r"\[info\] +Stream #\d+:(?P<index>\d+)[^:]*: Video: (?P<codec>\w+)")
+"""A video stream of which nothing could be decoded, perhaps beside others."""
+_ANY_STREAM = "  Stream #"
 _LAYER = re.compile(r"\[info\]     +alpha_mode +: 1$")
+_TURN = re.compile(r"\[info\] +Display Matrix: rotation of (-?)90\.")
 _COUNT = re.compile(r"\[Parsed_fps_\d+ @ .*\] (\d+) frames in, ")
 _DAMAGED = "is damaged: some of its frames cannot be decoded whole"
-_DAMAGE = re.compile(r"corrupt decoded frame|Error submitting packet to decoder|CRC mismatch")
-_CODEC_ERROR = re.compile(r"^\[(?P<codec>\w+) @ \w+\] \[error\] (?!overread)", re.MULTILINE)
+_DAMAGE = re.compile(
+    r"corrupt decoded frame|Error submitting packet to decoder|CRC mismatch"
+    r"|first frame (?:is no|not a) keyframe"
+)
+_FIRST_FRAME = "[info] Output #"
+"""The start of the log line that follows the decoding of the first frame."""
+_FROM_KEYFRAME = r"noise=drop=not(st(0\,ld(0)+key))"
+"""Drops packets until one holds a keyframe."""
+_UNSUPPORTED = re.compile(
+    r"Impossible to convert between|\] \[error\] Unsupported input \("
+    r"|\[Parsed_zscale_\d+ @ \w+\] \[error\] code "
+)
+"""What the filters say of colours that they cannot convert."""
+_CODEC_ERROR = re.compile(
+    r"^\[(?P<codec>\w+) @ \w+\] \[error\] (?!overread|.*\bEXIF\b)", re.MULTILINE
+)
 _NO_DECODER = "Decoding requested, but no decoder found"
 _MARKING_CODECS = frozenset({
     "h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3", "wmv2", "h263", "flv",
     "vp8", "vp9", "av1", "libdav1d", "libvpx", "theora",
 })  # fmt: skip
 """Codecs that mark incomplete frames, and whose other errors are often harmless."""
-_NEW_SIZE = re.compile(
-    r"Reconfiguring filter graph because video parameters changed to .*?, (\d+x\d+)"
+_CHANGED = re.compile(
+    r"Reconfiguring filter graph because video parameters changed to (\w+)\(.*?, (\d+)x(\d+)"
 )
+_KEPT = re.compile(
+    r"filter context - w: (\d+) h: (\d+) fmt: (\d+) .*"
+    r"incoming frame - w: (?!\1 h: \2 fmt: \3 )"
+)
+"""A frame of another size or pixel format, in a run that keeps its filters."""
 _RATE = re.compile(r", ([\d.]+)(k?) fps")
 _PAM = re.compile(
     rb"P7\nWIDTH (\d+)\nHEIGHT (\d+)\nDEPTH ([34])\nMAXVAL 255\nTUPLTYPE \w+\nENDHDR\n"
@@ -99,8 +129,11 @@ class Stream:
 
     index: int
     codec: str
-    width: int
-    height: int
+    pixels: str = "none"
+    """ffmpeg's name of the format of its pixels."""
+    width: int = 0
+    """0 where nothing of it could be decoded."""
+    height: int = 0
     matrix: str = "unknown"
     primaries: str = "unknown"
     transfer: str = "unknown"
@@ -108,19 +141,28 @@ class Stream:
     is_default: bool = False
     has_layer: bool = False
     """Whether its transparency is a separate layer."""
+    is_opaque: bool = False
+    """Whether the fourth byte of its pixels means nothing."""
+    is_interlaced: bool = False
+    """Whether its header says so."""
+    turn: str | None = None
+    """The direction in which ffmpeg turns it by 90 degrees, by ffmpeg's name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
     """The content of a file; `seconds` is the duration in its header, if any."""
 
+    container: str = ""
+    """ffmpeg's name or names of the format."""
     seconds: float | None = None
     streams: tuple[Stream, ...] = ()
 
     @property
     def stream(self) -> Stream | None:
         """The stream to decode: the file's default, else the largest."""
-        return max(self.streams, key=lambda s: (s.is_default, s.width * s.height), default=None)
+        sized = [stream for stream in self.streams if stream.width]
+        return max(sized, key=lambda s: (s.is_default, s.width * s.height), default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,6 +177,10 @@ class Take:
     """Seconds of the file to decode; None decodes until there are enough frames."""
     indices: tuple[int, ...] = ()
     """Indices of the file's frames to keep; empty keeps all."""
+    is_from_keyframe: bool = False
+    """Whether to skip frames before the first keyframe, which need others that are missing."""
+    keeps_filters: bool = False
+    """Whether the filters run on when tags of colour change; else they, and time, begin anew."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,15 +243,34 @@ def decode_many(paths: Sequence[Path], plan: Plan) -> Iterator[Decoded | MediaEr
 def _decode_one(path: Path, plan: Plan) -> Decoded | MediaError:
     with _outputs(1) as outputs:
         ended, sources = _run([path], outputs, plan)
+        if _changes_its_tags(ended.log, sources[0].stream):
+            plan = _keeping_filters(plan)
+            ended, sources = _run([path], outputs, plan)
+        if _is_damaged_at_first(ended.log):
+            # It may begin between two keyframes, as a cut or a recorded broadcast does.
+            plan = _from_keyframe(plan)
+            ended, sources = _run([path], outputs, plan)
         if _fault(ended.log, sources) == _DAMAGED and plan(sources[0]).fps:
             # The damage may be beyond the frames that are taken, since how far a run reads ahead is
             # random. So the file is read again, only up to their end.
-            ended, sources = _run([path], outputs, lambda source: _limited(plan(source)))
+            ended, sources = _run([path], outputs, _limited(plan))
         return _result(path, outputs[0], sources[0], ended)
 
 
-def _limited(take: Take) -> Take:
-    return replace(take, seconds=take.count / take.fps if take.fps else None)
+def _keeping_filters(plan: Plan) -> Plan:
+    return lambda source: replace(plan(source), keeps_filters=True)
+
+
+def _from_keyframe(plan: Plan) -> Plan:
+    return lambda source: replace(plan(source), is_from_keyframe=True)
+
+
+def _limited(plan: Plan) -> Plan:
+    def limited(source: Source) -> Take:
+        take = plan(source)
+        return replace(take, seconds=take.count / take.fps if take.fps else None)
+
+    return limited
 
 
 @contextlib.contextmanager
@@ -250,6 +315,8 @@ class _Command:
 
 def _command(path: Path, source: Source, plan: Plan) -> _Command:
     take, stream = plan(source), source.stream
+    lead = _lead(source, take)
+    cut = f"trim={lead:.3f}," if lead else ""
     is_small = path.stat().st_size < _SMALL_BYTES
     threads = 1 if is_small else min(_MAX_THREADS, os.cpu_count() or 1)
     # "-map V" leaves out cover pictures.
@@ -258,19 +325,26 @@ def _command(path: Path, source: Source, plan: Plan) -> _Command:
         before=(
             *PROTECTED, "-max_pixels", str(MAX_PIXELS), "-threads", str(threads),
             *(["-c:v", _LAYER_DECODERS[stream.codec]] if stream and stream.has_layer else []),
-            *(["-ss", f"{take.start:.3f}"] if take.start else []),
-            *(["-t", f"{take.seconds:.3f}"] if take.seconds else []),
+            *(["-ss", f"{take.start - lead:.3f}"] if take.start > lead else []),
+            *(["-t", f"{lead + take.seconds:.3f}"] if take.seconds else []),
+            *(["-bsf:v", _FROM_KEYFRAME] if take.is_from_keyframe else []),
+            *(["-reinit_filter", "0"] if take.keeps_filters else []),
             "-i",
         ),
         url=ffmpeg.file_url(path.absolute()),
         stream="V:0" if stream is None or stream == source.streams[0] else str(stream.index),
         after=(
-            "-filter:v", filters(stream, take), "-fps_mode", "passthrough",
+            "-filter:v", cut + filters(stream, take), "-fps_mode", "passthrough",
             "-frames:v", str(take.count), "-fs", str(MAX_DECODED_BYTES), "-threads", "1",
             "-c:v", "pam", "-f", "image2pipe",
         ),
     )
     # fmt: on
+
+
+def _lead(source: Source, take: Take) -> float:
+    """Seconds to decode, and to leave out, before a take."""
+    return min(take.start, _LEAD_SECONDS) if source.container in _UNINDEXED else 0.0
 
 
 def _arguments(commands: Sequence[_Command], outputs: Sequence[Path]) -> list[ffmpeg.Argument]:
@@ -291,7 +365,12 @@ def filters(stream: Stream | None, take: Take) -> str:
     steps = ["settb=1/1000000", _times(take)]
     if stream is None or min(stream.width, stream.height) >= _LEAST_INTERLACED:
         # Frames that are not flagged as interlaced pass as they are.
-        steps.append("bwdif=mode=send_frame:deint=interlaced")
+        deinterlaced = "bwdif=mode=send_frame:deint=interlaced"
+        if stream is not None and stream.is_interlaced and stream.turn:
+            # The lines of its fields are columns now.
+            back = {"clock": "cclock", "cclock": "clock"}[stream.turn]
+            deinterlaced = f"transpose={back},{deinterlaced},transpose={stream.turn}"
+        steps.append(deinterlaced)
     if take.fps is not None:
         # Rounded up, each time gets the last frame that began before it: the one on screen.
         # Trimmed here, since "-frames:v" ends the run only after a whole pause was filled.
@@ -305,10 +384,12 @@ def filters(stream: Stream | None, take: Take) -> str:
         steps += ["zscale=m=gbr:r=full", _DEEP]
     steps.append(_scaled(stream))
     if stream is not None and _needs_conversion(stream):
-        is_known = stream.transfer in (*_HDR_TRANSFERS, "linear")
-        transfer = stream.transfer if is_known else "bt709"
-        steps += converted(stream.primaries, transfer, "bt709")
-    return ",".join([*steps, "format=rgb24|rgba"])
+        # A transfer of SDR stays, as it does where nothing else is converted.
+        kept = stream.transfer if stream.transfer in _SCREEN_TRANSFERS else "bt709"
+        is_bright = stream.transfer in (*_HDR_TRANSFERS, "linear")
+        steps += converted(stream.primaries, stream.transfer if is_bright else kept, kept)
+    is_opaque = stream is not None and stream.is_opaque
+    return ",".join([*steps, "format=rgb24" if is_opaque else "format=rgb24|rgba"])
 
 
 def _times(take: Take) -> str:
@@ -329,13 +410,18 @@ def _scaled(stream: Stream | None) -> str:
     wide, high = f"iw*max(1,{aspect})", f"ih*max(1,1/{aspect})"
     shrink = f"min(1,sqrt({MAX_FRAME_PIXELS}/({wide})/({high})))"
     size = f"w='max(1,round({wide}*{shrink}))':h='max(1,round({high}*{shrink}))'"
-    matrix = ":in_color_matrix=bt709" if stream is not None and _is_untagged_hd(stream) else ""
-    return f"scale={size}:flags=bicubic+full_chroma_int{matrix}"
+    return f"scale={size}:flags=bicubic+full_chroma_int{_guessed_matrix(stream)}"
 
 
-def _is_untagged_hd(stream: Stream) -> bool:
+def _guessed_matrix(stream: Stream | None) -> str:
+    """The option for a matrix that the tags do not state; ffmpeg itself assumes BT.601's."""
+    # "gbr" says that there is none. ffmpeg does not use the option for RGB.
+    if stream is None or stream.matrix not in ("unknown", "gbr"):
+        return ""
+    if stream.primaries == "bt2020" or stream.transfer in _HDR_TRANSFERS:
+        return ":in_color_matrix=bt2020"
     is_hd = stream.width >= _HD_WIDTH or stream.height > _SD_HEIGHT
-    return is_hd and stream.matrix == "unknown"
+    return ":in_color_matrix=bt709" if is_hd else ""
 
 
 def _needs_conversion(stream: Stream) -> bool:
@@ -370,6 +456,7 @@ def _sources(log: Sequence[str], count: int) -> list[Source]:
     for line in log:
         if match := _INPUT.match(line):
             number = min(int(match[1]), count - 1)
+            found[number] = replace(found[number], container=match[2])
         elif line.startswith("[info] Output #"):
             break
         elif number >= 0:
@@ -381,11 +468,23 @@ def _with_line(source: Source, line: str) -> Source:
     if match := _DURATION.match(line):
         hours, minutes, seconds = match.groups()
         return replace(source, seconds=3600 * int(hours) + 60 * int(minutes) + float(seconds))
-    if (match := _STREAM.match(line)) and "(attached pic)" not in match["rest"]:
-        return replace(source, streams=(*source.streams, _stream(match)))
-    if _LAYER.match(line) and source.streams and source.streams[-1].codec in _LAYER_DECODERS:
+    if "(attached pic)" in line:
+        return source
+    if match := _STREAM.match(line):
+        # In AVI, the fourth byte of a pixel is unused (BI_RGB).
+        is_opaque = source.container == "avi" and match["codec"] == "rawvideo"
+        stream = replace(_stream(match), is_opaque=is_opaque)
+        return replace(source, streams=(*source.streams, stream))
+    if match := _UNSIZED.match(line):
+        unsized = Stream(index=int(match["index"]), codec=match["codec"])
+        return replace(source, streams=(*source.streams, unsized))
+    if source.streams:
         *others, last = source.streams
-        return replace(source, streams=(*others, replace(last, has_layer=True)))
+        if _LAYER.match(line) and last.codec in _LAYER_DECODERS:
+            return replace(source, streams=(*others, replace(last, has_layer=True)))
+        if match := _TURN.match(line):
+            turned = replace(last, turn="clock" if match[1] else "cclock")
+            return replace(source, streams=(*others, turned))
     return source
 
 
@@ -400,6 +499,7 @@ def _stream(match: re.Match[str]) -> Stream:
     return Stream(
         index=int(match["index"]),
         codec=match["codec"],
+        pixels=match["pixels"],
         width=int(match["width"]),
         height=int(match["height"]),
         matrix=matrix,
@@ -407,6 +507,7 @@ def _stream(match: re.Match[str]) -> Stream:
         transfer=transfer,
         fps=float(rate[1]) * (1000 if rate[2] else 1) if rate else None,
         is_default="(default)" in match["rest"],
+        is_interlaced=any(" first" in tag for tag in tags),
     )
 
 
@@ -419,6 +520,8 @@ def _result(path: Path, output: Path, source: Source, ended: ffmpeg.Ended) -> De
         return MediaError(f"{name} takes too long to read.")
     if stream is None and any(" Audio: " in line for line in ended.log):
         return MediaError(f"{name} has sound but no moving pictures.")
+    if not source.streams and any(_ANY_STREAM in line for line in ended.log):
+        return MediaError(f"{name} has no moving pictures.")
     if any(_NO_DECODER in line for line in ended.log):
         return MediaError(f"{name} is encoded in a way that is not supported, or is encrypted.")
     if fault := _fault(ended.log, [source]):
@@ -438,16 +541,34 @@ def _result(path: Path, output: Path, source: Source, ended: ffmpeg.Ended) -> De
 def _fault(log: Sequence[str], sources: Sequence[Source]) -> str | None:
     """The fault of the frames themselves, as the end of a sentence; None for none."""
     codecs = {stream.codec for source in sources for stream in source.streams}
-    decoding = "\n".join(log[log.index(ffmpeg.INPUTS_OPEN) :]) if ffmpeg.INPUTS_OPEN in log else ""
-    if _NEW_SIZE.search(decoding):
-        return "changes its size midway, which is not supported"
+    decoding = _decoding(log)
+    if _CHANGED.search(decoding) or _KEPT.search(decoding):
+        return "changes its size or pixel format midway, which is not supported"
     if ffmpeg.NO_SPACE in decoding:
         return "cannot be read: there is no space for its frames on the disk"
     if "Cannot allocate memory" in decoding:
         return "cannot be read: its frames take too much memory"
-    if "Impossible to convert between" in decoding:
+    if _UNSUPPORTED.search(decoding):
         return "has colours of a kind that is not supported"
     return _DAMAGED if _is_damaged(decoding, codecs - _MARKING_CODECS) else None
+
+
+def _decoding(log: Sequence[str]) -> str:
+    """The part of a log that is about the frames, not the inputs."""
+    return "\n".join(log[log.index(ffmpeg.INPUTS_OPEN) :]) if ffmpeg.INPUTS_OPEN in log else ""
+
+
+def _changes_its_tags(log: Sequence[str], stream: Stream | None) -> bool:
+    """Whether the frames change midway, but neither in size nor in pixel format."""
+    changes = set(_CHANGED.findall(_decoding(log)))
+    return stream is not None and changes == {
+        (stream.pixels, str(stream.width), str(stream.height))
+    }
+
+
+def _is_damaged_at_first(log: Sequence[str]) -> bool:
+    """Whether a frame before the first whole one is marked as damaged."""
+    return _DAMAGE.search(_decoding(log).partition(_FIRST_FRAME)[0]) is not None
 
 
 def _is_damaged(log: str, codecs: set[str]) -> bool:

@@ -125,7 +125,7 @@ def run_logged(
     timer = threading.Timer(SECONDS, stop_late)
     timer.daemon = True
     log: list[str] = []
-    is_unwanted = False
+    is_unwanted = is_cut = False
     try:
         _limit_memory(process.pid)
         timer.start()
@@ -134,8 +134,11 @@ def run_logged(
             if line == INPUTS_OPEN and not is_wanted(log):
                 is_unwanted = True
                 break
-            if len(log) < _MAX_LOG_LINES:
-                log.append(line)
+            log.append(line)
+            if len(log) == _MAX_LOG_LINES:
+                # What it would say of further damage is lost: the run has failed.
+                is_cut = True
+                break
         else:
             process.wait()
     finally:
@@ -145,7 +148,10 @@ def run_logged(
         with process:
             pass
     return Ended(
-        status=process.returncode, log=log, is_late=is_late.is_set(), is_unwanted=is_unwanted
+        status=process.returncode or int(is_cut),
+        log=log,
+        is_late=is_late.is_set(),
+        is_unwanted=is_unwanted,
     )
 
 

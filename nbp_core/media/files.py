@@ -30,18 +30,21 @@ _LONGEST_SHOWN = 80
 
 # FFmpeg also opens playlists, which name other files and addresses: only real containers pass.
 _VIDEO_MAGIC = re.compile(
-    rb"....(ftyp(?!avif|avis|heic|heix|mif1|msf1)|moov|mdat|wide|free|skip|pnot)"
+    rb"....(ftyp(?!avif|avis|heic|heix|mif1|msf1)|moov|mdat|wide|free|skip|pnot"
+    rb"|styp|sidx|pdin|uuid)"
     rb"|\x1a\x45\xdf\xa3|RIFF....AVI |OggS|FLV\x01|DKIF|YUV4MPEG2 |nut/multimedia container"
-    # MPEG program streams, elementary streams of MPEG-2, H.264, HEVC, VVC and AV1, and transport
-    # streams
-    rb"|\x00\x00\x01[\xba\xb3]|\x00?\x00\x00\x01([\x67\x27\x40\x09\x46]|\x00[\x71\x79\xa1])"
+    # MPEG program streams and elementary streams of MPEG-2, H.264, HEVC, VVC and AV1
+    rb"|(?!....ftyp)\x00{2,}\x01([\xba\xb3\x67\x27\x40\x09\x46\x06\x4e]|\x00[\x71\x79\xa1])"
     rb"|\x12\x00\x0a"
+    # MPEG transport streams, also cut anywhere in a packet of one of three lengths
     rb"|\x47.{187}\x47|.{4}\x47.{191}\x47"
+    rb"|(?!\x89PNG|\xff\xd8|GIF8|RIFF|BM|II|MM|P[1-7fF]|....ftyp)"
+    rb".{0,203}?\x47((.{187}\x47){3}|(.{191}\x47){3}|(.{203}\x47){3})"
     # DV, MXF and Windows Media
     rb"|\x1f\x07\x00|\x06\x0e\x2b\x34\x02\x05\x01\x01|\x30\x26\xb2\x75\x8e\x66\xcf\x11",
     re.DOTALL,
 )
-_HEAD_BYTES = 400
+_HEAD_BYTES = 2048
 _temporary_numbers = itertools.count()
 
 

@@ -12,10 +12,12 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.GifImagePlugin import GifImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -41,6 +43,8 @@ MAX_WEBP_PIXELS = 40_000_000
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 # In other formats (phone JPEG, TIFF) further frames are previews and pages.
 _ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")
+_CLEARED, _RESTORED = 2, 3
+"""What becomes of a frame's area in a GIF before the next frame; else it stays."""
 _UNSET_MS, _SHOWN_MS = 10, 100
 """A frame of at most 10 ms has no duration set; browsers show it for 100 ms."""
 
@@ -51,6 +55,7 @@ _DAMAGE = (
 )  # fmt: skip
 
 _ORIENTATION = 0x0112
+_XMP = ("xmp", "XML:com.adobe.xmp")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -66,6 +71,12 @@ _BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339
 """Tags of a TIFF."""
 _WHITE_IS_ZERO, _APART, _SIGNED = 0, 2, 2
 """Values of these tags: of a negative, of colours that are stored apart, of signed numbers."""
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_JPEG_FILLERS = (bytes(64), b"\xaa\x55" * 32)
+_PNG_MAGIC, _PNG_MOTION = b"\x89PNG\r\n\x1a\n", (b"acTL", b"fcTL", b"fdAT")
+_CLEAR_BYTES = {0: 2, 2: 6}
+"""Lengths of the transparent colour of a PNG, by its type of colours."""
+_MAX_REPAIRED_BYTES = 100_000_000
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BRIGHTEST = 16.0
 """A picture of fractions has white at 1, and perhaps lights that are brighter."""
@@ -78,9 +89,9 @@ _VIDEO_SUFFIXES = {
 
 
 @contextlib.contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
+def open_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
     """Opens a picture without decoding it. Raises MediaError, also inside, for damage that decoding
-    finds."""
+    finds. data: read in place of the file's content."""
     name = shown_name(path)
     if is_video(path):
         raise MediaError(f"{name} is a video, not a picture.")
@@ -90,7 +101,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             # Pillow warns of large pictures, which are checked below, and of odd metadata.
             warnings.simplefilter("ignore")
-            image = Image.open(path, formats=_FORMATS)
+            image = _opened(path, data)
     except Image.DecompressionBombError as error:
         raise _too_many_pixels(name) from error
     except _DAMAGE as error:
@@ -99,8 +110,11 @@ def open_image(path: Path) -> Iterator[Image.Image]:
                 f"{name} is not a clip that can be read (MP4, WebM, MOV, MKV, AVI or GIF)."
             ) from error
         with path.open("rb") as file:
-            if file.read(4) in _TIFF_MAGIC:
-                raise _odd_tiff(name) from error
+            head = file.read(8)
+        if head[:4] in _TIFF_MAGIC:
+            raise _odd_tiff(name) from error
+        if head == _PNG_MAGIC:
+            raise _damaged(name) from error
         raise MediaError(
             f"{name} is not a picture that can be read (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF)."
         ) from error
@@ -117,12 +131,46 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         except Image.DecompressionBombError as error:
             raise _too_many_pixels(name) from error
         except _DAMAGE as error:
-            raise MediaError(f"{name} is damaged: it cannot be read to its end.") from error
+            raise _damaged(name) from error
+
+
+def _opened(path: Path, data: bytes | None) -> Image.Image:
+    try:
+        return Image.open(path if data is None else BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError:
+        sound = _without_damaged_notes(path)
+        if sound is None:
+            raise
+        return Image.open(BytesIO(sound), formats=_FORMATS)
+
+
+def _without_damaged_notes(path: Path) -> bytes | None:
+    """A PNG less those chunks that are damaged and not needed for its pixels; None for others."""
+    with path.open("rb") as file:
+        if file.read(8) != _PNG_MAGIC or path.stat().st_size > _MAX_REPAIRED_BYTES:
+            return None
+    data = path.read_bytes()
+    kept, at = [_PNG_MAGIC], 8
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        chunk = data[at : at + 12 + length]
+        kind = chunk[4:8]
+        is_sound = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
+        if kind == b"tRNS":
+            is_sound = is_sound and length == _CLEAR_BYTES.get(data[25], length)
+        if is_sound or kind[:1].isupper() or kind in _PNG_MOTION:
+            kept.append(chunk)
+        at += len(chunk)
+    return b"".join(kept)
 
 
 def _too_many_pixels(name: str) -> MediaError:
     limit = MAX_PIXELS // 1_000_000
     return MediaError(f"{name} is too large: the limit is {limit} megapixels.")
+
+
+def _damaged(name: str) -> MediaError:
+    return MediaError(f"{name} is damaged: it cannot be read to its end.")
 
 
 def _odd_tiff(name: str) -> MediaError:
@@ -188,11 +236,45 @@ def _most_pixels(image: Image.Image) -> int:
 
 def read_picture(path: Path, max_pixels: int = MAX_FRAME_PIXELS) -> Frames:
     """A picture, or the first frame of an animated one, as frame_HWC."""
-    with open_image(path) as image:
+    try:
+        return _first_picture(path, max_pixels)
+    except MediaError:
+        picture_HWC = _without_end(path, max_pixels)
+        if picture_HWC is None:
+            raise
+        return picture_HWC
+
+
+def _first_picture(path: Path, max_pixels: int, data: bytes | None = None) -> Frames:
+    with open_image(path, data) as image:
         colours = colours_of(path, image)
         if first := _first_frame(image):
             image.seek(first)
-        return _rgb(image, colours, max_pixels)
+        screen = _Screen(image) if isinstance(image, GifImageFile) else None
+        return _rgb(image, colours, max_pixels, screen)
+
+
+def _without_end(path: Path, max_pixels: int) -> Frames | None:
+    """A JPEG that lacks nothing but the marker of its end; None for other files."""
+    with contextlib.suppress(MediaError, OSError):
+        with open_image(path) as image:
+            if image.format not in ("JPEG", "MPO") or "progressive" in image.info:
+                return None
+            num_colours = len(image.getbands())
+        if path.stat().st_size > _MAX_REPAIRED_BYTES:
+            return None
+        data = path.read_bytes().removesuffix(b"\xff")
+        scan = data.rfind(_JPEG_SCAN)
+        if data[scan + 4 : scan + 5] != bytes([num_colours]):
+            # Other colours may follow in scans of their own.
+            return None
+        # Where data is missing, what stands in its place shows.
+        first_HWC, second_HWC = (
+            _first_picture(path, max_pixels, data + filler + _JPEG_END) for filler in _JPEG_FILLERS
+        )
+        if np.array_equal(first_HWC, second_HWC):
+            return first_HWC
+    return None
 
 
 def _first_frame(image: Image.Image) -> int:
@@ -224,14 +306,60 @@ def read_frames(path: Path, indices: list[int]) -> Frames:
     with open_image(path) as image:
         colours = colours_of(path, image)
         frames: dict[int, Frames] = {}
+        screen = _Screen(image) if isinstance(image, GifImageFile) else None
         for index in sorted(set(indices)):
-            image.seek(_first_frame(image) + index)
+            if screen is None:
+                image.seek(_first_frame(image) + index)
+            else:
+                screen.seek(index)
             _check_size(path, image)
-            frames[index] = _rgb(image, colours, MAX_FRAME_PIXELS)
+            frames[index] = _rgb(image, colours, MAX_FRAME_PIXELS, screen)
         return np.stack([frames[index] for index in indices])
 
 
-def _rgb(image: Image.Image, colours: Colours, max_pixels: int) -> Frames:
+class _Screen:
+    """Which pixels of a GIF its frames cover. Pillow gives the others a colour."""
+
+    def __init__(self, image: GifImageFile) -> None:
+        self._image = image
+        self._index = 0
+        self._before_HW = np.zeros(image.size[::-1], np.bool_)
+        self._cover()
+
+    def seek(self, index: int) -> None:
+        """Goes on to a frame with an index that is no smaller."""
+        while self._index < index:
+            if self._image.disposal_method == _CLEARED:
+                self._before_HW = self.covered_HW.copy()
+                self._before_HW[self._area] = False
+            elif self._image.disposal_method != _RESTORED:
+                self._before_HW = self.covered_HW
+            self._index += 1
+            self._image.seek(self._index)
+            self._cover()
+
+    def _cover(self) -> None:
+        left, top, right, bottom = self._image.dispose_extent or (0, 0, 0, 0)
+        self._area = (slice(top, bottom), slice(left, right))
+        self.covered_HW = self._before_HW.copy()
+        self.covered_HW[self._area] = True
+
+    def laid(self, frame: Image.Image) -> Image.Image:
+        """The frame within the screen, transparent where nothing is covered."""
+        height, width = self.covered_HW.shape
+        if frame.size != (width, height):
+            frame = frame.crop((0, 0, width, height))
+        if self.covered_HW.all():
+            return frame
+        frame = frame.convert("RGBA")
+        alpha_HW = np.asarray(frame.getchannel("A"))
+        frame.putalpha(Image.fromarray(np.where(self.covered_HW, alpha_HW, np.uint8(0))))
+        return frame
+
+
+def _rgb(
+    image: Image.Image, colours: Colours, max_pixels: int, screen: _Screen | None = None
+) -> Frames:
     """The current frame as frame_HWC uint8, reduced first so that later steps use less memory."""
     # JPEG is decoded at 1/2, 1/4 or 1/8 of its size; other formats do nothing here.
     image.draft(None, _reduced(image.size, max_pixels))
@@ -239,6 +367,8 @@ def _rgb(image: Image.Image, colours: Colours, max_pixels: int) -> Frames:
     image.load()
     orientation = _orientation(image)
     small = _in_eight_bits(image) if clear is None else _with_clear(image, clear)
+    if screen is not None:
+        small = screen.laid(small)
     size = _reduced(small.size, max_pixels)
     if size != small.size:
         small = small.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
@@ -280,8 +410,13 @@ def _reduced(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
 
 
 def _orientation(image: Image.Image) -> int:
+    source = image
+    if not isinstance(image, TiffImageFile):
+        # Pillow takes that of XMP where EXIF states none. Browsers do not.
+        source = Image.new("1", (1, 1))
+        source.info = {name: value for name, value in image.info.items() if name not in _XMP}
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return int(source.getexif().get(_ORIENTATION, 1))
     except _DAMAGE:
         # Damaged metadata is ignored.
         return 1
@@ -293,6 +428,9 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
         return _from_deep_grey(image)
     if image.mode != "RGBA" and image.has_transparency_data:
         return image.convert("RGBA")
+    if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+        # Nobody stores a picture that is transparent everywhere: the byte is unused.
+        return image.convert("RGB")
     if image.mode in ("RGB", "RGBA", "L", "CMYK", "LAB"):
         return image
     return image.convert("RGB")
@@ -306,7 +444,10 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     if tags and image.mode == "I" and not is_signed:
         values_HW = values_HW.view(np.uint32)
     peak = float(values_HW.max(initial=0, where=np.isfinite(values_HW)))
-    full = _white(image.mode, peak, is_signed, tags.get(_BITS, (0,))[0])
+    if image.format == "PPM" and image.mode == "I":
+        full = 65535.0  # Pillow scales whatever the file says to this
+    else:
+        full = _white(image.mode, peak, is_signed, tags.get(_BITS, (0,))[0])
     levels_HW = np.empty(values_HW.shape, np.uint8)
     for row, values_W in enumerate(values_HW):
         known_W = np.nan_to_num(values_W.astype(np.float64), nan=0.0)

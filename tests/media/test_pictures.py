@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from nbp_core.media.files import MAX_FRAME_PIXELS, Frames, MediaError
 from nbp_core.media.video import read_context, read_image, read_window
@@ -61,6 +62,173 @@ def test_transparent_pictures_with_a_profile_lie_on_white(tmp_path: Path) -> Non
     found = patches(read_image(tmp_path / "a.png"))
     assert np.abs(found[:, :2] - COLOURS[:, :2]).max() <= 3
     assert (found[:, 2:] == 255).all()
+
+
+@pytest.mark.parametrize("header_bytes", [108, 124])
+def test_an_unused_byte_of_a_bmp_is_no_transparency(tmp_path: Path, header_bytes: int) -> None:
+    def bmp(alpha: Frames) -> Path:
+        pixels = np.concatenate([chart()[::-1, :, ::-1], alpha[::-1]], -1).tobytes()
+        masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+        info = struct.pack("<IiiHHII16x", header_bytes, 160, 120, 1, 32, 3, len(pixels)) + masks
+        start = 14 + header_bytes
+        file = struct.pack("<2sI4xI", b"BM", start + len(pixels), start)
+        (tmp_path / "a.bmp").write_bytes(file + info.ljust(header_bytes, b"\0") + pixels)
+        return tmp_path / "a.bmp"
+
+    alpha = np.zeros((120, 160, 1), np.uint8)
+    assert error(read_image(bmp(alpha))) == 0
+    alpha[:, :80] = 255
+    found = patches(read_image(bmp(alpha)))
+    assert np.array_equal(found[:, :2], COLOURS[:, :2])
+    assert (found[:, 2:] == 255).all()
+
+
+@pytest.mark.parametrize("white", [65535, 4095, 1000])
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.003])
+def test_a_dark_pgm_of_16_bits_stays_dark(tmp_path: Path, white: int, share: float) -> None:
+    values = np.linspace(0, white * share, 64).round().astype(">u2").repeat(8)
+    header = f"P5 64 8 {white}\n".encode()
+    rows = values.reshape(64, 8).T.tobytes()
+    (tmp_path / "a.pgm").write_bytes(header + rows)
+    found = read_image(tmp_path / "a.pgm")[0, :, 0]
+    assert np.abs(found - values[::8] / white * 255).max() <= 1
+
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def gif_of(path: Path, *frames: tuple[int, int, int, int, int]) -> Path:
+    """A GIF of 40 x 40 pixels with a blue background, of squares without transparency.
+
+    frames: left, top, side, colour (0 to 2) and what becomes of it before the next frame.
+    """
+    data = (
+        b"GIF89a"
+        + struct.pack("<HHBBB", 40, 40, 0xF1, 2, 0)
+        + bytes([*RED, *GREEN, *BLUE, 0, 0, 0])
+    )
+    for left, top, side, colour, disposal in frames:
+        data += b"!\xf9\4" + struct.pack("<BHB", disposal << 2, 13, 0) + b"\0"
+        data += b"," + struct.pack("<HHHHB", left, top, side, side, 0)
+        # Codes of 3 bits, which a "clear" (4) before every two pixels keeps so short; 5 is the end.
+        codes = [4, colour, colour] * (side * side // 2) + [5]
+        bits = "".join(f"{code:03b}" for code in reversed(codes))
+        packed = int(bits, 2).to_bytes(-(-len(bits) // 8), "little")
+        blocks = (packed[at : at + 255] for at in range(0, len(packed), 255))
+        data += b"\2" + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
+    path.write_bytes(data + b";")
+    return path
+
+
+def corners(frame_HWC: Frames) -> list[tuple[int, ...]]:
+    return [tuple(frame_HWC[y, x].tolist()) for y, x in ((5, 5), (5, 35), (35, 5), (35, 35))]
+
+
+def test_what_no_frame_of_a_gif_covers_is_white(tmp_path: Path) -> None:
+    path = gif_of(tmp_path / "a.gif", (0, 0, 20, 0, 1), (20, 20, 20, 1, 1))
+    assert corners(read_image(path)) == [RED, WHITE, WHITE, WHITE]
+    first, second = read_context(path, 2)
+    assert corners(first) == [RED, WHITE, WHITE, WHITE]
+    assert corners(second) == [RED, WHITE, WHITE, GREEN]
+
+
+@pytest.mark.parametrize(("disposal", "below"), [(1, RED), (2, WHITE), (3, WHITE)])
+def test_what_becomes_of_the_first_frame_of_a_gif(
+    tmp_path: Path, disposal: int, below: tuple[int, ...]
+) -> None:
+    path = gif_of(tmp_path / "a.gif", (0, 0, 40, 0, disposal), (20, 20, 20, 1, 3), (0, 0, 20, 2, 1))
+    first, second, third = read_context(path, 3)
+    assert corners(first) == [RED] * 4
+    assert corners(second) == [below, below, below, GREEN]
+    assert corners(third) == [BLUE, below, below, below]
+    assert np.array_equal(read_window(path, 3)[1], second)
+
+
+def test_a_frame_of_a_gif_is_cut_to_the_screen(tmp_path: Path) -> None:
+    path = gif_of(tmp_path / "a.gif", (0, 0, 40, 0, 1), (20, 20, 40, 1, 1))
+    frames = read_context(path, 2)
+    assert frames.shape == (2, 40, 40, 3)
+    assert corners(frames[1]) == [RED, RED, RED, GREEN]
+
+
+DAMAGED_NOTES = {
+    "text": (b"tEXt", b"Title\0a", b"\0\0\0\0"),
+    "time": (b"tIME", b"\7\xe0\1\1\0\0\0", b"\0\0\0\0"),
+    "gamma": (b"gAMA", b"\0\0\xb1\x8f", b"\0\0\0\0"),
+    "short transparency": (b"tRNS", b"\0\1", None),
+    "long transparency": (b"tRNS", bytes(12), None),
+}
+
+
+@pytest.mark.parametrize("note", DAMAGED_NOTES)
+def test_a_damaged_note_in_a_png_is_left_out(tmp_path: Path, note: str) -> None:
+    kind, content, checksum = DAMAGED_NOTES[note]
+    Image.fromarray(chart()).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    damaged = chunk(kind, content)
+    damaged = damaged if checksum is None else damaged[:-4] + checksum
+    # After the signature and the header.
+    (tmp_path / "a.png").write_bytes(data[:33] + damaged + data[33:])
+    assert error(read_image(tmp_path / "a.png")) == 0
+    assert read_context(tmp_path / "a.png").shape == (1, 120, 160, 3)
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"IDAT"])
+def test_a_damaged_chunk_that_a_png_needs_is_damage(tmp_path: Path, kind: bytes) -> None:
+    Image.fromarray(chart()).quantize(16).save(tmp_path / "a.png")
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[data.index(kind) + 8] ^= 1
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(MediaError, match="is damaged"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", ["jpg", "webp", "png", "avif"])
+def test_an_orientation_in_xmp_alone_turns_nothing(tmp_path: Path, kind: str) -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta>'
+    exif = Image.Exif()
+    exif[0x011A] = 72.0
+    for known in ({}, {"exif": exif.tobytes()}):
+        options: dict[str, Any] = {**KINDS[kind], **known, "xmp": xmp}
+        if kind == "png":
+            options["pnginfo"] = PngInfo()
+            options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
+        Image.fromarray(chart()).save(tmp_path / f"a.{kind}", **options)
+        assert error(read_image(tmp_path / f"a.{kind}")) <= 4
+    turned = Image.fromarray(chart()).transpose(Image.Transpose.ROTATE_90)
+    exif[0x0112] = 6
+    turned.save(tmp_path / f"a.{kind}", **{**options, "exif": exif.tobytes()})
+    assert error(read_image(tmp_path / f"a.{kind}")) <= 4
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_jpeg_without_the_marker_of_its_end_is_read(tmp_path: Path, mode: str, cut: int) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(chart(640, 480)).convert(mode).save(path, quality=95)
+    whole = read_image(path)
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert np.array_equal(read_image(path), whole)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("cut", [6, 40, 3000])
+def test_a_jpeg_that_lacks_more_is_damaged(tmp_path: Path, progressive: bool, cut: int) -> None:
+    path = tmp_path / "a.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(path, quality=95, progressive=progressive)
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(MediaError, match="is damaged"):
+        read_image(path)
+
+
+def test_a_jpeg_that_lacks_whole_scans_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(chart(320, 240)).save(path, progressive=True)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex(b"\xff\xda")])
+    with pytest.raises(MediaError, match="is damaged"):
+        read_image(path)
 
 
 def test_a_grey_profile_is_followed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from nbp_core.media.files import MediaError
 from nbp_core.media.video import read_context, read_video, read_window, read_windows, write_gif
-from tests.support.charts import encode, numbered, numbers
+from tests.support.charts import encode, error, numbered, numbers
 
 LOSSLESS = "-c:v ffv1"
 
@@ -66,6 +66,30 @@ def test_a_window_is_the_middle_of_a_long_clip(tmp_path: Path) -> None:
     assert np.abs(np.mean(found) - 24.5) <= 1
     assert found[-1] - found[0] == 10
     assert numbers(read_window(at_rate(tmp_path, 27, "8"), 17)) == list(range(5, 22))
+
+
+UNINDEXED = {
+    "h264.mpg": "-c:v libx264 -preset veryfast -g 25 -bf 2 -pix_fmt yuv420p -f vob",
+    "hevc.mpg": "-c:v libx265 -preset ultrafast -x265-params log-level=0:keyint=25 -f vob",
+    "mpeg4.mpg": "-c:v mpeg4 -q:v 3 -g 25 -f vob",
+    "mpeg4.ts": "-c:v mpeg4 -q:v 3 -g 25",
+    "h264.ts": "-c:v libx264 -preset veryfast -g 25 -bf 2 -pix_fmt yuv420p",
+}
+
+
+@pytest.mark.parametrize("name", UNINDEXED)
+def test_a_window_of_a_container_without_an_index_has_every_frame(
+    tmp_path: Path, name: str
+) -> None:
+    # Long enough that its middle is sought.
+    frames = np.concatenate([numbered(53)] * 5).astype(int)
+    noise = np.random.default_rng(0).integers(-6, 7, frames.shape)
+    noisy = (frames + noise).clip(0, 255).astype(np.uint8)
+    window = read_window(encode(tmp_path / name, noisy, UNINDEXED[name]), 17)
+    assert max(map(error, window)) <= 5
+    # The numbers begin again after 52; one may be read wrongly by one.
+    steps = (np.array(numbers(window)) - numbers(window)[0]) % 53
+    assert np.abs(steps - np.arange(17)).max() <= 1
 
 
 @pytest.mark.parametrize(("count", "fps"), [(30, "30"), (10, "8"), (5, "60"), (2, "8")])
