@@ -60,7 +60,7 @@ def test_a_map_is_drawn_pixel_by_pixel_and_read(page: Page, url: str) -> None:
 def test_switches_change_the_picture_only(page: Page, url: str) -> None:
     open_attention(page, url)
     before = pixel(page, 300, 0)
-    page.get_by_label("Dim attention to the prompt").uncheck()
+    page.get_by_label("Dim attention to the condition").uncheck()
     assert sum(pixel(page, 300, 0)[:3]) > sum(before[:3])
     page.get_by_label("log scale").uncheck()
     expect(page.locator("#attention-map figcaption")).to_contain_text("brightest from")

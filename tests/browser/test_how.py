@@ -121,7 +121,7 @@ def test_the_mask_answers(page: Page, studio: Studio) -> None:
     box = mask.bounding_box()
     assert box
     mask.hover(position={"x": box["width"] - 3, "y": 3})
-    expect(read).to_contain_text("may not look at frame 5")
+    expect(read).to_contain_text("may not look at latent frame 5")
     mask.hover(position={"x": 3, "y": box["height"] - 3})
     expect(read).to_contain_text("may look at")
     page.get_by_label("Zoom in on the first blocks").check()

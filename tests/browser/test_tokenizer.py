@@ -98,7 +98,8 @@ def test_a_generated_clip_can_be_sent_through(page: Page, studio: Studio) -> Non
     generate(page)
     open_tab(page, "Tokenizer")
     page.get_by_label("a clip made here").check()
-    expect(page.locator("#tokenizer-made input")).to_have_value("drawer-close_fake_1x1x16_seed42")
+    shown = "drawer close, row 1x1x16, seed 42, fake, the clip on Generate"
+    expect(page.locator("#tokenizer-made input")).to_have_value(shown)
     page.get_by_role("button", name="Tokenize").click()
     expect(page.locator("#tokenizer-status")).to_contain_text("Done.")
     expect(page.locator("#trip-figures")).to_contain_text("All 17 frames are used")
