@@ -50,7 +50,7 @@ export const shownLength = (plan, isZoomed) => {
 
 const howMade = (plan, now, p) => {
   const isSingle = now.count === 1 || plan.blocks[0].length === 1;
-  if (plan.kind[p] === 2) return 'The start token predicts it, after the condition.';
+  if (plan.kind[p] === 2) return 'The begin-of-video token predicts it, after the condition.';
   if (now.count > 1 && plan.kind[now.stop - 1] === 1) {
     return `The last token of block 1 and ${now.count - 1} placeholders at the places of block 1`
       + ' predict it.';
@@ -217,7 +217,8 @@ export function mount({ element, props, watch, trigger }) {
     }
     draw();
   };
-  const describe = (p) => plan.kind[p] === 2 ? (p === 0 ? 'the condition' : 'the start sign')
+  const describe = (p) => plan.kind[p] === 2
+    ? (p === 0 ? 'the condition' : 'the begin-of-video token')
     : `${plan.kind[p] === 1 ? 'placeholder at ' : ''}${where(plan.place[p])}`;
   const load = () => {
     if (!props.value || !props.value.steps) return;
@@ -261,7 +262,9 @@ export function mount({ element, props, watch, trigger }) {
     const box = mask.getBoundingClientRect();
     const [row, key] = cellAt(event.clientX, event.clientY, box, shown(), shown());
     const may = plan.segment[key] <= plan.segment[row] ? 'may' : 'may not';
-    one('.read').textContent = `${describe(row)} ${may} look at ${describe(key)}.`;
+    const from = describe(row);
+    one('.read').textContent = `${from[0].toUpperCase()}${from.slice(1)} ${may} look at`
+      + ` ${describe(key)}.`;
   });
   // Drawing sets the height; only a new width is a reason to draw again.
   new ResizeObserver(() => { if (grid.clientWidth !== width) draw(); }).observe(grid);

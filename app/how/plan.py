@@ -2,7 +2,7 @@
 
 Comes in: a block shape. Goes out: plain numbers for the page, all of them the engine's own (its
 SequenceLayout), so that what is drawn is what a model does. A clip with a named action is meant:
-one condition token, the start sign BOV, then tokens.
+one condition token, the begin-of-video token (BOV), then tokens.
 """
 
 from __future__ import annotations

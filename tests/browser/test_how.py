@@ -87,7 +87,7 @@ def test_a_row_is_followed_step_by_step(page: Page, studio: Studio) -> None:
     page.keyboard.press("ArrowLeft")
     expect(told).to_contain_text("15 placeholders at the places of block 1 predict it")
     page.locator("#blocks-picture").get_by_role("slider", name="Step").fill("1")
-    expect(told).to_contain_text("one token of block 1. The start token predicts it")
+    expect(told).to_contain_text("one token of block 1. The begin-of-video token predicts it")
     page.locator("#blocks-picture .play").click()
     expect(told).to_contain_text("Step 95 of 95: block 80 of 80")
     expect(page.locator("#blocks-picture .play")).to_have_text("Play")

@@ -164,7 +164,8 @@ test('a step feeds positions and makes the last of them', () => {
 
 test('a step is told in words', () => {
   assert.equal(stepWords(PLAN, 1, 1),
-    'Step 1 of 3: one token of block 1. The start token predicts it, after the condition.');
+    'Step 1 of 3: one token of block 1. The begin-of-video token predicts it, after the'
+    + ' condition.');
   assert.match(stepWords(PLAN, 3, 3), /block 2 of 2, 2 tokens at once.*1 placeholders/);
   assert.match(stepWords(PLAN, 3, 3),
     /Arrow: latent frame 1, row 1, column 2 to latent frame 2, row 1/);
