@@ -30,7 +30,7 @@ from app.attention.study import Find, attention_chart, finds, study_of, study_te
 from app.clips.form import MIDDLE
 from app.parts import controls
 from app.parts.api import hand_over_values
-from app.parts.events import LIGHT, OWN, Updates, refusals
+from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower
 from app.session import Session
 from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
@@ -73,26 +73,27 @@ class AttentionTab:
         ]  # fmt: skip
         listed = [made.job_id, page.newest, page.shown, page.kept]
         slow = {**OWN, "show_progress": "minimal", "show_progress_on": [page.map]}
+        last = {**slow, **LAST}
         tab.select(self.enter, [*source, *listed], [page.clip, page.newest, *opened], **slow)
         tab.select(self.read_study, None, [page.study, page.study_text], **LIGHT)
         chosen_clip = [page.clip, page.upload, page.crop, page.beside]
         for event in (page.clip.input, page.upload.upload):
-            kept = event(self.keep_new, chosen_clip, page.kept, **LIGHT)
-            kept.then(self.open, source, opened, **slow)
-        page.crop.input(self.open, source, opened, trigger_mode="always_last", **slow)
-        page.model.input(self.follow_model, [*source, page.shown], opened, **slow)
+            kept = event(self.keep_new, chosen_clip, page.kept, **LIGHT, **LAST)
+            kept.then(self.open, source, opened, **last)
+        page.crop.input(self.open, source, opened, **last)
+        page.model.input(self.follow_model, [*source, page.shown], opened, **last)
         changes = [page.beside.input, page.action.input, page.block.input]
         accepted = [page.accepted, page.beside, page.action, page.block]
         changed = [*seen, page.heads, *accepted, *page.finds]
-        gr.on(changes, self.show, [*chosen, page.accepted], changed, **slow)
+        gr.on(changes, self.show, [*chosen, page.accepted], changed, **last)
         for index, button in enumerate(page.finds):
             button.click(
-                partial(self.pick_find, index), chosen, [page.layer, page.head, *seen], **slow
+                partial(self.pick_find, index), chosen, [page.layer, page.head, *seen], **last
             )
-        gr.on([page.layer.input, page.head.input], self.show_head, chosen, seen, **slow)
-        page.heads.select(self.pick_head, chosen, [page.layer, page.head, *seen], **OWN)
+        gr.on([page.layer.input, page.head.input], self.show_head, chosen, seen, **last)
+        page.heads.select(self.pick_head, chosen, [page.layer, page.head, *seen], **OWN, **LAST)
         for picture in (page.map, page.look):
-            picture.select(self.pick_query, chosen, [page.look, page.place], **OWN)
+            picture.select(self.pick_query, chosen, [page.look, page.place], **OWN, **LAST)
         page.export.click(self.make_files, chosen, [page.files, *page.downloads.values()], **slow)
 
     def _wire_api(self) -> None:

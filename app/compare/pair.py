@@ -10,7 +10,7 @@ import gradio as gr
 from app.clips.kept import strip_of
 from app.library import KeptClip
 from app.parts.controls import hand_over_value
-from app.parts.events import LIGHT, Updates
+from app.parts.events import LAST, LIGHT, Updates
 from app.parts.made import action_words, clip_line
 from app.parts.pictures import file_uri
 from app.parts.sources import component_script, template
@@ -47,7 +47,7 @@ class Pair:
         shown = [*chosen, self.view, self.settings]
         box.expand(self.show, chosen, shown, **LIGHT)
         for menu in chosen:
-            menu.input(self.show, chosen, shown, **LIGHT)
+            menu.input(self.show, chosen, shown, **LIGHT, **LAST)
 
     def show(self, left: str | None, right: str | None) -> Updates:
         """The chosen clips, or the first two there are."""

@@ -19,7 +19,7 @@ from app.compare.run import RaceResult
 from app.jobs import Job, JobView
 from app.parts import controls
 from app.parts.api import call_of, hand_over_values
-from app.parts.events import LIGHT, OWN, Updates, refusals
+from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower, finish
 from app.parts.uploads import start_radio, wire_uploads
 from app.session import Session
@@ -100,7 +100,7 @@ class CompareTab:
         )  # fmt: skip
         page.start.input(
             self.suggest, [page.model, page.start, page.temperature],
-            [page.action, page.temperature], **LIGHT,
+            [page.action, page.temperature], **LIGHT, **LAST,
         )  # fmt: skip
 
     def _wire_api(self) -> None:

@@ -23,7 +23,7 @@ from app.parts import controls
 from app.parts.api import call_of, hand_over_values
 from app.parts.charts import timing_chart
 from app.parts.clip_view import clip_view
-from app.parts.events import LIGHT, OWN, Updates, refusal, refusals
+from app.parts.events import LAST, LIGHT, OWN, Updates, refusal, refusals
 from app.parts.follow import Seen, finish
 from app.parts.pictures import file_uri
 from app.parts.status import counters, status
@@ -87,14 +87,14 @@ class GenerateTab:
             self.change_blocks, [*start_of, page.block], page.block, **LIGHT,
         )  # fmt: skip
         wire_uploads(page)
-        page.model.input(self.announce, page.model, page.facts, **LIGHT)
+        page.model.input(self.announce, page.model, page.facts, **LIGHT, **LAST)
         page.model.input(
-            self.change_model, [page.model, page.start],
-            [page.facts, page.start, page.action, page.actions], **OWN,
+            self.change_model, [page.model, page.start, page.action],
+            [page.facts, page.start, page.action, page.actions], **OWN, **LAST,
         )  # fmt: skip
         page.start.input(
             self.suggest, [page.model, page.start, page.temperature],
-            [page.action, page.temperature], **LIGHT,
+            [page.action, page.temperature], **LIGHT, **LAST,
         )  # fmt: skip
         cut = [page.model, page.block, page.follower.job_id, page.preview]
         page.block.change(self.show_cut, cut, page.preview, js=_KIND, **LIGHT)
@@ -265,16 +265,20 @@ class GenerateTab:
         """Says that the chosen model is being loaded: a large one takes a while."""
         return gr.skip() if self.session.loaded(model) else controls.loading(model)
 
-    def change_model(self, model: str, start: Start) -> Updates:
-        """Loads the chosen model and offers what it can do, also where it cannot be loaded."""
+    def change_model(self, model: str, start: Start, action: str | None) -> Updates:
+        """Loads the chosen model and offers what it can do, also where it cannot be loaded.
+
+        The chosen action stays if it suits the model.
+        """
         facts = self.facts_of(model)
         names = controls.action_names(self.session, model)
+        _, suited = controls.suited_starts(self.session, model, start)
+        if action not in names and (action or suited == "action"):
+            action = controls.favourite(suited, names)
         return {
             self.page.facts: facts,
             self.page.start: start_radio(self.session, model, start),
-            self.page.action: gr.Dropdown(
-                choices=controls.action_choices(names), value=controls.favourite("action", names)
-            ),
+            self.page.action: gr.Dropdown(choices=controls.action_choices(names), value=action),
             # One that is hidden must not hold actions any more.
             self.page.actions: gr.Textbox("", visible=controls.has_timeline(self.session, model)),
         }

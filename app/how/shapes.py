@@ -13,7 +13,7 @@ from app.how.charts import paper_chart, speeds_chart, stored_chart
 from app.how.measure import BlockSpeeds, MeasureProgress
 from app.how.stored import FIGURES, StoredFigures, stored
 from app.jobs import JobView
-from app.parts.events import LIGHT, OWN, Updates, refusals
+from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower
 from app.parts.sources import component_script, template
 from app.parts.status import line, standing
@@ -129,10 +129,11 @@ class Shapes:
 
     def _wire(self, blocks: gr.Blocks) -> None:
         drawn = [self.picture, self.numbers, self.refused]
-        self.shape.input(self.choose, [self.shape, self.given], [*self.sides, *drawn], **LIGHT)
+        last = {**LIGHT, **LAST}
+        self.shape.input(self.choose, [self.shape, self.given], [*self.sides, *drawn], **last)
         for side in self.sides:
-            side.input(self.cut, [*self.sides, self.given], [self.shape, *drawn], **LIGHT)
-        self.given.input(self.cut, [*self.sides, self.given], [self.shape, *drawn], **LIGHT)
+            side.input(self.cut, [*self.sides, self.given], [self.shape, *drawn], **last)
+        self.given.input(self.cut, [*self.sides, self.given], [self.shape, *drawn], **last)
         follower = self.follower
         shown = [self.status, self.plot, self.measured]
         follower.start(self.draw, shown, often=[self.status], go=[self.go], halt=self.halt)

@@ -10,7 +10,7 @@ from app.clips.odds import Odds
 from app.how.shapes import Shapes
 from app.how.steps import choices, steps_view
 from app.parts import controls
-from app.parts.events import LIGHT, OWN, Updates, refusals
+from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower
 from app.parts.sources import component_script, template
 from app.session import Session
@@ -64,7 +64,7 @@ class HowTab:
         known = [made.job_id, self.newest, self.clip, self.shown]
         found = [self.clip, self.newest, self.shown, self.steps]
         tab.select(self.enter, known, found, **LIGHT)
-        self.clip.input(self.open, self.clip, [self.shown, self.steps], **OWN)
+        self.clip.input(self.open, self.clip, [self.shown, self.steps], **OWN, **LAST)
         self.steps.select(self.lead, None, tabs, **LIGHT)
 
     def enter(self, made: str, newest: str, chosen: str | None, shown: str) -> Updates:

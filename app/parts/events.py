@@ -20,6 +20,10 @@ OWN: Final[dict[str, Any]] = {
 """Arguments of events that may refuse something: only queued events can show a note."""
 LIGHT: Final[dict[str, Any]] = {**OWN, "queue": False}
 """Arguments of events that cannot fail and should not wait in the queue."""
+LAST: Final[dict[str, Any]] = {"trigger_mode": "always_last"}
+"""A further argument of events by which something is chosen. If something else is chosen before the
+answer comes, the last choice is answered after it. By default Gradio ignores further choices, but
+not those of `change`."""
 
 
 def refusal(error: ValueError) -> gr.Error:

@@ -12,7 +12,7 @@ import gradio as gr
 
 from app.jobs import Job, JobView
 from app.parts import uploads
-from app.parts.events import LIGHT, OWN, Updates, refusal, refusals
+from app.parts.events import LAST, LIGHT, OWN, Updates, refusal, refusals
 from app.parts.follow import Follower
 from app.parts.sources import component_script, template
 from app.parts.thumbs import chosen_index, thumb, thumbs
@@ -97,7 +97,7 @@ class PlayTab:
         taken = [model, self.photo, self.crop]
         chosen = self.photo.upload(self.take_photo, taken, view, **OWN)
         chosen.failure(lambda: None, None, self.photo, **LIGHT)
-        self.crop.input(self.take_photo, taken, view, trigger_mode="always_last", **OWN)
+        self.crop.input(self.take_photo, taken, view, **OWN, **LAST)
         self.photo.change(
             lambda path: gr.Slider(visible=path is not None), self.photo, self.crop, **LIGHT
         )

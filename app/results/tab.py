@@ -9,7 +9,7 @@ from pathlib import Path
 import gradio as gr
 
 from app.parts.controls import while_empty
-from app.parts.events import LIGHT, Updates
+from app.parts.events import LAST, LIGHT, Updates
 from app.parts.sources import component_script
 from app.parts.tables import HERE_MARK, PAPER_MARK, provenance
 from app.results import charts, experiments, tables, tiles, trained
@@ -61,12 +61,13 @@ class ResultsTab:
         for event in (tab.select, self.again.click):
             event(self.read, chosen, shown, **LIGHT)
         drawn = [self.figure, self.chart, self.chart_text]
-        self.experiment.input(self.draw_experiment, self.experiment, drawn, **LIGHT)
-        self.figure.input(self.draw_experiment, [self.experiment, self.figure], drawn, **LIGHT)
+        last = {**LIGHT, **LAST}
+        self.experiment.input(self.draw_experiment, self.experiment, drawn, **last)
+        self.figure.input(self.draw_experiment, [self.experiment, self.figure], drawn, **last)
         curves = [self.runs, self.metric, self.smoothing]
         gr.on(
             [self.runs.input, self.metric.input, self.smoothing.input], self.draw_training,
-            curves, [self.metric, self.training, self.training_text], **LIGHT,
+            curves, [self.metric, self.training, self.training_text], **last,
         )  # fmt: skip
 
     def _build_parts(self) -> None:

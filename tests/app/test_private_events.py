@@ -69,6 +69,16 @@ class Caller:
         return self.http.post("gradio_api/run/predict", json=sent).text
 
 
+def test_the_last_choice_of_a_control_is_answered(studio: tuple[str, Path, Path]) -> None:
+    """Also one that is made while an earlier choice is answered: the page would show that."""
+    chosen = [
+        event for event in Caller(studio[0]).events
+        if any(name == "input" for _, name in event["targets"])
+    ]  # fmt: skip
+    assert len(chosen) > 15
+    assert {event["trigger_mode"] for event in chosen} == {"always_last"}
+
+
 def test_raw_events_read_no_file_and_run_on(
     studio: tuple[str, Path, Path], others: list[Path], capfd: pytest.CaptureFixture[str]
 ) -> None:

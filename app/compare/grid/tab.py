@@ -16,7 +16,7 @@ from app.compare.grid.form import Varied, Vary, cells_of
 from app.compare.grid.page import VARIES, GridPage, block_names
 from app.jobs import Job, JobView
 from app.parts.api import hand_over_values
-from app.parts.events import LIGHT, OWN, Updates, refusals
+from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower
 from app.session import Session
 
@@ -39,7 +39,7 @@ class Grid:
         self.page = page = GridPage(session, model.value)
         self._request_of = request_of
         hand_over_values([page.vary, *page.values])
-        page.vary.input(self.choose, page.vary, [*page.values], **LIGHT)
+        page.vary.input(self.choose, page.vary, [*page.values], **LIGHT, **LAST)
         often, results = [page.status], [page.status, page.box, page.cells, page.measured]
         follower.start(
             self.draw, results, often=often, go=[page.go], halt=page.halt,

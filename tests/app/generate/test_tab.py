@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.clips.form import Start
 from app.clips.request import make_request, values_of
 from app.generate.tab import GenerateTab
 from app.session import Session
@@ -47,10 +48,26 @@ def test_a_model_that_cannot_be_loaded_is_said_in_the_header(
     page = tab.page
     assert tab.announce("continues").startswith("Loading continues")
     monkeypatch.setattr(Session, "_load_in_place", refuse)
-    updates = tab.change_model("continues", "action")
+    updates = tab.change_model("continues", "action", "door-open")
     assert updates[page.facts] == "continues needs &lt;9 GB&gt; of memory."
     assert starts(tab, updates) == (["frame", "clip"], "clip")
     assert updates[page.action].choices == [("no action", "")]
     assert updates[page.actions].visible is False
     monkeypatch.undo()
-    assert tab.change_model("fake", "clip")[page.facts].startswith("1.2M parameters")
+    assert tab.change_model("fake", "clip", "")[page.facts].startswith("1.2M parameters")
+
+
+@pytest.mark.parametrize(
+    ("start", "before", "after"),
+    [
+        ("action", "door-open", "door-open"),
+        ("action", "of-another-model", "drawer-close"),
+        ("action", "", "drawer-close"),
+        ("frame", "", ""),
+        ("clip", "door-open", "door-open"),
+    ],
+)
+def test_the_chosen_action_stays_where_the_model_knows_it(
+    tab: GenerateTab, start: Start, before: str, after: str
+) -> None:
+    assert tab.change_model("fake", start, before)[tab.page.action].value == after
