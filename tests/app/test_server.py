@@ -237,7 +237,7 @@ def test_a_bad_upload_is_one_sentence_without_a_path(client: Client, tmp_path: P
         client.predict(
             start="frame", picture=handle_file(tmp_path / "torn.png"), api_name="/generate"
         )
-    assert "torn.png is not a picture" in str(error.value)
+    assert "torn.png is damaged" in str(error.value)
     assert "/" not in str(error.value)
 
 
@@ -431,7 +431,7 @@ def test_tokenize_gives_what_came_back_and_the_figures(client: Client, tmp_path:
     assert figures["codes_used"] == 256
     assert figures["source"] == "teal.png"
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
-    with pytest.raises(AppError, match=r"^torn\.png is not a picture"):
+    with pytest.raises(AppError, match=r"^torn\.png is damaged"):
         client.predict(file=handle_file(tmp_path / "torn.png"), api_name="/tokenize")
 
 

@@ -192,7 +192,7 @@ def test_uploads_are_told_by_content_and_capped(tmp_path: Path) -> None:
     long = read("clip", tmp_path / "long.mp4")
     assert (len(long.frames_THWC), long.name) == (18, "long.mp4")
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
-    with pytest.raises(ValueError, match=r"^torn\.png is not a picture"):
+    with pytest.raises(ValueError, match=r"^torn\.png is damaged"):
         read("picture", tmp_path / "torn.png")
     with pytest.raises(ValueError, match="Choose a clip, or one of the examples"):
         read("clip")
