@@ -71,7 +71,7 @@ class JobView:
     result: Any
     error: str
     is_paused: bool
-    is_adopted: bool
+    is_earlier: bool
     """Whether an earlier session made the result."""
 
 
@@ -93,7 +93,7 @@ class Job:
         self.progress: Any = None
         self.result: Any = None
         self.error = ""
-        self.is_adopted = False
+        self.is_earlier = False
         """Whether an earlier session made the result."""
         self.paused_s = 0.0
         """Seconds that the work has waited, at its user's wish or for players: none of its own."""
@@ -217,11 +217,12 @@ class JobQueue:
             self._changed.notify_all()
         return job
 
-    def adopt(self, job_id: str, request: Any, result: Any) -> None:
-        """Knows a job of an earlier session again, by its id and with its result."""
+    def adopt(self, job_id: str, request: Any, result: Any, is_earlier: bool = True) -> None:
+        """Knows a result that no job of its own has made: of an earlier session, or else a part of
+        another job's."""
         with self._changed:
             job = Job(lambda job: None, request)
-            job.id, job.result, job.is_adopted = job_id, result, True
+            job.id, job.result, job.is_earlier = job_id, result, is_earlier
             job.end(JobState.DONE)
             self._jobs[job_id] = job
             self._forget_oldest()
@@ -258,7 +259,7 @@ class JobQueue:
                 result=job.result,
                 error=job.error,
                 is_paused=job.is_paused,
-                is_adopted=job.is_adopted,
+                is_earlier=job.is_earlier,
             )
 
     def _before(self, job: Job) -> list[Job]:

@@ -104,8 +104,9 @@ def _build(session: Session) -> gr.Blocks:
                 generated = GenerateTab(session, page)
             with _tab("Play"):
                 played = PlayTab(session, blocks, model, play)
-            with _tab("Compare"):
+            with _tab("Compare") as compare:
                 compared = CompareTab(session, blocks, model, race, grid)
+                compared.page.pair.refresh_at(compare)
             with _tab("Attention") as attention:
                 AttentionTab(session, attention, model, looked_at, newest, job)
             with _tab("How it works") as how:

@@ -59,7 +59,7 @@ class AttentionPage:
                     js_on_load=component_script(__file__, "look.js"),
                     elem_id="attention-look", label="Where the query looks",
                 )  # fmt: skip
-                self.measured = gr.Markdown(elem_id="attention-measured")
+                self.measured = gr.HTML(elem_id="attention-measured", label="Measured here")
         with gr.Accordion("Over many clips", open=False, elem_id="attention-study"):
             self.study = gr.Plot(show_label=False, visible=False, elem_id="attention-study-plot")
             self.study_text = gr.HTML(label="Over many clips", elem_id="attention-study-text")

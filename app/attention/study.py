@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from html import escape
 from typing import Final
 
 import plotly.graph_objects as go
@@ -33,9 +34,14 @@ NAMED: Final = {
 }
 
 
-def study_of(results: Sequence[ResultFile]) -> ResultFile | None:
-    """The first file that was measured over many clips."""
-    return next((result for result in results if result.kind == "attention"), None)
+def study_of(results: Sequence[ResultFile], model: str | None) -> ResultFile | None:
+    """A file that was measured over many clips, with the rows of one model: the named one if it was
+    measured, else the first."""
+    studies = [result for result in results if result.kind == "attention" and result.rows]
+    for study in studies:
+        if rows := tuple(row for row in study.rows if row["model"] == model):
+            return replace(study, rows=rows)
+    return study_of(studies, str(studies[0].rows[0]["model"])) if studies else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,14 +89,17 @@ def study_text(result: ResultFile | None) -> str:
     ]  # fmt: skip
     head = ("block shape", "head", "stripes per clip", "share of attention")
     stripes = table("Stripes", head, rows) if rows else "<p>No head has stripes.</p>"
+    model = escape(str(result.rows[0]["model"]))
     return (
-        f'<div class="results">{provenance([result])}<p>Means over {clips} real'
+        f'<div class="results">{provenance([result])}<p>Heads of {model}. Means over {clips} real'
         f" clips, read with their actions. {_PARTS}</p><p>{_STRIPES} Heads that are not listed have"
         f" none.</p>{stripes}</div>"
     )
 
 
 EVEN: Final = "uniform attention"
+_LEGEND_GAP: Final = 50
+"""Pixels between the bars and the legend."""
 
 
 _NO_SHARE: Final = {
@@ -119,8 +128,10 @@ def attention_chart(result: ResultFile) -> go.Figure:
             hovertemplate="%{x:.1%}<extra>" + part + "</extra>",
         )
     words = "share of a query's attention, mean over clips and queries"
-    layout = legend_below(words, "", 160 + 22 * len(rows))
-    figure.update_layout(**layout, barmode="stack", bargap=0.15)
+    height = 160 + 22 * len(rows)
+    layout = legend_below(words, "", height)
+    legend = {**layout.pop("legend"), "y": -_LEGEND_GAP / height}
+    figure.update_layout(**layout, legend=legend, barmode="stack", bargap=0.15)
     figure.update_xaxes(tickformat=".0%", range=[0, 1])
     return figure
 

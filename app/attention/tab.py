@@ -32,6 +32,7 @@ from app.parts import controls
 from app.parts.api import hand_over_values
 from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower
+from app.parts.status import line
 from app.session import Session
 from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
 from nbp_core.results.files import ResultFile, read_results
@@ -75,7 +76,9 @@ class AttentionTab:
         slow = {**OWN, "show_progress": "minimal", "show_progress_on": [page.map]}
         last = {**slow, **LAST}
         tab.select(self.enter, [*source, *listed], [page.clip, page.newest, *opened], **slow)
-        tab.select(self.read_study, None, [page.study, page.study_text], **LIGHT)
+        studied = [page.study, page.study_text]
+        tab.select(self.read_study, page.model, studied, **LIGHT)
+        page.model.input(self.read_study, page.model, studied, **LIGHT, **LAST)
         chosen_clip = [page.clip, page.upload, page.crop, page.beside]
         for event in (page.clip.input, page.upload.upload):
             kept = event(self.keep_new, chosen_clip, page.kept, **LIGHT, **LAST)
@@ -145,7 +148,7 @@ class AttentionTab:
                 chosen_again = gr.Dropdown(choices=[*choices, OWN_CLIP], value=again.key)
                 return {**updates, **found, page.clip: chosen_again}
         if not chosen:
-            return {**updates, page.measured: NO_CLIP}
+            return {**updates, page.measured: line(NO_CLIP)}
         if clips.shown_with(chosen, model) == tuple(shown):
             return updates
         return {**self.open(chosen, upload, crop, model, beside), **updates}
@@ -187,9 +190,9 @@ class AttentionTab:
         slider = gr.Slider(value=kept.crop, visible=bool(kept.own))
         return {**found, page.upload: box, page.crop: slider, page.beside: kept.beside}
 
-    def read_study(self) -> Updates:
-        """Where the heads look over many clips, from the file that was measured."""
-        page, study = self.page, study_of(self._results())
+    def read_study(self, model: str | None) -> Updates:
+        """Where a model's heads look over many clips, from the file that was measured."""
+        page, study = self.page, study_of(self._results(), model)
         chart = None if study is None else attention_chart(study)
         return {
             page.study: gr.Plot(chart, visible=chart is not None),
@@ -374,7 +377,7 @@ class AttentionTab:
         return {
             page.map: maps,
             page.look: looks,
-            page.measured: shown.measured(time.perf_counter() - began),
+            page.measured: line(shown.measured(time.perf_counter() - began)),
             page.place: shown.place,
             page.files: gr.Row(visible=False),
             page.kept: self._keep(choice),

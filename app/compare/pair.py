@@ -43,11 +43,23 @@ class Pair:
             self.settings = gr.HTML(NOTHING, elem_id="pair-settings", label="Settings that differ")
         for menu in (self.left, self.right):
             hand_over_value(menu)
-        chosen = [self.left, self.right]
-        shown = [*chosen, self.view, self.settings]
-        box.expand(self.show, chosen, shown, **LIGHT)
-        for menu in chosen:
-            menu.input(self.show, chosen, shown, **LIGHT, **LAST)
+        self._chosen = [self.left, self.right]
+        self._shown = [*self._chosen, self.view, self.settings]
+        box.expand(self.show, self._chosen, self._shown, **LIGHT)
+        for menu in self._chosen:
+            menu.input(self.show, self._chosen, self._shown, **LIGHT, **LAST)
+
+    def refresh_at(self, tab: gr.Tab) -> None:
+        """Renews the menus whenever the visitor comes to the tab."""
+        tab.select(self.refresh, self._chosen, self._shown, **LIGHT)
+
+    def refresh(self, left: str | None, right: str | None) -> Updates:
+        """Coming to the tab: the menus offer the clips there are, and those that are shown stay."""
+        clips = self.session.library.clips()
+        if left == right or not {left, right} <= {clip.id for clip in clips}:
+            return self.show(left, right)
+        choices = [(_name(clip), clip.id) for clip in clips if strip_of(clip)]
+        return {menu: gr.Dropdown(choices=choices) for menu in (self.left, self.right)}
 
     def show(self, left: str | None, right: str | None) -> Updates:
         """The chosen clips, or the first two there are."""

@@ -22,7 +22,7 @@ export function mount({ element, props, watch, trigger }) {
     const item = document.createElement('li');
     item.className = 'card';
     const tell = (act, part) => () => {
-      focus = { id: clip.id, index, part };
+      if (act !== 'use') focus = { id: clip.id, index, part }; // that draws no cards
       trigger('select', { act, id: clip.id });
     };
     const open = button(item, 'open', '', tell('open', '.open'));
@@ -71,15 +71,18 @@ export function mount({ element, props, watch, trigger }) {
   };
   const draw = () => {
     const { cards = [], hidden = 0 } = props.value || {};
+    // Whoever works elsewhere by now keeps the focus there.
+    const now = document.activeElement;
+    const isHere = now === document.body || element.contains(now);
     list.replaceChildren(...cards.map((clip, index) => card(clip, index, cards.length)));
     more.hidden = !hidden;
     more.textContent = `Show ${hidden} more`;
-    if (focus) {
+    if (focus && isHere) {
       const found = cards.findIndex((clip) => clip.id === focus.id);
       const item = list.children[found < 0 ? focus.index : found];
       item?.querySelector(focus.part)?.focus({ preventScroll: true });
-      focus = null;
     }
+    focus = null;
   };
   more.addEventListener('click', () => {
     focus = { id: null, index: list.children.length, part: '.open' };

@@ -38,9 +38,11 @@ class PastClips:
     def updates(self, opened: str | None = None, limit: int = FEW) -> dict[Any, Any]:
         """The gallery as it should be now: pinned clips first, then the newest.
 
-        opened: id of the clip that the page shows.
+        opened: id of the clip that the page shows; its card is among those shown.
         """
         clips = self.session.library.clips()
+        shown = next((i + 1 for i, clip in enumerate(clips) if clip.id == opened), 0)
+        limit = max(limit, min(shown, MANY))
         return {
             self.box: gr.Column(visible=bool(clips)),
             self.gallery: {

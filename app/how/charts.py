@@ -75,6 +75,7 @@ def speeds_chart(speeds: Sequence[ShapeSpeed]) -> go.Figure:
         x=_names(speed.shape for speed in speeds),
         y=[speed.tokens_per_s for speed in speeds],
         text=[f"{speed.tokens_per_s:,.0f}" for speed in speeds],
+        textposition="outside",
         customdata=[[1e3 / speed.step_ms, speed.step_ms, speed.timed_steps] for speed in speeds],
         name="ours: tokens per second",
         showlegend=True,

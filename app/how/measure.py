@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.clips.words import device_words
+from app.clips.words import device_words, weights_words
 from app.jobs import Job
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_SIDE, Size3, format_block_shape
@@ -99,7 +99,7 @@ def _measured(pipeline: VideoPipeline) -> str:
     return (
         f"Measured here: the median of up to {TIMED_STEPS} steps after five given grey frames,"
         f" sampling included, tokenizer not, after an untimed run; blocks {names}; on"
-        f" {device_words(pipeline)}, with weights {pipeline.name}."
+        f" {device_words(pipeline)}, with {weights_words(pipeline)}."
     )
 
 

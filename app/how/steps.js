@@ -389,6 +389,7 @@ export function mount({ element, props, watch, trigger, server }) {
     frame = clamp(wantedFrame ?? frame, from, Math.min(end, clip.num_frames) - 1);
     step = Math.max(0, clip.step[place]);
     draw();
+    if (odds?.note) ask(); // the engine was busy, perhaps
   };
   const seek = (wanted) => {
     const [, y, x] = split(place, clip.grid);
@@ -415,7 +416,7 @@ export function mount({ element, props, watch, trigger, server }) {
     }
   };
   const ask = async () => {
-    if (!clip || odds || !isSeen) return;
+    if (!clip || odds?.probability || !isSeen) return;
     const mine = clip.job;
     const found = await server.token_odds(mine).catch(() => null);
     if (clip?.job !== mine) return;

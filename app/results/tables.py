@@ -192,7 +192,7 @@ def session_runs(views: Sequence[JobView]) -> str:
     rows = [
         _run_row(view.result)
         for view in views
-        if isinstance(view.result, Outcome) and not view.is_adopted
+        if isinstance(view.result, Outcome) and not view.is_earlier
     ]
     if not rows:
         return "<p>No runs yet. Make a clip on the Generate tab.</p>"

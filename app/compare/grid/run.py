@@ -74,10 +74,11 @@ def run(session: Session, cells: Sequence[Cell], job: Job) -> GridResult:
             break
         parts.append(clips)
         for place, index in enumerate(batch):
-            outcome = clips.keep(place, f"{job.id}-{index}")
-            session.jobs.adopt(f"{job.id}-{index}", cells[index].request, outcome)
+            clip_id = f"{job.id}-{index}"
+            outcome = clips.keep(place, clip_id)
+            session.jobs.adopt(clip_id, cells[index].request, outcome, is_earlier=False)
             not_kept = not_kept or outcome.not_kept
-            made.append(_finished(f"{job.id}-{index}", cells[index].caption, outcome, len(batch)))
+            made.append(_finished(clip_id, cells[index].caption, outcome, len(batch)))
     if not made:
         raise ValueError("Stopped before the first clip was finished, so there is no grid.")
     return GridResult(

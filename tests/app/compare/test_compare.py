@@ -263,6 +263,12 @@ def test_two_kept_clips_are_shown_with_the_settings_that_differ(tmp_path: Path) 
     assert all(clip["frames"].startswith("data:image/png;base64,") for clip in shown)
     assert shown[0]["frames"] != shown[1]["frames"]
     assert pair.show("gone", ids[1])[pair.left].value == ids[2]
+    # Coming back to the tab, what is shown stays, unless a clip of it was deleted.
+    again = pair.refresh(ids[0], ids[1])
+    assert set(again) == {pair.left, pair.right}
+    assert [value for _, value in again[pair.left].choices] == list(reversed(ids))
+    assert pair.refresh("gone", ids[1])[pair.left].value == ids[2]
+    assert pair.view in pair.refresh(None, None)
     clip = session.library.clips()[0]
 
     def other(**settings: Any) -> KeptClip:

@@ -142,6 +142,8 @@ def test_a_cell_is_a_clip_of_the_gallery_equal_to_the_one_made_alone(studio: Stu
     made_of = cells(session)
     result: GridResult = finish(session, made_of).result
     assert {cell.clip_id for cell in result.cells} == {c.id for c in session.library.clips()}
+    views = [session.jobs.view(cell.clip_id) for cell in result.cells]
+    assert not any(view.is_earlier for view in views if view), "they are runs of this session"
     for cell, made in zip(made_of, result.cells, strict=True):
         request = cell.request
         alone = session.jobs.submit(partial(make_clip, session, request), request)

@@ -84,6 +84,18 @@ def shown_ids(updates: dict[Any, Any], tab: GenerateTab) -> list[str]:
     return [card["id"] for card in updates[tab.page.past.gallery]["cards"]]
 
 
+def test_the_card_of_the_opened_clip_is_shown(tab: GenerateTab) -> None:
+    """Also one beyond the first few, which was chosen after "Show all"."""
+    clip = make(tab)
+    with small_clips():
+        for _ in range(2):
+            make(tab)
+    past = tab.page.past
+    cards = past.updates(clip.id, limit=1)[past.gallery]["cards"]
+    assert [card["id"] for card in cards][-1] == clip.id
+    assert len(past.updates(None, limit=1)[past.gallery]["cards"]) == 1
+
+
 def test_past_clips_are_listed_the_newest_first(tab: GenerateTab) -> None:
     page = tab.page
     assert tab.come_back("", ("", 0))[page.past.box].visible is False

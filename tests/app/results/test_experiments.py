@@ -133,7 +133,7 @@ def test_every_head_is_a_bar_of_all_parts(tmp_path: Path) -> None:
 
 def test_the_study_says_what_was_measured_and_lists_heads_with_stripes(tmp_path: Path) -> None:
     result = write(tmp_path, "attention.json", STUDY)
-    assert study_of([write(tmp_path, "ways.json", WAYS), result]) is result
+    assert study_of([write(tmp_path, "ways.json", WAYS), result], "tiny") == result
     text = study_text(result)
     assert "An &lt;experiment&gt;, on one core, weights tiny abcd1234" in text
     assert "Means over 50 real clips" in text
@@ -141,6 +141,21 @@ def test_the_study_says_what_was_measured_and_lists_heads_with_stripes(tmp_path:
     assert "layer 2, head 1" not in text
     build_parser().parse_args(COMMAND.split()[3:])
     assert COMMAND in study_text(None)
+
+
+def test_the_chart_has_the_heads_of_one_model(tmp_path: Path) -> None:
+    """With those of two models the bars of a head would be stacked."""
+    given: list[dict[str, Any]] = list(STUDY["rows"])  # type: ignore[arg-type]
+    rows = [row | {"model": model} for model in ("tiny", "small") for row in given]
+    result = write(tmp_path, "attention.json", STUDY | {"rows": rows})
+    for asked, shown in (("small", "small"), ("tiny", "tiny"), ("other", "tiny"), (None, "tiny")):
+        study = study_of([result], asked)
+        assert study is not None
+        assert {row["model"] for row in study.rows} == {shown}
+        assert f"Heads of {shown}." in study_text(study)
+        for bar in attention_chart(study).data:
+            assert list(bar.x) == [0.125] * 3
+    assert study_of([], "tiny") is None
 
 
 def test_heads_are_named_by_what_they_do_most(tmp_path: Path) -> None:
@@ -173,7 +188,7 @@ def test_the_tabs_read_the_files(session: Session, tmp_path: Path) -> None:
             made = Follower(session.jobs, "test", 0.5)
             attention = AttentionTab(session, other, model, kept, newest, made)
     assert results.read()[results.chart_text] == NO_EXPERIMENT
-    assert COMMAND in attention.read_study()[attention.page.study_text]
+    assert COMMAND in attention.read_study("tiny")[attention.page.study_text]
     write(tmp_path / "results", "attention.json", STUDY)
     write(tmp_path / "results", "longer.json", LONGER)
     write(tmp_path / "results", "ways.json", WAYS)
@@ -186,4 +201,4 @@ def test_the_tabs_read_the_files(session: Session, tmp_path: Path) -> None:
     menu, _, about = results.draw_experiment(title)
     assert menu.choices == [("Frechet distance (x) against diversity",) * 2]
     assert "(more-ways.json)" in about
-    assert attention.read_study()[attention.page.study].visible
+    assert attention.read_study("tiny")[attention.page.study].visible
