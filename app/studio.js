@@ -77,12 +77,14 @@ const reveal = (part) => {
 // keyboard's focus then moves to the other, rather than to the top of the page.
 const keepFocus = () => {
   let last = null;
-  const partnerOf = ({ id }) => document.getElementById(
-    id.endsWith('stop') ? id.replace(/stop$/, 'go') : id.replace(/go$/, 'stop'));
+  const byId = (id) => document.getElementById(id);
+  const partnerOf = ({ id }) => id.endsWith('stop')
+    ? byId(id.replace(/stop$/, 'go')) || byId(id.replace(/-stop$/, ''))
+    : byId(id.endsWith('go') ? id.replace(/go$/, 'stop') : `${id}-stop`);
   document.addEventListener('focusin', (event) => { last = event.target; });
   document.addEventListener('pointerdown', () => { last = null; });
   new MutationObserver(() => {
-    if (!last || !last.disabled || !/(^|-)(go|stop)$/.test(last.id)) return;
+    if (!last || !last.disabled || !last.id) return;
     const partner = partnerOf(last);
     if (partner && !partner.disabled) partner.focus({ preventScroll: true });
   }).observe(document.body, { attributes: true, attributeFilter: ['disabled'], subtree: true });

@@ -12,6 +12,7 @@ from app.clips.exports import RESULT_SCALE
 from app.clips.request import Request, file_stem
 from app.clips.words import device_words, plural, weights_words
 from app.jobs import Job
+from app.parts.made import action_words
 from nbp_core.config.shapes import CLIP_FPS, Size3, format_block_shape
 from nbp_core.generation.race import Lap, Race, RaceRequest, race
 from nbp_core.media.video import write_video
@@ -101,9 +102,13 @@ def run(session: Session, request: Request, shapes: Pair, job: Job) -> RaceResul
 
 
 def _measured(pipeline: VideoPipeline, result: Race) -> str:
-    frames = result.runners[0].num_new_frames
+    runner = result.runners[0]
+    manifest = runner.generation.manifest
+    sampling = manifest["sampling"]
     return (
-        f"Measured here, median of {len(result.rounds)} races: {plural(frames, 'new frame')} on"
+        f"Measured here, median of {len(result.rounds)} races:"
+        f" {plural(runner.num_new_frames, 'new frame')} ({action_words(manifest)}, seed"
+        f" {sampling['seed']}, temperature {sampling['temperature']:g}) on"
         f" {device_words(pipeline)}, with {weights_words(pipeline)}."
     )
 

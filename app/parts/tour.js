@@ -38,11 +38,11 @@ export const firstStop = (kept, count) => {
   return stop > 0 && stop < count ? stop : 0;
 };
 
+const tabCalled = (name) => [...document.querySelectorAll('[role=tab]')].find(
+  (tab) => tab.textContent.trim() === name && tab.offsetWidth);
 const find = (target) => {
   if (!target.startsWith('tab:')) return document.querySelector(target);
-  const tabs = [...document.querySelectorAll('[role=tab]')];
-  return tabs.find((tab) => tab.textContent.trim() === target.slice(4) && tab.offsetWidth)
-    || document.querySelector('[role=tablist]');
+  return tabCalled(target.slice(4)) || document.querySelector('[role=tablist]');
 };
 
 export function tour() {
@@ -86,6 +86,7 @@ export function tour() {
     card.querySelector('.back').disabled = stop === 0;
     card.querySelector('.next').textContent = stop + 1 === STOPS.length ? 'Finish' : 'Next';
     const part = find(target);
+    if (part && !part.offsetWidth) tabCalled('Generate')?.click(); // which has the other stops
     if (part) part.scrollIntoView({ block: 'center' });
     card.focus();
   };

@@ -49,6 +49,8 @@ def test_a_race_is_replayed_against_one_clock(raced: Page) -> None:
     expect(page.locator("#race-replay .name").first).to_have_text("token 1x1x1, next token")
     expect(page.locator("#race-headline")).to_contain_text("median of 3 races")
     expect(page.locator("#race-measured")).to_contain_text("with weights fake (ffffffff)")
+    said = "new frames (drawer close, seed 42, temperature"
+    expect(page.locator("#race-measured")).to_contain_text(said)
     replay = page.locator("#race-replay")
     expect(replay.locator(".state").nth(1)).to_contain_text("done in")
     seek(page, 0)

@@ -164,6 +164,14 @@ def test_the_focus_goes_on_to_stop_and_back(page: Page, studio: Studio) -> None:
     expect(page.locator("#go")).to_be_focused()
 
 
+def test_a_tour_from_another_tab_leads_to_its_first_stop(page: Page, studio: Studio) -> None:
+    open_studio(page, studio.url)
+    open_tab(page, "Results")
+    page.locator("#tour-open").click()
+    expect(page.locator("#start")).to_be_visible()
+    expect(page.locator(".tour-ring")).to_be_visible()
+
+
 def test_the_tour_waits_can_be_left_and_is_remembered(page: Page, studio: Studio) -> None:
     open_studio(page, studio.url)
     page.get_by_role("button", name="Tour").click()

@@ -105,6 +105,16 @@ def test_a_generated_clip_can_be_sent_through(page: Page, studio: Studio) -> Non
     expect(page.locator("#trip-figures")).to_contain_text("All 17 frames are used")
 
 
+def test_the_keyboards_focus_comes_back_to_tokenize(page: Page, studio: Studio, clip: Path) -> None:
+    open_tokenizer(page, studio.url)
+    page.locator("#tokenizer-clip input[type=file]").set_input_files(clip)
+    expect(page.locator("#tokenizer-clip video")).to_be_visible()
+    page.locator("#tokenize").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#tokenizer-status")).to_contain_text("Done.")
+    expect(page.locator("#tokenize")).to_be_focused()
+
+
 def test_a_missing_file_is_refused_in_one_sentence(page: Page, studio: Studio) -> None:
     open_tokenizer(page, studio.url)
     page.get_by_role("button", name="Tokenize").click()
