@@ -73,12 +73,16 @@ export const windowOf = ({ ends, block_len }, query) => {
   return [first, first + length];
 };
 
+// The frames that steps 3 to 5 are about: a longer clip is made in pieces of that length.
+const shownFrames = (clip) => framesOf(Math.min(SHOWN_LATENTS, clip.grid[0]) - 1, clip.factor)[1];
+
 export const cutWords = (clip, cut) => {
   const count = Math.min(SHOWN_LATENTS, clip.grid[0]) * clip.grid[1] * clip.grid[2];
   const tokens = cut.block_len === 1 ? '1 token' : `${cut.block_len} tokens`;
   const given = clip.step.slice(0, count).filter((step) => step < 0).length;
   const rest = given ? ` after the ${number(given)} that were given` : '';
-  return `Blocks of ${tokens}: ${number(count - given)} tokens in ${number(cut.steps)}`
+  const part = clip.grid[0] > SHOWN_LATENTS ? ` of the first ${shownFrames(clip)} frames` : '';
+  return `Blocks of ${tokens}: ${number(count - given)} tokens${part} in ${number(cut.steps)}`
     + ` steps${rest}.`;
 };
 
@@ -288,8 +292,9 @@ export function mount({ element, props, watch, trigger, server }) {
         outline(context, cellBox(place, corner, square), NEW);
       }
     }
-    const total = clip.step.length;
-    const words = !seen ? 'Nothing predicts this token: it was given, or it lies in a later piece.'
+    const total = clip.step.length / clip.grid[0] * count;
+    const words = clip.step[place] < 0 ? 'Nothing predicts this token: it was given.'
+      : !seen ? `This step shows the first ${shownFrames(clip)} frames. A longer clip repeats it.`
       : `The orange row of the mask predicts the orange token. It sees ${number(seen.places.size)}`
         + ` of ${number(total)} tokens: its own block and all earlier ones.`;
     label('.mask-read', words);
@@ -299,7 +304,8 @@ export function mount({ element, props, watch, trigger, server }) {
     const list = one('.odds ol'), codes = odds?.likeliest?.[place] || [];
     const isGiven = clip.step[place] < 0;
     label('.odds p', isGiven ? 'This token was given.' : !odds ? 'Computing probabilities...'
-      : odds.note || 'Likeliest codes of the token in white:');
+      : odds.note || (codes.length ? 'Likeliest codes of the token in white:'
+        : `Probabilities are computed for the first ${shownFrames(clip)} frames.`));
     list.replaceChildren(...(isGiven ? [] : codes).map((code, i) => {
       const item = document.createElement('li'), share = odds.shares[place][i];
       item.textContent = `${number(code)}: ${percent(share)}`
@@ -435,7 +441,8 @@ export function mount({ element, props, watch, trigger, server }) {
     cut = clip.cuts.find(({ shape }) => shape === clip.own) || clip.cuts[0];
     odds = null;
     one('.seek').max = clip.num_frames - 1;
-    one('.at').max = clip.step_s.length;
+    // A stopped clip lacks the tokens of its last steps.
+    one('.at').max = Math.max(...clip.step) + 1;
     const [t, h, w] = clip.grid, middle = Math.min(2, t - 1);
     frame = framesOf(middle, clip.factor)[0];
     buildCuts();

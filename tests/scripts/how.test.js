@@ -91,6 +91,9 @@ test('a cut says its steps, and what was given', () => {
   assert.equal(cutWords(given, { ...ROWS, steps: 2 }),
     'Blocks of 2 tokens: 4 tokens in 2 steps after the 4 that were given.');
   assert.match(readyWords(given, 0), /You gave frame 1/);
+  const long = { ...CLIP, grid: [6, 2, 2], step: Array.from({ length: 24 }, (_, i) => i >> 1) };
+  assert.equal(cutWords(long, ROWS),
+    'Blocks of 2 tokens: 20 tokens of the first 17 frames in 5 steps.');
 });
 
 test('frames are ready after the last token of their latent frame', () => {
