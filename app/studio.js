@@ -107,6 +107,7 @@ const clearNotes = () => document.addEventListener('click', (event) => {
 // What a button starts, and where it is seen.
 const SHOWN = {
   go: '#preview .panes', 'race-go': '#race-status', tokenize: '#tokenizer-status',
+  convert: '#models-status', fingerprints: '#models-status',
 };
 
 export function mount() {
