@@ -96,7 +96,8 @@ export function mount({ element, props, watch, trigger }) {
         context.fillText(words, 6, Math.min(from + 7, length - 6));
       } else {
         context.fillRect(from, TOP - (isFrame ? 10 : 4), 1, isFrame ? 10 : 4);
-        context.fillText(words, from + 3, 8);
+        const most = length - context.measureText(words).width;
+        context.fillText(words, Math.min(from + 3, most), 8);
       }
     }
   };
