@@ -8,15 +8,19 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 from pathlib import Path
 
-import psutil
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nbp_core.interrupt import ABANDONED_S, remove_abandoned
 from nbp_core.media.files import is_full
 
 _PREFIX = "nbp-studio-"
+_NAME = re.compile(rf"{_PREFIX}(\d{{1,9}})-.*")
+_TOUCH_S = ABANDONED_S / 6
+_made = set[Path]()
 _FULL = "The studio's disk has no space left for this file."
 
 
@@ -94,11 +98,21 @@ class MendsUploads:
 
 def private_folder() -> Path:
     """A new folder that only this user can read; those of studios that were killed are removed."""
-    for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        owner = old.name.removeprefix(_PREFIX).partition("-")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(old, ignore_errors=True)  # not those of another user
-    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    remove_abandoned(Path(tempfile.gettempdir()), _NAME)  # the system refuses another user's
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    if not _made:
+        threading.Thread(target=_touch, name="fresh folders", daemon=True).start()
+    _made.add(folder)
+    return folder
+
+
+def _touch() -> None:
+    """Shows studios in other containers, which do not see this process, that it still runs."""
+    while True:
+        time.sleep(_TOUCH_S)
+        for folder in list(_made):
+            with contextlib.suppress(OSError):  # those that were removed
+                os.utime(folder)
 
 
 def keep_private(folder: Path) -> Path:

@@ -115,7 +115,6 @@ def _serve(arguments: Sequence[str] | None) -> None:
     # too, such as the browser, threads that spin hold each other up: a run took 4 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     shortcuts.leave_out_stubs()
-    from app import ui
     from app.library import data_folder
     from app.session import Session
     from nbp_core.interrupt import end_soon_after_ctrl_c
@@ -143,6 +142,9 @@ def _serve(arguments: Sequence[str] | None) -> None:
         parser.error(str(error))
     end_soon_after_ctrl_c(session.remove_files)
     try:
+        # Only now: gradio takes the session's folder for uploads when it is imported.
+        from app import ui
+
         blocks = ui.build(session)
         ui.launch(
             blocks, options.host, options.port, auth, root_path=root_path,

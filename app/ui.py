@@ -121,7 +121,7 @@ def _build(session: Session) -> gr.Blocks:
             None, js="() => window.nbpPress('race-go')", **LIGHT
         )
         played.instead.click(session.model_with_keys, None, model, **OWN).success(
-            generated.change_model, [model, page.start],
+            generated.change_model, [model, page.start, page.action],
             [page.facts, page.start, page.action, page.actions], **OWN,
         )  # fmt: skip
         played.go_on.click(

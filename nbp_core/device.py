@@ -7,6 +7,7 @@ import platform
 import psutil
 import torch
 
+from nbp_core.cgroup import memory_left
 from nbp_core.runtime import runtime
 
 
@@ -39,7 +40,9 @@ def free_bytes(device: str) -> int:
         # PyTorch keeps the memory of released models for later ones.
         kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         return torch.cuda.mem_get_info()[0] + kept
-    return int(psutil.virtual_memory().available)
+    available = int(psutil.virtual_memory().available)
+    left = memory_left()
+    return available if left is None else min(available, left)
 
 
 def check_memory(what: str, num_bytes: int, device: str) -> None:

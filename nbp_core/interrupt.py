@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -29,7 +30,7 @@ GRACE_S = 0.6
 ABANDONED_S = 3600.0
 """Seconds without a change after which the folder of an ended process is removed."""
 _TURN_S = 0.02
-_FOLDER = re.compile(r"\.nbp-(\d{1,9})\.part")
+_FOLDER = re.compile(r"\.nbp-(\d{1,9})(-\w+)?\.part")
 STATUS = 130
 """Exit status after Ctrl+C, as shells have it."""
 _unfinished: set[Path] = set()
@@ -51,8 +52,9 @@ def unfinished_folder(parent: Path) -> Iterator[Path]:
 
     Folders that processes left which were killed are removed before.
     """
-    _remove_abandoned(parent)
-    folder = parent / f".nbp-{os.getpid()}.part"
+    remove_abandoned(parent, _FOLDER)
+    # Processes in containers often have the same number, so the number alone is no name.
+    folder = parent / f".nbp-{os.getpid()}-{secrets.token_hex(8)}.part"
     with unfinished(folder):
         folder.mkdir()
         try:
@@ -61,18 +63,30 @@ def unfinished_folder(parent: Path) -> Iterator[Path]:
             _remove(folder)
 
 
-def _remove_abandoned(parent: Path) -> None:
-    """Removes the unfinished folders of ended processes that nothing has written to for a while.
+def remove_abandoned(parent: Path, name: re.Pattern[str]) -> None:
+    """Removes the folders of ended processes that nothing has written to for a while.
 
-    Another machine may write into the same folder, and its processes are not known here.
+    `name` matches the names of such folders; its first group is the number of the process.
+    Another machine or container may write into the same folder, and its processes are not known
+    here.
     """
-    for folder in parent.glob(".nbp-*.part"):
-        match = _FOLDER.fullmatch(folder.name)
-        if match and folder.is_dir() and not psutil.pid_exists(int(match[1])):
+    for folder in parent.glob("*"):
+        match = name.fullmatch(folder.name)
+        if match and folder.is_dir() and not folder.is_symlink():
             with contextlib.suppress(OSError):
-                changed = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
-                if time.time() - changed > ABANDONED_S:
+                changed = max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+                if time.time() - changed > ABANDONED_S and _has_ended(int(match[1]), changed):
                     _remove(folder)
+
+
+def _has_ended(pid: int, when: float) -> bool:
+    """Whether the process of this number at that time has ended; a later one may have it now."""
+    try:
+        return psutil.Process(pid).create_time() > when
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False
 
 
 def _remove(path: Path) -> None:

@@ -6,11 +6,13 @@ So a process has one runtime. A program that wants another than the default star
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
 
 import torch
 
+from nbp_core.cgroup import processors
 from nbp_core.processor import SETS, InstructionSet, sets_here
 
 NO_INSTRUCTIONS = "none"
@@ -40,7 +42,8 @@ def start(instructions: str | None = None, num_threads: int | None = None) -> Ru
 
     instructions: the best instruction set to use, of INSTRUCTION_NAMES; by default the best one
         that this processor has. Better ones are left out, so that their gain can be measured.
-    num_threads: threads of kernels and of PyTorch; by default as many as PyTorch has.
+    num_threads: threads of kernels and of PyTorch; by default as many as PyTorch has,
+        and no more than a container has processors.
     Raises ValueError for an unknown name, a number under 1, or if another runtime has started.
     """
     if instructions is not None and instructions not in INSTRUCTION_NAMES:
@@ -49,8 +52,8 @@ def start(instructions: str | None = None, num_threads: int | None = None) -> Ru
     if num_threads is not None and num_threads < 1:
         raise ValueError(f"the number of threads must be at least 1, not {num_threads}")
     with _lock:
-        if num_threads is not None and not _started:
-            torch.set_num_threads(num_threads)
+        if not _started:
+            _set_threads(num_threads)
         chosen = Runtime(
             instructions=_best(instructions),
             num_threads=num_threads or torch.get_num_threads(),
@@ -65,6 +68,14 @@ def start(instructions: str | None = None, num_threads: int | None = None) -> Ru
 def runtime() -> Runtime:
     """This process' runtime, started with the defaults if nothing else was chosen."""
     return _started[0] if _started else start()
+
+
+def _set_threads(chosen: int | None) -> None:
+    most = processors()
+    if chosen is None and most is not None and most < torch.get_num_threads():
+        chosen = math.ceil(most)
+    if chosen is not None:
+        torch.set_num_threads(chosen)
 
 
 def _best(limit: str | None) -> InstructionSet | None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -165,18 +165,37 @@ def test_what_killed_processes_left_is_removed_later(tmp_path: Path) -> None:
     old = time.time() - ABANDONED_S - 60
     ages = {
         f".nbp-{ended.pid}.part": old,
+        f".nbp-{ended.pid}-0a.part": old,
         f".nbp-{ended.pid + 100_000_000}.part": time.time(),
-        f".nbp-{os.getppid()}.part": old,
         ".nbp-mine.part": old,
     }
     for name, age in ages.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "model.safetensors").touch()
-        for path in (tmp_path / name / "model.safetensors", tmp_path / name):
-            os.utime(path, (age, age))
+        leave(tmp_path / name, age)
     with unfinished_folder(tmp_path) as folder:
-        assert {path.name for path in tmp_path.iterdir()} == {*list(ages)[1:], folder.name}
-    assert {path.name for path in tmp_path.iterdir()} == set(list(ages)[1:])
+        assert {path.name for path in tmp_path.iterdir()} == {*list(ages)[2:], folder.name}
+    assert {path.name for path in tmp_path.iterdir()} == set(list(ages)[2:])
+
+
+@pytest.mark.parametrize("of", [os.getpid, os.getppid])
+def test_a_number_that_is_used_again_holds_up_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: Callable[[], int]
+) -> None:
+    """A process in a container has the number of the one that was killed there before."""
+    monkeypatch.setattr("nbp_core.interrupt.ABANDONED_S", 0.0)
+    began = psutil.Process(of()).create_time()
+    before, since = tmp_path / f".nbp-{of()}.part", tmp_path / f".nbp-{of()}-0a.part"
+    leave(before, began - 60)
+    leave(since, began + 0.01)
+    with unfinished_folder(tmp_path) as folder:
+        assert set(tmp_path.iterdir()) == {since, folder}
+
+
+def leave(folder: Path, changed: float) -> None:
+    """A folder with a file, as a process leaves it that is killed at that time."""
+    folder.mkdir()
+    (folder / "model.safetensors").touch()
+    for path in (folder / "model.safetensors", folder):
+        os.utime(path, (changed, changed))
 
 
 PROGRAMS = {

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -191,13 +193,39 @@ def test_uploads_stay_until_the_last_studio_closes(tmp_path: Path) -> None:
 def test_folders_of_dead_studios_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """But not those of studios in other containers, which no number of a process tells apart."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    dead, alive = tmp_path / "nbp-studio-999999999-x", tmp_path / f"nbp-studio-{os.getpid()}-x"
-    dead.mkdir()
-    alive.mkdir()
+    old = time.time() - 10 * 86_400
+    ages = {
+        "nbp-studio-999999999-old": old,
+        f"nbp-studio-{os.getpid()}-old": old,
+        "nbp-studio-999999999-new": time.time(),
+        f"nbp-studio-{os.getpid()}-new": time.time(),
+    }
+    for name, age in ages.items():
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (age, age))
     session, _ = fake_session(tmp_path / "models")
-    assert (dead.exists(), alive.exists()) == (False, True)
+    assert [name for name in ages if (tmp_path / name).exists()] == list(ages)[2:]
     session.close()
+
+
+def test_an_idle_studio_keeps_its_folders_fresh() -> None:
+    program = """
+import os, time
+from app import folders
+folders._TOUCH_S = 0.05
+folder = folders.private_folder()
+os.utime(folder, (0, 0))
+until = time.monotonic() + 20
+while folder.stat().st_mtime == 0 and time.monotonic() < until:
+    time.sleep(0.05)
+print(folder.stat().st_mtime > 0)
+folder.rmdir()
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, check=True, text=True, timeout=100)
+    assert done.stdout == "True\n"
 
 
 def test_only_the_newest_outputs_are_kept(tmp_path: Path) -> None:

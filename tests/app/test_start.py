@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -51,17 +52,32 @@ main.main(["--port", port, "--clips-dir", clips, "--models", "weights"])
 """
 
 
-def test_the_page_is_served_before_torch_is_imported(tmp_path: Path) -> None:
+def started(folder: Path) -> dict[str, Any]:
+    """What is found of a new studio as soon as its page is served; its files are in a folder."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     done = subprocess.run(
-        [sys.executable, "-c", LOOK, str(port), str(tmp_path / "clips"), *LATER],
+        [sys.executable, "-c", LOOK, str(port), str(folder / "clips"), *LATER],
         check=False, capture_output=True, text=True, timeout=100, cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(folder)},
     )  # fmt: skip
     assert done.stderr, done.stdout
-    found = json.loads(done.stderr.splitlines()[0])
-    assert found == {"is_page": True, "first": "small", "imported": [], "writes_stubs": False}
+    return dict(json.loads(done.stderr.splitlines()[0]))
+
+
+FOUND = {"is_page": True, "first": "small", "imported": [], "writes_stubs": False}
+
+
+def test_the_page_is_served_before_torch_is_imported(tmp_path: Path) -> None:
+    assert started(tmp_path) == FOUND
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has a folder of each user's own")
+def test_nothing_is_written_where_other_users_do(tmp_path: Path) -> None:
+    """Gradio's usual folder is the same for all users, and belongs to the first of them."""
+    (tmp_path / "gradio").touch()
+    assert started(tmp_path) == FOUND
 
 
 def test_a_page_gets_one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

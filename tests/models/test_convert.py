@@ -318,6 +318,35 @@ def test_other_files_are_refused_in_one_sentence(
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    "structure", [b"\x80\x02.", b"\x80\x02J\x01"], ids=["IndexError", "struct.error"]
+)
+def test_a_damaged_structure_is_refused_in_one_sentence(tmp_path: Path, structure: bytes) -> None:
+    """PyTorch raises another error for each."""
+    path = tmp_path / "ucf.ckpt"
+    no_weights(path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, structure if name.endswith("data.pkl") else content)
+    with pytest.raises(ReleasedFileError, match=r"^'ucf\.ckpt' is damaged"):
+        convert(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), MemoryError()])
+def test_a_fault_of_the_machine_is_not_blamed_on_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def load(*arguments: Any, **options: Any) -> None:
+        raise fault
+
+    no_weights(tmp_path / "ucf.ckpt")
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(type(fault)):
+        convert(tmp_path / "ucf.ckpt", tmp_path / "out")
+
+
 def test_nothing_is_left_of_a_conversion_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

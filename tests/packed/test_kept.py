@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
+from numba.core.caching import IndexDataCacheFile
 
 from nbp_core.packed.kernels.kept import njit_kept
 
 
-def fresh(folder: Path) -> Any:
+def fresh(folder: Path, factor: int = 2) -> Any:
     """The function as a new process meets it: compiled by nobody yet, perhaps kept on disk."""
     source = folder / "twice.py"
-    if not source.exists():
-        source.write_text("def twice(number):\n    return 2 * number\n")
+    if not source.exists() or f"{factor} *" not in source.read_text():
+        source.write_text(f"def twice(number):\n    return {factor} * number\n")
     spec = importlib.util.spec_from_file_location("twice", source)
     assert spec is not None
     assert spec.loader is not None
@@ -50,4 +52,30 @@ def test_a_file_that_cannot_be_read_is_compiled_anew(
     assert hits(mended) == 0
     again = fresh(tmp_path)
     assert again(21) == 42
+    assert hits(again) == 1
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
+def test_machine_code_of_an_earlier_version_is_never_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException
+) -> None:
+    """The index of a new version may be written and its machine code not."""
+
+    def stopped(*arguments: Any) -> None:
+        raise fault
+
+    assert fresh(tmp_path)(21) == 42
+    with monkeypatch.context() as patch:
+        patch.setattr(IndexDataCacheFile, "_save_data", stopped)
+        changed = fresh(tmp_path, 1000)
+        if isinstance(fault, OSError):
+            assert changed(21) == 21_000
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                changed(21)
+    after = fresh(tmp_path, 1000)
+    assert after(21) == 21_000
+    assert hits(after) == 0
+    again = fresh(tmp_path, 1000)
+    assert again(21) == 21_000
     assert hits(again) == 1

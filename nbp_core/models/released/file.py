@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from nbp_core.memory import is_memory_error
+
 MAX_PICKLE_BYTES = 64 * 2**20
 """Limit of a checkpoint's structure without its tensors; the released ones stay under 1 MB."""
 
@@ -36,7 +38,9 @@ def read_released(path: Path) -> dict[str, Any]:
             data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except UnpicklingError as error:
         raise ReleasedFileError(_unpickling_sentence(path, str(error))) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # a damaged structure may raise anything
+        if isinstance(error, OSError) or is_memory_error(error):
+            raise
         raise ReleasedFileError(f"{path.name!r} is damaged: its contents do not fit") from error
     if not isinstance(data, dict):
         kind = type(data).__name__

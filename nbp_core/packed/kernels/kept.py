@@ -7,14 +7,43 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
-from numba.core.caching import FunctionCache
+from numba import __version__, njit
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 logger = logging.getLogger(__name__)
 
 
+class _LabelledFile(IndexDataCacheFile):  # type: ignore[misc]
+    """numba's index and data files of one function; data says what it was compiled from.
+
+    numba writes the index first and uses names of data files again. Where it is stopped between
+    the two, the new index names the data of an earlier version of the function.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._version = f"{__version__}, labelled"
+
+    def save(self, key: Any, data: Any) -> None:
+        """Saves machine code for this key, with its label."""
+        super().save(key, (self._label(key), data))
+
+    def load(self, key: Any) -> Any:
+        """Returns the machine code for this key, or None where there is none of it."""
+        label, data = super().load(key) or (None, None)
+        return data if label == self._label(key) else None
+
+    def _label(self, key: Any) -> tuple[Any, ...]:
+        return self._version, self._source_stamp, key
+
+
 class _MendingCache(FunctionCache):  # type: ignore[misc]
     """numba's disk cache of one function; unreadable files are replaced."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = _LabelledFile(self._cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Returns the cached machine code for these types, or None if it must be compiled."""
@@ -27,6 +56,13 @@ class _MendingCache(FunctionCache):  # type: ignore[misc]
             except OSError:
                 self.disable()
             return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keeps the machine code for these types if the disk takes it."""
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            logger.warning("the machine code cannot be kept for the next start (%s)", error)
 
 
 def njit_kept(function: Callable[..., Any], **options: Any) -> Any:
