@@ -18,6 +18,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 (an older one gets this sentence)
 
 import configparser
 import hashlib
+import http.client
 import re
 import shutil
 import ssl
@@ -44,6 +45,7 @@ CPU_BYTES, CUDA_BYTES = 3_500_000_000, 12_000_000_000
 """Free disk space that a new environment needs, downloads included."""
 PIP = "pip>=25.1"  # the first with --group
 PIP_WHEEL = "pip-26.2.1-py3-none-any.whl"
+PIP_FILES = ("/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
 PIP_SHA256 = "71138adf1f4ca900cdb7d289c21b7494329f2332b6d85f0e1c42108c0384ed3e"
 
 
@@ -63,6 +65,8 @@ def main(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["--missing"]:
         sys.stdout.write("\n".join(missing(arguments[1:])))
         return 0
+    for variable in ("PYTHONPATH", "PYTHONHOME"):  # they would put other packages before .venv's
+        os.environ.pop(variable, None)
     dev = arguments[:1] == ["--dev"]
     try:
         prepare(wanted_packages(dev))
@@ -149,14 +153,19 @@ def only_one() -> Iterator[None]:
     with (ROOT / ".venv.lock").open("a") as file:
         try:
             lock(file.fileno(), wait=False)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             say("Another start is making the environment; this one waits for it.")
             lock(file.fileno(), wait=True)
+        except OSError:  # some network disks have no locks
+            pass
         yield
 
 
 def lock(file: int, *, wait: bool) -> None:
-    """Locks a file until it is closed. Raises OSError where another process has it."""
+    """Locks a file until it is closed. Raises OSError where that fails.
+
+    It is a BlockingIOError, or on Windows a PermissionError, where another process has it.
+    """
     if sys.platform == "win32":
         import msvcrt
 
@@ -182,10 +191,7 @@ def check_machine() -> None:
             f"the disk has {free / 1e9:.1f} GB free in {ROOT}, and {needed / 1e9:.1f} GB are needed"
         )
     if not index_answers():
-        raise SetupError(
-            f"the package index {package_indexes()[0]} does not answer; check the network and"
-            " start again"
-        )
+        say(f"The package index {package_indexes()[0]} does not answer; pip may know another way.")
 
 
 def has_nvidia() -> bool:
@@ -232,7 +238,7 @@ def why_not_installed() -> str:
     if full:
         return f"the disk that holds {full[0]} is full; free some space, the next start continues"
     if not index_answers():
-        return "the package index no longer answers; the next start continues"
+        return "the package index does not answer; check the network, the next start continues"
     if sys.version_info[:2] > NEWEST:
         return f"the packages are made for Python 3.11 to 3.{NEWEST[1]}"
     return "pip could not install the packages, its message above says why"
@@ -240,7 +246,7 @@ def why_not_installed() -> str:
 
 def index_answers() -> bool:
     """Whether a package index answers; True where pip would not ask one, or by ways of its own."""
-    if any(pip_option(name, "") for name in ("no-index", "proxy")):
+    if any(pip_option(name) for name in ("no-index", "proxy")):
         return True
     return any(answers(f"{url}/pip/") for url in package_indexes())
 
@@ -254,24 +260,29 @@ def answers(url: str) -> bool:
         read_url(url, timeout_s=10)
     except urllib.error.HTTPError:
         return True
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False
     return True
 
 
 def package_indexes() -> list[str]:
-    """The addresses that pip would ask."""
+    """The addresses that pip would ask, as far as they are easy to find."""
     urls = pip_option("index-url", "https://pypi.org/simple") + " " + pip_option("extra-index-url")
     return [url.rstrip("/") for url in urls.split()]
 
 
 def pip_option(name: str, default: str = "") -> str:
-    """An option of pip from its environment variables or its configuration files."""
+    """An option of pip from its environment variables or its usual configuration files.
+
+    An empty value counts as none.
+    """
     config = configparser.RawConfigParser(strict=False)
-    for file in ("/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf"):
-        config.read(Path(file).expanduser())
+    own = os.environ.get("PIP_CONFIG_FILE")
+    for file in [own] if own else PIP_FILES:
+        # Unlike a Path, this leaves `~` as it is where nobody has a home.
+        config.read(os.path.expanduser(file))  # noqa: PTH111
     variable = "PIP_" + name.upper().replace("-", "_")
-    return os.environ.get(variable, config.get("global", name, fallback=default))
+    return os.environ.get(variable) or config.get("global", name, fallback="") or default
 
 
 def read_url(url: str, timeout_s: int = 60) -> bytes:
@@ -293,7 +304,7 @@ def fetch_pip(folder: str) -> Path:
             links = re.findall(r'href="([^"#]+)', read_url(page).decode())
             link = next((link for link in links if link.endswith(PIP_WHEEL)), None)
             wheel = read_url(urllib.parse.urljoin(page, link)) if link else b""
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = str(error)
             continue
         if hashlib.sha256(wheel).hexdigest() == PIP_SHA256:

@@ -11,8 +11,8 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -100,7 +100,7 @@ class Job:
         self.is_awaited: Callable[[], bool] = lambda: False
         """Whether others wait for this job to end; its queue knows."""
         self.turns: Turns | None = None
-        """Whom the work gives way to; its queue knows."""
+        """Whom the work gives way to; its queue knows. None while they have their turns."""
         self._go = threading.Event()
         self._go.set()
         self._single = threading.Event()
@@ -147,6 +147,16 @@ class Job:
             self.turns.give_way()
         self.paused_s += time.monotonic() - begun
         return not self.stop.is_set()
+
+    @contextmanager
+    def lending(self) -> Iterator[None]:
+        """Lets players have their turns for the time of the block, which only reads a disk."""
+        turns, self.turns = self.turns, None
+        try:
+            with nullcontext() if turns is None else turns.lent():
+                yield
+        finally:
+            self.turns = turns
 
     def _wait_paused(self, begun: float) -> None:
         while not self.stop.is_set() and not self._go.wait(0.05):

@@ -37,15 +37,26 @@ _RECORD, _PIN = "clip.json", "pinned"
 
 
 def data_folder() -> Path:
-    """Where this system keeps a user's data of programs: a folder of it is for clips."""
-    home = Path.home()
+    """Where this system keeps a user's data of programs: a folder of it is for clips.
+
+    Raises ValueError where the user has no home.
+    """
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+        base = Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local")
     elif sys.platform == "darwin":
-        base = home / "Library" / "Application Support"
+        base = _home() / "Library" / "Application Support"
     else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+        base = Path(os.environ.get("XDG_DATA_HOME") or _home() / ".local" / "share")
     return base / "nbp-studio" / "clips"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise ValueError(
+            "This user has no home folder. Name a folder for clips with --clips-dir."
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

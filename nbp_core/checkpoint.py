@@ -56,6 +56,7 @@ __all__ = [
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 MAX_SHARD_BYTES = 5 * 10**9
+_PIECE_BYTES = 16 * 2**20
 CARD_FILE = "README.md"
 ConfigT = TypeVar("ConfigT", bound=JsonConfig)
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -312,12 +313,20 @@ def _is_unicode(name: str) -> bool:
     return True
 
 
-def weights_sha256(folder: Path) -> str:
-    """SHA-256 of a model folder's weights; for several shards, SHA-256 of their digests."""
+def weights_sha256(folder: Path, on_progress: Callable[[int], object] | None = None) -> str:
+    """SHA-256 of a model folder's weights; for several shards, SHA-256 of their digests.
+
+    on_progress receives the bytes of each piece once read.
+    """
     digests = []
     for path in weight_files(folder):
+        digest = hashlib.sha256()
         with _open_weights(path) as file:
-            digests.append(hashlib.file_digest(file, "sha256"))
+            while piece := file.read(_PIECE_BYTES):
+                digest.update(piece)
+                if on_progress is not None:
+                    on_progress(len(piece))
+        digests.append(digest)
     if len(digests) == 1:
         return digests[0].hexdigest()
     return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()

@@ -3,6 +3,7 @@
 Python raises KeyboardInterrupt between two of its own instructions, so that one long call into
 native code, or the tidying up after it, would hold up the end. A thread of its own watches for
 Ctrl+C and gives the rest of the process GRACE_S; then it removes what is half written and ends it.
+SIGTERM does the same in a program that has a handler of its own for it.
 A process that ends by itself before that leaves out the last thing Python does, which is to take
 apart every module: with PyTorch and Gradio that alone takes two seconds.
 """
@@ -22,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import psutil
 
@@ -33,6 +35,8 @@ _TURN_S = 0.02
 _FOLDER = re.compile(r"\.nbp-(\d{1,9})(-\w+)?\.part")
 STATUS = 130
 """Exit status after Ctrl+C, as shells have it."""
+_STATUSES: dict[int, int] = {signal.SIGINT: STATUS, signal.SIGTERM: 0}
+"""Exit statuses after the signals that end a process; a service that was told to end did well."""
 _unfinished: set[Path] = set()
 
 
@@ -117,7 +121,7 @@ def _end_children() -> None:
 
 
 def end_soon_after_ctrl_c(tidy: Callable[[], None] = lambda: None) -> None:
-    """From now on, Ctrl+C ends the process in GRACE_S at the latest, with STATUS.
+    """From now on, Ctrl+C ends the process in GRACE_S at the latest, with STATUS; SIGTERM with 0.
 
     `tidy` is called before an end that came by force. Only the main thread may call this.
     """
@@ -125,32 +129,34 @@ def end_soon_after_ctrl_c(tidy: Callable[[], None] = lambda: None) -> None:
     heard, said = socket.socketpair()
     said.setblocking(False)
     signal.set_wakeup_fd(said.fileno(), warn_on_full_buffer=False)
-    was_heard = threading.Event()
+    ending: SimpleQueue[int] = SimpleQueue()
     # What is registered first is called last.
-    atexit.register(_leave_after, was_heard)
-    arguments = (heard, said, was_heard, tidy)
+    atexit.register(_leave_after, ending)
+    arguments = (heard, said, ending, tidy)
     threading.Thread(target=_watch, args=arguments, daemon=True).start()
 
 
-def _leave_after(was_heard: threading.Event) -> None:
-    # The thread that watches may not have had its turn yet.
-    if was_heard.wait(_TURN_S):
+def _leave_after(ending: SimpleQueue[int]) -> None:
+    with contextlib.suppress(Empty):
+        # The thread that watches may not have had its turn yet.
+        status = ending.get(timeout=_TURN_S)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()
-        os._exit(STATUS)
+        os._exit(status)
 
 
 def _watch(
     heard: socket.socket,
     said: socket.socket,
-    was_heard: threading.Event,
+    ending: SimpleQueue[int],
     tidy: Callable[[], None],
 ) -> None:
     # Holds `said` too, which would be closed without an owner.
-    while signal.SIGINT not in heard.recv(64):
-        pass
-    was_heard.set()
+    status = None
+    while status is None:
+        status = next((_STATUSES[n] for n in heard.recv(64) if n in _STATUSES), None)
+    ending.put(status)
     time.sleep(GRACE_S)
     for path in list(_unfinished):
         _remove(path)
@@ -161,4 +167,4 @@ def _watch(
     with contextlib.suppress(OSError):
         # Not by sys.stderr, which another thread may hold.
         os.write(2, b"stopped\n")
-    os._exit(STATUS)
+    os._exit(status)

@@ -28,6 +28,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's s
 from pathlib import Path
 from nbp_core.interrupt import end_soon_after_ctrl_c
 from nbp_core.media.files import replacing
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 end_soon_after_ctrl_c(lambda: Path(sys.argv[1], "tidied").touch())
 import subprocess, time
 import numpy as np
@@ -46,6 +47,11 @@ WORKS = {
             time.sleep(100)
         except KeyboardInterrupt:
             pass
+""",
+    "joined": """
+    from concurrent.futures import ThreadPoolExecutor
+    ThreadPoolExecutor().submit(time.sleep, 100)
+    time.sleep(100)
 """,
     "orderly": "time.sleep(100)",
     "slow to take apart": """
@@ -103,6 +109,16 @@ def test_a_process_that_does_not_listen_is_ended_tidily(
     assert busy.stderr is not None
     assert busy.stderr.read() == "stopped\n"
     assert [path.name for path in tmp_path.iterdir()] == ["tidied"]
+
+
+@pytest.mark.parametrize("busy", ["native", "joined", "orderly"], indirect=True)
+def test_sigterm_ends_a_program_that_handles_it(
+    busy: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    busy.terminate()
+    busy.wait(SECONDS)
+    assert busy.returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} <= {"tidied"}
 
 
 @pytest.mark.parametrize("busy", ["orderly", "slow to take apart"], indirect=True)

@@ -70,7 +70,8 @@ class Views:
     def _work(self, clip: Clip, block_shape: Size3 | None, key: Key, job: Job) -> None:
         if self._remembered(key) is not None:
             return  # a page that was loaded anew meanwhile asked for it twice
-        pipeline = self._session.pipeline(clip.model)
+        with job.lending():
+            pipeline = self._session.pipeline(clip.model)
         tokens_thw = clip.tokens_thw
         if tokens_thw is None:
             tokens_thw = pipeline.tokenize(clip.frames_THWC)

@@ -77,7 +77,8 @@ def _compute(
     if manifest.get("actions"):
         raise ValueError(CHANGED)
     model = manifest["model"] + (f" ({RANDOM_WEIGHTS})" if manifest.get("weights") else "")
-    pipeline = session.pipeline(session.model_called(model))
+    with job.lending():
+        pipeline = session.pipeline(session.model_called(model))
     if pipeline.identity.get("sha256") != manifest.get("sha256"):
         raise ValueError(OTHER_WEIGHTS)
     shape = parse_block_shape(manifest["block_shape"])

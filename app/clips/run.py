@@ -61,7 +61,9 @@ def make_clips(
     session: Session, requests: Sequence[Request], job: Job, report: Callable[[Progress], object]
 ) -> Clips:
     """Makes the clips of one batch; `report` receives the progress of the first after each step."""
-    pipeline, first = session.pipeline(requests[0].model), requests[0]
+    first = requests[0]
+    with job.lending():
+        pipeline = session.pipeline(first.model)
     tokens = np.full(video_grid(pipeline.grid, first.num_frames), NO_TOKEN, dtype=np.int64)
     shape = first.sampling.block_shape or pipeline.block_shapes[0]
     step_thw = np.full(tokens.shape, GIVEN, dtype=np.int32)

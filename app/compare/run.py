@@ -68,7 +68,8 @@ def why_no_race(session: Session, model: str | None) -> str:
 
 def run(session: Session, request: Request, shapes: Pair, job: Job) -> RaceResult:
     """Runs the race in the worker thread. Raises ValueError when it cannot be run to its end."""
-    pipeline = session.pipeline(request.model)
+    with job.lending():
+        pipeline = session.pipeline(request.model)
     result = race(
         pipeline,
         RaceRequest(shapes=shapes, request=request, num_rounds=NUM_ROUNDS),

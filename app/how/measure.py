@@ -58,7 +58,8 @@ class BlockSpeeds:
 
 def run(session: Session, model: str, job: Job) -> BlockSpeeds:
     """Times every block shape of a model. Raises ValueError when stopped before the end."""
-    pipeline = session.pipeline(model)
+    with job.lending():
+        pipeline = session.pipeline(model)
     shapes = pipeline.block_shapes
     speeds = []
     for done, shape in enumerate(shapes):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -100,8 +102,15 @@ def convert(request: ConversionRequest, job: Job) -> Converted:
 
         return advance
 
-    convert.convert(request.file, request.folder, dtype=DTYPES[request.precision], on_start=start)
+    with job.lending():
+        convert.convert(
+            request.file, request.folder, dtype=DTYPES[request.precision], on_start=start
+        )
     return Converted(request.folder.name)
+
+
+class _StoppedError(Exception):
+    """The job was stopped while it read."""
 
 
 def fingerprint_all(session: Session, entries: list[ModelEntry], job: Job) -> Fingerprints:
@@ -109,17 +118,26 @@ def fingerprint_all(session: Session, entries: list[ModelEntry], job: Job) -> Fi
     from nbp_core.models.catalogue import fingerprint
 
     found = {}
-    done, total = 0, sum(entry.num_bytes for entry in entries)
-    for entry in entries:
+    total = sum(entry.num_bytes for entry in entries)
+    done = 0
+
+    def advance(entry: ModelEntry, num_bytes: int) -> None:
+        nonlocal done
+        done += num_bytes
         job.report(WorkProgress(what=f"Reading {entry.name}", done=done, total=total))
         if not job.wait_turn():
-            break
-        try:
-            digest = fingerprint(session.models / entry.name)
-        except ValueError as error:
-            digest = str(error)
-        found[entry.name, entry.stamp] = digest
-        done += entry.num_bytes
+            raise _StoppedError
+
+    with job.lending(), suppress(_StoppedError):
+        for entry in entries:
+            after = done + entry.num_bytes
+            advance(entry, 0)
+            try:
+                digest = fingerprint(session.models / entry.name, partial(advance, entry))
+            except ValueError as error:
+                digest = str(error)
+            found[entry.name, entry.stamp] = digest
+            done = after
     return Fingerprints(found, len(found) == len(entries))
 
 

@@ -47,7 +47,8 @@ class Saved:
 
 def run(session: Session, model: str, recording: PlayRecording, job: Job) -> Saved:
     """Presses the keys again. Raises ValueError for a model that lacks them."""
-    pipeline = session.pipeline(model)
+    with job.lending():
+        pipeline = session.pipeline(model)
     total = len(recording.pressed)
     with pipeline.play_recording(recording) as play:
         pieces = [play.first_frame_HWC[None]]

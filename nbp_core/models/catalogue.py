@@ -7,7 +7,7 @@ used has its fault in the entry, as a sentence.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -121,14 +121,14 @@ def _entry(path: Path, device: str) -> ModelEntry:
     )
 
 
-def fingerprint(folder: Path) -> str:
-    """SHA-256 of a model's weights.
+def fingerprint(folder: Path, on_progress: Callable[[int], object] | None = None) -> str:
+    """SHA-256 of a model's weights. on_progress receives the bytes of each piece once read.
 
     Raises CheckpointError if the model's tokenizer is missing or is another one.
     """
     if read_description(folder)["kind"] == "transformer" and tokenizer_folder(folder) is not None:
         find_tokenizer(folder)
-    return weights_sha256(folder)
+    return weights_sha256(folder, on_progress)
 
 
 def read_card(folder: Path) -> Card:

@@ -187,7 +187,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_fingerprints_are_found_again(
     page: Page, models: str, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def held(folder: Path) -> str:
+    def held(folder: Path, on_progress: object) -> str:
         assert gate.wait(PATIENCE_MS / 1e3)
         return "a" * 64
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
+import socket
 import subprocess
 import sys
+import threading
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -62,6 +66,15 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("first", "second"):
         add_wheel(folder, name, "1.2", {f"{name}.py": ""})
     return folder
+
+
+def add_installed(folder: Path, name: str, version: str) -> None:
+    """An empty package as an installation leaves it."""
+    info = folder / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(METADATA.format(name, version))
+    (info / "RECORD").touch()
+    (folder / f"{name}.py").touch()
 
 
 def make_project(folder: Path, requirements: Sequence[str], dev: Iterable[str] = ()) -> Path:
@@ -134,25 +147,111 @@ def test_an_unfinished_environment_is_made_anew(index: Path, tmp_path: Path) -> 
 
 def test_an_environment_with_the_packages_starts_at_once(index: Path, tmp_path: Path) -> None:
     project = make_project(tmp_path, ["first==1.2", "second==1.2"])
+    packages = tmp_path / "packages"
     for name in ("first", "second"):
-        info = project / f"{name}-1.9.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(METADATA.format(name, "1.9"))
-        (info / "RECORD").touch()
-        (project / f"{name}.py").touch()
-    done = start(project, "app.py", index="http://127.0.0.1:9")
+        add_installed(packages, name, "1.9")
+    done = start(project, "app.py", index="http://127.0.0.1:9", PYTHONPATH=str(packages))
     assert (done.stdout, done.stderr) == ("studio False\n", "")
     assert not (project / ".venv").exists()
 
 
-def test_without_network_there_is_one_sentence(tmp_path: Path) -> None:
-    project = make_project(tmp_path, ["first==1.2"])
-    done = start(project, "app.py", index="http://127.0.0.1:9/simple")
-    assert done.returncode == 2
-    assert done.stderr == (
-        "Set-up failed: the package index http://127.0.0.1:9/simple does not answer; check the"
-        " network and start again.\n"
-    )
+@pytest.mark.timeout(300)
+def test_packages_of_a_module_system_do_not_come_before_those_of_the_environment(
+    index: Path, tmp_path: Path
+) -> None:
+    project = make_project(tmp_path, ["first==1.2", "second==1.2"])
+    add_wheel(index, "second", "1.2", {"second.py": ""})
+    modules = tmp_path / "modules"
+    add_installed(modules, "first", "0.9")
+    done = start(project, "app.py", index=index, PYTHONPATH=str(modules))
+    assert done.stdout == "studio True\n", done.stderr
+    again = start(project, "app.py", index="http://127.0.0.1:9", PYTHONPATH=str(modules))
+    assert (again.stdout, again.stderr) == ("studio True\n", "")
+
+
+@pytest.fixture
+def rubbish() -> Iterator[str]:
+    """The address of a server that speaks another protocol than HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    visitor, _ = server.accept()
+                    with visitor:
+                        visitor.recv(1000)
+                        visitor.sendall(b"220 welcome\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/simple"
+
+
+@pytest.mark.timeout(300)
+def test_without_network_there_is_one_sentence(tmp_path: Path, rubbish: str) -> None:
+    for number, url in enumerate(("http://127.0.0.1:9/simple", rubbish)):
+        (tmp_path / str(number)).mkdir()
+        project = make_project(tmp_path / str(number), ["first==1.2"])
+        done = start(project, "app.py", index=url, PIP_RETRIES="0")
+        assert done.returncode == 2
+        first, *_, last = done.stderr.splitlines()
+        assert first == f"The package index {url} does not answer; pip may know another way."
+        assert last == (
+            "Set-up failed: the package index does not answer; check the network, the next start"
+            " continues."
+        )
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_pip_decides_where_packages_come_from(index: Path, tmp_path: Path) -> None:
+    project = make_project(tmp_path, ["first==1.2", "second==1.2"])
+    add_wheel(index, "second", "1.2", {"second.py": ""})
+    file = tmp_path / "company.conf"
+    file.write_text(f"[install]\nindex-url = {index.as_uri()}\n")
+    # The proxy keeps the set-up's own question from the network.
+    done = start(
+        project, "app.py", index="", PIP_CONFIG_FILE=str(file),
+        https_proxy="http://127.0.0.1:9", HOME=str(tmp_path),
+    )  # fmt: skip
+    assert done.stdout == "studio True\n", done.stderr
+
+
+def test_no_index_is_the_usual_one_also_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "PIP_FILES", ("~/pip.conf",))
+    monkeypatch.delenv("PIP_CONFIG_FILE", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 9)
+    monkeypatch.setenv("PIP_INDEX_URL", "")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
+    assert bootstrap.package_indexes() == ["https://pypi.org/simple"]
+
+
+def test_a_wheel_is_not_fetched_from_another_protocol(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rubbish: str
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", rubbish)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    with pytest.raises(bootstrap.SetupError, match="cannot be fetched"):
+        bootstrap.fetch_pip(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("number", "waits"), [(errno.EAGAIN, True), (errno.EACCES, True), (errno.ENOLCK, False)]
+)
+def test_only_another_start_is_waited_for(
+    number: int, waits: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    waited: list[bool] = []
+
+    def lock(file: int, *, wait: bool) -> None:
+        waited.append(wait)
+        if not wait:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
+    monkeypatch.setattr(bootstrap, "lock", lock)
+    with bootstrap.only_one():
+        assert waited == [False, True][: 1 + waits]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from app.models import jobs, listing
 from app.models.tab import ModelsTab, commands
 from app.parts.follow import Follower
 from app.session import Session
+from nbp_core import checkpoint
 from nbp_core.checkpoint import weights_sha256
 from nbp_core.cli.main import build_parser
 from nbp_core.models.catalogue import (
@@ -235,6 +236,50 @@ def test_fingerprints_that_were_stopped_are_not_called_done(session: Session) ->
     job = session.jobs.submit(work)
     assert job.finished.wait(60)
     assert "Stopped: the fingerprints computed so far" in listing.status(session.jobs.view(job.id))
+
+
+def test_fingerprints_stop_within_a_file(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "_PIECE_BYTES", 1000)
+    entries = [entry for entry in listing.read_catalogue(session) if entry.name == "nano"]
+    done: list[int] = []
+
+    def work(job: Job) -> jobs.Fingerprints:
+        usual = job.wait_turn
+
+        def wait_turn() -> bool:
+            done.append(job.progress.done)
+            assert job.turns is None, "players have their turns"
+            if len(done) == 3:
+                job.stop.set()
+            return usual()
+
+        monkeypatch.setattr(job, "wait_turn", wait_turn)
+        return jobs.fingerprint_all(session, entries, job)
+
+    job = session.jobs.submit(work)
+    assert job.finished.wait(60)
+    assert done == [0, 1000, 2000]
+    assert job.result == jobs.Fingerprints({}, False)
+
+
+def test_players_have_turns_while_a_file_is_converted(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lent: list[bool] = []
+
+    def work(job: Job) -> jobs.Converted:
+        monkeypatch.setattr(
+            "nbp_core.models.released.convert.convert",
+            lambda *words, **options: lent.append(job.turns is None),
+        )
+        request = jobs.ConversionRequest(
+            file=tmp_path / "a.pt", folder=tmp_path / "new", precision="keep"
+        )
+        return jobs.convert(request, job)
+
+    job = session.jobs.submit(work)
+    assert job.finished.wait(60)
+    assert (job.result, lent) == (jobs.Converted("new"), [True])
 
 
 def test_refresh_offers_new_models_in_the_header(tab: ModelsTab, session: Session) -> None:
