@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
@@ -18,14 +19,24 @@ MAX_SOCKETS = 32
 
 _WRONG_HOST = "The studio is not served under this name; --trusted-host NAME would add it."
 _FOREIGN = "Requests from other sites are refused."
+_NOT_OFFERED = "The studio does not offer this."
+_GRADIO_ONLY = re.compile(
+    r"/gradio_api/(file[=/]\s*[a-z][a-z\d+.-]+:|proxy=|process_recording|dev/|(undo-)?vibe-)", re.I
+)
+"""Paths of Gradio that no page of the studio needs.
+
+After `file=`, Gradio would fetch any public address and serve its answer as the studio's own. A
+single letter before a colon is a disk of Windows.
+"""
 
 
 class Guard:
     """Every request passes it first, HTTP and WebSocket alike.
 
     It refuses names that the studio is not served under (a foreign name that leads to this machine
-    would let its pages in) and what pages of other sites send here through the visitor's browser. A
-    WebSocket must also belong to a visitor who has signed in, and keeps to limits.
+    would let its pages in), what pages of other sites send here through the visitor's browser, and
+    Gradio's paths that the studio does not need. A WebSocket must also belong to a visitor who has
+    signed in, and keeps to limits.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], trusted: Sequence[str]) -> None:
@@ -63,6 +74,9 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         if self._hosts and host_name(host) not in self._hosts:
             return PlainTextResponse(_WRONG_HOST, 400)
+        path = connection.scope["path"]
+        if any(_GRADIO_ONLY.search(text) for text in (path, unquote(path))):
+            return PlainTextResponse(_NOT_OFFERED, 403)
         foreign = origin is not None and not self._is_own(origin, host)
         embedded = (
             headers.get("sec-fetch-site") == "cross-site"

@@ -111,6 +111,29 @@ def test_only_so_many_websockets_are_open_at_once(monkeypatch: pytest.MonkeyPatc
         assert answer(client, OWN) == "4"
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=https://other.example/x.png", "/gradio_api/file=HTTP://other.example/x",
+        "/gradio_api/file/https://other.example/x", "/gradio_api/file=%68ttps://other.example/x",
+        "/gradio_api/file=%2568ttps%253A//other.example/x", "/gradio_api/file%3Dhttp://other.example",
+        "/studio/gradio_api/file=http://other.example/x", "/gradio_api/proxy=https://other.example",
+        "/gradio_api/process_recording", "/gradio_api/vibe-code", "/gradio_api/dev/reload",
+    ],
+)  # fmt: skip
+def test_paths_that_only_gradio_needs_are_refused(path: str) -> None:
+    answer = echo_server().get(
+        path, headers={"host": "127.0.0.1:7860", "sec-fetch-mode": "navigate"}
+    )
+    assert (answer.status_code, answer.text) == (403, "The studio does not offer this.")
+
+
+@pytest.mark.parametrize("path", ["/tmp/x/a.mp4", "C:/x/a.mp4", "/tmp/x/https:a.mp4"])
+def test_files_of_the_studio_are_served(path: str) -> None:
+    answer = echo_server().get(f"/gradio_api/file={path}", headers={"host": "127.0.0.1:7860"})
+    assert answer.status_code == 404, "it reaches the routes, of which this server has none"
+
+
 @pytest.fixture
 def locked(tmp_path: Path) -> Iterator[tuple[TestClient, str]]:
     """A studio with a password and one WebSocket; and its address."""
