@@ -6,18 +6,20 @@ import re
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.security import LOCAL_HOSTS
+from app.security import LOCAL_HOSTS, is_space
 from app.sockets import POLICY, TRY_LATER, GuardedSocket
 
 MAX_SOCKETS = 32
 """WebSockets that may be open at once."""
 
 _WRONG_HOST = "The studio is not served under this name; --trusted-host NAME would add it."
+_FRAMES = ("iframe", "frame", "object", "embed")
 _FOREIGN = "Requests from other sites are refused."
 _NOT_OFFERED = "The studio does not offer this."
 _GRADIO_ONLY = re.compile(
@@ -50,7 +52,7 @@ class Guard:
         """Refuses by itself (400, 403, or a WebSocket closed with 1008), or hands on."""
         if scope["type"] == "http":
             refused = self._refused(HTTPConnection(scope))
-            return await (refused or self.app)(scope, receive, send)
+            return await (refused or self.app)(scope, receive, send if is_space() else _own(send))
         if scope["type"] == "websocket":
             return await self._open_socket(scope, receive, send)
         await self.app(scope, receive, send)
@@ -78,9 +80,8 @@ class Guard:
         if any(_GRADIO_ONLY.search(text) for text in (path, unquote(path))):
             return PlainTextResponse(_NOT_OFFERED, 403)
         foreign = origin is not None and not self._is_own(origin, host)
-        embedded = (
-            headers.get("sec-fetch-site") == "cross-site"
-            and headers.get("sec-fetch-mode") != "navigate"
+        embedded = headers.get("sec-fetch-site") == "cross-site" and (
+            headers.get("sec-fetch-mode") != "navigate" or _is_framed(headers)
         )
         return PlainTextResponse(_FOREIGN, 403) if foreign or embedded else None
 
@@ -88,6 +89,22 @@ class Guard:
         # A reverse proxy may write its own target into Host, so its public name counts as well.
         authority = origin.split("//")[-1]
         return authority == host or host_name(authority) in self._trusted
+
+
+def _is_framed(headers: Headers) -> bool:
+    """Whether a page of another site would show the answer in itself; a Space's page may."""
+    return headers.get("sec-fetch-dest") in _FRAMES and not is_space()
+
+
+def _own(send: Send) -> Send:
+    """`send`, which also tells browsers that only the studio's own pages may frame the answer."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["content-security-policy"] = "frame-ancestors 'self'"
+        await send(message)
+
+    return sent
 
 
 def is_signed_in(connection: HTTPConnection) -> bool:

@@ -128,6 +128,25 @@ def test_paths_that_only_gradio_needs_are_refused(path: str) -> None:
     assert (answer.status_code, answer.text) == (403, "The studio does not offer this.")
 
 
+@pytest.mark.parametrize(
+    ("dest", "in_space", "is_refused"),
+    [
+        ("document", False, False), ("iframe", False, True), ("frame", False, True),
+        ("object", False, True), ("embed", False, True), ("iframe", True, False),
+    ],
+)  # fmt: skip
+def test_other_sites_link_to_the_studio_and_do_not_frame_it(
+    dest: str, in_space: bool, is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if in_space:
+        monkeypatch.setenv("SPACE_ID", "someone/studio")
+    fetch = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": dest}
+    answer = echo_server().get("/", headers={"host": "127.0.0.1:7860", **fetch})
+    assert answer.status_code == (403 if is_refused else 404)
+    policy = answer.headers.get("content-security-policy")
+    assert policy == (None if in_space else "frame-ancestors 'self'")
+
+
 @pytest.mark.parametrize("path", ["/tmp/x/a.mp4", "C:/x/a.mp4", "/tmp/x/https:a.mp4"])
 def test_files_of_the_studio_are_served(path: str) -> None:
     answer = echo_server().get(f"/gradio_api/file={path}", headers={"host": "127.0.0.1:7860"})
