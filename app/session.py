@@ -110,7 +110,7 @@ class Session:
         """Shares the processor between the worker's jobs and the players."""
         self.jobs = JobQueue(keep=max_clips, turns=self.turns)
         self._outputs = private_folder()
-        self._uploads = UPLOADS.open(self._outputs)
+        self._uploads = UPLOADS.open(self._outputs, max_bytes)
         self._passing = private_folder() if clips is None else None
         self.library = Library(clips or self._passing or self._outputs, max_clip_bytes)
         self._is_closed = False
