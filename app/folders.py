@@ -16,9 +16,11 @@ from pathlib import Path
 import psutil
 from anyio import to_thread
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.guard import is_signed_in
 from nbp_core.media.files import is_full
 
 LOOK_BYTES = 8_000_000
@@ -74,7 +76,8 @@ class Uploads:
         if not limits:
             return
         most = max(limits) - num_more
-        trim(most, folder, spared_s=SPARED_S)
+        if most >= 0:
+            trim(most, folder, spared_s=SPARED_S)
         if num_bytes(folder) > most:
             raise OSError(errno.ENOSPC, "the uploads have reached their limit")
 
@@ -119,7 +122,11 @@ class MendsUploads:
                 await to_thread.run_sync(UPLOADS.make_room)
             return message
 
-        is_upload = scope["type"] == "http" and scope["path"].endswith(_UPLOAD_PATH)
+        is_upload = (
+            scope["type"] == "http"
+            and scope["path"].endswith(_UPLOAD_PATH)
+            and is_signed_in(HTTPConnection(scope))
+        )
         try:
             UPLOADS.mend()
             if is_upload:

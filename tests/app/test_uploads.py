@@ -80,15 +80,18 @@ def test_an_upload_is_frames_or_one_sentence(case: Case, tmp_path: Path) -> None
 
 
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
-    """The address of a studio that holds uploads of 1 MB, and their folder."""
+def small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[tuple[str, Path]]:
+    """Where a studio takes uploads, 1 MB of them, and their folder; its parameter: a password."""
     # Those of other tests' studios in this process, and their limits, do not count.
     monkeypatch.setattr(UPLOADS, "_owners", {})
     monkeypatch.setattr(UPLOADS, "_folder", Path())
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
     session, _ = fake_session(tmp_path / "models", max_bytes=1_000_000)
     blocks = ui.build(session)
-    url = ui.launch(blocks, "127.0.0.1", None, None, prevent_thread_lock=True, quiet=True)
+    auth = getattr(request, "param", None)
+    url = ui.launch(blocks, "127.0.0.1", None, auth, prevent_thread_lock=True, quiet=True)
     yield f"{url}gradio_api/upload", session.uploads
     blocks.close()
     session.close()
@@ -110,6 +113,25 @@ def test_uploads_beyond_the_limit_are_refused_until_older_ones_can_go(
     assert send("new.png") == 200
     assert not first.exists()
     assert num_bytes(folder) == 900_000
+
+
+def test_a_length_that_never_fits_deletes_nothing(small: tuple[str, Path]) -> None:
+    address, folder = small
+    assert httpx.post(address, files={"files": ("a.png", b"old")}, timeout=60).status_code == 200
+    os.utime(next(folder.rglob("a.png")), (0, 0))
+    files = {"files": ("b.png", os.urandom(1_000_001))}
+    assert httpx.post(address, files=files, timeout=60).status_code == 507
+    assert next(folder.rglob("a.png")).read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("small", [("user", "secret")], indirect=True)
+def test_who_gave_no_password_makes_no_upload_go(small: tuple[str, Path]) -> None:
+    address, folder = small
+    (folder / "old.png").write_bytes(bytes(900_000))
+    os.utime(folder / "old.png", (0, 0))
+    files = {"files": ("a.png", os.urandom(900_000))}
+    assert httpx.post(address, files=files, timeout=60).status_code == 401
+    assert (folder / "old.png").exists()
 
 
 def test_an_upload_that_tells_no_length_is_refused_while_it_comes(
