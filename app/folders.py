@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import math
 import os
 import re
 import shutil
@@ -11,16 +13,26 @@ import threading
 import time
 from pathlib import Path
 
+from anyio import to_thread
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.guard import is_signed_in
 from nbp_core.interrupt import ABANDONED_S, remove_abandoned
 from nbp_core.media.files import is_full
+
+LOOK_BYTES = 8_000_000
+"""Bytes of an upload after which the size of all uploads is looked at again."""
+SPARED_S = 300.0
+"""Uploads of this age are not deleted for a new one: their visitors have just chosen them."""
 
 _PREFIX = "nbp-studio-"
 _NAME = re.compile(rf"{_PREFIX}(\d{{1,9}})-.*")
 _TOUCH_S = ABANDONED_S / 6
 _made = set[Path]()
+_UPLOAD_PATH = "/gradio_api/upload"
 _FULL = "The studio's disk has no space left for this file."
 
 
@@ -33,16 +45,19 @@ class Uploads:
 
     def __init__(self) -> None:
         self._folder = Path()
-        self._owners = set[Path]()
+        self._owners = dict[Path, int]()
         self._lock = threading.Lock()
 
-    def open(self, owner: Path) -> Path:
-        """The folder, which stays at least until this owner closes it."""
+    def open(self, owner: Path, max_bytes: int) -> Path:
+        """The folder, which stays at least until this owner closes it.
+
+        max_bytes: its limit for uploads; of several owners the largest counts.
+        """
         with self._lock:
             if not self._owners:
                 self._folder = private_folder()
                 os.environ["GRADIO_TEMP_DIR"] = str(self._folder)
-            self._owners.add(owner)
+            self._owners[owner] = max_bytes
             return self._folder
 
     def mend(self) -> None:
@@ -54,11 +69,26 @@ class Uploads:
             if self._owners:
                 keep_private(self._folder)
 
+    def make_room(self, num_more: int = 0) -> None:
+        """Deletes the oldest uploads, but for those of the last minutes, until more bytes fit.
+
+        Raises OSError, as a full disk does, where they do not.
+        """
+        with self._lock:
+            folder, limits = self._folder, list(self._owners.values())
+        if not limits:
+            return
+        most = max(limits) - num_more
+        if most >= 0:
+            trim(most, folder, spared_s=SPARED_S)
+        if num_bytes(folder) > most:
+            raise OSError(errno.ENOSPC, "the uploads have reached their limit")
+
     def close(self, owner: Path) -> None:
         """Removes the folder when nobody else has it open."""
         with self._lock:
             was_open = owner in self._owners
-            self._owners.discard(owner)
+            self._owners.pop(owner, None)
             if was_open and not self._owners:
                 os.environ.pop("GRADIO_TEMP_DIR", None)
                 shutil.rmtree(self._folder, ignore_errors=True)
@@ -69,7 +99,7 @@ UPLOADS = Uploads()
 
 
 class MendsUploads:
-    """Sees to the folder for uploads before every request, and says when its disk is full."""
+    """Sees to the folder for uploads before every request, and says when it is full."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -84,9 +114,30 @@ class MendsUploads:
             is_read = not message.get("more_body", False)
             return message
 
+        num_unseen = 0
+
+        async def read_upload() -> Message:
+            nonlocal num_unseen
+            message = await read()
+            num_unseen += len(message.get("body", b""))
+            if num_unseen > LOOK_BYTES:
+                num_unseen = 0
+                await to_thread.run_sync(UPLOADS.make_room)
+            return message
+
+        is_upload = (
+            scope["type"] == "http"
+            and scope["path"].endswith(_UPLOAD_PATH)
+            and is_signed_in(HTTPConnection(scope))
+        )
         try:
             UPLOADS.mend()
-            await self.app(scope, read, send)
+            if is_upload:
+                length = Headers(scope=scope).get("content-length", "")
+                await to_thread.run_sync(
+                    UPLOADS.make_room, int(length) if length.isdecimal() else 0
+                )
+            await self.app(scope, read_upload if is_upload else read, send)
         except OSError as error:
             if not is_full(error) or scope["type"] != "http":
                 raise
@@ -151,12 +202,16 @@ def oldest_first(folder: Path) -> list[Path]:
     return [path for _, path in sorted(changed)]
 
 
-def trim(max_bytes: int, *folders: Path) -> None:
-    """Deletes the oldest files of the folders and all below them until what is left fits."""
+def trim(max_bytes: int, *folders: Path, spared_s: float = 0.0) -> None:
+    """Deletes the oldest files of the folders and all below them until what is left fits.
+
+    Files that were changed in the last `spared_s` seconds stay in any case.
+    """
+    newest = time.time() - spared_s if spared_s else math.inf
     files = _files(folders)
     total = sum(size for _, size, _ in files)
-    for path, size, _ in sorted(files, key=lambda file: file[2]):
-        if total <= max_bytes:
+    for path, size, changed in sorted(files, key=lambda file: file[2]):
+        if total <= max_bytes or changed > newest:
             return
         path.unlink(missing_ok=True)
         total -= size

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.security import LOCAL_HOSTS
+from app.security import LOCAL_HOSTS, is_space
 from app.sockets import POLICY, TRY_LATER, GuardedSocket
 
 MAX_SOCKETS = 32
 """WebSockets that may be open at once."""
 
 _WRONG_HOST = "The studio is not served under this name; --trusted-host NAME would add it."
+_FRAMES = ("iframe", "frame", "object", "embed")
 _FOREIGN = "Requests from other sites are refused."
+_NOT_OFFERED = "The studio does not offer this."
+_GRADIO_ONLY = re.compile(
+    r"/gradio_api/(file[=/]\s*[a-z][a-z\d+.-]+:|proxy=|process_recording|dev/|(undo-)?vibe-)", re.I
+)
+"""Paths of Gradio that no page of the studio needs.
+
+After `file=`, Gradio would fetch any public address and serve its answer as the studio's own. A
+single letter before a colon is a disk of Windows.
+"""
 
 
 class Guard:
     """Every request passes it first, HTTP and WebSocket alike.
 
     It refuses names that the studio is not served under (a foreign name that leads to this machine
-    would let its pages in) and what pages of other sites send here through the visitor's browser. A
-    WebSocket must also belong to a visitor who has signed in, and keeps to limits.
+    would let its pages in), what pages of other sites send here through the visitor's browser, and
+    Gradio's paths that the studio does not need. A WebSocket must also belong to a visitor who has
+    signed in, and keeps to limits.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], trusted: Sequence[str]) -> None:
@@ -39,7 +52,7 @@ class Guard:
         """Refuses by itself (400, 403, or a WebSocket closed with 1008), or hands on."""
         if scope["type"] == "http":
             refused = self._refused(HTTPConnection(scope))
-            return await (refused or self.app)(scope, receive, send)
+            return await (refused or self.app)(scope, receive, send if is_space() else _own(send))
         if scope["type"] == "websocket":
             return await self._open_socket(scope, receive, send)
         await self.app(scope, receive, send)
@@ -63,10 +76,12 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         if self._hosts and host_name(host) not in self._hosts:
             return PlainTextResponse(_WRONG_HOST, 400)
+        path = connection.scope["path"]
+        if any(_GRADIO_ONLY.search(text) for text in (path, unquote(path))):
+            return PlainTextResponse(_NOT_OFFERED, 403)
         foreign = origin is not None and not self._is_own(origin, host)
-        embedded = (
-            headers.get("sec-fetch-site") == "cross-site"
-            and headers.get("sec-fetch-mode") != "navigate"
+        embedded = headers.get("sec-fetch-site") == "cross-site" and (
+            headers.get("sec-fetch-mode") != "navigate" or _is_framed(headers)
         )
         return PlainTextResponse(_FOREIGN, 403) if foreign or embedded else None
 
@@ -74,6 +89,22 @@ class Guard:
         # A reverse proxy may write its own target into Host, so its public name counts as well.
         authority = origin.split("//")[-1]
         return authority == host or host_name(authority) in self._trusted
+
+
+def _is_framed(headers: Headers) -> bool:
+    """Whether a page of another site would show the answer in itself; a Space's page may."""
+    return headers.get("sec-fetch-dest") in _FRAMES and not is_space()
+
+
+def _own(send: Send) -> Send:
+    """`send`, which also tells browsers that only the studio's own pages may frame the answer."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["content-security-policy"] = "frame-ancestors 'self'"
+        await send(message)
+
+    return sent
 
 
 def is_signed_in(connection: HTTPConnection) -> bool:

@@ -40,6 +40,10 @@ MAX_LOADED = 2
 QUICK_BYTES = 32 * 2**20
 """Size of weights with which a laptop's processor makes a clip in about a second."""
 
+UPLOADS_AT_ONCE = 4
+"""Uploads may take this many times the session's limit until the next run is made. So a visitor can
+choose several large files one after the other."""
+
 Loader = Callable[[str], "VideoPipeline"]
 Written = TypeVar("Written")
 
@@ -110,7 +114,7 @@ class Session:
         """Shares the processor between the worker's jobs and the players."""
         self.jobs = JobQueue(keep=max_clips, turns=self.turns)
         self._outputs = private_folder()
-        self._uploads = UPLOADS.open(self._outputs)
+        self._uploads = UPLOADS.open(self._outputs, UPLOADS_AT_ONCE * max_bytes)
         self._passing = private_folder() if clips is None else None
         self.library = Library(clips or self._passing or self._outputs, max_clip_bytes)
         self._is_closed = False

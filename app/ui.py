@@ -20,7 +20,7 @@ from app.guard import guards
 from app.how.tab import HowTab
 from app.models.tab import ModelsTab
 from app.parts import controls
-from app.parts.api import refuse_wrong_values
+from app.parts.api import refuse_downloads, refuse_wrong_values
 from app.parts.events import LIGHT, OWN
 from app.parts.follow import Follower
 from app.parts.sources import page_script
@@ -136,6 +136,7 @@ def _build(session: Session) -> gr.Blocks:
         blocks.load(None, js=page_script(__file__, "studio.js"), api_visibility="private")
         blocks.load(_addressed, None, tabs, **LIGHT)
     refuse_wrong_values(blocks)
+    refuse_downloads()
     blocks.queue(max_size=64, default_concurrency_limit=None)
     _beside[blocks] = [play_route(played.players), thumbs_route(session.assets)]
     return blocks

@@ -9,8 +9,8 @@ from dataclasses import MISSING, fields
 from typing import Any, Final
 
 import gradio as gr
+from gradio import processing_utils
 from gradio.components import Component
-from gradio.processing_utils import check_all_files_in_cache
 from pydantic import BaseModel
 
 from app.clips.form import Form
@@ -58,6 +58,18 @@ def refuse_wrong_values(blocks: gr.Blocks) -> None:
     blocks.preprocess_data = checked  # type: ignore[method-assign]
 
 
+def refuse_downloads() -> None:
+    """Makes Gradio refuse addresses in place of files, in every page of this process.
+
+    It would download them from other machines, to which the studio makes no request.
+    """
+
+    async def refused(url: str, cache_dir: str) -> str:
+        raise ValueError("files are not downloaded")
+
+    processing_utils.async_ssrf_protected_download = refused
+
+
 def _wrong_file(block_fn: Any, inputs: list[Any]) -> str:
     """The sentence on the first value that is no upload where a file belongs, or nothing."""
     names = inspect.signature(block_fn.fn).parameters
@@ -72,7 +84,7 @@ def _wrong_file(block_fn: Any, inputs: list[Any]) -> str:
 def _is_upload(model: type[BaseModel], value: Any) -> bool:
     try:
         model.model_validate(value, context={"validate_meta": True})
-        check_all_files_in_cache(value)
+        processing_utils.check_all_files_in_cache(value)
     except (ValueError, OSError, gr.Error):
         return False
     return True

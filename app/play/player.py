@@ -5,7 +5,6 @@ Used by one thread at a time, the players' engine thread. Shapes: T H W frames, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -50,7 +49,6 @@ class Player:
         self._episode: KeyClip | None = start.episode() if begin.beside else None
         self._recording = start.recording
         self._pressed = () if start.recording is None else start.recording.pressed
-        self._replayed: Iterator[PlayStep] | None = None
         sampling = SamplingConfig(
             block_shape=parse_block_shape(begin.block),
             temperature=begin.temperature,
@@ -61,7 +59,9 @@ class Player:
             self._play = pipeline.play(start.first_frame(), start.world, sampling)
         else:
             self._play = pipeline.play_recording(self._recording)
-            self._replayed = self._play.replay(self._recording)
+            self._play.check(*self._pressed)
+            changes = self._recording.changes
+            self._changes = {change.key: change.sampling for change in changes}
         self._done = 0
         self._last_HWC = self._play.first_frame_HWC
 
@@ -110,8 +110,12 @@ class Player:
         return _psnr(np.repeat(first_THWC, len(beside_THWC), axis=0), beside_THWC)
 
     def _next(self, key: str) -> tuple[str, PlayStep]:
-        if self._recording is not None and self._replayed is not None:
-            return self._pressed[self._done], next(self._replayed)
+        if self._recording is not None:
+            # As Play.replay, whose iterator would be at its end after a fault; this tries again.
+            if self._done in self._changes:
+                self._play.change(self._changes[self._done])
+            key = self._pressed[self._done]
+            return key, self._play.step(key, has_reach=False)
         if self._episode is not None:
             key = self._episode.keys[self._done]
         return key, self._play.step(key)

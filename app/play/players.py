@@ -112,7 +112,11 @@ class Players:
             with self.session.turns.take():
                 if has_left.is_set():
                     raise asyncio.CancelledError
-                return do(time.monotonic() - asked)
+                try:
+                    return do(time.monotonic() - asked)
+                except StopIteration as error:
+                    # No future takes it: whoever waits would wait for ever.
+                    raise RuntimeError("an iterator was at its end") from error
 
         future = asyncio.get_running_loop().run_in_executor(self._engine, turn)
         try:

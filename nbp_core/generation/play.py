@@ -89,7 +89,9 @@ class Play:
         self._followed: list[str] = []
         self._first_sampling = sampling
         self._changes: list[SamplingChange] = []
+        self._is_closed = False
         self._sampler: WindowSampler | None = self._new_sampler(sampling)
+        """None after a latent frame that failed; the next one begins with a new sampler."""
         self.first_frame_HWC: Frames = self._decode(first_Bhw)[0]
         """The first frame as the tokenizer receives it."""
 
@@ -114,6 +116,7 @@ class Play:
 
     def close(self) -> None:
         """Frees the cache and the decoder's state. Later steps raise ValueError."""
+        self._is_closed = True
         self._sampler = None
         self._state.clear()
 
@@ -124,15 +127,19 @@ class Play:
         key. The random numbers continue, so a new seed has no effect. Raises ValueError, and
         changes nothing, for settings that the model does not support and after close().
         """
-        if self._sampler is None:
+        self._set(sampling)
+
+    def _set(self, sampling: SamplingConfig) -> WindowSampler:
+        if self._is_closed:
             raise ValueError("this play is over")
         sampling = sampling.guided(self._key_guidance)
-        self._sampler = self._new_sampler(sampling)
+        self._sampler = sampler = self._new_sampler(sampling)
         self.sampling = sampling
         change = SamplingChange(key=len(self._followed), sampling=sampling)
         if self._changes and self._changes[-1].key == change.key:
             self._changes.pop()  # no latent frame was generated with it
         self._changes.append(change)
+        return sampler
 
     def recording(self, start: str = "") -> PlayRecording:
         """The recording of all keys so far, to write to a file and replay; also after close().
@@ -178,34 +185,46 @@ class Play:
 
         A key that leads out of the arm's reach (the model's `key_reach`) moves nothing. Without
         `has_reach` every key is followed: those of recordings and episodes were chosen before.
-        Raises ValueError for a key that is not in `keys` and after close().
+        Raises ValueError for a key that is not in `keys` and after close(). After any error, also
+        one in the middle (no memory), the play is as it was before this key.
         """
         self.check(key)
-        if not has_reach:
-            self._reach.count(key)
-            return self._generate(key)
-        followed = self._reach.follow(key)
+        followed = self._reach.limited(key) if has_reach else key
         self.check(followed)
-        return self._generate(followed)
+        step = self._generate(followed)
+        self._reach.count(followed)
+        return step
 
     def _generate(self, key: str) -> PlayStep:
-        if self._sampler is None:
-            raise ValueError("this play is over")
-        condition = self._conditions.id(key)
+        # A new sampler is filled from the latent frames, not step by step, which shows in the
+        # frames. So it counts as a change of settings, and a replay has a new one here too.
+        sampler = self._sampler or self._set(self.sampling)
+        rng_state, state = self._rng.get_state(), self._state.copy()
+        try:
+            step, tokens_Bhw = self._next(sampler, key)
+        except BaseException:
+            self._sampler = None
+            self._rng.set_state(rng_state)
+            self._state = state
+            raise
+        self._recent.append((self._conditions.id(key), tokens_Bhw))
+        self._followed.append(key)
+        return step
+
+    def _next(self, sampler: WindowSampler, key: str) -> tuple[PlayStep, Tensor]:
         began = time.perf_counter()
-        tokens_Bhw = self._sampler.next(condition)
+        tokens_Bhw = sampler.next(self._conditions.id(key))
         sampled = time.perf_counter()
         frames_THWC = self._decode(tokens_Bhw)
-        self._recent.append((condition, tokens_Bhw))
-        self._followed.append(key)
-        return PlayStep(
+        step = PlayStep(
             key=key,
             frames_THWC=frames_THWC,
             tokens_hw=tokens_Bhw[0].cpu().numpy(),
             sample_s=sampled - began,
             decode_s=time.perf_counter() - sampled,
-            num_steps=self._sampler.num_steps,
+            num_steps=sampler.num_steps,
         )
+        return step, tokens_Bhw
 
     def _decode(self, tokens_Bhw: Tensor) -> Frames:
         frames: Frames = to_frames(self._tokenizer.decode(tokens_Bhw[:, None], self._state))[0]

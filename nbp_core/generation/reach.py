@@ -25,17 +25,20 @@ class Reach:
             self._most |= {one: most_of_one, other: most_of_other}
 
     def follow(self, key: str) -> str:
-        """Counts a key and returns it; REST with the same grip in place of one that leads out."""
+        """Counts the key that is followed in place of this one, and returns it."""
+        followed = self.limited(key)
+        self.count(followed)
+        return followed
+
+    def limited(self, key: str) -> str:
+        """The key itself; REST with the same grip in place of one that leads out."""
         move = key.removesuffix(GRIP_SUFFIX)
         most = self._most.get(move)
         is_out = most is not None and self._net[move] >= most
-        if is_out:
-            return REST + key.removeprefix(move)
-        self.count(key)
-        return key
+        return REST + key.removeprefix(move) if is_out else key
 
     def count(self, key: str) -> None:
-        """Counts a key that is followed in any case, as in a replay."""
+        """Counts a key that was followed."""
         move = key.removesuffix(GRIP_SUFFIX)
         if move in self._opposite:
             self._net[move] += 1

@@ -97,6 +97,23 @@ def test_raw_events_read_no_file_and_run_on(
     assert "gradio.exceptions" not in capfd.readouterr().err, "a line of the log, no traceback"
 
 
+def test_no_event_downloads_a_file(
+    studio: tuple[str, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def get(url: str) -> Any:
+        asked.append(url)
+        raise ConnectionError
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_get", get)
+    caller = Caller(studio[0])
+    value = {"path": "https://other.example/x.png", "meta": {"_type": "gradio.FileData"}}
+    for event in caller.events:
+        caller.call(event, [value] * len(event["inputs"]))
+    assert not asked
+
+
 def test_a_file_that_was_read_would_be_seen(
     studio: tuple[str, Path, Path], others: list[Path]
 ) -> None:

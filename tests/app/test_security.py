@@ -111,6 +111,48 @@ def test_only_so_many_websockets_are_open_at_once(monkeypatch: pytest.MonkeyPatc
         assert answer(client, OWN) == "4"
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=https://other.example/x.png", "/gradio_api/file=HTTP://other.example/x",
+        "/gradio_api/file/https://other.example/x", "/gradio_api/file=%68ttps://other.example/x",
+        "/gradio_api/file=%2568ttps%253A//other.example/x", "/gradio_api/file%3Dhttp://other.example",
+        "/studio/gradio_api/file=http://other.example/x", "/gradio_api/proxy=https://other.example",
+        "/gradio_api/process_recording", "/gradio_api/vibe-code", "/gradio_api/dev/reload",
+    ],
+)  # fmt: skip
+def test_paths_that_only_gradio_needs_are_refused(path: str) -> None:
+    answer = echo_server().get(
+        path, headers={"host": "127.0.0.1:7860", "sec-fetch-mode": "navigate"}
+    )
+    assert (answer.status_code, answer.text) == (403, "The studio does not offer this.")
+
+
+@pytest.mark.parametrize(
+    ("dest", "in_space", "is_refused"),
+    [
+        ("document", False, False), ("iframe", False, True), ("frame", False, True),
+        ("object", False, True), ("embed", False, True), ("iframe", True, False),
+    ],
+)  # fmt: skip
+def test_other_sites_link_to_the_studio_and_do_not_frame_it(
+    dest: str, in_space: bool, is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if in_space:
+        monkeypatch.setenv("SPACE_ID", "someone/studio")
+    fetch = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": dest}
+    answer = echo_server().get("/", headers={"host": "127.0.0.1:7860", **fetch})
+    assert answer.status_code == (403 if is_refused else 404)
+    policy = answer.headers.get("content-security-policy")
+    assert policy == (None if in_space else "frame-ancestors 'self'")
+
+
+@pytest.mark.parametrize("path", ["/tmp/x/a.mp4", "C:/x/a.mp4", "/tmp/x/https:a.mp4"])
+def test_files_of_the_studio_are_served(path: str) -> None:
+    answer = echo_server().get(f"/gradio_api/file={path}", headers={"host": "127.0.0.1:7860"})
+    assert answer.status_code == 404, "it reaches the routes, of which this server has none"
+
+
 @pytest.fixture
 def locked(tmp_path: Path) -> Iterator[tuple[TestClient, str]]:
     """A studio with a password and one WebSocket; and its address."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import httpx
 import numpy as np
 import pytest
 
 from app import ui
 from app.clips.form import Start
 from app.clips.request import CONTEXT_FRAMES, read_start
+from app.folders import UPLOADS, num_bytes
 from app.generate.restore import read_manifest
 from tests.support.engine import fake_session
 from tests.support.odd_uploads import Case, cases
@@ -73,6 +77,79 @@ def test_an_upload_is_frames_or_one_sentence(case: Case, tmp_path: Path) -> None
     assert {"frames": None in sentences, "refused": None not in sentences, "either": True}[
         case.verdict
     ], sentences
+
+
+@pytest.fixture
+def small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[tuple[str, Path]]:
+    """Where a studio takes uploads, 1 MB of them, and their folder; its parameter: a password."""
+    # Those of other tests' studios in this process, and their limits, do not count.
+    monkeypatch.setattr(UPLOADS, "_owners", {})
+    monkeypatch.setattr(UPLOADS, "_folder", Path())
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    session, _ = fake_session(tmp_path / "models", max_bytes=250_000)
+    blocks = ui.build(session)
+    auth = getattr(request, "param", None)
+    url = ui.launch(blocks, "127.0.0.1", None, auth, prevent_thread_lock=True, quiet=True)
+    yield f"{url}gradio_api/upload", session.uploads
+    blocks.close()
+    session.close()
+
+
+def test_uploads_beyond_the_limit_are_refused_until_older_ones_can_go(
+    small: tuple[str, Path],
+) -> None:
+    address, folder = small
+
+    def send(name: str) -> int:
+        files = {"files": (name, os.urandom(300_000))}
+        return httpx.post(address, files=files, timeout=60).status_code
+
+    assert [send(f"{number}.png") for number in range(5)] == [200, 200, 200, 507, 507]
+    assert num_bytes(folder) == 900_000
+    first = next(folder.rglob("0.png"))
+    os.utime(first, (0, 0))
+    assert send("new.png") == 200
+    assert not first.exists()
+    assert num_bytes(folder) == 900_000
+
+
+def test_a_length_that_never_fits_deletes_nothing(small: tuple[str, Path]) -> None:
+    address, folder = small
+    assert httpx.post(address, files={"files": ("a.png", b"old")}, timeout=60).status_code == 200
+    os.utime(next(folder.rglob("a.png")), (0, 0))
+    files = {"files": ("b.png", os.urandom(1_000_001))}
+    assert httpx.post(address, files=files, timeout=60).status_code == 507
+    assert next(folder.rglob("a.png")).read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("small", [("user", "secret")], indirect=True)
+def test_who_gave_no_password_makes_no_upload_go(small: tuple[str, Path]) -> None:
+    address, folder = small
+    (folder / "old.png").write_bytes(bytes(900_000))
+    os.utime(folder / "old.png", (0, 0))
+    files = {"files": ("a.png", os.urandom(900_000))}
+    assert httpx.post(address, files=files, timeout=60).status_code == 401
+    assert (folder / "old.png").exists()
+
+
+def test_an_upload_that_tells_no_length_is_refused_while_it_comes(
+    small: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.folders.LOOK_BYTES", 200_000)
+    address, folder = small
+
+    def body() -> Iterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        for _ in range(80):
+            yield os.urandom(100_000)
+        yield b"\r\n--x--\r\n"
+
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    answer = httpx.post(address, content=body(), headers=kind, timeout=60)
+    assert answer.status_code == 507
+    assert num_bytes(folder) < 2_000_000
 
 
 def test_no_slider_fails_while_its_number_is_typed(tmp_path: Path) -> None:

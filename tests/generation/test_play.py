@@ -20,6 +20,7 @@ from nbp_core.config.sampling import SamplingConfig
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.recording import MAX_BYTES, PlayRecording, read_recording
 from nbp_core.media.video import read_video, write_video
+from nbp_core.sampling.window import WindowSampler
 from tests.support.models import (
     build_tokenizer,
     build_transformer,
@@ -132,6 +133,47 @@ def test_a_key_beyond_the_reach_moves_nothing(pipeline: VideoPipeline) -> None:
             assert np.array_equal([s.frames_THWC for s in play.replay(recording)], frames)
     with limited.play(FRAME, "arm", ROWS) as play:
         assert [play.step(key).key for key in ("right", "right")] == ["right", "stay"]
+
+
+@pytest.mark.parametrize("broken", ["sampler", "decoder"])
+def test_after_a_fault_in_the_middle_the_play_goes_on_and_its_recording_is_right(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, key_reach=(("left", 2, "right", 2),))
+    limited = VideoPipeline(build_transformer(config), build_tokenizer())
+    sampling = replace(ROWS, block_shape=(1, 4, 16))
+    block, decode = WindowSampler._block, limited.tokenizer.decode
+
+    def half_a_frame(self: WindowSampler, *arguments: Any) -> torch.Tensor:
+        if arguments[-1] == 2:
+            raise MemoryError
+        return block(self, *arguments)
+
+    def decoded_in_vain(*arguments: Any) -> torch.Tensor:
+        decode(*arguments)
+        raise MemoryError
+
+    keys = ["left"] * 4
+    with limited.play(FRAME, "arm", sampling) as play:
+        undisturbed = [play.step(key) for key in keys]
+    with limited.play(FRAME, "arm", sampling) as play:
+        steps = [play.step(keys[0])]
+        with monkeypatch.context() as patched:
+            if broken == "sampler":
+                patched.setattr(WindowSampler, "_block", half_a_frame)
+            else:
+                patched.setattr(limited.tokenizer, "decode", decoded_in_vain)
+            for _ in range(2):
+                with pytest.raises(MemoryError):
+                    play.step(keys[1])
+        steps += [play.step(key) for key in keys[1:]]
+        recording = play.recording()
+    assert recording.pressed == ("left", "left", "stay", "stay")
+    assert np.array_equal([s.tokens_hw for s in steps], [s.tokens_hw for s in undisturbed])
+    frames = [step.frames_THWC for step in steps]
+    assert np.array_equal(frames, [step.frames_THWC for step in undisturbed])
+    with limited.play_recording(recording) as play:
+        assert np.array_equal([s.frames_THWC for s in play.replay(recording)], frames)
 
 
 def test_keys_of_older_recordings_are_followed_whatever_the_reach(pipeline: VideoPipeline) -> None:

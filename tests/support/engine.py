@@ -189,15 +189,19 @@ class FakePlay:
         sampling = self.sampling = sampling.guided(self.pipeline.key_guidance)
         self.changes.append(SamplingChange(key=len(self.pressed), sampling=sampling))
 
-    def step(self, key: str) -> PlayStep:
-        if key not in self.keys:
-            raise ValueError(f"unknown key {key!r}; there are {', '.join(self.keys)}")
-        key = self.reach.follow(key)
+    def check(self, *keys: str) -> None:
+        for key in keys:
+            if key not in self.keys:
+                raise ValueError(f"unknown key {key!r}; there are {', '.join(self.keys)}")
+
+    def step(self, key: str, has_reach: bool = True) -> PlayStep:
+        self.check(key)
+        key = self.reach.follow(key) if has_reach else key
         shape = self.sampling.block_shape or (1, 1, 16)
         steps = 256 // int(np.prod(shape))
         time.sleep(self.pipeline.step_s * steps / 16)
+        colour = (HUES[key], (len(self.pressed) + 1) % 256, min(255, steps))
         self.pressed.append(key)
-        colour = (HUES[key], len(self.pressed) % 256, min(255, steps))
         frames_THWC = np.broadcast_to(np.array(colour, np.uint8), (4, 128, 128, 3)).copy()
         return PlayStep(
             key=key,

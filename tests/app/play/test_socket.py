@@ -30,7 +30,7 @@ from app.session import Session
 from app.sockets import BURST, MAX_MESSAGE_BYTES
 from nbp_core.media.files import Frames
 from nbp_core.media.video import write_video
-from tests.support.engine import HUES, FakePipeline, fake_session
+from tests.support.engine import HUES, PLAY_KEYS, FakePipeline, FakePlay, fake_session
 
 BEGIN = {
     "type": "begin", "start": NEW_SCENE, "model": "fake", "block": "1x1x16", "temperature": 0.6,
@@ -257,6 +257,48 @@ def test_a_recording_is_played_again(studio: Studio) -> None:
         assert all((new == old).all() for (_, new), old in zip(again, seen, strict=True))
         say(socket, {"type": "change", "temperature": 1.0})
         assert "A replay keeps" in hear(socket, "refused")["why"]
+
+
+def test_a_replay_goes_on_after_a_fault(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    with studio.open() as socket:
+        begin(socket)
+        see(socket)
+        seen = [step(socket, number, key)[1] for number, key in enumerate(("left", "up"))]
+        say(socket, {"type": "save"})
+        begin(socket, start=hear(socket, "saved")["id"])
+        see(socket)
+        with monkeypatch.context() as patched:
+            patched.setattr("tests.support.engine.HUES", {})
+            for _ in range(2):
+                say(socket, {"type": "step", "number": 0, "key": "stay"})
+                assert "fault in the studio" in hear(socket, "refused")["why"]
+        again = [step(socket, number, "stay")[1] for number in range(2)]
+        assert all((new == old).all() for new, old in zip(again, seen, strict=True))
+
+
+def test_a_recording_of_keys_that_the_model_lacks_does_not_begin(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with studio.open() as socket:
+        begin(socket)
+        see(socket)
+        step(socket, 0, "left")
+        say(socket, {"type": "save"})
+        saved = hear(socket, "saved")["id"]
+        monkeypatch.setitem(PLAY_KEYS, "arm", ("stay",))
+        say(socket, BEGIN | {"start": saved})
+        assert hear(socket, "refused")["why"].startswith("unknown key 'left'")
+
+
+def test_an_iterator_at_its_end_is_a_fault_and_nobody_waits(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with studio.open() as socket:
+        begin(socket)
+        see(socket)
+        monkeypatch.setattr(FakePlay, "step", lambda *_: next(iter(())))
+        say(socket, {"type": "step", "number": 0, "key": "left"})
+        assert "fault in the studio" in hear(socket, "refused")["why"]
 
 
 @pytest.mark.parametrize(
