@@ -99,6 +99,20 @@ def keys_of(config: TransformerConfig, world: World) -> tuple[str, ...]:
     """The keys of a world; empty if the model was not trained for it."""
     if world == "arm":
         return tuple(key for key in config.keys if key != CAMERA_STILL)
-    kinds = ("pan", "zoom", "turn")
-    moves = tuple(name for name in config.actions if name.split("-")[0] in kinds)
+    moves = tuple(name for name in config.actions if is_camera_move(name))
     return (CAMERA_STILL, *moves) if CAMERA_STILL in config.keys else ()
+
+
+def checked_keys(config: TransformerConfig, world: World) -> tuple[str, ...]:
+    """The keys of a world. Raises ValueError, one sentence, if the model was not trained for it."""
+    keys = keys_of(config, world)
+    if not keys:
+        others = [other for other in WORLDS if keys_of(config, other)]
+        but = f", only for the {others[0]} world" if others else ""
+        raise ValueError(f"model {config.name!r} has no keys for the {world} world{but}")
+    return keys
+
+
+def is_camera_move(action: str) -> bool:
+    """Whether an action moves the camera and not what it sees."""
+    return action.split("-")[0] in ("pan", "zoom", "turn")
