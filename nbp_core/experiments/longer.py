@@ -41,7 +41,10 @@ def longer(bench: Bench, unit: str) -> Rows:
     if bench.context_frames:
         contexts = judge.held.frames_NTHWC[: bench.count, : bench.context_frames]
     sampling = replace(bench.sampling, block_shape=parse_block_shape(unit))
-    made = generate_many(pipeline, actions, contexts, LONGEST, sampling, bench.batch_size)
+    made = generate_many(
+        pipeline, pipeline.conditions.fitting(actions), contexts, LONGEST, sampling,
+        bench.batch_size,
+    )  # fmt: skip
     common = {"model": pipeline.name, "block": unit, "clips": len(actions)}
     real = judge.held.frames_NTHWC[: bench.count]
     rows = [common | {"window": 0, "of": "real clips"} | figures(bench, actions, real, real)]

@@ -40,6 +40,11 @@ class ModelOffer:
         return tuple(shape for shape in FIGURE6_SHAPES if tiles(self.grid, shape))
 
     @property
+    def needs_context(self) -> bool:
+        """Whether it can only continue frames: nothing else tells it how a clip begins."""
+        return self.config.layout == "plain"
+
+    @property
     def timeline_names(self) -> tuple[str, ...]:
         """Names that can follow each other within a clip: actions, then keys. Empty for a model
         with one action per clip."""

@@ -283,7 +283,7 @@ class VideoPipeline(ModelOffer):
             raise ValueError("clips of one batch must have equal lengths, contexts and sampling")
         conditions, nulls = self._conditions(requests)
         context = self._context(requests)
-        if context is None and self.transformer.config.layout == "plain":
+        if context is None and self.needs_context:
             raise ValueError(
                 f"model {self.name!r} cannot start from an action: choose first frames to extend"
             )
