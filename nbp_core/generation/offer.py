@@ -8,10 +8,11 @@ from typing import get_args
 
 from nbp_core.blocks.grid import tiles
 from nbp_core.blocks.steps import sequence_plan
-from nbp_core.config.description import load_config, tokenizer_folder
+from nbp_core.config.description import load_config
 from nbp_core.config.models import TokenGridConfig, TokenizerConfig, TransformerConfig
 from nbp_core.config.presets import COSMOS
 from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3
+from nbp_core.config.tokenizer_folder import tokenizer_folder
 from nbp_core.generation.recording import World
 from nbp_core.generation.segments import Segment, plan_segments
 from nbp_core.transformer.prompts import condition_names
