@@ -5,7 +5,6 @@ Weights above 5 GB lie in several shards with an index beside them, as is usual 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -13,7 +12,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -31,8 +29,15 @@ from nbp_core.config.description import (
     read_config,
     read_description,
 )
-from nbp_core.config.json import JsonConfig, read_json
+from nbp_core.config.json import JsonConfig
 from nbp_core.config.shapes import FORMAT_VERSION
+from nbp_core.config.weight_files import (
+    INDEX_FILE,
+    WEIGHTS_FILE,
+    open_weights,
+    weight_files,
+    weights_sha256,
+)
 from nbp_core.interrupt import unfinished_folder
 
 __all__ = [
@@ -53,10 +58,7 @@ __all__ = [
     "without_weights",
 ]
 
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 MAX_SHARD_BYTES = 5 * 10**9
-_PIECE_BYTES = 16 * 2**20
 CARD_FILE = "README.md"
 ConfigT = TypeVar("ConfigT", bound=JsonConfig)
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -248,47 +250,10 @@ def _set_usual_mode(path: Path) -> None:
         usual.unlink()
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The file of a model folder's weights, or all its shards.
-
-    Raises CheckpointError for a missing file and for an index that names files elsewhere.
-    """
-    names = [WEIGHTS_FILE]
-    if (folder / INDEX_FILE).is_file():
-        try:
-            index = read_json(folder / INDEX_FILE)
-            names = sorted({str(name) for name in index["weight_map"].values()})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(
-                f"{INDEX_FILE} of model {folder.name!r} lists no files"
-            ) from error
-        if any(Path(name).name != name for name in names):
-            raise CheckpointError(f"{INDEX_FILE} of model {folder.name!r} names a file elsewhere")
-    for name in names:
-        if not (folder / name).is_file():
-            raise CheckpointError(f"model folder {folder.name!r} has no {name}")
-    return [folder / name for name in names]
-
-
-@contextmanager
-def _open_weights(path: Path) -> Iterator[BufferedReader]:
-    """The file of weights, opened. Raises CheckpointError if it cannot be read or is corrupt."""
-    model = path.parent.name
-    try:
-        # Opened here in any case: safetensors says of an unreadable file that there is none.
-        with path.open("rb") as file:
-            yield file
-    except SafetensorError as error:
-        raise CheckpointError(f"{path.name} of model {model!r} is corrupt") from error
-    except OSError as error:
-        reason = (error.strerror or "the system refused").lower()
-        raise CheckpointError(f"{path.name} of model {model!r} cannot be read: {reason}") from error
-
-
 @contextmanager
 def _open_tensors(path: Path) -> Iterator[Any]:
-    """safetensors' reader of a file of weights. Raises CheckpointError as _open_weights does."""
-    with _open_weights(path), _with_plain_name(path) as plain, safe_open(plain, "pt") as file:
+    """safetensors' reader of a file of weights. Raises CheckpointError as open_weights does."""
+    with open_weights(path), _with_plain_name(path) as plain, safe_open(plain, "pt") as file:
         yield file
 
 
@@ -311,25 +276,6 @@ def _is_unicode(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def weights_sha256(folder: Path, on_progress: Callable[[int], object] | None = None) -> str:
-    """SHA-256 of a model folder's weights; for several shards, SHA-256 of their digests.
-
-    on_progress receives the bytes of each piece once read.
-    """
-    digests = []
-    for path in weight_files(folder):
-        digest = hashlib.sha256()
-        with _open_weights(path) as file:
-            while piece := file.read(_PIECE_BYTES):
-                digest.update(piece)
-                if on_progress is not None:
-                    on_progress(len(piece))
-        digests.append(digest)
-    if len(digests) == 1:
-        return digests[0].hexdigest()
-    return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
 
 
 @dataclass(frozen=True)

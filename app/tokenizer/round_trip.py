@@ -151,8 +151,7 @@ def run(session: Session, material: Material, job: Job) -> RoundTrip:
     """Sends the frames through the tokenizer in the worker thread and writes the files."""
     with job.lending():
         pipeline = session.pipeline(material.model)
-    factor = (CLIP_FRAMES - 1) // (pipeline.grid[0] - 1)
-    frames, note = cut(material.frames_THWC, factor)
+    frames, note = cut(material.frames_THWC, pipeline.tokens.time_factor)
     made = pipeline.reconstruct(frames)
     write = partial(_written, pipeline, made, material, note)
     return session.write_output(job.id, write)

@@ -21,7 +21,6 @@ from nbp_core.checkpoint import (
     load_config,
     model_kind,
     summarize,
-    weights_sha256,
     without_weights,
 )
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
@@ -29,6 +28,7 @@ from nbp_core.config.shapes import CLIP_SIDE
 from nbp_core.device import check_memory, choose_device, device_name
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.video import write_video
+from nbp_core.models.catalogue import fingerprint
 from nbp_core.packed.formats import choose_format
 from nbp_core.packed.model import decoding_bytes, load_packed
 from nbp_core.tokenizer.model import VideoTokenizer
@@ -146,7 +146,7 @@ def _described(folder: Path, expected: int, num_bytes: int, device: str) -> Mode
     check_memory(f"model {folder.name!r}", num_bytes, device)
     found = summarize(folder)
     return ModelTest(
-        folder.name, found.kind, found.num_parameters, expected, num_bytes, weights_sha256(folder)
+        folder.name, found.kind, found.num_parameters, expected, num_bytes, fingerprint(folder)
     )
 
 

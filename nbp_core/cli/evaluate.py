@@ -186,6 +186,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     notes: list[str] = []
     if args.model is not None:
         pipeline = pipeline_of(args)
+        _check_context(args, pipeline)
         about = settings(args, pipeline, sampling)
         figures += _key_figures(args, pipeline, sampling)
     if args.clips is not None:
@@ -229,6 +230,15 @@ def _check_options(args: argparse.Namespace) -> None:
             raise ValueError(f"the folder of {path.name} does not exist: {path.parent}")
         if path is not None:
             try_writing(path)
+
+
+def _check_context(args: argparse.Namespace, pipeline: VideoPipeline) -> None:
+    """Raises ValueError if the model is to make clips from nothing, but can only continue some."""
+    makes_clips = args.clips is not None and args.generated is None
+    if makes_clips and pipeline.needs_context and args.context_frames == 0:
+        raise ValueError(
+            f"model {pipeline.name!r} can only continue frames: give --context-frames, such as 5"
+        )
 
 
 def _real_names(args: argparse.Namespace) -> list[str]:

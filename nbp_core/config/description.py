@@ -99,21 +99,6 @@ def load_config(folder: Path, config_type: type[ConfigT]) -> ConfigT:
     return config
 
 
-def tokenizer_folder(path: Path) -> Path | None:
-    """The folder of the tokenizer of the transformer in `path`, or None for Cosmos.
-
-    Raises CheckpointError if it is missing.
-    """
-    wanted = read_description(path).get("tokenizer") or {}
-    if wanted.get("cosmos"):
-        return None
-    folder = named_folder(path, str(wanted.get("folder", "")))
-    if not (folder / CONFIG_FILE).is_file():
-        name = folder.name if folder != path else "that is not named"
-        raise CheckpointError(f"model {path.name!r} needs a tokenizer {name!r}, which is missing")
-    return folder
-
-
 def name_of_folder(folder: Path, other: Path) -> str:
     """How a model in `folder` names another folder: by its way from there, such as '../nano'.
 

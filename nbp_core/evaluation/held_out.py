@@ -34,19 +34,21 @@ def frame_losses(
 ) -> Losses:
     """Cross-entropy in nats per token, (N, t), of clips with their actions and blocks of a shape.
 
-    A token counts in its own latent frame, whichever position predicts it. Tokens that no position
-    of a plain layout predicts do not count. keys: for each clip, the condition of every latent
-    frame after the first (None: no condition), for a model with conditions per latent frame.
+    A model without actions is given none. A token counts in its own latent frame, whichever
+    position predicts it. Tokens that no position of a plain layout predicts do not count. keys: for
+    each clip, the condition of every latent frame after the first (None: no condition), for a model
+    with conditions per latent frame.
     """
     device = next(model.parameters()).device
     num_frames, *side = tokens_Nthw.shape[1:]
     layout = sequence_layout(model.config, shape, num_frames)
     frame_M = layout.target_place_L[layout.prefix_len :].to(device) // math.prod(side)
+    known_actions = conditions.fitting(actions)
     found = []
     for start in range(0, len(tokens_Nthw), BATCH):
         rows = slice(start, start + BATCH)
         tokens = torch.from_numpy(tokens_Nthw[rows].astype(np.int64)).to(device)
-        ids = [conditions.ids(action, 1, 1.0)[0] for action in actions[rows]]
+        ids = [conditions.ids(action, 1, 1.0)[0] for action in known_actions[rows]]
         known = [row.to(device) for row in ids if row is not None]
         inputs = layout.input_ids(tokens, torch.cat(known) if known else None)
         frames_Bt = None

@@ -99,14 +99,17 @@ class Judge:
     ) -> tuple[Clips, ManyClips]:
         """Generates clips to measure; returns them as Clips and with their times.
 
-        Clip i has the action of held-out clip i and, with context_frames, its first frames. After
-        the last held-out clip it starts over.
+        Clip i has the action of held-out clip i, unless the model has no actions, and, with
+        context_frames, its first frames. After the last held-out clip it starts over.
         """
         rows = np.arange(count) % len(self.held)
         actions = [self.held.actions[row] for row in rows]
         contexts = self.held.frames_NTHWC[rows, :context_frames] if context_frames else None
         length = self.held.frames_NTHWC.shape[1]
-        made = generate_many(pipeline, actions, contexts, length, sampling, batch_size, on_clips)
+        made = generate_many(
+            pipeline, pipeline.conditions.fitting(actions), contexts, length, sampling, batch_size,
+            on_clips,
+        )  # fmt: skip
         clips = Clips(
             name=GENERATED,
             frames_NTHWC=made.frames_NTHWC,

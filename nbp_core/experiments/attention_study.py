@@ -132,9 +132,8 @@ def attention(bench: Bench, block: str) -> Rows:
     count = min(bench.count, len(bench.real))
     assert bench.real.tokens_Nthw is not None
     found = []
-    for tokens_thw, action in zip(
-        bench.real.tokens_Nthw[:count], bench.real.actions[:count], strict=True
-    ):
+    actions = pipeline.conditions.fitting(bench.real.actions[:count])
+    for tokens_thw, action in zip(bench.real.tokens_Nthw[:count], actions, strict=True):
         tokens = torch.from_numpy(tokens_thw[None]).to(pipeline.device)
         ids, _ = pipeline.conditions.ids(action, 1, 1.0)
         found.append(study_clip(look_into(pipeline.transformer, layout, tokens, ids), study))

@@ -19,7 +19,7 @@ from nbp_core.evaluation.figures import Clips
 from nbp_core.evaluation.frechet import frechet_distance
 from nbp_core.experiments.experiment import Bench, Rows
 from nbp_core.generation.batches import generate_many
-from nbp_core.generation.segments import CARRY_FRAMES
+from nbp_core.generation.segments import carried_latents
 from nbp_core.media.drift import colour_drift, mean_sharpness
 from nbp_core.media.files import Frames
 from nbp_core.tokenizer.interface import to_clip, to_frames
@@ -41,7 +41,10 @@ def longer(bench: Bench, unit: str) -> Rows:
     if bench.context_frames:
         contexts = judge.held.frames_NTHWC[: bench.count, : bench.context_frames]
     sampling = replace(bench.sampling, block_shape=parse_block_shape(unit))
-    made = generate_many(pipeline, actions, contexts, LONGEST, sampling, bench.batch_size)
+    made = generate_many(
+        pipeline, pipeline.conditions.fitting(actions), contexts, LONGEST, sampling,
+        bench.batch_size,
+    )  # fmt: skip
     common = {"model": pipeline.name, "block": unit, "clips": len(actions)}
     real = judge.held.frames_NTHWC[: bench.count]
     rows = [common | {"window": 0, "of": "real clips"} | figures(bench, actions, real, real)]
@@ -90,8 +93,9 @@ def figures(
 def coded_again(bench: Bench) -> Rows:
     """One row per pass of the last frames of real clips through the tokenizer, without a model."""
     pipeline, tokenizer = bench.pipeline, bench.pipeline.tokenizer
-    real = bench.judge.held.frames_NTHWC[: bench.count, -CARRY_FRAMES:]
-    per_segment = CLIP_FRAMES - CARRY_FRAMES
+    carried = tokenizer.config.num_frames(carried_latents(tokenizer.config))
+    real = bench.judge.held.frames_NTHWC[: bench.count, -carried:]
+    per_segment = CLIP_FRAMES - carried
     rounds = -(-(LONGEST - CLIP_FRAMES) // per_segment)
     frames, rows = real, []
     for times in range(rounds + 1):

@@ -67,7 +67,7 @@ def by_shape(bench: Bench, block: str) -> Rows:
 def speculative(bench: Bench, unit: str) -> Rows:
     """Next-token prediction, one clip at a time, without drafts or with drafts by blocks."""
     count = min(bench.count, len(bench.real))
-    actions = bench.real.actions[:count]
+    actions = bench.pipeline.conditions.fitting(bench.real.actions[:count])
     rows: Rows = []
 
     def add(metric: str, value: float, better: str, unit_of: str | None = None) -> None:
@@ -88,9 +88,8 @@ def speculative(bench: Bench, unit: str) -> Rows:
     for action in actions:
         sampler = SpeculativeSampler(model, shape, bench.pipeline.grid[0], bench.sampling, rng)
         ids, _ = bench.pipeline.conditions.ids(action, 1, 1.0)
-        assert ids is not None
         tokens = torch.zeros((1, *bench.pipeline.grid), dtype=torch.int64, device=device)
-        for _ in sampler.stream(tokens, 0, ids.to(device)):
+        for _ in sampler.stream(tokens, 0, None if ids is None else ids.to(device)):
             continue
         tallies.append(sampler.tally)
     add("sampling time per clip", (time.perf_counter() - began) / count, "lower", "s")

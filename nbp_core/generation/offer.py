@@ -8,10 +8,11 @@ from typing import get_args
 
 from nbp_core.blocks.grid import tiles
 from nbp_core.blocks.steps import sequence_plan
-from nbp_core.config.description import load_config, tokenizer_folder
+from nbp_core.config.description import load_config
 from nbp_core.config.models import TokenGridConfig, TokenizerConfig, TransformerConfig
 from nbp_core.config.presets import COSMOS
 from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3
+from nbp_core.config.tokenizer_folder import tokenizer_folder
 from nbp_core.generation.recording import World
 from nbp_core.generation.segments import Segment, plan_segments
 from nbp_core.transformer.prompts import condition_names
@@ -38,6 +39,11 @@ class ModelOffer:
         if self.config.layout != "elastic":
             return (self.config.block_shape,)
         return tuple(shape for shape in FIGURE6_SHAPES if tiles(self.grid, shape))
+
+    @property
+    def needs_context(self) -> bool:
+        """Whether it can only continue frames: nothing else tells it how a clip begins."""
+        return self.config.layout == "plain"
 
     @property
     def timeline_names(self) -> tuple[str, ...]:
@@ -99,6 +105,20 @@ def keys_of(config: TransformerConfig, world: World) -> tuple[str, ...]:
     """The keys of a world; empty if the model was not trained for it."""
     if world == "arm":
         return tuple(key for key in config.keys if key != CAMERA_STILL)
-    kinds = ("pan", "zoom", "turn")
-    moves = tuple(name for name in config.actions if name.split("-")[0] in kinds)
+    moves = tuple(name for name in config.actions if is_camera_move(name))
     return (CAMERA_STILL, *moves) if CAMERA_STILL in config.keys else ()
+
+
+def checked_keys(config: TransformerConfig, world: World) -> tuple[str, ...]:
+    """The keys of a world. Raises ValueError, one sentence, if the model was not trained for it."""
+    keys = keys_of(config, world)
+    if not keys:
+        others = [other for other in WORLDS if keys_of(config, other)]
+        but = f", only for the {others[0]} world" if others else ""
+        raise ValueError(f"model {config.name!r} has no keys for the {world} world{but}")
+    return keys
+
+
+def is_camera_move(action: str) -> bool:
+    """Whether an action moves the camera and not what it sees."""
+    return action.split("-")[0] in ("pan", "zoom", "turn")

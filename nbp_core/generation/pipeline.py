@@ -24,7 +24,7 @@ from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, Size3
 from nbp_core.device import choose_device
 from nbp_core.generation.odds import TokenOdds, token_odds
-from nbp_core.generation.offer import WORLDS, ModelOffer
+from nbp_core.generation.offer import WORLDS, ModelOffer, checked_keys, is_camera_move
 from nbp_core.generation.play import Play
 from nbp_core.generation.reconstruction import Reconstruction, reconstruct
 from nbp_core.generation.recording import (
@@ -51,7 +51,8 @@ from nbp_core.transformer.model import BlockTransformer, num_parameters
 
 MANIFEST_FORMAT = 1
 START_ACTION = "drawer-open"
-"""The action whose generated first frame starts a play of the arm without a first frame."""
+"""The action whose generated first frame starts a play of the arm without a first frame, for
+models that know it."""
 
 
 class VideoPipeline(ModelOffer):
@@ -282,7 +283,7 @@ class VideoPipeline(ModelOffer):
             raise ValueError("clips of one batch must have equal lengths, contexts and sampling")
         conditions, nulls = self._conditions(requests)
         context = self._context(requests)
-        if context is None and self.transformer.config.layout == "plain":
+        if context is None and self.needs_context:
             raise ValueError(
                 f"model {self.name!r} cannot start from an action: choose first frames to extend"
             )
@@ -399,14 +400,21 @@ class VideoPipeline(ModelOffer):
         sampling = sampling or SamplingConfig()
         if world not in WORLDS:
             raise ValueError(f"world must be one of {', '.join(WORLDS)}, not {world!r}")
+        checked_keys(self.config, world)
         if first_frame is not None:
             tokens_Bthw = self.tokenizer.encode(self.to_clip(first_frame[None]))
         elif world == "arm":
-            made = self.generate(START_ACTION, num_frames=1, sampling=sampling)
+            made = self.generate(self._scene_action(), num_frames=1, sampling=sampling)
             tokens_Bthw = torch.from_numpy(made.tokens_thw)[None].to(self.device)
         else:
             raise ValueError(f"the {world} world needs a first frame")
         return self._play_from(tokens_Bthw[:, 0], world, sampling)
+
+    def _scene_action(self) -> str | None:
+        """The action that generates the scene of a play; None if all actions move the camera."""
+        if START_ACTION in self.actions:
+            return START_ACTION
+        return next((action for action in self.actions if not is_camera_move(action)), None)
 
     def play_recording(self, recording: PlayRecording) -> Play:
         """A play from the start of a recording: `play.replay(recording)` then yields its steps.

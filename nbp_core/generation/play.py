@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.timeline import format_timeline
-from nbp_core.generation.offer import keys_of
+from nbp_core.generation.offer import checked_keys
 from nbp_core.generation.reach import Reach
 from nbp_core.generation.recording import (
     Fingerprint,
@@ -68,9 +68,7 @@ class Play:
 
         Raises ValueError if the model does not support this world or this sampling.
         """
-        self.keys = keys_of(transformer.config, world)
-        if not self.keys:
-            raise ValueError(f"model {transformer.config.name!r} has no keys for the {world} world")
+        self.keys = checked_keys(transformer.config, world)
         device = transformer.tok_emb.weight.device
         self.world = world
         self._key_guidance = transformer.config.key_guidance

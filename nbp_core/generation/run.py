@@ -26,7 +26,7 @@ from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.shapes import Size3
 from nbp_core.generation.records import BlockStep, Generation, Timings
 from nbp_core.generation.request import RunRequest
-from nbp_core.generation.segments import CARRY_FRAMES, Segment
+from nbp_core.generation.segments import Segment
 from nbp_core.media.files import Frames
 from nbp_core.sampling.decoder import Decoder
 from nbp_core.sampling.sampler import Sampler, TokenStep, synchronize
@@ -174,8 +174,9 @@ class _Clip:
             elif number == 0 and segment.known == (0 if known is None else known.shape[1]):
                 yield from self._advance_segment(segment, known, state, began)
             else:
-                # The last five frames continue, also a context longer than a sequence.
-                carried, state = self._encode(self._last_frames()), self._new_state()
+                # The last frames continue, also a context longer than a sequence.
+                last_BCTHW = self._last_frames(segment.known)
+                carried, state = self._encode(last_BCTHW), self._new_state()
                 self._decode(carried, state)
                 yield from self._advance_segment(segment, carried, state, began)
             if self._is_stopped:
@@ -298,9 +299,10 @@ class _Clip:
             wait([decoding])  # both would share one stream, and steps could not be timed
         return decoding
 
-    def _last_frames(self) -> Tensor:
-        """The last five frames so far, as clip_BCTHW."""
-        frames = np.concatenate(self._frames[-CARRY_FRAMES:], axis=1)[:, -CARRY_FRAMES:]
+    def _last_frames(self, num_latents: int) -> Tensor:
+        """The last frames so far, as many as make this many latent frames, as clip_BCTHW."""
+        count = self._tokenizer.config.num_frames(num_latents)
+        frames = np.concatenate(self._frames[-count:], axis=1)[:, -count:]
         return to_clip(frames, self._device)
 
     def _alone(self, batch: Tensor) -> tuple[Tensor, ...]:

@@ -8,7 +8,7 @@ from nbp_core.config.models import TokenGridConfig
 from nbp_core.config.timeline import MOST_NAMES
 
 CARRY_FRAMES = 5
-"""Frames at the end of a segment that are the context of the next one."""
+"""At most so many frames at the end of a segment are the context of the next one."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ def plan_segments(
 ) -> list[Segment]:
     """Cuts a video into segments.
 
-    Each segment after the first starts from the last five frames, which are encoded again. With a
-    window there are at most two segments: the second continues from the tokens, for any length.
-    Raises ValueError if a length is not 1 + 4n, if nothing is left to generate, if the video has
-    more than MOST_NAMES latent frames, or if a model is too short to continue from five frames.
+    Each segment after the first starts from the carried latents, whose frames are encoded again.
+    With a window there are at most two segments: the second continues from the tokens, for any
+    length. Raises ValueError if a length is not 1 + 4n, if nothing is left to generate, if the
+    video has more than MOST_NAMES latent frames, or if a model is too short to continue.
     """
     factor = tokenizer.time_factor
     for what, count in (("the context", num_context_frames), ("the clip", num_frames)):
@@ -54,7 +54,6 @@ def plan_segments(
     most = tokenizer.num_frames(MOST_NAMES)
     if num_frames > most:
         raise ValueError(f"a clip may have at most {most:,} frames, not {num_frames:,}")
-    carried = 1 + (CARRY_FRAMES - 1) // factor
     known = 0 if num_context_frames == 0 else 1 + (num_context_frames - 1) // factor
     latents = 1 + (num_frames - 1) // factor
     missing = latents - known
@@ -65,7 +64,7 @@ def plan_segments(
     segments: list[Segment] = []
     while missing > 0:
         if known >= max_latent_frames or segments:
-            known = carried
+            known = carried_latents(tokenizer)
         total = min(max_latent_frames, known + missing)
         if total <= known:
             most = tokenizer.num_frames(max_latent_frames)
@@ -76,3 +75,9 @@ def plan_segments(
         segments.append(Segment(known, total))
         missing -= total - known
     return segments
+
+
+def carried_latents(tokenizer: TokenGridConfig) -> int:
+    """Latent frames from which a segment continues the one before: those that fit in CARRY_FRAMES
+    frames, such as two of four frames each, or the first alone where each has more."""
+    return 1 + (CARRY_FRAMES - 1) // tokenizer.time_factor

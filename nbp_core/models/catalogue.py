@@ -20,9 +20,9 @@ from nbp_core.checkpoint import (
     weight_files,
     weights_sha256,
 )
-from nbp_core.config.description import tokenizer_folder
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, FIGURE6_SHAPES, Size3
+from nbp_core.config.tokenizer_folder import tokenizer_folder
 from nbp_core.models.pairing import find_tokenizer
 from nbp_core.packed.formats import choose_format
 from nbp_core.packed.model import decoding_bytes

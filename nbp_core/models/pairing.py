@@ -11,10 +11,10 @@ from nbp_core.checkpoint import weights_sha256
 from nbp_core.config.description import (
     CheckpointError,
     load_config,
-    named_folder,
     read_description,
 )
 from nbp_core.config.models import TokenizerConfig
+from nbp_core.config.tokenizer_folder import tokenizer_folder
 from nbp_core.tokenizer.cosmos import DECODER_FILE, ENCODER_FILE, cosmos_sha256, is_cosmos
 
 
@@ -28,22 +28,18 @@ def find_tokenizer(folder: Path, cosmos: Path | None = None) -> tuple[Path, str]
     wanted = read_description(folder).get("tokenizer") or {}
     if wanted.get("cosmos"):
         return _check_cosmos(folder, str(wanted["cosmos"]), cosmos)
-    tokenizer_folder = named_folder(folder, str(wanted.get("folder", "")))
-    if wanted.get("family") and not tokenizer_folder.is_dir():
-        raise CheckpointError(
-            f"model {folder.name!r} needs the {wanted['family']} tokenizer in a folder "
-            f"{tokenizer_folder.name!r} beside it: convert magvit2_{wanted['family']}.pt to there"
-        )
-    load_config(tokenizer_folder, TokenizerConfig)
-    fingerprint = weights_sha256(tokenizer_folder)
+    found = tokenizer_folder(folder)
+    assert found is not None
+    load_config(found, TokenizerConfig)
+    fingerprint = weights_sha256(found)
     if wanted.get("family"):
-        _check_family(folder, wanted, tokenizer_folder)
+        _check_family(folder, wanted, found)
     elif fingerprint != wanted.get("sha256"):
         raise CheckpointError(
             f"model {folder.name!r} was trained with another version of tokenizer "
-            f"{tokenizer_folder.name!r} (its fingerprint differs)"
+            f"{found.name!r} (its fingerprint differs)"
         )
-    return tokenizer_folder, fingerprint
+    return found, fingerprint
 
 
 def _check_cosmos(folder: Path, sha256: str, cosmos: Path | None) -> tuple[Path, str]:
@@ -62,9 +58,9 @@ def _check_cosmos(folder: Path, sha256: str, cosmos: Path | None) -> tuple[Path,
     return cosmos, sha256
 
 
-def _check_family(folder: Path, wanted: dict[str, str | None], tokenizer_folder: Path) -> None:
+def _check_family(folder: Path, wanted: dict[str, str | None], tokenizer: Path) -> None:
     """Checks that a converted transformer and tokenizer come from the same data set."""
-    found = read_description(tokenizer_folder).get("origin") or {}
+    found = read_description(tokenizer).get("origin") or {}
     if wanted.get("source") is not None:
         is_same = found.get("source") == wanted["source"]
     else:
@@ -73,5 +69,5 @@ def _check_family(folder: Path, wanted: dict[str, str | None], tokenizer_folder:
         theirs = found.get("family") or "unnamed"
         raise CheckpointError(
             f"model {folder.name!r} was trained with the {wanted['family']} tokenizer, but "
-            f"{tokenizer_folder.name!r} is another one ({theirs})"
+            f"{tokenizer.name!r} is another one ({theirs})"
         )

@@ -95,7 +95,7 @@ class SpeculativeSampler:
 
     @torch.inference_mode()
     def stream(
-        self, tokens_Bthw: Tensor, num_known_tokens: int, conditions_BP: Tensor
+        self, tokens_Bthw: Tensor, num_known_tokens: int, conditions_BP: Tensor | None
     ) -> Iterator[TokenStep]:
         """Yields one TokenStep per verification, with the tokens it confirmed in raster order.
 

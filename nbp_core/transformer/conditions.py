@@ -7,6 +7,7 @@ Shapes: B batch, P condition tokens. There are three kinds: no conditions (plain
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -44,6 +45,10 @@ class Conditions:
         guided = name is not None and guidance_scale != 1
         nulls = torch.full(shape, self.id(None)) if guided else None
         return torch.full(shape, self.id(name)), nulls
+
+    def fitting(self, names: Sequence[str | None]) -> list[str | None]:
+        """The names of real clips' actions; None for each if the model has no actions."""
+        return list(names) if self.names else [None] * len(names)
 
     def id(self, name: str | None) -> int:
         """The id of an action, a key or None ('no condition'), for models with one id per

@@ -159,6 +159,17 @@ def test_models_and_doctor(model: Path, tmp_path: Path, capsys: pytest.CaptureFi
         (model.parent / "away").rename(model.parent / "nano" / "model.safetensors")
 
 
+def test_doctor_counts_a_model_without_its_tokenizer_as_a_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_pipeline(tmp_path / "models")
+    (model.parent / "nano").rename(tmp_path / "away")
+    assert main(["doctor", str(model.parent), "--json"]) == 2
+    report = json.loads(capsys.readouterr().out)
+    assert report["tests"] == []
+    assert "which is missing: copy that folder beside the model's" in report["faults"][0]
+
+
 def test_broken_models_spare_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = save_pipeline(tmp_path)
     add_broken(tmp_path, folder / "model.safetensors")

@@ -15,7 +15,7 @@ from nbp_core.media.files import Frames
 from nbp_core.media.video import read_comment, read_image, write_video
 from nbp_core.results.files import read_result
 from tests.support.clips import moving_square
-from tests.support.models import ACTIONS, save_pipeline
+from tests.support.models import ACTIONS, save_pipeline, transformer_config
 
 
 class MeanColour:
@@ -77,6 +77,23 @@ def test_a_model_is_measured_the_same_twice(clips: Path, tmp_path: Path) -> None
     assert float(str(rows["PSNR", "reconstruction of real clips"]["value"])) > 0
     assert np.array_equal(read_image(tmp_path / "a.png"), read_image(tmp_path / "b.png"))
     assert json.loads(read_comment(tmp_path / "a.png") or "")["block"] == "1x16x16"
+
+
+def test_a_model_without_actions_is_measured_by_what_it_continues(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = save_pipeline(tmp_path, transformer_config("plain"))
+    options = ["--model", str(model), "--count", "2", "--json"]
+    assert evaluate(clips, *options, "--context-frames", "5") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert "generated clips" in {row["of"] for row in report["rows"]}
+    monkeypatch.setattr(verb, "real_clips", None)  # nothing is read
+    assert evaluate(clips, *options) == 2
+    assert (
+        capsys.readouterr()
+        .err.strip()
+        .endswith("can only continue frames: give --context-frames, such as 5")
+    )
 
 
 def test_a_folder_of_clips_is_measured_without_a_model(

@@ -138,6 +138,23 @@ def test_a_blurred_clip_is_less_sharp_and_a_tinted_one_has_drifted(bench: Bench)
     assert moved == pytest.approx(10 / np.sqrt(3), abs=1)
 
 
+@pytest.mark.parametrize("prefix_len", [0, 1])
+def test_a_model_without_actions_has_its_experiments(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, prefix_len: int
+) -> None:
+    monkeypatch.setattr(longer_module, "LONGEST", 33)
+    config = replace(
+        bench.pipeline.config, actions=(), prefix_len=prefix_len, num_conditions=prefix_len,
+        aimed=False,
+    )  # fmt: skip
+    silent = replace(bench, pipeline=VideoPipeline(build_transformer(config), build_tokenizer()))
+    assert len(longer(silent, "1x4x4")) == 3
+    assert speculative(silent, "next token")
+    assert speculative(silent, "drafts of 1x1x4")
+    assert by_shape(silent, "1x4x4")[0]["loss"] > 0
+    assert attention(silent, "1x1x4")
+
+
 def test_speculative_decoding_tells_how_many_tokens_a_step_makes(bench: Bench) -> None:
     rows = {row["metric"]: row["value"] for row in speculative(bench, "drafts of 1x1x4")}
     assert 0 <= rows["drafted tokens kept"] <= 1

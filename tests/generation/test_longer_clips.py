@@ -23,6 +23,7 @@ from nbp_core.generation.request import GenerateRequest
 from nbp_core.generation.segments import plan_segments
 from nbp_core.media.drift import mean_sharpness
 from nbp_core.media.video import read_video
+from nbp_core.tokenizer.model import VideoTokenizer
 from tests.support.models import (
     build_pipeline,
     build_tokenizer,
@@ -100,6 +101,24 @@ def test_a_clip_of_any_length_is_one_stream(
     whole = pipeline.tokenizer.decode(torch.from_numpy(made.tokens_thw)[None])[0]
     expected = (whole * 255).round().permute(1, 2, 3, 0).numpy()
     assert np.abs(made.frames_THWC.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("time_strides", [(2, 1), (3, 1), (2, 4)])
+@pytest.mark.parametrize("num_known", [0, 1])
+def test_a_clip_is_continued_whatever_the_frames_of_a_latent_frame(
+    time_strides: tuple[int, int], num_known: int
+) -> None:
+    first, second = time_strides
+    tokenizer = VideoTokenizer(
+        replace(tokenizer_config(), strides=((first, 2, 2), (second, 1, 1)))
+    ).requires_grad_(False)
+    pipeline = VideoPipeline(build_transformer(transformer_config(grid=(4, 16, 16))), tokenizer)
+    num_frames = tokenizer.config.num_frames(7)
+    known = FRAMES[:num_known] if num_known else None
+    made = pipeline.generate("door-open", known, num_frames, replace(ROWS, block_shape=None))
+    assert made.is_complete
+    assert len(made.frames_THWC) == num_frames
+    assert made.tokens_thw.shape == (7, 16, 16)
 
 
 def test_its_beginning_is_the_short_clip(pipeline: VideoPipeline) -> None:

@@ -217,6 +217,38 @@ def test_without_a_first_frame_the_arm_starts_in_a_scene(pipeline: VideoPipeline
         pipeline.play(world="camera")
 
 
+@pytest.mark.parametrize(
+    "actions", [("pan-left", "open a door"), ("zoom-in", "pan-left"), ("pan-left", "drawer-open")]
+)
+def test_the_scene_of_a_new_play_is_of_an_action_that_the_model_knows(
+    actions: tuple[str, ...],
+) -> None:
+    config = replace(CONFIG, actions=actions, num_conditions=len(actions) + len(CONFIG.keys) + 1)
+    pipeline = VideoPipeline(build_transformer(config), build_tokenizer())
+    wanted = None if actions[0] == "zoom-in" else actions[1]
+    with pipeline.play(sampling=ROWS) as play:
+        play.step("stay")
+        first_frame = play.recording().first_frame
+    made = pipeline.generate(wanted, num_frames=1, sampling=ROWS)
+    assert np.array_equal(first_frame, made.tokens_thw[0])
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ((), "has no keys for the arm world$"),
+        (("still",), "has no keys for the arm world, only for the camera world$"),
+    ],
+)
+def test_a_model_without_keys_of_the_arm_says_so_before_it_makes_a_scene(
+    keys: tuple[str, ...], sentence: str
+) -> None:
+    config = replace(CONFIG, actions=("jump", "pan-left"), keys=keys, num_conditions=3 + len(keys))
+    pipeline = VideoPipeline(build_transformer(config), build_tokenizer())
+    with pytest.raises(ValueError, match=sentence):
+        pipeline.play(sampling=ROWS)
+
+
 def test_what_cannot_be_done_is_one_sentence(pipeline: VideoPipeline) -> None:
     with pipeline.play(FRAME, "arm", ROWS) as play:
         with pytest.raises(ValueError, match="unknown key 'jump'"):

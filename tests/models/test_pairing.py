@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from nbp_core.checkpoint import CheckpointError
+from nbp_core.checkpoint import CheckpointError, save_model
 from nbp_core.config import description
 from nbp_core.config.description import name_of_folder
+from nbp_core.generation.offer import read_offer
 from nbp_core.models.catalogue import fingerprint
 from nbp_core.models.pairing import find_tokenizer
-from tests.support.models import save_pipeline
+from tests.support.models import build_tokenizer, save_pipeline
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
 
@@ -43,10 +44,37 @@ def test_a_tokenizer_beside_the_link_comes_first(tmp_path: Path) -> None:
 
 def test_a_missing_tokenizer_is_named_as_the_model_names_it(tmp_path: Path) -> None:
     model = save_pipeline(tmp_path / "models")
-    (model.parent / "nano").rename(model.parent / "other")
-    (tmp_path / "link").symlink_to(model)
-    with pytest.raises(CheckpointError, match="no model folder 'nano'"):
-        find_tokenizer(tmp_path / "link")
+    (model.parent / "nano").rename(tmp_path / "away")
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "link").symlink_to(model)
+    for find in (find_tokenizer, read_offer):
+        with pytest.raises(CheckpointError) as error:
+            find(links / "link")
+        assert str(error.value) == (
+            "model 'link' needs the tokenizer that its config.json names, '../nano', which is "
+            "missing: copy that folder beside the model's"
+        )
+
+
+def test_a_copied_model_finds_its_tokenizer_by_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under any name, and not another tokenizer that lies there too."""
+    trained = save_pipeline(tmp_path / "runs")
+    models = tmp_path / "models"
+    models.mkdir()
+    trained.rename(models / "mine")
+    other = build_tokenizer(seed=1)
+    save_model(models / "another", "tokenizer", other.config, other.state_dict())
+    (models / "broken").mkdir()
+    with pytest.raises(CheckpointError, match="which is missing"):
+        find_tokenizer(models / "mine")
+    (tmp_path / "runs" / "nano").rename(models / "renamed")
+    assert find_tokenizer(models / "mine")[0] == models / "renamed"
+    assert read_offer(models / "mine").tokenizer_name == "test-tokenizer"
+    monkeypatch.chdir(models)
+    assert find_tokenizer(Path("mine"))[0].samefile("renamed")
 
 
 class WindowsPath(PureWindowsPath):

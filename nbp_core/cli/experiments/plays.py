@@ -33,7 +33,7 @@ from nbp_core.evaluation.classifier import ActionClassifier
 from nbp_core.experiments.endless import SETTINGS, EndlessBench, endless
 from nbp_core.experiments.experiment import Rows
 from nbp_core.experiments.play_blocks import BLOCKS, PlayBench, play_blocks
-from nbp_core.generation.offer import keys_of
+from nbp_core.generation.offer import checked_keys
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.recording import World
 from nbp_core.results.growing import Report, earlier, keep, remaining
@@ -148,8 +148,7 @@ def _play_blocks(args: argparse.Namespace) -> None:
 def _player(args: argparse.Namespace, world: World) -> VideoPipeline:
     """The model that the options name. Raises ValueError if it has no keys for the world."""
     pipeline = pipeline_of(args)
-    if not keys_of(pipeline.config, world):
-        raise ValueError(f"model {pipeline.name!r} has no keys for the {world} world")
+    checked_keys(pipeline.config, world)
     pipeline.decoder.wait_until_ready()
     return pipeline
 

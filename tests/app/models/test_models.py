@@ -86,6 +86,13 @@ def test_memory_is_weights_cache_and_tokenizer(models: Path) -> None:
         assert by_name(models, device)["tiny"].memory_bytes == alone + 4 * nano.num_parameters
 
 
+def lose_tokenizer(folder: Path) -> None:
+    """The model names a tokenizer that is nowhere."""
+    description = json.loads((folder / "config.json").read_text())
+    description["tokenizer"] = {"folder": "../lost", "sha256": "0" * 64}
+    (folder / "config.json").write_text(json.dumps(description))
+
+
 @pytest.mark.parametrize(
     ("break_it", "sentence"),
     [
@@ -93,7 +100,7 @@ def test_memory_is_weights_cache_and_tokenizer(models: Path) -> None:
         (lambda f: (f / "config.json").write_text("{"), "quotes, line 1, column 2."),
         (lambda f: (f / "model.safetensors").write_bytes(b"no"), "is corrupt."),
         (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors."),
-        (lambda f: (f.parent / "nano").rename(f.parent / "micro"), "which is missing."),
+        (lose_tokenizer, "copy that folder beside the model's."),
     ],
 )
 def test_a_fault_is_one_sentence_and_spares_the_others(

@@ -40,7 +40,7 @@ from nbp_core.models.speed_only import SpeedOnlyTokenizer
 from nbp_core.tokenizer.model import VideoTokenizer
 from tests.support.disk import refused_while_older
 from tests.support.engine import answer_of, fake_session
-from tests.support.models import CODES, build_pipeline, save_pipeline
+from tests.support.models import CODES, build_pipeline, save_pipeline, transformer_config
 
 
 @pytest.fixture
@@ -83,6 +83,18 @@ def test_the_pictures_and_figures_are_those_of_the_real_tokenizer(tmp_path: Path
     assert report["tokenizer_sha256"] == fingerprint
     assert f"tokenizer test-tokenizer ({fingerprint[:8]})" in trip.measured
     assert "of noise.mp4" in trip.measured
+    session.close()
+
+
+@pytest.mark.parametrize("latents", [1, 3])
+def test_a_clip_is_cut_as_the_tokenizer_needs_it_whatever_the_models_grid(
+    tmp_path: Path, latents: int
+) -> None:
+    save_pipeline(tmp_path, transformer_config(grid=(latents, 16, 16)))
+    session = Session(tmp_path, "cpu")
+    trip = trip_of(session, "tiny", 7)
+    assert trip.tokens_thw.shape == (2, 16, 16)
+    assert "The first 5 are used" in trip.note
     session.close()
 
 
