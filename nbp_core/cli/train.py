@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -39,6 +40,7 @@ from nbp_core.media.files import printable_name
 from nbp_core.tokenizer.cosmos import CosmosTokenizer, cosmos_sha256, is_cosmos
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.train.classifier import train_classifier
+from nbp_core.train.loop.log import last_step
 from nbp_core.train.loop.trainer import TrainConfig, TrainStep, new_accelerator
 from nbp_core.train.run_config import (
     ClassifierRun,
@@ -155,7 +157,8 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
             photos,
             device=args.device,
             start_from=None if run.start_from is None else Path(run.start_from),
-        )
+        ),
+        args.run_folder,
     )
 
 
@@ -207,7 +210,8 @@ def _train_transformer(args: argparse.Namespace) -> None:
             start_from=None if run.start_from is None else Path(run.start_from),
             prompts=args.prompts,
             levels=tokenizer.config.levels,
-        )
+        ),
+        args.run_folder,
     )
 
 
@@ -220,7 +224,10 @@ def _train_classifier(args: argparse.Namespace) -> None:
         train, val = (load_clips(args.clips, split, cache) for split in SPLITS)
     actions = tuple(sorted(set(train.actions)))
     config = ClassifierConfig(name=printable_name(args.run_folder), actions=actions)
-    _show(train_classifier(config, settings, args.run_folder, train, val, args.device))
+    _show(
+        train_classifier(config, settings, args.run_folder, train, val, args.device),
+        args.run_folder,
+    )
 
 
 def _train_key_reader(args: argparse.Namespace) -> None:
@@ -246,7 +253,10 @@ def _train_key_reader(args: argparse.Namespace) -> None:
             for split in SPLITS
         )
     config = key_reader_config(printable_name(args.run_folder))
-    _show(train_classifier(config, settings, args.run_folder, train, val, args.device))
+    _show(
+        train_classifier(config, settings, args.run_folder, train, val, args.device),
+        args.run_folder,
+    )
 
 
 def _token_sets(
@@ -308,10 +318,12 @@ def _keys(train: dict[str, TokenSet]) -> tuple[str, ...]:
     return (*arm, *camera)
 
 
-def _show(steps: Iterator[TrainStep]) -> None:
-    """Shows a progress bar on stderr, and each validation on a line of its own."""
+def _show(steps: Iterator[TrainStep], run_folder: Path) -> None:
+    """Shows a progress bar on stderr, and each validation on a line of its own; for a run without
+    steps one sentence."""
     style = "{l_bar}{bar}| {elapsed} {postfix}"
     is_silent = not PartialState().is_main_process
+    step = None
     with tqdm(total=100, unit="%", bar_format=style, disable=is_silent) as bar:
         for step in steps:
             bar.update(100 * step.progress - bar.n)
@@ -319,3 +331,11 @@ def _show(steps: Iterator[TrainStep]) -> None:
             validation = {k: v for k, v in step.metrics.items() if k.startswith("val_")}
             if validation and not is_silent:
                 bar.write(json.dumps({"step": step.step, **validation}), file=None)
+        bar.leave = step is not None
+    if step is None and not is_silent:
+        last = last_step(run_folder)
+        at = "" if last is None else f" at step {last:,}"
+        print(
+            f"{run_folder} is finished{at}; a larger --steps or --minutes continues it",
+            file=sys.stderr,
+        )

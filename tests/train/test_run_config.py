@@ -249,6 +249,19 @@ def train_small(tmp_path: Path, folder: Path, *more: str) -> int:
     return main(["train-transformer", *run, "--tokenizer", str(tmp_path / "nano"), *more])
 
 
+def test_the_command_of_a_finished_run_says_so(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_small(tmp_path, clips) == 0
+    assert "is finished" not in capsys.readouterr().err
+    assert train_small(tmp_path, clips) == 0
+    sentence = f"{tmp_path / 'run'} is finished at step 2; a larger --steps or --minutes continues"
+    said = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()
+    assert said[-1] == f"{sentence} it"
+    assert train_small(tmp_path, clips, "--steps", "3") == 0
+    assert "is finished" not in capsys.readouterr().err
+
+
 def test_other_clips_on_resume_are_refused_by_name(
     clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
