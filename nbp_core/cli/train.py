@@ -27,8 +27,9 @@ from nbp_core.cli.train_options import (
     configured_run,
 )
 from nbp_core.config.description import name_of_folder
-from nbp_core.config.models import ClassifierConfig
+from nbp_core.config.models import ClassifierConfig, TokenGridConfig
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
+from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, format_block_shape
 from nbp_core.data.arm_keys import PLAYER_KEYS, read_episodes, read_training_episodes
 from nbp_core.data.camera_keys import STILL, PanoramaKeys, PhotoKeys, draw_many
 from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PhotoClips, ordered_actions
@@ -46,6 +47,7 @@ from nbp_core.train.run_config import (
     ClassifierRun,
     TokenizerRun,
     TransformerRun,
+    TransformerSizes,
     keep_run,
     keep_sources,
 )
@@ -64,6 +66,8 @@ CLASSIFIER_TRAIN = TrainConfig(minutes=25, lr=2e-3, batch_size=32, muon_lr=2e-3)
 READER_TRAIN = TrainConfig(
     minutes=20, lr=2e-3, batch_size=64, muon_lr=2e-3, warmup_steps=20, ema_decay=0.995
 )
+STOCK = "stock"
+"""The look that --stock-weight weighs."""
 VALIDATION_SHARE = 8
 """Training episodes per validation episode."""
 
@@ -170,7 +174,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
     if args.limit is not None:
         run = replace(run, clips_of_an_action=args.limit)
     if args.stock_weight is not None:
-        looks = (("stock", args.stock_weight),)
+        looks = ((STOCK, args.stock_weight),)
         run = replace(run, recipe=replace(run.recipe, look_weights=looks))
     accelerator = new_accelerator(args.device)
     tokenizer: VideoTokenizer | CosmosTokenizer
@@ -183,6 +187,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
         fingerprint = weights_sha256(args.tokenizer)
         place = name_of_folder(args.run_folder / "model", args.tokenizer)
         reference = {"folder": place, "sha256": fingerprint}
+    _check_model(run.model, tokenizer.config)
     with accelerator.main_process_first():
         keep_run(run, args.run_folder)
         folders = {
@@ -194,6 +199,9 @@ def _train_transformer(args: argparse.Namespace) -> None:
         sources = keep_sources(folders, args.run_folder, tokenizer=fingerprint)
         source = json.dumps([sources, run.photo_clips, run.key_clips, run.clips_of_an_action])
         train, val = (_token_sets(args, run, tokenizer, fingerprint, source, s) for s in SPLITS)
+    is_stock = any(STOCK in tokens.looks for tokens in train.values())
+    if args.stock_weight is not None and not is_stock:
+        raise ValueError(f"--stock-weight: none of the clips has the look {STOCK!r}")
     actions, keys = ordered_actions(train[CLIPS_SOURCE].actions), _keys(train)
     if run.model.frame_conditions:
         actions = (*actions, *(move for move in CAMERA_MOVES if move not in actions))
@@ -213,6 +221,18 @@ def _train_transformer(args: argparse.Namespace) -> None:
         ),
         args.run_folder,
     )
+
+
+def _check_model(model: TransformerSizes, tokenizer: TokenGridConfig) -> None:
+    """Raises ValueError for a model that does not fit the tokenizer, before clips are encoded."""
+    found, expected = tokenizer.grid(CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE), model.grid
+    if found[1:] != expected[1:]:
+        raise ValueError(
+            f"the tokenizer cuts a clip into a grid of {format_block_shape(found)} tokens, and the "
+            f"model has one of {format_block_shape(expected)}: set model.grid and "
+            "model.block_shape, and recipe.shapes with their shape_weights, in --config"
+        )
+    model.config(tokenizer.codebook_size, ())
 
 
 def _train_classifier(args: argparse.Namespace) -> None:
