@@ -18,7 +18,8 @@ LENGTHS = (17, 33, 65)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Form(JsonConfig):
-    """The fields in the API's order. Their defaults are those of a call that leaves them out."""
+    """The fields in the API's order. Their defaults are those of a call that leaves them out, but
+    for the model: a call has the studio's first one."""
 
     model: str | None = None
     start: Start = "action"

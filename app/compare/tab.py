@@ -18,7 +18,7 @@ from app.compare.page import ComparePage, usual_pair
 from app.compare.run import RaceResult
 from app.jobs import Job, JobView
 from app.parts import controls
-from app.parts.api import call_of, hand_over_values
+from app.parts.api import call_of, defaults_of, hand_over_values, inputs_of
 from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower, finish
 from app.parts.uploads import start_radio, wire_uploads
@@ -104,12 +104,14 @@ class CompareTab:
         )  # fmt: skip
 
     def _wire_api(self) -> None:
+        runners = {"first": "1x1x1", "second": "1x1x16"}
+        defaults = {**runners, **defaults_of(_INPUTS), "model": self.page.model.value}
         with gr.Row(visible=False):
             button, first, second = gr.Button(), gr.File(), gr.File()
             figures = gr.JSON()
+            inputs = inputs_of(defaults)
         button.click(
-            call_of(self.compare, _INPUTS, first="1x1x1", second="1x1x16"),
-            self._inputs(), [first, second, figures],
+            call_of(self.compare, defaults), inputs, [first, second, figures],
             api_name="compare", concurrency_limit=16, concurrency_id="api",
         )  # fmt: skip
 

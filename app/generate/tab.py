@@ -20,7 +20,7 @@ from app.generate.page import GeneratePage
 from app.generate.reuse import Reuse
 from app.jobs import Job, JobState, JobView
 from app.parts import controls
-from app.parts.api import call_of, hand_over_values
+from app.parts.api import call_of, defaults_of, hand_over_values, inputs_of
 from app.parts.charts import timing_chart
 from app.parts.clip_view import clip_view
 from app.parts.events import LAST, LIGHT, OWN, Updates, refusal, refusals
@@ -105,10 +105,12 @@ class GenerateTab:
         page.clips.select(self.take_example, page.start, page.clip, **OWN)
 
     def _wire_api(self) -> None:
+        defaults = {**defaults_of(FIELDS), "model": self.page.model.value}
         with gr.Row(visible=False):
             button, clip, settings = gr.Button(), gr.File(), gr.JSON()
+            inputs = inputs_of(defaults)
         button.click(
-            call_of(self.generate, FIELDS), self.inputs(), [clip, settings],
+            call_of(self.generate, defaults), inputs, [clip, settings],
             api_name="generate", concurrency_limit=16, concurrency_id="api",
         )  # fmt: skip
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import MISSING, fields
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Final, get_args
 
 import gradio as gr
 from gradio import processing_utils
 from gradio.components import Component
 from pydantic import BaseModel
 
-from app.clips.form import Form
+from app.clips.form import LENGTHS, Form, Start
 from app.parts.events import refusal
+from app.parts.uploads import hand_over_path
 from nbp_core.config.json import shown
 
 logger = logging.getLogger(__name__)
+
+_CHOICES: Final = {"start": get_args(Start), "num_frames": LENGTHS}
 
 
 def hand_over_values(components: Sequence[Component]) -> None:
@@ -99,22 +102,45 @@ def _document_numbers(radio: gr.Radio) -> None:
         radio.api_info = lambda: info  # type: ignore[method-assign]
 
 
-def call_of(
-    handler: Callable[..., Iterator[Any]], names: Sequence[str], **first: Any
-) -> Callable[..., Iterator[Any]]:
-    """The handler as Gradio's API shows it, with these fields of the form as its parameters.
+def defaults_of(names: Sequence[str]) -> dict[str, Any]:
+    """The defaults of these fields of the form, in this order."""
+    defaults = {f.name: f.default for f in fields(Form)}
+    return {name: defaults[name] for name in names}
 
-    `first` are parameters in front of them, with their defaults.
-    """
-    defaults = {f.name: f.default for f in fields(Form) if f.default is not MISSING}
-    shown = {**first, **{name: defaults[name] for name in names}}
+
+def call_of(
+    handler: Callable[..., Iterator[Any]], defaults: Mapping[str, Any]
+) -> Callable[..., Iterator[Any]]:
+    """The handler as Gradio's API shows it, with these parameters and their defaults."""
 
     def call(*values: Any) -> Iterator[Any]:
         yield from handler(*values)
 
     either = inspect.Parameter.POSITIONAL_OR_KEYWORD
     call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(name, either, default=value) for name, value in shown.items()]
+        [inspect.Parameter(name, either, default=value) for name, value in defaults.items()]
     )
     call.__doc__ = handler.__doc__
     return call
+
+
+def inputs_of(defaults: Mapping[str, Any]) -> list[Component]:
+    """The inputs of such a call, to be built where nothing is seen.
+
+    Gradio takes a call's defaults from its inputs, so those of the page would give the page's.
+    """
+    parts = {name: _input(name, value) for name, value in defaults.items()}
+    hand_over_values([part for part in parts.values() if not isinstance(part, gr.File)])
+    return list(parts.values())
+
+
+def _input(name: str, default: Any) -> Component:
+    if name in _CHOICES:
+        return gr.Radio(_CHOICES[name], value=default, label=name)
+    if name in ("picture", "clip"):
+        upload = gr.File(label=name)
+        hand_over_path(upload)
+        return upload
+    if name in ("top_k", "seed"):
+        return gr.Number(default, label=name, precision=0)
+    return (gr.Number if isinstance(default, float) else gr.Text)(default, label=name)

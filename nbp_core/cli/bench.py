@@ -54,7 +54,7 @@ from nbp_core.device import choose_device, device_name
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.interrupt import ignored
 from nbp_core.media.files import try_writing
-from nbp_core.media.video import read_context
+from nbp_core.media.video import Frames, read_context
 from nbp_core.models.speed_only import random_packed
 from nbp_core.packed.formats import WeightFormat, choose_format, compute_dtype, formats_on
 from nbp_core.packed.model import load_packed
@@ -100,7 +100,8 @@ def add_verb(verbs: Any) -> None:
     )
     parser.add_argument(
         "--clips", type=Path, default=Path("assets"), metavar="FOLDER",
-        help="clips on which to measure the loss of int8 and int4 weights; default: assets",
+        help=f"folder of MP4 files of {CLIP_FRAMES} frames each, not in sub-folders, on which to "
+        "measure the loss of int8 and int4 weights; default: assets",
     )  # fmt: skip
     parser.add_argument(
         "--against", nargs="+", choices=("transformers", "released"), default=(),
@@ -129,6 +130,8 @@ def _bench(args: argparse.Namespace) -> None:
     cases = {source: _cases(source, shapes) for source in _sources(args)}
     if cases and not any(cases.values()):
         raise ValueError(f"no model can be timed in blocks of {_named(shapes)}")
+    measured = formats[0 if args.only else 1 :]
+    known = _known_clips(args.clips) if measured and set(cases) - set(args.presets) else []
     machine = after = _apart(_machine, device)
     console = Console(stderr=True, width=WIDTH)
     console.print(
@@ -158,11 +161,10 @@ def _bench(args: argparse.Namespace) -> None:
         if found and isinstance(source, Path):
             clips += _apart(_time_clips, source, device, shapes, formats[0])
             report["clips"] = [asdict(clip) for clip in clips]
-            for held in formats[0 if args.only else 1 :]:
-                loss = _apart(_loss, source, args.clips, held)
-                if loss is not None:
-                    report["losses"].append({"model": source.name, **asdict(loss)})
-                    console.print(loss_words(loss))
+            for held in measured if known else ():
+                loss = _apart(_loss, source, known, held)
+                report["losses"].append({"model": source.name, **asdict(loss)})
+                console.print(loss_words(loss))
             write_report(args.out, report)
     for other in _against(args, formats):
         report["against"].append({**asdict(other), "ratio": other.ratio})
@@ -333,11 +335,21 @@ def _time_clip(pipeline: VideoPipeline, shape: Size3, seed: int) -> tuple[float,
     return time.perf_counter() - began, first_frame_s
 
 
-def _loss(folder: Path, clips: Path, held: WeightFormat) -> FormatLoss | None:
-    """The loss of a weight format on clips of the model's length; None without such clips."""
+def _known_clips(folder: Path) -> list[Frames]:
+    """The clips of a model's length in a folder. Without any, says that no loss is measured."""
+    read = (read_context(path, max_frames=CLIP_FRAMES) for path in sorted(folder.glob("*.mp4")))
+    found = [frames for frames in read if len(frames) == CLIP_FRAMES]
+    if not found:
+        print(
+            f"losses of int8 and int4 weights are not measured: {folder} itself has no MP4 file of "
+            f"{CLIP_FRAMES} frames (--clips)",
+            file=sys.stderr,
+        )
+    return found
+
+
+def _loss(folder: Path, known: list[Frames], held: WeightFormat) -> FormatLoss:
+    """The loss of a weight format on clips of the model's length."""
     pipeline = VideoPipeline.from_pretrained(folder, device="cpu")
-    known = [read_context(path, max_frames=CLIP_FRAMES) for path in sorted(clips.glob("*.mp4"))]
-    whole = [pipeline.tokenize(frames) for frames in known if len(frames) == CLIP_FRAMES]
-    if not whole:
-        return None
-    return format_loss(folder, torch.from_numpy(np.stack(whole)), held)
+    tokens = np.stack([pipeline.tokenize(frames) for frames in known])
+    return format_loss(folder, torch.from_numpy(tokens), held)

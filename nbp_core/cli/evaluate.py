@@ -35,11 +35,11 @@ from nbp_core.evaluation import metrics
 from nbp_core.evaluation.classifier import ActionClassifier
 from nbp_core.evaluation.contact_sheet import write_contact_sheet
 from nbp_core.evaluation.features import FeatureNetwork, I3DFeatures, Lite0Features
-from nbp_core.evaluation.figures import Clips, Figure, fidelity_figures
+from nbp_core.evaluation.figures import LEAST_CLIPS, Clips, Figure, fidelity_figures
 from nbp_core.evaluation.judge import GENERATED, REAL, Judge, Tools, reconstruct_many
 from nbp_core.evaluation.keys import arm_figures, camera_figures, play_episodes
 from nbp_core.generation.pipeline import VideoPipeline
-from nbp_core.media.files import try_writing
+from nbp_core.media.files import printable_name, try_writing
 
 PHOTO_CLIPS = 40
 EPISODES = 40
@@ -170,8 +170,15 @@ def frame_networks(device: str) -> tuple[list[FeatureNetwork], list[str]]:
 
 
 def real_clips(args: argparse.Namespace) -> Clips:
-    """Decodes the real clips that the options name."""
+    """Decodes the real clips that the options name. Raises ValueError for too few of them."""
     found = load_clips(args.clips, args.split, args.cache)
+    if len(found) < LEAST_CLIPS:
+        is_val = args.split == "val"
+        kind, way_out = ("validation", ", or give --split train") if is_val else ("training", "")
+        raise ValueError(
+            f"{printable_name(args.clips)} has too few {kind} clips ({len(found)}): an evaluation "
+            f"needs at least {LEAST_CLIPS}; add clips{way_out}"
+        )
     return Clips(
         name=REAL, frames_NTHWC=found.frames_NTHWC, actions=found.actions, looks=found.looks
     )
@@ -187,6 +194,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.model is not None:
         pipeline = pipeline_of(args)
         _check_context(args, pipeline)
+        if args.clips is not None and args.generated is None:
+            shape = sampling.block_shape or pipeline.config.block_shape
+            pipeline.num_steps(shape, args.context_frames)  # refuses what does not fit the model
         about = settings(args, pipeline, sampling)
         figures += _key_figures(args, pipeline, sampling)
     if args.clips is not None:
@@ -264,7 +274,8 @@ def _clip_figures(
     given = None if args.generated is None else _given_clips(args.generated)
     judge = Judge.of(real_clips(args), args.count if given is None else len(given), tools)
     figures = []
-    with tqdm(desc="reconstructing", unit="clip", disable=args.json) as bar:
+    is_quiet = args.json or pipeline is None
+    with tqdm(desc="reconstructing", unit="clip", disable=is_quiet) as bar:
         figures += judge.baselines(pipeline.tokenizer if pipeline else None, device, bar.update)
     if pipeline is not None and args.photos is not None:
         figures += _photo_figures(pipeline, args.photos)
@@ -284,7 +295,8 @@ def _key_figures(
 ) -> list[Figure]:
     """Figures of the episodes that the model plays in each world that the options name."""
     figures: list[Figure] = []
-    with tqdm(desc="playing", unit="episode", disable=args.json) as bar:
+    is_quiet = args.json or (args.arm_keys is None and args.panoramas is None)
+    with tqdm(desc="playing", unit="episode", disable=is_quiet) as bar:
         if args.arm_keys is not None:
             reader = ActionClassifier.from_pretrained(args.key_reader, device=pipeline.device)
             clips = read_episodes(args.arm_keys, args.arm_split, args.episodes)

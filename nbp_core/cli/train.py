@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -26,8 +27,9 @@ from nbp_core.cli.train_options import (
     configured_run,
 )
 from nbp_core.config.description import name_of_folder
-from nbp_core.config.models import ClassifierConfig
+from nbp_core.config.models import ClassifierConfig, TokenGridConfig
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
+from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, format_block_shape
 from nbp_core.data.arm_keys import PLAYER_KEYS, read_episodes, read_training_episodes
 from nbp_core.data.camera_keys import STILL, PanoramaKeys, PhotoKeys, draw_many
 from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PhotoClips, ordered_actions
@@ -39,11 +41,13 @@ from nbp_core.media.files import printable_name
 from nbp_core.tokenizer.cosmos import CosmosTokenizer, cosmos_sha256, is_cosmos
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.train.classifier import train_classifier
+from nbp_core.train.loop.log import last_step
 from nbp_core.train.loop.trainer import TrainConfig, TrainStep, new_accelerator
 from nbp_core.train.run_config import (
     ClassifierRun,
     TokenizerRun,
     TransformerRun,
+    TransformerSizes,
     keep_run,
     keep_sources,
 )
@@ -62,6 +66,8 @@ CLASSIFIER_TRAIN = TrainConfig(minutes=25, lr=2e-3, batch_size=32, muon_lr=2e-3)
 READER_TRAIN = TrainConfig(
     minutes=20, lr=2e-3, batch_size=64, muon_lr=2e-3, warmup_steps=20, ema_decay=0.995
 )
+STOCK = "stock"
+"""The look that --stock-weight weighs."""
 VALIDATION_SHARE = 8
 """Training episodes per validation episode."""
 
@@ -155,7 +161,8 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
             photos,
             device=args.device,
             start_from=None if run.start_from is None else Path(run.start_from),
-        )
+        ),
+        args.run_folder,
     )
 
 
@@ -167,7 +174,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
     if args.limit is not None:
         run = replace(run, clips_of_an_action=args.limit)
     if args.stock_weight is not None:
-        looks = (("stock", args.stock_weight),)
+        looks = ((STOCK, args.stock_weight),)
         run = replace(run, recipe=replace(run.recipe, look_weights=looks))
     accelerator = new_accelerator(args.device)
     tokenizer: VideoTokenizer | CosmosTokenizer
@@ -180,6 +187,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
         fingerprint = weights_sha256(args.tokenizer)
         place = name_of_folder(args.run_folder / "model", args.tokenizer)
         reference = {"folder": place, "sha256": fingerprint}
+    _check_model(run.model, tokenizer.config)
     with accelerator.main_process_first():
         keep_run(run, args.run_folder)
         folders = {
@@ -191,6 +199,9 @@ def _train_transformer(args: argparse.Namespace) -> None:
         sources = keep_sources(folders, args.run_folder, tokenizer=fingerprint)
         source = json.dumps([sources, run.photo_clips, run.key_clips, run.clips_of_an_action])
         train, val = (_token_sets(args, run, tokenizer, fingerprint, source, s) for s in SPLITS)
+    is_stock = any(STOCK in tokens.looks for tokens in train.values())
+    if args.stock_weight is not None and not is_stock:
+        raise ValueError(f"--stock-weight: none of the clips has the look {STOCK!r}")
     actions, keys = ordered_actions(train[CLIPS_SOURCE].actions), _keys(train)
     if run.model.frame_conditions:
         actions = (*actions, *(move for move in CAMERA_MOVES if move not in actions))
@@ -207,8 +218,21 @@ def _train_transformer(args: argparse.Namespace) -> None:
             start_from=None if run.start_from is None else Path(run.start_from),
             prompts=args.prompts,
             levels=tokenizer.config.levels,
-        )
+        ),
+        args.run_folder,
     )
+
+
+def _check_model(model: TransformerSizes, tokenizer: TokenGridConfig) -> None:
+    """Raises ValueError for a model that does not fit the tokenizer, before clips are encoded."""
+    found, expected = tokenizer.grid(CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE), model.grid
+    if found[1:] != expected[1:]:
+        raise ValueError(
+            f"the tokenizer cuts a clip into a grid of {format_block_shape(found)} tokens, and the "
+            f"model has one of {format_block_shape(expected)}: set model.grid and "
+            "model.block_shape, and recipe.shapes with their shape_weights, in --config"
+        )
+    model.config(tokenizer.codebook_size, ())
 
 
 def _train_classifier(args: argparse.Namespace) -> None:
@@ -220,7 +244,10 @@ def _train_classifier(args: argparse.Namespace) -> None:
         train, val = (load_clips(args.clips, split, cache) for split in SPLITS)
     actions = tuple(sorted(set(train.actions)))
     config = ClassifierConfig(name=printable_name(args.run_folder), actions=actions)
-    _show(train_classifier(config, settings, args.run_folder, train, val, args.device))
+    _show(
+        train_classifier(config, settings, args.run_folder, train, val, args.device),
+        args.run_folder,
+    )
 
 
 def _train_key_reader(args: argparse.Namespace) -> None:
@@ -246,7 +273,10 @@ def _train_key_reader(args: argparse.Namespace) -> None:
             for split in SPLITS
         )
     config = key_reader_config(printable_name(args.run_folder))
-    _show(train_classifier(config, settings, args.run_folder, train, val, args.device))
+    _show(
+        train_classifier(config, settings, args.run_folder, train, val, args.device),
+        args.run_folder,
+    )
 
 
 def _token_sets(
@@ -308,10 +338,12 @@ def _keys(train: dict[str, TokenSet]) -> tuple[str, ...]:
     return (*arm, *camera)
 
 
-def _show(steps: Iterator[TrainStep]) -> None:
-    """Shows a progress bar on stderr, and each validation on a line of its own."""
+def _show(steps: Iterator[TrainStep], run_folder: Path) -> None:
+    """Shows a progress bar on stderr, and each validation on a line of its own; for a run without
+    steps one sentence."""
     style = "{l_bar}{bar}| {elapsed} {postfix}"
     is_silent = not PartialState().is_main_process
+    step = None
     with tqdm(total=100, unit="%", bar_format=style, disable=is_silent) as bar:
         for step in steps:
             bar.update(100 * step.progress - bar.n)
@@ -319,3 +351,11 @@ def _show(steps: Iterator[TrainStep]) -> None:
             validation = {k: v for k, v in step.metrics.items() if k.startswith("val_")}
             if validation and not is_silent:
                 bar.write(json.dumps({"step": step.step, **validation}), file=None)
+        bar.leave = step is not None
+    if step is None and not is_silent:
+        last = last_step(run_folder)
+        at = "" if last is None else f" at step {last:,}"
+        print(
+            f"{run_folder} is finished{at}; a larger --steps or --minutes continues it",
+            file=sys.stderr,
+        )

@@ -22,6 +22,8 @@ from nbp_core.media.files import Frames
 
 Better = Literal["higher", "lower", "like real"]
 GREY = "grey levels"
+LEAST_CLIPS = 4
+"""Least number of real clips, held-out ones and reference together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +77,7 @@ def hold_out(real: Clips, count: int) -> tuple[Clips, Clips]:
 
     Raises ValueError for fewer than four real clips.
     """
-    if len(real) < 4:
+    if len(real) < LEAST_CLIPS:
         raise ValueError(f"there are {len(real)} real clips; an evaluation needs at least four")
     number = min(count, len(real) // 2)
     chosen = np.linspace(0, len(real) - 1, number).round().astype(int)

@@ -102,8 +102,14 @@ class Material:
 
 
 def arm_folder(run_folder: Path, arm: Arm, scale: Scale, seed: int) -> Path:
-    """The run folder of an arm."""
-    return run_folder / f"{arm.name}-{scale.steps}x{scale.batch}-seed{seed}"
+    """The run folder of an arm. Its name has the settings that are not the defaults."""
+    usual = Scale()
+    others = [
+        f"-{name.replace('_', '')}{getattr(scale, name)}"
+        for name in ("layers", "width", "lr", "muon_lr")
+        if getattr(scale, name) != getattr(usual, name)
+    ]
+    return run_folder / f"{arm.name}-{scale.steps}x{scale.batch}{''.join(others)}-seed{seed}"
 
 
 def arm_model(run_folder: Path, arm: Arm, scale: Scale, seed: int) -> Path:
@@ -124,7 +130,7 @@ def train_arm(
         start_from = arm_model(run_folder, arm.after, scale, seed)
     run = _run(arm, scale, seed, material)
     folder = arm_folder(run_folder, arm, scale, seed)
-    keep_run(run, folder)
+    keep_run(run, folder, option=None)
     keep_fingerprints(
         {"train": material.train.fingerprint(), "val": material.val.fingerprint()},
         folder,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from nbp_core.train.tokenizer import (
 from nbp_core.train.transformer import TransformerRecipe, train_transformer
 
 SAMPLE_ACTIONS = ("door-open", "drawer-close", "button-press", "pan-left", "zoom-in")
+"""The actions on a sheet of samples, where the model knows them."""
 SHEET_FRAMES = 4
 """Every fourth frame of a sample is on its sheet."""
 
@@ -198,15 +199,23 @@ def _transformer(
     )
 
 
+def sample_actions(known: Sequence[str]) -> list[str]:
+    """SAMPLE_ACTIONS that are known, filled up with others, evenly spread, to as many."""
+    wanted = [name for name in SAMPLE_ACTIONS if name in known]
+    others = [name for name in known if name not in wanted]
+    number = min(len(SAMPLE_ACTIONS) - len(wanted), len(others))
+    chosen = np.linspace(0, len(others) - 1, number).round().astype(int)
+    return wanted + [others[index] for index in chosen]
+
+
 def _sheet(pipeline: VideoPipeline, path: Path) -> None:
-    """Writes one row per sample: fixed actions, seeds 0 and 1, the paper's sampling, by rows."""
+    """Writes one row per sample: a few actions, seeds 0 and 1, the paper's sampling, by rows."""
     rows: list[NDArray[np.uint8]] = []
-    for action in (name for name in SAMPLE_ACTIONS if name in pipeline.actions):
+    for action in sample_actions(pipeline.actions):
         for seed in (0, 1):
             frames = pipeline.generate(action, sampling=SamplingConfig(seed=seed)).frames_THWC
             rows.append(np.concatenate(list(frames[::SHEET_FRAMES]), axis=1))
-    if rows:
-        write_strip(path, np.concatenate(rows)[None])
+    write_strip(path, np.concatenate(rows)[None])
 
 
 @torch.inference_mode()

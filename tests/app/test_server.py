@@ -20,6 +20,7 @@ from gradio_client.exceptions import AppError  # type: ignore[import-untyped]
 from PIL import Image
 
 from app import ui
+from app.clips.form import Form
 from app.models.listing import model_list
 from app.security import check_host, check_tools, default_host, parse_auth
 from app.session import Session
@@ -55,6 +56,21 @@ def test_few_endpoints_are_public(client: Client) -> None:
     names = [p["parameter_name"] for p in info["named_endpoints"]["/generate"]["parameters"]]
     assert names[:4] == ["model", "start", "action", "picture"]
     assert info["unnamed_endpoints"] == {}
+
+
+def test_the_defaults_of_calls_are_those_of_the_form(client: Client) -> None:
+    info: Any = client.view_api(return_format="dict", print_info=False)
+    found = {
+        name: {p["parameter_name"]: p["parameter_default"] for p in endpoint["parameters"]}
+        for name, endpoint in info["named_endpoints"].items()
+    }
+    of_form = {**Form().to_dict(), "model": "fake"}
+    assert found["/generate"] == of_form
+    shared = {k: v for k, v in of_form.items() if k not in ("block", "num_frames", "actions")}
+    assert found["/compare"] == {"first": "1x1x1", "second": "1x1x16", **shared}
+    for name in ("/generate", "/compare"):
+        parameters = info["named_endpoints"][name]["parameters"]
+        assert all(p["parameter_has_default"] for p in parameters)
 
 
 def test_numbers_to_choose_from_are_documented_as_numbers_and_taken_as_text_too(

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -23,6 +24,7 @@ from nbp_core.cli import bench
 from nbp_core.cli.main import main
 from nbp_core.config.shapes import Size3
 from nbp_core.generation.pipeline import VideoPipeline
+from nbp_core.media.video import write_video
 from nbp_core.packed.model import pack
 from tests.support.models import ACTIONS, build_transformer, save_pipeline, transformer_config
 
@@ -161,6 +163,24 @@ def test_a_model_for_one_block_shape_is_timed_in_it(
 
 
 @pytest.mark.usefixtures("unhurried")
+def test_losses_are_measured_on_the_clips_of_a_folder_or_said_to_be_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "formats_on", lambda device: ("float32", "int8"))
+    save_pipeline(tmp_path)
+    (tmp_path / "wave").mkdir()
+    clip = np.zeros((17, 128, 128, 3), np.uint8)
+    write_video(tmp_path / "wave" / "a.mp4", clip)
+    assert report_of(tmp_path, "1x16x16")["losses"] == []
+    sentence = f"{tmp_path} itself has no MP4 file of 17 frames (--clips)\n"
+    assert capsys.readouterr().err.count(sentence) == 1
+    write_video(tmp_path / "a.mp4", clip)
+    (loss,) = report_of(tmp_path, "1x16x16")["losses"]
+    assert (loss["weight_format"], loss["clips"]) == ("int8", 1)
+    assert sentence not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("unhurried")
 def test_blocks_over_two_latent_frames_are_timed_where_a_clip_can_begin(tmp_path: Path) -> None:
     """After two known latent frames, no such block begins."""
     save_pipeline(tmp_path)
@@ -180,10 +200,10 @@ def test_clips_are_timed_in_the_format_that_is_asked_for(
         return load(folder, device)
 
     monkeypatch.setattr(bench, "_time_model", lambda *_: Timed([step(10, 10, "int8")], 1.0, 1))
-    monkeypatch.setattr(bench, "_loss", lambda *_: None)
     monkeypatch.setattr(bench, "choose_format", lambda *_: "int8")
     monkeypatch.setattr(VideoPipeline, "from_pretrained", noted)
     options = ["--int8", "--presets", "--folder", str(tmp_path), "--blocks", "1x16x16"]
+    options += ["--clips", str(tmp_path)]
     out = tmp_path / "bench.json"
     assert main(["bench", *options, "--device", "cpu", "--out", str(out)]) == 0
     assert asked == [True]

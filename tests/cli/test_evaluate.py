@@ -128,6 +128,51 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
     assert "\n" not in error
 
 
+def test_too_few_clips_of_a_split_name_it_and_the_other(
+    clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(clips, "--generated", str(clips), "--split", "val") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == (
+        "clips has too few validation clips (3): an evaluation needs at least 4; add clips, or "
+        "give --split train"
+    )
+
+
+def test_bars_are_of_what_is_done(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(clips, "--generated", str(clips)) == 0
+    assert "reconstructing" not in capsys.readouterr().err
+    model = save_pipeline(tmp_path / "weights")
+    assert evaluate(clips, "--model", str(model), "--count", "2", "--block", "1x16x16") == 0
+    said = capsys.readouterr().err
+    assert "playing" not in said
+    assert "reconstructing" in said
+    assert "generating" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--block", "1x3x16"], "1x3x16"),
+        (["--context-frames", "3"], "the context must have 1 + 4n frames (1, 5, 9, ...), not 3"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused_before_any_work(
+    clips: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    sentence: str,
+) -> None:
+    model = save_pipeline(tmp_path / "weights")
+    assert evaluate(clips, "--model", str(model), *options) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
 def test_without_its_packages_lite0_is_left_out_and_said_so(
     clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,8 @@ from tests.support.models import (
 )
 
 GRID = (5, 4, 4)
+SCALE = "-8x2-layers1-width32-seed0"
+"""What the folders of the command's models end with."""
 ROW: Size3 = (1, 1, 4)
 
 
@@ -103,7 +105,7 @@ def test_arms_are_trained_once_and_seeds_are_added(
     monkeypatch.setattr(arms, "train_transformer", counting)
     out = tmp_path / "pretrained.json"
     assert main(command) == 0
-    assert trained == [f"{name}-8x2-seed0" for name in ("alone", "half", "goes-on", "papers")]
+    assert trained == [f"{name}{SCALE}" for name in ("alone", "half", "goes-on", "papers")]
     first = read_result(out)
     alone, goes_on, papers = first.rows
     assert {(row["steps"], row["clips"]) for row in first.rows} == {(8, 16)}
@@ -128,7 +130,7 @@ def test_arms_are_trained_once_and_seeds_are_added(
     assert len(trained) == 8, "all models were there"
     again = read_result(out).rows
     assert [row["loss"] for row in again] == [row["loss"] for row in first.rows]
-    goes_on_from = json.loads((tmp_path / "run" / "goes-on-8x2-seed0" / "run.json").read_text())
+    goes_on_from = json.loads((tmp_path / "run" / f"goes-on{SCALE}" / "run.json").read_text())
     assert goes_on_from["start_from"] == "half"
 
 
@@ -152,12 +154,34 @@ def test_another_scale_is_refused_and_missing_tokens_are_said(
     before = (tmp_path / "pretrained.json").read_text()
     assert main([*command, "--width", "64"]) == 2
     assert "with another scale" in capsys.readouterr().err
-    assert main([*command, "--width", "64", "--out", str(tmp_path / "b.json")]) == 2
-    assert "holds a run with another model" in capsys.readouterr().err
     assert main([*command, "--tokens", str(tmp_path / "run")]) == 2
     assert "does not hold train/ and val/" in capsys.readouterr().err
     assert main([*command, "--steps", "1"]) == 2
     assert (tmp_path / "pretrained.json").read_text() == before
+
+
+def test_other_settings_have_folders_of_their_own(command: list[str], tmp_path: Path) -> None:
+    assert main(command) == 0
+    others = ("--width", "64", "--lr", "0.004", "--muon-lr", "0.01")
+    assert main([*command, *others, "--out", str(tmp_path / "b.json")]) == 0
+    assert {folder.name for folder in (tmp_path / "run").glob("alone-*")} == {
+        f"alone{SCALE}",
+        "alone-8x2-layers1-width64-lr0.004-muonlr0.01-seed0",
+    }
+    usual = arms.arm_folder(tmp_path, ALONE.arm, Scale(), 0)
+    assert usual.name == "alone-600x2-seed0"
+
+
+def test_a_folder_with_other_settings_is_refused_without_an_option_that_is_none(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command) == 0
+    (tmp_path / "pretrained.json").unlink()
+    settings = tmp_path / "run" / f"alone{SCALE}" / "run.json"
+    settings.write_text(settings.read_text().replace('"mlp_ratio": 4.0', '"mlp_ratio": 2.0'))
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "holds a run with another model.mlp_ratio: use another run folder\n" in said
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -168,7 +192,7 @@ def test_an_arm_of_other_tokens_is_not_taken_up(
     token_set(12, seed=5).save(tmp_path / "tokens" / split, weights_sha256(tmp_path / "nano"))
     assert main([*command, "--out", str(tmp_path / "b.json")]) == 2
     said = capsys.readouterr().err
-    assert f"run folder 'alone-8x2-seed0' was trained on other {split} tokens" in said
+    assert f"run folder 'alone{SCALE}' was trained on other {split} tokens" in said
     assert not (tmp_path / "b.json").exists()
 
 
@@ -178,7 +202,7 @@ def test_a_continued_model_begins_with_the_weights_it_goes_on_from(
     assert main(command) == 0
     run = tmp_path / "run"
     half, goes_on, alone = (
-        BlockTransformer.from_pretrained(run / f"{name}-8x2-seed0" / "model")
+        BlockTransformer.from_pretrained(run / f"{name}{SCALE}" / "model")
         for name in ("half", "goes-on", "alone")
     )
 

@@ -7,8 +7,8 @@ from PIL import Image
 
 from nbp_core import VideoPipeline
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
-from nbp_core.media.video import write_video
-from nbp_core.train.everything import Plan, Sources, train_all
+from nbp_core.media.video import read_image, write_video
+from nbp_core.train.everything import SAMPLE_ACTIONS, Plan, Sources, sample_actions, train_all
 from nbp_core.train.tokenizer import TokenizerRecipe
 from nbp_core.train.transformer import TransformerRecipe
 from tests.support.models import tokenizer_config
@@ -50,6 +50,8 @@ def test_one_run_makes_all_models_and_resumes_where_it_was(
     assert names == {"nano", "tiny"}
     pipeline = VideoPipeline.from_pretrained(run / "models" / "tiny", device="cpu")
     assert {"wave", "jump"} <= set(pipeline.actions)
+    # An image row of 128 pixels for each of five actions and two seeds.
+    assert read_image(run / "tiny.png").shape[0] == 128 * 5 * 2
     figures = json.loads((run / "figures.json").read_text())
     assert figures["psnr_db"]["all"] > 0
     assert list(train_all(sources, run, 0.05, PLAN, "cpu")) == []
@@ -57,3 +59,11 @@ def test_one_run_makes_all_models_and_resumes_where_it_was(
 
 def test_a_plan_comes_back_from_json() -> None:
     assert Plan.from_dict(json.loads(json.dumps(PLAN.to_dict()))) == PLAN
+
+
+def test_samples_are_of_the_known_actions() -> None:
+    own = [f"class-{number}" for number in range(9)]
+    assert sample_actions(own) == ["class-0", "class-2", "class-4", "class-6", "class-8"]
+    assert sample_actions(["wave"]) == ["wave"]
+    assert sample_actions(["a", "b", "zoom-in", "c"]) == ["zoom-in", "a", "b", "c"]
+    assert sample_actions([*own, *SAMPLE_ACTIONS]) == list(SAMPLE_ACTIONS)

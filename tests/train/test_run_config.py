@@ -249,6 +249,47 @@ def train_small(tmp_path: Path, folder: Path, *more: str) -> int:
     return main(["train-transformer", *run, "--tokenizer", str(tmp_path / "nano"), *more])
 
 
+def test_the_command_of_a_finished_run_says_so(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_small(tmp_path, clips) == 0
+    assert "is finished" not in capsys.readouterr().err
+    assert train_small(tmp_path, clips) == 0
+    sentence = f"{tmp_path / 'run'} is finished at step 2; a larger --steps or --minutes continues"
+    said = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()
+    assert said[-1] == f"{sentence} it"
+    assert train_small(tmp_path, clips, "--steps", "3") == 0
+    assert "is finished" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ({"grid": [5, 8, 8], "block_shape": [1, 1, 8]},
+         "the tokenizer cuts a clip into a grid of 5x16x16 tokens, and the model has one of 5x8x8: "
+         "set model.grid and model.block_shape, and recipe.shapes with their shape_weights, in "
+         "--config"),
+        ({"width": 33}, "33"),
+    ],
+)  # fmt: skip
+def test_a_model_that_does_not_fit_is_refused_before_clips_are_encoded(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], model: Any, sentence: str
+) -> None:
+    settings = {**SMALL_RUN, "model": {**SMALL_RUN["model"], **model}}
+    config = str(write(tmp_path / "b.json", settings))
+    assert train_small(tmp_path, clips, "--config", config) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_weight_for_a_look_that_no_clip_has_names_its_option(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_small(tmp_path, clips, "--stock-weight", "2") == 2
+    sentence = "--stock-weight: none of the clips has the look 'stock'\n"
+    assert capsys.readouterr().err.endswith(sentence)
+
+
 def test_other_clips_on_resume_are_refused_by_name(
     clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

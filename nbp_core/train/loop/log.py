@@ -41,6 +41,13 @@ class RunLog:
                 self.board.add_scalar(group + name.removeprefix("val_"), value, step)
 
 
+def last_step(run_folder: Path) -> int | None:
+    """The last step whose figures a run has written, if any."""
+    path = run_folder / METRICS_FILE
+    rows = _read_rows(path) if path.is_file() else []
+    return rows[-1][0] if rows else None
+
+
 def _read_rows(path: Path) -> list[tuple[int, str]]:
     """(step, line) of each line, without a last line that was cut when the run was killed.
 
