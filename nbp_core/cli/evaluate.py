@@ -193,10 +193,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     notes: list[str] = []
     if args.model is not None:
         pipeline = pipeline_of(args)
-        _check_context(args, pipeline)
         if args.clips is not None and args.generated is None:
-            shape = sampling.block_shape or pipeline.config.block_shape
-            pipeline.num_steps(shape, args.context_frames)  # refuses what does not fit the model
+            _check_clips(pipeline, sampling, args.context_frames)
         about = settings(args, pipeline, sampling)
         figures += _key_figures(args, pipeline, sampling)
     if args.clips is not None:
@@ -242,13 +240,13 @@ def _check_options(args: argparse.Namespace) -> None:
             try_writing(path)
 
 
-def _check_context(args: argparse.Namespace, pipeline: VideoPipeline) -> None:
-    """Raises ValueError if the model is to make clips from nothing, but can only continue some."""
-    makes_clips = args.clips is not None and args.generated is None
-    if makes_clips and pipeline.needs_context and args.context_frames == 0:
+def _check_clips(pipeline: VideoPipeline, sampling: SamplingConfig, context_frames: int) -> None:
+    """Raises ValueError if the model cannot make clips with these settings."""
+    if pipeline.needs_context and context_frames == 0:
         raise ValueError(
             f"model {pipeline.name!r} can only continue frames: give --context-frames, such as 5"
         )
+    pipeline.num_steps(sampling.block_shape or pipeline.config.block_shape, context_frames)
 
 
 def _real_names(args: argparse.Namespace) -> list[str]:
