@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from anyio import to_thread
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
@@ -122,7 +122,7 @@ class MendsUploads:
             num_unseen += len(message.get("body", b""))
             if num_unseen > LOOK_BYTES:
                 num_unseen = 0
-                await to_thread.run_sync(UPLOADS.make_room)
+                await run_in_threadpool(UPLOADS.make_room)
             return message
 
         is_upload = (
@@ -134,9 +134,7 @@ class MendsUploads:
             UPLOADS.mend()
             if is_upload:
                 length = Headers(scope=scope).get("content-length", "")
-                await to_thread.run_sync(
-                    UPLOADS.make_room, int(length) if length.isdecimal() else 0
-                )
+                await run_in_threadpool(UPLOADS.make_room, int(length) if length.isdecimal() else 0)
             await self.app(scope, read_upload if is_upload else read, send)
         except OSError as error:
             if not is_full(error) or scope["type"] != "http":

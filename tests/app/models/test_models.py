@@ -20,7 +20,6 @@ from app.models import jobs, listing
 from app.models.tab import ModelsTab, commands
 from app.parts.follow import Follower
 from app.session import Session
-from nbp_core import checkpoint
 from nbp_core.checkpoint import weights_sha256
 from nbp_core.cli.main import build_parser
 from nbp_core.models.catalogue import (
@@ -246,7 +245,7 @@ def test_fingerprints_that_were_stopped_are_not_called_done(session: Session) ->
 
 
 def test_fingerprints_stop_within_a_file(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "_PIECE_BYTES", 1000)
+    monkeypatch.setattr("nbp_core.config.weight_files._PIECE_BYTES", 1000)
     entries = [entry for entry in listing.read_catalogue(session) if entry.name == "nano"]
     done: list[int] = []
 
