@@ -47,9 +47,12 @@ def refuse_wrong_values(blocks: gr.Blocks) -> None:
     """
     preprocess = blocks.preprocess_data
 
-    async def checked(block_fn: Any, inputs: list[Any], *others: Any, **named: Any) -> Any:
+    async def checked(
+        block_fn: Any, inputs: list[Any], state: Any, *others: Any, **named: Any
+    ) -> Any:
+        _hand_over_in(state, block_fn.inputs)
         try:
-            return await preprocess(block_fn, inputs, *others, **named)
+            return await preprocess(block_fn, inputs, state, *others, **named)
         except OSError:
             raise
         except Exception as error:
@@ -59,6 +62,18 @@ def refuse_wrong_values(blocks: gr.Blocks) -> None:
             raise refusal(ValueError(said or _WRONG_VALUES)) from error
 
     blocks.preprocess_data = checked  # type: ignore[method-assign]
+
+
+def _hand_over_in(state: Any, components: Sequence[Any]) -> None:
+    """Values that are handed over are so in a visitor's session too.
+
+    Once an answer has changed a component, the session has a copy of it. That checks values against
+    its present choices, while the page may still send one of those before.
+    """
+    for component in components:
+        handed_over = vars(component).get("preprocess")
+        if state is not None and handed_over is not None and component._id in state:
+            state[component._id].preprocess = handed_over
 
 
 def refuse_downloads() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import httpx
 import pytest
+from gradio.state_holder import SessionState
 from PIL import Image
 
 from app import ui
+from app.parts.api import hand_over_values, refuse_wrong_values
 from tests.support.engine import fake_session, small_clips
 
 SECRET = "a sentence that no visitor may read"
@@ -123,3 +127,22 @@ def test_a_file_that_was_read_would_be_seen(
     value = {"path": uploaded, "meta": {"_type": "gradio.FileData"}}
     single = [event for event in caller.events if len(event["inputs"]) == 1]
     assert any(SECRET in caller.call(event, [value]) for event in single)
+
+
+def test_a_start_of_the_model_before_is_not_refused() -> None:
+    """A page may send it once more after an answer has changed the choices of the session."""
+    with gr.Blocks() as blocks:
+        radio = gr.Radio(["action", "frame"], value="action")
+        hand_over_values([radio])
+        button, said = gr.Button(), gr.Text()
+        button.click(lambda: gr.Radio(choices=["frame"], value="frame"), None, radio)
+        button.click(lambda value: value, radio, said)
+    refuse_wrong_values(blocks)
+    first, second = (blocks.fns[index] for index in sorted(blocks.fns))
+    state = SessionState(blocks)
+
+    async def change_and_send() -> Any:
+        await blocks.process_api(first, [], state=state)
+        return await blocks.process_api(second, ["action"], state=state)
+
+    assert asyncio.run(change_and_send())["data"] == ["action"]
