@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -145,4 +146,6 @@ def test_a_start_of_the_model_before_is_not_refused() -> None:
         await blocks.process_api(first, [], state=state)
         return await blocks.process_api(second, ["action"], state=state)
 
-    assert asyncio.run(change_and_send())["data"] == ["action"]
+    with ThreadPoolExecutor(1) as pool:  # a browser test has a loop in this thread
+        answer = pool.submit(lambda: asyncio.run(change_and_send())).result()
+    assert answer["data"] == ["action"]
