@@ -48,7 +48,7 @@ class Player:
         self._pipeline = pipeline
         self._episode: KeyClip | None = start.episode() if begin.beside else None
         self._recording = start.recording
-        self._pressed = () if start.recording is None else start.recording.pressed
+        self._script = [] if start.recording is None else start.recording.script
         sampling = SamplingConfig(
             block_shape=parse_block_shape(begin.block),
             temperature=begin.temperature,
@@ -59,9 +59,7 @@ class Player:
             self._play = pipeline.play(start.first_frame(), start.world, sampling)
         else:
             self._play = pipeline.play_recording(self._recording)
-            self._play.check(*self._pressed)
-            changes = self._recording.changes
-            self._changes = {change.key: change.sampling for change in changes}
+            self._play.check(*(key for key, _ in self._script))
         self._done = 0
         self._last_HWC = self._play.first_frame_HWC
 
@@ -111,11 +109,9 @@ class Player:
 
     def _next(self, key: str) -> tuple[str, PlayStep]:
         if self._recording is not None:
-            # As Play.replay, whose iterator would be at its end after a fault; this tries again.
-            if self._done in self._changes:
-                self._play.change(self._changes[self._done])
-            key = self._pressed[self._done]
-            return key, self._play.step(key, has_reach=False)
+            # Not by Play.replay, whose iterator is at its end after a fault: this tries again.
+            key, change = self._script[self._done]
+            return key, self._play.follow(key, change)
         if self._episode is not None:
             key = self._episode.keys[self._done]
         return key, self._play.step(key)
@@ -157,7 +153,7 @@ class Player:
     @property
     def _length(self) -> int | None:
         if self._recording is not None:
-            return len(self._pressed)
+            return len(self._script)
         return None if self._episode is None else len(self._episode.keys)
 
     def started(self) -> Started:

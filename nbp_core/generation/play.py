@@ -163,14 +163,19 @@ class Play:
         Every key is followed as it was then. Raises ValueError for a key that is not in `keys`,
         before the first step.
         """
-        pressed = recording.pressed
-        self.check(*pressed)
-        # Of several changes before one key only the last shows in the frames.
-        changes = {change.key: change.sampling for change in recording.changes}
-        for number, key in enumerate(pressed):
-            if number in changes:
-                self.change(changes[number])
-            yield self.step(key, has_reach=False)
+        script = recording.script
+        self.check(*(key for key, _ in script))
+        for key, change in script:
+            yield self.follow(key, change)
+
+    def follow(self, key: str, change: SamplingConfig | None) -> PlayStep:
+        """Presses a key of a recording after the change of settings before it, if there is one.
+
+        After any error it can be tried again. Raises ValueError as `change` and `step` do.
+        """
+        if change is not None:
+            self.change(change)
+        return self.step(key, has_reach=False)
 
     def check(self, *keys: str) -> None:
         """Raises ValueError for the first key that is not in `keys`."""

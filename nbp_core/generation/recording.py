@@ -97,6 +97,15 @@ class PlayRecording(JsonConfig):
         return parse_timeline(self.keys)
 
     @property
+    def script(self) -> list[tuple[str, SamplingConfig | None]]:
+        """Each key, with the settings that change before it.
+
+        Of several changes before one key only the last shows in the frames.
+        """
+        changes = {change.key: change.sampling for change in self.changes}
+        return [(key, changes.get(number)) for number, key in enumerate(self.pressed)]
+
+    @property
     def shown_start(self) -> str:
         """`start`, cut where a title could not carry it."""
         return self.start[:MAX_SHOWN_START]

@@ -212,12 +212,14 @@ class FakePlay:
             num_steps=steps,
         )
 
+    def follow(self, key: str, change: SamplingConfig | None) -> PlayStep:
+        if change is not None:
+            self.change(change)
+        return self.step(key, has_reach=False)
+
     def replay(self, recording: PlayRecording) -> Iterator[PlayStep]:
-        changes = deque(recording.changes)
-        for number, key in enumerate(recording.pressed):
-            while changes and changes[0].key == number:
-                self.change(changes.popleft().sampling)
-            yield self.step(key)
+        for key, change in recording.script:
+            yield self.follow(key, change)
 
     def recording(self, start: str = "") -> PlayRecording:
         if not self.pressed:
