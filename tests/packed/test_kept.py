@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
 import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,8 +16,19 @@ from numba.core.caching import IndexDataCacheFile
 from nbp_core.packed.kernels.kept import njit_kept
 
 
+@pytest.fixture(autouse=True)
+def no_module_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module that `fresh` leaves is taken out again after the test."""
+    monkeypatch.setitem(sys.modules, "twice", ModuleType("twice"))
+
+
 def fresh(folder: Path, factor: int = 2) -> Any:
-    """The function as a new process meets it: compiled by nobody yet, perhaps kept on disk."""
+    """The function as a new process meets it: compiled by nobody yet, perhaps kept on disk.
+
+    Machine code names the module of its function, which must be one that can be imported. Whatever
+    nobody holds is collected first: numba takes what is still in memory and reads no module then.
+    """
+    gc.collect()
     source = folder / "twice.py"
     if not source.exists() or f"{factor} *" not in source.read_text():
         source.write_text(f"def twice(number):\n    return {factor} * number\n")
@@ -23,6 +37,7 @@ def fresh(folder: Path, factor: int = 2) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    sys.modules["twice"] = module
     return njit_kept(module.twice)
 
 
