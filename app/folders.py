@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.guard import is_signed_in
+from app.security import is_signed_in
 from nbp_core.interrupt import ABANDONED_S, remove_abandoned
 from nbp_core.media.files import is_full
 
@@ -55,7 +55,7 @@ class Uploads:
         """
         with self._lock:
             if not self._owners:
-                self._folder = private_folder()
+                self._folder = private_folder().resolve()  # as Gradio names files in it
                 os.environ["GRADIO_TEMP_DIR"] = str(self._folder)
             self._owners[owner] = max_bytes
             return self._folder
@@ -83,6 +83,22 @@ class Uploads:
             trim(most, folder, spared_s=SPARED_S)
         if num_bytes(folder) > most:
             raise OSError(errno.ENOSPC, "the uploads have reached their limit")
+
+    def holds(self, name: str) -> bool:
+        """Whether this is the full path of something in the folder, also once links are followed.
+
+        The disk is only asked about names in the folder: Windows would sign in to another machine
+        for one such as //machine/share/file.
+        """
+        path = Path(name)
+        with self._lock:
+            folder = self._folder if self._owners else None
+        if folder is None or not path.is_relative_to(folder):
+            return False
+        try:
+            return path.resolve().is_relative_to(folder.resolve())
+        except (OSError, ValueError):  # a name that no system takes
+            return False
 
     def close(self, owner: Path) -> None:
         """Removes the folder when nobody else has it open."""

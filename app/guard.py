@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
@@ -12,7 +11,9 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.security import LOCAL_HOSTS, is_space
+from app.folders import UPLOADS
+from app.routes import file_asked_for, is_offered
+from app.security import LOCAL_HOSTS, is_signed_in, is_space
 from app.sockets import POLICY, TRY_LATER, GuardedSocket
 
 MAX_SOCKETS = 32
@@ -22,23 +23,15 @@ _WRONG_HOST = "The studio is not served under this name; --trusted-host NAME wou
 _FRAMES = ("iframe", "frame", "object", "embed")
 _FOREIGN = "Requests from other sites are refused."
 _NOT_OFFERED = "The studio does not offer this."
-_GRADIO_ONLY = re.compile(
-    r"/gradio_api/(file[=/]\s*[a-z][a-z\d+.-]+:|proxy=|process_recording|dev/|(undo-)?vibe-)", re.I
-)
-"""Paths of Gradio that no page of the studio needs.
-
-After `file=`, Gradio would fetch any public address and serve its answer as the studio's own. A
-single letter before a colon is a disk of Windows.
-"""
 
 
 class Guard:
     """Every request passes it first, HTTP and WebSocket alike.
 
     It refuses names that the studio is not served under (a foreign name that leads to this machine
-    would let its pages in), what pages of other sites send here through the visitor's browser, and
-    Gradio's paths that the studio does not need. A WebSocket must also belong to a visitor who has
-    signed in, and keeps to limits.
+    would let its pages in), what pages of other sites send here through the visitor's browser,
+    every route that app/routes.py does not list, and files outside the folder for uploads. A
+    WebSocket must also belong to a visitor who has signed in, and keeps to limits.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], trusted: Sequence[str]) -> None:
@@ -49,7 +42,7 @@ class Guard:
         self._num_sockets = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuses by itself (400, 403, or a WebSocket closed with 1008), or hands on."""
+        """Refuses by itself (400, 403, 404, or a WebSocket closed with 1008), or hands on."""
         if scope["type"] == "http":
             refused = self._refused(HTTPConnection(scope))
             return await (refused or self.app)(scope, receive, send if is_space() else _own(send))
@@ -76,9 +69,9 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         if self._hosts and host_name(host) not in self._hosts:
             return PlainTextResponse(_WRONG_HOST, 400)
-        path = connection.scope["path"]
-        if any(_GRADIO_ONLY.search(text) for text in (path, unquote(path))):
-            return PlainTextResponse(_NOT_OFFERED, 403)
+        file = file_asked_for(connection.scope)
+        if not is_offered(connection.scope) or (file is not None and not UPLOADS.holds(file)):
+            return PlainTextResponse(_NOT_OFFERED, 404)
         foreign = origin is not None and not self._is_own(origin, host)
         embedded = headers.get("sec-fetch-site") == "cross-site" and (
             headers.get("sec-fetch-mode") != "navigate" or _is_framed(headers)
@@ -105,18 +98,6 @@ def _own(send: Send) -> Send:
         await send(message)
 
     return sent
-
-
-def is_signed_in(connection: HTTPConnection) -> bool:
-    """Whether the visitor gave the studio's password, or none is wanted.
-
-    Gradio checks this for its own routes, all of them HTTP, but not for a WebSocket.
-    """
-    app = connection.scope["app"]
-    if getattr(app, "auth", None) is None:
-        return True
-    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    return any(connection.cookies.get(name) in app.tokens for name in names)
 
 
 def guards(host: str, trusted_hosts: Sequence[str] = ()) -> list[Middleware]:

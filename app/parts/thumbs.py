@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.guard import is_signed_in
 from app.parts.pictures import jpeg
 from app.parts.sources import component_script
+from app.security import is_signed_in
 from nbp_core.media.files import MediaError
 from nbp_core.media.video import crop_resize, read_context
 

@@ -20,6 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app import ui
 from app.guard import guards, host_name
+from app.play.protocol import PATH
 from app.security import check_address, check_host, parse_root_path, parse_trusted
 from app.sockets import BURST, MAX_MESSAGE_BYTES
 from tests.support.engine import fake_session
@@ -39,12 +40,12 @@ async def echo(socket: WebSocket) -> None:
 
 
 def echo_server(host: str = "127.0.0.1", trusted: tuple[str, ...] = ()) -> TestClient:
-    routes = [WebSocketRoute("/echo", echo)]
+    routes = [WebSocketRoute(PATH, echo)]
     return TestClient(Starlette(routes=routes, middleware=guards(host, trusted)))
 
 
 def answer(client: TestClient, headers: dict[str, str]) -> str:
-    with client.websocket_connect("/echo", headers=headers) as opened:
+    with client.websocket_connect(PATH, headers=headers) as opened:
         opened.send_text("four")
         return opened.receive_text()
 
@@ -77,7 +78,7 @@ def test_other_sites_and_other_names_open_no_websocket(headers: dict[str, str]) 
 
 
 def test_a_large_message_closes_the_websocket() -> None:
-    with echo_server().websocket_connect("/echo", headers=OWN) as opened:
+    with echo_server().websocket_connect(PATH, headers=OWN) as opened:
         opened.send_text("x" * MAX_MESSAGE_BYTES)
         assert opened.receive_text() == str(MAX_MESSAGE_BYTES)
         opened.send_text("é" * (MAX_MESSAGE_BYTES // 2 + 1))
@@ -87,7 +88,7 @@ def test_a_large_message_closes_the_websocket() -> None:
 
 
 def test_a_flood_closes_the_websocket() -> None:
-    with echo_server().websocket_connect("/echo", headers=OWN) as opened:
+    with echo_server().websocket_connect(PATH, headers=OWN) as opened:
         for _ in range(10 * BURST):
             opened.send_text("x")
         with pytest.raises(WebSocketDisconnect) as closed:
@@ -103,7 +104,7 @@ def _drain(opened: WebSocketTestSession) -> None:
 def test_only_so_many_websockets_are_open_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.guard.MAX_SOCKETS", 1)
     client = echo_server()
-    with client, client.websocket_connect("/echo", headers=OWN):
+    with client, client.websocket_connect(PATH, headers=OWN):
         with pytest.raises(WebSocketDisconnect) as refused:
             answer(client, OWN)
         assert refused.value.code == 1013
@@ -125,7 +126,7 @@ def test_paths_that_only_gradio_needs_are_refused(path: str) -> None:
     answer = echo_server().get(
         path, headers={"host": "127.0.0.1:7860", "sec-fetch-mode": "navigate"}
     )
-    assert (answer.status_code, answer.text) == (403, "The studio does not offer this.")
+    assert (answer.status_code, answer.text) == (404, "The studio does not offer this.")
 
 
 @pytest.mark.parametrize(
@@ -147,12 +148,6 @@ def test_other_sites_link_to_the_studio_and_do_not_frame_it(
     assert policy == (None if in_space else "frame-ancestors 'self'")
 
 
-@pytest.mark.parametrize("path", ["/tmp/x/a.mp4", "C:/x/a.mp4", "/tmp/x/https:a.mp4"])
-def test_files_of_the_studio_are_served(path: str) -> None:
-    answer = echo_server().get(f"/gradio_api/file={path}", headers={"host": "127.0.0.1:7860"})
-    assert answer.status_code == 404, "it reaches the routes, of which this server has none"
-
-
 @pytest.fixture
 def locked(tmp_path: Path) -> Iterator[tuple[TestClient, str]]:
     """A studio with a password and one WebSocket; and its address."""
@@ -160,7 +155,7 @@ def locked(tmp_path: Path) -> Iterator[tuple[TestClient, str]]:
     blocks = ui.build(session)
     password = ("user", "secret")
     url = ui.launch(blocks, "127.0.0.1", None, password, prevent_thread_lock=True, quiet=True)
-    blocks.app.router.routes.insert(0, WebSocketRoute("/echo", echo))
+    blocks.app.router.routes.insert(0, WebSocketRoute(PATH, echo))
     yield TestClient(blocks.app), url
     blocks.close()
     session.close()

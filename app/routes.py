@@ -1,0 +1,72 @@
+"""Every route that is let through, with the reason. Whatever else Gradio registers is refused."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from starlette._utils import get_route_path  # the path that the router compares with its routes
+from starlette.routing import compile_path
+from starlette.types import Scope
+
+FILES: Final = "/gradio_api/file={path_or_url:path}"
+SOCKET: Final = "WEBSOCKET"
+"""Stands for the method of a route that opens a WebSocket."""
+
+ROUTES: Final = (
+    ("GET HEAD", "/", "the page; Gradio asks with HEAD at the start whether it answers"),
+    ("POST", "/login", "the page and gradio_client send the password"),
+    ("GET", "/config", "the page and gradio_client read the components and events"),
+    ("GET", "/assets/{path:path}", "the page loads its scripts and styles"),
+    ("GET", "/static/{path:path}", "the page loads its fonts and pictures"),
+    ("GET", "/theme.css", "the page loads its colours"),
+    ("GET", "/favicon.ico", "browsers show it beside the title"),
+    ("GET", "/manifest.json", "browsers read it to offer the page as an app"),
+    ("GET", "/thumbs/{name:path}", "the page loads small pictures of the assets"),
+    (SOCKET, "/play/socket", "players send keys and receive frames"),
+    ("GET", "/gradio_api/startup-events", "Gradio starts its queue by it"),
+    ("GET", "/gradio_api/app_id", "the page asks after a pause whether the studio was restarted"),
+    ("GET", "/gradio_api/heartbeat/{session_hash}", "shows that the page or client is still there"),
+    ("GET", "/gradio_api/info", "gradio_client and the API's page list the calls"),
+    ("GET", "/gradio_api/info/", "the API's page lists the calls"),
+    ("GET", "/gradio_api/openapi.json", "other clients read the calls as OpenAPI"),
+    ("POST", "/gradio_api/upload", "the page and clients upload files"),
+    ("GET", "/gradio_api/upload_progress", "the page shows how much is uploaded"),
+    ("GET HEAD", FILES, "the page and clients load pictures and clips"),
+    ("POST", "/gradio_api/queue/join", "the page and gradio_client call an event in the queue"),
+    ("GET", "/gradio_api/queue/data", "the page and gradio_client read its answers"),
+    ("POST", "/gradio_api/run/{api_name}", "the page calls an event that does not queue"),
+    ("POST", "/gradio_api/component_server/", "the page asks for the odds of a token"),
+    ("POST", "/gradio_api/cancel", "gradio_client and the page cancel a call"),
+    ("POST", "/gradio_api/reset", "the page sends it after a cancel"),
+    ("POST", "/gradio_api/call/{api_name}", "the HTTP API calls"),
+    ("GET", "/gradio_api/call/{api_name}/{event_id}", "the HTTP API reads the answers"),
+    ("POST", "/gradio_api/call/v2/{api_name}", "the HTTP API calls with named values"),
+    ("GET", "/gradio_api/call/v2/{api_name}/{event_id}", "the HTTP API reads the answers"),
+    ("GET POST DELETE", "/gradio_api/mcp", "AI agents call tools; there only with --mcp"),
+    ("GET POST DELETE", "/gradio_api/mcp/{path:path}", "AI agents call tools; only with --mcp"),
+)  # fmt: skip
+"""(methods, path as Gradio registers it, who needs it)."""
+
+MAX_ADDRESS_BYTES: Final = 8192
+"""Path and query; Gradio fails at long addresses."""
+
+_CONTROLS: Final = re.compile(r"[\0-\x1f\x7f]")
+"""Gradio fails at them."""
+_ROUTES: Final = tuple((methods.split(), compile_path(path)[0]) for methods, path, _ in ROUTES)
+_FILES: Final = compile_path(FILES)[0]
+
+
+def is_offered(scope: Scope) -> bool:
+    """Whether a line of ROUTES lets this request through, or this WebSocket."""
+    method = SOCKET if scope["type"] == "websocket" else scope["method"]
+    path = get_route_path(scope) or "/"  # empty where a proxy leaves --root-path in it
+    if _CONTROLS.search(path) or len(path) + len(scope["query_string"]) > MAX_ADDRESS_BYTES:
+        return False
+    return any(method in methods and regex.fullmatch(path) for methods, regex in _ROUTES)
+
+
+def file_asked_for(scope: Scope) -> str | None:
+    """The path of the file that a request asks for, if it asks for one."""
+    asked = _FILES.fullmatch(get_route_path(scope))
+    return asked["path_or_url"] if asked else None
