@@ -15,11 +15,9 @@ from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.security import is_signed_in
 from nbp_core.interrupt import ABANDONED_S, remove_abandoned
 from nbp_core.media.files import is_full
 
@@ -141,11 +139,7 @@ class MendsUploads:
                 await run_in_threadpool(UPLOADS.make_room)
             return message
 
-        is_upload = (
-            scope["type"] == "http"
-            and scope["path"].endswith(_UPLOAD_PATH)
-            and is_signed_in(HTTPConnection(scope))
-        )
+        is_upload = scope["type"] == "http" and scope["path"].endswith(_UPLOAD_PATH)
         try:
             UPLOADS.mend()
             if is_upload:

@@ -12,8 +12,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.folders import UPLOADS
-from app.routes import file_asked_for, is_offered
-from app.security import LOCAL_HOSTS, is_signed_in, is_space
+from app.routes import FILES, file_asked_for, is_for_all, route_of
+from app.security import LOCAL_HOSTS, is_space
 from app.sockets import POLICY, TRY_LATER, GuardedSocket
 
 MAX_SOCKETS = 32
@@ -23,6 +23,7 @@ _WRONG_HOST = "The studio is not served under this name; --trusted-host NAME wou
 _FRAMES = ("iframe", "frame", "object", "embed")
 _FOREIGN = "Requests from other sites are refused."
 _NOT_OFFERED = "The studio does not offer this."
+_NOT_SIGNED_IN = "Sign in first: the studio has a password."
 
 
 class Guard:
@@ -30,8 +31,8 @@ class Guard:
 
     It refuses names that the studio is not served under (a foreign name that leads to this machine
     would let its pages in), what pages of other sites send here through the visitor's browser,
-    every route that app/routes.py does not list, and files outside the folder for uploads. A
-    WebSocket must also belong to a visitor who has signed in, and keeps to limits.
+    every route that app/routes.py does not list, visitors who have not signed in, and files
+    outside the folder for uploads. A WebSocket also keeps to limits.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], trusted: Sequence[str]) -> None:
@@ -42,7 +43,7 @@ class Guard:
         self._num_sockets = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuses by itself (400, 403, 404, or a WebSocket closed with 1008), or hands on."""
+        """Refuses by itself (status 400 to 404, or a WebSocket closed with 1008), or hands on."""
         if scope["type"] == "http":
             refused = self._refused(HTTPConnection(scope))
             return await (refused or self.app)(scope, receive, send if is_space() else _own(send))
@@ -51,8 +52,7 @@ class Guard:
         await self.app(scope, receive, send)
 
     async def _open_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        connection = HTTPConnection(scope)
-        may_enter = self._refused(connection) is None and is_signed_in(connection)
+        may_enter = self._refused(HTTPConnection(scope)) is None
         if not may_enter or self._num_sockets >= MAX_SOCKETS:
             await receive()
             code = POLICY if not may_enter else TRY_LATER
@@ -69,14 +69,20 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         if self._hosts and host_name(host) not in self._hosts:
             return PlainTextResponse(_WRONG_HOST, 400)
-        file = file_asked_for(connection.scope)
-        if not is_offered(connection.scope) or (file is not None and not UPLOADS.holds(file)):
+        route = route_of(connection.scope)
+        if route is None:
             return PlainTextResponse(_NOT_OFFERED, 404)
         foreign = origin is not None and not self._is_own(origin, host)
         embedded = headers.get("sec-fetch-site") == "cross-site" and (
             headers.get("sec-fetch-mode") != "navigate" or _is_framed(headers)
         )
-        return PlainTextResponse(_FOREIGN, 403) if foreign or embedded else None
+        if foreign or embedded:
+            return PlainTextResponse(_FOREIGN, 403)
+        if not is_for_all(route) and not _is_signed_in(connection):
+            return PlainTextResponse(_NOT_SIGNED_IN, 401)
+        if route == FILES and not UPLOADS.holds(file_asked_for(connection.scope)):
+            return PlainTextResponse(_NOT_OFFERED, 404)
+        return None
 
     def _is_own(self, origin: str, host: str) -> bool:
         # A reverse proxy may write its own target into Host, so its public name counts as well.
@@ -98,6 +104,18 @@ def _own(send: Send) -> Send:
         await send(message)
 
     return sent
+
+
+def _is_signed_in(connection: HTTPConnection) -> bool:
+    """Whether the visitor gave the studio's password, or none is wanted.
+
+    Gradio checks this for most of its routes, and only after it has read the request.
+    """
+    app = connection.scope["app"]
+    if getattr(app, "auth", None) is None:
+        return True
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(connection.cookies.get(name) in app.tokens for name in names)
 
 
 def guards(host: str, trusted_hosts: Sequence[str] = ()) -> list[Middleware]:

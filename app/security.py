@@ -10,10 +10,6 @@ import socket
 from collections.abc import Sequence
 from contextlib import closing
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from starlette.requests import HTTPConnection
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
@@ -57,18 +53,6 @@ def parse_root_path(text: str | None) -> str | None:
 def is_space() -> bool:
     """Whether this runs as a Hugging Face Space, whose own gate decides who comes in."""
     return "SPACE_ID" in os.environ
-
-
-def is_signed_in(connection: HTTPConnection) -> bool:
-    """Whether the visitor gave the studio's password, or none is wanted.
-
-    Gradio checks this for its own routes, all of them HTTP, but not for a WebSocket.
-    """
-    app = connection.scope["app"]
-    if getattr(app, "auth", None) is None:
-        return True
-    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    return any(connection.cookies.get(name) in app.tokens for name in names)
 
 
 def default_host() -> str:

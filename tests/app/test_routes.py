@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,13 +13,15 @@ from typing import Any
 import gradio as gr
 import pytest
 from fastapi.routing import iter_route_contexts
+from gradio_client import Client  # type: ignore[import-untyped]
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from app import ui
-from app.routes import MAX_ADDRESS_BYTES, ROUTES, SOCKET, is_offered
+from app.routes import FOR_ALL, FOR_SIGNED_IN, MAX_ADDRESS_BYTES, SOCKET, is_for_all, route_of
 from app.session import Session
-from tests.support.engine import fake_session
+from nbp_core.media.video import read_video
+from tests.support.engine import fake_session, small_clips
 
 NOT_OFFERED = (404, "The studio does not offer this.")
 REFUSED = """
@@ -99,10 +102,24 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Sess
     session.close()
 
 
-def ask(address: str, target: str, method: str = "GET") -> tuple[int, str]:
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a studio with a password."""
+    session, _ = fake_session(tmp_path_factory.mktemp("locked") / "models", step_s=0)
+    blocks = ui.build(session)
+    auth = ("user", "secret")
+    url = ui.launch(blocks, "127.0.0.1", None, auth, prevent_thread_lock=True, quiet=True)
+    yield url.removeprefix("http://").rstrip("/")
+    blocks.close()
+    session.close()
+
+
+def ask(address: str, target: str, method: str = "GET", **headers: str) -> tuple[int, str]:
     """Status and text of the answer to a target that is sent as it is written."""
     with closing(HTTPConnection(address, timeout=30)) as connection:
         connection.putrequest(method, target)
+        for name, value in headers.items():
+            connection.putheader(name.replace("_", "-"), value)
         connection.endheaders()
         answer = connection.getresponse()
         return answer.status, answer.read().decode(errors="replace")
@@ -114,7 +131,11 @@ def pairs(lines: Iterator[tuple[list[str], str]]) -> set[tuple[str, str]]:
 
 def listed() -> set[tuple[str, str]]:
     """Method and path of every line of app/routes.py, but for those that are there with --mcp."""
-    lines = ((methods.split(), path) for methods, path, _ in ROUTES if "/mcp" not in path)
+    lines = (
+        (methods.split(), path)
+        for methods, path, _ in (*FOR_ALL, *FOR_SIGNED_IN)
+        if "/mcp" not in path
+    )
     return pairs(lines)
 
 
@@ -142,7 +163,7 @@ def test_every_route_is_either_let_through_or_refused(
     assert found == listed() | refused()
     assert not listed() & refused()
     for method, path in found:
-        assert is_offered(scope_of(method, path)) == ((method, path) in listed()), (method, path)
+        assert route_of(scope_of(method, path)) == (path if (method, path) in listed() else None)
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(refused()))
@@ -181,7 +202,7 @@ def test_a_path_may_be_percent_encoded(studio: tuple[str, Session, gr.Blocks]) -
     ],
 )  # fmt: skip
 def test_a_proxy_may_leave_the_root_path_in(path: str, is_let_in: bool) -> None:
-    assert is_offered(scope_of("GET", path, root_path="/studio")) == is_let_in
+    assert (route_of(scope_of("GET", path, root_path="/studio")) is not None) == is_let_in
 
 
 @pytest.mark.parametrize("path", ["/", "/config", "/play/socket/", "/gradio_api/queue/join", "/x"])
@@ -229,3 +250,28 @@ def test_no_other_file_is_served(
         "https://other.example/x.png", "HTTP://other.example/x", "%68ttps://other.example/x",
     ):  # fmt: skip
         assert ask(address, f"/gradio_api/file={path}") == NOT_OFFERED, path
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(listed() - {(SOCKET, "/play/socket")}))
+def test_without_the_password_there_is_only_the_page_that_asks_for_it(
+    locked: str, method: str, path: str
+) -> None:
+    # The rest of the request never comes, and is not waited for.
+    body = {"content_length": "1000000"} if method == "POST" and not is_for_all(path) else {}
+    status, text = ask(locked, re.sub(r"\{\w+(:path)?\}", "1", path), method, **body)
+    if not is_for_all(path):
+        sentence = "Sign in first: the studio has a password."
+        assert (status, text) == (401, "" if method == "HEAD" else sentence)
+    elif path == "/config":
+        assert (status, json.loads(text)["detail"]["error"]) == (401, "Not authenticated")
+    elif path == "/login":
+        assert status == 422, "it lacks a name and a password"
+    else:
+        assert status == (404 if path.endswith("{path:path}") else 200)
+
+
+def test_a_client_with_the_password_makes_a_clip(locked: str) -> None:
+    client = Client(f"http://{locked}", auth=("user", "secret"), verbose=False)
+    with small_clips():
+        clip, _ = client.predict(api_name="/generate")
+    assert len(read_video(clip)[0]) == 17

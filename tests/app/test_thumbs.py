@@ -69,7 +69,7 @@ def test_nothing_else_is_served(url: str, name: str) -> None:
 
 
 def test_small_pictures_are_only_for_visitors_with_the_password(locked_url: str) -> None:
-    assert httpx.get(f"{locked_url}thumbs/clip.mp4").status_code == 404
+    assert httpx.get(f"{locked_url}thumbs/clip.mp4").status_code == 401
     with httpx.Client() as visitor:
         visitor.post(f"{locked_url}login", data={"username": "user", "password": "secret"})
         assert visitor.get(f"{locked_url}thumbs/clip.mp4").status_code == 200
