@@ -20,6 +20,8 @@ MAX_SOCKETS = 32
 """WebSockets that may be open at once."""
 
 _WRONG_HOST = "The studio is not served under this name; --trusted-host NAME would add it."
+_NAMES = ("x-forwarded-host", "x-gradio-server")
+"""By these a proxy says its name to Gradio, which shows it to later visitors too."""
 _FRAMES = ("iframe", "frame", "object", "embed")
 _FOREIGN = "Requests from other sites are refused."
 _NOT_OFFERED = "The studio does not offer this."
@@ -67,7 +69,8 @@ class Guard:
     def _refused(self, connection: HTTPConnection) -> PlainTextResponse | None:
         headers = connection.headers
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self._hosts and host_name(host) not in self._hosts:
+        told = [headers[name].split(",")[0] for name in _NAMES if name in headers]
+        if self._hosts and not all(host_name(name) in self._hosts for name in (host, *told)):
             return PlainTextResponse(_WRONG_HOST, 400)
         route = route_of(connection.scope)
         if route is None:

@@ -77,6 +77,23 @@ def test_other_sites_and_other_names_open_no_websocket(headers: dict[str, str]) 
     assert refused.value.code == 1008
 
 
+@pytest.mark.parametrize("header", ["x-forwarded-host", "x-gradio-server"])
+def test_nobody_says_that_the_studio_is_served_under_another_name(header: str) -> None:
+    """Gradio would write it into the examples of the API, for all visitors to come."""
+    own = {"host": "127.0.0.1:7860"}
+    for name in ("other.example", "http://other.example", "other.example, studio.example", ""):
+        assert echo_server(trusted=("studio.example",)).get(
+            "/", headers=own | {header: name}
+        ).text == ("The studio is not served under this name; --trusted-host NAME would add it.")
+
+
+def test_a_proxy_says_under_which_name_it_serves_the_studio() -> None:
+    client = echo_server(trusted=("studio.example",))
+    for name in ("studio.example", "Studio.example:8443", "studio.example, inner.example"):
+        headers = {"host": "127.0.0.1:7860", "x-forwarded-host": name}
+        assert client.get("/", headers=headers).text == "Not Found", "this server has no page"
+
+
 def test_a_large_message_closes_the_websocket() -> None:
     with echo_server().websocket_connect(PATH, headers=OWN) as opened:
         opened.send_text("x" * MAX_MESSAGE_BYTES)
