@@ -25,7 +25,6 @@ from app.parts.uploads import start_radio, wire_uploads
 from app.session import Session
 from nbp_core.config.json import JsonConfig
 from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
-from nbp_core.generation.race import RaceRequest
 
 _INPUTS = tuple(name for name in FIELDS if name not in ("block", "num_frames", "actions"))
 
@@ -121,7 +120,7 @@ class CompareTab:
         with refusals():
             job = self._submit(first, second, values)
         return {
-            page.seed: job.request.sampling.seed,
+            page.seed: job.request.request.sampling.seed,
             page.result: gr.Column(visible=False),
             **page.follower.follow(job),
         }
@@ -138,9 +137,8 @@ class CompareTab:
         runners = Runners.from_dict({"first": first, "second": second})
         request = make_request(**settings, block=first, num_frames=CLIP_FRAMES)
         shapes = parse_block_shape(runners.first), parse_block_shape(runners.second)
-        run.check_model(self.session.pipeline(request.model))
-        RaceRequest(shapes=shapes, request=request)  # refuses two equal shapes
-        return self.session.jobs.submit(partial(run.run, self.session, request, shapes), request)
+        race = run.new_race(self.session, request, shapes)
+        return self.session.jobs.submit(partial(run.run, self.session, race), race)
 
     def _request_of_grid(self, second: str, *values: Any) -> Request:
         """The request whose settings all clips of a grid share: that of the challenger."""
