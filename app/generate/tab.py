@@ -64,10 +64,7 @@ class GenerateTab:
             },
         )  # fmt: skip
         found = [*self._controls(), page.facts, *follower.shown]
-        # Then the model's facts: the page does not wait for it, and it may be another one by now.
-        page.blocks.load(self.come_back, follower.asked, found, **LIGHT).then(
-            self.facts_of, page.model, page.facts, **OWN
-        )
+        self.came_back = page.blocks.load(self.come_back, follower.asked, found, **LIGHT)
         followed = [follower.job_id, page.seed, *follower.shown]
         page.go.click(self.begin, self.inputs(), followed, **OWN)
         page.hold.click(self.pause, follower.job_id, None, **LIGHT)

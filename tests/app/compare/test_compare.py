@@ -41,6 +41,7 @@ VALUES: dict[str, Any] = {
     "model": "fake", "start": "action", "action": "door-open", "picture": None, "clip": None,
     "temperature": 1.0, "top_k": 2000, "top_p": 0.9, "guidance": 1.0, "seed": 7, "crop": 0.5,
 }  # fmt: skip
+FILES = ("picture", "clip")
 SHAPES: tuple[Size3, Size3] = ((1, 1, 16), (1, 4, 16))
 Studio = tuple[Session, FakePipeline]
 
@@ -263,6 +264,32 @@ def test_the_page_follows_a_race_to_its_result(tab: CompareTab) -> None:
     seen = told[page.follower.seen]
     assert set(page.follower.poll(job_id, seen)) == {page.follower.seen, page.follower.catch_up}
     assert page.follower.catch_up in page.follower.poll("gone", ("", 0))
+
+
+def test_a_reloaded_page_has_the_settings_of_its_race(tmp_path: Path) -> None:
+    pipelines = {"fake": FakePipeline("fake", step_s=0), "other": FakePipeline("other", step_s=0)}
+    pipelines["other"].block_shapes = ((1, 1, 16), (1, 16, 16))
+    session = session_of(tmp_path / "models", **pipelines)
+    with gr.Blocks() as blocks:
+        followers = [Follower(session.jobs, name, 0.5) for name in ("race", "grid")]
+        tab = CompareTab(session, blocks, gr.Dropdown(["fake", "other"]), *followers)
+    page, chosen = tab.page, {**VALUES, "action": "", "top_k": 300, "seed": 99, "crop": 0.25}
+    job_id = tab.begin("1x1x16", "1x4x16", *chosen.values())[page.follower.job_id]
+
+    def settings(updates: dict[Any, Any]) -> dict[str, Any]:
+        names = (*chosen, "first", "second")
+        found = {name: updates[getattr(page, name)] for name in names if name not in FILES}
+        return {name: getattr(value, "value", value) for name, value in found.items()}
+
+    shown = tab.come_back("other", job_id, ("", 0), True)
+    expected = {name: value for name, value in chosen.items() if name not in FILES}
+    assert settings(shown) == {**expected, "first": "1x1x16", "second": "1x4x16"}
+    assert set(shown) <= set(tab.found_again)
+    # Where another tab is open, the page keeps its model, and the settings suit it.
+    behind = settings(tab.come_back("other", job_id, ("", 0), False))
+    assert behind == {**expected, "model": "other", "first": "1x1x16", "second": "1x16x16"}
+    assert page.seed not in tab.come_back("other", "gone", ("", 0), True)
+    session.close()
 
 
 def test_choices_keep_what_fits(tab: CompareTab) -> None:
