@@ -264,6 +264,9 @@ def test_what_was_open_in_attention_is_found_again(
     monkeypatch.setattr(VideoPipeline, "tokenize", held)
     page.locator("#attention-clip input").click()
     page.get_by_role("option", name="drawer-close").click()
+    expect(measured).to_contain_text("Opening the clip...")
+    for drawn in ("#attention-map canvas.map", "#attention-look canvas", "#attention-heads canvas"):
+        expect(page.locator(drawn)).to_have_count(0)
     page.wait_for_timeout(1000)  # for what the browser keeps
     page.evaluate("console.error = () => {}")  # Gradio logs the request that the reload ends
     reload(page, "Attention")
