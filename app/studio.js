@@ -1,10 +1,6 @@
-// What the whole page needs: names for the examples, and the open tab in the address.
+// What the whole page needs, such as the open tab in the address.
 import { crops } from './parts/crop.js';
 import { tour } from './parts/tour.js';
-
-// Gradio shows the examples of an upload as buttons with a picture or a film and no name.
-export const exampleName = (address) =>
-  `Example ${address.split('/').pop().replace(/\.\w+$/, '').replaceAll('-', ' ')}`;
 
 // The page's address with the open tab in it.
 export const remembered = (address, tab) => {
@@ -124,12 +120,4 @@ export function mount() {
   tour();
   window.nbpPress = press;
   window.nbpFocusClip = focusClip;
-  const name = () => {
-    for (const button of document.querySelectorAll('.gallery-item:not([aria-label])')) {
-      const shown = button.querySelector('[src]');
-      if (shown) button.setAttribute('aria-label', exampleName(shown.src));
-    }
-  };
-  name();
-  new MutationObserver(name).observe(document.body, { childList: true, subtree: true });
 }

@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from app.attention.tab import AttentionTab
+from app.clips.form import Start
 from app.compare.tab import CompareTab
 from app.folders import MendsUploads
 from app.generate.page import GeneratePage
@@ -21,8 +22,8 @@ from app.how.tab import HowTab
 from app.models.tab import ModelsTab
 from app.parts import controls
 from app.parts.api import refuse_downloads, refuse_wrong_values
-from app.parts.events import LIGHT, OWN
-from app.parts.follow import Follower
+from app.parts.events import LIGHT, OWN, Updates
+from app.parts.follow import Follower, Seen
 from app.parts.sources import page_script
 from app.parts.thumbs import route as thumbs_route
 from app.parts.uploads import MAX_UPLOAD
@@ -133,6 +134,7 @@ def _build(session: Session) -> gr.Blocks:
         ).success(lambda: gr.Tabs(selected="generate"), None, tabs, **LIGHT).then(
             None, js="() => window.nbpFocusClip()", **LIGHT
         )
+        _find_race_again(generated, compared)
         blocks.load(None, js=page_script(__file__, "studio.js"), api_visibility="private")
         blocks.load(_addressed, None, tabs, **LIGHT)
     refuse_wrong_values(blocks)
@@ -147,6 +149,30 @@ def _tab(name: str) -> gr.Tab:
     tab = gr.Tab(name, id=_id(name))
     tab.select(None, js=f"() => window.nbpOpened('{_id(name)}')", **LIGHT)
     return tab
+
+
+def _find_race_again(generated: GenerateTab, compared: CompareTab) -> None:
+    """A page that is loaded anew finds the settings of its race after those of its clip.
+
+    Where Compare is the open tab, the model is that of the race, and Generate follows.
+    """
+    page, race = generated.page, compared.page.follower
+    model, fitted = page.model, [page.facts, page.start, page.action, page.actions]
+
+    def come_back(
+        chosen: str, start: Start, action: str, job_id: str, seen: Seen, request: gr.Request
+    ) -> Updates:
+        is_open = request.query_params.get("tab") == "compare"
+        found = compared.come_back(chosen, job_id, seen, is_open)
+        if found.get(model, chosen) == chosen:
+            return found
+        return {**found, **generated.change_model(found[model], start, action)}
+
+    # Last the model's facts: the page does not wait until it is loaded.
+    generated.came_back.then(
+        come_back, [model, page.start, page.action, *race.asked],
+        [*compared.found_again, *fitted], **LIGHT,
+    ).then(generated.facts_of, model, page.facts, **OWN)  # fmt: skip
 
 
 def _addressed(request: gr.Request) -> Any:

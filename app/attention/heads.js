@@ -40,7 +40,12 @@ export function mount({ element, props, watch, trigger }) {
 
   const draw = () => {
     const view = props.value;
-    if (!view || !view.layers) return;
+    if (!view?.layers) {
+      buttons = [];
+      known = '';
+      grid.replaceChildren();
+      return;
+    }
     const size = [view.layers, view.heads, view.side].join();
     if (size !== known) { build(view); known = size; drawn = ''; }
     press();

@@ -81,9 +81,14 @@ export function mount({ element, props, watch, trigger }) {
   };
 
   const draw = async () => {
-    const view = props.value;
-    if (!view || !view.rows) return;
-    const mine = ++wanted, same = view.frames.join() === sources;
+    const view = props.value, mine = ++wanted;
+    if (!view?.rows) {
+      lines = [];
+      element.querySelector('.rows').replaceChildren();
+      readout.textContent = '';
+      return;
+    }
+    const same = view.frames.join() === sources;
     if (!same) {
       pictures = await Promise.all(view.frames.map((at) => pictureOf(at).catch(() => null)));
     }

@@ -188,7 +188,12 @@ export function mount({ element, props, watch, trigger }) {
 
   const draw = () => {
     view = props.value;
-    if (!view || !view.panes) return;
+    if (!view?.panes) {
+      shown = [];
+      find('panes').replaceChildren();
+      find('readout').textContent = '';
+      return;
+    }
     const changed = shown.length !== view.panes.length;
     if (changed) {
       find('panes').replaceChildren();

@@ -16,13 +16,11 @@ from app.attention.clips import Clip
 from app.attention.look import look_row, look_view
 from app.attention.map import heads_view, map_view, pane
 from app.attention.opened import Opened, Views
-from app.clips.form import whole
 from app.parts.controls import DEFAULT_BLOCK
 from app.parts.pictures import block_name
 from app.session import Session
 from nbp_core.attention_maps.figure import WRITERS
 from nbp_core.attention_maps.pictures import Head, parse_head
-from nbp_core.config.json import JsonConfig
 from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
 
 TOKEN: Size3 = (1, 1, 1)
@@ -46,33 +44,6 @@ class Choice:
     head: str = "mean"
     place: int = NO_PLACE
     """Grid place of the token whose query is shown. NO_PLACE: the middle of the last frame."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted(JsonConfig):
-    """The values of a call of the API, checked."""
-
-    clip: str
-    """The path of an uploaded file."""
-    model: str | None
-    """None: the studio's first model."""
-    action: str | None
-    block: str
-    layer: int
-    head: str
-
-
-def read_wanted(**values: Any) -> Wanted:
-    """The values of a call; the head may be a number.
-
-    Raises ValueError, one sentence, for the first of a wrong type.
-    """
-    if values["clip"] is None:
-        raise ValueError("clip must be a file: a clip or a picture")
-    read = {name: whole(value) for name, value in values.items()}
-    if type(read["head"]) is int:
-        read["head"] = str(read["head"])
-    return Wanted.from_dict(read)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
 from app.attention import clips
+from app.attention.api import offer_api
 from app.attention.clips import UPLOAD, Clip
 from app.attention.kept import Kept, OwnClips
 from app.attention.opened import Views
 from app.attention.page import OWN_CLIP, AttentionPage
-from app.attention.shown import (
-    Choice,
-    Shown,
-    block_words,
-    open_choice,
-    open_clip,
-    read_wanted,
-)
+from app.attention.shown import Choice, Shown, block_words, open_choice, open_clip
 from app.attention.study import Find, attention_chart, finds, study_of, study_text
-from app.clips.form import MIDDLE
 from app.parts import controls
-from app.parts.api import hand_over_values
-from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
+from app.parts.events import LAST, LIGHT, OWN, Updates, refusal, refusals
 from app.parts.follow import Follower
 from app.parts.status import line
 from app.session import Session
-from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
+from nbp_core.config.shapes import Size3, format_block_shape
 from nbp_core.results.files import ResultFile, read_results
 
 NOTHING_SHOWN = ("", "")
 NO_CLIP = "No clip yet. Make one on the Generate tab or choose a file of your own."
+NO_FILE = "No file yet. Choose one as your clip."
+WAITING = "Waiting for the current run to finish. Then the clip is opened."
+OPENING = "Opening the clip..."
 
 
 class AttentionTab:
@@ -60,7 +55,7 @@ class AttentionTab:
         self.views = Views(session)
         self.page = AttentionPage(model, kept, newest)
         self._wire(tab, made)
-        self._wire_api()
+        self.attention = offer_api(session, self.views)
 
     def _wire(self, tab: gr.Tab, made: Follower) -> None:
         page = self.page
@@ -83,7 +78,7 @@ class AttentionTab:
         for event in (page.clip.input, page.upload.upload):
             kept = event(self.keep_new, chosen_clip, page.kept, **LIGHT, **LAST)
             kept.then(self.open, source, opened, **last)
-        page.crop.input(self.open, source, opened, **last)
+        page.crop.input(self.move_crop, source, opened, **last)
         page.model.input(self.follow_model, [*source, page.shown], opened, **last)
         changes = [page.beside.input, page.action.input, page.block.input]
         accepted = [page.accepted, page.beside, page.action, page.block]
@@ -99,24 +94,6 @@ class AttentionTab:
             picture.select(self.pick_query, chosen, [page.look, page.place], **OWN, **LAST)
         page.export.click(self.make_files, chosen, [page.files, *page.downloads.values()], **slow)
 
-    def _wire_api(self) -> None:
-        with gr.Row(visible=False):
-            button = gr.Button()
-            inputs = [
-                gr.File(label="clip"),
-                gr.Text(label="model"),
-                gr.Text("", label="action"),
-                gr.Text("1x1x16", label="block"),
-                gr.Number(1, label="layer"),
-                gr.Text("mean", label="head"),
-            ]
-            outputs = [gr.File(), gr.File(), gr.JSON()]
-        hand_over_values(inputs[1:])
-        button.click(
-            self.attention, inputs, outputs,
-            api_name="attention", concurrency_limit=16, concurrency_id="api",
-        )  # fmt: skip
-
     def enter(
         self,
         key: str | None,
@@ -128,7 +105,7 @@ class AttentionTab:
         newest: str | None,
         shown: tuple[str, str],
         kept: dict[str, Any] | None,
-    ) -> Updates:
+    ) -> Iterator[Updates]:
         """Coming to the tab: a clip just made is opened, else what was there stays, or what was
         there before the page was loaded anew."""
         page = self.page
@@ -143,15 +120,18 @@ class AttentionTab:
         is_reloaded = tuple(shown) == NOTHING_SHOWN and latest == newest
         again = _read_kept(kept) if is_reloaded else None
         if again is not None:
+            yield {page.measured: self._wait()}
             with suppress(ValueError, gr.Error):  # it was deleted, or does not suit the model
                 found = self._find_again(again, model)
                 chosen_again = gr.Dropdown(choices=[*choices, OWN_CLIP], value=again.key)
-                return {**updates, **found, page.clip: chosen_again}
+                yield {**updates, **found, page.clip: chosen_again}
+                return
         if not chosen:
-            return {**updates, page.measured: line(NO_CLIP)}
-        if clips.shown_with(chosen, model) == tuple(shown):
-            return updates
-        return {**self.open(chosen, upload, crop, model, beside), **updates}
+            yield {**updates, page.measured: line(NO_CLIP)}
+            return
+        yield updates
+        if clips.shown_with(chosen, model) != tuple(shown):
+            yield from self.open(chosen, upload, crop, model, beside)
 
     def keep_new(
         self, key: str | None, upload: str | None, crop: float, beside: bool
@@ -178,14 +158,13 @@ class AttentionTab:
         upload = self.own.path(kept.own)
         if kept.key == UPLOAD and upload is None:
             raise ValueError("This clip was deleted. Choose another one.")
-        if not kept.block:
-            found = self.open(kept.key, upload, kept.crop, model, kept.beside)
-        else:
-            choice = Choice(
-                kept.key, upload, kept.crop, model, kept.beside, kept.action, kept.block,
-                kept.layer, kept.head,
-            )  # fmt: skip
-            found = self._found(open_choice(self.session, self.views, choice), choice)
+        choice = Choice(
+            kept.key, upload, kept.crop, model, kept.beside, kept.action, kept.block, kept.layer,
+            kept.head,
+        )  # fmt: skip
+        is_whole = bool(kept.block)
+        shown = open_choice(self.session, self.views, choice) if is_whole else self._new(choice)
+        found = self._found(shown, choice)
         box = gr.Video(upload, visible=True) if kept.own else gr.Video(visible=False)
         slider = gr.Slider(value=kept.crop, visible=bool(kept.own))
         return {**found, page.upload: box, page.crop: slider, page.beside: kept.beside}
@@ -207,28 +186,55 @@ class AttentionTab:
         model: str | None,
         beside: bool,
         shown: tuple[str, str],
-    ) -> Updates:
+    ) -> Iterator[Updates]:
         """Another model in the header: it reads the clip anew, if the clip is not its own."""
         if key is None or not shown[0] or clips.shown_with(key, model) == tuple(shown):
-            return {self.page.place: gr.skip()}
-        return self.open(key, upload, crop, model, beside)
+            yield {self.page.place: gr.skip()}
+        else:
+            yield from self.open(key, upload, crop, model, beside)
+
+    def move_crop(self, *values: Any) -> Iterator[Updates]:
+        """Another square of the same clip; until it is read, the one before stays."""
+        opened, measured = self.open(*values), self.page.measured
+        yield {measured: next(opened)[measured]}
+        yield from opened
 
     def open(
         self, key: str | None, upload: str | None, crop: float, model: str | None, beside: bool
-    ) -> Updates:
-        """Another clip: everything starts from its own settings."""
+    ) -> Iterator[Updates]:
+        """Another clip: everything starts from its own settings.
+
+        The menu names it already. So until it is opened, and where it cannot be, none is shown.
+        """
         page = self.page
-        is_own = key == UPLOAD
-        box = {page.upload: gr.Video(visible=is_own), page.crop: gr.Slider(visible=is_own)}
-        if key == UPLOAD and upload is None:
-            return box
-        if self.session.jobs.length:
-            gr.Info("Waiting for the current run to finish...", title="")
+        is_own, is_missing = key == UPLOAD, key == UPLOAD and upload is None
+        yield {
+            page.upload: gr.Video(visible=is_own),
+            page.crop: gr.Slider(visible=is_own),
+            page.shown: clips.shown_with(key or "", model),
+            **dict.fromkeys((page.map, page.look, page.heads)),
+            page.files: gr.Row(visible=False),
+            page.measured: line(NO_FILE) if is_missing else self._wait(),
+            **{button: gr.Button(visible=False) for button in page.finds},
+        }
+        if is_missing:
+            return
         choice = Choice(key, upload, crop, model, beside)
-        with refusals():
-            clip = clips.find(self.session, key, model, upload, crop)
-            shown = open_clip(self.views, clip, self._block_shapes(clip)[0], choice)
-        return {**box, **self._found(shown, choice)}
+        try:
+            shown = self._new(choice)
+        except ValueError as error:
+            yield {page.measured: line(str(error), "failed")}
+            raise refusal(error) from error
+        yield self._found(shown, choice)
+
+    def _wait(self) -> str:
+        """What is said until a clip is opened, as HTML."""
+        return line(WAITING if self.session.jobs.length else OPENING)
+
+    def _new(self, choice: Choice) -> Shown:
+        """A clip opened with its own settings. Raises ValueError, one sentence."""
+        clip = clips.find(self.session, choice.key, choice.model, choice.upload, choice.crop)
+        return open_clip(self.views, clip, self._block_shapes(clip)[0], choice)
 
     def _found(self, shown: Shown, choice: Choice) -> Updates:
         """All that the page shows of a clip that was opened, with the menus' offers."""
@@ -335,35 +341,6 @@ class AttentionTab:
             page.files: gr.Row(visible=True),
             **{button: str(paths[suffix]) for suffix, button in page.downloads.items()},
         }
-
-    def attention(
-        self,
-        clip: Any = None,
-        model: Any = None,
-        action: Any = "",
-        block: Any = "1x1x16",
-        layer: Any = 1,
-        head: Any = "mean",
-    ) -> tuple[str, str, dict[str, Any]]:
-        """What the heads look at in a clip: a PNG, the exact weights as NPZ, and the settings.
-
-        Layer and head are counted from 1; head may also be 'mean' or 'max' of the layer. Without a
-        model, the studio's first one is looked at.
-        """
-        with refusals():
-            wanted = read_wanted(
-                clip=clip, model=model, action=action, block=block, layer=layer, head=head
-            )
-            model = wanted.model or self.session.first_model()
-            found = clips.from_file(self.session, Path(wanted.clip), model, title="your clip")
-            choice = Choice(
-                UPLOAD, wanted.clip, MIDDLE, model, False, wanted.action or "", wanted.block,
-                wanted.layer, wanted.head,
-            )  # fmt: skip
-            found = replace(found, action=wanted.action or None)
-            shown = open_clip(self.views, found, parse_block_shape(wanted.block), choice)
-            paths = shown.write(self.session.uploads)
-        return str(paths[".png"]), str(paths[".npz"]), shown.report()
 
     def _opened(self, choice: Choice) -> Shown:
         with refusals():

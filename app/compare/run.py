@@ -28,6 +28,14 @@ NUM_ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PageRace(RaceRequest):
+    """A race with the settings of the page."""
+
+    request: Request
+    num_rounds: int = NUM_ROUNDS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RaceProgress:
     """How far a race is."""
 
@@ -66,20 +74,48 @@ def why_no_race(session: Session, model: str | None) -> str:
     return ""
 
 
-def run(session: Session, request: Request, shapes: Pair, job: Job) -> RaceResult:
+def new_race(session: Session, request: Request, shapes: Pair) -> PageRace:
+    """The race of a request. Raises ValueError, one sentence, when it cannot be run."""
+    check_model(session.pipeline(request.model))
+    if shapes[0] == shapes[1]:
+        both = f"Baseline and challenger both have blocks of {format_block_shape(shapes[0])}"
+        raise ValueError(f"{both}: choose two different ones.")
+    for shape in shapes:
+        check_clip(session, request, shape)
+    return PageRace(shapes=shapes, request=request)
+
+
+def check_clip(session: Session, request: Request, shape: Size3) -> None:
+    """Raises ValueError for a clip that the engine would refuse only when its turn comes."""
+    offer, blocks = session.offer(request.model), format_block_shape(shape)
+    if request.action is not None and request.action not in offer.actions:
+        raise ValueError(f"Model {request.model} has no action {request.action!r}.")
+    if shape not in offer.block_shapes:
+        raise ValueError(f"Model {request.model} has no blocks of {blocks}.")
+    try:
+        offer.num_steps(shape, request.num_context_frames, request.num_frames)
+    except ValueError as error:
+        start = {"action": "an action", "frame": "a first frame", "clip": "five frames"}
+        raise ValueError(
+            f"Model {request.model} cannot make {plural(request.num_frames, 'frame')} from"
+            f" {start[request.start]} in blocks of {blocks}. Choose another start, block or model."
+        ) from error
+
+
+def run(session: Session, asked: PageRace, job: Job) -> RaceResult:
     """Runs the race in the worker thread. Raises ValueError when it cannot be run to its end."""
     with job.lending():
-        pipeline = session.pipeline(request.model)
+        pipeline = session.pipeline(asked.request.model)
     result = race(
         pipeline,
-        RaceRequest(shapes=shapes, request=request, num_rounds=NUM_ROUNDS),
+        asked,
         # No picture is made of a step: whoever watches must not slow the runners down.
-        lambda lap: job.report(RaceProgress(lap=lap, shapes=shapes)),
+        lambda lap: job.report(RaceProgress(lap=lap, shapes=asked.shapes)),
         job.stop,
     )
     measured = _measured(pipeline, result)
     report = {"measured": measured, "device": device_words(pipeline), **result.report()}
-    stem = file_stem(request)
+    stem = file_stem(asked.request)
 
     def written(folder: Path) -> RaceResult:
         clips = []

@@ -10,24 +10,25 @@ from typing import Any
 import gradio as gr
 
 from app.clips.form import FIELDS, Start
-from app.clips.request import Request, make_request
+from app.clips.request import Request, make_request, values_of
 from app.compare import run, view
 from app.compare.charts import steps_chart, tokens_chart
 from app.compare.grid.tab import Grid
 from app.compare.page import ComparePage, usual_pair
-from app.compare.run import RaceResult
+from app.compare.run import PageRace, RaceResult
 from app.jobs import Job, JobView
 from app.parts import controls
 from app.parts.api import call_of, defaults_of, hand_over_values, inputs_of
 from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
-from app.parts.follow import Follower, finish
+from app.parts.follow import Follower, Seen, finish
 from app.parts.uploads import start_radio, wire_uploads
 from app.session import Session
 from nbp_core.config.json import JsonConfig
-from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
-from nbp_core.generation.race import RaceRequest
+from nbp_core.config.shapes import CLIP_FRAMES, format_block_shape, parse_block_shape
 
 _INPUTS = tuple(name for name in FIELDS if name not in ("block", "num_frames", "actions"))
+_SETTINGS = tuple(name for name in _INPUTS if name not in ("picture", "clip"))
+"""The inputs that a page which is loaded anew finds again; a file has to be chosen again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,8 +55,9 @@ class CompareTab:
         self.grid = Grid(
             session, blocks, model, grid_follower, self._inputs()[1:], self._request_of_grid
         )
-        values = [getattr(self.page, name) for name in _INPUTS if name not in ("picture", "clip")]
-        hand_over_values([self.page.first, self.page.second, *values])
+        self._settings = [self.page.first, self.page.second]
+        self._settings += [getattr(self.page, name) for name in _SETTINGS]
+        hand_over_values(self._settings)
         self._wire_run()
         self._wire_controls()
         self._wire_api()
@@ -74,7 +76,8 @@ class CompareTab:
             self.draw, shown, often=[page.status], go=[page.go], halt=page.halt,
             idle=lambda: {page.status: view.status(None)},
         )  # fmt: skip
-        follower.find_again(page.blocks)
+        self.found_again = [*self._settings, page.note, *follower.shown]
+        """What come_back changes."""
         page.go.click(
             self.begin, self._inputs(), [follower.job_id, page.seed, *follower.shown], **OWN
         )
@@ -121,7 +124,7 @@ class CompareTab:
         with refusals():
             job = self._submit(first, second, values)
         return {
-            page.seed: job.request.sampling.seed,
+            page.seed: job.request.request.sampling.seed,
             page.result: gr.Column(visible=False),
             **page.follower.follow(job),
         }
@@ -138,14 +141,43 @@ class CompareTab:
         runners = Runners.from_dict({"first": first, "second": second})
         request = make_request(**settings, block=first, num_frames=CLIP_FRAMES)
         shapes = parse_block_shape(runners.first), parse_block_shape(runners.second)
-        run.check_model(self.session.pipeline(request.model))
-        RaceRequest(shapes=shapes, request=request)  # refuses two equal shapes
-        return self.session.jobs.submit(partial(run.run, self.session, request, shapes), request)
+        race = run.new_race(self.session, request, shapes)
+        return self.session.jobs.submit(partial(run.run, self.session, race), race)
 
     def _request_of_grid(self, second: str, *values: Any) -> Request:
         """The request whose settings all clips of a grid share: that of the challenger."""
         settings = dict(zip(_INPUTS, values, strict=True))
         return make_request(**settings, block=second, num_frames=CLIP_FRAMES)
+
+    def come_back(self, model: str, job_id: str, seen: Seen, is_open: bool) -> Updates:
+        """A page that was opened or reloaded finds its race and the settings of that race.
+
+        is_open: whether it shows this tab. Then its model is that of the race, else the settings
+        are those that suit the page's model.
+        """
+        view = self.session.jobs.view(job_id)
+        race = view.request if view is not None else None
+        found = self.page.follower.poll(job_id, seen)
+        if not isinstance(race, PageRace) or self.session.loaded(race.request.model) is None:
+            return found
+        model = race.request.model if is_open else model
+        return {**self._settings_of(race, model), **found}
+
+    def _settings_of(self, race: PageRace, model: str) -> Updates:
+        page, values = self.page, {**values_of(race.request), "model": model}
+        start, action = values["start"], values["action"]
+        names = controls.action_names(self.session, model)
+        kept = action if action in ("", *names) else controls.favourite(start, names)
+        blocks = map(format_block_shape, race.shapes)
+        note, first, second, _ = self.change_choices(model, start, kept, *blocks)
+        return {
+            **{getattr(page, name): values[name] for name in _SETTINGS},
+            page.start: start_radio(self.session, model, start),
+            page.action: gr.Dropdown(choices=controls.action_choices(names), value=kept),
+            page.note: note,
+            page.first: first,
+            page.second: second,
+        }
 
     def draw(self, job: JobView) -> Updates:
         """How far the race is; nothing is kept of half a race."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from app.clips.form import Start
 from app.clips.odds import Odds
 from app.generate import live
 from app.generate.gallery import PastClips
@@ -16,7 +14,6 @@ from app.parts import controls, uploads
 from app.parts.follow import Follower
 from app.parts.sources import component_script, template
 from app.parts.status import counters, status
-from app.parts.thumbs import thumb, thumbs
 from app.session import Session
 
 
@@ -68,11 +65,11 @@ class GeneratePage:
                 " photos stable for longer.",
                 elem_classes="quiet",
             )
-            self.pictures = self._examples("frame", "Photographs to try")
+            uploads.offer_examples(self.session, "frame", self.picture, "Photographs to try")
         with gr.Column(visible=False) as self.clip_box:
             self.clip = uploads.clip_upload("Clip to continue", "clip")
             gr.Markdown(uploads.FIVE_FRAMES, elem_classes="quiet")
-            self.clips = self._examples("clip", "Clips to try")
+            uploads.offer_examples(self.session, "clip", self.clip, "Clips to try")
         self.crop = uploads.crop_slider("crop")
         self.action = gr.Dropdown(
             controls.action_choices(names), value=controls.favourite("action", names),
@@ -89,12 +86,6 @@ class GeneratePage:
 
         for choice in (self.action, self.block):
             controls.hand_over_value(choice)
-
-    def _examples(self, start: Start, title: str) -> gr.HTML:
-        paths = [Path(path) for [path] in uploads.examples(self.session, start)]
-        assets = self.session.assets or Path()
-        items = [thumb(assets, path, uploads.friendly_name(path)) for path in paths]
-        return thumbs(title, items, f"try-{start}", visible=bool(items))
 
     def _build_settings(self) -> None:
         gr.Markdown("Presets set the block and the sampling settings.", elem_classes="quiet")

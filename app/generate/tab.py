@@ -23,12 +23,11 @@ from app.parts import controls
 from app.parts.api import call_of, defaults_of, hand_over_values, inputs_of
 from app.parts.charts import timing_chart
 from app.parts.clip_view import clip_view
-from app.parts.events import LAST, LIGHT, OWN, Updates, refusal, refusals
+from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
 from app.parts.follow import Seen, finish
 from app.parts.pictures import file_uri
 from app.parts.status import counters, status
-from app.parts.thumbs import chosen_index
-from app.parts.uploads import as_upload, examples, start_radio, wire_uploads
+from app.parts.uploads import as_upload, start_radio, wire_uploads
 from app.session import Session
 from nbp_core.config.shapes import parse_block_shape
 
@@ -65,10 +64,7 @@ class GenerateTab:
             },
         )  # fmt: skip
         found = [*self._controls(), page.facts, *follower.shown]
-        # Then the model's facts: the page does not wait for it, and it may be another one by now.
-        page.blocks.load(self.come_back, follower.asked, found, **LIGHT).then(
-            self.facts_of, page.model, page.facts, **OWN
-        )
+        self.came_back = page.blocks.load(self.come_back, follower.asked, found, **LIGHT)
         followed = [follower.job_id, page.seed, *follower.shown]
         page.go.click(self.begin, self.inputs(), followed, **OWN)
         page.hold.click(self.pause, follower.job_id, None, **LIGHT)
@@ -101,8 +97,6 @@ class GenerateTab:
         for name, button in page.presets.items():
             button.click(partial(self.apply_preset, name), start_of, sampling, **LIGHT)
         page.dice.click(random_seed, None, page.seed, **LIGHT)
-        page.pictures.select(self.take_example, page.start, page.picture, **OWN)
-        page.clips.select(self.take_example, page.start, page.clip, **OWN)
 
     def _wire_api(self) -> None:
         defaults = {**defaults_of(FIELDS), "model": self.page.model.value}
@@ -317,11 +311,3 @@ class GenerateTab:
         """Fills block and sampling settings."""
         steps = controls.count_steps(self.session, model, start, num_frames)
         return controls.preset_block(name, steps), *controls.PRESETS[name]
-
-    def take_example(self, start: Start, chosen: gr.EventData) -> str:
-        """A bundled picture or clip, as if it had been uploaded."""
-        offered = examples(self.session, start)
-        index = chosen_index(chosen, len(offered))
-        if index is None:
-            raise refusal(ValueError("This example was not found."))
-        return as_upload(self.session, offered[index][0])

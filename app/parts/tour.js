@@ -40,9 +40,10 @@ export const firstStop = (kept, count) => {
 
 const tabCalled = (name) => [...document.querySelectorAll('[role=tab]')].find(
   (tab) => tab.textContent.trim() === name && tab.offsetWidth);
+// A tab that finds no room on a phone lies behind the button of Gradio's menu.
 const find = (target) => {
   if (!target.startsWith('tab:')) return document.querySelector(target);
-  return tabCalled(target.slice(4)) || document.querySelector('[role=tablist]');
+  return tabCalled(target.slice(4)) || document.querySelector('.overflow-menu button');
 };
 
 export function tour() {

@@ -11,7 +11,8 @@ from gradio.processing_utils import save_file_to_cache
 from app.clips.form import MIDDLE, Start
 from app.clips.request import read_start
 from app.parts import controls
-from app.parts.events import LIGHT, OWN, refusals
+from app.parts.events import LIGHT, OWN, refusal, refusals
+from app.parts.thumbs import chosen_index, thumb, thumbs
 from app.session import Session
 from nbp_core.config.shapes import CLIP_FPS
 
@@ -93,14 +94,6 @@ def as_upload(session: Session, path: str | Path) -> str:
     return str(save_file_to_cache(path, str(session.uploads)))
 
 
-def examples(session: Session, start: Start) -> list[list[str]]:
-    """The bundled pictures or clips to start from."""
-    if session.assets is None:
-        return []
-    found = sorted(p for p in session.assets.glob("*") if p.suffix in _EXAMPLES[start])
-    return [[str(path)] for path in found]
-
-
 def friendly_name(path: Path) -> str:
     """The name of a bundled picture or clip on the page."""
     return _FRIENDLY.get(path.stem, path.stem.replace("-", " "))
@@ -111,11 +104,21 @@ _FRIENDLY = {
 }  # fmt: skip
 
 
-def offer_examples(session: Session, start: Start, upload: gr.Image | gr.Video, label: str) -> None:
-    """A row of the bundled pictures or clips below an upload."""
-    rows = examples(session, start)
-    if rows:
-        gr.Examples(rows, [upload], label=label, api_visibility="private", examples_per_page=8)
+def offer_examples(session: Session, start: Start, upload: gr.Image | gr.Video, title: str) -> None:
+    """A row of the bundled pictures or clips below an upload; a click takes one as if uploaded."""
+    if session.assets is None:
+        return
+    paths = sorted(p for p in session.assets.glob("*") if p.suffix in _EXAMPLES[start])
+    items = [thumb(session.assets, path, friendly_name(path)) for path in paths]
+    row = thumbs(title, items, f"{upload.elem_id}-examples", visible=bool(items))
+
+    def take(chosen: gr.EventData) -> str:
+        index = chosen_index(chosen, len(paths))
+        if index is None:
+            raise refusal(ValueError("This example was not found."))
+        return as_upload(session, paths[index])
+
+    row.select(take, None, upload, **OWN)
 
 
 def wire_uploads(page: StartPage) -> None:

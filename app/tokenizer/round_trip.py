@@ -20,13 +20,14 @@ from app.clips.run import Outcome
 from app.clips.words import device_words, plural
 from app.folders import file_stem
 from app.jobs import Job, JobView
-from nbp_core.config.shapes import CLIP_FRAMES
+from nbp_core.config.shapes import CLIP_FPS, CLIP_FRAMES
 from nbp_core.media.files import MAX_PIXELS
 from nbp_core.media.video import (
     Frames,
+    Sampled,
     crop_resize,
-    read_context,
     read_image,
+    read_sampled,
     write_strip,
     write_video,
 )
@@ -51,6 +52,8 @@ class Material:
     frames_THWC: Frames
     square: str = MIDDLE_SQUARE
     """Which square of the file the frames are."""
+    resampled: str = ""
+    """How the file's frames became these, as a sentence; empty where they are its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,14 +107,29 @@ def read_material(
         raise ValueError(f"Choose a {source}, or one of the examples.")
     if not 0 <= crop <= 1:
         raise ValueError(f"The crop must be from 0 to 1, not {crop}.")
-    frames = crop_resize(read_any(path), at=crop)
-    square = MIDDLE_SQUARE if crop == MIDDLE else f"the square at crop {crop:.2f}"
-    return Material(model=model or "", name=Path(path).name, frames_THWC=frames, square=square)
+    sampled = read_any(path)
+    return Material(
+        model=model or "",
+        name=Path(path).name,
+        frames_THWC=crop_resize(sampled.frames_THWC, at=crop),
+        square=MIDDLE_SQUARE if crop == MIDDLE else f"the square at crop {crop:.2f}",
+        resampled=_resampled(sampled),
+    )
 
 
-def read_any(path: str) -> Frames:
-    """A picture or the beginning of a clip as frames_THWC."""
-    return read_context(path, CLIP_FRAMES + 1)
+def read_any(path: str) -> Sampled:
+    """A picture or the beginning of a clip."""
+    return read_sampled(path, CLIP_FRAMES + 1)
+
+
+def _resampled(sampled: Sampled) -> str:
+    count = len(sampled.frames_THWC)
+    if count in (sampled.num_stored, CLIP_FRAMES + 1):
+        return ""
+    own = f"The file has {sampled.num_stored} frames at {sampled.stored_fps:.4g} frames per second"
+    if sampled.is_spread:
+        return f"{own}, too few for {CLIP_FPS}: {count} of them are read, evenly spread."
+    return f"{own}, which are {count} frames at {CLIP_FPS}."
 
 
 def _made_frames(made: JobView | None) -> tuple[Frames, str]:
@@ -129,8 +147,11 @@ def split_strip(path: Path) -> Frames:
     return np.stack([strip_HWC[:, x : x + side] for x in range(0, strip_HWC.shape[1], side)])
 
 
-def cut(frames_THWC: Frames, factor: int) -> tuple[Frames, str]:
-    """(the first 1 + n x factor frames, at most 17; what was used, as a sentence)."""
+def cut(frames_THWC: Frames, factor: int, resampled: str = "") -> tuple[Frames, str]:
+    """(the first 1 + n x factor frames, at most 17; what was used, as a sentence).
+
+    resampled: how the file's frames became these, if they are not its own.
+    """
     count = len(frames_THWC)
     used = 1 + (min(count, CLIP_FRAMES) - 1) // factor * factor
     if count == 1:
@@ -138,12 +159,10 @@ def cut(frames_THWC: Frames, factor: int) -> tuple[Frames, str]:
     if count > CLIP_FRAMES:
         note = f"The clip has more than {CLIP_FRAMES} frames. Its first {used} are used."
     elif count > used:
-        note = (
-            f"The clip has {count} frames. The first {used} are used, one and then {factor} for"
-            " each latent frame."
-        )
+        has = resampled or f"The clip has {count} frames."
+        note = f"{has} The first {used} are used, one and then {factor} for each latent frame."
     else:
-        note = f"All {used} frames are used."
+        note = f"{resampled} All {used} frames are used.".lstrip()
     return frames_THWC[:used], note
 
 
@@ -151,7 +170,8 @@ def run(session: Session, material: Material, job: Job) -> RoundTrip:
     """Sends the frames through the tokenizer in the worker thread and writes the files."""
     with job.lending():
         pipeline = session.pipeline(material.model)
-    frames, note = cut(material.frames_THWC, pipeline.tokens.time_factor)
+    factor = pipeline.tokens.time_factor
+    frames, note = cut(material.frames_THWC, factor, material.resampled)
     made = pipeline.reconstruct(frames)
     write = partial(_written, pipeline, made, material, note)
     return session.write_output(job.id, write)

@@ -10,6 +10,7 @@ import contextlib
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -46,10 +47,12 @@ from nbp_core.media.pictures import frame_seconds, open_image, read_frames, read
 __all__ = [
     "Frames",
     "MediaError",
+    "Sampled",
     "crop_resize",
     "read_comment",
     "read_context",
     "read_image",
+    "read_sampled",
     "read_video",
     "read_window",
     "read_windows",
@@ -81,6 +84,18 @@ def read_image(path: str | Path, max_pixels: int = MAX_FRAME_PIXELS) -> Frames:
     return read_picture(Path(path), max_pixels)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampled:
+    """The start of a clip as read_context gives it, and what the file itself has."""
+
+    frames_THWC: Frames
+    num_stored: int
+    """Number of the file's own frames, up to the end of what was read."""
+    stored_fps: float
+    is_spread: bool
+    """Whether the frames are some of the file's own, evenly spread, since it is too short."""
+
+
 def read_context(
     path: str | Path, max_frames: int | None = None, min_frames: int | None = None
 ) -> Frames:
@@ -91,13 +106,30 @@ def read_context(
     its own frames, evenly spread, or all it has. A still picture gives one frame. Raises MediaError
     if the file is none of the three or cannot be read.
     """
+    return read_sampled(path, max_frames, min_frames).frames_THWC
+
+
+def read_sampled(
+    path: str | Path, max_frames: int | None = None, min_frames: int | None = None
+) -> Sampled:
+    """As read_context, with the number and the rate of the file's own frames."""
     path = Path(path)
     count = max_frames or _MAX_FRAMES
     least = min(count, CONTEXT_FRAMES) if min_frames is None else min_frames
     if not is_video(path):
         return _read_animation(path, count, least)
     taken = decode(path, lambda source: Take(count=count, fps=CLIP_FPS))
-    return taken.frames_THWC if len(taken.frames_THWC) >= least else _spread(path, taken, least)
+    is_spread = len(taken.frames_THWC) < least
+    return Sampled(
+        frames_THWC=_spread(path, taken, least) if is_spread else taken.frames_THWC,
+        num_stored=taken.num_seen,
+        stored_fps=_fps(taken.source),
+        is_spread=is_spread,
+    )
+
+
+def _fps(source: Source) -> float:
+    return (source.stream and source.stream.fps) or float(CLIP_FPS)
 
 
 def read_window(path: str | Path, num_frames: int) -> Frames:
@@ -199,14 +231,19 @@ def _repeated(frames_THWC: Frames, count: int) -> Frames:
     return np.ascontiguousarray(frames_THWC[chosen])
 
 
-def _read_animation(path: Path, count: int, least: int) -> Frames:
-    if count == 1:
-        return read_picture(path)[None]
-    seconds = frame_seconds(path, most=count / CLIP_FPS)
-    if seconds == [0.0]:
-        return read_picture(path)[None]
-    indices = _shown(seconds, range(min(count, _num_shown(seconds))))
-    return read_frames(path, indices if len(indices) >= least else _even(len(seconds), least))
+def _read_animation(path: Path, count: int, least: int) -> Sampled:
+    seconds = [0.0] if count == 1 else frame_seconds(path, most=count / CLIP_FPS)
+    is_still = seconds == [0.0]
+    indices = [0] if is_still else _shown(seconds, range(min(count, _num_shown(seconds))))
+    is_spread = not is_still and len(indices) < least
+    if is_spread:
+        indices = _even(len(seconds), least)
+    return Sampled(
+        frames_THWC=read_picture(path)[None] if is_still else read_frames(path, indices),
+        num_stored=len(seconds),
+        stored_fps=float(CLIP_FPS) if is_still else len(seconds) / sum(seconds),
+        is_spread=is_spread,
+    )
 
 
 def _read_animated_window(path: Path, num_frames: int) -> Frames:
@@ -242,8 +279,7 @@ def read_video(path: str | Path, max_frames: int | None = None) -> tuple[Frames,
     if not is_video(path):
         raise _not_a_video(path)
     taken = decode(path, lambda source: Take(count=max_frames or _MAX_FRAMES))
-    stream = taken.source.stream
-    return taken.frames_THWC, (stream and stream.fps) or float(CLIP_FPS)
+    return taken.frames_THWC, _fps(taken.source)
 
 
 def crop_resize(frames_THWC: Frames, side: int = CLIP_SIDE, at: float = 0.5) -> Frames:

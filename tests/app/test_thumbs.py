@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import gradio as gr
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 from app import ui
+from app.clips.request import read_start
+from app.parts import uploads
 from app.parts.thumbs import thumb
 from nbp_core.media.video import write_video
 from tests.support.engine import fake_session
@@ -57,6 +63,39 @@ def test_a_page_can_fetch_its_small_pictures(
     picture = Image.open(io.BytesIO(answer.content))
     assert picture.size == (96, 96)
     assert np.abs(np.asarray(picture).astype(int) - colour).max() <= 4
+
+
+def test_an_open_page_has_its_examples_from_the_next_start_too(
+    assets: Path, request: pytest.FixtureRequest
+) -> None:
+    """The page names no file that only the studio it was opened on has."""
+    (assets / "link.jpg").unlink()
+    session, _ = fake_session(assets.parent / "models", assets=assets)
+    blocks = ui.build(session)
+    config = json.dumps(blocks.get_config_file(), default=str)
+    blocks.close()
+    session.close()
+    assert str(session.uploads) not in config
+    pictures = re.findall(r'"picture": "([^"]+)", "caption"', config)
+    assert pictures.count("clip.mp4") == 3, "Generate, Compare and Tokenizer offer it"
+    url = request.getfixturevalue("url")
+    assert {httpx.get(f"{url}thumbs/{name}").status_code for name in pictures} == {200}
+
+
+def test_a_bundled_clip_is_taken_as_if_uploaded(assets: Path) -> None:
+    session, _ = fake_session(assets.parent / "models", assets=assets)
+    with gr.Blocks() as blocks:
+        upload = uploads.clip_upload("Clip", "clip")
+        uploads.offer_examples(session, "clip", upload, "Clips to try")
+    [choice] = blocks.fns.values()
+    take: Any = choice.fn
+    assert choice.outputs == [upload]
+    taken = take(gr.EventData(None, {"index": 0}))
+    assert Path(taken).is_relative_to(session.uploads)
+    assert read_start("clip", None, taken) is not None
+    with pytest.raises(gr.Error, match="was not found"):
+        take(gr.EventData(None, {"index": 1000}))
+    session.close()
 
 
 @pytest.mark.parametrize(

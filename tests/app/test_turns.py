@@ -137,10 +137,11 @@ def test_players_have_turns_while_a_job_loads_its_model(name: str) -> None:
 
     session: Any = SimpleNamespace(pipeline=pipeline, model_called=str)
     named: Any = SimpleNamespace(model="tiny")
+    raced: Any = SimpleNamespace(request=named)
     works: dict[str, Callable[[], object]] = {
         "clip": lambda: clip.run(session, named, job),
         "play": lambda: saved.run(session, "tiny", named, job),
-        "race": lambda: compare.run(session, named, named, job),
+        "race": lambda: compare.run(session, raced, job),
         "speeds": lambda: measure.run(session, "tiny", job),
         "round trip": lambda: round_trip.run(session, named, job),
         "odds": lambda: odds._compute(session, named, {"model": "tiny"}, job),

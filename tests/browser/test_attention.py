@@ -108,6 +108,7 @@ def test_the_square_of_an_upload_is_shown_and_moved(page: Page, url: str, tmp_pa
     page.locator("#attention-upload input[type=file]").set_input_files(tmp_path / "wide.mp4")
     expect(page.locator("#attention-measured")).to_contain_text("your clip")
     expect(page.locator("#attention-upload .crop-square")).to_be_visible()
+    expect(page.locator("#attention-look canvas")).to_have_count(2)
     shown = "document.querySelector('#attention-look canvas').toDataURL()"
     before = page.evaluate(shown)
     page.locator("#attention-crop input[type=range]").press("End")

@@ -172,6 +172,24 @@ def test_a_tour_from_another_tab_leads_to_its_first_stop(page: Page, studio: Stu
     expect(page.locator(".tour-ring")).to_be_visible()
 
 
+def test_the_tour_on_a_phone_rings_the_button_behind_which_a_tab_lies(
+    page: Page, studio: Studio
+) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_studio(page, studio.url)
+    page.evaluate("localStorage.setItem('nbp-studio-tour', '7')")  # How it works
+    page.locator("#tour-open").click()
+    more = page.get_by_role("button", name="More tabs").first.bounding_box()
+    ring = page.locator(".tour-ring")
+    expect(ring).to_be_visible()
+    box = ring.bounding_box()
+    assert more is not None
+    assert box is not None
+    # The ring lies around the button and nothing else.
+    assert 0 < more["x"] - box["x"] < box["width"] - more["width"] < 20
+    assert 0 < more["y"] - box["y"] < box["height"] - more["height"] < 20
+
+
 def test_the_tour_waits_can_be_left_and_is_remembered(page: Page, studio: Studio) -> None:
     open_studio(page, studio.url)
     page.get_by_role("button", name="Tour").click()

@@ -27,7 +27,8 @@ pytestmark = pytest.mark.timeout(300)  # several loads of the page, perhaps on a
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     folder = tmp_path_factory.mktemp("reload")
     write_episode(folder / "assets" / "play")
-    add_model(folder / "models", "fake")
+    for name in ("extra", "fake"):
+        add_model(folder / "models", name)
     session, pipeline = fake_session(folder / "models", assets=folder / "assets")
     for url in serve(session):
         yield Studio(url, pipeline)
@@ -97,9 +98,14 @@ def test_back_and_forward_lead_through_the_tabs(page: Page, studio: Studio) -> N
 def test_a_race_is_found_again(page: Page, studio: Studio) -> None:
     studio.pipeline.step_s = 0.05
     open_studio(page, studio.url, "Compare")
+    for menu, option in (("model", "extra"), ("race-action", "zoom in"), ("race-second", "2 rows")):
+        page.locator(f"#{menu} input").click()
+        page.get_by_role("option", name=option).click()
+    page.locator("#race-seed input").fill("321")
     page.locator("#race-go").click()
     status = page.locator("#race-status")
     expect(status).to_contain_text("(baseline): step")
+    page.evaluate("console.error = () => {}")  # Gradio logs requests that the reload ends
     reload(page, "Compare")
     expect(status).to_contain_text("(baseline): step")
     expect(page.locator("#race-go")).to_be_disabled()
@@ -110,6 +116,11 @@ def test_a_race_is_found_again(page: Page, studio: Studio) -> None:
         expect(page.locator("#race-headline")).to_contain_text("median of 3 races")
         expect(page.locator("#race-replay .state").nth(1)).to_contain_text("done in")
         expect(page.locator("#race-go")).to_be_enabled()
+        expect(page.locator("#model input")).to_have_value("extra")
+        expect(page.locator("#model-facts")).to_contain_text("1.2M parameters")
+        expect(page.locator("#race-action input")).to_have_value("zoom in")
+        expect(page.locator("#race-second input")).to_have_value(re.compile("^2 rows 1x2x16"))
+        expect(page.locator("#race-seed input")).to_have_value("321")
 
 
 def test_a_round_trip_is_found_again(
@@ -253,6 +264,9 @@ def test_what_was_open_in_attention_is_found_again(
     monkeypatch.setattr(VideoPipeline, "tokenize", held)
     page.locator("#attention-clip input").click()
     page.get_by_role("option", name="drawer-close").click()
+    expect(measured).to_contain_text("Opening the clip...")
+    for drawn in ("#attention-map canvas.map", "#attention-look canvas", "#attention-heads canvas"):
+        expect(page.locator(drawn)).to_have_count(0)
     page.wait_for_timeout(1000)  # for what the browser keeps
     page.evaluate("console.error = () => {}")  # Gradio logs the request that the reload ends
     reload(page, "Attention")

@@ -15,7 +15,7 @@ import {
 import { framesWords, latentOf, latentsOf } from '../../app/parts/clip.js';
 import { differ, GAIN } from '../../app/compare/pair.js';
 import { heir } from '../../app/generate/gallery.js';
-import { exampleName, remembered, tabOf } from '../../app/studio.js';
+import { remembered, tabOf } from '../../app/studio.js';
 import { containedBox, dragged, squareAt } from '../../app/parts/crop.js';
 import { firstStop, placeOf, STOPS } from '../../app/parts/tour.js';
 import { bytesOf, cellAt, cellOf, clamp, countUntil, player } from '../../app/parts/page.js';
@@ -185,10 +185,6 @@ test('the mask is shown whole or from its beginning', () => {
   assert.equal(shownLength({ ...PLAN, segment: Array(100) }, false), 100);
   assert.equal(shownLength({ ...PLAN, segment: Array(100) }, true), 24);
   assert.equal(shownLength(PLAN, true), 5);
-});
-
-test('an example is called by its file', () => {
-  assert.equal(exampleName('http://localhost/file=/a/door-open.mp4'), 'Example door open');
 });
 
 test('the address names the open tab and keeps the rest', () => {

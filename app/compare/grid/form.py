@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from app.clips.request import Request
+from app.compare.run import check_clip
 from app.parts.pictures import block_name
 from nbp_core.config.shapes import format_block_shape, parse_block_shape
 from nbp_core.generation.request import MAX_BATCH
@@ -53,13 +54,14 @@ def cells_of(session: Session, varied: Varied, request: Request) -> tuple[Cell, 
     if not LEAST <= len(cells) <= MOST:
         raise ValueError(f"A grid has {LEAST} to {MOST} clips, not {len(cells)}.")
     for cell in cells:
-        _check(session, cell.request)
+        assert cell.request.sampling.block_shape is not None, "the form has a block"
+        check_clip(session, cell.request, cell.request.sampling.block_shape)
     return cells
 
 
 def _seeds(varied: Varied, request: Request) -> Iterator[Cell]:
     if not isinstance(varied.num_seeds, int | float) or not LEAST <= varied.num_seeds <= MOST:
-        raise ValueError(f"A grid has {LEAST} to {MOST} clips, not {varied.num_seeds}.")
+        raise ValueError(f"A grid has {LEAST} to {MOST} clips, not {varied.num_seeds or 0}.")
     for number in range(int(varied.num_seeds)):
         seeded = request.with_seed_after(number)
         yield Cell(request=seeded, caption=f"seed {seeded.sampling.seed}")
@@ -95,16 +97,3 @@ def read_numbers(text: str | None) -> list[float]:
         raise ValueError(
             f"Temperatures are numbers with commas between them, such as 0.4, 0.7, 1, not {text!r}."
         ) from None
-
-
-def _check(session: Session, request: Request) -> None:
-    """Raises ValueError for what would otherwise be refused only when the cell's turn comes."""
-    offer = session.offer(request.model)
-    if request.action is not None and request.action not in offer.actions:
-        raise ValueError(f"Model {request.model} has no action {request.action!r}.")
-    shape = request.sampling.block_shape
-    if shape not in offer.block_shapes:
-        raise ValueError(
-            f"Model {request.model} has no blocks of {format_block_shape(shape) if shape else '?'}."
-        )
-    offer.num_steps(shape, request.num_context_frames, request.num_frames)

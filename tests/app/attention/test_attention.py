@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from app.attention import clips
 from app.attention.clips import UPLOAD
 from app.attention.look import frame_of
 from app.attention.page import AttentionPage
-from app.attention.tab import NO_CLIP, AttentionTab
+from app.attention.tab import NO_CLIP, NO_FILE, WAITING, AttentionTab
 from app.clips.request import make_request
 from app.clips.run import run
 from app.jobs import Job
@@ -78,7 +79,12 @@ def enter(tab: AttentionTab, key: str | None = None, **known: Any) -> dict[str, 
         "newest": "",
     }
     given |= {"shown": ("", ""), "kept": None}
-    return named(tab.page, tab.enter(key, **{**given, **known}))
+    return at_last(tab, tab.enter(key, **{**given, **known}))
+
+
+def at_last(tab: AttentionTab, answers: Iterator[dict[Any, Any]]) -> dict[str, Any]:
+    """What the page has once an event has given all of its answers, by the page's own names."""
+    return {name: one for answer in answers for name, one in named(tab.page, answer).items()}
 
 
 def named(page: AttentionPage, updates: dict[Any, Any]) -> dict[str, Any]:
@@ -132,7 +138,7 @@ def test_the_clip_just_made_is_opened_in_its_own_blocks(tab: AttentionTab) -> No
     key = updates["clip"]["value"]
     again = enter(tab, key, made=job.id, newest=key, shown=updates["shown"])
     assert set(again) == {"clip", "newest"}
-    other_model = tab.follow_model(key, None, 0.5, "other", False, updates["shown"])
+    [other_model] = tab.follow_model(key, None, 0.5, "other", False, updates["shown"])
     assert list(other_model) == [tab.page.place], "a clip made here keeps its model"
     other = enter(tab, "bundled:door-open.mp4", made=job.id, newest=key)
     assert other["clip"]["value"] == "bundled:door-open.mp4"
@@ -204,6 +210,30 @@ def test_what_was_open_is_found_again(tab: AttentionTab, assets: Path, tmp_path:
     ]
     for one in odd:
         assert enter(tab, kept=one, newest=newest)["clip"]["value"] == newest
+
+
+def test_no_other_clip_is_shown_while_the_one_that_the_menu_names_waits(tab: AttentionTab) -> None:
+    go_on, nothing = threading.Event(), {"map": None, "look": None, "heads": None}
+    job = tab.session.jobs.submit(lambda job: go_on.wait(30))
+    answers = tab.open("bundled:door-open.mp4", None, 0.5, "tiny", False)
+    waiting = named(tab.page, next(answers))
+    assert nothing.items() <= waiting.items()
+    assert WAITING in waiting["measured"]
+    assert not any(waiting[f"find {i}"]["visible"] for i in range(len(tab.page.finds)))
+    go_on.set()
+    opened = at_last(tab, answers)
+    assert len(opened["map"]["panes"]) == 1
+    assert "door-open, bundled clip" in opened["measured"]
+    assert job.finished.wait(30)
+
+
+def test_a_clip_that_cannot_be_opened_leaves_the_reason_on_the_page(tab: AttentionTab) -> None:
+    answers = tab.open("made:gone", None, 0.5, "tiny", False)
+    cleared, refused = (named(tab.page, next(answers)) for _ in range(2))
+    assert cleared["map"] is None
+    assert "This clip was deleted." in refused["measured"]
+    with pytest.raises(gr.Error, match="This clip was deleted"):
+        next(answers)
 
 
 def test_a_clip_of_another_visitor_opens_nothing(tab: AttentionTab) -> None:
@@ -309,8 +339,10 @@ def test_without_clips_the_page_says_so(models: Path) -> None:
     updates = enter(tab)
     assert NO_CLIP in updates["measured"]
     assert updates["clip"]["value"] is None
-    box = named(tab.page, tab.open(UPLOAD, None, 0.5, "tiny", False))
-    assert box == {"upload": {"visible": True}, "crop": {"visible": True}}
+    box = at_last(tab, tab.open(UPLOAD, None, 0.5, "tiny", False))
+    assert box["upload"] == box["crop"] == {"visible": True}
+    assert NO_FILE in box["measured"]
+    assert box["map"] is None
     session.close()
 
 

@@ -16,8 +16,9 @@ from app.clips.request import make_request
 from app.clips.run import run as make_clip
 from app.compare import view
 from app.compare.charts import steps_chart, tokens_chart
+from app.compare.grid.form import Varied, cells_of
 from app.compare.pair import NOTHING, Pair, differences
-from app.compare.run import RaceResult, paper_words, run
+from app.compare.run import RaceResult, new_race, paper_words, run
 from app.compare.tab import CompareTab
 from app.jobs import JobState, JobView
 from app.library import KeptClip
@@ -27,12 +28,20 @@ from nbp_core.config.shapes import Size3
 from nbp_core.generation.race import Race
 from nbp_core.media.video import read_comment, read_video, write_video
 from tests.support.disk import refused_while_older
-from tests.support.engine import FakePipeline, answer_of, fake_session, small_clips
+from tests.support.engine import (
+    Continues,
+    FakePipeline,
+    answer_of,
+    fake_session,
+    session_of,
+    small_clips,
+)
 
 VALUES: dict[str, Any] = {
     "model": "fake", "start": "action", "action": "door-open", "picture": None, "clip": None,
     "temperature": 1.0, "top_k": 2000, "top_p": 0.9, "guidance": 1.0, "seed": 7, "crop": 0.5,
 }  # fmt: skip
+FILES = ("picture", "clip")
 SHAPES: tuple[Size3, Size3] = ((1, 1, 16), (1, 4, 16))
 Studio = tuple[Session, FakePipeline]
 
@@ -53,7 +62,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RaceResult]:
 
 def submit(session: Session, shapes: tuple[Size3, Size3] = SHAPES) -> Any:
     request = make_request(**VALUES, block="1x1x16", num_frames=17)
-    return session.jobs.submit(partial(run, session, request, shapes), request)
+    race = new_race(session, request, shapes)
+    return session.jobs.submit(partial(run, session, race), race)
 
 
 def finish(session: Session) -> JobView:
@@ -185,7 +195,12 @@ def test_the_endpoint_gives_files_and_figures(tab: CompareTab) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"second": "1x1x1"}, "two different ones"),
+        (
+            {"second": "1x1x1"},
+            r"Baseline and challenger both .* 1x1x1: choose two different ones\.",
+        ),
+        ({"second": "1x3x16"}, r"Model fake has no blocks of 1x3x16\."),
+        ({"action": "jump"}, r"Model fake has no action 'jump'\."),
         ({"second": "row"}, "three numbers"),
         ({"second": 5}, "second must be text, not 5"),
         ({"first": None}, "first must be text, not null"),
@@ -200,6 +215,22 @@ def test_the_endpoint_refuses_in_one_sentence(
     values = {"first": "1x1x1", "second": "1x4x16", **VALUES, **changes}
     with pytest.raises(gr.Error, match=sentence):
         answer_of(tab.compare(*values.values()))
+
+
+def test_a_clip_that_a_model_cannot_begin_is_refused_in_words_of_the_page(tmp_path: Path) -> None:
+    """At once, for a race and for a grid, and not with the engine's own sentence."""
+    session = session_of(tmp_path / "models", fake=Continues("fake"))
+    request = make_request(**{**VALUES, "action": ""}, block="1x1x16", num_frames=17)
+    sentence = (
+        "^Model fake cannot make 17 frames from an action in blocks of 1x1x16. Choose another"
+        r" start, block or model\.$"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        new_race(session, request, SHAPES)
+    seeds = Varied(vary="seed", num_seeds=3, blocks=(), temperatures="", models=())
+    with pytest.raises(ValueError, match=sentence):
+        cells_of(session, seeds, request)
+    session.close()
 
 
 def test_a_model_of_one_block_shape_cannot_race(studio: Studio) -> None:
@@ -233,6 +264,32 @@ def test_the_page_follows_a_race_to_its_result(tab: CompareTab) -> None:
     seen = told[page.follower.seen]
     assert set(page.follower.poll(job_id, seen)) == {page.follower.seen, page.follower.catch_up}
     assert page.follower.catch_up in page.follower.poll("gone", ("", 0))
+
+
+def test_a_reloaded_page_has_the_settings_of_its_race(tmp_path: Path) -> None:
+    pipelines = {"fake": FakePipeline("fake", step_s=0), "other": FakePipeline("other", step_s=0)}
+    pipelines["other"].block_shapes = ((1, 1, 16), (1, 16, 16))
+    session = session_of(tmp_path / "models", **pipelines)
+    with gr.Blocks() as blocks:
+        followers = [Follower(session.jobs, name, 0.5) for name in ("race", "grid")]
+        tab = CompareTab(session, blocks, gr.Dropdown(["fake", "other"]), *followers)
+    page, chosen = tab.page, {**VALUES, "action": "", "top_k": 300, "seed": 99, "crop": 0.25}
+    job_id = tab.begin("1x1x16", "1x4x16", *chosen.values())[page.follower.job_id]
+
+    def settings(updates: dict[Any, Any]) -> dict[str, Any]:
+        names = (*chosen, "first", "second")
+        found = {name: updates[getattr(page, name)] for name in names if name not in FILES}
+        return {name: getattr(value, "value", value) for name, value in found.items()}
+
+    shown = tab.come_back("other", job_id, ("", 0), True)
+    expected = {name: value for name, value in chosen.items() if name not in FILES}
+    assert settings(shown) == {**expected, "first": "1x1x16", "second": "1x4x16"}
+    assert set(shown) <= set(tab.found_again)
+    # Where another tab is open, the page keeps its model, and the settings suit it.
+    behind = settings(tab.come_back("other", job_id, ("", 0), False))
+    assert behind == {**expected, "model": "other", "first": "1x1x16", "second": "1x16x16"}
+    assert page.seed not in tab.come_back("other", "gone", ("", 0), True)
+    session.close()
 
 
 def test_choices_keep_what_fits(tab: CompareTab) -> None:

@@ -84,7 +84,7 @@ def test_each_cell_differs_in_what_varies_alone(studio: Studio) -> None:
     [
         ({"num_seeds": 1}, "2 to 16 clips, not 1"),
         ({"num_seeds": 17}, "2 to 16 clips, not 17"),
-        ({"num_seeds": None}, "2 to 16 clips"),
+        ({"num_seeds": None}, "2 to 16 clips, not 0"),
         ({"vary": "block", "blocks": []}, "2 to 16 clips, not 0"),
         ({"vary": "temperature", "temperatures": "0.5"}, "2 to 16 clips, not 1"),
         ({"vary": "temperature", "temperatures": "hot, cold"}, "such as 0.4, 0.7, 1"),

@@ -395,15 +395,6 @@ def test_a_dropped_file_fills_the_page(tab: GenerateTab, tmp_path: Path) -> None
         tab.reuse.restore(str(tmp_path / "other.gif"))
 
 
-def test_a_bundled_clip_is_taken_as_if_uploaded(tab: GenerateTab) -> None:
-    tab.session.assets = Path(__file__).parents[3] / "assets"
-    taken = tab.take_example("clip", gr.EventData(None, {"index": 0}))
-    assert Path(taken).is_relative_to(tab.session.uploads)
-    assert read_start("clip", None, taken) is not None
-    with pytest.raises(gr.Error, match="was not found"):
-        tab.take_example("clip", gr.EventData(None, {"index": 1000}))
-
-
 def test_pause_step_and_resume(tab: GenerateTab) -> None:
     page = tab.page
     engine(tab).step_s = 0.01

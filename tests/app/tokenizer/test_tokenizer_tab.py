@@ -156,6 +156,33 @@ def test_a_clip_is_cut_to_whole_latent_frames(count: int, used: int, said: str) 
     assert said in note
 
 
+@pytest.mark.parametrize(
+    ("name", "count", "fps", "said"),
+    [
+        ("a.gif", 20, 20, "has 20 frames at 20 frames per second, which are 8 frames at 8. The"
+         " first 5 are used"),
+        ("a.mp4", 15, 24, "has 15 frames at 24 frames per second, which are 5 frames at 8. All 5"),
+        ("a.gif", 6, 20, "has 6 frames at 20 frames per second, too few for 8: 5 of them are read,"
+         " evenly spread. All 5 "),
+        ("a.mp4", 8, 8, "The clip has 8 frames. The first 5 are used"),
+        ("a.mp4", 90, 30, "more than 17 frames. Its first 17"),
+    ],
+)  # fmt: skip
+def test_it_is_said_how_a_file_of_another_rate_is_read(
+    session: Session, tmp_path: Path, name: str, count: int, fps: int, said: str
+) -> None:
+    path, frames = tmp_path / name, noise(count, 32, 32)
+    if path.suffix == ".gif":
+        pictures = [Image.fromarray(frame) for frame in frames]
+        duration = 1000 // fps
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=duration)
+    else:
+        write_video(path, frames, fps)
+    job = session.jobs.submit(partial(run, session, read("clip", path)))
+    assert job.finished.wait(60)
+    assert said in job.result.note
+
+
 def picture_of(address: str) -> Any:
     with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as picture:
         return np.asarray(picture)
