@@ -158,6 +158,13 @@ def test_the_mask_answers_keys_and_taps(browser: Browser, studio: Studio) -> Non
     context.close()
 
 
+def test_tab_leads_from_control_to_control(page: Page, studio: Studio) -> None:
+    open_blocks(page, studio.url)
+    page.locator("#blocks-picture .zoom").focus()
+    page.keyboard.press("Tab")
+    expect(page.locator("#blocks-go")).to_be_focused()
+
+
 def test_speeds_are_measured_here_and_stand_apart_from_the_papers(
     page: Page, studio: Studio
 ) -> None:

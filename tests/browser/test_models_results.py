@@ -116,6 +116,14 @@ def test_results_begin_with_tiles_and_fill_three_screens_at_most(page: Page, sho
     assert page.evaluate("document.documentElement.scrollHeight") <= 3 * 768
 
 
+def test_charts_lead_to_no_other_site(page: Page, shown: str) -> None:
+    open_studio(page, shown, "Results")
+    chart = page.locator("#results-speed")
+    chart.locator(".legend").hover()
+    expect(chart.get_by_role("button", name="Zoom in")).to_be_visible()
+    expect(chart.get_by_role("link")).to_have_count(0)
+
+
 HARD_TO_READ = """async (chart) => {
   const plot = document.querySelector('#results-speed .js-plotly-plot');
   const { data, layout } = JSON.parse(chart);
