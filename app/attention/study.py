@@ -98,8 +98,6 @@ def study_text(result: ResultFile | None) -> str:
 
 
 EVEN: Final = "uniform attention"
-_LEGEND_GAP: Final = 50
-"""Pixels between the bars and the legend."""
 
 
 _NO_SHARE: Final = {
@@ -128,10 +126,9 @@ def attention_chart(result: ResultFile) -> go.Figure:
             hovertemplate="%{x:.1%}<extra>" + part + "</extra>",
         )
     words = "share of a query's attention, mean over clips and queries"
-    height = 160 + 22 * len(rows)
-    layout = legend_below(words, "", height)
-    legend = {**layout.pop("legend"), "y": -_LEGEND_GAP / height}
-    figure.update_layout(**layout, legend=legend, barmode="stack", bargap=0.15)
+    height = 100 + 22 * len(rows)
+    legend_below(figure, words, "", height)
+    figure.update_layout(barmode="stack", bargap=0.15)
     figure.update_xaxes(tickformat=".0%", range=[0, 1])
     return figure
 

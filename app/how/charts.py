@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from app.how.measure import ShapeSpeed
 from app.how.plan import SHAPES
 from app.how.stored import FIGURES, StoredFigures
-from app.parts.charts import OURS, PAPER, chart_layout
+from app.parts.charts import OURS, PAPER, chart_layout, legend_below
 from nbp_core.config.shapes import Size3, format_block_shape
 from nbp_core.results.paper import FIGURE_6_7, TABLE1, TABLE3
 
@@ -40,6 +40,7 @@ def paper_chart() -> go.Figure:
         y=[value for value, _ in speed.values()],
         text=[f"{value:.2f}" for value, _ in speed.values()],
         textposition="outside",
+        constraintext="none",
         customdata=[place for _, place in speed.values()],
         name="paper: frames per second",
         marker={"color": PAPER, "pattern": {"shape": "/"}},
@@ -57,12 +58,11 @@ def paper_chart() -> go.Figure:
         marker={"color": PAPER, "symbol": "diamond", "size": 11},
         hovertemplate="FVD %{y}<br>the paper's %{customdata}<extra></extra>",
     )
-    layout = chart_layout("block shape", "frames per second")
-    layout["margin"] = {**layout["margin"], "r": 56, "b": 88}
-    layout["yaxis"] = {**layout["yaxis"], "range": [0, 20]}
+    figure.update_layout(chart_layout("block shape", "frames per second"))
     figure.update_layout(
-        **layout, yaxis2={"title": {"text": "FVD"}, "overlaying": "y", "side": "right",
-                          "range": [0, 40], "showgrid": False},
+        yaxis={"range": [0, 20]},
+        yaxis2={"title": {"text": "FVD"}, "overlaying": "y", "side": "right", "automargin": True,
+                "range": [0, 40], "showgrid": False},
     )  # fmt: skip
     figure.update_xaxes(categoryorder="array", categoryarray=_names(SHAPES), tickangle=-45)
     return figure
@@ -76,6 +76,7 @@ def speeds_chart(speeds: Sequence[ShapeSpeed]) -> go.Figure:
         y=[speed.tokens_per_s for speed in speeds],
         text=[f"{speed.tokens_per_s:,.0f}" for speed in speeds],
         textposition="outside",
+        constraintext="none",
         customdata=[[1e3 / speed.step_ms, speed.step_ms, speed.timed_steps] for speed in speeds],
         name="ours: tokens per second",
         showlegend=True,
@@ -83,7 +84,9 @@ def speeds_chart(speeds: Sequence[ShapeSpeed]) -> go.Figure:
         hovertemplate="%{y:,.0f} tokens per second<br>%{customdata[0]:.1f} steps per second,"
         " %{customdata[1]:.1f} ms each<br>%{customdata[2]} steps timed<extra></extra>",
     )
-    figure.update_layout(**_ours("tokens per second"))
+    figure.update_layout(**chart_layout("block shape", "tokens per second"))
+    figure.update_xaxes(tickangle=-45)
+    figure.update_yaxes(range=[0, 1.15 * max(speed.tokens_per_s for speed in speeds)])
     return figure
 
 
@@ -102,18 +105,9 @@ def stored_chart(stored: Sequence[StoredFigures], key: str) -> go.Figure:
             marker={"color": OURS[index % len(OURS)]},
             hovertemplate="%{x}: %{y:.3g}<extra></extra>",
         )
-    layout = _ours(FIGURES[key])
-    layout["height"] += 20 * len(figure.data)  # a line of the legend each
-    figure.update_layout(**layout)
-    figure.update_xaxes(categoryorder="array", categoryarray=_names(SHAPES))
+    legend_below(figure, "block shape", FIGURES[key], 300)
+    figure.update_xaxes(categoryorder="array", categoryarray=_names(SHAPES), tickangle=-45)
     return figure
-
-
-def _ours(y_title: str) -> dict[str, Any]:
-    layout = chart_layout("block shape", y_title)
-    layout["margin"] = {**layout["margin"], "b": 72}
-    layout["xaxis"] = {**layout["xaxis"], "tickangle": -45}
-    return layout
 
 
 def _names(shapes: Any) -> list[str]:

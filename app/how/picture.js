@@ -1,5 +1,5 @@
 import { split } from '../parts/clip.js';
-import { cellAt, clamp, fit } from '../parts/page.js';
+import { ARROWS, cellAt, clamp, fit } from '../parts/page.js';
 
 // Positions, places and targets are those of app.how.plan.plan.
 const GAP = 14, LABEL = 18;
@@ -76,10 +76,11 @@ export const stepWords = (plan, step, p) => {
 
 export function mount({ element, props, watch, trigger }) {
   const one = (name) => element.querySelector(name);
-  const grid = one('.grid'), mask = one('.mask'), slider = one('.step');
+  const grid = one('.grid'), mask = one('.mask'), slider = one('.step'), said = one('.read');
+  const HINT = said.textContent;
   const NEW = '#e69f00', FED = '#009e73', GIVEN = 'rgba(128,128,128,.55)';
   let plan = null, step = 1, picked = 0, playing = false, due = 0, width = 0;
-  let field = null, map = null;
+  let field = null, map = null, at = null; // at: [row, column] of the mask
 
   const fresh = () => stepOf(plan, step);
   const corner = (place) => cornerOf(place, plan.grid, field);
@@ -181,6 +182,15 @@ export function mount({ element, props, watch, trigger }) {
     ink.lineWidth = 2;
     ink.strokeRect(1, now.from * scale, Math.min(side - 2, now.stop * scale),
                    Math.max(1, now.count * scale));
+    if (at) {
+      const [y, x] = at.map((index) => (index + .5) * scale);
+      ink.strokeStyle = getComputedStyle(element).color;
+      ink.lineWidth = 1;
+      ink.beginPath();
+      ink.moveTo(0, y); ink.lineTo(side, y);
+      ink.moveTo(x, 0); ink.lineTo(x, side);
+      ink.stroke();
+    }
     mask.setAttribute('aria-label', `Attention mask of ${plan.segment.length} positions, blocks of`
       + ` ${plan.name}: ${plan.blocks[0].length > 1 ? 'a staircase' : 'a triangle'}`);
   };
@@ -224,6 +234,8 @@ export function mount({ element, props, watch, trigger }) {
     if (!props.value || !props.value.steps) return;
     plan = props.value;
     playing = false;
+    at = null;
+    said.textContent = HINT;
     slider.max = plan.steps.length;
     picked = Math.floor(plan.blocks[0].length / 2);
     // The first step at which a whole block is made from a whole block says most.
@@ -257,14 +269,26 @@ export function mount({ element, props, watch, trigger }) {
       }
     }
   });
-  mask.addEventListener('pointermove', (event) => {
-    if (!plan) return;
-    const box = mask.getBoundingClientRect();
-    const [row, key] = cellAt(event.clientX, event.clientY, box, shown(), shown());
+  const read = (cell, isSpoken) => {
+    at = cell.map((index) => clamp(index, 0, shown() - 1));
+    const [row, key] = at, from = describe(row);
     const may = plan.segment[key] <= plan.segment[row] ? 'may' : 'may not';
-    const from = describe(row);
-    one('.read').textContent = `${from[0].toUpperCase()}${from.slice(1)} ${may} look at`
-      + ` ${describe(key)}.`;
+    said.setAttribute('aria-live', isSpoken ? 'polite' : 'off');
+    said.textContent = `${from[0].toUpperCase()}${from.slice(1)} ${may} look at ${describe(key)}.`;
+    drawMask();
+  };
+  const point = (event) => {
+    if (!plan) return;
+    read(cellAt(event.clientX, event.clientY, mask.getBoundingClientRect(), shown(), shown()));
+  };
+  mask.addEventListener('pointermove', point);
+  mask.addEventListener('click', point); // a tap moves no pointer
+  mask.addEventListener('keydown', (event) => {
+    const by = ARROWS[event.key];
+    if (!by || !plan) return;
+    event.preventDefault();
+    const far = event.shiftKey ? 16 : 1, start = at ?? [fresh().from, fresh().from];
+    read(start.map((index, i) => index + far * by[i]), true);
   });
   // Drawing sets the height; only a new width is a reason to draw again.
   new ResizeObserver(() => { if (grid.clientWidth !== width) draw(); }).observe(grid);

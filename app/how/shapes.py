@@ -101,7 +101,7 @@ class Shapes:
                     "but tokens sampled together cannot depend on one another.")  # fmt: skip
         with gr.Row(equal_height=False):
             with gr.Column(min_width=340):
-                gr.Markdown("### Measured by this project")
+                gr.Markdown("### Measured by this project", elem_classes="blocks-title")
                 self.stored = {
                     key: gr.Plot(
                         show_label=False, visible=False, elem_id=f"blocks-stored-{key}",
@@ -120,7 +120,9 @@ class Shapes:
                 )  # fmt: skip
                 self.measured = gr.Markdown(elem_id="blocks-measured", elem_classes="quiet")
             with gr.Column(min_width=340):
-                gr.Markdown("### Reported by the paper, not measured here")
+                gr.Markdown(
+                    "### Reported by the paper, not measured here", elem_classes="blocks-title"
+                )
                 gr.Plot(
                     paper_chart(), show_label=False, elem_id="blocks-paper-chart",
                     elem_classes="blocks-chart",

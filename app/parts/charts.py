@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
+from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
@@ -61,7 +62,7 @@ def timing_chart(per_step_s: Sequence[float], phases: Sequence[str]) -> go.Figur
 
 def chart_layout(x_title: str, y_title: str) -> dict[str, Any]:
     """What all charts have in common: no fill, a legend above, both axes named."""
-    axis: dict[str, Any] = {"gridcolor": _GRID, "zeroline": False}
+    axis: dict[str, Any] = {"gridcolor": _GRID, "zeroline": False, "automargin": True}
     return {
         "height": 320,
         "margin": {"l": 56, "r": 12, "t": 36, "b": 48},
@@ -69,18 +70,29 @@ def chart_layout(x_title: str, y_title: str) -> dict[str, Any]:
         "plot_bgcolor": _NO_FILL,
         "font": {"color": "#777777"},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        "xaxis": {**axis, "title": {"text": x_title}},
-        "yaxis": {**axis, "title": {"text": y_title}, "rangemode": "tozero"},
+        "xaxis": {**axis, "title": {"text": lines(x_title, 38)}},
+        "yaxis": {**axis, "title": {"text": lines(y_title, 31)}, "rangemode": "tozero"},
     }
 
 
-def legend_below(x_title: str, y_title: str, height: int) -> dict[str, Any]:
-    """A chart of the Results tab: many names below it, the second axis from the least value."""
-    layout = chart_layout(x_title, y_title)
-    return layout | {
-        "height": height,
-        "margin": {"l": 60, "r": 12, "t": 12, "b": 48},
-        "showlegend": True,
-        "legend": {"orientation": "h", "y": -0.2, "x": 0},
-        "yaxis": {**layout["yaxis"], "rangemode": "normal"},
-    }
+def legend_below(figure: go.Figure, x_title: str, y_title: str, height: int) -> None:
+    """Lays out a chart with many names below it; height: without them, in pixels.
+
+    The legend has room for the one column that it is on a phone.
+    """
+    for trace in figure.data:
+        trace.name = lines(trace.name, 36)
+    num_lines = sum(trace.name.count("<br>") + 1 for trace in figure.data)
+    figure.update_layout(chart_layout(x_title, y_title))
+    figure.update_layout(
+        height=height + 18 * num_lines,
+        margin={"t": 12},
+        showlegend=True,
+        legend={"xref": "container", "yref": "container", "y": 0, "maxheight": 1},
+        yaxis={"rangemode": "normal"},
+    )
+
+
+def lines(text: str, length: int) -> str:
+    """Words in lines of about so many characters, as plotly breaks them."""
+    return "<br>".join(wrap(text, length, break_long_words=False, break_on_hyphens=False))

@@ -14,7 +14,7 @@ from nbp_core.config.shapes import format_block_shape, parse_block_shape
 from nbp_core.results import paper
 from nbp_core.results.files import Curve
 
-HEIGHT = 320
+HEIGHT = 270
 BY_BLOCK = "validation loss by block"
 MAX_POINTS = 300
 """Points of a noisy curve: each is the median of as many steps as that takes."""
@@ -43,9 +43,8 @@ def speed_chart(here: Mapping[tuple[str, str], Speed]) -> go.Figure:
                     marker={"color": colour, "pattern": {"shape": pattern}},
                     hovertemplate="%{x}: %{y:.3g} frames/s<extra>" + name + "</extra>",
                 )
-    figure.update_layout(
-        **legend_below("model size", "frames per second", HEIGHT), barmode="group", bargap=0.25
-    )
+    legend_below(figure, "model size", "frames per second", HEIGHT)
+    figure.update_layout(barmode="group", bargap=0.25)
     figure.update_yaxes(type="log", dtick=1)
     return figure
 
@@ -84,7 +83,7 @@ def training_chart(curves: Sequence[Curve], group: str, smoothing: float = 0.0) 
     for which, curve in enumerate(curves):
         for index, key in enumerate(groups(curve).get(group, [])):
             _add_curve(figure, curve, key, (which, index), smoothing)
-    figure.update_layout(**legend_below("step", group, HEIGHT))
+    legend_below(figure, "step", group, HEIGHT)
     return figure
 
 

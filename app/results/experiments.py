@@ -13,11 +13,11 @@ from typing import Final
 
 import plotly.graph_objects as go
 
-from app.parts.charts import COLOURS, GREY, SYMBOLS, legend_below
+from app.parts.charts import COLOURS, GREY, SYMBOLS, legend_below, lines
 from app.results import trained
 from nbp_core.results.files import ResultFile
 
-HEIGHT: Final = 340
+HEIGHT: Final = 290
 _DIVERSITY: Final = (
     "difference between clips of one start",
     "difference between clips of an action",
@@ -104,23 +104,24 @@ def ways_chart(result: ResultFile, metric: str, diversity: str) -> go.Figure:
             },
             hovertemplate=f"{name}<br>%{{y:.4g}} at diversity %{{x:.4g}}<extra></extra>",
         )
-    figure.update_layout(**legend_below(f"{diversity}, grey levels", metric, HEIGHT))
+    legend_below(figure, f"{diversity}, grey levels", metric, HEIGHT)
     return figure
 
 
 def bars_chart(result: ResultFile, metric: str) -> go.Figure:
-    """A bar for each kind of clips."""
+    """A bar for each kind of clips, across: their names are long."""
     values = _by_clips(result, metric)
-    figure = go.Figure()
-    figure.add_bar(
-        x=list(values), y=list(values.values()), marker={"color": COLOURS[0]}, name=metric,
-        hovertemplate="%{x}: %{y:.4g}<extra></extra>",
-    )  # fmt: skip
     unit = next(
         (row["unit"] for row in result.rows if row["metric"] == metric and "unit" in row), ""
     )
-    figure.update_layout(**legend_below("", f"{metric}, {unit}" if unit else metric, HEIGHT))
-    figure.update_layout(showlegend=False, yaxis={"rangemode": "tozero"})
+    figure = go.Figure()
+    figure.add_bar(
+        x=list(values.values()), y=[lines(of, 24) for of in values], orientation="h",
+        marker={"color": COLOURS[0]}, name=f"{metric}, {unit}" if unit else metric,
+        hovertemplate="%{y}: %{x:.4g}<extra></extra>",
+    )  # fmt: skip
+    legend_below(figure, "", "", max(HEIGHT, 80 + 34 * len(values)))
+    figure.update_yaxes(autorange="reversed")
     return figure
 
 
@@ -143,7 +144,7 @@ def blocks_chart(result: ResultFile, metric: str) -> go.Figure:
                 },
                 hovertemplate="%{x}: %{y:.4g}<extra></extra>",
             )
-    figure.update_layout(**legend_below("block shape", metric, HEIGHT))
+    legend_below(figure, "block shape", metric, HEIGHT)
     figure.update_xaxes(
         type="category", categoryorder="array", categoryarray=[row["block"] for row in rows]
     )
@@ -180,5 +181,5 @@ def windows_chart(result: ResultFile, metric: str) -> go.Figure:
             line={"color": GREY, "dash": "dash"}, hoverinfo="name+y",
         )  # fmt: skip
     words = "window of 17 frames (tokenizer alone: number of passes through it)"
-    figure.update_layout(**legend_below(words, metric, HEIGHT))
+    legend_below(figure, words, metric, HEIGHT)
     return figure

@@ -14,7 +14,7 @@ from typing import Final
 
 import plotly.graph_objects as go
 
-from app.parts.charts import DASHES, OURS, legend_below
+from app.parts.charts import DASHES, OURS, legend_below, lines
 from app.parts.tables import HERE_MARK, PAPER_MARK, Cell, cell, provenance, source, table
 from nbp_core.config.shapes import format_block_shape
 from nbp_core.results import paper
@@ -27,7 +27,7 @@ _PAPERS: Final[dict[str, paper.PaperTable[paper.BlockRow]]] = {
     "trained-shapes": paper.TABLE3,
     "pretrained": paper.CONTINUED,
 }
-HEIGHT: Final = 380
+HEIGHT: Final = 310
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,17 +67,16 @@ def chart(file: ResultFile, which: str) -> go.Figure:
     else:
         _curves(figure, file)
         titles = "step", "validation loss, nats per token"
-    figure.update_layout(**legend_below(*titles, HEIGHT))
-    figure.update_layout(margin={"b": 96}, legend={"y": -0.35})
+    legend_below(figure, *titles, HEIGHT)
     return figure
 
 
 def _ends(figure: go.Figure, file: ResultFile) -> None:
     found = arms(file)
-    names = [arm.arm for arm in found]
+    names = {arm.arm: lines(arm.arm, 12) for arm in found}
     spreads = [arm.spread("loss_later", "loss_error") or 0 for arm in found]
     figure.add_scatter(
-        x=names,
+        x=list(names.values()),
         y=[arm.mean("loss_later") for arm in found],
         error_y={"type": "data", "array": spreads},
         mode="markers",
@@ -87,7 +86,7 @@ def _ends(figure: go.Figure, file: ResultFile) -> None:
     )
     if any(len(arm.rows) > 1 for arm in found):
         figure.add_scatter(
-            x=[arm.arm for arm in found for _ in arm.values("loss_later")],
+            x=[names[arm.arm] for arm in found for _ in arm.values("loss_later")],
             y=[value for arm in found for value in arm.values("loss_later")],
             mode="markers",
             name="measured here: each seed",

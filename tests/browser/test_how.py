@@ -7,9 +7,9 @@ import re
 import pytest
 
 pytest.importorskip("playwright")
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Studio
+from tests.browser.conftest import Studio, watched
 from tests.browser.visitor import expect_to_fit, generate, open_studio, open_tab
 
 SHARE = """(canvas, rgb) => {
@@ -127,6 +127,42 @@ def test_the_mask_answers(page: Page, studio: Studio) -> None:
     page.get_by_label("Zoom in on the first blocks").check()
     mask.hover(position={"x": 1, "y": box["height"] - 3})
     expect(read).to_have_text(re.compile("frame 1, row [34], column 16 may look at the condition"))
+
+
+def test_the_mask_answers_keys_and_taps(browser: Browser, studio: Studio) -> None:
+    context = browser.new_context(has_touch=True, viewport={"width": 390, "height": 844})
+    with watched(context.new_page()) as page:
+        open_blocks(page, studio.url)
+        mask, read = page.locator("#blocks-picture .mask"), page.locator("#blocks-picture .read")
+        expect(mask).to_have_accessible_name(re.compile("Attention mask of 1281 positions"))
+        expect(mask).to_have_accessible_description(re.compile("tap it, or use the arrow keys"))
+        box = mask.bounding_box()
+        assert box
+        mask.tap(position={"x": box["width"] - 3, "y": 3})
+        expect(read).to_contain_text("may not look at latent frame 5")
+        expect(read).to_have_attribute("aria-live", "off")
+        tapped = mask.screenshot()
+        page.get_by_label("Zoom in on the first blocks").check()
+        for _ in range(5):
+            mask.press("Shift+ArrowLeft")
+        expect(read).to_contain_text("may look at the condition")
+        expect(read).to_have_attribute("aria-live", "polite")
+        mask.press("ArrowRight")
+        mask.press("ArrowRight")
+        mask.press("ArrowDown")
+        expect(read).to_contain_text("look at latent frame 1, row 1, column 1.")
+        assert mask.screenshot() != tapped, "the place that is read is marked"
+        assert mask.evaluate("mask => getComputedStyle(mask).outlineStyle") == "solid"
+        page.get_by_label("frame 1x16x16: 260 steps").check()
+        expect(read).to_contain_text("tap it, or use the arrow keys")
+    context.close()
+
+
+def test_tab_leads_from_control_to_control(page: Page, studio: Studio) -> None:
+    open_blocks(page, studio.url)
+    page.locator("#blocks-picture .zoom").focus()
+    page.keyboard.press("Tab")
+    expect(page.locator("#blocks-go")).to_be_focused()
 
 
 def test_speeds_are_measured_here_and_stand_apart_from_the_papers(

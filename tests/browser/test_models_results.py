@@ -6,19 +6,27 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
+from app.how.charts import paper_chart, speeds_chart, stored_chart
+from app.how.measure import ShapeSpeed
+from app.how.plan import SHAPES
+from app.how.stored import FIGURES, stored
+from app.results import charts, experiments, tables
 from app.session import Session
+from nbp_core.results.files import read_curves, read_results
 from tests.app.results.test_results import BENCH, LOG
 from tests.browser.conftest import serve
 from tests.browser.visitor import expect_to_fit, open_studio
 from tests.support.models import save_pipeline
 
 ASSETS = Path(__file__).parents[2] / "assets"
+RESULTS = ASSETS.parent / "results"
 
 
 @pytest.fixture
@@ -46,7 +54,7 @@ def url(models: Path, results: Path) -> Iterator[str]:
 @pytest.fixture
 def shown(models: Path) -> Iterator[str]:
     """With the figures that are kept with the project."""
-    yield from serve(Session(models, "cpu", results=ASSETS.parent / "results"))
+    yield from serve(Session(models, "cpu", results=RESULTS))
 
 
 def test_models_are_listed_and_a_new_one_is_found(page: Page, url: str, models: Path) -> None:
@@ -106,3 +114,63 @@ def test_results_begin_with_tiles_and_fill_three_screens_at_most(page: Page, sho
     lowest = tiles.last.evaluate("tile => tile.getBoundingClientRect().bottom")
     assert lowest < 768
     assert page.evaluate("document.documentElement.scrollHeight") <= 3 * 768
+
+
+def test_charts_lead_to_no_other_site(page: Page, shown: str) -> None:
+    open_studio(page, shown, "Results")
+    chart = page.locator("#results-speed")
+    chart.locator(".legend").hover()
+    expect(chart.get_by_role("button", name="Zoom in")).to_be_visible()
+    expect(chart.get_by_role("link")).to_have_count(0)
+
+
+HARD_TO_READ = """async (chart) => {
+  const plot = document.querySelector('#results-speed .js-plotly-plot');
+  const { data, layout } = JSON.parse(chart);
+  await Plotly.newPlot(plot, data, {...layout, autosize: true}, {responsive: true});
+  const whole = plot.getBoundingClientRect();
+  const words = ['.xtick', '.ytick', '.xtitle', '.ytitle', '.legendtext', '.bartext', '.textpoint'];
+  const parts = words.flatMap((kind) => [...plot.querySelectorAll(kind)].map((part) => {
+    const isTurned = /rotate\\((?!0)/.test(part.outerHTML);
+    return { kind, isTurned, name: part.textContent, box: part.getBoundingClientRect() };
+  })).filter(({ box }) => box.width);
+  const cut = parts.filter(({ box }) => box.left < whole.left - 1 || box.right > whole.right + 1
+    || box.top < whole.top - 1 || box.bottom > whole.bottom + 1);
+  // The box of a turned word is larger than the word.
+  const upright = parts.filter(({ kind, isTurned }) => kind.endsWith('title') || !isTurned);
+  const isOver = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2
+    && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3;
+  const covered = upright.flatMap((one, i) => upright.slice(i + 1).map((other) => [one, other]))
+    .filter(([one, other]) => isOver(one.box, other.box));
+  return [...cut.map(({ name }) => name + ' is cut'),
+    ...covered.map(([one, other]) => one.name + ' lies on ' + other.name)];
+}"""
+
+
+def all_charts() -> Iterator[tuple[str, Any]]:
+    """Every chart of the two tabs that the project's own figures give, by a name."""
+    results = read_results(RESULTS)[0]
+    yield "speed", charts.speed_chart(tables.speeds_here(results))
+    for title, file in experiments.titled(results).items():
+        for name, draw in experiments.charts(file).items():
+            yield f"{title}: {name}", draw()
+    curves = read_curves(RESULTS / "training")[0]
+    for group in {group for curve in curves for group in charts.groups(curve)}:
+        yield group, charts.training_chart(curves, group)
+    kept = stored(RESULTS)
+    for key in FIGURES:
+        if any(key in figures.by_shape for figures in kept):
+            yield key, stored_chart(kept, key)
+    yield "the paper", paper_chart()
+    speeds = [ShapeSpeed(shape=shape, timed_steps=9, step_ms=20) for shape in SHAPES]
+    yield "speeds", speeds_chart(speeds)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("width", [1366, 390])
+def test_no_word_of_a_chart_is_cut_or_covered(page: Page, shown: str, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    open_studio(page, shown, "Results")
+    expect(page.locator("#results-speed .legend")).to_be_visible()
+    faults = {name: page.evaluate(HARD_TO_READ, chart.to_json()) for name, chart in all_charts()}
+    assert {name: found for name, found in faults.items() if found} == {}

@@ -91,8 +91,8 @@ def test_without_diversity_kinds_of_clips_are_bars(tmp_path: Path) -> None:
     charts = experiments.charts(write(tmp_path, "spec.json", WAYS | {"rows": rows}))
     assert list(charts) == ["tokens per forward step"]
     chart = charts["tokens per forward step"]()
-    assert (chart.data[0].x, chart.data[0].y) == (("next token", "drafts"), (1.0, 2.5))
-    assert chart.layout.yaxis.title.text == "tokens per forward step, tokens"
+    assert (chart.data[0].y, chart.data[0].x) == (("next token", "drafts"), (1.0, 2.5))
+    assert chart.data[0].name == "tokens per forward step, tokens"
 
 
 def test_a_block_shape_that_was_never_trained_is_hollow(tmp_path: Path) -> None:
