@@ -117,6 +117,8 @@ class Session:
         self._uploads = UPLOADS.open(self._outputs, UPLOADS_AT_ONCE * max_bytes)
         self._passing = private_folder() if clips is None else None
         self.library = Library(clips or self._passing or self._outputs, max_clip_bytes)
+        self.opening = threading.Lock()
+        """Held while a kept clip is opened: the next page finds the files of the first."""
         self._is_closed = False
         self.max_clips = max_clips
         self.max_bytes = max_bytes

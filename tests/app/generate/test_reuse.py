@@ -9,6 +9,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +311,25 @@ def test_a_kept_clip_is_not_called_damaged_where_the_disk_is_full(
     monkeypatch.setattr(shutil, "copytree", full)
     with pytest.raises(ValueError, match="has no space left"):
         find_clip(tab.session, view.id)
+
+
+def test_a_kept_clip_that_several_pages_open_at_once_is_copied_once(
+    tab: GenerateTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, copied = make(tab), list[Path]()
+    tab.session.jobs.forget(made.id)
+    usual = shutil.copytree
+
+    def slow(source: Path, target: Path, **options: Any) -> Path:
+        time.sleep(0.2)
+        copied.append(source)
+        return usual(source, target, **options)
+
+    monkeypatch.setattr(shutil, "copytree", slow)
+    with ThreadPoolExecutor() as pages:
+        opened = list(pages.map(find_clip, [tab.session] * 3, [made.id] * 3))
+    assert [view is not None and view.result.clip.is_file() for view in opened] == [True] * 3
+    assert len(copied) == 1
 
 
 def test_why_a_clip_cannot_be_kept_is_one_short_line(
