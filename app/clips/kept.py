@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import zipfile
 import zlib
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -107,9 +109,7 @@ def find_clip(session: Session, clip_id: str | None) -> JobView | None:
         if clip is None:
             return view
         try:
-            folder = session.write_output(
-                clip.id, lambda to: Path(shutil.copytree(clip.folder, to, dirs_exist_ok=True))
-            )
+            folder = session.write_output(clip.id, partial(_copied, clip.folder))
             session.jobs.adopt(clip.id, *_restored(folder, clip))
         except _DAMAGE as error:
             if is_full(error):
@@ -117,6 +117,13 @@ def find_clip(session: Session, clip_id: str | None) -> JobView | None:
             logger.warning("the clip in %s cannot be opened: %r", clip.folder.name, error)
             raise ValueError("This clip is damaged and cannot be opened. Delete it.") from error
         return session.jobs.view(clip.id)
+
+
+def _copied(kept: Path, folder: Path) -> Path:
+    """Copies the files of a clip. The copies count as new: older files make way before them."""
+    shutil.copytree(kept, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    os.utime(folder)
+    return folder
 
 
 def _is_without_files(view: JobView) -> bool:

@@ -146,6 +146,20 @@ def test_a_clip_whose_files_made_way_is_opened_from_the_gallery(tab: GenerateTab
     tab.reuse.go_on_from_frame(job.id, *VALUES.values())
 
 
+def test_a_clip_just_opened_is_not_the_next_to_make_way(tab: GenerateTab) -> None:
+    job, session = make(tab), tab.session
+    session.max_clips = 2
+    (clip,) = session.library.clips()
+    for path in (*clip.folder.iterdir(), clip.folder):
+        os.utime(path, (0, 0))
+    session.jobs.forget(job.id)
+    make(tab, seed=8)
+    opened = find_clip(session, job.id)
+    assert opened is not None
+    session.new_output("next")
+    assert opened.result.clip.is_file()
+
+
 def test_clips_outlive_the_studio_with_all_that_was_made(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     first, _ = fake_session(tmp_path / "models", step_s=0, clips=kept)
@@ -386,6 +400,16 @@ def test_going_on_from_the_end_of_a_clip(tab: GenerateTab) -> None:
     assert longer.result.num_frames == 33
     with pytest.raises(gr.Error, match="This clip was deleted"):
         reuse.go_on_from_clip("unknown")
+
+
+def test_what_an_old_clip_is_continued_from_counts_as_just_uploaded(tab: GenerateTab) -> None:
+    job = make(tab)
+    os.utime(job.result.last_frame, (0, 0))
+    updates = tab.reuse.go_on_from_frame(job.id, *VALUES.values())
+    picture = Path(updates[tab.page.picture])
+    assert picture.is_relative_to(tab.session.uploads)
+    assert time.time() - picture.stat().st_mtime < 60
+    ended(tab, updates)
 
 
 def test_a_clip_of_one_frame_cannot_be_gone_on_from_by_five(tab: GenerateTab) -> None:
