@@ -139,6 +139,18 @@ def test_a_length_that_never_fits_deletes_nothing(small: tuple[str, Path]) -> No
     assert next(folder.rglob("a.png")).read_bytes() == b"old"
 
 
+def test_a_refused_upload_deletes_nothing(session: Session) -> None:
+    old, fresh = session.uploads / "old.png", session.uploads / "fresh.png"
+    old.write_bytes(bytes(300_000))
+    fresh.write_bytes(bytes(600_000))
+    os.utime(old, (0, 0))
+    with pytest.raises(OSError, match="reached their limit"):
+        UPLOADS.make_room(500_000)
+    assert old.exists()
+    UPLOADS.make_room(400_000)
+    assert [old.exists(), fresh.exists()] == [False, True]
+
+
 @pytest.mark.parametrize("small", [("user", "secret")], indirect=True)
 def test_who_gave_no_password_makes_no_upload_go(small: tuple[str, Path]) -> None:
     address, folder = small
