@@ -22,6 +22,7 @@ from app.clips import run
 from app.clips.exports import Files, write_files
 from app.clips.form import FIELDS
 from app.clips.kept import find_clip
+from app.clips.odds import Odds
 from app.clips.request import read_start
 from app.clips.run import Outcome
 from app.generate.gallery import FEW
@@ -44,6 +45,7 @@ def built(session: Session) -> GenerateTab:
             gr.Dropdown(["fake"], value="fake"),
             gr.HTML(),
             Follower(session.jobs, "test", 0.5),
+            Odds(session),
         )
         return GenerateTab(session, page)
 
