@@ -21,7 +21,7 @@ from PIL import Image
 from app.clips import run
 from app.clips.exports import Files, write_files
 from app.clips.form import FIELDS
-from app.clips.kept import find_clip
+from app.clips.kept import find_clip, keep
 from app.clips.odds import Odds
 from app.clips.request import read_start
 from app.clips.run import Outcome
@@ -313,6 +313,23 @@ def test_a_clip_is_not_lost_where_older_ones_fill_the_disk(
     failed = make(tab)
     assert failed.state is JobState.FAILED
     assert failed.error == "a.mp4 cannot be written: no space left on device."
+
+
+def test_a_full_disk_takes_no_clip_before_the_gallery_has_it(
+    tab: GenerateTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def kept_late(session: Session, *made: Any) -> str:
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            session.write_output("another page's", refused)
+        return keep(session, *made)
+
+    monkeypatch.setattr(run, "keep", kept_late)
+    job = make(tab)
+    assert (job.error, job.result.not_kept) == ("", "")
+    assert job.result.clip.is_file()
 
 
 def test_a_kept_clip_is_not_called_damaged_where_the_disk_is_full(
