@@ -70,17 +70,17 @@ class Uploads:
     def make_room(self, num_more: int = 0) -> None:
         """Deletes the oldest uploads, but for those of the last minutes, until more bytes fit.
 
-        Raises OSError, as a full disk does, where they do not.
+        Raises OSError, as a full disk does, and deletes nothing, where they never will.
         """
         with self._lock:
             folder, limits = self._folder, list(self._owners.values())
         if not limits:
             return
         most = max(limits) - num_more
-        if most >= 0:
-            trim(most, folder, spared_s=SPARED_S)
-        if num_bytes(folder) > most:
+        newest = time.time() - SPARED_S
+        if sum(size for _, size, changed in _files((folder,)) if changed > newest) > most:
             raise OSError(errno.ENOSPC, "the uploads have reached their limit")
+        trim(most, folder, newest=newest)
 
     def holds(self, name: str) -> bool:
         """Whether this is the full path of something in the folder, also once links are followed.
@@ -210,12 +210,11 @@ def oldest_first(folder: Path) -> list[Path]:
     return [path for _, path in sorted(changed)]
 
 
-def trim(max_bytes: int, *folders: Path, spared_s: float = 0.0) -> None:
+def trim(max_bytes: int, *folders: Path, newest: float = math.inf) -> None:
     """Deletes the oldest files of the folders and all below them until what is left fits.
 
-    Files that were changed in the last `spared_s` seconds stay in any case.
+    Files that were changed after the time `newest` stay in any case.
     """
-    newest = time.time() - spared_s if spared_s else math.inf
     files = _files(folders)
     total = sum(size for _, size, _ in files)
     for path, size, changed in sorted(files, key=lambda file: file[2]):

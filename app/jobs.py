@@ -212,8 +212,10 @@ class JobQueue:
         self._thread.start()
 
     def submit(self, work: Work, request: Any = None) -> Job:
-        """Queues the work. Raises ValueError when too many jobs are waiting already."""
+        """Queues the work. Raises ValueError when too many jobs wait, or at the end."""
         with self._changed:
+            if self._closed:
+                raise ValueError("The studio is shutting down.")
             if len(self._waiting) >= self._max_waiting:
                 raise ValueError(
                     f"The queue is full: {len(self._waiting)} runs are waiting. Try again soon."
@@ -281,15 +283,21 @@ class JobQueue:
 
     def _wait_s(self, before: list[Job]) -> float | None:
         """Seconds until these jobs have ended, by the last ones of their kinds. None if a kind has
-        not run yet, or if the running job takes longer than usual."""
+        not run yet, or if the running job is paused or takes longer than usual."""
         took_s = [self._took_s.get(job.kind) for job in before]
         usual_s = [median(some) for some in took_s if some]
         if not before or len(usual_s) < len(before):
             return None
-        if before[0] is not self._running:
+        running = before[0]
+        if running is not self._running:
             return sum(usual_s)
-        done_s = time.monotonic() - self._began
-        return None if done_s > usual_s[0] else sum(usual_s) - done_s
+        done_s = self._worked_s(running)
+        is_late = running.is_paused or done_s > usual_s[0]
+        return None if is_late else sum(usual_s) - done_s
+
+    def _worked_s(self, running: Job) -> float:
+        """Seconds that the running job has taken until now, without its pauses."""
+        return time.monotonic() - self._began - running.paused_s
 
     def finished(self) -> list[JobView]:
         """The jobs that left a result, the newest first."""
@@ -350,7 +358,7 @@ class JobQueue:
                 self._running = None
                 if state is JobState.DONE:
                     took_s = self._took_s.setdefault(job.kind, deque(maxlen=8))
-                    took_s.append(time.monotonic() - self._began)
+                    took_s.append(self._worked_s(job))
                 # At once: a page that sees the result may already ask for the next run.
                 job.result = result
                 job.end(state, error)

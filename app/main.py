@@ -162,4 +162,4 @@ def _serve(arguments: Sequence[str] | None) -> None:
 
 def _end(signal_number: int, frame: object) -> NoReturn:
     """Makes SIGTERM end the studio as Ctrl+C does, so that its folders are removed."""
-    raise KeyboardInterrupt
+    sys.exit(0)

@@ -117,6 +117,10 @@ class Session:
         self._uploads = UPLOADS.open(self._outputs, UPLOADS_AT_ONCE * max_bytes)
         self._passing = private_folder() if clips is None else None
         self.library = Library(clips or self._passing or self._outputs, max_clip_bytes)
+        self.opening = threading.Lock()
+        """Held while a kept clip is opened: the next page finds the files of the first."""
+        self._writing = set[Path]()
+        """Folders that a run or a page writes into at this moment."""
         self._is_closed = False
         self.max_clips = max_clips
         self.max_bytes = max_bytes
@@ -271,15 +275,20 @@ class Session:
 
     def write_output(self, job_id: str, write: Callable[[Path], Written]) -> Written:
         """What `write` makes of a job's new folder; on a full disk it has a second try without the
-        files of other jobs. The gallery has their clips."""
+        files of other jobs. The gallery has their clips, but for those that are just written."""
+        folder = self.new_output(job_id)
+        self._writing.add(folder)
         try:
-            return write(self.new_output(job_id))
+            return write(folder)
         except (OSError, MediaError) as error:
             if not is_full(error):
                 raise
-            for folder in oldest_first(self.outputs):
-                shutil.rmtree(folder, ignore_errors=True)
+            for other in oldest_first(self.outputs):
+                if other == folder or other not in self._writing:
+                    shutil.rmtree(other, ignore_errors=True)
             return write(self.new_output(job_id))
+        finally:
+            self._writing.discard(folder)
 
     def close(self) -> None:
         """Ends the running job and removes what was made, but for clips in the user's folder."""

@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute
 
 from app.attention.tab import AttentionTab
 from app.clips.form import Start
+from app.clips.odds import Odds
 from app.compare.tab import CompareTab
 from app.folders import MendsUploads
 from app.generate.page import GeneratePage
@@ -99,9 +100,10 @@ def _build(session: Session) -> gr.Blocks:
             gr.BrowserState(None, storage_key=f"nbp-studio-{name}", secret="nbp-studio")
             for name in ("attention", "attention-newest")
         )
+        odds = Odds(session)
         with gr.Tabs() as tabs:
             with _tab("Generate"):
-                page = GeneratePage(session, blocks, model, facts, job)
+                page = GeneratePage(session, blocks, model, facts, job, odds)
                 generated = GenerateTab(session, page)
             with _tab("Play"):
                 played = PlayTab(session, blocks, model, play)
@@ -111,7 +113,7 @@ def _build(session: Session) -> gr.Blocks:
             with _tab("Attention") as attention:
                 AttentionTab(session, attention, model, looked_at, newest, job)
             with _tab("How it works") as how:
-                HowTab(session, blocks, model, how, tabs, job, speeds)
+                HowTab(session, blocks, model, how, tabs, job, speeds, odds)
             with _tab("Tokenizer"):
                 TokenizerTab(session, blocks, model, trip, job)
             with _tab("Results") as results:

@@ -3,6 +3,7 @@
 Python raises KeyboardInterrupt between two of its own instructions, so that one long call into
 native code, or the tidying up after it, would hold up the end. A thread of its own watches for
 Ctrl+C and gives the rest of the process GRACE_S; then it removes what is half written and ends it.
+Further signals change nothing: they would only break off what the process does to end tidily.
 SIGTERM does the same in a program that has a handler of its own for it.
 A process that ends by itself before that leaves out the last thing Python does, which is to take
 apart every module: with PyTorch and Gradio that alone takes two seconds.
@@ -22,8 +23,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any
 
 import psutil
 
@@ -125,6 +128,9 @@ def end_soon_after_ctrl_c(tidy: Callable[[], None] = lambda: None) -> None:
 
     `tidy` is called before an end that came by force. Only the main thread may call this.
     """
+    for number in _STATUSES:
+        if callable(handler := signal.getsignal(number)):
+            signal.signal(number, partial(_end_by, handler))
     # The system's own handler writes the number of each signal into the socket at once.
     heard, said = socket.socketpair()
     said.setblocking(False)
@@ -134,6 +140,12 @@ def end_soon_after_ctrl_c(tidy: Callable[[], None] = lambda: None) -> None:
     atexit.register(_leave_after, ending)
     arguments = (heard, said, ending, tidy)
     threading.Thread(target=_watch, args=arguments, daemon=True).start()
+
+
+def _end_by(handler: Callable[[int, Any], object], number: int, frame: object) -> None:
+    for further in _STATUSES:
+        signal.signal(further, signal.SIG_IGN)
+    handler(number, frame)
 
 
 def _leave_after(ending: SimpleQueue[int]) -> None:

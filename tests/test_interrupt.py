@@ -54,6 +54,13 @@ WORKS = {
     time.sleep(100)
 """,
     "orderly": "time.sleep(100)",
+    "tidying": """
+    try:
+        time.sleep(100)
+    finally:
+        time.sleep(0.3)
+        Path(sys.argv[1], "tidied").touch()
+""",
     "slow to take apart": """
     class Slow:
         def __del__(self, sleep=time.sleep):
@@ -119,6 +126,19 @@ def test_sigterm_ends_a_program_that_handles_it(
     busy.wait(SECONDS)
     assert busy.returncode == 0
     assert {path.name for path in tmp_path.iterdir()} <= {"tidied"}
+
+
+@pytest.mark.parametrize("busy", ["tidying"], indirect=True)
+@pytest.mark.parametrize("further", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_leaves_nothing_untidied(
+    busy: subprocess.Popen[str], tmp_path: Path, further: signal.Signals
+) -> None:
+    busy.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    busy.send_signal(further)
+    busy.wait(SECONDS)
+    assert busy.returncode == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["tidied"]
 
 
 @pytest.mark.parametrize("busy", ["orderly", "slow to take apart"], indirect=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import zipfile
 import zlib
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -101,21 +103,27 @@ def find_clip(session: Session, clip_id: str | None) -> JobView | None:
 
     None where there is no such clip. Raises ValueError, one sentence, for one that is damaged.
     """
-    view = session.jobs.view(clip_id)
-    clip = session.library.get(clip_id) if view is None or _is_without_files(view) else None
-    if clip is None:
-        return view
-    try:
-        folder = session.write_output(
-            clip.id, lambda folder: Path(shutil.copytree(clip.folder, folder, dirs_exist_ok=True))
-        )
-        session.jobs.adopt(clip.id, *_restored(folder, clip))
-    except _DAMAGE as error:
-        if is_full(error):
-            raise ValueError(NO_SPACE) from error
-        logger.warning("the clip in %s cannot be opened: %r", clip.folder.name, error)
-        raise ValueError("This clip is damaged and cannot be opened. Delete it.") from error
-    return session.jobs.view(clip.id)
+    with session.opening:
+        view = session.jobs.view(clip_id)
+        clip = session.library.get(clip_id) if view is None or _is_without_files(view) else None
+        if clip is None:
+            return view
+        try:
+            folder = session.write_output(clip.id, partial(_copied, clip.folder))
+            session.jobs.adopt(clip.id, *_restored(folder, clip))
+        except _DAMAGE as error:
+            if is_full(error):
+                raise ValueError(NO_SPACE) from error
+            logger.warning("the clip in %s cannot be opened: %r", clip.folder.name, error)
+            raise ValueError("This clip is damaged and cannot be opened. Delete it.") from error
+        return session.jobs.view(clip.id)
+
+
+def _copied(kept: Path, folder: Path) -> Path:
+    """Copies the files of a clip. The copies count as new: older files make way before them."""
+    shutil.copytree(kept, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    os.utime(folder)
+    return folder
 
 
 def _is_without_files(view: JobView) -> bool:

@@ -32,6 +32,12 @@ class Odds:
         self.session = session
         self._jobs: dict[str, Job] = {}
 
+        def token_odds(job_id: Any) -> dict[str, Any]:
+            return self.of(job_id)
+
+        self.token_odds = token_odds
+        """`of` for pages. Gradio marks the functions that they may call; methods take no mark."""
+
     def of(self, job_id: object) -> dict[str, Any]:
         """By place in the grid: probability, likeliest codes and their shares. Or a note, why not.
 

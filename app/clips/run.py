@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,11 +151,12 @@ class Clips:
 
     def keep(self, index: int, clip_id: str) -> Outcome:
         """Writes the files of one clip, also into the library. The clips must not be empty."""
+        return self.session.write_output(clip_id, partial(self._write, index, clip_id))
+
+    def _write(self, index: int, clip_id: str, folder: Path) -> Outcome:
         request, generation = self.requests[index], self.generations[index]
         making = self._making(generation)
-        files = self.session.write_output(
-            clip_id, lambda folder: write_files(folder, file_stem(request), generation, making)
-        )
+        files = write_files(folder, file_stem(request), generation, making)
         new_frames = len(generation.frames_THWC) - request.num_context_frames
         outcome = Outcome(
             **asdict(files),

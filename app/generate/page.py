@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
 
 from app.clips.odds import Odds
@@ -27,12 +25,14 @@ class GeneratePage:
         model: gr.Dropdown,
         facts: gr.HTML,
         follower: Follower,
+        odds: Odds,
     ) -> None:
         self.session = session
         self.blocks = blocks
         self.model = model
         self.facts = facts
         self.follower = follower
+        self.odds = odds
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
                 with gr.Row(elem_id="run", elem_classes="run"):
@@ -127,17 +127,12 @@ class GeneratePage:
             self.restored = gr.HTML(elem_id="restored", label="What was restored")
 
     def _build_live(self) -> None:
-        odds = Odds(self.session)
-
-        def token_odds(job_id: Any) -> dict[str, Any]:
-            return odds.of(job_id)
-
         self.status = gr.HTML(status(None), elem_id="status", label="Status")
         view = self.welcome.clip or live.idle_view(controls.DEFAULT_BLOCK, controls.DEFAULT_GRID)
         self.preview = gr.HTML(
             view, html_template=template(__file__, "preview.html"),
             js_on_load=component_script(__file__, "preview.js", asks_server=True),
-            server_functions=[token_odds], elem_id="preview", label="Clip and tokens",
+            server_functions=[self.odds.token_odds], elem_id="preview", label="Clip and tokens",
         )  # fmt: skip
         self.counters = gr.HTML(counters(None), elem_id="counters", label="Counters")
 

@@ -14,6 +14,7 @@ from app.generate.restore import restore
 from app.library import KeptClip
 from app.parts.events import OWN, Updates, refusal, refusals
 from app.parts.follow import NOTHING_SEEN
+from app.parts.uploads import as_upload
 
 if TYPE_CHECKING:
     from app.generate.tab import GenerateTab
@@ -108,7 +109,7 @@ class Reuse:
         path: Path | None = getattr(view.result, kind)
         if path is None or not path.is_file():
             raise refusal(ValueError(_TOO_SHORT if path is None else _GONE))
-        return str(path)
+        return as_upload(self.session, path)
 
     def restore(self, path: str) -> Updates:
         """Fills the page with the settings in a file."""

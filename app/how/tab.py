@@ -35,14 +35,10 @@ class HowTab:
         tabs: gr.Tabs,
         made: Follower,
         speeds: Follower,
+        odds: Odds,
     ) -> None:
         """made: which run Generate shows; speeds: the measurement of this tab."""
         self.session = session
-        odds = Odds(session)
-
-        def token_odds(clip_id: Any) -> dict[str, Any]:
-            return odds.of(clip_id)
-
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
                 gr.Markdown(_ABOUT, elem_id="how-about")
@@ -55,7 +51,7 @@ class HowTab:
         self.steps = gr.HTML(
             {}, html_template=template(__file__, "steps.html"),
             js_on_load=component_script(__file__, "steps.js", asks_server=True),
-            server_functions=[token_odds], elem_id="how-steps", label="Six steps",
+            server_functions=[odds.token_odds], elem_id="how-steps", label="Six steps",
         )  # fmt: skip
         self.newest = gr.State("")
         """The clip that Generate showed when this tab was last opened."""

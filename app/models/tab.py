@@ -34,8 +34,8 @@ def commands(models: str) -> dict[str, tuple[str, str]]:
         "Train a transformer": (
             f"{engine} train-transformer {data} --tokenizer {models}/nano --run runs/NAME"
             " --minutes 40",
-            f"Copy runs/NAME/model to {models}/NAME, and set the tokenizer's folder in its"
-            " config.json to ../nano.",
+            f"Leaves the model in runs/NAME/model; copy that folder to {models}/NAME, beside its"
+            " tokenizer.",
         ),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -91,7 +92,9 @@ def as_upload(session: Session, path: str | Path) -> str:
     Gradio serves files among the uploads from where they are. In one folder, the file of one
     visitor would take the place of another's of the same name.
     """
-    return str(save_file_to_cache(path, str(session.uploads)))
+    copy = save_file_to_cache(path, str(session.uploads))
+    os.utime(copy)  # else it is as old as the file, and the next upload may take its space
+    return str(copy)
 
 
 def friendly_name(path: Path) -> str:

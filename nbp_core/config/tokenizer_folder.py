@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from nbp_core.config.description import (
@@ -10,7 +11,7 @@ from nbp_core.config.description import (
     named_folder,
     read_description,
 )
-from nbp_core.config.weight_files import weights_sha256
+from nbp_core.config.weight_files import weight_files, weights_sha256
 
 
 def tokenizer_folder(path: Path) -> Path | None:
@@ -51,7 +52,15 @@ def _beside(path: Path, sha256: str | None) -> Path | None:
 
 def _is_tokenizer(folder: Path, sha256: str | None) -> bool:
     try:
-        is_tokenizer = read_description(folder)["kind"] == "tokenizer"
-        return is_tokenizer and weights_sha256(folder) == sha256
-    except CheckpointError:
+        if read_description(folder)["kind"] != "tokenizer":
+            return False
+        files = [file.stat() for file in weight_files(folder)]
+        return _sha256(folder, tuple((file.st_size, file.st_mtime_ns) for file in files)) == sha256
+    except (CheckpointError, OSError):
         return False
+
+
+@lru_cache(maxsize=64)
+def _sha256(folder: Path, stamps: tuple[tuple[int, int], ...]) -> str:
+    """The fingerprint of a folder, computed again when size or time of its weights has changed."""
+    return weights_sha256(folder)

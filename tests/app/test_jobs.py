@@ -238,6 +238,46 @@ def test_the_wait_is_expected_by_the_jobs_of_a_kind(queue: JobQueue) -> None:
     assert jobs[-1].finished.wait(30)
 
 
+def test_pauses_are_no_part_of_the_expected_wait(queue: JobQueue) -> None:
+    def work(job: Job) -> None:
+        job.wait_turn()
+        time.sleep(1)
+
+    def begin_paused() -> Job:
+        first = hold(queue, threading.Event())
+        job = queue.submit(work)
+        job.pause()
+        queue.stop(first.id)
+        return job
+
+    def wait_of(job: Job) -> float | None:
+        view = queue.view(job.id)
+        assert view is not None
+        return view.wait_s
+
+    usual = begin_paused()
+    time.sleep(1)
+    usual.resume()
+    assert usual.finished.wait(30)
+    running = begin_paused()
+    behind = queue.submit(work)
+    time.sleep(1.2)
+    assert wait_of(behind) is None, "nobody knows how long the pause lasts"
+    running.resume()
+    while running.paused_s == 0:
+        time.sleep(0.01)
+    left_s = wait_of(behind)
+    assert left_s is not None
+    assert 0 < left_s < 1.5
+
+
+def test_a_closed_queue_takes_no_work() -> None:
+    queue = JobQueue()
+    queue.close()
+    with pytest.raises(ValueError, match="is shutting down"):
+        queue.submit(lambda job: None)
+
+
 def test_a_wait_that_was_exceeded_is_unknown(queue: JobQueue) -> None:
     """A page also hears of the expected wait, which changes without the job."""
     length = 0.0

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -234,6 +235,32 @@ def test_only_the_newest_outputs_are_kept(tmp_path: Path) -> None:
         folder = session.new_output(f"job-{index}")
         os.utime(folder, (time.time() + index, time.time() + index))
     assert sorted(path.name for path in session.outputs.iterdir()) == ["job_3", "job_4", "job_5"]
+    session.close()
+
+
+def test_a_full_disk_takes_no_files_of_what_is_just_written(tmp_path: Path) -> None:
+    """A page may open a kept clip while the worker writes another one."""
+    session, _ = fake_session(tmp_path / "models")
+    earlier = session.new_output("earlier")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def written(folder: Path) -> bool:
+        (folder / "a.mp4").touch()
+        begun.set()
+        assert go_on.wait(30)
+        return (folder / "a.mp4").exists()
+
+    def refused(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with ThreadPoolExecutor() as worker:
+        run = worker.submit(session.write_output, "run", written)
+        assert begun.wait(30)
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            session.write_output("page", refused)
+        go_on.set()
+        assert run.result()
+    assert not earlier.exists()
     session.close()
 
 

@@ -52,13 +52,16 @@ main.main(["--port", port, "--clips-dir", clips, "--models", "weights"])
 """
 
 
-def started(folder: Path) -> dict[str, Any]:
-    """What is found of a new studio as soon as its page is served; its files are in a folder."""
+def free_port() -> str:
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return str(free.getsockname()[1])
+
+
+def started(folder: Path) -> dict[str, Any]:
+    """What is found of a new studio as soon as its page is served; its files are in a folder."""
     done = subprocess.run(
-        [sys.executable, "-c", LOOK, str(port), str(folder / "clips"), *LATER],
+        [sys.executable, "-c", LOOK, free_port(), str(folder / "clips"), *LATER],
         check=False, capture_output=True, text=True, timeout=100, cwd=ROOT,
         env={**os.environ, "TMPDIR": str(folder)},
     )  # fmt: skip
@@ -78,6 +81,24 @@ def test_nothing_is_written_where_other_users_do(tmp_path: Path) -> None:
     """Gradio's usual folder is the same for all users, and belongs to the first of them."""
     (tmp_path / "gradio").touch()
     assert started(tmp_path) == FOUND
+
+
+END = """
+import os, signal, sys
+from app import library, main
+
+library.data_folder = lambda: os.kill(os.getpid(), signal.SIGTERM)
+main.main(["--port", sys.argv[1]])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM is POSIX's")
+def test_a_service_that_is_ended_while_it_starts_did_well() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", END, free_port()],
+        check=False, capture_output=True, text=True, timeout=100, cwd=ROOT,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_page_gets_one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

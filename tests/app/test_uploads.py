@@ -20,6 +20,8 @@ from app.clips.form import Start
 from app.clips.request import CONTEXT_FRAMES, read_start
 from app.folders import UPLOADS, num_bytes
 from app.generate.restore import read_manifest
+from app.parts.uploads import as_upload
+from app.session import Session
 from tests.support.engine import fake_session
 from tests.support.odd_uploads import Case, cases
 
@@ -80,21 +82,25 @@ def test_an_upload_is_frames_or_one_sentence(case: Case, tmp_path: Path) -> None
 
 
 @pytest.fixture
-def small(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[tuple[str, Path]]:
-    """Where a studio takes uploads, 1 MB of them, and their folder; its parameter: a password."""
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    """A session that takes 1 MB of uploads."""
     # Those of other tests' studios in this process, and their limits, do not count.
     monkeypatch.setattr(UPLOADS, "_owners", {})
     monkeypatch.setattr(UPLOADS, "_folder", Path())
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
     session, _ = fake_session(tmp_path / "models", max_bytes=250_000)
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def small(session: Session, request: pytest.FixtureRequest) -> Iterator[tuple[str, Path]]:
+    """Where a studio takes uploads, and their folder; its parameter: a password."""
     blocks = ui.build(session)
     auth = getattr(request, "param", None)
     url = ui.launch(blocks, "127.0.0.1", None, auth, prevent_thread_lock=True, quiet=True)
     yield f"{url}gradio_api/upload", session.uploads
     blocks.close()
-    session.close()
 
 
 def test_uploads_beyond_the_limit_are_refused_until_older_ones_can_go(
@@ -115,6 +121,15 @@ def test_uploads_beyond_the_limit_are_refused_until_older_ones_can_go(
     assert num_bytes(folder) == 900_000
 
 
+def test_an_old_file_that_was_just_chosen_stays(session: Session, tmp_path: Path) -> None:
+    (tmp_path / "example.png").write_bytes(os.urandom(300_000))
+    os.utime(tmp_path / "example.png", (0, 0))
+    chosen = Path(as_upload(session, tmp_path / "example.png"))
+    with pytest.raises(OSError, match="reached their limit"):
+        UPLOADS.make_room(900_000)
+    assert chosen.exists()
+
+
 def test_a_length_that_never_fits_deletes_nothing(small: tuple[str, Path]) -> None:
     address, folder = small
     assert httpx.post(address, files={"files": ("a.png", b"old")}, timeout=60).status_code == 200
@@ -122,6 +137,18 @@ def test_a_length_that_never_fits_deletes_nothing(small: tuple[str, Path]) -> No
     files = {"files": ("b.png", os.urandom(1_000_001))}
     assert httpx.post(address, files=files, timeout=60).status_code == 507
     assert next(folder.rglob("a.png")).read_bytes() == b"old"
+
+
+def test_a_refused_upload_deletes_nothing(session: Session) -> None:
+    old, fresh = session.uploads / "old.png", session.uploads / "fresh.png"
+    old.write_bytes(bytes(300_000))
+    fresh.write_bytes(bytes(600_000))
+    os.utime(old, (0, 0))
+    with pytest.raises(OSError, match="reached their limit"):
+        UPLOADS.make_room(500_000)
+    assert old.exists()
+    UPLOADS.make_room(400_000)
+    assert [old.exists(), fresh.exists()] == [False, True]
 
 
 @pytest.mark.parametrize("small", [("user", "secret")], indirect=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ntpath
 import os
+import shutil
 from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from nbp_core.checkpoint import CheckpointError, save_model
+from nbp_core.checkpoint import CheckpointError, save_model, weights_sha256
 from nbp_core.config import description
 from nbp_core.config.description import name_of_folder
+from nbp_core.config.tokenizer_folder import tokenizer_folder
 from nbp_core.generation.offer import read_offer
 from nbp_core.models.catalogue import fingerprint
 from nbp_core.models.pairing import find_tokenizer
@@ -75,6 +77,29 @@ def test_a_copied_model_finds_its_tokenizer_by_its_weights(
     assert read_offer(models / "mine").tokenizer_name == "test-tokenizer"
     monkeypatch.chdir(models)
     assert find_tokenizer(Path("mine"))[0].samefile("renamed")
+
+
+def test_a_copied_model_reads_the_tokenizers_beside_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page asks for its tokenizer at every event."""
+    model = save_pipeline(tmp_path / "runs").rename(tmp_path / "mine")
+    other = build_tokenizer(seed=1)
+    save_model(tmp_path / "another", "tokenizer", other.config, other.state_dict())
+    (tmp_path / "runs" / "nano").rename(tmp_path / "renamed")
+    read = list[str]()
+
+    def count(folder: Path) -> str:
+        read.append(folder.name)
+        return weights_sha256(folder)
+
+    monkeypatch.setattr("nbp_core.config.tokenizer_folder.weights_sha256", count)
+    for _ in range(3):
+        assert read_offer(model).tokenizer_name == "test-tokenizer"
+    assert read == ["another", "renamed"]
+    shutil.copytree(tmp_path / "renamed", tmp_path / "another", dirs_exist_ok=True)
+    assert tokenizer_folder(model) == tmp_path / "another"
+    assert read == ["another", "renamed", "another"]
 
 
 class WindowsPath(PureWindowsPath):

@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 
+from app import ui
 from app.clips import odds, run
 from app.clips.odds import Odds
 from app.clips.progress import GIVEN
@@ -75,6 +77,19 @@ def test_odds_are_computed_once_and_by_place(made: tuple[Session, FakePipeline, 
     assert np.allclose(found["shares"], [[0.5, 0.2, 0.1, 0.05, 0.01]] * 1280)
     json.dumps(found, allow_nan=False)
     assert book.of(job.id) is found
+
+
+def test_all_tabs_share_the_odds_of_a_clip(made: tuple[Session, FakePipeline, Job]) -> None:
+    session, _, job = made
+    blocks = ui.build(session)
+    asked = [
+        part.server_fns[0](job.id)
+        for part in blocks.blocks.values()
+        if isinstance(part, gr.HTML) and part.elem_id in ("preview", "how-steps")
+    ]
+    blocks.close()
+    first, second = asked
+    assert first is second
 
 
 def test_a_clip_of_an_earlier_version_has_odds(made: tuple[Session, FakePipeline, Job]) -> None:

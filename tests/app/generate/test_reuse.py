@@ -9,6 +9,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from PIL import Image
 from app.clips import run
 from app.clips.exports import Files, write_files
 from app.clips.form import FIELDS
-from app.clips.kept import find_clip
+from app.clips.kept import find_clip, keep
+from app.clips.odds import Odds
 from app.clips.request import read_start
 from app.clips.run import Outcome
 from app.generate.gallery import FEW
@@ -43,6 +45,7 @@ def built(session: Session) -> GenerateTab:
             gr.Dropdown(["fake"], value="fake"),
             gr.HTML(),
             Follower(session.jobs, "test", 0.5),
+            Odds(session),
         )
         return GenerateTab(session, page)
 
@@ -143,6 +146,20 @@ def test_a_clip_whose_files_made_way_is_opened_from_the_gallery(tab: GenerateTab
     assert press(tab, "use", job.id)[tab.page.seed] == 7
     shutil.rmtree(job.result.clip.parent)
     tab.reuse.go_on_from_frame(job.id, *VALUES.values())
+
+
+def test_a_clip_just_opened_is_not_the_next_to_make_way(tab: GenerateTab) -> None:
+    job, session = make(tab), tab.session
+    session.max_clips = 2
+    (clip,) = session.library.clips()
+    for path in (*clip.folder.iterdir(), clip.folder):
+        os.utime(path, (0, 0))
+    session.jobs.forget(job.id)
+    make(tab, seed=8)
+    opened = find_clip(session, job.id)
+    assert opened is not None
+    session.new_output("next")
+    assert opened.result.clip.is_file()
 
 
 def test_clips_outlive_the_studio_with_all_that_was_made(tmp_path: Path) -> None:
@@ -298,6 +315,23 @@ def test_a_clip_is_not_lost_where_older_ones_fill_the_disk(
     assert failed.error == "a.mp4 cannot be written: no space left on device."
 
 
+def test_a_full_disk_takes_no_clip_before_the_gallery_has_it(
+    tab: GenerateTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def kept_late(session: Session, *made: Any) -> str:
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            session.write_output("another page's", refused)
+        return keep(session, *made)
+
+    monkeypatch.setattr(run, "keep", kept_late)
+    job = make(tab)
+    assert (job.error, job.result.not_kept) == ("", "")
+    assert job.result.clip.is_file()
+
+
 def test_a_kept_clip_is_not_called_damaged_where_the_disk_is_full(
     tab: GenerateTab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +344,25 @@ def test_a_kept_clip_is_not_called_damaged_where_the_disk_is_full(
     monkeypatch.setattr(shutil, "copytree", full)
     with pytest.raises(ValueError, match="has no space left"):
         find_clip(tab.session, view.id)
+
+
+def test_a_kept_clip_that_several_pages_open_at_once_is_copied_once(
+    tab: GenerateTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, copied = make(tab), list[Path]()
+    tab.session.jobs.forget(made.id)
+    usual = shutil.copytree
+
+    def slow(source: Path, target: Path, **options: Any) -> Path:
+        time.sleep(0.2)
+        copied.append(source)
+        return usual(source, target, **options)
+
+    monkeypatch.setattr(shutil, "copytree", slow)
+    with ThreadPoolExecutor() as pages:
+        opened = list(pages.map(find_clip, [tab.session] * 3, [made.id] * 3))
+    assert [view is not None and view.result.clip.is_file() for view in opened] == [True] * 3
+    assert len(copied) == 1
 
 
 def test_why_a_clip_cannot_be_kept_is_one_short_line(
@@ -366,6 +419,16 @@ def test_going_on_from_the_end_of_a_clip(tab: GenerateTab) -> None:
     assert longer.result.num_frames == 33
     with pytest.raises(gr.Error, match="This clip was deleted"):
         reuse.go_on_from_clip("unknown")
+
+
+def test_what_an_old_clip_is_continued_from_counts_as_just_uploaded(tab: GenerateTab) -> None:
+    job = make(tab)
+    os.utime(job.result.last_frame, (0, 0))
+    updates = tab.reuse.go_on_from_frame(job.id, *VALUES.values())
+    picture = Path(updates[tab.page.picture])
+    assert picture.is_relative_to(tab.session.uploads)
+    assert time.time() - picture.stat().st_mtime < 60
+    ended(tab, updates)
 
 
 def test_a_clip_of_one_frame_cannot_be_gone_on_from_by_five(tab: GenerateTab) -> None:

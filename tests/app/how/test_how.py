@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from app.clips import run
+from app.clips.odds import Odds
 from app.clips.request import make_request
 from app.clips.sample import SAMPLE_ID
 from app.how.steps import choices, steps_view
@@ -48,7 +49,7 @@ def build(session: Session) -> HowTab:
         model = gr.Dropdown(["fake"], value="fake")
         made, speeds = (Follower(session.jobs, name, 0.5) for name in ("job", "speeds"))
         with gr.Tabs() as tabs, gr.Tab("How it works") as tab:
-            return HowTab(session, blocks, model, tab, tabs, made, speeds)
+            return HowTab(session, blocks, model, tab, tabs, made, speeds, Odds(session))
 
 
 def test_the_bundled_clip_is_shown_with_its_own_steps(session: Session) -> None:

@@ -354,7 +354,9 @@ def test_visitors_of_a_served_studio_cannot_name_files(models: Path, tmp_path: P
 
 @pytest.mark.parametrize("label", commands("weights"))
 def test_the_commands_shown_parse(label: str) -> None:
-    words = shlex.split(commands("weights")[label][0])
+    command, help_line = commands("weights")[label]
+    assert "config.json" not in help_line, "no file is edited by hand"
+    words = shlex.split(command)
     assert words[:3] == ["python", "-m", "nbp_core"]
     assert callable(build_parser().parse_args(words[3:]).run)
 
