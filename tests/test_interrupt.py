@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from nbp_core.interrupt import ABANDONED_S, unfinished_folder
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 20.0
@@ -245,7 +246,7 @@ PROGRAMS = {
     " --count 64 --out {out}/figures.json",
     "train": "-m nbp_core train-transformer --clips {clips} --run {out}/run --tokenizer"
     " weights/nano --steps 5000",
-    "studio": "app.py --port 0",
+    "studio": "app.py --port {port}",
 }
 
 
@@ -269,7 +270,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("delay", [1, 6, 15])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_program_ends(tmp_path: Path, clips: Path, name: str, delay: int) -> None:
-    command = PROGRAMS[name].format(out=tmp_path, clips=clips).split()
+    command = PROGRAMS[name].format(out=tmp_path, clips=clips, port=free_port()).split()
     process = subprocess.Popen(
         [sys.executable, *command], cwd=ROOT, text=True, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -280,4 +281,6 @@ def test_every_program_ends(tmp_path: Path, clips: Path, name: str, delay: int) 
         except subprocess.TimeoutExpired:
             assert interrupted(process) < SECONDS
             assert process.returncode in ((0, *ENDINGS) if name == "studio" else ENDINGS)
+        else:
+            assert process.returncode == 0
         assert not list(tmp_path.rglob("*.part"))

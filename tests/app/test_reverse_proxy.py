@@ -16,6 +16,7 @@ import pytest
 
 from app import ui
 from tests.support.engine import VALUES, fake_session, small_clips
+from tests.support.ports import free_port
 
 NAME = "studio.example"
 
@@ -50,12 +51,6 @@ http://:{port} {{
   }}
 }}
 """
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

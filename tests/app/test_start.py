@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from app.session import Session
 from nbp_core.generation.offer import ModelOffer, read_offer
 from nbp_core.generation.pipeline import VideoPipeline
 from tests.support.engine import fake_session
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 LATER = (
@@ -52,16 +51,10 @@ main.main(["--port", port, "--clips-dir", clips, "--models", "weights"])
 """
 
 
-def free_port() -> str:
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
-
-
 def started(folder: Path) -> dict[str, Any]:
     """What is found of a new studio as soon as its page is served; its files are in a folder."""
     done = subprocess.run(
-        [sys.executable, "-c", LOOK, free_port(), str(folder / "clips"), *LATER],
+        [sys.executable, "-c", LOOK, str(free_port()), str(folder / "clips"), *LATER],
         check=False, capture_output=True, text=True, timeout=100, cwd=ROOT,
         env={**os.environ, "TMPDIR": str(folder)},
     )  # fmt: skip
@@ -95,7 +88,7 @@ main.main(["--port", sys.argv[1]])
 @pytest.mark.skipif(os.name != "posix", reason="SIGTERM is POSIX's")
 def test_a_service_that_is_ended_while_it_starts_did_well() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", END, free_port()],
+        [sys.executable, "-c", END, str(free_port())],
         check=False, capture_output=True, text=True, timeout=100, cwd=ROOT,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

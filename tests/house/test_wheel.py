@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -166,9 +167,7 @@ def test_the_studio_opens_from_an_empty_folder(installed: Path, tmp_path: Path) 
     done = run(installed, tmp_path, studio, "--help")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: nbp-studio ")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with subprocess.Popen(
         [studio, "--port", str(port)], cwd=tmp_path, stdout=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(installed)},

@@ -1,7 +1,6 @@
 """Training by several processes: two on this machine's processor, talking over gloo."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from nbp_core import BlockTransformer
 from nbp_core.train import transformer
 from nbp_core.train.loop import optimizers, trainer
 from nbp_core.train.loop.trainer import new_accelerator
+from tests.support.ports import free_port
 from tests.train.test_trainer import losses, run_transformer
 
 STEPS = 6
@@ -23,14 +23,11 @@ STEPS = 6
 
 def run_processes(call: str, count: int = 2) -> None:
     """Runs a call of this module in so many processes that know of each other."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     common = {
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(free_port()),
         "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
     }
