@@ -101,7 +101,8 @@ def _add_generate(verbs: Any) -> None:
     parser.add_argument(
         "--actions", metavar="TIMELINE",
         help="for models trained with keys: a sequence of actions, each with its number of latent "
-        'frames of four frames, such as "drawer-open*4 drawer-close*8"; sets the length',
+        'frames of four frames, such as "drawer-open*4 drawer-close*8" (names with spaces or * in '
+        "quotes: \"'open drawer'*4\"); sets the length",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="clip to write, .mp4 or .gif")
     parser.set_defaults(run=_generate)
