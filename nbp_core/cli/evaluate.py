@@ -24,8 +24,9 @@ from nbp_core.cli.options import (
     sampling_of,
     write_report,
 )
+from nbp_core.config.models import TokenGridConfig
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import format_block_shape
+from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, Size3, format_block_shape
 from nbp_core.data.arm_keys import read_episodes
 from nbp_core.data.camera_keys import PanoramaKeys, draw_many
 from nbp_core.data.camera_moves import MAX_PACE, PhotoClips
@@ -184,6 +185,17 @@ def real_clips(args: argparse.Namespace) -> Clips:
     )
 
 
+def check_grid(grid: Size3, tokenizer: TokenGridConfig) -> Size3:
+    """The grid of a real clip. Raises ValueError for a model whose frames have another one."""
+    real = tokenizer.grid(CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE)
+    if grid[1:] != real[1:]:
+        raise ValueError(
+            f"the model has a grid of {format_block_shape(grid)} tokens, and real clips have one of"
+            f" {format_block_shape(real)} with its tokenizer: they cannot be compared"
+        )
+    return real
+
+
 def _evaluate(args: argparse.Namespace) -> None:
     sampling = sampling_of(args)
     _check_options(args)
@@ -193,6 +205,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     notes: list[str] = []
     if args.model is not None:
         pipeline = pipeline_of(args)
+        check_grid(pipeline.grid, pipeline.tokens)
         if args.clips is not None and args.generated is None:
             _check_clips(pipeline, sampling, args.context_frames)
         about = settings(args, pipeline, sampling)

@@ -5,11 +5,13 @@ The experiments themselves are in registry.py and the modules that it imports.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import Size3, parse_block_shape
 from nbp_core.evaluation.figures import Clips
 from nbp_core.evaluation.judge import Judge
 from nbp_core.generation.pipeline import VideoPipeline
@@ -43,3 +45,8 @@ class Experiment:
     """Whether its clips are measured, and compared with real and reconstructed ones."""
     is_plain: bool = False
     """Whether its clips have no context and no guidance, and each token is drawn by itself."""
+
+    @property
+    def shapes(self) -> list[Size3]:
+        """The block shapes that its units name."""
+        return list(map(parse_block_shape, re.findall(r"\d+x\d+x\d+", " ".join(self.units))))

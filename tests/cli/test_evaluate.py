@@ -173,6 +173,15 @@ def test_what_does_not_fit_the_model_is_refused_before_any_work(
     assert said.count("\n") == 1
 
 
+def test_frames_of_another_size_than_real_ones_are_refused(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = save_pipeline(tmp_path, transformer_config(grid=(5, 8, 8), block_shape=(1, 1, 8)))
+    monkeypatch.setattr(verb, "real_clips", None)  # nothing is read
+    assert evaluate(clips, "--model", str(model), "--device", "cpu") == 2
+    assert "a grid of 5x8x8 tokens, and real clips have one of 5x16x16" in capsys.readouterr().err
+
+
 def test_without_its_packages_lite0_is_left_out_and_said_so(
     clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from nbp_core.blocks.grid import BlockLayout
 from nbp_core.checkpoint import weights_sha256
 from nbp_core.cli.evaluate import add_judge_options, real_clips, tools_of
 from nbp_core.cli.options import (
@@ -135,8 +136,14 @@ def _compare(args: argparse.Namespace) -> None:
 
 
 def _workshop(args: argparse.Namespace) -> tuple[Workshop, list[str]]:
-    """(the workshop that the options describe, a sentence for each figure left out)."""
+    """(the workshop that the options describe, a sentence for each figure left out).
+
+    Raises ValueError for tokens whose grid the experiment's block shapes do not tile."""
     device = choose_device(args.device)
+    material = _material(args.tokens, args.tokenizer, args.run_folder)
+    for unit in COMPARISONS[args.name].units:
+        for shape in (unit.shape, *unit.arm.shapes):
+            BlockLayout(material.grid, shape)
     judge, notes = None, ["no clips were judged: --clips was not given"]
     if args.clips is not None:
         tools, notes = tools_of(args, device)
@@ -151,7 +158,7 @@ def _workshop(args: argparse.Namespace) -> tuple[Workshop, list[str]]:
             lr=args.lr,
             muon_lr=args.muon_lr,
         ),
-        material=_material(args.tokens, args.tokenizer, args.run_folder),
+        material=material,
         num_validation_clips=args.validation_clips,
         sampling=sampling_of(args),
         device=device,

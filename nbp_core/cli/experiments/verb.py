@@ -8,7 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nbp_core.cli.evaluate import add_judge_options, real_clips, settings, tools_of
+from nbp_core.blocks.steps import sequence_plan
+from nbp_core.cli.evaluate import add_judge_options, check_grid, real_clips, settings, tools_of
 from nbp_core.cli.experiments import plays, trained
 from nbp_core.cli.options import (
     add_file_options,
@@ -59,6 +60,9 @@ def _experiment(args: argparse.Namespace) -> None:
     pipeline = pipeline_of(args)
     if pipeline.transformer.config.layout != "elastic":
         raise ValueError(f"model {pipeline.name!r} knows one block shape; experiments need several")
+    length, *_ = check_grid(pipeline.grid, pipeline.tokens)
+    for shape in experiment.shapes:
+        sequence_plan(pipeline.config, shape, length)
     tools, notes = tools_of(args, device)
     report: dict[str, Any] = {
         **report_head(experiment.title, experiment.kind, device_name(device)),
