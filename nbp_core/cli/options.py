@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,18 @@ def write_or_keep(out: Path, write: Callable[[Path], None]) -> None:
             raise
         reason = str(error).rstrip(".")
         raise MediaError(f"{reason}; the result was saved in {kept} instead.") from error
+
+
+@contextlib.contextmanager
+def no_empty_folder(folder: Path) -> Iterator[None]:
+    """Removes the folders on the way to `folder` that were made meanwhile and stayed empty."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        for path in (*folder.glob("*"), *made) if made else ():
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def write_report(out: Path | None, report: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from accelerate import PartialState
 from tqdm import tqdm
 
-from nbp_core.checkpoint import weights_sha256
+from nbp_core.checkpoint import load_config, weights_sha256
 from nbp_core.cli.options import check_least
 from nbp_core.cli.train_options import (
     add_run_options,
@@ -25,9 +25,15 @@ from nbp_core.cli.train_options import (
     chosen_run,
     chosen_train,
     configured_run,
+    refusing,
 )
 from nbp_core.config.description import name_of_folder
-from nbp_core.config.models import ClassifierConfig, TokenGridConfig
+from nbp_core.config.models import (
+    ClassifierConfig,
+    TokenGridConfig,
+    TokenizerConfig,
+    TransformerConfig,
+)
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, format_block_shape
 from nbp_core.data.arm_keys import PLAYER_KEYS, read_episodes, read_training_episodes
@@ -47,7 +53,6 @@ from nbp_core.train.run_config import (
     ClassifierRun,
     TokenizerRun,
     TransformerRun,
-    TransformerSizes,
     keep_run,
     keep_sources,
 )
@@ -136,11 +141,14 @@ def add_verbs(verbs: Any) -> None:
     reader.set_defaults(run=_train_key_reader)
 
 
+@refusing
 def _train_tokenizer(args: argparse.Namespace) -> None:
     run = configured_run(args, TokenizerRun())
     if args.preset is not None:
         run = replace(run, model=TOKENIZER_PRESETS[args.preset])
     run = chosen_run(args, run)
+    if run.start_from is not None:
+        load_config(Path(run.start_from), TokenizerConfig)
     # One process decodes; the others then read its files.
     with new_accelerator(args.device).main_process_first():
         keep_run(run, args.run_folder)
@@ -166,6 +174,7 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
     )
 
 
+@refusing
 def _train_transformer(args: argparse.Namespace) -> None:
     run = configured_run(args, TransformerRun())
     if args.size is not None:
@@ -187,7 +196,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
         fingerprint = weights_sha256(args.tokenizer)
         place = name_of_folder(args.run_folder / "model", args.tokenizer)
         reference = {"folder": place, "sha256": fingerprint}
-    _check_model(run.model, tokenizer.config)
+    _check_run(args, run, tokenizer.config)
     with accelerator.main_process_first():
         keep_run(run, args.run_folder)
         folders = {
@@ -223,18 +232,24 @@ def _train_transformer(args: argparse.Namespace) -> None:
     )
 
 
-def _check_model(model: TransformerSizes, tokenizer: TokenGridConfig) -> None:
-    """Raises ValueError for a model that does not fit the tokenizer, before clips are encoded."""
-    found, expected = tokenizer.grid(CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE), model.grid
+def _check_run(args: argparse.Namespace, run: TransformerRun, tokenizer: TokenGridConfig) -> None:
+    """Raises ValueError for a model that does not fit the tokenizer, its blocks or its clips, and
+    for first weights that are missing, before clips are encoded."""
+    found, expected = tokenizer.grid(CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE), run.model.grid
     if found[1:] != expected[1:]:
         raise ValueError(
             f"the tokenizer cuts a clip into a grid of {format_block_shape(found)} tokens, and the "
             f"model has one of {format_block_shape(expected)}: set model.grid and "
             "model.block_shape, and recipe.shapes with their shape_weights, in --config"
         )
-    model.config(tokenizer.codebook_size, ())
+    has_keys = args.arm_keys is not None or args.panoramas is not None
+    config = run.model.config(tokenizer.codebook_size, (), (STILL,) if has_keys else ())
+    run.recipe.check_blocks(config, found[0])
+    if run.start_from is not None:
+        load_config(Path(run.start_from), TransformerConfig)
 
 
+@refusing
 def _train_classifier(args: argparse.Namespace) -> None:
     settings = chosen_train(args, CLASSIFIER_TRAIN)
     with new_accelerator(args.device).main_process_first():
@@ -250,6 +265,7 @@ def _train_classifier(args: argparse.Namespace) -> None:
     )
 
 
+@refusing
 def _train_key_reader(args: argparse.Namespace) -> None:
     check_least(args, episodes=1)
     settings = chosen_train(args, READER_TRAIN)
@@ -311,8 +327,6 @@ def _key_sources(
 ) -> dict[str, Iterator[KeyClip]]:
     """The sources of clips that answer to keys, by name."""
     if not run.model.frame_conditions:
-        if args.arm_keys is not None or args.panoramas is not None:
-            raise ValueError("clips that answer to keys need a model with frame_conditions")
         return {}
     is_train = split == "train"
     count = run.key_clips if is_train else min(run.key_clips, max(2, run.key_clips // 50))

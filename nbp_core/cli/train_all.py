@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nbp_core.cli import train
+from nbp_core.cli.train_options import refusing
 from nbp_core.data.arm_keys import ARM_SCENES, ARM_SPLITS, EPISODES_PER_SCENE, render_arm_keys
 from nbp_core.data.metaworld import render
 from nbp_core.train.everything import PLANS, Sources, train_all
@@ -90,6 +91,7 @@ def _arm_keys(args: argparse.Namespace) -> None:
     render_arm_keys(args.out, args.split, args.shards, args.seed, tuple(args.scenes))
 
 
+@refusing
 def _train_all(args: argparse.Namespace) -> None:
     if new_accelerator(args.device).num_processes > 1:
         raise ValueError(
