@@ -34,7 +34,6 @@ from nbp_core.cli.options import (
 )
 from nbp_core.config.shapes import CLIP_FRAMES
 from nbp_core.config.timeline import parse_timeline
-from nbp_core.data.keys import FRAMES_PER_KEY
 from nbp_core.media.files import try_writing
 from nbp_core.media.video import write_gif, write_video
 from nbp_core.memory import is_memory_error
@@ -117,11 +116,12 @@ def _generate(args: argparse.Namespace) -> None:
     try_writing(args.out)
     frames = context_of(args)
     actions = () if args.actions is None else parse_timeline(args.actions)
+    pipeline = pipeline_of(args)
     num_frames = args.frames
     if num_frames is None:
         start = 1 if frames is None else len(frames)
-        num_frames = start + FRAMES_PER_KEY * len(actions) if actions else CLIP_FRAMES
-    pipeline = pipeline_of(args)
+        new = pipeline.tokens.time_factor * len(actions)
+        num_frames = start + new if actions else CLIP_FRAMES
     with (
         pipeline.stream(args.action, frames, num_frames, sampling, actions=actions) as run,
         tqdm(total=None, unit="step", disable=args.json) as bar,

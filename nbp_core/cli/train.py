@@ -41,7 +41,7 @@ from nbp_core.data.camera_keys import STILL, PanoramaKeys, PhotoKeys, draw_many
 from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PhotoClips, ordered_actions
 from nbp_core.data.clips import SPLITS, Split, load_clips
 from nbp_core.data.key_frames import key_reader_config, load_key_pairs
-from nbp_core.data.keys import KeyClip
+from nbp_core.data.keys import FRAMES_PER_KEY, KeyClip
 from nbp_core.data.tokens import TokenSet, encode_clips, encode_key_clips, labelled_clips
 from nbp_core.media.files import printable_name
 from nbp_core.tokenizer.cosmos import CosmosTokenizer, cosmos_sha256, is_cosmos
@@ -243,6 +243,11 @@ def _check_run(args: argparse.Namespace, run: TransformerRun, tokenizer: TokenGr
             "model.block_shape, and recipe.shapes with their shape_weights, in --config"
         )
     has_keys = args.arm_keys is not None or args.panoramas is not None
+    if has_keys and tokenizer.time_factor != FRAMES_PER_KEY:
+        raise ValueError(
+            f"a key lasts {FRAMES_PER_KEY} frames, and a latent frame of the tokenizer"
+            f" {tokenizer.time_factor}: clips that answer to keys need equal ones"
+        )
     config = run.model.config(tokenizer.codebook_size, (), (STILL,) if has_keys else ())
     run.recipe.check_blocks(config, found[0])
     if run.start_from is not None:

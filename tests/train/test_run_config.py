@@ -33,7 +33,7 @@ from nbp_core.train.run_config import (
 )
 from nbp_core.train.transformer import TransformerRecipe
 from nbp_core.transformer.model import BlockTransformer
-from tests.support.models import ACTIONS, CODES, build_tokenizer
+from tests.support.models import ACTIONS, CODES, build_tokenizer, tokenizer_config
 
 SMALL_RUN: dict[str, Any] = {
     "model": {"name": "small-test", "num_layers": 1, "width": 32, "num_heads": 2},
@@ -297,6 +297,18 @@ def test_a_weight_for_a_look_that_no_clip_has_names_its_option(
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"tokens"}
     assert train_small(tmp_path, clips) == 0
     assert "encoding" not in capsys.readouterr().err
+
+
+def test_a_tokenizer_whose_latent_frames_are_no_keys_is_refused_at_once(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halves = replace(tokenizer_config(), strides=((2, 2, 2), (1, 1, 1)))
+    monkeypatch.setattr("tests.support.models.tokenizer_config", lambda: halves)
+    model = {**SMALL_RUN["model"], "frame_conditions": True, "window": 8, "grid": [9, 16, 16]}
+    config = str(write(tmp_path / "b.json", {**SMALL_RUN, "model": model}))
+    assert train_small(tmp_path, clips, "--config", config, "--arm-keys", str(clips)) == 2
+    sentence = "a key lasts 4 frames, and a latent frame of the tokenizer 2:"
+    assert capsys.readouterr().err.startswith(sentence)
 
 
 @pytest.mark.parametrize(
