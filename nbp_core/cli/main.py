@@ -168,8 +168,10 @@ def _models(args: argparse.Namespace) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> None:
-    clip = args.clip
-    if clip is None and model_kind(args.folder) == "transformer":
+    clip, is_transformer = args.clip, model_kind(args.folder) == "transformer"
+    if clip is not None and not is_transformer:
+        raise ValueError(f"--clip is of a transformer: name the folder of one, not {args.folder}")
+    if clip is None and is_transformer:
         clip = Path(f"doctor-{args.folder.resolve().name}.mp4")
     if clip is not None:
         try_writing(clip)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nbp_core.cli.options import no_empty_folder
+from nbp_core.cli.options import no_empty_folder, refuse
 from nbp_core.train.loop.trainer import TrainConfig
 from nbp_core.train.run_config import BUDGETS, RUN_FILE, SOURCES_FILE, RunT, is_begun, read_run
 
@@ -43,7 +43,7 @@ def add_train_options(parser: argparse.ArgumentParser, is_of_clips: bool = True)
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="device to train on; default: cpu"
     )
-    parser.set_defaults(config=None)
+    parser.set_defaults(config=None, default=parser.get_default)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +112,12 @@ def configured_run(args: argparse.Namespace, default: RunT) -> RunT:
 
 
 def chosen_run(args: argparse.Namespace, run: RunT) -> RunT:
-    """The configured run with the options in place of its own settings."""
+    """The configured run with the options in place of its own settings.
+
+    Raises ValueError for a number of camera moves without photographs.
+    """
+    if args.photos is None:
+        refuse(args, "without --photos", "--photo-clips")
     return replace(
         run,
         train=chosen_train(args, run.train),

@@ -6,7 +6,7 @@ The experiments themselves are in registry.py and the modules that it imports.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +43,8 @@ class Experiment:
     rows: Callable[[Bench, str], Rows]
     has_baselines: bool = True
     """Whether its clips are measured, and compared with real and reconstructed ones."""
-    is_plain: bool = False
-    """Whether its clips have no context and no guidance, and each token is drawn by itself."""
+    without: Collection[str] = ()
+    """Options of the command line that have no effect on it."""
 
     @property
     def shapes(self) -> list[Size3]:

@@ -114,6 +114,8 @@ def write_giant(folder: Path) -> list[str]:
         (lambda _: ["--top-p", "1.5"], "top_p must be"),
         (lambda _: ["--frames", "18"], "1 + 4n"),
         (lambda _: ["--seed", "x"], "--seed"),
+        (lambda _: ["--context-frames", "5"], "--context-frames needs --context"),
+        (lambda _: ["--cosmos", "nowhere"], "has another tokenizer: leave --cosmos out"),
         (lambda _: ["--model", "nowhere"], "no model folder 'nowhere'"),
         (lambda _: ["--out", "a.avi"], ".mp4 or .gif"),
     ],
@@ -249,6 +251,22 @@ def test_too_little_memory_is_one_sentence(
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
     assert said[0].startswith("There is not enough memory for this")
+
+
+def test_options_without_effect_are_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, out = tmp_path / "clip.mp4", tmp_path / "map.png"
+    write_video(clip, np.zeros((17, 64, 64, 3), np.uint8))
+    options = ["--model", str(model), "--context", str(clip), "--out", str(out), "--seed", "1"]
+    assert main(["attention", *options]) == 2
+    assert "leave it out with --context" in capsys.readouterr().err
+    assert main(["doctor", str(model.parent), "--clip", str(tmp_path / "made.mp4")]) == 2
+    assert "--clip is of a transformer" in capsys.readouterr().err
+    common = ["--clips", str(tmp_path), "--run", str(tmp_path / "run"), "--steps", "1"]
+    assert main(["train-tokenizer", *common, "--photo-clips", "5"]) == 2
+    assert "--photo-clips has no effect without --photos" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4"}
 
 
 @pytest.mark.parametrize("count", ["0", "-3"])

@@ -136,8 +136,10 @@ def test_arms_are_trained_once_and_seeds_are_added(
 
 
 @pytest.mark.parametrize(
-    "option", [["--int8"], ["--int4"], ["--cosmos", "folder"], ["--context-frames", "1"]]
-)
+    "option",
+    [["--int8"], ["--int4"], ["--cosmos", "folder"], ["--context-frames", "1"], ["--count", "5"],
+     ["--i3d", "file"], ["--memorisation"]],
+)  # fmt: skip
 def test_options_without_effect_are_refused(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str]
 ) -> None:

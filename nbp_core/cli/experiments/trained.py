@@ -16,11 +16,13 @@ from tqdm import tqdm
 
 from nbp_core.blocks.grid import BlockLayout
 from nbp_core.checkpoint import weights_sha256
-from nbp_core.cli.evaluate import add_judge_options, real_clips, tools_of
+from nbp_core.cli.evaluate import JUDGES, add_judge_options, real_clips, tools_of
 from nbp_core.cli.options import (
+    Fewer,
     add_device_option,
     add_file_options,
     add_sampling_options,
+    refuse,
     report_head,
     results_file,
     sampling_of,
@@ -89,19 +91,22 @@ def add_names(names: Any) -> None:
             ("--validation-clips", 100, "number of held-out clips for the loss"),
         ):
             parser.add_argument(option, type=type(default), default=default, help=meaning)
-        add_judge_options(parser, required=False)
+        add_judge_options(Fewer(parser, ["--context-frames"]), required=False)
         add_sampling_options(parser)
         add_device_option(parser)
         add_file_options(parser)
-        parser.set_defaults(run=_compare)
+        parser.set_defaults(run=_compare, default=parser.get_default)
 
 
 def _compare(args: argparse.Namespace) -> None:
     comparison = COMPARISONS[args.name]
     if args.seeds < 1 or args.validation_clips < 2:
         raise ValueError("--seeds must be at least 1 and --validation-clips at least 2")
-    if args.context_frames:
-        raise ValueError(f"{args.name} makes clips without a context: leave --context-frames out")
+    if args.clips is None:
+        unused = ("--split", "--cache", "--count", "--batch-size")
+        refuse(args, "without --clips", *unused, *JUDGES)
+    if args.i3d is None:
+        refuse(args, "without --i3d", "--fvd-side")
     out = results_file(args)
     workshop, notes = _workshop(args)
     sampling = {
