@@ -190,7 +190,8 @@ def context_of(args: argparse.Namespace) -> Frames | None:
     frames = read_context(args.context, count, count)
     if len(frames) < count:
         raise ValueError(
-            f"{shown_name(args.context)} has {len(frames)} frames, too few for a context of {count}"
+            f"{shown_name(args.context)} has {len(frames)} frame{'s' * (len(frames) != 1)}, too few"
+            f" for a context of {count}"
         )
     return frames
 

@@ -64,6 +64,7 @@ from nbp_core.train.transformer import (
     PHOTO_SOURCE,
     train_transformer,
 )
+from nbp_core.transformer.prompts import UCF101_CLASSES, prompt_ids
 
 KEYS_PER_CLIP = 8
 """Keys per clip of camera keys, which then has 33 frames."""
@@ -250,6 +251,10 @@ def _check_run(args: argparse.Namespace, run: TransformerRun, tokenizer: TokenGr
         )
     config = run.model.config(tokenizer.codebook_size, (), (STILL,) if has_keys else ())
     run.recipe.check_blocks(config, found[0])
+    if (run.model.conditions == "prompts") != (args.prompts is not None):
+        raise ValueError("--prompts and a model whose conditions are class prompts go together")
+    if args.prompts is not None:
+        prompt_ids(UCF101_CLASSES[0], args.prompts, config.prefix_len)
     if run.start_from is not None:
         load_config(Path(run.start_from), TransformerConfig)
 

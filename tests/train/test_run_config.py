@@ -317,6 +317,10 @@ def test_a_tokenizer_whose_latent_frames_are_no_keys_is_refused_at_once(
         (["--clips", "nowhere"], "there is no folder 'nowhere'"),
         (["--clips", "."], "has neither train-*.tar shards nor sub-folders with videos"),
         (["--start-from", "nowhere"], "nowhere"),
+        (
+            ["--prompts", "."],
+            "--prompts and a model whose conditions are class prompts go together",
+        ),
         (["--panoramas", "nowhere"], "need a model with frame_conditions"),
     ],
 )
@@ -332,8 +336,20 @@ def test_a_refused_run_leaves_nothing(
     assert train_small(tmp_path, clips, *options) == 2
     error = capsys.readouterr().err
     assert sentence in error
-    assert "encoding" not in error or "empty" in options[1]
+    assert "encoding" not in error or "--clips" in options
     assert not (tmp_path / "run").exists()
+
+
+def test_class_prompts_are_looked_for_before_clips_are_encoded(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = {**SMALL_RUN["model"], "layout": "hybrid", "conditions": "prompts", "rope": False}
+    config = str(write(tmp_path / "b.json", {**SMALL_RUN, "model": {**model, "aimed": False}}))
+    for options in ([], ["--prompts", str(clips)]):
+        assert train_small(tmp_path, clips, "--config", config, *options) == 2
+        error = capsys.readouterr().err
+        assert ("need LLaMA-2's tokenizer.json" if options else "--prompts and") in error
+        assert error.count("\n") == 1
 
 
 def test_single_frames_are_checked_before_clips_are_encoded_unless_looks_decide() -> None:
