@@ -280,7 +280,12 @@ def pip_option(name: str, default: str = "") -> str:
     own = os.environ.get("PIP_CONFIG_FILE")
     for file in [own] if own else PIP_FILES:
         # Unlike a Path, this leaves `~` as it is where nobody has a home.
-        config.read(os.path.expanduser(file))  # noqa: PTH111
+        path = os.path.expanduser(file)  # noqa: PTH111
+        try:
+            config.read(path)
+        except (configparser.Error, UnicodeDecodeError) as error:
+            reason = str(error).splitlines()[0]
+            raise SetupError(f"pip's settings in {path} cannot be read: {reason}") from error
     variable = "PIP_" + name.upper().replace("-", "_")
     return os.environ.get(variable) or config.get("global", name, fallback="") or default
 

@@ -6,6 +6,8 @@ memory and the processors that the strictest of them leaves, or None if none of 
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +43,13 @@ def processors() -> float | None:
         if len(words) == 2 and words[0] not in ("max", "-1"):
             found.append(int(words[0]) / int(words[1]))
     return min(found, default=None)
+
+
+def cores() -> int:
+    """Cores that this process can use at once, by its affinity and the limits of its container."""
+    can_ask = hasattr(os, "sched_getaffinity")
+    count = len(os.sched_getaffinity(0)) if can_ask else os.cpu_count() or 1
+    return min(count, math.ceil(processors() or count))
 
 
 def _folders(controller: str) -> Iterator[Path]:

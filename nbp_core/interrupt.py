@@ -53,6 +53,12 @@ def unfinished(path: Path) -> Iterator[None]:
         _unfinished.discard(path)
 
 
+def unfinished_path(parent: Path) -> Path:
+    """A new hidden name in a folder. Processes in containers often have the same number, so the
+    number alone is no name."""
+    return parent / f".nbp-{os.getpid()}-{secrets.token_hex(8)}.part"
+
+
 @contextlib.contextmanager
 def unfinished_folder(parent: Path) -> Iterator[Path]:
     """A new hidden folder in `parent` for files that belong together; it is removed at the end.
@@ -60,8 +66,7 @@ def unfinished_folder(parent: Path) -> Iterator[Path]:
     Folders that processes left which were killed are removed before.
     """
     remove_abandoned(parent, _FOLDER)
-    # Processes in containers often have the same number, so the number alone is no name.
-    folder = parent / f".nbp-{os.getpid()}-{secrets.token_hex(8)}.part"
+    folder = unfinished_path(parent)
     with unfinished(folder):
         folder.mkdir()
         try:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
 
+from app.clips.words import device_words
 from nbp_core import cgroup, device, runtime
+from nbp_core.data.ahead import in_threads
+from nbp_core.media import ffmpeg
+from nbp_core.media.video import read_video, write_video
+from tests.support.models import build_pipeline
 
 GB = 10**9
 V1_NONE = "9223372036854771712"
@@ -102,6 +109,50 @@ CPU = {
         {"cpu/cpu.cfs_quota_us": "150000", "cpu/cpu.cfs_period_us": "100000"},
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CPU)
+def test_cores_are_those_of_the_container_and_of_the_affinity(
+    container: Container, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert cgroup.cores() == 8
+    container(*CPU[name])
+    assert cgroup.cores() == 2
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {5})
+    assert cgroup.cores() == 1
+
+
+def test_decoding_and_what_the_page_says_keep_to_the_container(
+    container: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    container("0::/\n", {"cpu.max": "300000 100000"})
+    begun: list[int] = []
+
+    def work(item: int) -> None:
+        begun.append(item)
+
+    results = in_threads(work, range(40))
+    next(results)
+    assert len(begun) <= 7
+    results.close()  # type: ignore[attr-defined]
+    assert device_words(build_pipeline()) == "CPU, 3 cores"
+    commands: list[list[object]] = []
+    run = ffmpeg.run_logged
+
+    def logged(arguments: list[object], *more: object, **options: object) -> object:
+        commands.append(arguments)
+        return run(arguments, *more, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ffmpeg, "run_logged", logged)
+    noise = np.random.default_rng(0).integers(0, 255, (9, 256, 256, 3), np.uint8)
+    write_video(tmp_path / "noise.mp4", noise)
+    read_video(tmp_path / "noise.mp4")
+    first = [str(word) for word in commands[0]]
+    assert first[first.index("-threads") + 1] == "3"
 
 
 @pytest.fixture

@@ -213,6 +213,33 @@ def test_what_killed_processes_left_is_removed_later(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(list(ages)[2:])
 
 
+def test_processes_of_one_number_write_a_file_beside_each_other(tmp_path: Path) -> None:
+    """Two containers share a folder, and both name their first process 1."""
+    program = """
+import os, sys
+from pathlib import Path
+os.getpid = lambda: 1
+from nbp_core.media.files import replacing
+with replacing(Path(sys.argv[1], "clip.mp4")) as partial:
+    print(partial.name, flush=True)
+    partial.touch()
+    sys.stdin.read()
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    both = [
+        subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    names = {process.stdout.readline() for process in both if process.stdout}
+    for process in both:
+        process.communicate()
+    assert len(names) == 2
+    assert [process.returncode for process in both] == [0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
 @pytest.mark.parametrize("of", [os.getpid, os.getppid])
 def test_a_number_that_is_used_again_holds_up_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: Callable[[], int]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
+
+from nbp_core.cgroup import cores
 
 if TYPE_CHECKING:
     from nbp_core.generation.pipeline import VideoPipeline
@@ -13,7 +14,7 @@ def device_words(pipeline: VideoPipeline) -> str:
     """'CPU, 2 cores', and how weights are held if they are made smaller than need be."""
     if pipeline.device != "cpu":
         return pipeline.device.upper()
-    words = f"CPU, {plural(_num_cores(), 'core')}"
+    words = f"CPU, {plural(cores(), 'core')}"
     weights = pipeline.identity.get("weight_format")
     return f"{words}, {weights}" if weights in ("int8", "int4") else words
 
@@ -23,10 +24,6 @@ def weights_words(pipeline: VideoPipeline) -> str:
     fingerprint = str(pipeline.identity.get("sha256", ""))[:8]
     weights = f"weights {pipeline.name}" + (f" ({fingerprint})" if fingerprint else "")
     return f"{weights} and tokenizer {pipeline.tokenizer_name}"
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def plural(count: int, noun: str) -> str:

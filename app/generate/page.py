@@ -102,8 +102,9 @@ class GeneratePage:
             "", label="Several actions, one after the other", elem_id="actions",
             visible=controls.has_timeline(self.session, self.model.value),
             placeholder="drawer-open*4 drawer-close*8",
-            info="Write each as name*count. One count is a latent frame, four frames of the clip."
-            " The list replaces the action above and sets the length.",
+            info="Write each as name*count, and a name with spaces in quotes. One count is a latent"
+            " frame, four frames of the clip. The list replaces the action above and sets the"
+            " length.",
         )  # fmt: skip
         with gr.Row(elem_id="seed-row"):
             self.seed = gr.Number(

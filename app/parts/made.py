@@ -51,6 +51,6 @@ def clip_line(manifest: dict[str, Any], is_complete: bool) -> str:
 
 
 def action_words(manifest: dict[str, Any]) -> str:
-    """'door open', or the timeline of a clip of several actions."""
-    action = manifest["action"] or manifest.get("actions") or "no action"
-    return str(action).replace("-", " ")
+    """'door open', or the list of a clip of several actions as it is written."""
+    action = str(manifest["action"] or "no action").replace("-", " ")
+    return str(manifest.get("actions") or action)

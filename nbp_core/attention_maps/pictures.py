@@ -32,7 +32,7 @@ def parse_head(text: str) -> Head:
     match text:
         case "mean" | "max":
             return text
-        case _ if text.isdigit() and int(text) > 0:
+        case _ if text.isdecimal() and int(text) > 0:
             return int(text) - 1
     raise ValueError(f"the head must be a number from 1 on, mean or max, not {text!r}")
 

@@ -123,7 +123,9 @@ def sequence_plan(
     t, h, w = config.grid
     grid = (num_latent_frames or t, h, w)
     if grid[0] > t and config.window is None:
-        raise ValueError(f"model {config.name!r} makes at most {t} latent frames at once")
+        raise ValueError(
+            f"model {config.name!r} makes at most {t} latent frames at once, not {grid[0]}"
+        )
     blocks = BlockLayout(grid, shape)
     if config.layout != "plain" and blocks.block_len > config.num_special:
         raise ValueError(

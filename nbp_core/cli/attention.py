@@ -28,9 +28,7 @@ def add_verb(verbs: Any) -> None:
         "--context", type=Path,
         help="clip to read, at 8 frames per second; default: a clip is generated",
     )  # fmt: skip
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the generated clip; default: 0"
-    )
+    parser.add_argument("--seed", type=int, help="seed of the generated clip; default: 0")
     parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
     parser.add_argument("--layer", type=int, default=1, help="layer, counted from 1; default: 1")
     parser.add_argument(
@@ -53,11 +51,14 @@ def _attention(args: argparse.Namespace) -> None:
     if write is None:
         raise ValueError(f"--out must end in .png, .svg, .pdf or .npz, not {args.out.name!r}")
     try_writing(args.out)
+    if args.context is not None and args.seed is not None:
+        raise ValueError("--seed is that of a generated clip: leave it out with --context")
+    seed = args.seed or 0
     frames_THWC = None if args.context is None else read_context(args.context, CLIP_FRAMES)
     shape = None if args.block is None else parse_block_shape(args.block)
     pipeline = VideoPipeline.from_pretrained(args.model, device=args.device)
     if frames_THWC is None:
-        sampling = SamplingConfig(block_shape=shape, seed=args.seed)
+        sampling = SamplingConfig(block_shape=shape, seed=seed)
         tokens_thw = pipeline.generate(args.action, sampling=sampling).tokens_thw
     else:
         tokens_thw = pipeline.tokenize(frames_THWC)
@@ -71,7 +72,7 @@ def _attention(args: argparse.Namespace) -> None:
         **pipeline.identity,
         "tokenizer": pipeline.tokenizer_name,
         "device": pipeline.device,
-        "clip": f"generated, seed {args.seed}" if args.context is None else args.context.name,
+        "clip": f"generated, seed {seed}" if args.context is None else args.context.name,
         "action": args.action,
         "block": format_block_shape(view.block_shape),
         "layer": args.layer,

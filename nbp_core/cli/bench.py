@@ -39,7 +39,13 @@ from nbp_core.bench.tables import (
     step_table,
 )
 from nbp_core.checkpoint import describe_models, load_config, weights_sha256
-from nbp_core.cli.options import CONTEXT_FRAMES, add_device_option, report_head, write_report
+from nbp_core.cli.options import (
+    CONTEXT_FRAMES,
+    add_device_option,
+    check_least,
+    report_head,
+    write_report,
+)
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
@@ -114,6 +120,7 @@ def add_verb(verbs: Any) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
+    check_least(args, steps=1)
     device = choose_device(args.device)
     if args.against and device != "cpu":
         raise ValueError("--against compares on the CPU: add --device cpu")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from nbp_core.cli.options import (
     add_generation_options,
     context_of,
+    no_empty_folder,
     pipeline_of,
     sampling_of,
     tell,
@@ -75,14 +75,9 @@ def _compare(args: argparse.Namespace) -> None:
 
 def _try_folder(folder: Path) -> None:
     """Tries the folder of the clips before the race; what this makes is removed again."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
+    with no_empty_folder(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try_writing(folder / FIGURES)
-    finally:
-        for path in made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
 
 
 def _write(folder: Path, result: Race, report: dict[str, Any], scale: int) -> None:

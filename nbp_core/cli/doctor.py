@@ -110,9 +110,9 @@ def examine(folder: Path, device: str, clip: Path | None = None) -> Report:
     report = Report(
         platform.python_version(), packages, device_name(chosen), torch.get_num_threads()
     )
+    paths, report.faults = _model_folders(folder)
     if chosen == "cpu":
         report.gains = measure_gains()
-    paths, report.faults = _model_folders(folder)
     for path in paths:
         try:
             report.tests.append(_test(path, chosen, clip))

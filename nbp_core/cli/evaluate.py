@@ -15,17 +15,21 @@ from rich.table import Table
 from tqdm import tqdm
 
 from nbp_core.cli.options import (
+    SAMPLING,
+    Fewer,
     add_loading_options,
     add_sampling_options,
     check_least,
     named_weights,
     pipeline_of,
+    refuse,
     report_head,
     sampling_of,
     write_report,
 )
+from nbp_core.config.models import TokenGridConfig
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import format_block_shape
+from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, Size3, format_block_shape
 from nbp_core.data.arm_keys import read_episodes
 from nbp_core.data.camera_keys import PanoramaKeys, draw_many
 from nbp_core.data.camera_moves import MAX_PACE, PhotoClips
@@ -48,6 +52,8 @@ CAMERA_EPISODE_KEYS = 8
 CAMERA_SEED = 77
 """Seed of the episodes in panoramas; training uses other seeds."""
 FRAMES_CACHE = Path("runs/frames")
+JUDGES = ("--classifier", "--i3d", "--fvd-side", "--memorisation")
+"""Options of add_judge_options that name how clips are judged."""
 
 
 def add_verb(verbs: Any) -> None:
@@ -74,10 +80,10 @@ def add_verb(verbs: Any) -> None:
     )
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.set_defaults(run=_evaluate)
+    parser.set_defaults(run=_evaluate, default=parser.get_default)
 
 
-def add_judge_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
+def add_judge_options(parser: argparse.ArgumentParser | Fewer, required: bool = True) -> None:
     """Adds options: the real clips, the number of generated clips, and the measuring models."""
     parser.add_argument(
         "--clips", type=Path, required=required, help="folder of real clips: shards or videos"
@@ -184,6 +190,17 @@ def real_clips(args: argparse.Namespace) -> Clips:
     )
 
 
+def check_grid(grid: Size3, tokenizer: TokenGridConfig) -> Size3:
+    """The grid of a real clip. Raises ValueError for a model whose frames have another one."""
+    real = tokenizer.grid(CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE)
+    if grid[1:] != real[1:]:
+        raise ValueError(
+            f"the model has a grid of {format_block_shape(grid)} tokens, and real clips have one of"
+            f" {format_block_shape(real)} with its tokenizer: they cannot be compared"
+        )
+    return real
+
+
 def _evaluate(args: argparse.Namespace) -> None:
     sampling = sampling_of(args)
     _check_options(args)
@@ -193,6 +210,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     notes: list[str] = []
     if args.model is not None:
         pipeline = pipeline_of(args)
+        check_grid(pipeline.grid, pipeline.tokens)
         if args.clips is not None and args.generated is None:
             _check_clips(pipeline, sampling, args.context_frames)
         about = settings(args, pipeline, sampling)
@@ -228,11 +246,24 @@ def _check_options(args: argparse.Namespace) -> None:
         raise ValueError("--arm-keys and --panoramas need --model, which plays their keys")
     if args.clips is None and not is_of_keys:
         raise ValueError("give real clips to compare with: --clips, --arm-keys or --panoramas")
-    if args.clips is None and (args.generated, args.sheet, args.photos) != (None, None, None):
-        raise ValueError("--generated, --sheet and --photos need --clips")
+    check_least(args, count=2, batch_size=1, context_frames=0, episodes=1)
+    generation = ("--count", "--context-frames", "--batch-size")
+    if args.clips is None:
+        refuse(args, "without --clips", "--generated", "--sheet", "--photos", "--split", "--cache",
+               *generation, *JUDGES)  # fmt: skip
+    if args.model is None:
+        refuse(args, "without --model", "--photos", "--int8", "--int4", "--cosmos")
+    if args.generated is not None:
+        is_alone = () if is_of_keys else ("--block", *SAMPLING)
+        refuse(args, "on the clips of --generated", *generation, *is_alone)
+    if args.i3d is None:
+        refuse(args, "without --i3d", "--fvd-side")
+    if args.arm_keys is None:
+        refuse(args, "without --arm-keys", "--arm-split")
+    if not is_of_keys:
+        refuse(args, "without --arm-keys or --panoramas", "--episodes")
     if (args.arm_keys is None) != (args.key_reader is None):
         raise ValueError("--arm-keys and --key-reader go together")
-    check_least(args, episodes=1)
     for path in (args.out, args.sheet):
         if path is not None and not path.parent.is_dir():
             raise ValueError(f"the folder of {path.name} does not exist: {path.parent}")

@@ -34,7 +34,6 @@ from nbp_core.cli.options import (
 )
 from nbp_core.config.shapes import CLIP_FRAMES
 from nbp_core.config.timeline import parse_timeline
-from nbp_core.data.keys import FRAMES_PER_KEY
 from nbp_core.media.files import try_writing
 from nbp_core.media.video import write_gif, write_video
 from nbp_core.memory import is_memory_error
@@ -101,7 +100,8 @@ def _add_generate(verbs: Any) -> None:
     parser.add_argument(
         "--actions", metavar="TIMELINE",
         help="for models trained with keys: a sequence of actions, each with its number of latent "
-        'frames of four frames, such as "drawer-open*4 drawer-close*8"; sets the length',
+        'frames of four frames, such as "drawer-open*4 drawer-close*8" (names with spaces or * in '
+        "quotes: \"'open drawer'*4\"); sets the length",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="clip to write, .mp4 or .gif")
     parser.set_defaults(run=_generate)
@@ -116,11 +116,12 @@ def _generate(args: argparse.Namespace) -> None:
     try_writing(args.out)
     frames = context_of(args)
     actions = () if args.actions is None else parse_timeline(args.actions)
+    pipeline = pipeline_of(args)
     num_frames = args.frames
     if num_frames is None:
         start = 1 if frames is None else len(frames)
-        num_frames = start + FRAMES_PER_KEY * len(actions) if actions else CLIP_FRAMES
-    pipeline = pipeline_of(args)
+        new = pipeline.tokens.time_factor * len(actions)
+        num_frames = start + new if actions else CLIP_FRAMES
     with (
         pipeline.stream(args.action, frames, num_frames, sampling, actions=actions) as run,
         tqdm(total=None, unit="step", disable=args.json) as bar,
@@ -167,8 +168,10 @@ def _models(args: argparse.Namespace) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> None:
-    clip = args.clip
-    if clip is None and model_kind(args.folder) == "transformer":
+    clip, is_transformer = args.clip, model_kind(args.folder) == "transformer"
+    if clip is not None and not is_transformer:
+        raise ValueError(f"--clip is of a transformer: name the folder of one, not {args.folder}")
+    if clip is None and is_transformer:
         clip = Path(f"doctor-{args.folder.resolve().name}.mp4")
     if clip is not None:
         try_writing(clip)

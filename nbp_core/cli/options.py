@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from nbp_core.config.presets import COSMOS
 from nbp_core.config.sampling import METHODS, SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
 from nbp_core.generation.pipeline import VideoPipeline
@@ -20,6 +22,23 @@ from nbp_core.media.video import Frames, read_context
 from nbp_core.runtime import INSTRUCTION_NAMES, start
 
 CONTEXT_FRAMES = 5
+SAMPLING = ("--temperature", "--top-k", "--top-p", "--guidance", "--method", "--seed")
+"""The options of add_sampling_options."""
+
+
+class Fewer:
+    """A parser to which some options are not added, since they have no effect on its verb: they
+    keep their defaults."""
+
+    def __init__(self, parser: argparse.ArgumentParser, left_out: Collection[str]) -> None:
+        self._parser, self._left_out = parser, left_out
+
+    def add_argument(self, option: str, **settings: Any) -> None:
+        if option in self._left_out:
+            name = option.removeprefix("--").replace("-", "_")
+            self._parser.set_defaults(**{name: settings.get("default")})
+        else:
+            self._parser.add_argument(option, **settings)
 
 
 def add_runtime_options(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +69,6 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context-frames",
         type=int,
-        default=CONTEXT_FRAMES,
         help="frames to take from the start of --context: 1 + 4n; default: 5, half a second",
     )
     parser.add_argument(
@@ -78,7 +96,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+def add_sampling_options(parser: argparse.ArgumentParser | Fewer) -> None:
     """Adds options: how tokens are drawn."""
     defaults = SamplingConfig()
     parser.add_argument(
@@ -147,9 +165,12 @@ def sampling_of(args: argparse.Namespace) -> SamplingConfig:
 
 def pipeline_of(args: argparse.Namespace) -> VideoPipeline:
     """The model that the options name, loaded. Raises ValueError, one sentence, if it cannot be."""
-    return VideoPipeline.from_pretrained(
+    pipeline = VideoPipeline.from_pretrained(
         args.model, device=args.device, cosmos=args.cosmos, int8=args.int8, int4=args.int4
     )
+    if args.cosmos is not None and pipeline.tokenizer_name != COSMOS.name:
+        raise ValueError(f"model {pipeline.name!r} has another tokenizer: leave --cosmos out")
+    return pipeline
 
 
 def context_of(args: argparse.Namespace) -> Frames | None:
@@ -157,16 +178,20 @@ def context_of(args: argparse.Namespace) -> Frames | None:
 
     Raises MediaError for a file that cannot be read, ValueError for a clip with too few frames.
     """
+    if args.context is None and args.context_frames is not None:
+        raise ValueError("--context-frames needs --context, the clip to take them from")
     if args.first_frame is not None:
         return read_context(args.first_frame, max_frames=1)
     if args.context is None:
         return None
-    check_least(args, context_frames=1)
-    frames = read_context(args.context, args.context_frames, args.context_frames)
-    if len(frames) < args.context_frames:
+    count = CONTEXT_FRAMES if args.context_frames is None else args.context_frames
+    if count < 1:
+        raise ValueError(f"--context-frames must be at least 1, not {count}")
+    frames = read_context(args.context, count, count)
+    if len(frames) < count:
         raise ValueError(
-            f"{shown_name(args.context)} has {len(frames)} frames, too few for a context of "
-            f"{args.context_frames}"
+            f"{shown_name(args.context)} has {len(frames)} frame{'s' * (len(frames) != 1)}, too few"
+            f" for a context of {count}"
         )
     return frames
 
@@ -177,6 +202,15 @@ def check_least(args: argparse.Namespace, **least: int) -> None:
         if getattr(args, name) < limit:
             option = "--" + name.replace("_", "-")
             raise ValueError(f"{option} must be at least {limit}, not {getattr(args, name)}")
+
+
+def refuse(args: argparse.Namespace, why: str, *options: str) -> None:
+    """Raises ValueError for the first of these options that is given, which has no effect `why`,
+    such as "without --clips". args.default gives the default of an option by its name in `args`."""
+    for option in options:
+        name = option.removeprefix("--").replace("-", "_")
+        if getattr(args, name) != args.default(name):
+            raise ValueError(f"{option} has no effect {why}: leave it out")
 
 
 RESULTS = Path("results")
@@ -228,6 +262,18 @@ def write_or_keep(out: Path, write: Callable[[Path], None]) -> None:
             raise
         reason = str(error).rstrip(".")
         raise MediaError(f"{reason}; the result was saved in {kept} instead.") from error
+
+
+@contextlib.contextmanager
+def no_empty_folder(folder: Path) -> Iterator[None]:
+    """Removes the folders on the way to `folder` that were made meanwhile and stayed empty."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        for path in (*folder.glob("*"), *made) if made else ():
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def write_report(out: Path | None, report: dict[str, Any]) -> None:

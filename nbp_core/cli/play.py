@@ -101,6 +101,8 @@ def read_keys(path: Path) -> tuple[str, ...] | PlayRecording:
 def _play(args: argparse.Namespace) -> None:
     if args.out.suffix.lower() != ".mp4":
         raise ValueError(f"--out must end in .mp4, not {args.out.name!r}")
+    if args.record is not None and args.record.absolute() == args.out.absolute():
+        raise ValueError(f"--out and --record name one file: {args.out}")
     sampling = sampling_of(args)
     source = read_keys(args.keys) if args.episode is None else read_recorded(args.episode)
     for path in (args.out, args.record):

@@ -17,7 +17,7 @@ from typing import Any
 from accelerate import PartialState
 from tqdm import tqdm
 
-from nbp_core.checkpoint import weights_sha256
+from nbp_core.checkpoint import load_config, weights_sha256
 from nbp_core.cli.options import check_least
 from nbp_core.cli.train_options import (
     add_run_options,
@@ -25,9 +25,15 @@ from nbp_core.cli.train_options import (
     chosen_run,
     chosen_train,
     configured_run,
+    refusing,
 )
 from nbp_core.config.description import name_of_folder
-from nbp_core.config.models import ClassifierConfig, TokenGridConfig
+from nbp_core.config.models import (
+    ClassifierConfig,
+    TokenGridConfig,
+    TokenizerConfig,
+    TransformerConfig,
+)
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, format_block_shape
 from nbp_core.data.arm_keys import PLAYER_KEYS, read_episodes, read_training_episodes
@@ -35,7 +41,7 @@ from nbp_core.data.camera_keys import STILL, PanoramaKeys, PhotoKeys, draw_many
 from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PhotoClips, ordered_actions
 from nbp_core.data.clips import SPLITS, Split, load_clips
 from nbp_core.data.key_frames import key_reader_config, load_key_pairs
-from nbp_core.data.keys import KeyClip
+from nbp_core.data.keys import FRAMES_PER_KEY, KeyClip
 from nbp_core.data.tokens import TokenSet, encode_clips, encode_key_clips, labelled_clips
 from nbp_core.media.files import printable_name
 from nbp_core.tokenizer.cosmos import CosmosTokenizer, cosmos_sha256, is_cosmos
@@ -47,7 +53,6 @@ from nbp_core.train.run_config import (
     ClassifierRun,
     TokenizerRun,
     TransformerRun,
-    TransformerSizes,
     keep_run,
     keep_sources,
 )
@@ -59,6 +64,7 @@ from nbp_core.train.transformer import (
     PHOTO_SOURCE,
     train_transformer,
 )
+from nbp_core.transformer.prompts import UCF101_CLASSES, prompt_ids
 
 KEYS_PER_CLIP = 8
 """Keys per clip of camera keys, which then has 33 frames."""
@@ -136,11 +142,14 @@ def add_verbs(verbs: Any) -> None:
     reader.set_defaults(run=_train_key_reader)
 
 
+@refusing
 def _train_tokenizer(args: argparse.Namespace) -> None:
     run = configured_run(args, TokenizerRun())
     if args.preset is not None:
         run = replace(run, model=TOKENIZER_PRESETS[args.preset])
     run = chosen_run(args, run)
+    if run.start_from is not None:
+        load_config(Path(run.start_from), TokenizerConfig)
     # One process decodes; the others then read its files.
     with new_accelerator(args.device).main_process_first():
         keep_run(run, args.run_folder)
@@ -166,6 +175,7 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
     )
 
 
+@refusing
 def _train_transformer(args: argparse.Namespace) -> None:
     run = configured_run(args, TransformerRun())
     if args.size is not None:
@@ -187,7 +197,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
         fingerprint = weights_sha256(args.tokenizer)
         place = name_of_folder(args.run_folder / "model", args.tokenizer)
         reference = {"folder": place, "sha256": fingerprint}
-    _check_model(run.model, tokenizer.config)
+    _check_run(args, run, tokenizer.config)
     with accelerator.main_process_first():
         keep_run(run, args.run_folder)
         folders = {
@@ -223,18 +233,33 @@ def _train_transformer(args: argparse.Namespace) -> None:
     )
 
 
-def _check_model(model: TransformerSizes, tokenizer: TokenGridConfig) -> None:
-    """Raises ValueError for a model that does not fit the tokenizer, before clips are encoded."""
-    found, expected = tokenizer.grid(CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE), model.grid
+def _check_run(args: argparse.Namespace, run: TransformerRun, tokenizer: TokenGridConfig) -> None:
+    """Raises ValueError for a model that does not fit the tokenizer, its blocks or its clips, and
+    for first weights that are missing, before clips are encoded."""
+    found, expected = tokenizer.grid(CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE), run.model.grid
     if found[1:] != expected[1:]:
         raise ValueError(
             f"the tokenizer cuts a clip into a grid of {format_block_shape(found)} tokens, and the "
             f"model has one of {format_block_shape(expected)}: set model.grid and "
             "model.block_shape, and recipe.shapes with their shape_weights, in --config"
         )
-    model.config(tokenizer.codebook_size, ())
+    has_keys = args.arm_keys is not None or args.panoramas is not None
+    if has_keys and tokenizer.time_factor != FRAMES_PER_KEY:
+        raise ValueError(
+            f"a key lasts {FRAMES_PER_KEY} frames, and a latent frame of the tokenizer"
+            f" {tokenizer.time_factor}: clips that answer to keys need equal ones"
+        )
+    config = run.model.config(tokenizer.codebook_size, (), (STILL,) if has_keys else ())
+    run.recipe.check_blocks(config, found[0])
+    if (run.model.conditions == "prompts") != (args.prompts is not None):
+        raise ValueError("--prompts and a model whose conditions are class prompts go together")
+    if args.prompts is not None:
+        prompt_ids(UCF101_CLASSES[0], args.prompts, config.prefix_len)
+    if run.start_from is not None:
+        load_config(Path(run.start_from), TransformerConfig)
 
 
+@refusing
 def _train_classifier(args: argparse.Namespace) -> None:
     settings = chosen_train(args, CLASSIFIER_TRAIN)
     with new_accelerator(args.device).main_process_first():
@@ -250,6 +275,7 @@ def _train_classifier(args: argparse.Namespace) -> None:
     )
 
 
+@refusing
 def _train_key_reader(args: argparse.Namespace) -> None:
     check_least(args, episodes=1)
     settings = chosen_train(args, READER_TRAIN)
@@ -311,8 +337,6 @@ def _key_sources(
 ) -> dict[str, Iterator[KeyClip]]:
     """The sources of clips that answer to keys, by name."""
     if not run.model.frame_conditions:
-        if args.arm_keys is not None or args.panoramas is not None:
-            raise ValueError("clips that answer to keys need a model with frame_conditions")
         return {}
     is_train = split == "train"
     count = run.key_clips if is_train else min(run.key_clips, max(2, run.key_clips // 50))

@@ -12,6 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from nbp_core.cli import train
+from nbp_core.cli.options import check_least
+from nbp_core.cli.train_options import refusing
 from nbp_core.data.arm_keys import ARM_SCENES, ARM_SPLITS, EPISODES_PER_SCENE, render_arm_keys
 from nbp_core.data.metaworld import render
 from nbp_core.train.everything import PLANS, Sources, train_all
@@ -83,13 +85,16 @@ def _add_render_options(
 
 
 def _metaworld(args: argparse.Namespace) -> None:
+    check_least(args, clips=1, seed=0)
     render(args.out, args.split, args.clips, args.seed, args.actions)
 
 
 def _arm_keys(args: argparse.Namespace) -> None:
+    check_least(args, shards=1, seed=0)
     render_arm_keys(args.out, args.split, args.shards, args.seed, tuple(args.scenes))
 
 
+@refusing
 def _train_all(args: argparse.Namespace) -> None:
     if new_accelerator(args.device).num_processes > 1:
         raise ValueError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nbp_core.cli.options import no_empty_folder, refuse
 from nbp_core.train.loop.trainer import TrainConfig
-from nbp_core.train.run_config import BUDGETS, RunT, read_run
+from nbp_core.train.run_config import BUDGETS, RUN_FILE, SOURCES_FILE, RunT, is_begun, read_run
 
 
 def add_train_options(parser: argparse.ArgumentParser, is_of_clips: bool = True) -> None:
@@ -41,7 +43,7 @@ def add_train_options(parser: argparse.ArgumentParser, is_of_clips: bool = True)
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="device to train on; default: cpu"
     )
-    parser.set_defaults(config=None)
+    parser.set_defaults(config=None, default=parser.get_default)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +63,27 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="model folder with the first weights; a smaller transformer is enlarged, with "
         "the same logits at first",
     )
+
+
+def refusing(train: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
+    """A training verb that, where it refuses a new run, leaves no settings in the run folder.
+
+    Encoded clips stay, since another run in the folder can use them.
+    """
+
+    def run(args: argparse.Namespace) -> None:
+        folder: Path = args.run_folder
+        is_new = not (folder / RUN_FILE).exists()
+        with no_empty_folder(folder):
+            try:
+                train(args)
+            except ValueError:
+                if is_new and not any(map(is_begun, (folder, *folder.glob("*")))):
+                    for name in (RUN_FILE, SOURCES_FILE):
+                        (folder / name).unlink(missing_ok=True)
+                raise
+
+    return run
 
 
 def chosen_train(args: argparse.Namespace, default: TrainConfig) -> TrainConfig:
@@ -89,7 +112,12 @@ def configured_run(args: argparse.Namespace, default: RunT) -> RunT:
 
 
 def chosen_run(args: argparse.Namespace, run: RunT) -> RunT:
-    """The configured run with the options in place of its own settings."""
+    """The configured run with the options in place of its own settings.
+
+    Raises ValueError for a number of camera moves without photographs.
+    """
+    if args.photos is None:
+        refuse(args, "without --photos", "--photo-clips")
     return replace(
         run,
         train=chosen_train(args, run.train),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 Size3 = tuple[int, int, int]
@@ -48,7 +49,7 @@ TABLE3_SHAPES: tuple[Size3, ...] = ((1, 4, 4), (2, 1, 8), (1, 1, 16), (2, 2, 2),
 def parse_block_shape(text: str) -> Size3:
     """'1x1x16' -> (1, 1, 16). Raises ValueError on anything that is not three whole numbers."""
     parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) != 3 or not all(re.fullmatch("0*[1-9][0-9]{0,99}", part) for part in parts):
         raise ValueError(
             f"block shape {text!r} is not three numbers (time x height x width) such as 1x1x16"
         )

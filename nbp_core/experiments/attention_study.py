@@ -127,10 +127,10 @@ def attention(bench: Bench, block: str) -> Rows:
     """One row per head, and one for uniform attention (layer 0): mean shares over real clips."""
     pipeline = bench.pipeline
     shape = parse_block_shape(block)
-    layout = sequence_layout(pipeline.transformer.config, shape)
+    assert bench.real.tokens_Nthw is not None
+    layout = sequence_layout(pipeline.transformer.config, shape, bench.real.tokens_Nthw.shape[1])
     study = Study(layout)
     count = min(bench.count, len(bench.real))
-    assert bench.real.tokens_Nthw is not None
     found = []
     actions = pipeline.conditions.fitting(bench.real.actions[:count])
     for tokens_thw, action in zip(bench.real.tokens_Nthw[:count], actions, strict=True):

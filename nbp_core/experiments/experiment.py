@@ -5,11 +5,13 @@ The experiments themselves are in registry.py and the modules that it imports.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import Size3, parse_block_shape
 from nbp_core.evaluation.figures import Clips
 from nbp_core.evaluation.judge import Judge
 from nbp_core.generation.pipeline import VideoPipeline
@@ -41,5 +43,10 @@ class Experiment:
     rows: Callable[[Bench, str], Rows]
     has_baselines: bool = True
     """Whether its clips are measured, and compared with real and reconstructed ones."""
-    is_plain: bool = False
-    """Whether its clips have no context and no guidance, and each token is drawn by itself."""
+    without: Collection[str] = ()
+    """Options of the command line that have no effect on it."""
+
+    @property
+    def shapes(self) -> list[Size3]:
+        """The block shapes that its units name."""
+        return list(map(parse_block_shape, re.findall(r"\d+x\d+x\d+", " ".join(self.units))))

@@ -21,8 +21,8 @@ CLIPS_OF_A_START = 2
 """Clips per given first frame; their difference is the diversity."""
 WAYS: Final[dict[str, dict[str, Any]]] = {
     **{method: {"method": method} for method in METHODS},
-    **{f"paper, top-p {p}": {"top_p": p} for p in TOP_PS},
-    **{f"paper, temperature {t}": {"temperature": t} for t in TEMPERATURES},
+    **{f"paper, top-p {p}": {"method": "paper", "top_p": p} for p in TOP_PS},
+    **{f"paper, temperature {t}": {"method": "paper", "temperature": t} for t in TEMPERATURES},
 }
 """Changes of the sampling settings by name, for any elastic model."""
 

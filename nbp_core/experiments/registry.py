@@ -102,6 +102,9 @@ def _named(shapes: Sequence[Size3]) -> list[str]:
     return [format_block_shape(shape) for shape in shapes]
 
 
+_UNJUDGED = ("--classifier", "--i3d", "--fvd-side", "--memorisation")
+_PLAIN = (*_UNJUDGED, "--guidance", "--method", "--context-frames", "--batch-size")
+
 EXPERIMENTS = {
     "block-sizes": Experiment(
         title="Block sizes, one elastic model (the paper's figures 6 and 7)",
@@ -113,20 +116,22 @@ EXPERIMENTS = {
     ),
     "large-blocks": Experiment(
         title="Ways to draw a whole frame at once",
-        kind="evaluation", units=list(WAYS), rows=by_way,
+        kind="evaluation", units=list(WAYS), rows=by_way, without=("--method",),
     ),
     "speculative": Experiment(
         title="Speculative decoding: the model drafts blocks for its own next-token prediction",
         kind="evaluation", units=["next token", "drafts of 1x1x8", "drafts of 1x1x16"],
-        rows=speculative, has_baselines=False, is_plain=True,
+        rows=speculative, has_baselines=False, without=_PLAIN,
     ),
     "attention": Experiment(
         title="Where the heads look, over many clips (the paper's figures 14 and 15)",
         kind="attention", units=_named(STUDY_SHAPES), rows=attention, has_baselines=False,
+        without=(*_PLAIN, "--temperature", "--top-k", "--top-p", "--seed"),
     ),
     "longer": Experiment(
         title="Clips of 129 frames, each piece of 17 continuing the one before",
         kind="longer", units=["1x1x16", "1x16x16", CODED_AGAIN], rows=longer, has_baselines=False,
+        without=("--classifier", "--memorisation"),
     ),
 }  # fmt: skip
 """By name, for the verb `experiment`."""

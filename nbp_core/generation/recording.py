@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from nbp_core.blocks.grid import BlockLayout
 from nbp_core.config.json import JsonConfig, check_range
 from nbp_core.config.models import MAX_CODES, MAX_TOKENS
 from nbp_core.config.sampling import SamplingConfig
@@ -60,7 +61,8 @@ class SamplingChange(JsonConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlayRecording(JsonConfig):
-    """Start, keys and settings of a play. Raises ValueError for values out of range."""
+    """Start, keys and settings of a play. Raises ValueError for values out of range, and for blocks
+    that do not tile a latent frame."""
 
     format: int = RECORDING_FORMAT
     world: World
@@ -90,6 +92,9 @@ class PlayRecording(JsonConfig):
         for change in self.changes:
             check_range(change, last, num_keys, "key")
             last = change.key
+        frame = (1, len(self.first_frame), len(self.first_frame[0]))
+        for sampling in {self.sampling, *(change.sampling for change in self.changes)}:
+            BlockLayout(frame, sampling.block_shape or frame)
 
     @property
     def pressed(self) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ Shape letters: T H W frames and pixels, C colour.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nbp_core.cgroup import cores
 from nbp_core.media import ffmpeg
 from nbp_core.media.files import (
     MAX_DECODED_BYTES,
@@ -318,7 +318,7 @@ def _command(path: Path, source: Source, plan: Plan) -> _Command:
     lead = _lead(source, take)
     cut = f"trim={lead:.3f}," if lead else ""
     is_small = path.stat().st_size < _SMALL_BYTES
-    threads = 1 if is_small else min(_MAX_THREADS, os.cpu_count() or 1)
+    threads = 1 if is_small else min(_MAX_THREADS, cores())
     # "-map V" leaves out cover pictures.
     # fmt: off
     return _Command(

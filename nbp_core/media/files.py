@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nbp_core.interrupt import unfinished
+from nbp_core.interrupt import unfinished, unfinished_path
 
 Frames = npt.NDArray[np.uint8]
 
@@ -45,7 +44,6 @@ _VIDEO_MAGIC = re.compile(
     re.DOTALL,
 )
 _HEAD_BYTES = 2048
-_temporary_numbers = itertools.count()
 
 
 class MediaError(ValueError):
@@ -117,7 +115,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     name = shown_name(path)
     # Without the file's own name, with which it could exceed the longest allowed name.
-    temporary = path.with_name(f".nbp-{os.getpid()}-{next(_temporary_numbers)}.part")
+    temporary = unfinished_path(path.parent)
     try:
         if not path.parent.is_dir():
             raise MediaError(f"{name} cannot be written: its folder does not exist.")

@@ -30,7 +30,7 @@ from nbp_core.media.video import write_strip
 from nbp_core.tokenizer.interface import to_clip
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.train.loop.trainer import TrainConfig, TrainStep
-from nbp_core.train.run_config import is_begun, keep_run, keep_sources
+from nbp_core.train.run_config import TransformerSizes, is_begun, keep_run, keep_sources
 from nbp_core.train.tokenizer import (
     TokenizerRecipe,
     check_crops,
@@ -68,6 +68,8 @@ class Plan(JsonConfig):
         check_range(self, 1, MOST, "tokenizer_batch", "transformer_batch", "tokenizer_photos")
         check_range(self, 1, MOST, "token_photos", "clips_of_an_action")
         check_crops(TOKENIZER_PRESETS["nano"], self.tokenizer_recipe)
+        sizes = TransformerSizes()
+        self.transformer_recipe.check_blocks(sizes.config(1, ()), sizes.grid[0])
         check_positive(self, "tokenizer_share", "tokenizer_lr", "transformer_lr", "muon_lr")
         check_shares(self, "transformer_shares")
         unknown = [name for name in self.transformers if name not in ELASTIC_SIZES]
@@ -109,9 +111,9 @@ def train_all(
     """
     keep_run(plan, run_folder, option="--plan", may_change=PLAN_MAY_CHANGE)
     models = run_folder / "models"
-    made = any(is_begun(run_folder / name) for name in ("nano", *plan.transformers))
+    made = any(is_begun(run_folder / name) for name in ("", "nano", *plan.transformers))
     folders = {"clips": sources.clips, "photos": sources.photos}
-    data = keep_sources(folders, run_folder, has_begun=made or models.exists())
+    data = keep_sources(folders, run_folder, has_begun=made)
     source = json.dumps([data, plan.token_photos, plan.clips_of_an_action])
     tokenizer_folder = models / "nano"
     if model_kind(tokenizer_folder) is None:

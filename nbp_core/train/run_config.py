@@ -290,8 +290,8 @@ def _read_fingerprints(path: Path) -> dict[str, Any]:
 
 
 def is_begun(run_folder: Path) -> bool:
-    """Whether a run has trained already: its folder has a checkpoint or a model."""
-    return any((run_folder / name).exists() for name in (CHECKPOINT_FILE, MODEL_FOLDER))
+    """Whether a run has trained already: its folder has a checkpoint, a model or models."""
+    return any((run_folder / name).exists() for name in (CHECKPOINT_FILE, MODEL_FOLDER, "models"))
 
 
 def _plain(run: JsonConfig) -> dict[str, Any]:

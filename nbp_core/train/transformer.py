@@ -37,6 +37,9 @@ from nbp_core.transformer.conditions import Conditions
 from nbp_core.transformer.layer import Layer
 from nbp_core.transformer.model import BlockTransformer
 
+GIVEN_LOOKS = (PHOTO_LOOK, PANORAMA_LOOK, *ARM_LOOKS)
+"""Looks of clips from photographs and of an arm moved by keys."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerRecipe(JsonConfig):
@@ -69,7 +72,7 @@ class TransformerRecipe(JsonConfig):
     Validation always weighs all tokens alike."""
     look_weights: tuple[tuple[str, float], ...] = ()
     """How often clips of a look are drawn, relative to others; looks not named have weight 1."""
-    given_looks: tuple[str, ...] = (PHOTO_LOOK, PANORAMA_LOOK, *ARM_LOOKS)
+    given_looks: tuple[str, ...] = GIVEN_LOOKS
     """Looks whose clips always start from a given first frame, which therefore has no loss."""
     num_validation_clips: int = 16
 
@@ -88,6 +91,25 @@ class TransformerRecipe(JsonConfig):
         for name in ("source_shares", "look_weights"):
             if not all(0 <= weight <= MOST for _, weight in getattr(self, name)):
                 raise ValueError(f"every number of {name} must be at least 0 and at most {MOST:,}")
+
+    def check_blocks(self, config: TransformerConfig, length: int) -> None:
+        """Raises ValueError for blocks that do not tile clips of this length or the sequences that
+        are drawn from them, before clips are encoded.
+
+        Settings that name looks or sources decide whether single frames are drawn, so with these
+        they are not checked here.
+        """
+        lengths = {
+            number
+            for shares in (self.early_lengths, self.late_lengths)
+            for number, share in enumerate(shares[:length], 1)
+            if share
+        }
+        if self.look_weights or self.source_shares or not set(self.given_looks) <= {*GIVEN_LOOKS}:
+            lengths.discard(1)
+        for shape, weight in zip(self.shapes, self.shape_weights, strict=True):
+            for number in (length, *sorted(lengths if weight else ())):
+                sequence_plan(config, shape, number)
 
     @property
     def shape_shares(self) -> list[float]:

@@ -114,6 +114,10 @@ def write_giant(folder: Path) -> list[str]:
         (lambda _: ["--top-p", "1.5"], "top_p must be"),
         (lambda _: ["--frames", "18"], "1 + 4n"),
         (lambda _: ["--seed", "x"], "--seed"),
+        (lambda _: ["--block", "1x1x\u00b2"], "three numbers"),
+        (lambda _: ["--context", "assets/life.jpg"], "life.jpg has 1 frame, too few"),
+        (lambda _: ["--context-frames", "5"], "--context-frames needs --context"),
+        (lambda _: ["--cosmos", "nowhere"], "has another tokenizer: leave --cosmos out"),
         (lambda _: ["--model", "nowhere"], "no model folder 'nowhere'"),
         (lambda _: ["--out", "a.avi"], ".mp4 or .gif"),
     ],
@@ -249,6 +253,50 @@ def test_too_little_memory_is_one_sentence(
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
     assert said[0].startswith("There is not enough memory for this")
+
+
+def test_options_without_effect_are_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, out = tmp_path / "clip.mp4", tmp_path / "map.png"
+    write_video(clip, np.zeros((17, 64, 64, 3), np.uint8))
+    options = ["--model", str(model), "--context", str(clip), "--out", str(out), "--seed", "1"]
+    assert main(["attention", *options]) == 2
+    assert "leave it out with --context" in capsys.readouterr().err
+    assert main(["doctor", str(model.parent), "--clip", str(tmp_path / "made.mp4")]) == 2
+    assert "--clip is of a transformer" in capsys.readouterr().err
+    common = ["--clips", str(tmp_path), "--run", str(tmp_path / "run"), "--steps", "1"]
+    assert main(["train-tokenizer", *common, "--photo-clips", "5"]) == 2
+    assert "--photo-clips has no effect without --photos" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4"}
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("data metaworld out --clips 0", "--clips must be at least 1, not 0"),
+        ("data arm-keys out --shards 0", "--shards must be at least 1, not 0"),
+        ("data arm-keys out --seed -1", "--seed must be at least 0, not -1"),
+        ("bench --presets --device cpu --steps 0", "--steps must be at least 1, not 0"),
+        ("attention --model weights/nano --out map.png --head \u00b2", "the head must be a number"),
+        ("play --model weights/nano --keys k --out a.mp4 --record ./a.mp4", "name one file: a.mp4"),
+    ],
+)
+def test_wrong_values_of_other_verbs_are_one_sentence(
+    capsys: pytest.CaptureFixture[str], command: str, sentence: str
+) -> None:
+    assert main(command.split()) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_doctor_looks_for_the_folder_before_it_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nbp_core.cli.doctor.measure_gains", None)
+    assert main(["doctor", str(tmp_path / "none")]) == 2
+    assert "there is no folder 'none' with models" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("count", ["0", "-3"])

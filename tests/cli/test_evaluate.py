@@ -115,6 +115,11 @@ def test_a_folder_of_clips_is_measured_without_a_model(
         (["--generated", ".", "--count", "1"], "--count must be at least 2"),
         (["--generated", ".", "--context-frames", "-12"], "--context-frames must be at least 0"),
         (["--generated", ".", "--i3d", "none.pt"], "no file 'none.pt'"),
+        (["--generated", ".", "--count", "7"], "--count has no effect on the clips of"),
+        (["--generated", ".", "--top-p", "0.5"], "--top-p has no effect on the clips of"),
+        (["--generated", ".", "--photos", "."], "--photos has no effect without --model"),
+        (["--generated", ".", "--fvd-side", "64"], "--fvd-side has no effect without --i3d"),
+        (["--generated", ".", "--episodes", "2"], "--episodes has no effect without --arm-keys"),
         (["--generated", ".", "--classifier", "weights/tiny"], "is a transformer"),
         (["--generated", ".", "--out", "nowhere/a.json"], "folder of a.json does not exist"),
     ],
@@ -171,6 +176,15 @@ def test_what_does_not_fit_the_model_is_refused_before_any_work(
     said = capsys.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1
+
+
+def test_frames_of_another_size_than_real_ones_are_refused(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = save_pipeline(tmp_path, transformer_config(grid=(5, 8, 8), block_shape=(1, 1, 8)))
+    monkeypatch.setattr(verb, "real_clips", None)  # nothing is read
+    assert evaluate(clips, "--model", str(model), "--device", "cpu") == 2
+    assert "a grid of 5x8x8 tokens, and real clips have one of 5x16x16" in capsys.readouterr().err
 
 
 def test_without_its_packages_lite0_is_left_out_and_said_so(

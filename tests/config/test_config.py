@@ -83,7 +83,7 @@ def test_a_nested_setting_is_named_with_its_place() -> None:
         TokenizerConfig.from_dict(data)
 
 
-@pytest.mark.parametrize("text", ["1x16", "axbxc", "0x1x1", "1x1x-4", "", "1x1x16x1"])
+@pytest.mark.parametrize("text", ["1x16", "axbxc", "0x1x1", "1x1x-4", "", "1x1x16x1", "1x1x\u00b2"])
 def test_block_shapes_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="three numbers"):
         parse_block_shape(text)

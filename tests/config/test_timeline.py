@@ -15,7 +15,40 @@ def test_a_timeline_comes_back_from_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " \n", "left*0", "left*-1", "left*", "*3", "left*2*2", "left*\u00b2"]
+    ("text", "names"),
+    [
+        ("'open drawer'*2 close", ("open drawer", "open drawer", "close")),
+        ("'5 * 5' \"don't stop\"*2", ("5 * 5", "don't stop", "don't stop")),
+        ("it's don't*2", ("it's", "don't", "don't")),
+        ("left+grip é/ü*002", ("left+grip", "é/ü", "é/ü")),
+        ("""'* "a" '"'b'" """, ("* \"a\" 'b'",)),
+    ],
+)
+def test_names_with_spaces_and_stars_are_quoted(text: str, names: tuple[str, ...]) -> None:
+    assert parse_timeline(text) == names
+    assert parse_timeline(format_timeline(names)) == names
+
+
+def test_names_without_spaces_and_stars_are_written_plainly() -> None:
+    assert format_timeline(["it's", "é/ü", "a b", "a b"]) == "it's é/ü 'a b'*2"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " \n",
+        "left*0",
+        "left*-1",
+        "left*",
+        "*3",
+        "left*2*2",
+        "left*\u00b2",
+        "'open drawer*4",
+        "''*4",
+        "'open drawer'close",
+        f"left*{'9' * 5000}",
+    ],
 )
 def test_a_wrong_timeline_is_one_sentence(text: str) -> None:
     with pytest.raises(ValueError, match=r"left\*4"):

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nbp_core.cgroup import cores
 from nbp_core.config.shapes import CLIP_SIDE
-from nbp_core.data.ahead import CORES, in_threads
+from nbp_core.data.ahead import in_threads
 from nbp_core.data.camera_keys import draw_many
 from nbp_core.data.camera_moves import PhotoClips
 from nbp_core.data.keys import KeyClip
 
-MOST = 2 * CORES + 1
+MOST = 2 * cores() + 1
 """One item is used, the others are ahead."""
 
 

@@ -13,6 +13,7 @@ import pytest
 from nbp_core.cli import evaluate, options
 from nbp_core.cli.main import main
 from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import Size3
 from nbp_core.evaluation.figures import Clips
 from nbp_core.evaluation.judge import REAL, Judge, Tools, reconstruct_many
 from nbp_core.experiments import longer as longer_module
@@ -37,6 +38,7 @@ from tests.support.models import (
     build_tokenizer,
     build_transformer,
     save_pipeline,
+    tokenizer_config,
     transformer_config,
 )
 
@@ -164,19 +166,66 @@ def test_speculative_decoding_tells_how_many_tokens_a_step_makes(bench: Bench) -
 
 
 @pytest.mark.parametrize(
-    "option", [["--guidance", "2"], ["--method", "shared-noise"], ["--context-frames", "1"]]
+    ("name", "option"),
+    [
+        ("speculative", ["--guidance", "2"]),
+        ("speculative", ["--method", "shared-noise"]),
+        ("speculative", ["--context-frames", "1"]),
+        ("speculative", ["--batch-size", "2"]),
+        ("attention", ["--temperature", "0.5"]),
+        ("attention", ["--top-k", "5"]),
+        ("attention", ["--seed", "0"]),
+        ("attention", ["--classifier", "folder"]),
+        ("large-blocks", ["--method", "shared-noise"]),
+        ("longer", ["--memorisation"]),
+        ("block-sizes", ["--fvd-side", "64"]),
+    ],
 )
-def test_speculative_decoding_refuses_what_it_would_ignore(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str]
+def test_an_experiment_refuses_options_without_effect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, option: list[str]
 ) -> None:
-    """The next-token prediction that it is compared with would heed it."""
+    """The next-token prediction that drafts are compared with would heed guidance."""
     model, out = save_pipeline(tmp_path / "weights"), tmp_path / "speculative.json"
-    command = ["experiment", "speculative", "--model", str(model), "--out", str(out)]
+    command = ["experiment", name, "--model", str(model), "--out", str(out)]
     assert main([*command, "--clips", str(tmp_path), "--device", "cpu", *option]) == 2
     said = capsys.readouterr().err
-    assert "leave --guidance, --method and --context-frames out" in said
+    wanted = "unrecognized arguments: " if name != "block-sizes" else ""
+    assert wanted + option[0] in said
     assert said.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("patch", "grid", "sentence"),
+    [
+        (4, (5, 8, 8), "the model has a grid of 5x8x8 tokens, and real clips have one of 5x16x16"),
+        (8, (5, 8, 8), "block shape 1x1x16 does not tile the 5x8x8 grid"),
+        (4, (3, 16, 16), "at most 3 latent frames at once, not 5"),
+    ],
+)
+def test_another_grid_is_refused_before_clips_are_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    patch: int,
+    grid: Size3,
+    sentence: str,
+) -> None:
+    tokenizer = replace(tokenizer_config(), patch=patch)
+    monkeypatch.setattr("tests.support.models.tokenizer_config", lambda: tokenizer)
+    model = save_pipeline(tmp_path, transformer_config(grid=grid, block_shape=(1, 1, 8)))
+    command = ["experiment", "block-sizes", "--model", str(model), "--device", "cpu"]
+    command += ["--clips", str(tmp_path / "none"), "--out", str(tmp_path / "sizes.json")]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_attention_is_measured_in_clips_shorter_than_the_grid(bench: Bench) -> None:
+    config = transformer_config(grid=(9, 4, 4), block_shape=(1, 1, 4))
+    pipeline = VideoPipeline(build_transformer(config), build_tokenizer())
+    assert attention(replace(bench, pipeline=pipeline), "1x1x4")
 
 
 @pytest.fixture

@@ -82,6 +82,10 @@ def test_the_command_writes_a_row_per_block_and_continues(
     rows = read_result(out).rows
     assert [row["block"] for row in rows] == ["1x16x16", "1x4x16"]
     assert [row["steps"] for row in rows] == [1, 4]
+    small = replace(CONFIG, grid=(5, 8, 8), block_shape=(1, 1, 8))
+    other = ["--model", str(save_pipeline(tmp_path / "small", small))]
+    assert main([*common, *arm, *other]) == 2
+    assert "the model has a grid of 5x8x8 tokens" in capsys.readouterr().err
     assert main([*common]) == 2
     assert "give either --arm-keys and --key-reader, or --panoramas" in capsys.readouterr().err
     assert main([*common, *arm[:2]]) == 2

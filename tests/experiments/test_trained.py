@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,8 +136,10 @@ def test_arms_are_trained_once_and_seeds_are_added(
 
 
 @pytest.mark.parametrize(
-    "option", [["--int8"], ["--int4"], ["--cosmos", "folder"], ["--context-frames", "1"]]
-)
+    "option",
+    [["--int8"], ["--int4"], ["--cosmos", "folder"], ["--context-frames", "1"], ["--count", "5"],
+     ["--i3d", "file"], ["--memorisation"]],
+)  # fmt: skip
 def test_options_without_effect_are_refused(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str]
 ) -> None:
@@ -145,6 +148,19 @@ def test_options_without_effect_are_refused(
     assert option[0] in said
     assert said.count("\n") == 1
     assert not (tmp_path / "pretrained.json").exists()
+
+
+def test_blocks_that_do_not_tile_the_tokens_are_refused_before_any_training(
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wide = Unit(arm=replace(ALONE.arm, name="wide", shape=(1, 1, 32)), shape=(1, 1, 32))
+    monkeypatch.setitem(COMPARISONS, "pretrained", replace(SMALL, units=[ALONE, wide]))
+    assert main(command) == 2
+    assert "block shape 1x1x32 does not tile the" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_scale_is_refused_and_missing_tokens_are_said(

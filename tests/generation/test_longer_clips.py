@@ -255,6 +255,17 @@ def test_the_command_makes_a_clip_of_a_timeline(
     assert "number of times" in capsys.readouterr().err
 
 
+def test_an_action_lasts_a_latent_frame_of_any_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halves = replace(tokenizer_config(), strides=((2, 2, 2), (1, 1, 1)))
+    monkeypatch.setattr("tests.support.models.tokenizer_config", lambda: halves)
+    model, out = save_pipeline(tmp_path, CONFIG), tmp_path / "clip.mp4"
+    command = ["generate", "--model", str(model), "--block", "1x16x16", "--device", "cpu"]
+    assert main([*command, "--out", str(out), "--actions", "door-open*2 drawer-close"]) == 0
+    assert len(read_video(out)[0]) == 1 + 2 * 3
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("folder", bundled_with_a_window())

@@ -411,6 +411,12 @@ def test_before_the_first_key_there_is_nothing_to_record(pipeline: VideoPipeline
         ({"changes": [{"key": 0, "sampling": {}}] * 10_001}, "10,000 changes"),
         ({"sampling": {"temperature": "hot"}}, "sampling.temperature must be a number"),
         ({"changes": [{"key": 9, "sampling": {}}]}, "key must be 0 to 7"),
+        (
+            {"changes": [{"key": 6, "sampling": {"block_shape": [1, 3, 16]}}]},
+            "block shape 1x3x16 does not tile the 1x16x16 grid",
+        ),
+        ({"changes": [{"key": 6, "sampling": {"block_shape": [2, 1, 8]}}]}, "block shape 2x1x8"),
+        ({"sampling": {"block_shape": [1, 16, 32]}}, "block shape 1x16x32"),
         ({"format": 2}, "format must be 1, not 2"),
         ({"code": "x"}, "unknown setting 'code'"),
     ],

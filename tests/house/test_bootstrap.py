@@ -202,6 +202,22 @@ def test_without_network_there_is_one_sentence(tmp_path: Path, rubbish: str) -> 
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "content", [b"index-url = x\n", b"[global\nindex", b"[global]\nx = \xff\n"]
+)
+def test_settings_of_pip_that_cannot_be_read_are_one_sentence(
+    tmp_path: Path, content: bytes
+) -> None:
+    project = make_project(tmp_path, ["first==1.2"])
+    file = tmp_path / "torn.conf"
+    file.write_bytes(content)
+    done = start(project, "app.py", index="", PIP_CONFIG_FILE=str(file), PYTHONUTF8="1")
+    assert done.returncode == 2
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith(f"Set-up failed: pip's settings in {file} cannot be read: ")
+    assert not (project / ".venv").exists()
+
+
 @pytest.mark.timeout(300)
 def test_pip_decides_where_packages_come_from(index: Path, tmp_path: Path) -> None:
     project = make_project(tmp_path, ["first==1.2", "second==1.2"])

@@ -28,10 +28,12 @@ from nbp_core.train.run_config import (
     TransformerSizes,
     keep_run,
     keep_sources,
+    read_over,
     read_run,
 )
+from nbp_core.train.transformer import TransformerRecipe
 from nbp_core.transformer.model import BlockTransformer
-from tests.support.models import ACTIONS, CODES, build_tokenizer
+from tests.support.models import ACTIONS, CODES, build_tokenizer, tokenizer_config
 
 SMALL_RUN: dict[str, Any] = {
     "model": {"name": "small-test", "num_layers": 1, "width": 32, "num_heads": 2},
@@ -270,12 +272,15 @@ def test_the_command_of_a_finished_run_says_so(
          "set model.grid and model.block_shape, and recipe.shapes with their shape_weights, in "
          "--config"),
         ({"width": 33}, "33"),
+        ({}, "block shape 1x3x16 does not tile the 5x16x16 grid"),
     ],
 )  # fmt: skip
 def test_a_model_that_does_not_fit_is_refused_before_clips_are_encoded(
     clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], model: Any, sentence: str
 ) -> None:
     settings = {**SMALL_RUN, "model": {**SMALL_RUN["model"], **model}}
+    if not model:
+        settings["recipe"] = {"shapes": [[1, 3, 16]], "shape_weights": [1.0]}
     config = str(write(tmp_path / "b.json", settings))
     assert train_small(tmp_path, clips, "--config", config) == 2
     assert sentence in capsys.readouterr().err
@@ -288,6 +293,83 @@ def test_a_weight_for_a_look_that_no_clip_has_names_its_option(
     assert train_small(tmp_path, clips, "--stock-weight", "2") == 2
     sentence = "--stock-weight: none of the clips has the look 'stock'\n"
     assert capsys.readouterr().err.endswith(sentence)
+    # The refused settings bind no later run, which finds the clips encoded.
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"tokens"}
+    assert train_small(tmp_path, clips) == 0
+    assert "encoding" not in capsys.readouterr().err
+
+
+def test_a_tokenizer_whose_latent_frames_are_no_keys_is_refused_at_once(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halves = replace(tokenizer_config(), strides=((2, 2, 2), (1, 1, 1)))
+    monkeypatch.setattr("tests.support.models.tokenizer_config", lambda: halves)
+    model = {**SMALL_RUN["model"], "frame_conditions": True, "window": 8, "grid": [9, 16, 16]}
+    config = str(write(tmp_path / "b.json", {**SMALL_RUN, "model": model}))
+    assert train_small(tmp_path, clips, "--config", config, "--arm-keys", str(clips)) == 2
+    sentence = "a key lasts 4 frames, and a latent frame of the tokenizer 2:"
+    assert capsys.readouterr().err.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--clips", "nowhere"], "there is no folder 'nowhere'"),
+        (["--clips", "."], "has neither train-*.tar shards nor sub-folders with videos"),
+        (["--start-from", "nowhere"], "nowhere"),
+        (
+            ["--prompts", "."],
+            "--prompts and a model whose conditions are class prompts go together",
+        ),
+        (["--panoramas", "nowhere"], "need a model with frame_conditions"),
+    ],
+)
+def test_a_refused_run_leaves_nothing(
+    clips: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    sentence: str,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    options = [str(tmp_path / "empty") if option == "." else option for option in options]
+    assert train_small(tmp_path, clips, *options) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "encoding" not in error or "--clips" in options
+    assert not (tmp_path / "run").exists()
+
+
+def test_class_prompts_are_looked_for_before_clips_are_encoded(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = {**SMALL_RUN["model"], "layout": "hybrid", "conditions": "prompts", "rope": False}
+    config = str(write(tmp_path / "b.json", {**SMALL_RUN, "model": {**model, "aimed": False}}))
+    for options in ([], ["--prompts", str(clips)]):
+        assert train_small(tmp_path, clips, "--config", config, *options) == 2
+        error = capsys.readouterr().err
+        assert ("need LLaMA-2's tokenizer.json" if options else "--prompts and") in error
+        assert error.count("\n") == 1
+
+
+def test_single_frames_are_checked_before_clips_are_encoded_unless_looks_decide() -> None:
+    config = TransformerSizes().config(CODES, ())
+    some = (0.5, 0.0, 0.0, 0.0, 0.5)
+    recipe = TransformerRecipe(
+        shapes=((2, 1, 8),), shape_weights=(1.0,), early_lengths=some, late_lengths=some
+    )
+    with pytest.raises(ValueError, match="block shape 2x1x8 does not tile the 1x16x16 grid"):
+        recipe.check_blocks(config, 5)
+    replace(recipe, given_looks=("stock",)).check_blocks(config, 5)
+    whole = (0.0, 0.0, 0.0, 0.0, 1.0)
+    replace(recipe, early_lengths=whole, late_lengths=whole).check_blocks(config, 5)
+
+
+def test_blocks_of_a_plan_are_checked_when_it_is_read(tmp_path: Path) -> None:
+    recipe = {"shapes": [[1, 3, 16]], "shape_weights": [1.0]}
+    plan = write(tmp_path / "plan.json", {"transformer_recipe": recipe})
+    with pytest.raises(ValueError, match=r"^plan.json: block shape 1x3x16 does not tile"):
+        read_over(plan, Plan())
 
 
 def test_other_clips_on_resume_are_refused_by_name(
@@ -397,24 +479,35 @@ def test_a_plan_may_change_its_budgets_only(tmp_path: Path) -> None:
         keep_run(replace(plan, tokenizer_lr=1.0), tmp_path, "--plan", PLAN_MAY_CHANGE)
 
 
+@pytest.fixture
+def is_stopped_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run stops when its settings are written, before its clips are looked for."""
+
+    def stop(*folders: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nbp_core.cli.train.keep_sources", stop)
+
+
+@pytest.mark.usefixtures("is_stopped_early")
 def test_a_named_size_overrides_the_config_file(tmp_path: Path) -> None:
     tokenizer = build_tokenizer()
     save_model(tmp_path / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
     file = {**SMALL_RUN, "model": {**SMALL_RUN["model"], "tied_head": True}}
     options = ["--config", str(write(tmp_path / "a.json", file)), "--run", str(tmp_path / "run")]
     options += ["--tokenizer", str(tmp_path / "nano"), "--size", "small"]
-    # The settings are written before the clips are looked for.
-    assert main(["train-transformer", *options, "--clips", str(tmp_path / "nowhere")]) == 2
+    assert main(["train-transformer", *options, "--clips", str(tmp_path)]) == 130
     model = TransformerRun.read(tmp_path / "run" / RUN_FILE).model
     assert model == TransformerSizes(
         name="small", num_layers=8, width=256, num_heads=4, tied_head=True
     )
 
 
+@pytest.mark.usefixtures("is_stopped_early")
 def test_a_named_preset_overrides_the_config_file(tmp_path: Path) -> None:
     file = {"model": {"name": "other", "patch": 8}, "train": {"steps": 1}}
     options = ["--config", str(write(tmp_path / "a.json", file)), "--run", str(tmp_path / "run")]
-    options += ["--clips", str(tmp_path / "nowhere"), "--preset", "nano", "--name", "mine"]
-    assert main(["train-tokenizer", *options]) == 2
+    options += ["--clips", str(tmp_path), "--preset", "nano", "--name", "mine"]
+    assert main(["train-tokenizer", *options]) == 130
     model = TokenizerRun.read(tmp_path / "run" / RUN_FILE).model
     assert model == replace(TOKENIZER_PRESETS["nano"], name="mine")

@@ -6,14 +6,15 @@ Both start from real episodes and add their rows to a results file, one unit of 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from nbp_core.cli.evaluate import CAMERA_EPISODE_KEYS, CAMERA_SEED, frame_networks
+from nbp_core.blocks.steps import sequence_plan
+from nbp_core.cli.evaluate import CAMERA_EPISODE_KEYS, CAMERA_SEED, check_grid, frame_networks
 from nbp_core.cli.options import (
     add_file_options,
     add_loading_options,
@@ -26,6 +27,7 @@ from nbp_core.cli.options import (
     say,
 )
 from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.shapes import Size3, parse_block_shape
 from nbp_core.data.arm_keys import read_episodes
 from nbp_core.data.camera_keys import PanoramaKeys, draw_many
 from nbp_core.device import choose_device, device_name
@@ -99,7 +101,7 @@ def _endless(args: argparse.Namespace) -> None:
     sampling = sampling_of(args)
     out = results_file(args)
     device = choose_device(args.device)
-    pipeline = _player(args, "arm")
+    pipeline = _player(args, "arm", [sampling.block_shape])
     sampling = sampling.guided(pipeline.key_guidance)
     networks, notes = frame_networks(device) if args.count > 1 else ([], [])
     bench = EndlessBench(
@@ -128,7 +130,7 @@ def _play_blocks(args: argparse.Namespace) -> None:
     sampling = sampling_of(args)
     out = results_file(args)
     world: World = "camera" if args.arm_keys is None else "arm"
-    pipeline = _player(args, world)
+    pipeline = _player(args, world, map(parse_block_shape, args.blocks))
     sampling = sampling.guided(pipeline.key_guidance)
     if world == "arm":
         episodes = read_episodes(args.arm_keys, "val", args.count)
@@ -145,10 +147,16 @@ def _play_blocks(args: argparse.Namespace) -> None:
     _grow(args, out, report, args.blocks, partial(play_blocks, bench), args.count, "episode")
 
 
-def _player(args: argparse.Namespace, world: World) -> VideoPipeline:
-    """The model that the options name. Raises ValueError if it has no keys for the world."""
+def _player(
+    args: argparse.Namespace, world: World, shapes: Iterable[Size3 | None]
+) -> VideoPipeline:
+    """The model that the options name. Raises ValueError if it has no keys for the world, or cannot
+    play in these block shapes what is compared with real episodes."""
     pipeline = pipeline_of(args)
     checked_keys(pipeline.config, world)
+    check_grid(pipeline.grid, pipeline.tokens)
+    for shape in shapes:
+        sequence_plan(pipeline.config, shape)
     pipeline.decoder.wait_until_ready()
     return pipeline
 

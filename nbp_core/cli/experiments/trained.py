@@ -14,12 +14,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+from nbp_core.blocks.grid import BlockLayout
 from nbp_core.checkpoint import weights_sha256
-from nbp_core.cli.evaluate import add_judge_options, real_clips, tools_of
+from nbp_core.cli.evaluate import JUDGES, add_judge_options, real_clips, tools_of
 from nbp_core.cli.options import (
+    Fewer,
     add_device_option,
     add_file_options,
     add_sampling_options,
+    refuse,
     report_head,
     results_file,
     sampling_of,
@@ -88,19 +91,22 @@ def add_names(names: Any) -> None:
             ("--validation-clips", 100, "number of held-out clips for the loss"),
         ):
             parser.add_argument(option, type=type(default), default=default, help=meaning)
-        add_judge_options(parser, required=False)
+        add_judge_options(Fewer(parser, ["--context-frames"]), required=False)
         add_sampling_options(parser)
         add_device_option(parser)
         add_file_options(parser)
-        parser.set_defaults(run=_compare)
+        parser.set_defaults(run=_compare, default=parser.get_default)
 
 
 def _compare(args: argparse.Namespace) -> None:
     comparison = COMPARISONS[args.name]
     if args.seeds < 1 or args.validation_clips < 2:
         raise ValueError("--seeds must be at least 1 and --validation-clips at least 2")
-    if args.context_frames:
-        raise ValueError(f"{args.name} makes clips without a context: leave --context-frames out")
+    if args.clips is None:
+        unused = ("--split", "--cache", "--count", "--batch-size")
+        refuse(args, "without --clips", *unused, *JUDGES)
+    if args.i3d is None:
+        refuse(args, "without --i3d", "--fvd-side")
     out = results_file(args)
     workshop, notes = _workshop(args)
     sampling = {
@@ -135,8 +141,14 @@ def _compare(args: argparse.Namespace) -> None:
 
 
 def _workshop(args: argparse.Namespace) -> tuple[Workshop, list[str]]:
-    """(the workshop that the options describe, a sentence for each figure left out)."""
+    """(the workshop that the options describe, a sentence for each figure left out).
+
+    Raises ValueError for tokens whose grid the experiment's block shapes do not tile."""
     device = choose_device(args.device)
+    material = _material(args.tokens, args.tokenizer, args.run_folder)
+    for unit in COMPARISONS[args.name].units:
+        for shape in (unit.shape, *unit.arm.shapes):
+            BlockLayout(material.grid, shape)
     judge, notes = None, ["no clips were judged: --clips was not given"]
     if args.clips is not None:
         tools, notes = tools_of(args, device)
@@ -151,7 +163,7 @@ def _workshop(args: argparse.Namespace) -> tuple[Workshop, list[str]]:
             lr=args.lr,
             muon_lr=args.muon_lr,
         ),
-        material=_material(args.tokens, args.tokenizer, args.run_folder),
+        material=material,
         num_validation_clips=args.validation_clips,
         sampling=sampling_of(args),
         device=device,

@@ -8,13 +8,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nbp_core.cli.evaluate import add_judge_options, real_clips, settings, tools_of
+from nbp_core.blocks.steps import sequence_plan
+from nbp_core.cli.evaluate import add_judge_options, check_grid, real_clips, settings, tools_of
 from nbp_core.cli.experiments import plays, trained
 from nbp_core.cli.options import (
+    Fewer,
     add_file_options,
     add_loading_options,
     add_sampling_options,
     pipeline_of,
+    refuse,
     report_head,
     results_file,
     sampling_of,
@@ -36,11 +39,12 @@ def add_verb(verbs: Any) -> None:
     for name, experiment in EXPERIMENTS.items():
         parser = names.add_parser(name, help=experiment.title)
         parser.add_argument("--model", type=Path, required=True, help="folder of an elastic model")
-        add_judge_options(parser)
-        add_sampling_options(parser)
+        fewer = Fewer(parser, experiment.without)
+        add_judge_options(fewer)
+        add_sampling_options(fewer)
         add_loading_options(parser)
         add_file_options(parser)
-        parser.set_defaults(run=_experiment)
+        parser.set_defaults(run=_experiment, default=parser.get_default)
     trained.add_names(names)
     plays.add_names(names)
 
@@ -48,17 +52,16 @@ def add_verb(verbs: Any) -> None:
 def _experiment(args: argparse.Namespace) -> None:
     experiment = EXPERIMENTS[args.name]
     sampling = sampling_of(args)
-    is_special = sampling.guidance != 1 or sampling.method != "paper" or args.context_frames != 0
-    if experiment.is_plain and is_special:
-        raise ValueError(
-            f"{args.name} has clips without guidance and context, drawn as in the paper: leave "
-            "--guidance, --method and --context-frames out"
-        )
+    if args.i3d is None:
+        refuse(args, "without --i3d", "--fvd-side")
     out = results_file(args)
     device = choose_device(args.device)
     pipeline = pipeline_of(args)
     if pipeline.transformer.config.layout != "elastic":
         raise ValueError(f"model {pipeline.name!r} knows one block shape; experiments need several")
+    length, *_ = check_grid(pipeline.grid, pipeline.tokens)
+    for shape in experiment.shapes:
+        sequence_plan(pipeline.config, shape, length)
     tools, notes = tools_of(args, device)
     report: dict[str, Any] = {
         **report_head(experiment.title, experiment.kind, device_name(device)),
