@@ -10,7 +10,7 @@ import gradio as gr
 
 from app.how import measure, plan
 from app.how.charts import paper_chart, speeds_chart, stored_chart
-from app.how.measure import BlockSpeeds, MeasureProgress
+from app.how.measure import BlockSpeeds
 from app.how.stored import FIGURES, StoredFigures, stored
 from app.jobs import JobView
 from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
@@ -196,13 +196,8 @@ class Shapes:
 
 
 def _status(view: JobView | None) -> str:
-    _, text, kind = standing(view, _timing, lambda _: "Done.")
+    _, text, kind = standing(view, lambda _: "Done.")
     return line(text, kind)
-
-
-def _timing(progress: MeasureProgress) -> tuple[float, str]:
-    text = f"Timing {format_block_shape(progress.shape)}, {progress.done + 1} of {progress.total}."
-    return progress.done / progress.total, text
 
 
 def _sentence(error: ValueError) -> str:
