@@ -19,7 +19,7 @@ from app.clips.request import Request, request_of
 from app.jobs import NO_SPACE, JobView
 from app.library import FILM, KeptClip
 from nbp_core.media.files import MAX_PIXELS, Frames, is_full, reason
-from nbp_core.media.video import read_image
+from nbp_core.media.pictures import read_image
 
 if TYPE_CHECKING:
     from app.clips.run import Outcome

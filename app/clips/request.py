@@ -15,7 +15,9 @@ from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
 from nbp_core.config.timeline import format_timeline, parse_timeline
 from nbp_core.data.keys import FRAMES_PER_KEY
 from nbp_core.generation.request import GenerateRequest
-from nbp_core.media.video import Frames, crop_resize, read_context, read_image
+from nbp_core.media.files import Frames
+from nbp_core.media.pictures import read_image
+from nbp_core.media.video import crop_resize, read_context
 
 CONTEXT_FRAMES: dict[Start, int] = {"action": 0, "frame": 1, "clip": 5}
 _STARTS: dict[int, Start] = {count: start for start, count in CONTEXT_FRAMES.items()}

@@ -22,7 +22,8 @@ from nbp_core.data.keys import KeyClip
 from nbp_core.data.recorded import read_recorded, recorded_episodes
 from nbp_core.generation.recording import PlayRecording, World
 from nbp_core.media.files import Frames, MediaError
-from nbp_core.media.video import crop_resize, read_image
+from nbp_core.media.pictures import read_image
+from nbp_core.media.video import crop_resize
 
 Kind = Literal["scene", "place", "photograph", "recording"]
 MAX_OWN = 64

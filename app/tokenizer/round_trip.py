@@ -21,15 +21,9 @@ from app.clips.words import device_words, plural
 from app.folders import file_stem
 from app.jobs import Job, JobView
 from nbp_core.config.shapes import CLIP_FRAMES
-from nbp_core.media.files import MAX_PIXELS
-from nbp_core.media.video import (
-    Frames,
-    crop_resize,
-    read_context,
-    read_image,
-    write_strip,
-    write_video,
-)
+from nbp_core.media.files import MAX_PIXELS, Frames
+from nbp_core.media.pictures import read_image
+from nbp_core.media.video import crop_resize, read_context, write_strip, write_video
 
 if TYPE_CHECKING:
     from app.session import Session

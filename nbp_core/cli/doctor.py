@@ -16,13 +16,8 @@ import torch
 from nbp_core.bench.floor import time_steps
 from nbp_core.bench.gains import Gain, measure_gains
 from nbp_core.blocks.sequences import sequence_layout
-from nbp_core.checkpoint import (
-    describe_models,
-    load_config,
-    model_kind,
-    summarize,
-    without_weights,
-)
+from nbp_core.checkpoint import describe_models, model_kind, summarize, without_weights
+from nbp_core.config.description import load_config
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
 from nbp_core.config.shapes import CLIP_SIDE
 from nbp_core.device import check_memory, choose_device, device_name

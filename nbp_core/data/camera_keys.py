@@ -34,7 +34,7 @@ from nbp_core.data.camera_moves import (
 from nbp_core.data.keys import FRAMES_PER_KEY, HeldKeys, KeyClip
 from nbp_core.data.sources import PICTURE_SUFFIXES
 from nbp_core.media.files import Frames, MediaError, printable_name, shown_name
-from nbp_core.media.video import read_image
+from nbp_core.media.pictures import read_image
 
 STILL = "still"
 PANORAMA_LOOK = "panorama"

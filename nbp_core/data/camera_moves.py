@@ -21,7 +21,7 @@ from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
 from nbp_core.data.ahead import in_threads
 from nbp_core.data.sources import PICTURE_SUFFIXES, report_skipped
 from nbp_core.media.files import Frames, MediaError, printable_name
-from nbp_core.media.video import read_image
+from nbp_core.media.pictures import read_image
 
 CAMERA_MOVES = (
     "pan-left",

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from nbp_core.attention_maps.view import AttentionView, look_into
 from nbp_core.blocks.sequences import sequence_layout
-from nbp_core.checkpoint import CheckpointError, load_config, weights_sha256
+from nbp_core.config.description import CheckpointError, load_config
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, Size3
+from nbp_core.config.weight_files import weights_sha256
 from nbp_core.device import choose_device
 from nbp_core.generation.odds import TokenOdds, token_odds
 from nbp_core.generation.offer import WORLDS, ModelOffer, checked_keys, is_camera_move

@@ -34,30 +34,13 @@ from nbp_core.media.decode import (
     decode_many,
 )
 from nbp_core.media.files import (
-    MAX_FRAME_PIXELS,
     Frames,
     MediaError,
     is_video,
     replacing,
     shown_name,
 )
-from nbp_core.media.pictures import frame_seconds, open_image, read_frames, read_picture
-
-__all__ = [
-    "Frames",
-    "MediaError",
-    "crop_resize",
-    "read_comment",
-    "read_context",
-    "read_image",
-    "read_video",
-    "read_window",
-    "read_windows",
-    "write_gif",
-    "write_strip",
-    "write_video",
-]
-
+from nbp_core.media.pictures import frame_seconds, open_image, read_frames, read_image
 
 CONTEXT_FRAMES = 5
 """Number of known frames that a model continues; they span half a second."""
@@ -70,15 +53,6 @@ _MAX_LISTING_BYTES = 2 * MAX_COMMENT_BYTES
 _COMMENT = re.compile(r"^comment=((?:\\.|[^\\\n]++)*+)", re.MULTILINE | re.DOTALL | re.I)
 _LATE = 0.01
 """Tolerance in seconds for late frames, since GIF and other formats round times."""
-
-
-def read_image(path: str | Path, max_pixels: int = MAX_FRAME_PIXELS) -> Frames:
-    """A picture as frame_HWC uint8: upright (EXIF), in sRGB, with white for transparent areas.
-
-    A picture of more than `max_pixels` is reduced to them. Raises MediaError if the file is
-    missing, not a picture, damaged or too large.
-    """
-    return read_picture(Path(path), max_pixels)
 
 
 def read_context(
@@ -201,10 +175,10 @@ def _repeated(frames_THWC: Frames, count: int) -> Frames:
 
 def _read_animation(path: Path, count: int, least: int) -> Frames:
     if count == 1:
-        return read_picture(path)[None]
+        return read_image(path)[None]
     seconds = frame_seconds(path, most=count / CLIP_FPS)
     if seconds == [0.0]:
-        return read_picture(path)[None]
+        return read_image(path)[None]
     indices = _shown(seconds, range(min(count, _num_shown(seconds))))
     return read_frames(path, indices if len(indices) >= least else _even(len(seconds), least))
 

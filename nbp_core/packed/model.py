@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nbp_core.blocks.sequences import sequence_layout
-from nbp_core.checkpoint import StoredWeights, load_config, without_weights
+from nbp_core.checkpoint import StoredWeights, without_weights
+from nbp_core.config.description import load_config
 from nbp_core.config.models import TransformerConfig
 from nbp_core.device import check_memory
 from nbp_core.memory import give_back

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
 from nbp_core.blocks.steps import sequence_plan
-from nbp_core.checkpoint import load_config
+from nbp_core.config.description import load_config
 from nbp_core.config.json import MOST, JsonConfig, check_range, check_shares
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.shapes import FIGURE6_SHAPES, Size3, format_block_shape

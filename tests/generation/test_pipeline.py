@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nbp_core import SamplingConfig, VideoPipeline
-from nbp_core.checkpoint import CheckpointError
+from nbp_core.config.description import CheckpointError
 from nbp_core.config.shapes import FIGURE6_SHAPES, Size3
 from tests.support.models import build_pipeline, save_pipeline
 

@@ -14,13 +14,8 @@ from PIL import Image
 
 from nbp_core.media import ffmpeg
 from nbp_core.media.files import MAX_FRAME_PIXELS, Frames, MediaError
-from nbp_core.media.video import (
-    read_context,
-    read_image,
-    read_video,
-    read_window,
-    read_windows,
-)
+from nbp_core.media.pictures import read_image
+from nbp_core.media.video import read_context, read_video, read_window, read_windows
 from tests.support.charts import (
     DISPLAY_P3,
     SRGB,

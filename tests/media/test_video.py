@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from nbp_core.media import ffmpeg
+from nbp_core.media.files import MediaError
+from nbp_core.media.pictures import read_image
 from nbp_core.media.video import (
-    MediaError,
     crop_resize,
     read_comment,
     read_context,
-    read_image,
     read_video,
     write_gif,
     write_strip,

@@ -16,7 +16,7 @@ from app.jobs import Job
 from app.parts.pictures import jpeg_uri
 from nbp_core.generation.request import batches
 from nbp_core.media.files import MAX_PIXELS
-from nbp_core.media.video import read_image
+from nbp_core.media.pictures import read_image
 
 if TYPE_CHECKING:
     from app.clips.progress import Progress

@@ -14,7 +14,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nbp_core.checkpoint import weights_sha256
 from nbp_core.cli.evaluate import add_judge_options, real_clips, tools_of
 from nbp_core.cli.options import (
     add_device_option,
@@ -28,6 +27,7 @@ from nbp_core.cli.options import (
 from nbp_core.config.description import name_of_folder
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, format_block_shape
+from nbp_core.config.weight_files import weights_sha256
 from nbp_core.data.tokens import TokenSet
 from nbp_core.device import choose_device, device_name
 from nbp_core.evaluation.held_out import Losses

@@ -20,8 +20,8 @@ from app.models import jobs, listing
 from app.models.tab import ModelsTab, commands
 from app.parts.follow import Follower
 from app.session import Session
-from nbp_core.checkpoint import weights_sha256
 from nbp_core.cli.main import build_parser
+from nbp_core.config.weight_files import weights_sha256
 from nbp_core.models.catalogue import (
     ModelEntry,
     catalogue,
