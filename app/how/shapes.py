@@ -60,7 +60,7 @@ class Shapes:
                 self._build_choice()
             with gr.Column(scale=4, min_width=340):
                 self.numbers = gr.HTML(
-                    plan.numbers(plan.count(_ROW)), elem_id="blocks-numbers",
+                    plan.numbers(_ROW), elem_id="blocks-numbers",
                     label="Numbers",
                 )  # fmt: skip
                 self.picture = gr.HTML(
@@ -156,8 +156,7 @@ class Shapes:
         return known, *self._drawn(shape, given)
 
     def _drawn(self, shape: Size3, given: str) -> tuple[dict[str, Any], str, str]:
-        counts = plan.count(shape)
-        return plan.plan(shape, given == "frame"), plan.numbers(counts), ""
+        return plan.plan(shape, given == "frame"), plan.numbers(shape), ""
 
     def show_picture(
         self, t: float | None, h: float | None, w: float | None, given: str
