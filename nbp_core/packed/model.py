@@ -118,16 +118,6 @@ class PackedTransformer(BlockTransformer):
                 parameter.data = parameter.data.to(compute_dtype(weights))
         self.eval().requires_grad_(False)
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether steps can begin: on a new machine they are first compiled, for some seconds."""
-        return self.steps is None or self.steps.is_ready
-
-    def wait_until_ready(self) -> None:
-        """Returns when steps can begin."""
-        if self.steps is not None:
-            self.steps.wait()
-
     def _take_aims(self) -> Tensor:
         """Takes the maps of all layers, so that one call computes all rotary tables."""
         layers = [cast(Layer, layer) for layer in self.layers]
