@@ -178,12 +178,12 @@ def keep_private(folder: Path) -> Path:
     return folder
 
 
-def file_stem(text: str, most_bytes: int = 80) -> str:
+def file_stem(text: str) -> str:
     """The text as the beginning of a file's name: letters, digits, dots, - and _ alone.
 
-    It is cut to `most_bytes`, since systems refuse names of more than 255.
+    It is cut to 80 bytes, since systems refuse names of more than 255.
     """
-    return re.sub(r"[^\w.-]+", "-", text).encode()[:most_bytes].decode(errors="ignore")
+    return re.sub(r"[^\w.-]+", "-", text).encode()[:80].decode(errors="ignore")
 
 
 def num_bytes(*folders: Path) -> int:

@@ -117,7 +117,7 @@ class PhotoKeys:
             keys.append(key)
             for _ in range(FRAMES_PER_KEY):
                 views.append(moved(views[-1], key))
-        frames = shoot_views(picture_HWC, views, CLIP_SIDE)
+        frames = shoot_views(picture_HWC, views)
         return KeyClip(frames_THWC=frames, keys=tuple(keys), look=PHOTO_LOOK)
 
 

@@ -207,15 +207,15 @@ def _shown(seconds: list[float], slots: range) -> list[int]:
     return [int(after) - 1 for after in np.searchsorted(starts[:-1], times + _LATE, side="right")]
 
 
-def read_video(path: str | Path, max_frames: int | None = None) -> tuple[Frames, float]:
-    """(frames_THWC uint8, frames per second) of a video as stored, at most `max_frames` frames.
+def read_video(path: str | Path) -> tuple[Frames, float]:
+    """(frames_THWC uint8, frames per second) of a video as stored.
 
     Raises MediaError if the file is missing, not a video, damaged or too large.
     """
     path = Path(path)
     if not is_video(path):
         raise _not_a_video(path)
-    taken = decode(path, lambda source: Take(count=max_frames or _MAX_FRAMES))
+    taken = decode(path, lambda source: Take(count=_MAX_FRAMES))
     stream = taken.source.stream
     return taken.frames_THWC, (stream and stream.fps) or float(CLIP_FPS)
 
@@ -325,14 +325,9 @@ def write_gif(
         )
 
 
-def write_strip(
-    path: str | Path, frames_THWC: Frames, scale: int = 1, comment: str | None = None
-) -> None:
-    """Writes a PNG of all frames side by side; each pixel becomes scale x scale pixels.
-
-    Raises MediaError if it cannot be written.
-    """
-    strip_HWC = rearrange(_enlarge(frames_THWC, scale), "T H W C -> H (T W) C")
+def write_strip(path: str | Path, frames_THWC: Frames, comment: str | None = None) -> None:
+    """Writes a PNG of all frames side by side. Raises MediaError if it cannot be written."""
+    strip_HWC = rearrange(frames_THWC, "T H W C -> H (T W) C")
     text = PngInfo()
     if comment:
         text.add_itxt("comment", comment)
