@@ -18,7 +18,8 @@ from app.clips.progress import Making, Progress
 from app.clips.request import Request, request_of
 from app.jobs import NO_SPACE, JobView
 from app.library import FILM, KeptClip
-from nbp_core.media.files import MAX_PIXELS, Frames, is_full, reason
+from nbp_core.config.json import reason
+from nbp_core.media.files import MAX_PIXELS, Frames, is_full
 from nbp_core.media.pictures import read_image
 
 if TYPE_CHECKING:

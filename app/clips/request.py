@@ -35,7 +35,7 @@ class Request(GenerateRequest):
 
     model: str
     start: Start = "action"
-    """What the known frames are; one that was read from a kept clip has a start without frames."""
+    """What the known frames are. A request that is read back from the gallery has lost them."""
     source: str | None = None
     """The file that the known frames were read from."""
     crop: float = MIDDLE
@@ -91,14 +91,13 @@ def request_of(manifest: dict[str, Any], model: str) -> Request:
     crop = float(context.get("crop", MIDDLE))
     if not 0 <= crop <= 1:
         raise ValueError(f"crop must be from 0 to 1, not {crop}")
-    shape = parse_block_shape(manifest["block_shape"])
     return Request(
         model=model,
         start=_STARTS[context["num_frames"]],
         action=manifest["action"],
         actions=read_actions(manifest.get("actions")),
         num_frames=int(manifest["num_frames"]),
-        sampling=SamplingConfig.from_dict({**manifest["sampling"], "block_shape": shape}),
+        sampling=SamplingConfig.of_manifest(manifest),
         crop=crop,
     )
 

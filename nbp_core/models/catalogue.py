@@ -14,6 +14,7 @@ from pathlib import Path
 from nbp_core.blocks.steps import supported_shapes
 from nbp_core.checkpoint import CARD_FILE, summarize
 from nbp_core.config.description import load_config, read_description
+from nbp_core.config.json import reason
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, Size3
 from nbp_core.config.tokenizer_folder import tokenizer_folder
@@ -76,8 +77,7 @@ def _entries(folder: Path, device: str) -> Iterator[ModelEntry]:
             fault = f"{sentence[0].upper()}{sentence[1:].rstrip('.')}."
             yield ModelEntry(name=path.name, fault=fault, card=read_card(path))
         except OSError as error:
-            reason = (error.strerror or "the system refused").lower()
-            yield ModelEntry(name=path.name, fault=f"This folder cannot be read: {reason}.")
+            yield ModelEntry(name=path.name, fault=f"This folder cannot be read: {reason(error)}.")
 
 
 def _entry(path: Path, device: str) -> ModelEntry:

@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from nbp_core.config.json import reason
+
 Value = str | int | float | bool | None
 Row = dict[str, Value]
 Read = TypeVar("Read")
@@ -156,8 +158,7 @@ def _text(path: Path) -> str:
             raise ResultError(f"{path.name} is larger than {MAX_BYTES // 1_000_000} MB.")
         return path.read_text()
     except OSError as error:
-        reason = (error.strerror or "the system refused").lower()
-        raise ResultError(f"{path.name} cannot be read: {reason}.") from error
+        raise ResultError(f"{path.name} cannot be read: {reason(error)}.") from error
     except UnicodeDecodeError as error:
         raise ResultError(f"{path.name} is not text.") from error
 

@@ -103,9 +103,6 @@ def _compare(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.name} makes clips without a context: leave --context-frames out")
     out = results_file(args)
     workshop, notes = _workshop(args)
-    sampling = {
-        k: v for k, v in workshop.sampling.guided(1).to_dict().items() if k != "block_shape"
-    }
     report: Report = {
         **report_head(comparison.title, "trained", device_name(workshop.device)),
         "weights": "trained for it; each row names its own",
@@ -113,7 +110,7 @@ def _compare(args: argparse.Namespace) -> None:
         "scale": workshop.scale.to_dict(),
         "train_clips": len(workshop.material.train),
         "validation_clips": min(args.validation_clips, len(workshop.material.val)),
-        "sampling": sampling,
+        "sampling": workshop.sampling.guided(1).for_manifest(),
         "count": args.count if workshop.judge else 0,
         "notes": "; ".join(notes),
         "done": "",
