@@ -37,7 +37,7 @@ _FULL = "The studio's disk has no space left for this file."
 
 
 class Uploads:
-    """Where Gradio puts uploads and what it serves; else it shares a folder in /tmp with others.
+    """The folder of Gradio's uploads. By default Gradio uses one in /tmp that other programs share.
 
     Gradio looks for one folder in a process, for every file that it serves. So all studios of a
     process share it, and it goes with the last of them.

@@ -43,7 +43,7 @@ _DAMAGE: Final = (
 )  # fmt: skip
 """What reading a torn file of a clip raises."""
 _NOT_PLAIN: Final = (*_FILES, *_PARTS, "not_kept")
-"""The fields of an outcome that its record holds in another way, or not."""
+"""Fields of an outcome that are stored as files or arrays, or not at all."""
 
 
 def keep(session: Session, clip_id: str, request: Request, outcome: Outcome) -> str:

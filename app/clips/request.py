@@ -35,7 +35,8 @@ class Request(GenerateRequest):
 
     model: str
     start: Start = "action"
-    """What the known frames are. A request that is read back from the gallery has lost them."""
+    """What the known frames are. A request that is read back from the gallery has lost the frames
+    themselves."""
     source: str | None = None
     """The file that the known frames were read from."""
     crop: float = MIDDLE
