@@ -132,10 +132,9 @@ class Starts:
         Raises MediaError for a file that is none.
         """
         frame_HWC = crop_resize(read_image(path)[None], at=min(max(crop, 0), 1))[0]
-        name = "your photograph"
         start = Start(
-            id=_new_id(), kind="photograph", title=name, world="camera", own_HWC=frame_HWC,
-            owner=owner,
+            id=_new_id(), kind="photograph", title="your photograph", world="camera",
+            own_HWC=frame_HWC, owner=owner,
         )  # fmt: skip
         return self._keep(start)
 

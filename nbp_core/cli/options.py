@@ -16,10 +16,8 @@ from nbp_core.config.sampling import METHODS, SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.files import Frames, MediaError, shown_name, try_writing, write_text
-from nbp_core.media.video import read_context
+from nbp_core.media.video import CONTEXT_FRAMES, read_context
 from nbp_core.runtime import INSTRUCTION_NAMES, start
-
-CONTEXT_FRAMES = 5
 
 
 def add_runtime_options(parser: argparse.ArgumentParser) -> None:
