@@ -19,6 +19,7 @@ from app.parts.follow import Follower
 from app.session import Session
 from nbp_core.blocks.grid import BlockLayout
 from nbp_core.blocks.sequences import SequenceLayout
+from nbp_core.config.presets import RANDOM_WEIGHTS
 from nbp_core.config.shapes import FIGURE6_SHAPES, TABLE3_SHAPES, Size3
 from tests.support.engine import FakePipeline, fake_session
 
@@ -156,6 +157,14 @@ def test_measuring_times_every_shape(studio: tuple[Session, FakePipeline]) -> No
     (bars,) = speeds_chart(speeds).data
     assert bars.name == "ours: tokens per second"
     assert len(bars.x) == 6
+
+
+def test_random_weights_are_called_that(studio: tuple[Session, FakePipeline]) -> None:
+    session, pipeline = studio
+    pipeline.identity = {"weights": RANDOM_WEIGHTS}
+    job = session.jobs.submit(partial(measure.run, session, "fake"))
+    assert job.finished.wait(60)
+    assert f"weights fake ({RANDOM_WEIGHTS}) and tokenizer" in job.result.measured
 
 
 def test_a_stopped_measurement_shows_nothing(studio: tuple[Session, FakePipeline]) -> None:
