@@ -35,7 +35,7 @@ _FULL = "The studio's disk has no space left for this file."
 
 
 class Uploads:
-    """Where Gradio puts uploads and what it serves; else it shares a folder in /tmp with others.
+    """The folder of Gradio's uploads. By default Gradio uses one in /tmp that other programs share.
 
     Gradio looks for one folder in a process, for every file that it serves. So all studios of a
     process share it, and it goes with the last of them.
@@ -188,12 +188,12 @@ def keep_private(folder: Path) -> Path:
     return folder
 
 
-def file_stem(text: str, most_bytes: int = 80) -> str:
+def file_stem(text: str) -> str:
     """The text as the beginning of a file's name: letters, digits, dots, - and _ alone.
 
-    It is cut to `most_bytes`, since systems refuse names of more than 255.
+    It is cut to 80 bytes, since systems refuse names of more than 255.
     """
-    return re.sub(r"[^\w.-]+", "-", text).encode()[:most_bytes].decode(errors="ignore")
+    return re.sub(r"[^\w.-]+", "-", text).encode()[:80].decode(errors="ignore")
 
 
 def num_bytes(*folders: Path) -> int:

@@ -150,7 +150,7 @@ class Job:
 
     @contextmanager
     def lending(self) -> Iterator[None]:
-        """Lets players have their turns for the time of the block, which only reads a disk."""
+        """Lets players have their turns for the time of a block that is not timed."""
         turns, self.turns = self.turns, None
         try:
             with nullcontext() if turns is None else turns.lent():
@@ -195,7 +195,7 @@ class JobQueue:
     """Runs jobs one after the other, first come first served, in a thread of its own."""
 
     def __init__(self, max_waiting: int = 16, keep: int = 50, turns: Turns | None = None) -> None:
-        """`turns` is of all who use the engine; a job holds it while it runs."""
+        """turns: shared by the worker and the players; a job holds them while it runs."""
         self._turns = turns or Turns()
         self._max_waiting = max_waiting
         self._keep = keep

@@ -23,7 +23,6 @@ from typing import Any, Final
 
 from app.folders import file_stem, num_bytes
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import parse_block_shape
 
 logger = logging.getLogger(__name__)
 
@@ -165,12 +164,8 @@ def _read_once(path: Path, stamp: tuple[int, int], is_pinned: bool) -> KeptClip 
     try:
         record = _parse(path)
         manifest = dict(record["manifest"])
-        shape = parse_block_shape(manifest["block_shape"])
-        sampling = SamplingConfig.from_dict({**manifest["sampling"], "block_shape": shape})
         # Whole: it may have come without settings that the page shows.
-        manifest["sampling"] = {
-            key: value for key, value in sampling.to_dict().items() if key != "block_shape"
-        }
+        manifest["sampling"] = SamplingConfig.of_manifest(manifest).for_manifest()
         manifest["action"] = None if manifest["action"] is None else str(manifest["action"])
         if manifest.get("context") is not None:
             int(manifest["context"]["num_frames"])

@@ -41,8 +41,8 @@ QUICK_BYTES = 32 * 2**20
 """Size of weights with which a laptop's processor makes a clip in about a second."""
 
 UPLOADS_AT_ONCE = 4
-"""Uploads may take this many times the session's limit until the next run is made. So a visitor can
-choose several large files one after the other."""
+"""While files are uploaded, they may take this many times the session's limit, so that a visitor
+can choose several large ones one after the other. The next run trims them to the limit itself."""
 
 Loader = Callable[[str], "VideoPipeline"]
 Written = TypeVar("Written")

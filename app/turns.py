@@ -22,7 +22,7 @@ class Turns:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._line: deque[object] = deque()
-        """Who has it, then who waits."""
+        """The holder of the lock, then those who wait for it."""
         self._begun = 0.0
 
     @property

@@ -36,27 +36,8 @@ from nbp_core.config.weight_files import (
     WEIGHTS_FILE,
     open_weights,
     weight_files,
-    weights_sha256,
 )
 from nbp_core.interrupt import unfinished_folder
-
-__all__ = [
-    "CARD_FILE",
-    "CONFIG_FILE",
-    "CheckpointError",
-    "ModelSummary",
-    "describe_models",
-    "load_config",
-    "load_model",
-    "load_weights",
-    "model_kind",
-    "read_description",
-    "save_model",
-    "summarize",
-    "weight_files",
-    "weights_sha256",
-    "without_weights",
-]
 
 MAX_SHARD_BYTES = 5 * 10**9
 CARD_FILE = "README.md"

@@ -1,12 +1,11 @@
 """Ctrl+C ends a run soon, whatever it is at. Imports nothing that takes long.
 
-Python raises KeyboardInterrupt between two of its own instructions, so that one long call into
-native code, or the tidying up after it, would hold up the end. A thread of its own watches for
-Ctrl+C and gives the rest of the process GRACE_S; then it removes what is half written and ends it.
-Further signals change nothing: they would only break off what the process does to end tidily.
-SIGTERM does the same in a program that has a handler of its own for it.
-A process that ends by itself before that leaves out the last thing Python does, which is to take
-apart every module: with PyTorch and Gradio that alone takes two seconds.
+Python raises KeyboardInterrupt between two of its own instructions, so a long call into native code
+and its clean-up delay the exit. A thread of its own watches for Ctrl+C and gives the rest of the
+process GRACE_S; then it removes what is half written and ends it. Further signals change nothing:
+they would only break off the clean-up. SIGTERM does the same in a program that has a handler of its
+own for it. A process that ends by itself before that leaves out the last thing Python does, which
+is to take apart every module: with PyTorch and Gradio that alone takes two seconds.
 """
 
 from __future__ import annotations

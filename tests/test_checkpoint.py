@@ -10,14 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nbp_core import BlockTransformer, VideoTokenizer
-from nbp_core.checkpoint import (
-    CheckpointError,
-    describe_models,
-    save_model,
-    summarize,
-    weight_files,
-    weights_sha256,
-)
+from nbp_core.checkpoint import describe_models, save_model, summarize
+from nbp_core.config.description import CheckpointError
+from nbp_core.config.weight_files import weight_files, weights_sha256
 from tests.support.broken_models import BROKEN, add_broken, is_sentence
 from tests.support.models import (
     build_tokenizer,

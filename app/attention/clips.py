@@ -18,7 +18,8 @@ from app.parts.made import clip_line, made_clips
 from app.session import SPEED_ONLY
 from nbp_core.blocks.steps import sequence_plan
 from nbp_core.config.shapes import CLIP_FRAMES, Size3, parse_block_shape
-from nbp_core.media.video import Frames, crop_resize, read_comment, read_context
+from nbp_core.media.files import Frames
+from nbp_core.media.video import crop_resize, read_comment, read_context
 
 if TYPE_CHECKING:
     from app.session import Session

@@ -10,7 +10,7 @@ import numpy as np
 from app.attention.map import base64_of
 from app.parts.pictures import png_uri
 from nbp_core.attention_maps.pictures import Head, colours
-from nbp_core.media.video import Frames
+from nbp_core.media.files import Frames
 
 if TYPE_CHECKING:
     from nbp_core.attention_maps.view import AttentionView, Look

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from app.attention.clips import Clip
-from app.clips.words import device_words
+from app.clips.words import device_words, weights_words
 from app.jobs import Job
 from nbp_core.attention_maps.pictures import Levels
 from nbp_core.config.shapes import Size3
@@ -78,15 +78,11 @@ class Views:
         began = time.perf_counter()
         view = pipeline.attention(tokens_thw, clip.action, block_shape)
         seconds = time.perf_counter() - began
-        identity = pipeline.identity
-        which = str(identity.get("sha256", ""))[:8] or str(identity.get("weights", ""))
         opened = Opened(
             view=view,
             thumbnails=view.thumbnails(),
             seconds=seconds,
-            weights=f"{device_words(pipeline)}, with weights {pipeline.name}"
-            + (f" ({which})" if which else "")
-            + f" and tokenizer {pipeline.tokenizer_name}",
+            weights=f"{device_words(pipeline)}, with {weights_words(pipeline)}",
         )
         with self._lock:
             self._opened[key] = opened

@@ -20,8 +20,9 @@ from app.clips.progress import Making, Progress
 from app.clips.request import Request, request_of
 from app.jobs import NO_SPACE, JobView
 from app.library import FILM, KeptClip
-from nbp_core.media.files import MAX_PIXELS, Frames, is_full, reason
-from nbp_core.media.video import read_image
+from nbp_core.config.json import reason
+from nbp_core.media.files import MAX_PIXELS, Frames, is_full
+from nbp_core.media.pictures import read_image
 
 if TYPE_CHECKING:
     from app.clips.run import Outcome
@@ -44,7 +45,7 @@ _DAMAGE: Final = (
 )  # fmt: skip
 """What reading a torn file of a clip raises."""
 _NOT_PLAIN: Final = (*_FILES, *_PARTS, "not_kept")
-"""The fields of an outcome that its record holds in another way, or not."""
+"""Fields of an outcome that are stored as files or arrays, or not at all."""
 
 
 def keep(session: Session, clip_id: str, request: Request, outcome: Outcome) -> str:

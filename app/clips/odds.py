@@ -14,7 +14,6 @@ from app.jobs import Job
 from app.session import Session
 from nbp_core.config.presets import RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import parse_block_shape
 
 PATIENCE_S = 20.0
 GONE = "This clip was deleted."
@@ -87,9 +86,7 @@ def _compute(
         pipeline = session.pipeline(session.model_called(model))
     if pipeline.identity.get("sha256") != manifest.get("sha256"):
         raise ValueError(OTHER_WEIGHTS)
-    shape = parse_block_shape(manifest["block_shape"])
-    # A clip that an earlier version made may have settings that there are no more.
-    sampling = SamplingConfig.from_dict({**manifest["sampling"], "block_shape": shape})
+    sampling = SamplingConfig.of_manifest(manifest)
     odds = pipeline.token_odds(making.tokens_thw, manifest["action"], sampling)
     probability = odds.probability_thw.flatten()
     kinds = len(odds.likeliest_thwK[0, 0, 0])

@@ -12,7 +12,7 @@ from nbp_core.media.files import Frames
 
 NO_TOKEN = -1
 GIVEN = -1
-"""Step of a token that the run was given."""
+"""Marks tokens of the context, which no step made."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,9 @@ from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
 from nbp_core.config.timeline import format_timeline, parse_timeline
 from nbp_core.data.keys import FRAMES_PER_KEY
 from nbp_core.generation.request import GenerateRequest
-from nbp_core.media.video import Frames, crop_resize, read_context, read_image
+from nbp_core.media.files import Frames
+from nbp_core.media.pictures import read_image
+from nbp_core.media.video import crop_resize, read_context
 
 CONTEXT_FRAMES: dict[Start, int] = {"action": 0, "frame": 1, "clip": 5}
 _STARTS: dict[int, Start] = {count: start for start, count in CONTEXT_FRAMES.items()}
@@ -33,7 +35,8 @@ class Request(GenerateRequest):
 
     model: str
     start: Start = "action"
-    """What the known frames are; one that was read from a kept clip has a start without frames."""
+    """What the known frames are. A request that is read back from the gallery has lost the frames
+    themselves."""
     source: str | None = None
     """The file that the known frames were read from."""
     crop: float = MIDDLE
@@ -89,14 +92,13 @@ def request_of(manifest: dict[str, Any], model: str) -> Request:
     crop = float(context.get("crop", MIDDLE))
     if not 0 <= crop <= 1:
         raise ValueError(f"crop must be from 0 to 1, not {crop}")
-    shape = parse_block_shape(manifest["block_shape"])
     return Request(
         model=model,
         start=_STARTS[context["num_frames"]],
         action=manifest["action"],
         actions=read_actions(manifest.get("actions")),
         num_frames=int(manifest["num_frames"]),
-        sampling=SamplingConfig.from_dict({**manifest["sampling"], "block_shape": shape}),
+        sampling=SamplingConfig.of_manifest(manifest),
         crop=crop,
     )
 

@@ -20,9 +20,11 @@ def device_words(pipeline: VideoPipeline) -> str:
 
 
 def weights_words(pipeline: VideoPipeline) -> str:
-    """'weights small (1a2b3c4d) and tokenizer nano'; the letters are the start of a fingerprint."""
-    fingerprint = str(pipeline.identity.get("sha256", ""))[:8]
-    weights = f"weights {pipeline.name}" + (f" ({fingerprint})" if fingerprint else "")
+    """'weights small (1a2b3c4d) and tokenizer nano'. The letters are the start of a fingerprint;
+    random weights are called that."""
+    identity = pipeline.identity
+    which = str(identity.get("sha256", ""))[:8] or str(identity.get("weights", ""))
+    weights = f"weights {pipeline.name}" + (f" ({which})" if which else "")
     return f"{weights} and tokenizer {pipeline.tokenizer_name}"
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import plotly.graph_objects as go
 
-from app.compare.view import runner_name
+from app.compare.run import runner_name
 from app.parts.charts import BLUE, GREEN, chart_layout
 from nbp_core.generation.race import Race
 

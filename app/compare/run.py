@@ -13,6 +13,7 @@ from app.clips.request import Request, file_stem
 from app.clips.words import device_words, plural, weights_words
 from app.jobs import Job
 from app.parts.made import action_words
+from app.parts.pictures import block_name
 from nbp_core.config.shapes import CLIP_FPS, Size3, format_block_shape
 from nbp_core.generation.race import Lap, Race, RaceRequest, race
 from nbp_core.media.video import write_video
@@ -33,14 +34,6 @@ class PageRace(RaceRequest):
 
     request: Request
     num_rounds: int = NUM_ROUNDS
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RaceProgress:
-    """How far a race is."""
-
-    lap: Lap
-    shapes: Pair
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +103,7 @@ def run(session: Session, asked: PageRace, job: Job) -> RaceResult:
         pipeline,
         asked,
         # No picture is made of a step: whoever watches must not slow the runners down.
-        lambda lap: job.report(RaceProgress(lap=lap, shapes=asked.shapes)),
+        lambda lap: job.report(_progress(lap, asked.shapes)),
         job.stop,
     )
     measured = _measured(pipeline, result)
@@ -136,6 +129,23 @@ def run(session: Session, asked: PageRace, job: Job) -> RaceResult:
         )
 
     return session.write_output(job.id, written)
+
+
+def _progress(lap: Lap, shapes: Pair) -> tuple[float, str]:
+    who = f"{runner_name(shapes[lap.runner])} ({('baseline', 'challenger')[lap.runner]})"
+    race = f"Race {lap.round + 1} of {lap.num_rounds}"
+    share = (lap.round + (lap.runner + lap.step / lap.num_steps) / 2) / lap.num_rounds
+    if lap.phase == "warm-up":
+        return share, f"{race}. Warming up, untimed: {who}."
+    return share, (
+        f"{race}. Running {who}: step {lap.step:,} of {lap.num_steps:,}, {lap.elapsed:.1f} s."
+    )
+
+
+def runner_name(shape: Size3) -> str:
+    """'token 1x1x1' and what it is called in the paper."""
+    kind = "next token" if shape == (1, 1, 1) else "next block"
+    return f"{block_name(shape)} {format_block_shape(shape)}, {kind}"
 
 
 def _measured(pipeline: VideoPipeline, result: Race) -> str:

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from app.compare.run import RaceProgress, RaceResult
+from app.compare.run import RaceResult, runner_name
 from app.jobs import JobView
-from app.parts.pictures import SHEET_COLUMNS, block_name, png_uri, sheet, token_colours
+from app.parts.pictures import SHEET_COLUMNS, png_uri, sheet, token_colours
 from app.parts.status import bar_and_line, standing
-from nbp_core.config.shapes import CLIP_FPS, Size3, format_block_shape
+from nbp_core.config.shapes import CLIP_FPS
 from nbp_core.generation.race import WARM_UP, Race, Runner
 
 FAIR: Final = (
@@ -35,28 +35,10 @@ _ROWS: Final = (
 _RATIOS: Final = {"steps": "steps", "sampling_s": "sampling", "end_to_end_s": "end_to_end"}
 
 
-def runner_name(shape: Size3) -> str:
-    """'token 1x1x1' and what it is called in the paper."""
-    kind = "next token" if shape == (1, 1, 1) else "next block"
-    return f"{block_name(shape)} {format_block_shape(shape)}, {kind}"
-
-
 def status(view: JobView | None) -> str:
     """The bar and one line on where the race stands, as HTML."""
     done = "Finished. Press Replay to watch the race again."
-    return bar_and_line("Progress of the race", standing(view, _running, lambda _: done))
-
-
-def _running(progress: RaceProgress) -> tuple[float, str]:
-    lap = progress.lap
-    who = f"{runner_name(progress.shapes[lap.runner])} ({('baseline', 'challenger')[lap.runner]})"
-    race = f"Race {lap.round + 1} of {lap.num_rounds}"
-    share = (lap.round + (lap.runner + lap.step / lap.num_steps) / 2) / lap.num_rounds
-    if lap.phase == "warm-up":
-        return share, f"{race}. Warming up, untimed: {who}."
-    return share, (
-        f"{race}. Running {who}: step {lap.step:,} of {lap.num_steps:,}, {lap.elapsed:.1f} s."
-    )
+    return bar_and_line("Progress of the race", standing(view, lambda _: done))
 
 
 def replay(result: RaceResult) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,15 +39,6 @@ class ShapeSpeed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MeasureProgress:
-    """Which block shape is being timed."""
-
-    shape: Size3
-    done: int
-    total: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class BlockSpeeds:
     """All block shapes of a model, and the line that says what was measured."""
 
@@ -60,10 +50,11 @@ def run(session: Session, model: str, job: Job) -> BlockSpeeds:
     """Times every block shape of a model. Raises ValueError when stopped before the end."""
     with job.lending():
         pipeline = session.pipeline(model)
-    shapes = pipeline.block_shapes
+    total = len(pipeline.block_shapes)
     speeds = []
-    for done, shape in enumerate(shapes):
-        job.report(MeasureProgress(shape=shape, done=done, total=len(shapes)))
+    for done, shape in enumerate(pipeline.block_shapes):
+        text = f"Timing {format_block_shape(shape)}, {done + 1} of {total}."
+        job.report((done / total, text))
         speeds.append(_time(pipeline, shape, job))
     return BlockSpeeds(speeds=tuple(speeds), measured=_measured(pipeline))
 
@@ -96,13 +87,9 @@ def _steps(pipeline: VideoPipeline, shape: Size3, job: Job) -> list[float]:
 
 
 def _measured(pipeline: VideoPipeline) -> str:
-    names = ", ".join(_names(pipeline))
+    names = ", ".join(map(format_block_shape, pipeline.block_shapes))
     return (
         f"Measured here: the median of up to {TIMED_STEPS} steps after five given grey frames,"
         f" sampling included, tokenizer not, after an untimed run; blocks {names}; on"
         f" {device_words(pipeline)}, with {weights_words(pipeline)}."
     )
-
-
-def _names(pipeline: VideoPipeline) -> Iterator[str]:
-    return map(format_block_shape, pipeline.block_shapes)

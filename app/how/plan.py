@@ -1,14 +1,13 @@
 """How a block shape makes a clip: every step, who predicts whom, who may attend to whom.
 
-Comes in: a block shape. Goes out: plain numbers for the page, all of them the engine's own (its
-SequenceLayout), so that what is drawn is what a model does. A clip with a named action is meant:
+Input: a block shape. Output: plain numbers for the page, all of them the engine's own (its
+SequenceLayout), so that what is drawn is what a model does. The clip starts from a named action:
 one condition token, the begin-of-video token (BOV), then tokens.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
@@ -31,22 +30,6 @@ _STAND_IN = 1
 _PREFIX = 2
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Counts:
-    """The numbers of a block shape."""
-
-    shape: Size3
-    block_len: int
-    num_blocks: int
-    steps: int
-    """From an action alone: the first block token by token."""
-    steps_given: int
-    """With the first latent frame given."""
-    token_steps: int
-    """One token per step, from an action alone."""
-    token_steps_given: int
-
-
 def parse(t: float | None, h: float | None, w: float | None) -> Size3:
     """Three numbers of the page as a block shape that tiles the grid.
 
@@ -59,22 +42,6 @@ def parse(t: float | None, h: float | None, w: float | None) -> Size3:
     shape = parse_block_shape(f"{t:g}x{h:g}x{w:g}")
     _plan(shape)
     return shape
-
-
-def count(shape: Size3) -> Counts:
-    """The numbers of a block shape that tiles the grid."""
-    layout = _plan(shape)
-    frame = math.prod(DEFAULT_GRID[1:])
-    whole = math.prod(DEFAULT_GRID)
-    return Counts(
-        shape=shape,
-        block_len=layout.blocks.block_len,
-        num_blocks=layout.blocks.num_blocks,
-        steps=len(layout.decode_steps(0)),
-        steps_given=len(layout.decode_steps(frame)),
-        token_steps=whole,
-        token_steps_given=whole - frame,
-    )
 
 
 def plan(shape: Size3, is_given: bool) -> dict[str, Any]:
@@ -116,25 +83,27 @@ def plan(shape: Size3, is_given: bool) -> dict[str, Any]:
 def choices() -> list[tuple[str, str]]:
     """'row 1x1x16: 95 steps' for every shape of the paper."""
     return [
-        (f"{block_name(shape)} {text}: {count(shape).steps:,} steps", text)
+        (f"{block_name(shape)} {text}: {len(_plan(shape).decode_steps(0)):,} steps", text)
         for shape in SHAPES
         for text in [format_block_shape(shape)]
     ]
 
 
-def numbers(counts: Counts) -> str:
-    """The numbers of a block shape, as HTML."""
+def numbers(shape: Size3) -> str:
+    """The numbers of a block shape that tiles the grid, as HTML."""
+    counted = _plan(shape)
     items = {
-        "tokens in a block": f"{counts.block_len:,}",
-        "blocks in a clip": f"{counts.num_blocks:,}",
-        "steps from an action": _steps(counts.steps, counts.token_steps),
-        "steps with the first frame given": _steps(counts.steps_given, counts.token_steps_given),
+        "tokens in a block": f"{counted.blocks.block_len:,}",
+        "blocks in a clip": f"{counted.blocks.num_blocks:,}",
+        "steps from an action": _steps(counted, 0),
+        "steps with the first frame given": _steps(counted, math.prod(DEFAULT_GRID[1:])),
     }
     shown = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in items.items())
     return f"<dl>{shown}</dl>"
 
 
-def _steps(steps: int, by_token: int) -> str:
+def _steps(counted: SequencePlan, num_known: int) -> str:
+    steps, by_token = len(counted.decode_steps(num_known)), math.prod(DEFAULT_GRID) - num_known
     if steps == by_token:
         return f"{steps:,}, next-token prediction itself"
     return f"{steps:,}, {by_token / steps:.1f}x fewer than {by_token:,}"

@@ -10,7 +10,7 @@ import gradio as gr
 
 from app.how import measure, plan
 from app.how.charts import paper_chart, speeds_chart, stored_chart
-from app.how.measure import BlockSpeeds, MeasureProgress
+from app.how.measure import BlockSpeeds
 from app.how.stored import FIGURES, StoredFigures, stored
 from app.jobs import JobView
 from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
@@ -60,7 +60,7 @@ class Shapes:
                 self._build_choice()
             with gr.Column(scale=4, min_width=340):
                 self.numbers = gr.HTML(
-                    plan.numbers(plan.count(_ROW)), elem_id="blocks-numbers",
+                    plan.numbers(_ROW), elem_id="blocks-numbers",
                     label="Numbers",
                 )  # fmt: skip
                 self.picture = gr.HTML(
@@ -158,8 +158,7 @@ class Shapes:
         return known, *self._drawn(shape, given)
 
     def _drawn(self, shape: Size3, given: str) -> tuple[dict[str, Any], str, str]:
-        counts = plan.count(shape)
-        return plan.plan(shape, given == "frame"), plan.numbers(counts), ""
+        return plan.plan(shape, given == "frame"), plan.numbers(shape), ""
 
     def show_picture(
         self, t: float | None, h: float | None, w: float | None, given: str
@@ -198,13 +197,8 @@ class Shapes:
 
 
 def _status(view: JobView | None) -> str:
-    _, text, kind = standing(view, _timing, lambda _: "Done.")
+    _, text, kind = standing(view, lambda _: "Done.")
     return line(text, kind)
-
-
-def _timing(progress: MeasureProgress) -> tuple[float, str]:
-    text = f"Timing {format_block_shape(progress.shape)}, {progress.done + 1} of {progress.total}."
-    return progress.done / progress.total, text
 
 
 def _sentence(error: ValueError) -> str:

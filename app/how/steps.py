@@ -1,7 +1,7 @@
 """What the six steps show: a clip, and how three cuts of its grid would make it.
 
-Comes in: a clip that was made here, or the bundled one. Goes out: plain numbers for steps.js. The
-cuts are the engine's own (its SequenceLayout), so that what is drawn is what a model does.
+Input: a clip that was made here, or the bundled one. Output: plain numbers for steps.js. The cuts
+are the engine's own (its SequenceLayout), so that what is drawn is what a model does.
 """
 
 from __future__ import annotations

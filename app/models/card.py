@@ -18,7 +18,7 @@ from markdown_it.token import Token
 
 from app.parts.pictures import jpeg_uri
 from nbp_core.media.files import MediaError
-from nbp_core.media.video import read_image
+from nbp_core.media.pictures import read_image
 
 CARD_LEVEL: Final = 2
 """Level of the heading above a card. Headings inside the card are smaller."""

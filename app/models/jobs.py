@@ -33,15 +33,6 @@ class ConversionRequest:
     precision: Precision
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkProgress:
-    """Bytes done of all, and of what."""
-
-    what: str
-    done: int
-    total: int
-
-
 @dataclass(frozen=True, slots=True)
 class Converted:
     """The new model's folder."""
@@ -94,9 +85,7 @@ def convert(request: ConversionRequest, job: Job) -> Converted:
         def advance(num_bytes: int) -> None:
             nonlocal done
             done += num_bytes
-            job.report(
-                WorkProgress(what=f"Converting a {model.kind}", done=done, total=model.num_bytes)
-            )
+            job.report(_progress(f"Converting a {model.kind}", done, model.num_bytes))
             if not job.wait_turn():
                 raise ValueError("Converting was stopped. Nothing was kept.")
 
@@ -107,6 +96,15 @@ def convert(request: ConversionRequest, job: Job) -> Converted:
             request.file, request.folder, dtype=DTYPES[request.precision], on_start=start
         )
     return Converted(request.folder.name)
+
+
+def _progress(what: str, done: int, total: int) -> tuple[float, str]:
+    return done / max(total, 1), f"{what}: {megabytes(done)} of {megabytes(total)}."
+
+
+def megabytes(num_bytes: int) -> str:
+    """'8.2 MB', '16.1 GB'."""
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
 
 
 class _StoppedError(Exception):
@@ -124,7 +122,7 @@ def fingerprint_all(session: Session, entries: list[ModelEntry], job: Job) -> Fi
     def advance(entry: ModelEntry, num_bytes: int) -> None:
         nonlocal done
         done += num_bytes
-        job.report(WorkProgress(what=f"Reading {entry.name}", done=done, total=total))
+        job.report(_progress(f"Reading {entry.name}", done, total))
         if not job.wait_turn():
             raise _StoppedError
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from app.jobs import JobView
 from app.models.card import card_html, line_html, preview_html
-from app.models.jobs import Converted, Fingerprints, WorkProgress, known_fingerprints
+from app.models.jobs import Converted, Fingerprints, known_fingerprints, megabytes
 from app.parts.status import bar, line, standing
 from app.session import SPEED_ONLY, Session
 from nbp_core.config.shapes import format_block_shape
@@ -102,11 +102,6 @@ def _fingerprint_words(fingerprint: str | None) -> str:
     return f"fingerprint {fingerprint[:8]} (sha256)" if is_digest else fingerprint
 
 
-def megabytes(num_bytes: int) -> str:
-    """'8.2 MB', '16.1 GB'."""
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
-
-
 def _untrained(session: Session) -> str:
     """The paper's sizes with random weights: what they are and whether they fit here."""
     from nbp_core.config.presets import PAPER_PRESETS
@@ -139,14 +134,8 @@ def _untrained(session: Session) -> str:
 
 def status(view: JobView | None) -> str:
     """One line on the running job, with a bar, as HTML."""
-    share, text, kind = standing(view, _running, _done, loading="Reading the file.")
+    share, text, kind = standing(view, _done, loading="Reading the file.")
     return line(text, kind) + (bar("Progress", share) if 0 < share < 1 else "")
-
-
-def _running(progress: WorkProgress) -> tuple[float, str]:
-    total = max(progress.total, 1)
-    text = f"{progress.what}: {megabytes(progress.done)} of {megabytes(total)}."
-    return progress.done / total, text
 
 
 def _done(result: Converted | Fingerprints) -> str:

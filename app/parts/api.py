@@ -65,10 +65,10 @@ def refuse_wrong_values(blocks: gr.Blocks) -> None:
 
 
 def _hand_over_in(state: Any, components: Sequence[Any]) -> None:
-    """Values that are handed over are so in a visitor's session too.
+    """Gives a visitor's copies of the components our `preprocess`.
 
-    Once an answer has changed a component, the session has a copy of it. That checks values against
-    its present choices, while the page may still send one of those before.
+    Gradio copies a component for a visitor once an answer has changed it. The copy would check
+    values against its present choices, while the page may still send an earlier one.
     """
     for component in components:
         handed_over = vars(component).get("preprocess")

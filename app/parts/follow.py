@@ -54,9 +54,9 @@ class Follower:
         """Wires the timer and Stop.
 
         draw(JobView, values of `also`) gives what changes among `shown`; `often` are those of them
-        that change with every step. The buttons `go` rest while the job is under way, `halt`
-        otherwise. `idle` gives what the page shows without a job: the studio forgets one that
-        another page deleted, and old ones.
+        that change with every step. The buttons `go` are disabled while the job is under way,
+        `halt` otherwise. `idle` gives what the page shows without a job: the studio forgets one
+        that another page deleted, and old ones.
         """
         self._idle = idle
         self._draw = draw

@@ -51,15 +51,15 @@ _FIGURES = ("step", "time", "tokens/s", "frames/s", "cache")
 
 def standing(
     view: JobView | None,
-    running: Callable[[Any], tuple[float, str]],
     done: Callable[[Any], str],
     *,
     loading: str = "Loading the model...",
+    running: Callable[[Any], tuple[float, str]] = lambda progress: progress,
 ) -> tuple[float, str, str]:
     """(finished share from 0 to 1, a sentence, "failed" or "") for any job.
 
-    running, done: (share, sentence) of a job's progress, and the sentence of its result. loading:
-    what is said before the first progress.
+    done: the sentence of a job's result. loading: what is said before the first progress. running:
+    (share, sentence) of its progress, for a job that does not report just these.
     """
     if view is None:
         return 0.0, "Ready.", ""
@@ -85,9 +85,8 @@ def bar_and_line(label: str, stands: tuple[float, str, str]) -> str:
 def status(view: JobView | None) -> str:
     """One line on where a generation stands, as HTML."""
     is_paused = view is not None and view.is_paused
-    _, text, kind = standing(
-        view, partial(_running, is_paused), _done, loading="Encoding your input..."
-    )
+    running = partial(_running, is_paused)
+    _, text, kind = standing(view, _done, loading="Encoding your input...", running=running)
     return line(text, kind)
 
 

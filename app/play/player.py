@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.clips.words import device_words, plural
+from app.clips.words import device_words, plural, weights_words
 from app.parts.pictures import block_name
 from app.play.protocol import Begin, Change, Header, Started
 from app.play.starts import Start
@@ -160,8 +160,6 @@ class Player:
         """The state of the play for the page."""
         pipeline, sampling = self._pipeline, self._play.sampling
         shape = sampling.block_shape
-        known = str(pipeline.identity.get("sha256", ""))[:8]
-        weights = f"weights {self.begin.model}" + (f" ({known})" if known else "")
         differences: list[str] = []
         if self._recording is not None:
             differences = self._recording.differences(pipeline.fingerprint)
@@ -178,7 +176,7 @@ class Player:
             beside=self._episode is not None,
             is_replay=self._recording is not None,
             window=pipeline.window or 0,
-            weights=f"{weights}, {device_words(pipeline)}",
+            weights=f"{weights_words(pipeline)}, {device_words(pipeline)}",
             note="".join(f"{sentence[:1].upper()}{sentence[1:]}. " for sentence in differences),
         )
 

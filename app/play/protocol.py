@@ -129,7 +129,7 @@ class Started:
     window: int
     """Latent frames that the model sees beside the first."""
     weights: str
-    """'weights tiny (f00dcafe), CPU, 2 cores'."""
+    """'weights tiny (f00dcafe) and tokenizer nano, CPU, 2 cores'."""
     note: str = ""
     """How a replay may differ from its recording, in sentences."""
 

@@ -26,14 +26,6 @@ MOST_SAVED = 1_200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pressed:
-    """How far it is."""
-
-    done: int
-    total: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Saved:
     """The files of a play. Both hold the recording."""
 
@@ -54,7 +46,8 @@ def run(session: Session, model: str, recording: PlayRecording, job: Job) -> Sav
         pieces = [play.first_frame_HWC[None]]
         for done, step in enumerate(play.replay(recording), 1):
             pieces.append(step.frames_THWC)
-            job.report(Pressed(done=done, total=total))
+            text = f"Making the clip from the recorded keys: {done} of {total}."
+            job.report((done / total, text))
             if done == MOST_SAVED or not job.wait_turn():
                 break
         made = play.recording(recording.shown_start)
@@ -85,13 +78,8 @@ def _written(
 
 def status(view: JobView) -> str:
     """One line on where the clip stands, as HTML."""
-    _, text, kind = standing(view, _running, _done, loading="Making the clip...")
+    _, text, kind = standing(view, _done, loading="Making the clip...")
     return line(text, kind)
-
-
-def _running(progress: Pressed) -> tuple[float, str]:
-    text = f"Making the clip from the recorded keys: {progress.done} of {progress.total}."
-    return progress.done / progress.total, text
 
 
 def _done(saved: Saved) -> str:

@@ -22,7 +22,8 @@ from nbp_core.data.keys import KeyClip
 from nbp_core.data.recorded import read_recorded, recorded_episodes
 from nbp_core.generation.recording import PlayRecording, World
 from nbp_core.media.files import Frames, MediaError
-from nbp_core.media.video import crop_resize, read_image
+from nbp_core.media.pictures import read_image
+from nbp_core.media.video import crop_resize
 
 Kind = Literal["scene", "place", "photograph", "recording"]
 MAX_OWN = 64
@@ -131,10 +132,9 @@ class Starts:
         Raises MediaError for a file that is none.
         """
         frame_HWC = crop_resize(read_image(path)[None], at=min(max(crop, 0), 1))[0]
-        name = "your photograph"
         start = Start(
-            id=_new_id(), kind="photograph", title=name, world="camera", own_HWC=frame_HWC,
-            owner=owner,
+            id=_new_id(), kind="photograph", title="your photograph", world="camera",
+            own_HWC=frame_HWC, owner=owner,
         )  # fmt: skip
         return self._keep(start)
 

@@ -21,16 +21,9 @@ from app.clips.words import device_words, plural
 from app.folders import file_stem
 from app.jobs import Job, JobView
 from nbp_core.config.shapes import CLIP_FPS, CLIP_FRAMES
-from nbp_core.media.files import MAX_PIXELS
-from nbp_core.media.video import (
-    Frames,
-    Sampled,
-    crop_resize,
-    read_image,
-    read_sampled,
-    write_strip,
-    write_video,
-)
+from nbp_core.media.files import MAX_PIXELS, Frames
+from nbp_core.media.pictures import read_image
+from nbp_core.media.video import Sampled, crop_resize, read_sampled, write_strip, write_video
 
 if TYPE_CHECKING:
     from app.session import Session

@@ -18,7 +18,7 @@ from app.parts.made import made_clips
 from app.session import Session
 from app.tokenizer import round_trip, view
 from app.tokenizer.page import TokenizerPage
-from app.tokenizer.round_trip import Material, RoundTrip, Source
+from app.tokenizer.round_trip import RoundTrip, Source
 
 
 class TokenizerTab:
@@ -106,10 +106,7 @@ class TokenizerTab:
     ) -> Job:
         view = find_clip(self.session, made)
         material = round_trip.read_material(model, source, picture, clip, view, crop)
-        return self.session.jobs.submit(self._work(material), None)
-
-    def _work(self, material: Material) -> Any:
-        return partial(round_trip.run, self.session, material)
+        return self.session.jobs.submit(partial(round_trip.run, self.session, material))
 
     def draw(self, job: JobView) -> Updates:
         """How the round trip stands, and what came of it."""

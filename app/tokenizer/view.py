@@ -29,9 +29,7 @@ def status(view: JobView | None) -> str:
             " tokenizer, with their tokens and how much was lost.",
             "idle",
         )
-    _, text, kind = standing(
-        view, lambda _: (0.0, ""), lambda _: "Done.", loading="Encoding and decoding..."
-    )
+    _, text, kind = standing(view, lambda _: "Done.", loading="Encoding and decoding...")
     return line(text, kind)
 
 

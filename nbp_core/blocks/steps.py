@@ -6,12 +6,12 @@ the elastic layout is our own. Imports no torch, so that a model is described in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from nbp_core.blocks.grid import BlockLayout
+from nbp_core.blocks.grid import BlockLayout, tiles
 from nbp_core.config.models import TransformerConfig
-from nbp_core.config.shapes import LayoutKind, Size3, format_block_shape
+from nbp_core.config.shapes import FIGURE6_SHAPES, LayoutKind, Size3, format_block_shape
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,14 @@ class SequencePlan:
             stop = self.head_len + (block - 1) * s
             steps.append(DecodeStep("block", start, stop, block * s, (block + 1) * s))
             start = stop
-        first = steps[0]
-        return [DecodeStep("prefill", *_step_range(first)), *steps[1:]]
+        return [replace(steps[0], phase="prefill"), *steps[1:]]
 
 
-def _step_range(step: DecodeStep) -> tuple[int, int, int, int]:
-    return step.start, step.stop, step.first, step.last
+def supported_shapes(config: TransformerConfig) -> tuple[Size3, ...]:
+    """The block shapes of a model: the paper's six for an elastic one, else the trained one."""
+    if config.layout != "elastic":
+        return (config.block_shape,)
+    return tuple(shape for shape in FIGURE6_SHAPES if tiles(config.grid, shape))
 
 
 @lru_cache(maxsize=64)

@@ -38,14 +38,9 @@ from nbp_core.bench.tables import (
     step_rows,
     step_table,
 )
-from nbp_core.checkpoint import describe_models, load_config, weights_sha256
-from nbp_core.cli.options import (
-    CONTEXT_FRAMES,
-    add_device_option,
-    check_least,
-    report_head,
-    write_report,
-)
+from nbp_core.checkpoint import describe_models
+from nbp_core.cli.options import add_device_option, check_least, report_head, write_report
+from nbp_core.config.description import load_config
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
@@ -56,11 +51,12 @@ from nbp_core.config.shapes import (
     format_block_shape,
     parse_block_shape,
 )
+from nbp_core.config.weight_files import weights_sha256
 from nbp_core.device import choose_device, device_name
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.interrupt import ignored
-from nbp_core.media.files import try_writing
-from nbp_core.media.video import Frames, read_context
+from nbp_core.media.files import Frames, try_writing
+from nbp_core.media.video import CONTEXT_FRAMES, read_context
 from nbp_core.models.speed_only import random_packed
 from nbp_core.packed.formats import WeightFormat, choose_format, compute_dtype, formats_on
 from nbp_core.packed.model import load_packed

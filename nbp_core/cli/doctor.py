@@ -16,18 +16,13 @@ import torch
 from nbp_core.bench.floor import time_steps
 from nbp_core.bench.gains import Gain, measure_gains
 from nbp_core.blocks.sequences import sequence_layout
-from nbp_core.checkpoint import (
-    describe_models,
-    load_config,
-    model_kind,
-    summarize,
-    without_weights,
-)
+from nbp_core.checkpoint import describe_models, model_kind, summarize, without_weights
+from nbp_core.config.description import load_config
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
 from nbp_core.config.shapes import CLIP_SIDE
 from nbp_core.device import check_memory, choose_device, device_name
 from nbp_core.generation.pipeline import VideoPipeline
-from nbp_core.media.video import write_video
+from nbp_core.media.video import CONTEXT_FRAMES, write_video
 from nbp_core.models.catalogue import fingerprint
 from nbp_core.packed.formats import choose_format
 from nbp_core.packed.model import decoding_bytes, load_packed
@@ -36,7 +31,6 @@ from nbp_core.transformer.model import num_parameters
 
 PACKAGES = ("torch", "gradio", "numpy", "opencv-python-headless", "imageio-ffmpeg", "safetensors")
 TIMED_STEPS = 8
-CONTEXT_FRAMES = 5
 
 
 @dataclass

@@ -351,7 +351,7 @@ def settings(
         "block": format_block_shape(shape),
         "context_frames": args.context_frames,
         "batch_size": args.batch_size,
-        "sampling": {k: v for k, v in sampling.guided(1).to_dict().items() if k != "block_shape"},
+        "sampling": sampling.guided(1).for_manifest(),
         **(of_keys if pipeline.worlds else {}),
     }
 

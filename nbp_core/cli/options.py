@@ -17,11 +17,10 @@ from nbp_core.config.presets import COSMOS
 from nbp_core.config.sampling import METHODS, SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
 from nbp_core.generation.pipeline import VideoPipeline
-from nbp_core.media.files import MediaError, shown_name, try_writing, write_text
-from nbp_core.media.video import Frames, read_context
+from nbp_core.media.files import Frames, MediaError, shown_name, try_writing, write_text
+from nbp_core.media.video import CONTEXT_FRAMES, read_context
 from nbp_core.runtime import INSTRUCTION_NAMES, start
 
-CONTEXT_FRAMES = 5
 SAMPLING = ("--temperature", "--top-k", "--top-p", "--guidance", "--method", "--seed")
 """The options of add_sampling_options."""
 

@@ -17,7 +17,6 @@ from typing import Any
 from accelerate import PartialState
 from tqdm import tqdm
 
-from nbp_core.checkpoint import load_config, weights_sha256
 from nbp_core.cli.options import check_least
 from nbp_core.cli.train_options import (
     add_run_options,
@@ -27,7 +26,7 @@ from nbp_core.cli.train_options import (
     configured_run,
     refusing,
 )
-from nbp_core.config.description import name_of_folder
+from nbp_core.config.description import load_config, name_of_folder
 from nbp_core.config.models import (
     ClassifierConfig,
     TokenGridConfig,
@@ -36,6 +35,7 @@ from nbp_core.config.models import (
 )
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, format_block_shape
+from nbp_core.config.weight_files import weights_sha256
 from nbp_core.data.arm_keys import PLAYER_KEYS, read_episodes, read_training_episodes
 from nbp_core.data.camera_keys import STILL, PanoramaKeys, PhotoKeys, draw_many
 from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PhotoClips, ordered_actions

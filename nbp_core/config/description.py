@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nbp_core.config.json import JsonConfig, read_json, shown
+from nbp_core.config.json import JsonConfig, read_json, reason, shown
 from nbp_core.config.models import ClassifierConfig, TokenizerConfig, TransformerConfig
 from nbp_core.config.shapes import FORMAT_VERSION
 
@@ -44,9 +44,8 @@ def read_description(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"model {folder.name!r}: {error}") from error
     except OSError as error:
-        reason = (error.strerror or "the system refused").lower()
         raise CheckpointError(
-            f"{CONFIG_FILE} of model {folder.name!r} cannot be read: {reason}"
+            f"{CONFIG_FILE} of model {folder.name!r} cannot be read: {reason(error)}"
         ) from error
     kind = data.get("kind") if isinstance(data, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:

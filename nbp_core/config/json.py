@@ -55,8 +55,13 @@ def read_json(path: Path) -> Any:
     except _TwiceError as error:
         raise ValueError(f"{path.name} has {error} twice in one object") from error
     except (ValueError, RecursionError) as error:
-        reason = "it is nested too deep or holds a number of too many digits"
-        raise ValueError(f"{path.name} is not JSON: {reason}") from error
+        why = "it is nested too deep or holds a number of too many digits"
+        raise ValueError(f"{path.name} is not JSON: {why}") from error
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused, without the path."""
+    return (error.strerror or "the system refused").lower()
 
 
 class _TwiceError(ValueError):

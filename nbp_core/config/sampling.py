@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from nbp_core.config.json import JsonConfig
-from nbp_core.config.shapes import Size3
+from nbp_core.config.shapes import Size3, parse_block_shape
 
 METHODS = ("paper", "shared-noise")
 """Ways to draw the tokens of a block: the paper's, and one with equal noise in all latent frames
@@ -54,6 +55,17 @@ class SamplingConfig(JsonConfig):
             raise ValueError(f"guidance_scale must be between 0 and 30, not {self.guidance:g}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, not {self.seed}")
+
+    @classmethod
+    def of_manifest(cls, manifest: Mapping[str, Any]) -> Self:
+        """The settings of a clip. Raises ValueError, KeyError, TypeError or AttributeError for a
+        manifest without them."""
+        shape = parse_block_shape(manifest["block_shape"])
+        return cls.from_dict({**manifest["sampling"], "block_shape": shape})
+
+    def for_manifest(self) -> dict[str, Any]:
+        """The settings as JSON, but for the block shape, which manifests name beside them."""
+        return {key: value for key, value in self.to_dict().items() if key != "block_shape"}
 
     @property
     def guidance(self) -> float:

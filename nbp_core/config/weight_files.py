@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from nbp_core.config.description import CheckpointError
-from nbp_core.config.json import read_json
+from nbp_core.config.json import read_json, reason
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -51,8 +51,8 @@ def open_weights(path: Path) -> Iterator[BufferedReader]:
     except SafetensorError as error:
         raise CheckpointError(f"{path.name} of model {model!r} is corrupt") from error
     except OSError as error:
-        reason = (error.strerror or "the system refused").lower()
-        raise CheckpointError(f"{path.name} of model {model!r} cannot be read: {reason}") from error
+        why = f"cannot be read: {reason(error)}"
+        raise CheckpointError(f"{path.name} of model {model!r} {why}") from error
 
 
 def weights_sha256(folder: Path, on_progress: Callable[[int], object] | None = None) -> str:

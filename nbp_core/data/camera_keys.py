@@ -34,7 +34,7 @@ from nbp_core.data.camera_moves import (
 from nbp_core.data.keys import FRAMES_PER_KEY, HeldKeys, KeyClip
 from nbp_core.data.sources import PICTURE_SUFFIXES
 from nbp_core.media.files import Frames, MediaError, printable_name, shown_name
-from nbp_core.media.video import read_image
+from nbp_core.media.pictures import read_image
 
 STILL = "still"
 PANORAMA_LOOK = "panorama"
@@ -117,7 +117,7 @@ class PhotoKeys:
             keys.append(key)
             for _ in range(FRAMES_PER_KEY):
                 views.append(moved(views[-1], key))
-        frames = shoot_views(picture_HWC, views, CLIP_SIDE)
+        frames = shoot_views(picture_HWC, views)
         return KeyClip(frames_THWC=frames, keys=tuple(keys), look=PHOTO_LOOK)
 
 
@@ -136,9 +136,7 @@ class PanoramaKeys:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        read = _read_panoramas(Path(folder))
-        self.names = tuple(name for name, _ in read)
-        self._pictures = [picture_HWC for _, picture_HWC in read]
+        self._pictures = _read_panoramas(Path(folder))
 
     def draw(self, num_keys: int, rng: np.random.Generator) -> KeyClip:
         """A clip of random keys from a random direction; half of the clips are mirrored."""
@@ -157,14 +155,13 @@ class PanoramaKeys:
         return KeyClip(frames_THWC=frames, keys=tuple(keys), look=PANORAMA_LOOK)
 
 
-def _read_panoramas(folder: Path) -> list[tuple[str, Frames]]:
-    """The names, without suffixes, and the pictures of a folder's panoramas."""
+def _read_panoramas(folder: Path) -> list[Frames]:
     if not folder.is_dir():
         raise MediaError(f"there is no folder {printable_name(folder)!r}.")
     found = []
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES):
         try:
-            found.append((path.stem, read_panorama(path)))
+            found.append(read_panorama(path))
         except MediaError as error:
             _log.warning("a panorama left out: %s", error)
     if not found:

@@ -21,7 +21,7 @@ from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE
 from nbp_core.data.ahead import in_threads
 from nbp_core.data.sources import PICTURE_SUFFIXES, report_skipped
 from nbp_core.media.files import Frames, MediaError, printable_name
-from nbp_core.media.video import read_image
+from nbp_core.media.pictures import read_image
 
 CAMERA_MOVES = (
     "pan-left",
@@ -66,12 +66,7 @@ class View:
 
 
 def camera_move(
-    picture_HWC: Frames,
-    move: str,
-    rng: np.random.Generator,
-    num_frames: int = CLIP_FRAMES,
-    side: int = CLIP_SIDE,
-    pace: float = 1.0,
+    picture_HWC: Frames, move: str, rng: np.random.Generator, pace: float = 1.0
 ) -> Frames:
     """frames_THWC of one move at a random place, entirely within the picture.
 
@@ -80,7 +75,7 @@ def camera_move(
     if move not in CAMERA_MOVES:
         raise ValueError(f"camera move {move!r} is not one of {', '.join(CAMERA_MOVES)}")
     height, width = picture_HWC.shape[:2]
-    return shoot_views(picture_HWC, _plan(move, width, height, rng, num_frames, pace), side)
+    return shoot_views(picture_HWC, _plan(move, width, height, rng, pace))
 
 
 def pan_direction(way: str) -> tuple[int, int]:
@@ -88,25 +83,23 @@ def pan_direction(way: str) -> tuple[int, int]:
     return _DIRECTIONS[way]
 
 
-def shoot_views(picture_HWC: Frames, views: Sequence[View], side: int) -> Frames:
-    """frames_THWC of these views of a picture, each side x side."""
+def shoot_views(picture_HWC: Frames, views: Sequence[View]) -> Frames:
+    """frames_THWC of these views of a picture, with sides of CLIP_SIDE."""
     height, width = picture_HWC.shape[:2]
     # Shrunk by area to about one pixel a sample, as warpAffine looks at a few pixels only.
-    shrink = min(view.side for view in views) / side
+    shrink = min(view.side for view in views) / CLIP_SIDE
     if shrink > 1:
         size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
         picture_HWC = cast(Frames, cv2.resize(picture_HWC, size, interpolation=cv2.INTER_AREA))
     scale_x, scale_y = picture_HWC.shape[1] / width, picture_HWC.shape[0] / height
-    return np.stack([_shoot(picture_HWC, view, scale_x, scale_y, side) for view in views])
+    return np.stack([_shoot(picture_HWC, view, scale_x, scale_y) for view in views])
 
 
-def _plan(
-    move: str, width: int, height: int, rng: np.random.Generator, num_frames: int, pace: float
-) -> list[View]:
+def _plan(move: str, width: int, height: int, rng: np.random.Generator, pace: float) -> list[View]:
     """The view of each frame, at even speed from the first to the last."""
     kind, way = move.split("-")
     share = rng.uniform(*VIEW_SHARE)
-    progress = np.linspace(0, 1, num_frames).tolist()
+    progress = np.linspace(0, 1, CLIP_FRAMES).tolist()
     if kind == "pan":
         dx, dy = pan_direction(way)
         travel = pace * PAN_TRAVEL
@@ -141,8 +134,8 @@ def _place(
     return x, y
 
 
-def _shoot(picture_HWC: Frames, view: View, scale_x: float, scale_y: float, side: int) -> Frames:
-    samples = side * _OVERSAMPLING
+def _shoot(picture_HWC: Frames, view: View, scale_x: float, scale_y: float) -> Frames:
+    samples = CLIP_SIDE * _OVERSAMPLING
     step = view.side / samples
     cos, sin = math.cos(view.roll) * step, math.sin(view.roll) * step
     middle = (samples - 1) / 2
@@ -162,7 +155,9 @@ def _shoot(picture_HWC: Frames, view: View, scale_x: float, scale_y: float, side
         flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return cast(Frames, cv2.resize(sampled_HWC, (side, side), interpolation=cv2.INTER_AREA))
+    return cast(
+        Frames, cv2.resize(sampled_HWC, (CLIP_SIDE, CLIP_SIDE), interpolation=cv2.INTER_AREA)
+    )
 
 
 def ordered_actions(names: Iterable[str]) -> tuple[str, ...]:
@@ -190,7 +185,6 @@ class PhotoClips:
         self.pictures = _read_pictures(folder)
         self.seed = seed
         self.max_pace = max_pace
-        self.rng = np.random.default_rng(seed)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -207,22 +201,13 @@ class PhotoClips:
         """
 
         def draw(index: int) -> tuple[Frames, str]:
+            rng = np.random.default_rng([self.seed, index])
             move = CAMERA_MOVES[index % len(CAMERA_MOVES)]
-            return self.draw(np.random.default_rng([self.seed, index]), move)
+            picture_HWC = self.draw_picture(rng)
+            pace = rng.uniform(1, self.max_pace)
+            return camera_move(picture_HWC, move, rng, pace), move
 
         return in_threads(draw, range(count))
-
-    def draw(
-        self, rng: np.random.Generator | None = None, move: str | None = None
-    ) -> tuple[Frames, str]:
-        """(frames_THWC, name of the move) for a random, randomly varied picture; move: by default a
-        random one."""
-        rng = self.rng if rng is None else rng
-        picture_HWC = self.draw_picture(rng)
-        if move is None:
-            move = CAMERA_MOVES[rng.integers(len(CAMERA_MOVES))]
-        pace = rng.uniform(1, self.max_pace)
-        return camera_move(picture_HWC, move, rng, pace=pace), move
 
     def draw_picture(self, rng: np.random.Generator) -> Frames:
         """A random picture, randomly mirrored, transposed or recoloured."""

@@ -78,7 +78,7 @@ def load_key_pairs(
             if str(kept["made_of"]) == made_of:
                 names, looks = (list(map(str, kept[name])) for name in ("names", "looks"))
                 return ClipSet(kept["frames"], names, looks)
-    found = key_pairs(tokenizer, clips, READ_SIDE, device)
+    found = key_pairs(tokenizer, clips, device)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as partial, partial.open("wb") as out:
         np.savez(
@@ -87,9 +87,7 @@ def load_key_pairs(
     return found
 
 
-def key_pairs(
-    tokenizer: Tokenizer, clips: Iterable[KeyClip], side: int, device: str = "cpu"
-) -> ClipSet:
+def key_pairs(tokenizer: Tokenizer, clips: Iterable[KeyClip], device: str = "cpu") -> ClipSet:
     """Latent frames of clips and of their reconstructions, labelled with their keys."""
     found: list[Frames] = []
     names: list[str] = []
@@ -97,7 +95,7 @@ def key_pairs(
     for clip in tqdm(clips, desc="reconstructing", unit="episode"):
         made = reconstructed(tokenizer, clip.frames_THWC, device)
         for frames_THWC, origin in ((clip.frames_THWC, "real"), (made, "reconstructed")):
-            found.append(latent_frames(frames_THWC, side))
+            found.append(latent_frames(frames_THWC, READ_SIDE))
             names += [direction(key) for key in clip.keys]
             looks += [origin] * len(clip.keys)
     return ClipSet(np.concatenate(found), names, looks)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from nbp_core.checkpoint import weights_sha256
 from nbp_core.config.shapes import format_block_shape
+from nbp_core.config.weight_files import weights_sha256
 from nbp_core.evaluation.held_out import Losses, frame_losses
 from nbp_core.experiments.arms import Arm, Material, Scale, arm_folder, arm_model
 from nbp_core.experiments.comparisons import Unit

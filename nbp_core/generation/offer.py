@@ -6,12 +6,11 @@ import math
 from pathlib import Path
 from typing import get_args
 
-from nbp_core.blocks.grid import tiles
-from nbp_core.blocks.steps import sequence_plan
+from nbp_core.blocks.steps import sequence_plan, supported_shapes
 from nbp_core.config.description import load_config
 from nbp_core.config.models import TokenGridConfig, TokenizerConfig, TransformerConfig
 from nbp_core.config.presets import COSMOS
-from nbp_core.config.shapes import CLIP_FRAMES, FIGURE6_SHAPES, Size3
+from nbp_core.config.shapes import CLIP_FRAMES, Size3
 from nbp_core.config.tokenizer_folder import tokenizer_folder
 from nbp_core.generation.recording import World
 from nbp_core.generation.segments import Segment, plan_segments
@@ -32,13 +31,7 @@ class ModelOffer:
         self.tokenizer_name = tokenizer.name
         self.actions = condition_names(config)
         self.grid = config.grid
-
-    @property
-    def block_shapes(self) -> tuple[Size3, ...]:
-        """Supported block shapes: the paper's six for an elastic model, else the trained one."""
-        if self.config.layout != "elastic":
-            return (self.config.block_shape,)
-        return tuple(shape for shape in FIGURE6_SHAPES if tiles(self.grid, shape))
+        self.block_shapes = supported_shapes(config)
 
     @property
     def needs_context(self) -> bool:

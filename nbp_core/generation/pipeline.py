@@ -17,11 +17,12 @@ from torch import Tensor
 
 from nbp_core.attention_maps.view import AttentionView, look_into
 from nbp_core.blocks.sequences import sequence_layout
-from nbp_core.checkpoint import CheckpointError, load_config, weights_sha256
+from nbp_core.config.description import CheckpointError, load_config
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, Size3
+from nbp_core.config.weight_files import weights_sha256
 from nbp_core.device import choose_device
 from nbp_core.generation.odds import TokenOdds, token_odds
 from nbp_core.generation.offer import WORLDS, ModelOffer, checked_keys, is_camera_move
@@ -222,29 +223,10 @@ class VideoPipeline(ModelOffer):
         instead of one action, that of each new latent frame (four frames); the last one holds for
         the rest. Raises ValueError, one sentence, for requests that the model cannot fulfil.
         """
-        return self.generate_batch(1, action, frames_THWC, num_frames, sampling, stop, actions)[0]
-
-    def generate_batch(
-        self,
-        num_samples: int,
-        action: str | None = None,
-        frames_THWC: Frames | None = None,
-        num_frames: int = CLIP_FRAMES,
-        sampling: SamplingConfig | None = None,
-        stop: threading.Event | None = None,
-        actions: Sequence[str] = (),
-    ) -> list[Generation]:
-        """Generates several clips of one request in a batch; otherwise as generate.
-
-        Clip i has the seed of the request plus i. On a CPU it is the clip that it would be alone.
-        """
-        request = _request(action, frames_THWC, num_frames, sampling, actions)
-        with self.start(
-            *(request.with_seed_after(i) for i in range(num_samples)), stop=stop
-        ) as run:
+        with self.stream(action, frames_THWC, num_frames, sampling, stop, actions) as run:
             for _ in run:
                 continue
-        return [run.generation(i) for i in range(num_samples)]
+        return run.generation()
 
     def stream(
         self,
@@ -260,7 +242,13 @@ class VideoPipeline(ModelOffer):
         Use it in a `with` statement if it may be left before its end. Its generation() returns the
         clip so far. Setting `stop` ends it before the next step.
         """
-        request = _request(action, frames_THWC, num_frames, sampling, actions)
+        request = GenerateRequest(
+            action=action,
+            actions=tuple(actions),
+            frames_THWC=frames_THWC,
+            num_frames=num_frames,
+            sampling=sampling or SamplingConfig(),
+        )
         return self.start(request, stop=stop)
 
     def start(
@@ -456,19 +444,3 @@ class VideoPipeline(ModelOffer):
             frames_THWC = crop_resize(frames_THWC, side)
         self.tokenizer.config.grid(len(frames_THWC), side, side)
         return to_clip(frames_THWC[None].copy(), self.device)
-
-
-def _request(
-    action: str | None,
-    frames_THWC: Frames | None,
-    num_frames: int,
-    sampling: SamplingConfig | None,
-    actions: Sequence[str],
-) -> GenerateRequest:
-    return GenerateRequest(
-        action=action,
-        actions=tuple(actions),
-        frames_THWC=frames_THWC,
-        num_frames=num_frames,
-        sampling=sampling or SamplingConfig(),
-    )

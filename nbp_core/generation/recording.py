@@ -17,12 +17,12 @@ from typing import Any, Literal
 import numpy as np
 
 from nbp_core.blocks.grid import BlockLayout
-from nbp_core.config.json import JsonConfig, check_range
+from nbp_core.config.json import JsonConfig, check_range, reason
 from nbp_core.config.models import MAX_CODES, MAX_TOKENS
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.timeline import parse_timeline
 from nbp_core.generation.records import Tokens
-from nbp_core.media.files import MediaError, is_video, reason, shown_name, write_text
+from nbp_core.media.files import MediaError, is_video, shown_name, write_text
 from nbp_core.media.video import read_comment
 
 World = Literal["arm", "camera"]

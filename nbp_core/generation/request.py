@@ -73,9 +73,7 @@ class GenerateRequest:
             "context": context,
             "num_frames": self.num_frames,
             "block_shape": format_block_shape(block_shape),
-            "sampling": {
-                k: v for k, v in self.sampling.guided(1).to_dict().items() if k != "block_shape"
-            },
+            "sampling": self.sampling.guided(1).for_manifest(),
         }
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from nbp_core.cgroup import cores
+from nbp_core.config.json import reason
 from nbp_core.media import ffmpeg
 from nbp_core.media.files import (
     MAX_DECODED_BYTES,
@@ -25,7 +26,6 @@ from nbp_core.media.files import (
     MAX_PIXELS,
     Frames,
     MediaError,
-    reason,
     shown_name,
     too_large,
     too_long,

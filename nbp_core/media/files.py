@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from nbp_core.config.json import reason
 from nbp_core.interrupt import unfinished, unfinished_path
 
 Frames = npt.NDArray[np.uint8]
@@ -158,8 +159,3 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file completely or not at all. Raises MediaError as replacing does."""
     with replacing(path) as temporary:
         temporary.write_text(text)
-
-
-def reason(error: OSError) -> str:
-    """Why the system refused, without the path."""
-    return (error.strerror or "the system refused").lower()

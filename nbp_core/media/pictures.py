@@ -234,8 +234,14 @@ def _most_pixels(image: Image.Image) -> int:
     return MAX_JPEG_PIXELS if is_lean else MAX_PIXELS
 
 
-def read_picture(path: Path, max_pixels: int = MAX_FRAME_PIXELS) -> Frames:
-    """A picture, or the first frame of an animated one, as frame_HWC."""
+def read_image(path: str | Path, max_pixels: int = MAX_FRAME_PIXELS) -> Frames:
+    """A picture, or the first frame of an animated one, as frame_HWC uint8: upright (EXIF), in
+    sRGB, with white for transparent areas.
+
+    A picture of more than `max_pixels` is reduced to them. Raises MediaError if the file is
+    missing, not a picture, damaged or too large.
+    """
+    path = Path(path)
     try:
         return _first_picture(path, max_pixels)
     except MediaError:

@@ -35,32 +35,13 @@ from nbp_core.media.decode import (
     decode_many,
 )
 from nbp_core.media.files import (
-    MAX_FRAME_PIXELS,
     Frames,
     MediaError,
     is_video,
     replacing,
     shown_name,
 )
-from nbp_core.media.pictures import frame_seconds, open_image, read_frames, read_picture
-
-__all__ = [
-    "Frames",
-    "MediaError",
-    "Sampled",
-    "crop_resize",
-    "read_comment",
-    "read_context",
-    "read_image",
-    "read_sampled",
-    "read_video",
-    "read_window",
-    "read_windows",
-    "write_gif",
-    "write_strip",
-    "write_video",
-]
-
+from nbp_core.media.pictures import frame_seconds, open_image, read_frames, read_image
 
 CONTEXT_FRAMES = 5
 """Number of known frames that a model continues; they span half a second."""
@@ -73,15 +54,6 @@ _MAX_LISTING_BYTES = 2 * MAX_COMMENT_BYTES
 _COMMENT = re.compile(r"^comment=((?:\\.|[^\\\n]++)*+)", re.MULTILINE | re.DOTALL | re.I)
 _LATE = 0.01
 """Tolerance in seconds for late frames, since GIF and other formats round times."""
-
-
-def read_image(path: str | Path, max_pixels: int = MAX_FRAME_PIXELS) -> Frames:
-    """A picture as frame_HWC uint8: upright (EXIF), in sRGB, with white for transparent areas.
-
-    A picture of more than `max_pixels` is reduced to them. Raises MediaError if the file is
-    missing, not a picture, damaged or too large.
-    """
-    return read_picture(Path(path), max_pixels)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -239,7 +211,7 @@ def _read_animation(path: Path, count: int, least: int) -> Sampled:
     if is_spread:
         indices = _even(len(seconds), least)
     return Sampled(
-        frames_THWC=read_picture(path)[None] if is_still else read_frames(path, indices),
+        frames_THWC=read_image(path)[None] if is_still else read_frames(path, indices),
         num_stored=len(seconds),
         stored_fps=float(CLIP_FPS) if is_still else len(seconds) / sum(seconds),
         is_spread=is_spread,
@@ -270,15 +242,15 @@ def _shown(seconds: list[float], slots: range) -> list[int]:
     return [int(after) - 1 for after in np.searchsorted(starts[:-1], times + _LATE, side="right")]
 
 
-def read_video(path: str | Path, max_frames: int | None = None) -> tuple[Frames, float]:
-    """(frames_THWC uint8, frames per second) of a video as stored, at most `max_frames` frames.
+def read_video(path: str | Path) -> tuple[Frames, float]:
+    """(frames_THWC uint8, frames per second) of a video as stored.
 
     Raises MediaError if the file is missing, not a video, damaged or too large.
     """
     path = Path(path)
     if not is_video(path):
         raise _not_a_video(path)
-    taken = decode(path, lambda source: Take(count=max_frames or _MAX_FRAMES))
+    taken = decode(path, lambda source: Take(count=_MAX_FRAMES))
     return taken.frames_THWC, _fps(taken.source)
 
 
@@ -387,14 +359,9 @@ def write_gif(
         )
 
 
-def write_strip(
-    path: str | Path, frames_THWC: Frames, scale: int = 1, comment: str | None = None
-) -> None:
-    """Writes a PNG of all frames side by side; each pixel becomes scale x scale pixels.
-
-    Raises MediaError if it cannot be written.
-    """
-    strip_HWC = rearrange(_enlarge(frames_THWC, scale), "T H W C -> H (T W) C")
+def write_strip(path: str | Path, frames_THWC: Frames, comment: str | None = None) -> None:
+    """Writes a PNG of all frames side by side. Raises MediaError if it cannot be written."""
+    strip_HWC = rearrange(frames_THWC, "T H W C -> H (T W) C")
     text = PngInfo()
     if comment:
         text.add_itxt("comment", comment)

@@ -11,18 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nbp_core.blocks.grid import tiles
-from nbp_core.checkpoint import (
-    CARD_FILE,
-    load_config,
-    read_description,
-    summarize,
-    weight_files,
-    weights_sha256,
-)
+from nbp_core.blocks.steps import supported_shapes
+from nbp_core.checkpoint import CARD_FILE, summarize
+from nbp_core.config.description import load_config, read_description
+from nbp_core.config.json import reason
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
-from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, FIGURE6_SHAPES, Size3
+from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, Size3
 from nbp_core.config.tokenizer_folder import tokenizer_folder
+from nbp_core.config.weight_files import weight_files, weights_sha256
 from nbp_core.models.pairing import find_tokenizer
 from nbp_core.packed.formats import choose_format
 from nbp_core.packed.model import decoding_bytes
@@ -81,8 +77,7 @@ def _entries(folder: Path, device: str) -> Iterator[ModelEntry]:
             fault = f"{sentence[0].upper()}{sentence[1:].rstrip('.')}."
             yield ModelEntry(name=path.name, fault=fault, card=read_card(path))
         except OSError as error:
-            reason = (error.strerror or "the system refused").lower()
-            yield ModelEntry(name=path.name, fault=f"This folder cannot be read: {reason}.")
+            yield ModelEntry(name=path.name, fault=f"This folder cannot be read: {reason(error)}.")
 
 
 def _entry(path: Path, device: str) -> ModelEntry:
@@ -106,14 +101,11 @@ def _entry(path: Path, device: str) -> ModelEntry:
     memory = decoding_bytes(transformer, choose_format(device))
     if tokenizer is not None:
         memory += _FLOAT32 * summarize(tokenizer).num_parameters
-    shapes: tuple[Size3, ...] = (transformer.block_shape,)
-    if transformer.layout == "elastic":
-        shapes = tuple(shape for shape in FIGURE6_SHAPES if tiles(transformer.grid, shape))
     return replace(
         entry,
         memory_bytes=memory,
         grid=transformer.grid,
-        block_shapes=shapes,
+        block_shapes=supported_shapes(transformer),
         codebook_size=transformer.codebook_size,
         actions=transformer.actions,
         keys=transformer.keys,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nbp_core.checkpoint import weights_sha256
 from nbp_core.config.description import (
     CheckpointError,
     load_config,
@@ -15,6 +14,7 @@ from nbp_core.config.description import (
 )
 from nbp_core.config.models import TokenizerConfig
 from nbp_core.config.tokenizer_folder import tokenizer_folder
+from nbp_core.config.weight_files import weights_sha256
 from nbp_core.tokenizer.cosmos import DECODER_FILE, ENCODER_FILE, cosmos_sha256, is_cosmos
 
 

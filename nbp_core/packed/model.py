@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nbp_core.blocks.sequences import sequence_layout
-from nbp_core.checkpoint import StoredWeights, load_config, without_weights
+from nbp_core.checkpoint import StoredWeights, without_weights
+from nbp_core.config.description import load_config
 from nbp_core.config.models import TransformerConfig
 from nbp_core.device import check_memory
 from nbp_core.memory import give_back
@@ -116,16 +117,6 @@ class PackedTransformer(BlockTransformer):
             if name != "tok_emb.weight":
                 parameter.data = parameter.data.to(compute_dtype(weights))
         self.eval().requires_grad_(False)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether steps can begin: on a new machine they are first compiled, for some seconds."""
-        return self.steps is None or self.steps.is_ready
-
-    def wait_until_ready(self) -> None:
-        """Returns when steps can begin."""
-        if self.steps is not None:
-            self.steps.wait()
 
     def _take_aims(self) -> Tensor:
         """Takes the maps of all layers, so that one call computes all rotary tables."""

@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from nbp_core.config.json import reason
+
 Value = str | int | float | bool | None
 Row = dict[str, Value]
 Read = TypeVar("Read")
@@ -22,11 +24,9 @@ MAX_BYTES = 20_000_000
 LARGEST = 1e300
 """Largest number of a row."""
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
-    "table1": ("model", "method", "block", "steps", "fps"),
     "bench": ("model", "weights", "block", "protocol", "num_steps", "step_ms", "total_s"),
     "blocks": ("model", "block"),
     "tokenizer": ("tokenizer", "data", "psnr"),
-    "training": ("run", "steps", "minutes"),
     "evaluation": ("metric", "of", "value", "clips"),
     "attention": ("model", "block", "layer", "head"),
     "longer": ("model", "block", "window"),
@@ -156,8 +156,7 @@ def _text(path: Path) -> str:
             raise ResultError(f"{path.name} is larger than {MAX_BYTES // 1_000_000} MB.")
         return path.read_text()
     except OSError as error:
-        reason = (error.strerror or "the system refused").lower()
-        raise ResultError(f"{path.name} cannot be read: {reason}.") from error
+        raise ResultError(f"{path.name} cannot be read: {reason(error)}.") from error
     except UnicodeDecodeError as error:
         raise ResultError(f"{path.name} is not text.") from error
 

@@ -66,11 +66,6 @@ class GraphDecoder(Decoder):
         self._capture = capture
         self._kept: dict[Hashable, CapturedSteps] = {}
 
-    @property
-    def num_captured(self) -> int:
-        """Number of captured steps that are kept, over all layouts."""
-        return sum(steps.num_captured for steps in self._kept.values())
-
     @contextmanager
     def decoding(self, setup: Setup) -> Iterator[Decoding]:
         """Graphs outlive the generation, since a capture takes as long as dozens of steps."""
@@ -153,11 +148,6 @@ class CapturedSteps:
         self._model = model
         self._capture = capture
         self._steps: dict[int, _Step] = {}
-
-    @property
-    def num_captured(self) -> int:
-        """Number of captured step sizes."""
-        return len(self._steps)
 
     def draw(self, ids_Rn: Tensor, step: DecodeStep, rngs: Sequence[torch.Generator]) -> Tensor:
         """Feeds the ids of a step and returns its new tokens (B, n), int64."""

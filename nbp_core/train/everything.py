@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nbp_core.checkpoint import model_kind, weights_sha256
+from nbp_core.checkpoint import model_kind
 from nbp_core.config.json import MOST, JsonConfig, check_positive, check_range, check_shares
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
 from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.weight_files import weights_sha256
 from nbp_core.data.camera_moves import MAX_PACE, PhotoClips, ordered_actions
 from nbp_core.data.clips import SPLITS, load_clips, open_clips
 from nbp_core.data.tokens import TokenSet, encode_clips, labelled_clips

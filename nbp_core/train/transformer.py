@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nbp_core.blocks.sequences import SequenceLayout, sequence_layout
 from nbp_core.blocks.steps import sequence_plan
-from nbp_core.checkpoint import load_config
+from nbp_core.config.description import load_config
 from nbp_core.config.json import MOST, JsonConfig, check_range, check_shares
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.shapes import FIGURE6_SHAPES, Size3, format_block_shape
@@ -275,7 +275,7 @@ class TransformerTask(Task):
 
     def _draw_rows(
         self, length: int, first: int, count: int, rng: np.random.Generator
-    ) -> list[tuple[int, int]]:
+    ) -> list[tuple[_Source, int]]:
         """(source, clip) of each sequence, among clips that are long enough."""
         # A given frame has no loss, so as a single frame it would teach nothing.
         weights = [
@@ -288,11 +288,10 @@ class TransformerTask(Task):
         chosen = rng.choice(len(all_weights), count, p=all_weights / all_weights.sum())
         sources = np.searchsorted(ends, chosen, side="right")
         rows = chosen - (ends - [len(w) for w in weights])[sources]
-        return [(int(source), int(row)) for source, row in zip(sources, rows, strict=True)]
+        return [(self.train[source], int(row)) for source, row in zip(sources, rows, strict=True)]
 
-    def _batch(self, rows: list[tuple[int, int]], length: int, first: int) -> _Batch:
+    def _batch(self, picked: list[tuple[_Source, int]], length: int, first: int) -> _Batch:
         frames = [0, *range(first, first + length - 1)]
-        picked = [(self.train[source], row) for source, row in rows]
         return _Batch(
             np.stack([x.tokens_Nthw[row, frames].astype(np.int64) for x, row in picked]),
             _stacked([x.prefix_NP[row] for x, row in picked if x.prefix_NP is not None]),
@@ -444,14 +443,7 @@ class TransformerTask(Task):
         length = layout.blocks.grid[0]
         total, num_tokens = 0.0, 0
         for part in np.array_split(rows, max(1, len(rows) * length // 40)):
-            frames = None if source.frames_Nt is None else source.frames_Nt[part, :length]
-            batch = _Batch(
-                source.tokens_Nthw[part, :length].astype(np.int64),
-                None if source.prefix_NP is None else source.prefix_NP[part],
-                frames,
-                source.is_given_N[part],
-                np.full(len(part), source.is_keyed),
-            )
+            batch = self._batch([(source, row) for row in part], length, first=1)
             if drop:
                 batch = self._without_conditions(batch, np.full(len(part), True))
             num_asked = int(self._is_asked(batch, layout).sum())

@@ -12,7 +12,8 @@ from nbp_core.cli import evaluate as verb
 from nbp_core.cli.main import main
 from nbp_core.evaluation.features import Features
 from nbp_core.media.files import Frames
-from nbp_core.media.video import read_comment, read_image, write_video
+from nbp_core.media.pictures import read_image
+from nbp_core.media.video import read_comment, write_video
 from nbp_core.results.files import read_result
 from tests.support.clips import moving_square
 from tests.support.models import ACTIONS, save_pipeline, transformer_config

@@ -204,7 +204,7 @@ def test_every_key_that_is_judged_was_played(pipeline: VideoPipeline) -> None:
 def test_pairs_are_real_and_reconstructed_and_made_once(tmp_path: Path) -> None:
     tokenizer = build_tokenizer()
     clips = [episode(seed, side=128, count=2) for seed in range(2)]
-    found = key_pairs(tokenizer, clips, READ_SIDE)
+    found = key_pairs(tokenizer, clips)
     assert found.frames_NTHWC.shape == (8, 3, READ_SIDE, READ_SIDE, 3)
     assert found.looks == ["real", "real", "reconstructed", "reconstructed"] * 2
     assert found.actions == [key for clip in clips for key in clip.keys * 2]

@@ -11,9 +11,10 @@ import pytest
 
 from nbp_core import BlockTransformer
 from nbp_core.blocks.grid import tiles
-from nbp_core.checkpoint import save_model, weights_sha256
+from nbp_core.checkpoint import save_model
 from nbp_core.cli.main import main
 from nbp_core.config.shapes import Size3
+from nbp_core.config.weight_files import weights_sha256
 from nbp_core.data.tokens import TokenSet
 from nbp_core.evaluation.held_out import frame_losses
 from nbp_core.experiments import arms

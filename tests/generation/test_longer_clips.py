@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from nbp_core.checkpoint import load_config, model_kind
+from nbp_core.checkpoint import model_kind
 from nbp_core.cli.main import main
+from nbp_core.config.description import load_config
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.presets import COSMOS
 from nbp_core.config.sampling import SamplingConfig

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from nbp_core import SamplingConfig, VideoPipeline
-from nbp_core.checkpoint import CheckpointError
+from nbp_core.config.description import CheckpointError
 from nbp_core.config.shapes import FIGURE6_SHAPES, Size3
+from nbp_core.generation.request import GenerateRequest
 from tests.support.models import build_pipeline, save_pipeline
 
 
@@ -178,9 +179,15 @@ def test_a_set_stop_ends_before_the_next_step_and_keeps_what_is_there(
 
 
 def test_samples_of_a_batch_differ(pipeline: VideoPipeline) -> None:
-    sampling = SamplingConfig(block_shape=(1, 16, 16))
-    results = pipeline.generate_batch(3, "door-open", frames(1), sampling=sampling)
-    assert len(results) == 3
+    request = GenerateRequest(
+        action="door-open",
+        frames_THWC=frames(1),
+        sampling=SamplingConfig(block_shape=(1, 16, 16)),
+    )
+    with pipeline.start(*(request.with_seed_after(i) for i in range(3))) as run:
+        for _ in run:
+            continue
+    results = [run.generation(i) for i in range(3)]
     assert np.array_equal(results[0].frames_THWC[0], results[1].frames_THWC[0])
     assert not np.array_equal(results[0].tokens_thw, results[1].tokens_thw)
 

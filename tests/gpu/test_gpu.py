@@ -13,7 +13,7 @@ from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import LayoutKind, Size3
 from nbp_core.generation.pipeline import VideoPipeline
-from nbp_core.sampling.cuda_graph import GraphDecoder
+from nbp_core.sampling.cuda_graph import GraphDecoder, Work, cuda_graph
 from nbp_core.tokenizer.conv import StreamState
 from tests.support.models import (
     CODES,
@@ -50,11 +50,17 @@ def test_captured_steps_make_the_tokens_of_the_processor(
 ) -> None:
     model = build_transformer(transformer_config(kind, shape)).cuda()
     tokens = known_tokens()
-    decoder, greedy = GraphDecoder(model), SamplingConfig(temperature=0)
+    captures: list[Work] = []
+
+    def capture(work: Work) -> Work:
+        captures.append(work)
+        return cuda_graph(work)
+
+    decoder, greedy = GraphDecoder(model, capture), SamplingConfig(temperature=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # what cannot be captured is a warning
         made = decode_tokens(model, shape, greedy, known, tokens.cuda(), decoder=decoder)
-    assert decoder.num_captured
+    assert captures
     layout = sequence_layout(model.config, shape, 3)
     blocks = layout.blocks.to_blocks(tokens).flatten(1)
     blocks[:, known:] = made.cpu()

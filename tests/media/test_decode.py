@@ -14,13 +14,8 @@ from PIL import Image
 
 from nbp_core.media import ffmpeg
 from nbp_core.media.files import MAX_FRAME_PIXELS, Frames, MediaError
-from nbp_core.media.video import (
-    read_context,
-    read_image,
-    read_video,
-    read_window,
-    read_windows,
-)
+from nbp_core.media.pictures import read_image
+from nbp_core.media.video import read_context, read_video, read_window, read_windows
 from tests.support.charts import (
     DISPLAY_P3,
     SRGB,
@@ -657,4 +652,4 @@ def test_an_unknown_codec_is_not_called_damage(tmp_path: Path, name: str, code: 
 @pytest.mark.parametrize("fps", ["1000", "999", "30", "30000/1001"])
 def test_any_rate_is_known(tmp_path: Path, fps: str) -> None:
     path = encode(tmp_path / "a.mp4", numbered(8), X264, fps)
-    assert read_video(path, 2)[1] == pytest.approx(float(Fraction(fps)), abs=0.01)
+    assert read_video(path)[1] == pytest.approx(float(Fraction(fps)), abs=0.01)

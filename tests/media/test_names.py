@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from nbp_core.media.files import MediaError, printable_name, shown_name
+from nbp_core.media.pictures import read_image
 from nbp_core.media.video import (
     read_comment,
     read_context,
-    read_image,
     read_window,
     write_gif,
     write_strip,

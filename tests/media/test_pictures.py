@@ -16,7 +16,8 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from nbp_core.media.files import MAX_FRAME_PIXELS, Frames, MediaError
-from nbp_core.media.video import read_context, read_image, read_window
+from nbp_core.media.pictures import read_image
+from nbp_core.media.video import read_context, read_window
 from tests.support.charts import (
     ADOBE_RGB,
     COLOURS,

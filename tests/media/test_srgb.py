@@ -11,7 +11,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from nbp_core.media.files import MediaError
-from nbp_core.media.video import read_context, read_image
+from nbp_core.media.pictures import read_image
+from nbp_core.media.video import read_context
 from tests.support.charts import (
     ADOBE_RGB,
     DISPLAY_P3,

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from nbp_core import BlockTransformer, VideoPipeline, VideoTokenizer
 from nbp_core.blocks.sequences import sequence_layout
-from nbp_core.checkpoint import CheckpointError
+from nbp_core.config.description import CheckpointError
 from nbp_core.config.models import TokenizerConfig, TransformerConfig
 from nbp_core.config.presets import TOKENIZER_PRESETS
 from nbp_core.config.shapes import Size3

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from nbp_core.checkpoint import CheckpointError, save_model, weights_sha256
+from nbp_core.checkpoint import save_model
 from nbp_core.config import description
-from nbp_core.config.description import name_of_folder
+from nbp_core.config.description import CheckpointError, name_of_folder
 from nbp_core.config.tokenizer_folder import tokenizer_folder
+from nbp_core.config.weight_files import weights_sha256
 from nbp_core.generation.offer import read_offer
 from nbp_core.models.catalogue import fingerprint
 from nbp_core.models.pairing import find_tokenizer

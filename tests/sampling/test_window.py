@@ -171,7 +171,7 @@ def test_turning_later_is_rotating_for_a_later_place() -> None:
 def test_a_packed_model_plays_the_same(weights: str, temperature: float) -> None:
     """Nearly cold: what is drawn is what is likeliest, whichever way steps are computed."""
     plain, packed = random_model(CONFIG), pack(random_model(CONFIG), weights)  # type: ignore[arg-type]
-    packed.wait_until_ready()
+    decoder_of(packed).wait_until_ready()
     expected = played(plain, sampling(), KEYS)
     found = played(packed, sampling(temperature=temperature, top_p=1.0), KEYS)
     assert (found == expected).float().mean() > 0.95

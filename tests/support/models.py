@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from nbp_core.blocks.sequences import sequence_layout
-from nbp_core.checkpoint import save_model, weights_sha256
+from nbp_core.checkpoint import save_model
 from nbp_core.config.models import StageConfig, TokenizerConfig, TransformerConfig
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import LayoutKind, Size3
+from nbp_core.config.weight_files import weights_sha256
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.sampling.decoder import Decoder
 from nbp_core.sampling.sampler import Sampler

@@ -6,7 +6,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from nbp_core import VideoPipeline
-from nbp_core.checkpoint import CheckpointError, save_model
+from nbp_core.checkpoint import save_model
+from nbp_core.config.description import CheckpointError
 from nbp_core.config.models import TransformerConfig
 from nbp_core.tokenizer.cosmos import CosmosTokenizer, cosmos_sha256
 from tests.support.models import build_transformer

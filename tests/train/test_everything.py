@@ -7,7 +7,8 @@ from PIL import Image
 
 from nbp_core import VideoPipeline
 from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS
-from nbp_core.media.video import read_image, write_video
+from nbp_core.media.pictures import read_image
+from nbp_core.media.video import write_video
 from nbp_core.train.everything import SAMPLE_ACTIONS, Plan, Sources, sample_actions, train_all
 from nbp_core.train.tokenizer import TokenizerRecipe
 from nbp_core.train.transformer import TransformerRecipe

@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from nbp_core import BlockTransformer, VideoTokenizer
-from nbp_core.checkpoint import CheckpointError, save_model, weights_sha256
+from nbp_core.checkpoint import save_model
+from nbp_core.config.description import CheckpointError
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import FIGURE6_SHAPES, Size3
+from nbp_core.config.weight_files import weights_sha256
 from nbp_core.data.tokens import TokenSet
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.train.loop.trainer import TrainConfig

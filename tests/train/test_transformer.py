@@ -115,17 +115,18 @@ def keyed_task(**recipe: Any) -> TransformerTask:
 def test_sources_are_drawn_by_their_shares() -> None:
     training = keyed_task(source_shares=(("clips", 0.25), ("arm", 0.75)))
     rng = np.random.default_rng(0)
-    short = [source for source, _ in training._draw_rows(2, 1, 2000, rng)]
+    _, arm = training.train
+    short = [source is arm for source, _ in training._draw_rows(2, 1, 2000, rng)]
     assert 0.7 < np.mean(short) < 0.8
     long = training._draw_rows(4, 1, 50, rng)
-    assert {source for source, _ in long} == {1}  # the others are too short
+    assert all(source is arm for source, _ in long)  # the others are too short
     assert {row for _, row in long} == {0, 1, 2, 3}
 
 
 def test_a_later_window_has_the_tokens_and_keys_of_its_frames() -> None:
     training = keyed_task(later_windows=1.0)
     played = keyed_sets()["arm"]
-    batch = training._batch([(1, 2)], 3, 4)
+    batch = training._batch([(training.train[1], 2)], 3, 4)
     np.testing.assert_array_equal(batch.tokens_Bthw[0], played.tokens_Nthw[2, [0, 4, 5]])
     ids = [training.conditions.id(name) for name in (None, played.keys[2][3], played.keys[2][4])]  # type: ignore[index]
     assert batch.frames_Bt is not None
@@ -140,7 +141,7 @@ def test_the_first_frame_of_a_later_window_is_not_asked() -> None:
     training = keyed_task()
     layout = sequence_layout(KEYED.config, ROWS, 3)
     for first, is_asked in ((1, True), (4, False)):
-        batch = training._batch([(1, 0)], 3, first)
+        batch = training._batch([(training.train[1], 0)], 3, first)
         other = batch.tokens_Bthw.copy()
         other[:, 1] = (other[:, 1] + 1) % 10
         seen = batch.tokens_Bthw
@@ -193,7 +194,7 @@ def test_own_draws_stand_in_the_context_of_clips_with_keys(
     likely = torch.full((10,), -1e4)
     likely[7] = 0.0
     monkeypatch.setattr(KEYED, "video_logits", lambda x: likely.expand(*x.shape[:-1], 10))
-    batch = training._batch([(1, row % 4) for row in range(8)], 3, first)
+    batch = training._batch([(training.train[1], row % 4) for row in range(8)], 3, first)
     real = batch.tokens_Bthw % 7
     layout = sequence_layout(KEYED.config, ROWS, 3)
     seen = training._with_own_draws(batch, layout, real, np.random.default_rng(0))
@@ -213,7 +214,7 @@ def test_a_draw_follows_the_probabilities_of_its_context(monkeypatch: pytest.Mon
     logits_of = KEYED.video_logits
     monkeypatch.setattr(KEYED, "video_logits", lambda x: 10 * logits_of(x))
     layout = sequence_layout(KEYED.config, ROWS, 2)
-    batch = training._batch([(1, 0)], 2, 1)
+    batch = training._batch([(training.train[1], 0)], 2, 1)
     seen = batch.tokens_Bthw
     place = layout.target_place_L[layout.prefix_len :] == int(np.ravel_multi_index((1, 0, 3), GRID))
     features = training._features(batch, layout, torch.from_numpy(seen))
@@ -237,7 +238,7 @@ def test_tokens_that_stand_still_weigh_as_the_recipe_says() -> None:
     """A clip whose second latent frame repeats its first: of the mean over both, the second's part
     is scaled, and that of a clip in which every token changes is not."""
     full, light = keyed_task(), keyed_task(still_weight=0.25)
-    batch = full._batch([(0, 0)], 2, 1)
+    batch = full._batch([(full.train[0], 0)], 2, 1)
     layout = sequence_layout(KEYED.config, ROWS, 2)
     still, moving = batch.tokens_Bthw.copy(), batch.tokens_Bthw.copy()
     still[:, 1], moving[:, 1] = still[:, 0], (still[:, 0] + 1) % 10

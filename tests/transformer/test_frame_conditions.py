@@ -176,7 +176,7 @@ def test_missing_frames_are_a_shift_of_time() -> None:
 def test_packed_decoding_has_the_conditions_of_its_frames(guidance: float) -> None:
     """Compiled where the processor can, else as PyTorch does it; argmax tells what differs."""
     plain, packed = random_model(CONFIG), pack(random_model(CONFIG), "float32")
-    packed.wait_until_ready()
+    decoder_of(packed).wait_until_ready()
     layout = sequence_layout(CONFIG, (1, 1, 4))
     tokens = torch.zeros(2, 3, 4, 4, dtype=torch.int64)
     first = CONFIG.first_condition_id

@@ -16,7 +16,7 @@ from app.jobs import Job
 from app.parts.pictures import jpeg_uri
 from nbp_core.generation.request import batches
 from nbp_core.media.files import MAX_PIXELS
-from nbp_core.media.video import read_image
+from nbp_core.media.pictures import read_image
 
 if TYPE_CHECKING:
     from app.clips.progress import Progress
@@ -24,17 +24,8 @@ if TYPE_CHECKING:
     from app.session import Session
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GridProgress:
-    """How far a grid is."""
-
-    captions: tuple[str, ...]
-    """Captions of the clips that are being made."""
-    done: int
-    """Finished clips."""
-    total: int
-    step: int
-    num_steps: int
+_NAMED = 3
+"""Captions that are named before the rest are counted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,18 +81,18 @@ def run(session: Session, cells: Sequence[Cell], job: Job) -> GridResult:
 
 
 def _make(session: Session, cells: Sequence[Cell], batch: range, job: Job) -> Clips:
-    captions = tuple(cells[index].caption for index in batch)
+    first, last = batch.start + 1, batch.stop
+    clips = f"Clip {first}" if first == last else f"Clips {first} to {last}"
+    named = ", ".join(cells[index].caption for index in batch[:_NAMED])
+    rest = len(batch) - _NAMED
+    text = f"{clips} of {len(cells)}: {named}{f' and {rest} more' if rest > 0 else ''}."
 
     def report(progress: Progress) -> None:
-        job.report(
-            GridProgress(
-                captions=captions,
-                done=batch.start,
-                total=len(cells),
-                step=progress.step,
-                num_steps=progress.num_steps,
-            )
-        )
+        step, num_steps = progress.step, progress.num_steps
+        share = (batch.start + len(batch) * step / num_steps) / len(cells)
+        is_last = step == num_steps
+        doing = "Writing the files..." if is_last else f"Step {step:,} of {num_steps:,}."
+        job.report((share, f"{text} {doing}"))
 
     return make_clips(session, [cells[index].request for index in batch], job, report)
 

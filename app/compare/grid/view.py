@@ -5,31 +5,15 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from app.compare.grid.run import GridProgress, GridResult
+from app.compare.grid.run import GridResult
 from app.jobs import JobView
 from app.parts.status import bar_and_line, not_kept, standing
 from nbp_core.config.shapes import CLIP_FPS
 
-_NAMED = 3
-"""Captions that are named before the rest are counted."""
-
 
 def status(view: JobView | None) -> str:
     """The bar and one line on where the grid stands, as HTML."""
-    return bar_and_line("Progress of the grid", standing(view, _running, _done))
-
-
-def _running(progress: GridProgress) -> tuple[float, str]:
-    at_once = len(progress.captions)
-    share = (progress.done + at_once * progress.step / progress.num_steps) / progress.total
-    first, last = progress.done + 1, progress.done + at_once
-    clips = f"Clip {first}" if first == last else f"Clips {first} to {last}"
-    named = ", ".join(progress.captions[:_NAMED])
-    rest = at_once - _NAMED
-    text = f"{clips} of {progress.total}: {named}{f' and {rest} more' if rest > 0 else ''}."
-    if progress.step == progress.num_steps:
-        return share, f"{text} Writing the files..."
-    return share, f"{text} Step {progress.step:,} of {progress.num_steps:,}."
+    return bar_and_line("Progress of the grid", standing(view, _done))
 
 
 def _done(result: GridResult) -> str:

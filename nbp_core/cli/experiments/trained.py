@@ -15,7 +15,6 @@ from typing import Any
 from tqdm import tqdm
 
 from nbp_core.blocks.grid import BlockLayout
-from nbp_core.checkpoint import weights_sha256
 from nbp_core.cli.evaluate import JUDGES, add_judge_options, real_clips, tools_of
 from nbp_core.cli.options import (
     Fewer,
@@ -31,6 +30,7 @@ from nbp_core.cli.options import (
 from nbp_core.config.description import name_of_folder
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, format_block_shape
+from nbp_core.config.weight_files import weights_sha256
 from nbp_core.data.tokens import TokenSet
 from nbp_core.device import choose_device, device_name
 from nbp_core.evaluation.held_out import Losses
@@ -109,9 +109,6 @@ def _compare(args: argparse.Namespace) -> None:
         refuse(args, "without --i3d", "--fvd-side")
     out = results_file(args)
     workshop, notes = _workshop(args)
-    sampling = {
-        k: v for k, v in workshop.sampling.guided(1).to_dict().items() if k != "block_shape"
-    }
     report: Report = {
         **report_head(comparison.title, "trained", device_name(workshop.device)),
         "weights": "trained for it; each row names its own",
@@ -119,7 +116,7 @@ def _compare(args: argparse.Namespace) -> None:
         "scale": workshop.scale.to_dict(),
         "train_clips": len(workshop.material.train),
         "validation_clips": min(args.validation_clips, len(workshop.material.val)),
-        "sampling": sampling,
+        "sampling": workshop.sampling.guided(1).for_manifest(),
         "count": args.count if workshop.judge else 0,
         "notes": "; ".join(notes),
         "done": "",

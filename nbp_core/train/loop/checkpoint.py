@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from nbp_core.media.files import reason
+from nbp_core.config.json import reason
 from nbp_core.train.loop.optimizers import AveragedWeights
 from nbp_core.train.loop.task import Task
 

@@ -19,6 +19,7 @@ from app.parts.follow import Follower
 from app.session import Session
 from nbp_core.blocks.grid import BlockLayout
 from nbp_core.blocks.sequences import SequenceLayout
+from nbp_core.config.presets import RANDOM_WEIGHTS
 from nbp_core.config.shapes import FIGURE6_SHAPES, TABLE3_SHAPES, Size3
 from tests.support.engine import FakePipeline, fake_session
 
@@ -57,8 +58,7 @@ def test_the_page_draws_the_engines_own_mask(shape: Size3) -> None:
 @pytest.mark.parametrize("shape", plan.SHAPES)
 def test_steps_make_every_token_once_and_feed_what_is_known(shape: Size3, is_given: bool) -> None:
     drawn = plan.plan(shape, is_given)
-    counts = plan.count(shape)
-    assert len(drawn["steps"]) == (counts.steps_given if is_given else counts.steps)
+    assert f"<dd>{len(drawn['steps']):,}, " in plan.numbers(shape).split("</div>")[2 + is_given]
     known = {place for block in drawn["blocks"][: drawn["known"]] for place in block}
     assert len(known) == 256 * is_given
     for _, start, stop, made in drawn["steps"]:
@@ -84,9 +84,9 @@ def test_a_token_predicts_its_counterpart_in_the_next_block(shape: Size3) -> Non
     [((1, 1, 1), 1280, 1024), ((1, 1, 16), 95, 64), ((1, 16, 16), 260, 4), ((2, 2, 2), 167, 128)],
 )
 def test_numbers(shape: Size3, steps: int, given: int) -> None:
-    counts = plan.count(shape)
-    assert (counts.steps, counts.steps_given) == (steps, given)
-    assert f"{steps:,}" in plan.numbers(counts)
+    *_, from_action, from_frame, _ = plan.numbers(shape).split("</div>")
+    assert f"<dd>{steps:,}, " in from_action
+    assert f"<dd>{given:,}, " in from_frame
 
 
 def test_all_of_the_papers_shapes_can_be_chosen() -> None:
@@ -157,6 +157,14 @@ def test_measuring_times_every_shape(studio: tuple[Session, FakePipeline]) -> No
     (bars,) = speeds_chart(speeds).data
     assert bars.name == "ours: tokens per second"
     assert len(bars.x) == 6
+
+
+def test_random_weights_are_called_that(studio: tuple[Session, FakePipeline]) -> None:
+    session, pipeline = studio
+    pipeline.identity = {"weights": RANDOM_WEIGHTS}
+    job = session.jobs.submit(partial(measure.run, session, "fake"))
+    assert job.finished.wait(60)
+    assert f"weights fake ({RANDOM_WEIGHTS}) and tokenizer" in job.result.measured
 
 
 def test_a_stopped_measurement_shows_nothing(studio: tuple[Session, FakePipeline]) -> None:

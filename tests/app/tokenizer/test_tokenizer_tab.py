@@ -33,7 +33,7 @@ from app.tokenizer.round_trip import (
     split_strip,
 )
 from app.tokenizer.tab import TokenizerTab
-from nbp_core.checkpoint import weights_sha256
+from nbp_core.config.weight_files import weights_sha256
 from nbp_core.media.fidelity import psnr
 from nbp_core.media.video import read_video, write_strip, write_video
 from nbp_core.models.speed_only import SpeedOnlyTokenizer
