@@ -24,6 +24,7 @@ MAX_BYTES = 20_000_000
 LARGEST = 1e300
 """Largest number of a row."""
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
+    "table1": ("model", "method", "block", "steps", "fps"),
     "bench": ("model", "weights", "block", "protocol", "num_steps", "step_ms", "total_s"),
     "blocks": ("model", "block"),
     "tokenizer": ("tokenizer", "data", "psnr"),

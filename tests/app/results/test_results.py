@@ -253,6 +253,20 @@ def test_smaller_weights_do_not_stand_beside_the_papers(tmp_path: Path) -> None:
     assert tables.speeds_here([small, plain]) == tables.speeds_here([plain])
 
 
+def test_a_table1_file_goes_before_a_bench(tmp_path: Path) -> None:
+    row = {"model": "XL", "method": "NBP", "block": "1x1x16", "steps": 48, "fps": 9.0, "fvd": 40.5}
+    kept = BENCH | {"kind": "table1", "rows": [row]}
+    results = [
+        read_result(write(tmp_path, name, data))
+        for name, data in (("a.json", kept), ("b.json", BENCH))
+    ]
+    speed = tables.speeds_here(results)["XL", "1x1x16"]
+    assert (speed.fps, speed.steps, speed.file.name) == (9.0, 48, "a.json")
+    text = tables.table1(results)
+    assert '<td class="here number">40.5</td>' in text
+    assert [name in text for name in ("(a.json)", "(b.json)")] == [True, False], "not its source"
+
+
 def test_tokenizers_measured_here_get_rows_of_their_own(tmp_path: Path) -> None:
     row = {"tokenizer": "nano", "data": "robot <arm>", "psnr": 23.64, "ssim": 0.75}
     result = BENCH | {"kind": "tokenizer", "rows": [row]}
