@@ -115,7 +115,7 @@ def test_generate_gives_a_clip_and_the_settings_that_repeat_it(
         ({"num_frames": 21}, "num_frames must be one of 17, 33, 65, not 21"),
         (
             {"actions": "door-open*x"},
-            "'door-open*x' is not a name and a number of times, such as left*4",
+            "'door-open*x' is not a name and a number of times, such as left*4 or 'open drawer'*4",
         ),
         ({"actions": "door-open*65"}, "Actions may last 64 latent frames in all, not 65."),
         ({"start": "photo"}, 'start must be "action", "frame" or "clip", not "photo"'),
