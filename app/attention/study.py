@@ -13,7 +13,7 @@ from app.parts.charts import COLOURS, legend_below
 from app.parts.tables import cell, provenance, table
 from nbp_core.results.files import ResultFile, Row
 
-COMMAND = "python -m nbp_core experiment attention --model weights/tiny --clips FOLDER --count 50"
+COMMAND = "python -m nbp_core experiment attention --model weights/tiny --clips FOLDER --count 25"
 _PARTS = (
     "A bar shows where the attention of a query goes, averaged over all queries that predict tokens"
     " of the second latent frame or later. Each key counts once, in the first group that fits:"

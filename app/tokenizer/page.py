@@ -39,7 +39,7 @@ class TokenizerPage:
     def _build_source(self) -> None:
         gr.Markdown(
             "The tokenizer turns pixels into whole numbers and back. Detail lost here cannot be"
-            " recovered later. Uses the tokenizer of the model selected above.",
+            " recovered later. The model chosen above decides which tokenizer is used.",
             elem_classes="quiet",
         )
         self.source = gr.Radio(

@@ -53,12 +53,13 @@ class AttentionView:
     def map(self, layer: int, head: Head) -> Weights:
         """Weights (L, L) of a head. Rows sum to 1, except for head "max".
 
-        Raises ValueError for a layer or a head that does not exist.
+        Layers and heads count from 0; head "mean" or "max" is over all heads of the layer. Raises
+        ValueError for a layer or a head that does not exist.
         """
         return self._weights(layer, head, slice(0, self.length))
 
     def row(self, layer: int, head: Head, query: int) -> Weights:
-        """Weights (L,) of one query, without computing the whole map."""
+        """Weights (L,) of one query, without computing the whole map. Raises ValueError as map."""
         self._check("position", query, self.length)
         row: Weights = self._weights(layer, head, slice(query, query + 1))[0]
         return row

@@ -91,7 +91,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     """Adds the device to compute on."""
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto",
-        help="device to compute on; auto: cuda if an NVIDIA GPU is found, else cpu",
+        help="device to compute on; default: auto (cuda if an NVIDIA GPU is found, else cpu)",
     )  # fmt: skip
 
 

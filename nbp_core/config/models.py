@@ -79,11 +79,13 @@ class TokenGridConfig(JsonConfig):
 
     @property
     @abstractmethod
-    def time_factor(self) -> int: ...
+    def time_factor(self) -> int:
+        """Frames per latent frame. The first latent frame is a single frame."""
 
     @property
     @abstractmethod
-    def space_factor(self) -> int: ...
+    def space_factor(self) -> int:
+        """Side of a token's patch in pixels."""
 
     def grid(self, num_frames: int, height: int, width: int) -> Size3:
         """(t, h, w) of the tokens of a clip. Raises ValueError for a size that does not fit."""
@@ -95,6 +97,7 @@ class TokenGridConfig(JsonConfig):
         return 1 + (num_frames - 1) // time, height // space, width // space
 
     def num_frames(self, num_latent_frames: int) -> int:
+        """Number of frames of a clip of this many latent frames."""
         return 1 + (num_latent_frames - 1) * self.time_factor
 
 

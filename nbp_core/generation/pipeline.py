@@ -93,12 +93,15 @@ class VideoPipeline(ModelOffer):
         int8: bool = False,
         int4: bool = False,
     ) -> Self:
-        """Loads a transformer's folder and the tokenizer that it names.
+        """Loads a transformer's folder and its tokenizer.
 
+        The tokenizer is in the folder that the transformer's config names, or if that is missing,
+        in one beside the transformer's with the weights that the config names.
         device: "cpu", "cuda" or "auto". cosmos: folder of the Cosmos tokenizer for a model trained
         with it; loading its files runs code. int8, int4: hold the transformer's large matrices in 8
         or 4 bits, faster and less exact. Raises CheckpointError (a ValueError), one sentence, if
-        something is missing or corrupt, or if tokenizer and transformer do not belong together.
+        something is missing or corrupt, or if tokenizer and transformer do not belong together, and
+        ValueError for a device or a weight format that this machine does not have.
         """
         folder = Path(folder)
         load_config(folder, TransformerConfig)
@@ -125,7 +128,8 @@ class VideoPipeline(ModelOffer):
     ) -> Self:
         """A model of the paper's size with random weights. A notice marks its frames as noise.
 
-        int8, int4: as in from_pretrained. Raises ValueError if there is not enough memory.
+        preset: "XL", "XXL" or "3B". device, int8, int4: as in from_pretrained. Raises ValueError if
+        there is not enough memory, and as from_pretrained does.
         """
         chosen = choose_device(device)
         weight_format = choose_format(chosen, int8, int4)
@@ -165,7 +169,10 @@ class VideoPipeline(ModelOffer):
         return reconstruct(self.tokenizer, self.to_clip(frames_THWC))
 
     def tokenize(self, frames_THWC: Frames) -> Tokens:
-        """The first 1 + 4n frames, of any size -> tokens_thw. Further frames are ignored."""
+        """The first 1 + 4n frames, of any size -> tokens_thw. Further frames are ignored.
+
+        Raises ValueError as to_clip does.
+        """
         factor = self.tokenizer.config.time_factor
         whole_THWC = frames_THWC[: 1 + (len(frames_THWC) - 1) // factor * factor]
         tokens: Tokens = self.tokenizer.encode(self.to_clip(whole_THWC))[0].cpu().numpy()
@@ -221,7 +228,8 @@ class VideoPipeline(ModelOffer):
         frames_THWC: the context, uint8 RGB, 1 + 4n frames of any size (cropped to a square and
         resized). num_frames: 1 + 4n; a clip longer than the model's grid is continued. actions:
         instead of one action, that of each new latent frame (four frames); the last one holds for
-        the rest. Raises ValueError, one sentence, for requests that the model cannot fulfil.
+        the rest. stop: once it is set, the clip so far is returned. Raises ValueError, one
+        sentence, for requests that the model cannot fulfil.
         """
         with self.stream(action, frames_THWC, num_frames, sampling, stop, actions) as run:
             for _ in run:
@@ -436,7 +444,11 @@ class VideoPipeline(ModelOffer):
         )
 
     def to_clip(self, frames_THWC: Frames) -> Tensor:
-        """Frames of any size -> clip_BCTHW in the model's size, on its device."""
+        """frames_THWC uint8, 1 + 4n of any size -> clip_BCTHW in [0, 1] (B = 1), on the device.
+
+        Frames of another size than the model's are cropped to a square and resized. Raises
+        ValueError for another type, shape or number of frames.
+        """
         if frames_THWC.ndim != 4 or frames_THWC.shape[3] != 3 or frames_THWC.dtype != np.uint8:
             raise ValueError("frames must be uint8 of shape (T, H, W, 3)")
         side = self.side

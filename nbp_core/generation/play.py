@@ -39,10 +39,12 @@ class PlayStep:
     """The frames and tokens of one key, and their times."""
 
     key: str
-    """The key that was followed: `stay` if the pressed one leads out of the arm's reach."""
+    """The key that was followed: `stay`, with the same grip, if the pressed one leads out of the
+    arm's reach."""
     frames_THWC: Frames
     """The four frames of one latent frame, uint8."""
     tokens_hw: Tokens
+    """The latent frame's tokens, int64 (h, w)."""
     sample_s: float
     """Seconds of the forward passes and their sampling."""
     decode_s: float

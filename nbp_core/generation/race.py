@@ -66,6 +66,7 @@ class Lap:
     step: int
     num_steps: int
     elapsed: float
+    """Seconds since the run began; 0 in the warm-up."""
     round: int = 0
     num_rounds: int = 1
 

@@ -117,7 +117,7 @@ class PlayRecording(JsonConfig):
 
     @property
     def tokens_hw(self) -> Tokens:
-        """The tokens of the first frame."""
+        """The tokens of the first frame, int64 (h, w)."""
         return np.array(self.first_frame, np.int64)
 
     def differences(self, here: Fingerprint) -> list[str]:

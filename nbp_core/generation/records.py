@@ -34,7 +34,9 @@ class BlockStep:
     step_s: float
     """Seconds of this forward pass and its sampling."""
     cache_length: int
+    """Positions in the KV cache after this step."""
     cache_bytes: int
+    """Their bytes."""
     new_frames: Frames | None
     """frames_THWC of the latent frames that this step completed, or None."""
 

@@ -131,7 +131,7 @@ class VideoTokenizer(nn.Module):
 
     @torch.inference_mode()
     def encode(self, clip_BCTHW: Tensor) -> Tensor:
-        """Clip in [0, 1], T = 1 + 4n, sides multiples of 8 -> tokens_Bthw, int64.
+        """Clip in [0, 1], T = 1 + 4n, sides multiples of config.space_factor -> tokens_Bthw, int64.
 
         Raises ValueError for a clip of another size.
         """

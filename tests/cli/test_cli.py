@@ -227,6 +227,17 @@ def test_every_option_says_what_it_is() -> None:
     assert [verb for verb, action in found if "%" in (action.help or "").replace("%%", "")] == []
 
 
+def test_every_option_with_a_default_names_it() -> None:
+    silent = [
+        f"{verb}: {action.dest}"
+        for verb, action in options_of(build_parser())
+        if action.default not in (None, (), argparse.SUPPRESS)
+        and action.default is not False
+        and "default" not in (action.help or "")
+    ]
+    assert silent == []
+
+
 @pytest.mark.parametrize(
     "error",
     [

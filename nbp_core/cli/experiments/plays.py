@@ -58,7 +58,7 @@ def add_names(names: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), metavar="NAME",
-        help="settings to compare: " + ", ".join(name.replace("%", "%%") for name in SETTINGS),
+        help=f"settings to compare: {', '.join(SETTINGS)}; default: all".replace("%", "%%"),
     )  # fmt: skip
     parser.add_argument("--block", help="block shape, such as 1x1x16; default: the model's own")
     parser.set_defaults(run=_endless)
@@ -75,7 +75,7 @@ def add_names(names: Any) -> None:
     )
     parser.add_argument(
         "--blocks", nargs="+", choices=BLOCKS, default=list(BLOCKS), metavar="BLOCK",
-        help="block shapes to compare: " + ", ".join(BLOCKS),
+        help=f"block shapes to compare: {', '.join(BLOCKS)}; default: all",
     )  # fmt: skip
     parser.set_defaults(run=_play_blocks, block=None)
 

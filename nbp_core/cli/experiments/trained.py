@@ -90,7 +90,8 @@ def add_names(names: Any) -> None:
             ("--train-batch", defaults.batch, "clips per step"),
             ("--validation-clips", 100, "number of held-out clips for the loss"),
         ):
-            parser.add_argument(option, type=type(default), default=default, help=meaning)
+            text = f"{meaning}; default: {default:g}"
+            parser.add_argument(option, type=type(default), default=default, help=text)
         add_judge_options(Fewer(parser, ["--context-frames"]), required=False)
         add_sampling_options(parser)
         add_device_option(parser)
