@@ -171,7 +171,7 @@ def windows_chart(result: ResultFile, metric: str) -> go.Figure:
                 mode="lines+markers",
                 line={"color": COLOURS[index % len(COLOURS)]},
                 marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
-                hovertemplate="window %{x}: %{y:.4g}<extra>" + block + "</extra>",
+                hovertemplate="piece %{x}: %{y:.4g}<extra>" + block + "</extra>",
             )
     real = [row[metric] for row in result.rows if row.get("of") == "real clips" and metric in row]
     if real:
@@ -180,6 +180,6 @@ def windows_chart(result: ResultFile, metric: str) -> go.Figure:
             x=[1, last], y=[real[0], real[0]], name="real clips", mode="lines",
             line={"color": GREY, "dash": "dash"}, hoverinfo="name+y",
         )  # fmt: skip
-    words = "window of 17 frames (tokenizer alone: number of passes through it)"
+    words = "piece of 17 frames (tokenizer alone: number of passes through it)"
     legend_below(figure, words, metric, HEIGHT)
     return figure

@@ -264,13 +264,16 @@ class VideoPipeline(ModelOffer):
     ) -> GenerationRun:
         """Starts one clip per request, all in one batch; otherwise as stream.
 
-        On a CPU each clip is the one that it would be alone. Also raises ValueError for requests
-        that differ in length, context length or sampling; seeds may differ.
+        On a CPU each clip is the one that it would be alone. Also raises ValueError without
+        requests, and for requests that differ in length, context length or sampling; seeds may
+        differ.
         """
         return GenerationRun(self.decoder, self.tokenizer, self._assemble(requests), stop)
 
     def _assemble(self, requests: Sequence[GenerateRequest]) -> RunRequest:
         """Checks the requests and assembles the inputs of the models."""
+        if not requests:
+            raise ValueError("a batch needs at least one request")
         first = requests[0]
         num_context, num_frames, sampling = (
             first.num_context_frames, first.num_frames, first.sampling,

@@ -87,6 +87,11 @@ def test_a_batch_of_different_lengths_or_sampling_is_refused(
         pipeline.start(first, dataclasses.replace(first, **other))
 
 
+def test_a_batch_of_nothing_is_refused(pipeline: VideoPipeline) -> None:
+    with pytest.raises(ValueError, match="at least one request"):
+        pipeline.start()
+
+
 def test_guidance_needs_an_action_for_every_clip(pipeline: VideoPipeline) -> None:
     guided = dataclasses.replace(SAMPLING, guidance_scale=2.0)
     requests = [GenerateRequest(action=action, sampling=guided) for action in ("door-open", None)]
