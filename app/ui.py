@@ -141,7 +141,8 @@ def _build(session: Session) -> gr.Blocks:
         blocks.load(_addressed, None, tabs, **LIGHT)
     refuse_wrong_values(blocks)
     refuse_downloads()
-    blocks.queue(max_size=64, default_concurrency_limit=None)
+    # By default whoever posts to /run/NAME goes past the queue and its limit.
+    blocks.queue(max_size=64, default_concurrency_limit=None, api_open=False)
     _beside[blocks] = [play_route(played.players), thumbs_route(session.assets)]
     return blocks
 
