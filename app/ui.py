@@ -22,7 +22,7 @@ from app.guard import guards
 from app.how.tab import HowTab
 from app.models.tab import ModelsTab
 from app.parts import controls
-from app.parts.api import refuse_downloads, refuse_wrong_values
+from app.parts.api import WRONG_CALLS, refuse_downloads, refuse_wrong_values
 from app.parts.events import LIGHT, OWN, Updates
 from app.parts.follow import Follower, Seen
 from app.parts.sources import page_script
@@ -223,6 +223,7 @@ def launch(
         css=css(),
         app_kwargs={
             "middleware": [*guards(host, trusted_hosts), Middleware(MendsUploads)],
+            "exception_handlers": WRONG_CALLS,
             "routes": _beside[blocks],
         },
         **options,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 from gradio_client import Client  # type: ignore[import-untyped]
@@ -89,6 +90,9 @@ ODD = [
     ("GET", "/config?" + "a" * MAX_ADDRESS_BYTES), ("GET", "/config?" + "a" * 70_000),
     ("GET", "/assets/" + "a" * MAX_ADDRESS_BYTES),
 ]  # fmt: skip
+
+
+COMPONENT = {"component_id": 1, "session_hash": "x", "fn_name": "token_odds", "data": "x"}
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +217,30 @@ def test_only_players_open_a_websocket(studio: tuple[str, Session, gr.Blocks], p
     assert closed.value.code == 1008
     with client.websocket_connect("/play/socket"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("run/unknown", {"json": {"data": []}}),
+        ("run/predict", {"json": {"data": [], "fn_index": 99_999}}),
+        ("queue/join", {"json": {"data": [], "fn_index": 99_999, "session_hash": "x"}}),
+        ("call/unknown", {"json": {"data": []}}),
+        ("call/v2/unknown", {"json": {}}),
+        ("call/v2/generate", {"json": {"unknown": 1}}),
+        ("component_server/", {"json": {**COMPONENT, "component_id": 99_999}}),
+        ("component_server/", {"json": {**COMPONENT, "component_id": "x"}}),
+        ("component_server/", {"files": {"x": b"x"}}),
+        ("component_server/", {"files": {"x": b"x"}, "data": {**COMPONENT, "component_id": "x"}}),
+    ],
+)  # fmt: skip
+def test_calls_of_what_is_not_there_are_refused(
+    studio: tuple[str, Session, gr.Blocks], capfd: pytest.CaptureFixture[str], path: str, sent: Any
+) -> None:
+    answer = httpx.post(f"http://{studio[0]}/gradio_api/{path}", timeout=30, **sent)
+    assert answer.status_code == 400
+    assert re.fullmatch(r'[^"\n]{10,100}\.', answer.text.removeprefix('{"detail":"').rstrip('"}'))
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_files_of_the_folder_for_uploads_are_served(
