@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from app import ui
+from app.guard import MAX_BODY_BYTES
 from app.routes import FOR_ALL, FOR_SIGNED_IN, MAX_ADDRESS_BYTES, SOCKET, is_for_all, route_of
 from app.session import Session
 from nbp_core.media.video import read_video
@@ -241,6 +242,47 @@ def test_calls_of_what_is_not_there_are_refused(
     assert answer.status_code == 400
     assert re.fullmatch(r'[^"\n]{10,100}\.', answer.text.removeprefix('{"detail":"').rstrip('"}'))
     assert "Traceback" not in capfd.readouterr().err
+
+
+LARGE = MAX_BODY_BYTES + 1
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "multipart/form-data; boundary=x", "text/plain"]
+)
+@pytest.mark.parametrize(
+    "path", ["component_server/", "run/predict", "queue/join", "call/generate"]
+)
+def test_a_large_request_is_refused_before_it_is_read(
+    studio: tuple[str, Session, gr.Blocks], path: str, kind: str
+) -> None:
+    """The rest of it never comes, and is not waited for."""
+    headers = {"content_type": kind, "content_length": str(LARGE)}
+    told = ask(studio[0], f"/gradio_api/{path}", "POST", **headers)
+    assert told == (413, "This request is too large: files are uploaded first.")
+
+
+def test_a_large_request_that_tells_no_length_is_refused_while_it_comes(
+    studio: tuple[str, Session, gr.Blocks],
+) -> None:
+    with closing(HTTPConnection(studio[0], timeout=30)) as connection:
+        connection.putrequest("POST", "/gradio_api/component_server/")
+        connection.putheader("transfer-encoding", "chunked")
+        connection.endheaders()
+        for _ in range(LARGE // 100_000 + 1):
+            connection.send(b"%x\r\n%s\r\n" % (100_000, bytes(100_000)))
+        assert connection.getresponse().status == 413
+
+
+def test_a_request_just_within_the_limit_is_read(studio: tuple[str, Session, gr.Blocks]) -> None:
+    page = studio[2].blocks
+    steps = next(block for block in page.values() if hasattr(block, "token_odds"))
+    sent = {**COMPONENT, "component_id": steps._id, "data": ""}
+    sent["data"] = "x" * (MAX_BODY_BYTES - len(json.dumps(sent)))
+    answer = httpx.post(
+        f"http://{studio[0]}/gradio_api/component_server/", content=json.dumps(sent), timeout=30
+    )
+    assert answer.json() == {"note": "This clip was deleted."}
 
 
 def test_files_of_the_folder_for_uploads_are_served(
