@@ -38,6 +38,9 @@ from app.theme import css, theme
 from app.tokenizer.tab import TokenizerTab
 
 _DAY = 86_400
+MAX_PAGES = 200
+"""Pages and calls whose state is kept; the least recent goes first. By default Gradio keeps a copy
+of the whole page, 0.8 MB, for each of 10,000, also once it is closed."""
 
 
 def _id(name: str) -> str:
@@ -218,6 +221,7 @@ def launch(
         run_history=False,
         enable_monitoring=False,
         max_file_size=MAX_UPLOAD,
+        state_session_capacity=MAX_PAGES,
         footer_links=["api", "settings"],
         theme=theme(),
         css=css(),
