@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.routes import UPLOAD
 from nbp_core.interrupt import ABANDONED_S, remove_abandoned
 from nbp_core.media.files import is_full
 
@@ -30,7 +31,6 @@ _PREFIX = "nbp-studio-"
 _NAME = re.compile(rf"{_PREFIX}(\d{{1,9}})-.*")
 _TOUCH_S = ABANDONED_S / 6
 _made = set[Path]()
-_UPLOAD_PATH = "/gradio_api/upload"
 _FULL = "The studio's disk has no space left for this file."
 
 
@@ -139,7 +139,7 @@ class MendsUploads:
                 await run_in_threadpool(UPLOADS.make_room)
             return message
 
-        is_upload = scope["type"] == "http" and scope["path"].endswith(_UPLOAD_PATH)
+        is_upload = scope["type"] == "http" and scope["path"].endswith(UPLOAD)
         try:
             UPLOADS.mend()
             if is_upload:

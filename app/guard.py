@@ -12,12 +12,15 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.folders import UPLOADS
-from app.routes import FILES, file_asked_for, is_for_all, route_of
+from app.routes import FILES, UPLOAD, file_asked_for, is_for_all, route_of
 from app.security import LOCAL_HOSTS, is_space
 from app.sockets import POLICY, TRY_LATER, GuardedSocket
 
 MAX_SOCKETS = 32
 """WebSockets that may be open at once."""
+MAX_BODY_BYTES = 8_000_000
+"""Of a request that is no upload: those of the page take a few kB, and an agent may send a picture
+as text."""
 
 _WRONG_HOST = "The studio is not served under this name; --trusted-host NAME would add it."
 _NAMES = ("x-forwarded-host", "x-gradio-server")
@@ -25,6 +28,7 @@ _NAMES = ("x-forwarded-host", "x-gradio-server")
 _FRAMES = ("iframe", "frame", "object", "embed")
 _FOREIGN = "Requests from other sites are refused."
 _NOT_OFFERED = "The studio does not offer this."
+_TOO_LARGE = "This request is too large: files are uploaded first."
 _NOT_SIGNED_IN = "Sign in first: the studio has a password."
 
 
@@ -33,8 +37,8 @@ class Guard:
 
     It refuses names that the studio is not served under (a foreign name that leads to this machine
     would let its pages in), what pages of other sites send here through the visitor's browser,
-    every route that app/routes.py does not list, visitors who have not signed in, and files
-    outside the folder for uploads. A WebSocket also keeps to limits.
+    every route that app/routes.py does not list, visitors who have not signed in, files outside
+    the folder for uploads, and large requests, uploads aside. A WebSocket also keeps to limits.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], trusted: Sequence[str]) -> None:
@@ -45,9 +49,13 @@ class Guard:
         self._num_sockets = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuses by itself (status 400 to 404, or a WebSocket closed with 1008), or hands on."""
+        """Refuses by itself (status 400 to 413, or a WebSocket closed with 1008), or hands on."""
         if scope["type"] == "http":
             refused = self._refused(HTTPConnection(scope))
+            if refused is None and scope["method"] == "POST" and route_of(scope) != UPLOAD:
+                read = await _read(scope, receive)
+                refused = PlainTextResponse(_TOO_LARGE, 413) if read is None else None
+                receive = read or receive
             return await (refused or self.app)(scope, receive, send if is_space() else _own(send))
         if scope["type"] == "websocket":
             return await self._open_socket(scope, receive, send)
@@ -91,6 +99,29 @@ class Guard:
         # A reverse proxy may write its own target into Host, so its public name counts as well.
         authority = origin.split("//")[-1]
         return authority == host or host_name(authority) in self._trusted
+
+
+async def _read(scope: Scope, receive: Receive) -> Receive | None:
+    """`receive` after the whole body was read, or None as soon as it is too large.
+
+    Gradio reads it whole as well, whatever its size.
+    """
+    length = Headers(scope=scope).get("content-length", "")
+    if length.isdecimal() and int(length) > MAX_BODY_BYTES:
+        return None
+    body, is_whole = bytearray(), False
+    while not is_whole:
+        last = await receive()
+        body += last.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            return None
+        is_whole = not last.get("more_body", False)
+    unread = [{**last, "body": bytes(body)}]
+
+    async def receive_again() -> Message:
+        return unread.pop() if unread else await receive()
+
+    return receive_again
 
 
 def _is_framed(headers: Headers) -> bool:

@@ -10,6 +10,7 @@ from starlette.routing import compile_path
 from starlette.types import Scope
 
 FILES: Final = "/gradio_api/file={path_or_url:path}"
+UPLOAD: Final = "/gradio_api/upload"
 SOCKET: Final = "WEBSOCKET"
 """Stands for the method of a route that opens a WebSocket."""
 
@@ -34,7 +35,7 @@ FOR_SIGNED_IN: Final = (
     ("GET", "/gradio_api/info", "gradio_client and the API's page list the calls"),
     ("GET", "/gradio_api/info/", "the API's page lists the calls"),
     ("GET", "/gradio_api/openapi.json", "other clients read the calls as OpenAPI"),
-    ("POST", "/gradio_api/upload", "the page and clients upload files"),
+    ("POST", UPLOAD, "the page and clients upload files"),
     ("GET", "/gradio_api/upload_progress", "the page shows how much is uploaded"),
     ("GET HEAD", FILES, "the page and clients load pictures and clips"),
     ("POST", "/gradio_api/queue/join", "the page and gradio_client call an event in the queue"),

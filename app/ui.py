@@ -22,7 +22,7 @@ from app.guard import guards
 from app.how.tab import HowTab
 from app.models.tab import ModelsTab
 from app.parts import controls
-from app.parts.api import refuse_downloads, refuse_wrong_values
+from app.parts.api import WRONG_CALLS, refuse_downloads, refuse_wrong_values
 from app.parts.events import LIGHT, OWN, Updates
 from app.parts.follow import Follower, Seen
 from app.parts.sources import page_script
@@ -38,6 +38,9 @@ from app.theme import css, theme
 from app.tokenizer.tab import TokenizerTab
 
 _DAY = 86_400
+MAX_PAGES = 200
+"""Pages and calls whose state is kept; the least recent goes first. By default Gradio keeps a copy
+of the whole page, 0.8 MB, for each of 10,000, also once it is closed."""
 
 
 def _id(name: str) -> str:
@@ -141,7 +144,8 @@ def _build(session: Session) -> gr.Blocks:
         blocks.load(_addressed, None, tabs, **LIGHT)
     refuse_wrong_values(blocks)
     refuse_downloads()
-    blocks.queue(max_size=64, default_concurrency_limit=None)
+    # By default whoever posts to /run/NAME goes past the queue and its limit.
+    blocks.queue(max_size=64, default_concurrency_limit=None, api_open=False)
     _beside[blocks] = [play_route(played.players), thumbs_route(session.assets)]
     return blocks
 
@@ -217,11 +221,13 @@ def launch(
         run_history=False,
         enable_monitoring=False,
         max_file_size=MAX_UPLOAD,
+        state_session_capacity=MAX_PAGES,
         footer_links=["api", "settings"],
         theme=theme(),
         css=css(),
         app_kwargs={
             "middleware": [*guards(host, trusted_hosts), Middleware(MendsUploads)],
+            "exception_handlers": WRONG_CALLS,
             "routes": _beside[blocks],
         },
         **options,

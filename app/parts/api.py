@@ -11,7 +11,10 @@ from typing import Any, Final, get_args
 import gradio as gr
 from gradio import processing_utils
 from gradio.components import Component
+from gradio.route_utils import FnIndexInferError
 from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
 from app.clips.form import LENGTHS, Form, Start
 from app.parts.events import refusal
@@ -36,6 +39,9 @@ def hand_over_values(components: Sequence[Component]) -> None:
 
 _WRONG_FILE: Final = (
     ' must be the file of an upload, {"path": "...", "meta": {"_type": "gradio.FileData"}}, not '
+)
+_WRONG_CALL: Final = (
+    "The studio cannot read this request. The API's page lists the calls and their values."
 )
 _WRONG_VALUES: Final = "These values cannot be read. The API's page lists the values of each call."
 
@@ -62,6 +68,21 @@ def refuse_wrong_values(blocks: gr.Blocks) -> None:
             raise refusal(ValueError(said or _WRONG_VALUES)) from error
 
     blocks.preprocess_data = checked  # type: ignore[method-assign]
+
+
+async def _refuse_wrong_call(request: Request, error: Exception) -> Response:
+    if request.scope.get("method") != "POST":  # such as a player's WebSocket
+        raise error
+    logger.warning("a call of %s was refused: %r", request.url.path, error)
+    return PlainTextResponse(_WRONG_CALL, 400)
+
+
+WRONG_CALLS: Final = dict.fromkeys(
+    (FnIndexInferError, KeyError, TypeError, ValueError), _refuse_wrong_call
+)
+"""What answers to the errors that Gradio meets when it looks for an event or a component that a
+request names, or puts its values in order. Gradio has no answer to them, and would log a traceback.
+"""
 
 
 def _hand_over_in(state: Any, components: Sequence[Any]) -> None:

@@ -71,7 +71,10 @@ class Caller:
     def call(self, event: dict[str, Any], values: list[Any]) -> str:
         """The answer to values that no control has checked."""
         sent = {"fn_index": event["id"], "data": values, "session_hash": "raw"}
-        return self.http.post("gradio_api/run/predict", json=sent).text
+        if not event["queue"]:
+            return self.http.post("gradio_api/run/predict", json=sent).text
+        self.http.post("gradio_api/queue/join", json=sent).raise_for_status()
+        return self.http.get("gradio_api/queue/data", params={"session_hash": "raw"}).text
 
 
 def test_the_last_choice_of_a_control_is_answered(studio: tuple[str, Path, Path]) -> None:
@@ -82,6 +85,19 @@ def test_the_last_choice_of_a_control_is_answered(studio: tuple[str, Path, Path]
     ]  # fmt: skip
     assert len(chosen) > 15
     assert {event["trigger_mode"] for event in chosen} == {"always_last"}
+
+
+def test_no_event_goes_past_the_queue(studio: tuple[str, Path, Path]) -> None:
+    """Past it there is no limit to how many run and wait."""
+    caller = Caller(studio[0])
+    queued = [event for event in caller.events if event["queue"]]
+    assert len(queued) > 20
+    for event in queued:
+        sent = {"fn_index": event["id"], "data": [None] * len(event["inputs"])}
+        for name in ("predict", event["api_name"]):
+            answer = caller.http.post(f"gradio_api/run/{name}", json=sent)
+            assert answer.status_code == 404
+            assert "does not accept direct HTTP POST requests" in answer.json()["detail"]
 
 
 def test_raw_events_read_no_file_and_run_on(

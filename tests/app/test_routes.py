@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 from gradio_client import Client  # type: ignore[import-untyped]
@@ -18,6 +19,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from app import ui
+from app.guard import MAX_BODY_BYTES
 from app.routes import FOR_ALL, FOR_SIGNED_IN, MAX_ADDRESS_BYTES, SOCKET, is_for_all, route_of
 from app.session import Session
 from nbp_core.media.video import read_video
@@ -89,6 +91,9 @@ ODD = [
     ("GET", "/config?" + "a" * MAX_ADDRESS_BYTES), ("GET", "/config?" + "a" * 70_000),
     ("GET", "/assets/" + "a" * MAX_ADDRESS_BYTES),
 ]  # fmt: skip
+
+
+COMPONENT = {"component_id": 1, "session_hash": "x", "fn_name": "token_odds", "data": "x"}
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +218,71 @@ def test_only_players_open_a_websocket(studio: tuple[str, Session, gr.Blocks], p
     assert closed.value.code == 1008
     with client.websocket_connect("/play/socket"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("run/unknown", {"json": {"data": []}}),
+        ("run/predict", {"json": {"data": [], "fn_index": 99_999}}),
+        ("queue/join", {"json": {"data": [], "fn_index": 99_999, "session_hash": "x"}}),
+        ("call/unknown", {"json": {"data": []}}),
+        ("call/v2/unknown", {"json": {}}),
+        ("call/v2/generate", {"json": {"unknown": 1}}),
+        ("component_server/", {"json": {**COMPONENT, "component_id": 99_999}}),
+        ("component_server/", {"json": {**COMPONENT, "component_id": "x"}}),
+        ("component_server/", {"files": {"x": b"x"}}),
+        ("component_server/", {"files": {"x": b"x"}, "data": {**COMPONENT, "component_id": "x"}}),
+    ],
+)  # fmt: skip
+def test_calls_of_what_is_not_there_are_refused(
+    studio: tuple[str, Session, gr.Blocks], capfd: pytest.CaptureFixture[str], path: str, sent: Any
+) -> None:
+    answer = httpx.post(f"http://{studio[0]}/gradio_api/{path}", timeout=30, **sent)
+    assert answer.status_code == 400
+    assert re.fullmatch(r'[^"\n]{10,100}\.', answer.text.removeprefix('{"detail":"').rstrip('"}'))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+LARGE = MAX_BODY_BYTES + 1
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "multipart/form-data; boundary=x", "text/plain"]
+)
+@pytest.mark.parametrize(
+    "path", ["component_server/", "run/predict", "queue/join", "call/generate"]
+)
+def test_a_large_request_is_refused_before_it_is_read(
+    studio: tuple[str, Session, gr.Blocks], path: str, kind: str
+) -> None:
+    """The rest of it never comes, and is not waited for."""
+    headers = {"content_type": kind, "content_length": str(LARGE)}
+    told = ask(studio[0], f"/gradio_api/{path}", "POST", **headers)
+    assert told == (413, "This request is too large: files are uploaded first.")
+
+
+def test_a_large_request_that_tells_no_length_is_refused_while_it_comes(
+    studio: tuple[str, Session, gr.Blocks],
+) -> None:
+    with closing(HTTPConnection(studio[0], timeout=30)) as connection:
+        connection.putrequest("POST", "/gradio_api/component_server/")
+        connection.putheader("transfer-encoding", "chunked")
+        connection.endheaders()
+        for _ in range(LARGE // 100_000 + 1):
+            connection.send(b"%x\r\n%s\r\n" % (100_000, bytes(100_000)))
+        assert connection.getresponse().status == 413
+
+
+def test_a_request_just_within_the_limit_is_read(studio: tuple[str, Session, gr.Blocks]) -> None:
+    page = studio[2].blocks
+    steps = next(block for block in page.values() if hasattr(block, "token_odds"))
+    sent = {**COMPONENT, "component_id": steps._id, "data": ""}
+    sent["data"] = "x" * (MAX_BODY_BYTES - len(json.dumps(sent)))
+    answer = httpx.post(
+        f"http://{studio[0]}/gradio_api/component_server/", content=json.dumps(sent), timeout=30
+    )
+    assert answer.json() == {"note": "This clip was deleted."}
 
 
 def test_files_of_the_folder_for_uploads_are_served(

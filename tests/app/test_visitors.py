@@ -119,3 +119,22 @@ def test_nothing_of_a_visitor_is_in_the_next_ones_result(
         assert isinstance(first, str) == isinstance(second, str)
         for mark in MARKS:
             assert shows(first, mark, scale) == shows(second, mark, scale)
+
+
+def test_what_gradio_keeps_of_closed_pages_has_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.ui.MAX_PAGES", 3, raising=False)
+    session, _ = fake_session(tmp_path / "models")
+    blocks = ui.build(session)
+    url = ui.launch(blocks, "127.0.0.1", None, None, prevent_thread_lock=True, quiet=True)
+    event = next(i for i, fn in blocks.fns.items() if fn.name == "_addressed")
+    try:
+        for page in (*range(6), 0):  # the first one comes back when it was forgotten
+            sent = {"fn_index": event, "data": [], "session_hash": f"page {page}"}
+            answer = httpx.post(f"{url}gradio_api/run/predict", json=sent, timeout=60)
+            assert answer.status_code == 200
+        assert len(blocks.state_holder.session_data) == 3
+    finally:
+        blocks.close()
+        session.close()
