@@ -166,17 +166,24 @@ def _find_race_again(generated: GenerateTab, compared: CompareTab) -> None:
     model, fitted = page.model, [page.facts, page.start, page.action, page.actions]
 
     def come_back(
-        chosen: str, start: Start, action: str, job_id: str, seen: Seen, request: gr.Request
+        chosen: str,
+        start: Start,
+        action: str,
+        job_id: str,
+        seen: Seen,
+        grid_id: str,
+        request: gr.Request,
     ) -> Updates:
         is_open = request.query_params.get("tab") == "compare"
-        found = compared.come_back(chosen, job_id, seen, is_open)
+        found = compared.come_back(chosen, job_id, seen, grid_id, is_open)
         if found.get(model, chosen) == chosen:
             return found
         return {**found, **generated.change_model(found[model], start, action)}
 
     # Last the model's facts: the page does not wait until it is loaded.
     generated.came_back.then(
-        come_back, [model, page.start, page.action, *race.asked],
+        come_back,
+        [model, page.start, page.action, *race.asked, compared.grid.follower.job_id],
         [*compared.found_again, *fitted], **LIGHT,
     ).then(generated.facts_of, model, page.facts, **OWN)  # fmt: skip
 

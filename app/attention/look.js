@@ -88,12 +88,12 @@ export function mount({ element, props, watch, trigger }) {
       readout.textContent = '';
       return;
     }
-    const same = view.frames.join() === sources;
-    if (!same) {
-      pictures = await Promise.all(view.frames.map((at) => pictureOf(at).catch(() => null)));
+    if (view.frames.join() !== sources) {
+      const found = await Promise.all(view.frames.map((at) => pictureOf(at).catch(() => null)));
+      if (mine !== wanted) return;
+      pictures = found;
+      sources = view.frames.join();
     }
-    if (mine !== wanted) return;
-    sources = view.frames.join();
     const colours = bytesOf(view.colours);
     const isSame = lines.length === view.rows.length &&
       lines.every((row, i) => row.canvases.length === view.rows[i].captions.length);

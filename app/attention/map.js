@@ -1,4 +1,4 @@
-import { ARROWS, bytesOf, cellAt, clamp, make } from '../parts/page.js';
+import { ARROWS, bytesOf, cellAt, clamp, make, onTheme } from '../parts/page.js';
 
 // A weight travels as a byte: 255 is 1, 1 is 10 ** -decades, 0 is less than that.
 export const weightOf = (level, decades) => 10 ** ((level - 255) * decades / 254);
@@ -242,6 +242,7 @@ export function mount({ element, props, watch, trigger }) {
     if (!element.isConnected) return;
     shown.forEach((pane, i) => { if (i in event.detail) mark(pane, event.detail[i]); });
   });
+  onTheme(repaint);
   draw();
   watch('value', draw);
 }

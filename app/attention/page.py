@@ -33,6 +33,8 @@ class AttentionPage:
         self.newest = newest
         """The clip that Generate showed when this tab was last opened."""
         self.shown = gr.State(("", ""))
+        self.chosen = gr.State([])
+        """The keys of all clips that were chosen; an event that is under way sees it grow."""
         self.place = gr.State(-1)
         self.accepted = gr.State((False, "", ""))
         """The last (beside, action, block) that could be shown."""

@@ -125,9 +125,7 @@ def attention_chart(result: ResultFile) -> go.Figure:
             marker={"color": COLOURS[index % len(COLOURS)], "line": {"width": 0}},
             hovertemplate="%{x:.1%}<extra>" + part + "</extra>",
         )
-    words = "share of a query's attention, mean over clips and queries"
-    height = 100 + 22 * len(rows)
-    legend_below(figure, words, "", height)
+    legend_below(figure, "share of attention", "", 100 + 22 * len(rows))
     figure.update_layout(barmode="stack", bargap=0.15)
     figure.update_xaxes(tickformat=".0%", range=[0, 1])
     return figure

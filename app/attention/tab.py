@@ -74,10 +74,10 @@ class AttentionTab:
         studied = [page.study, page.study_text]
         tab.select(self.read_study, page.model, studied, **LIGHT)
         page.model.input(self.read_study, page.model, studied, **LIGHT, **LAST)
-        chosen_clip = [page.clip, page.upload, page.crop, page.beside]
+        chosen_clip = [page.clip, page.upload, page.crop, page.beside, page.chosen]
         for event in (page.clip.input, page.upload.upload):
             kept = event(self.keep_new, chosen_clip, page.kept, **LIGHT, **LAST)
-            kept.then(self.open, source, opened, **last)
+            kept.then(self.open_new, [*source, page.chosen], opened, **last)
         page.crop.input(self.move_crop, source, opened, **last)
         page.model.input(self.follow_model, [*source, page.shown], opened, **last)
         changes = [page.beside.input, page.action.input, page.block.input]
@@ -134,9 +134,15 @@ class AttentionTab:
             yield from self.open(chosen, upload, crop, model, beside)
 
     def keep_new(
-        self, key: str | None, upload: str | None, crop: float, beside: bool
+        self,
+        key: str | None,
+        upload: str | None,
+        crop: float,
+        beside: bool,
+        chosen: list[str | None],
     ) -> dict[str, Any]:
         """What the browser keeps while a clip is opened: which one, and none of its settings."""
+        chosen.append(key)
         return self._keep(Choice(key, upload, crop, None, beside))
 
     def _keep(self, choice: Choice) -> dict[str, Any]:
@@ -198,6 +204,15 @@ class AttentionTab:
         opened, measured = self.open(*values), self.page.measured
         yield {measured: next(opened)[measured]}
         yield from opened
+
+    def open_new(self, *values: Any) -> Iterator[Updates]:
+        """Opens a clip that was chosen, until another one is chosen."""
+        *source, chosen = values
+        count = len(chosen)
+        for updates in self.open(*source):
+            if len(chosen) > count:
+                return
+            yield updates
 
     def open(
         self, key: str | None, upload: str | None, crop: float, model: str | None, beside: bool

@@ -23,8 +23,9 @@ export const clockOf = (element, show) => {
     one('.play').textContent = clock.playing ? 'Pause' : 'Play';
   };
   const clock = player(element, (seconds) => {
+    const before = Math.floor(at);
     at += seconds * clips.fps * Number(one('.speed').value);
-    draw();
+    if (Math.floor(at) !== before) draw();
   });
   const play = (wanted) => {
     clock.play(wanted);

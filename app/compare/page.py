@@ -20,13 +20,13 @@ FIRST, SECOND = "1x1x1", "1x1x16"
 
 
 def usual_pair(offered: Sequence[str], first: str = FIRST, second: str = SECOND) -> tuple[str, str]:
-    """The wanted blocks where they are offered, else the smallest and the largest."""
-    if first == second and len(offered) > 1:
+    """The wanted blocks where they are offered, else the smallest and the largest; two different
+    ones, if there are two."""
+    if first == second:
         first, second = FIRST, SECOND
-    return (
-        first if first in offered else offered[0],
-        second if second in offered else offered[-1],
-    )
+    first = first if first in offered else offered[0]
+    others = [block for block in offered if block != first] or [first]
+    return first, second if second in others else others[-1]
 
 
 class ComparePage:

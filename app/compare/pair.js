@@ -29,7 +29,8 @@ export function mount({ element, props, watch }) {
   const clock = clockOf(element, (frames) => {
     const { side, sheets, titles } = pair;
     sheets.forEach((sheet, i) => {
-      panes[i].ink.drawImage(sheet, frames[i] * side, 0, side, side, 0, 0, side, side);
+      const own = sheet.height;
+      panes[i].ink.drawImage(sheet, frames[i] * own, 0, own, own, 0, 0, side, side);
       panes[i].canvas.setAttribute('aria-label', `${titles[i]}, frame ${frames[i] + 1}`);
     });
     const [a, b] = panes.slice(0, 2).map(({ ink }) => ink.getImageData(0, 0, side, side).data);
@@ -40,19 +41,18 @@ export function mount({ element, props, watch }) {
     panes[2].canvas.setAttribute('aria-label', panes[2].name.textContent);
   });
   const load = async () => {
-    const clips = props.value?.clips;
+    const clips = props.value?.clips, mine = ++loads;
     element.hidden = !clips;
     if (!clips) { clock.stop(); return; }
-    const mine = ++loads;
     const sheets = await Promise.all(clips.map((clip) => pictureOf(clip.frames)));
     if (mine !== loads) return;
-    const side = sheets[0].height;
+    const side = Math.max(...sheets.map((sheet) => sheet.height));
     pair = { side, sheets, titles: clips.map((clip) => clip.title) };
     panes.forEach((pane, i) => {
       pane.canvas.width = pane.canvas.height = side;
       if (i < 2) pane.name.textContent = pair.titles[i];
     });
-    clock.start(sheets.map((sheet) => Math.round(sheet.width / side)), props.value.fps);
+    clock.start(sheets.map((sheet) => Math.round(sheet.width / sheet.height)), props.value.fps);
   };
   load();
   watch('value', load);

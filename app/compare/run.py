@@ -83,6 +83,8 @@ def check_clip(session: Session, request: Request, shape: Size3) -> None:
     offer, blocks = session.offer(request.model), format_block_shape(shape)
     if request.action is not None and request.action not in offer.actions:
         raise ValueError(f"Model {request.model} has no action {request.action!r}.")
+    if offer.needs_action and (request.action is None or request.sampling.guidance != 1):
+        raise ValueError(f"Model {request.model} needs an action, and a guidance of 1.")
     if shape not in offer.block_shapes:
         raise ValueError(f"Model {request.model} has no blocks of {blocks}.")
     try:

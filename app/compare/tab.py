@@ -76,7 +76,8 @@ class CompareTab:
             self.draw, shown, often=[page.status], go=[page.go], halt=page.halt,
             idle=lambda: {page.status: view.status(None)},
         )  # fmt: skip
-        self.found_again = [*self._settings, page.note, *follower.shown]
+        varied = [self.grid.page.vary, *self.grid.page.values]
+        self.found_again = [*self._settings, page.note, *follower.shown, *varied]
         """What come_back changes."""
         page.go.click(
             self.begin, self._inputs(), [follower.job_id, page.seed, *follower.shown], **OWN
@@ -93,7 +94,7 @@ class CompareTab:
         )
         gr.on(
             [page.model.change, page.start.change],
-            self.grid.offer, [page.model, page.start],
+            self.grid.offer, [page.model, page.start, self.grid.page.blocks],
             [self.grid.page.blocks, self.grid.page.models], **LIGHT,
         )  # fmt: skip
         wire_uploads(page)
@@ -149,8 +150,11 @@ class CompareTab:
         settings = dict(zip(_INPUTS, values, strict=True))
         return make_request(**settings, block=second, num_frames=CLIP_FRAMES)
 
-    def come_back(self, model: str, job_id: str, seen: Seen, is_open: bool) -> Updates:
-        """A page that was opened or reloaded finds its race and the settings of that race.
+    def come_back(
+        self, model: str, job_id: str, seen: Seen, grid_id: str, is_open: bool
+    ) -> Updates:
+        """A page that was opened or reloaded finds its race, the settings of that race, and what
+        varied in its grid.
 
         is_open: whether it shows this tab. Then its model is that of the race, else the settings
         are those that suit the page's model.
@@ -158,10 +162,12 @@ class CompareTab:
         view = self.session.jobs.view(job_id)
         race = view.request if view is not None else None
         found = self.page.follower.poll(job_id, seen)
-        if not isinstance(race, PageRace) or self.session.loaded(race.request.model) is None:
-            return found
-        model = race.request.model if is_open else model
-        return {**self._settings_of(race, model), **found}
+        start: Start = "action"
+        if isinstance(race, PageRace) and self.session.loaded(race.request.model) is not None:
+            model = race.request.model if is_open else model
+            start = race.request.start
+            found = {**self._settings_of(race, model), **found}
+        return {**found, **self.grid.settings_of(grid_id, model, start)}
 
     def _settings_of(self, race: PageRace, model: str) -> Updates:
         page, values = self.page, {**values_of(race.request), "model": model}

@@ -16,16 +16,14 @@ export const heir = (index, count) => Math.max(0, Math.min(index, count - 2));
 export function mount({ element, props, watch, trigger }) {
   const list = element.querySelector('.cards');
   const more = element.querySelector('.more');
-  let focus = null; // {index, part}: what to focus once the cards are drawn again
+  let focus = null; // {id, index, part}: what to focus once the cards are drawn again
 
   const card = (clip, index, count) => {
     const item = document.createElement('li');
     item.className = 'card';
-    const tell = (act, part) => () => {
-      if (act !== 'use') focus = { id: clip.id, index, part }; // that draws no cards
-      trigger('select', { act, id: clip.id });
-    };
-    const open = button(item, 'open', '', tell('open', '.open'));
+    item.dataset.id = clip.id;
+    const tell = (act) => () => trigger('select', { act, id: clip.id });
+    const open = button(item, 'open', '', tell('open'));
     open.setAttribute('aria-label', `Open ${clip.title}: ${clip.details.join(', ')}`);
     if (clip.id === props.value.opened) {
       item.classList.add('opened');
@@ -49,10 +47,8 @@ export function mount({ element, props, watch, trigger }) {
     acts.className = 'acts';
     item.append(acts);
     const name = (made) => made.setAttribute('aria-description', clip.title);
-    name(button(acts, 'use', 'Use settings', tell('use', '.use')));
-    const pin = button(acts, 'pin', clip.pinned ? 'Unpin' : 'Pin',
-      tell(clip.pinned ? 'unpin' : 'pin', '.pin'));
-    name(pin);
+    name(button(acts, 'use', 'Use settings', tell('use')));
+    name(button(acts, 'pin', clip.pinned ? 'Unpin' : 'Pin', tell(clip.pinned ? 'unpin' : 'pin')));
     const remove = button(acts, 'delete', 'Delete', () => {
       if (remove.textContent === 'Delete') {
         remove.textContent = 'Really?';
@@ -74,6 +70,11 @@ export function mount({ element, props, watch, trigger }) {
     // Whoever works elsewhere by now keeps the focus there.
     const now = document.activeElement;
     const isHere = now === document.body || element.contains(now);
+    const held = now.closest('.card');
+    if (list.contains(held)) {
+      const index = [...list.children].indexOf(held);
+      focus ??= { id: held.dataset.id, index, part: `.${now.className}` };
+    }
     list.replaceChildren(...cards.map((clip, index) => card(clip, index, cards.length)));
     more.hidden = !hidden;
     more.textContent = `Show ${hidden} more`;

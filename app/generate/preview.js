@@ -51,7 +51,8 @@ export function mount({ element, props, watch, trigger, server }) {
   const pickedBoxes = [...element.querySelectorAll('.picked')];
   const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
   let clip = null, loads = 0, at = 0, now = 0, waited = 0;
-  let picked = null, odds = null, asking = false, held = false;
+  let picked = null, odds = null, held = false;
+  let asking = null; // the job whose odds are awaited
 
   const isClip = () => one('.mode').value === 'clip';
   const speed = () => one('.mode').value === 'steps' ? 0 : Number(one('.mode').value);
@@ -199,11 +200,10 @@ export function mount({ element, props, watch, trigger, server }) {
   };
   const ask = async () => {
     if (!clip.job) { odds = { note: 'Generate a clip to see the probabilities.' }; return; }
-    if (asking || (odds && !odds.note)) return;
-    const mine = clip.job;
-    asking = true;
+    if (asking === clip.job || (odds && !odds.note)) return;
+    const mine = asking = clip.job;
     const found = await server.token_odds(mine).catch(() => null);
-    asking = false;
+    if (asking === mine) asking = null;
     if (!clip || clip.job !== mine) return;
     odds = found || NO_ODDS;
     draw();

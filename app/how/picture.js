@@ -1,5 +1,5 @@
 import { split } from '../parts/clip.js';
-import { ARROWS, cellAt, clamp, fit } from '../parts/page.js';
+import { ARROWS, cellAt, clamp, fit, onTheme } from '../parts/page.js';
 
 // Positions, places and targets are those of app.how.plan.plan.
 const GAP = 14, LABEL = 18;
@@ -292,6 +292,7 @@ export function mount({ element, props, watch, trigger }) {
   });
   // Drawing sets the height; only a new width is a reason to draw again.
   new ResizeObserver(() => { if (grid.clientWidth !== width) draw(); }).observe(grid);
+  onTheme(() => { width = 0; draw(); });
   load();
   watch('value', load);
 }

@@ -1,5 +1,5 @@
 import { framesWords, latentOf, latentsOf, NO_ODDS, percent, split } from '../parts/clip.js';
-import { ARROWS, cellAt, cellOf, clamp, fit, make, pictureOf } from '../parts/page.js';
+import { ARROWS, cellAt, cellOf, clamp, fit, make, onTheme, pictureOf } from '../parts/page.js';
 
 // A clip and its cuts are those of app.how.steps.steps_view.
 const SHOWN_LATENTS = 5;
@@ -116,7 +116,7 @@ export const readyWords = (clip, latent) => {
 export function mount({ element, props, watch, trigger, server }) {
   const one = (name) => element.querySelector(name);
   let clip = null, place = 0, frame = 0, cut = null, step = 0, odds = null, loads = 0, width = 0;
-  let isSeen = false;
+  let isSeen = false, asking = null; // the job whose odds are awaited
 
   const label = (name, words) => { one(name).textContent = words; };
   const ink = () => getComputedStyle(element).color;
@@ -422,9 +422,10 @@ export function mount({ element, props, watch, trigger, server }) {
     }
   };
   const ask = async () => {
-    if (!clip || odds?.probability || !isSeen) return;
-    const mine = clip.job;
+    if (!clip || odds?.probability || !isSeen || asking === clip.job) return;
+    const mine = asking = clip.job;
     const found = await server.token_odds(mine).catch(() => null);
+    if (asking === mine) asking = null;
     if (clip?.job !== mine) return;
     odds = found || NO_ODDS;
     drawOdds();
@@ -497,6 +498,7 @@ export function mount({ element, props, watch, trigger, server }) {
   });
   // Drawing sets heights; only a new width is a reason to draw again.
   new ResizeObserver(() => { if (element.clientWidth !== width) draw(); }).observe(element);
+  onTheme(() => { width = 0; draw(); });
   new IntersectionObserver(([seen]) => {
     isSeen = seen.isIntersecting;
     ask();

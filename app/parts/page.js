@@ -37,6 +37,11 @@ export const fit = (canvas, width, height) => {
   return ink;
 };
 
+// Draws again once the page has turned dark or light with the system: a canvas keeps its colours,
+// while those of the page fade.
+export const onTheme = (draw) => matchMedia('(prefers-color-scheme: dark)')
+  .addEventListener('change', () => setTimeout(draw, 500));
+
 // How many of the times, in order, have come by a limit.
 export const countUntil = (times, limit) => {
   let low = 0, high = times.length;
@@ -64,7 +69,8 @@ export const pictureOf = async (source) => {
 };
 
 // Plays an element's pictures: while `playing`, it calls advance at every frame of the screen with
-// the seconds since the last one, at most a quarter. It ends when the element leaves the page.
+// the seconds since the last one, at most a quarter. It waits while the element is hidden, as on
+// another tab, and ends when it leaves the page.
 export const player = (element, advance) => {
   let before = 0, ticking = false;
   const tick = (now) => {
@@ -73,7 +79,7 @@ export const player = (element, advance) => {
     ticking = state.playing && element.isConnected;
     if (!ticking) return;
     requestAnimationFrame(tick); // first: one picture that fails must not be the last
-    advance(seconds);
+    if (element.checkVisibility()) advance(seconds);
   };
   const state = {
     playing: false,

@@ -64,33 +64,38 @@ export const padState = (world, pad) => {
   return { move: strongest[0] > 0 ? strongest[1] : null, grip: down(0) };
 };
 
-// The moves that are held, the latest last. The latest press goes first until it was asked for,
-// however short it was.
+// The moves that are held, the latest last, each until all keys and fingers let it go. The latest
+// press goes first until it was asked for, however short it was.
 export class Held {
   constructor() {
     this.clear();
   }
 
   clear() {
-    this.moves = [];
+    this.holders = new Map();
     this.tapped = null;
     this.grip = false;
     this.since = null;
   }
 
-  press(move, now) {
-    if (this.moves.includes(move)) return;
-    this.moves.push(move);
+  get moves() {
+    return [...this.holders.values()];
+  }
+
+  press(move, now, holder = move) {
+    if (this.holders.has(holder)) return;
+    this.holders.set(holder, move);
     this.tapped = move;
     this.since ??= now;
   }
 
-  release(move) {
-    this.moves = this.moves.filter((held) => held !== move);
+  // Whether it held anything.
+  release(holder) {
+    return this.holders.delete(holder);
   }
 
   releaseAll() {
-    this.moves = [];
+    this.holders.clear();
   }
 
   toggleGrip(now) {
@@ -103,7 +108,7 @@ export class Held {
   take(world) {
     const { rest, grip, moves } = WORLDS[world];
     const isHere = (move) => moves.some(([name]) => name === move);
-    this.moves = this.moves.filter(isHere);
+    this.holders.forEach((move, holder) => { if (!isHere(move)) this.release(holder); });
     if (!isHere(this.tapped)) this.tapped = null;
     const move = this.tapped ?? this.moves.at(-1) ?? rest;
     const taken = { key: move + (grip && this.grip ? '+grip' : ''), since: this.since };

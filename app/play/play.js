@@ -8,6 +8,7 @@ import { Changes, readFrames, socketAddress } from './wire.js';
 
 const FIGURES_MS = 250;
 const SETTLED_MS = 2500; // before this the rate says nothing
+const HIDDEN_MS = 1000;
 const KEY_TIMES = 40;
 const SLIDERS = ['.temperature', '.guidance'];
 const LIFTS = ['pointerup', 'pointercancel'];
@@ -24,10 +25,9 @@ export function mount({ element, props, watch, trigger }) {
   let opening = false; // a play was asked for, and what is asked now would be asked of it
   let connected = null, begins = 0, first = 0; // first: number of this play's first step
   let wish = null; // another play was asked for meanwhile: whether it is to run
-  let waits = '', trouble = '', began = 0, written = 0, ticking = false, playing = 0;
+  let waits = '', trouble = '', began = 0, written = 0, ticking = false, ticked = 0, playing = 0;
   let psnr = [], still = [], sharpness = [];
   const pressed = new Map();
-  const touches = new Map(); // pointer -> the move of the pad that it holds
 
   const world = () => (info || start || { world: 'arm' }).world;
   const isSeen = () => element.isConnected && stage.checkVisibility();
@@ -328,8 +328,8 @@ export function mount({ element, props, watch, trigger }) {
     if (grip) grip.setAttribute('aria-pressed', String(key.endsWith('+grip')));
   };
   const light = () => lightPad((held.moves.at(-1) ?? '') + (held.grip ? '+grip' : ''));
-  const press = (move) => { held.press(move, performance.now()); light(); };
-  const release = (move) => { held.release(move); light(); };
+  const press = (move, holder) => { held.press(move, performance.now(), holder); light(); };
+  const release = (holder) => { if (held.release(holder)) light(); };
   const toggleGrip = () => { held.toggleGrip(performance.now()); light(); };
   const isMine = (event) => {
     if (!isSeen() || event.ctrlKey || event.metaKey || event.altKey) return false;
@@ -345,29 +345,21 @@ export function mount({ element, props, watch, trigger }) {
     if (move === null && event.code !== GRIP_CODE) return;
     event.preventDefault();
     if (event.repeat) return;
-    if (move !== null) press(move); else if (WORLDS[world()].grip) toggleGrip();
-  };
-  const keyUp = (event) => {
-    // In every world: another one may have been chosen while the key was held.
-    for (const name of Object.keys(WORLDS)) {
-      const move = moveOf(name, event.code);
-      if (move !== null) release(move);
-    }
+    if (move !== null) press(move, event.code); else if (WORLDS[world()].grip) toggleGrip();
   };
   const letGo = () => { held.releaseAll(); pads.move = null; light(); };
-  const lift = ({ pointerId }) => {
-    if (!touches.has(pointerId)) return;
-    release(touches.get(pointerId));
-    touches.delete(pointerId);
-  };
+  // A Mac tells of no key that is let go while Command is held.
+  const keyUp = ({ key, code }) => { if (key === 'Meta') letGo(); else release(code); };
+  const lift = ({ pointerId }) => release(pointerId);
   const gamepad = () => {
-    const pad = navigator.getGamepads && [...navigator.getGamepads()].find((found) => found);
+    const pad = navigator.getGamepads && [...navigator.getGamepads()]
+      .find((found) => found?.mapping === 'standard');
     if (!pad && !pads.move) return;
     // One that was unplugged holds nothing any more.
     const { move, grip } = pad ? padState(world(), pad) : { move: null, grip: false };
     if (move !== pads.move) {
-      if (pads.move) release(pads.move);
-      if (move) press(move);
+      release('gamepad');
+      if (move) press(move, 'gamepad');
       pads.move = move;
     }
     if (grip && !pads.grip && WORLDS[world()].grip) toggleGrip();
@@ -389,7 +381,10 @@ export function mount({ element, props, watch, trigger }) {
     if (!element.isConnected) { ticking = false; forget(); return; }
     if (info === null) { ticking = false; return; }
     requestAnimationFrame(tick);
-    const now = performance.now();
+    const now = performance.now(), gap = now - ticked;
+    ticked = now;
+    // A browser draws no page that is hidden, so that what came before says nothing of now.
+    if (gap > HIDDEN_MS) { clock.rest(); forgetPresses(); began = now; }
     if (!isSeen()) { clock.rest(); forgetPresses(); return; }
     gamepad();
     if (!running || opening) forgetPresses();
@@ -405,6 +400,7 @@ export function mount({ element, props, watch, trigger }) {
   const wake = () => {
     if (ticking) return;
     ticking = true;
+    ticked = performance.now();
     requestAnimationFrame(tick);
   };
 
@@ -447,8 +443,7 @@ export function mount({ element, props, watch, trigger }) {
     const button = event.target.closest('button');
     if (!button || event.button !== 0 || button.className === 'grip') return;
     button.setPointerCapture(event.pointerId);
-    touches.set(event.pointerId, button.dataset.move);
-    press(button.dataset.move);
+    press(button.dataset.move, event.pointerId);
   });
   one('.pad').addEventListener('click', (event) => {
     const button = event.target.closest('button');
@@ -496,7 +491,10 @@ export function mount({ element, props, watch, trigger }) {
     buttons();
   };
   setSlider('.temperature', Number(one('.temperature').value));
-  one('.options').open = !matchMedia('(max-width: 640px)').matches;
+  const narrow = matchMedia('(max-width: 640px)'); // where the settings can be folded
+  const fold = () => { one('.options').open = !narrow.matches; };
+  fold();
+  narrow.addEventListener('change', fold);
   load();
   watch('value', load);
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,12 +14,22 @@ from app.clips.form import MIDDLE
 from app.clips.kept import find_clip
 from app.jobs import Job, JobView
 from app.parts.events import LIGHT, OWN, Updates, refusals
-from app.parts.follow import Follower, finish
+from app.parts.follow import Follower, Seen, finish
 from app.parts.made import made_clips
 from app.session import Session
 from app.tokenizer import round_trip, view
 from app.tokenizer.page import TokenizerPage
 from app.tokenizer.round_trip import RoundTrip, Source
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """The choices of a round trip, which a page that is loaded anew finds again; a file has to be
+    chosen again."""
+
+    source: Source
+    made: str | None
+    crop: float
 
 
 class TokenizerTab:
@@ -53,7 +64,10 @@ class TokenizerTab:
             halt=page.halt,
             idle=lambda: {page.status: view.status(None)},
         )
-        follower.find_again(page.blocks)
+        page.blocks.load(
+            self.come_back, [*follower.asked, generated.job_id],
+            [page.source, page.made, page.crop, *follower.shown], **LIGHT,
+        )  # fmt: skip
         inputs = [page.model, page.source, page.picture, page.clip, page.made, page.crop]
         page.go.click(self.begin, inputs, [follower.job_id, *follower.shown], **OWN)
         page.source.change(
@@ -106,7 +120,22 @@ class TokenizerTab:
     ) -> Job:
         view = find_clip(self.session, made)
         material = round_trip.read_material(model, source, picture, clip, view, crop)
-        return self.session.jobs.submit(partial(round_trip.run, self.session, material))
+        work = partial(round_trip.run, self.session, material)
+        return self.session.jobs.submit(work, Settings(source=source, made=made, crop=crop))
+
+    def come_back(self, job_id: str, seen: Seen, generated: str) -> Updates:
+        """A page that was opened or reloaded finds its round trip and the choices for it."""
+        page, view = self.page, self.session.jobs.view(job_id)
+        found = page.follower.poll(job_id, seen)
+        if view is None or not isinstance(view.request, Settings):
+            return found
+        chosen = view.request
+        return {
+            page.source: chosen.source,
+            page.made: self.offer_made(generated, chosen.made),
+            page.crop: chosen.crop,
+            **found,
+        }
 
     def draw(self, job: JobView) -> Updates:
         """How the round trip stands, and what came of it."""

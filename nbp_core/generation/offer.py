@@ -14,7 +14,7 @@ from nbp_core.config.shapes import CLIP_FRAMES, Size3
 from nbp_core.config.tokenizer_folder import tokenizer_folder
 from nbp_core.generation.recording import World
 from nbp_core.generation.segments import Segment, plan_segments
-from nbp_core.transformer.prompts import condition_names
+from nbp_core.transformer.prompts import condition_names, has_text
 
 WORLDS: tuple[World, ...] = get_args(World)
 CAMERA_STILL = "still"
@@ -37,6 +37,11 @@ class ModelOffer:
     def needs_context(self) -> bool:
         """Whether it can only continue frames: nothing else tells it how a clip begins."""
         return self.config.layout == "plain"
+
+    @property
+    def needs_action(self) -> bool:
+        """Whether it makes no clip without an action, and none with guidance."""
+        return has_text(self.config)
 
     @property
     def timeline_names(self) -> tuple[str, ...]:

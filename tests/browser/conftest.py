@@ -120,9 +120,9 @@ def serve_small_models(folder: Path) -> Iterator[str]:
 
     models, assets = save_pipeline(folder / "models").parent, folder / "assets"
     assets.mkdir()
-    frames = np.random.default_rng(0).integers(0, 255, (5, 128, 128, 3), np.uint8)
+    rng = np.random.default_rng(0)
     for name in ("door-open", "drawer-close"):
-        write_video(assets / f"{name}.mp4", frames)
+        write_video(assets / f"{name}.mp4", rng.integers(0, 255, (5, 128, 128, 3), np.uint8))
     yield from serve(Session(models, "cpu", assets=assets, is_local=True))
 
 

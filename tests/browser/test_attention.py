@@ -162,3 +162,47 @@ def test_the_map_can_be_taken_along(page: Page, url: str) -> None:
         with page.expect_download() as download:
             page.locator(f"#attention-{kind}").click()
         assert download.value.suggested_filename == f"attention_1x1x16_layer1_head-mean.{kind}"
+
+
+def test_pictures_that_come_late_are_not_those_of_another_clip(page: Page, url: str) -> None:
+    page.add_init_script(
+        "const decode = Image.prototype.decode; window.late = [];"
+        "Image.prototype.decode = function () { return window.isLate && this.src.length > 100"
+        " ? new Promise((done) => window.late.push(() => done(decode.call(this))))"
+        " : decode.call(this); };"
+    )
+    open_attention(page, url)
+    look = "document.querySelector('#attention-look canvas').toDataURL()"
+    clip = page.locator("#attention-clip input")
+    head = page.get_by_role("button", name="Layer 2, head 1")
+    measured = page.locator("#attention-measured")
+    head.click()
+    expect(measured).to_contain_text("layer 2, head 1,")
+    first = page.evaluate(look)
+    page.evaluate("window.isLate = true")
+    for name in ("drawer-close", "door-open"):
+        clip.click()
+        page.get_by_role("option", name=name).click()
+        expect(measured).to_contain_text(f"{name}, bundled clip")
+        page.wait_for_function("window.late.length > 0")
+        page.evaluate("window.isLate = false")
+    expect(page.locator("#attention-look canvas")).to_have_count(2)
+    page.evaluate("window.late.forEach((go) => go())")
+    head.click()
+    expect(measured).to_contain_text("layer 2, head 1,")
+    assert page.evaluate(look) == first
+
+
+def test_words_on_canvases_follow_the_systems_theme(page: Page, url: str) -> None:
+    page.emulate_media(color_scheme="light")
+    open_attention(page, url)
+    brightness = """c => {
+      const { data } = c.getContext('2d').getImageData(0, 0, c.width, c.height);
+      return Math.max(...data.filter((_, i) => i % 4 === 0 && data[i + 3] === 255)); }"""
+    axis = page.locator("#attention-map canvas.left")
+    assert axis.evaluate(brightness) < 128
+    page.emulate_media(color_scheme="dark")
+    expect(page.locator("body")).to_have_class("dark")
+    page.wait_for_function(
+        f"({brightness})(document.querySelector('#attention-map canvas.left')) > 128"
+    )

@@ -71,6 +71,7 @@ def test_a_race_is_replayed_against_one_clock(raced: Page) -> None:
 def test_the_clock_starts_stops_and_keeps_its_speed(raced: Page) -> None:
     page, replay = raced, raced.locator("#race-replay")
     expect(replay.locator(".state").nth(1)).to_contain_text("done in")
+    expect(replay.locator(".clock")).to_have_attribute("aria-live", "off")
     replay.locator(".speed").select_option("0.25")
     replay.get_by_role("button", name="Replay").click()
     page.wait_for_function("parseFloat(document.querySelector('#race-replay .clock').value) > 0.1")
@@ -130,11 +131,29 @@ def test_two_clips_play_on_one_clock_with_their_difference(page: Page, studio: S
     expect(captions.nth(0)).to_contain_text("seed 52")
     expect(captions.nth(1)).to_contain_text("seed 51")
     expect(page.locator("#pair-settings tbody tr")).to_have_count(1)
+    expect(page.locator("#pair .clock")).to_have_attribute("aria-live", "off")
     page.locator("#pair .play").click()
     page.locator("#pair .seek").fill("9")
     expect(page.locator("#pair .clock")).to_have_text("frame 10 of 17")
     expect(page.get_by_role("img", name="frame 10")).to_have_count(2)
     assert not captions.nth(2).inner_text().endswith(": 0.0 grey levels on average")
+
+
+def test_what_varied_in_a_grid_is_found_after_a_reload(page: Page, studio: Studio) -> None:
+    studio.pipeline.step_s = 0
+    open_studio(page, studio.url, "Compare")
+    page.get_by_role("button", name="A grid of clips").click()
+    page.locator("#grid-vary").get_by_label("block size").check()
+    left_out = page.locator("#grid-blocks").get_by_label("token 1x1x1")
+    left_out.uncheck()
+    page.locator("#grid-go").click()
+    expect(page.locator("#grid .open")).to_have_count(5)
+    page.reload()
+    expect(page.locator("#grid .open")).to_have_count(5)
+    expect(page.locator("#grid-vary").get_by_label("block size")).to_be_checked()
+    expect(page.locator("#grid-blocks input:checked")).to_have_count(5)
+    expect(left_out).not_to_be_checked()
+    expect(page.locator("#grid-seeds")).to_be_hidden()
 
 
 @pytest.mark.timeout(300)

@@ -66,6 +66,7 @@ def test_the_clip_plays_where_it_was_made_and_its_making_can_be_watched(
     expect(page.locator("#preview .tokens-text")).to_contain_text("2 of 5 (frames 2 to 5)")
     page.locator("#preview .mode").select_option("steps")
     expect(page.locator("#preview .clock")).to_contain_text("step 1 of 80")
+    expect(page.locator("#preview .clock")).to_have_attribute("aria-live", "off")
     tokens = page.locator("#preview canvas.tokens")
     assert tokens.evaluate(PAINTED) == 16
     page.get_by_role("button", name="One forward").click()

@@ -106,7 +106,13 @@ def test_the_gallery_is_worked_by_keyboard(page: Page, studio: Studio) -> None:
     page.locator("#gallery .use").nth(1).focus()
     page.keyboard.press("Enter")
     expect(page.locator("#seed input")).to_have_value("31")
+    # A new clip draws the cards anew; the focus stays with its card.
+    studio.pipeline.step_s = 0.03
+    page.locator("#seed input").fill("33")
+    page.locator("#go").click()
     page.locator("#gallery .pin").nth(1).focus()
+    expect(page.locator("#gallery .card").first).to_contain_text("seed 33")
+    expect(page.locator("#gallery .pin").nth(2)).to_be_focused()
     page.keyboard.press("Enter")
     pinned = page.locator("#gallery .card").first
     expect(pinned).to_contain_text("seed 31")

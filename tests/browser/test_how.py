@@ -70,6 +70,25 @@ def test_six_steps_follow_one_token_of_the_visitors_own_clip(
     expect(said["frames"]).to_contain_text("latent frame 3 of 5")
 
 
+def test_words_on_canvases_follow_the_systems_theme(page: Page, studio: Studio) -> None:
+    """Also where another tab is open when the system turns dark."""
+    brightness = """() => {
+      const canvas = document.querySelector('#how-steps canvas.times');
+      const { data } = canvas.getContext('2d').getImageData(0, 0, 48, 24);
+      return Math.max(...data.filter((_, i) => i % 4 === 0 && data[i + 3] === 255)); }"""
+    studio.pipeline.step_s = 0
+    page.emulate_media(color_scheme="light")
+    open_studio(page, studio.url)
+    generate(page)
+    open_tab(page, "How it works")
+    expect(page.locator("#how-steps .times-read")).to_contain_text("steps took")
+    assert page.evaluate(brightness) < 128
+    open_tab(page, "Generate")
+    page.emulate_media(color_scheme="dark")
+    open_tab(page, "How it works")
+    page.wait_for_function(f"({brightness})() > 128")
+
+
 def test_a_row_is_followed_step_by_step(page: Page, studio: Studio) -> None:
     open_blocks(page, studio.url)
     told = page.locator("#blocks-picture .told")

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
+from app.attention.study import attention_chart, study_of
 from app.how.charts import paper_chart, speeds_chart, stored_chart
 from app.how.measure import ShapeSpeed
 from app.how.plan import SHAPES
@@ -148,7 +149,7 @@ HARD_TO_READ = """async (chart) => {
 
 
 def all_charts() -> Iterator[tuple[str, Any]]:
-    """Every chart of the two tabs that the project's own figures give, by a name."""
+    """Every chart of the three tabs that the project's own figures give, by a name."""
     results = read_results(RESULTS)[0]
     yield "speed", charts.speed_chart(tables.speeds_here(results))
     for title, file in experiments.titled(results).items():
@@ -162,6 +163,8 @@ def all_charts() -> Iterator[tuple[str, Any]]:
         if any(key in figures.by_shape for figures in kept):
             yield key, stored_chart(kept, key)
     yield "the paper", paper_chart()
+    if study := study_of(results, "small"):
+        yield "attention over many clips", attention_chart(study)
     speeds = [ShapeSpeed(shape=shape, timed_steps=9, step_ms=20) for shape in SHAPES]
     yield "speeds", speeds_chart(speeds)
 

@@ -285,8 +285,10 @@ def test_without_a_play_keys_are_the_pages(page: Page, studio: Studio) -> None:
 
 def test_the_pad_and_a_gamepad_press_keys(page: Page, studio: Studio) -> None:
     page.add_init_script(
-        "window.pad = null; navigator.getGamepads = () => [window.pad];"
-        "window.hold = (axes) => { window.pad = axes && {axes,"
+        "window.pad = null;"
+        "const wheel = {mapping: '', axes: [-1, -1, -1, -1], buttons: []};"
+        "navigator.getGamepads = () => [null, wheel, window.pad];"
+        "window.hold = (axes) => { window.pad = axes && {mapping: 'standard', axes,"
         " buttons: Array.from({length: 16}, () => ({pressed: false}))}; };"
     )
     open_play(page, studio)
@@ -314,6 +316,51 @@ def test_the_pad_and_a_gamepad_press_keys(page: Page, studio: Studio) -> None:
     until_key(page, "away")
     page.evaluate("hold(null)")  # it was unplugged
     until_key(page, "stay")
+
+
+def test_keys_that_a_mac_does_not_report_are_let_go(page: Page, studio: Studio) -> None:
+    open_play(page, studio)
+    press_play(page)
+    page.keyboard.down("ArrowLeft")
+    until_key(page, "left")
+    page.keyboard.down("Meta")
+    page.keyboard.up("Meta")
+    until_key(page, "stay")
+
+
+def test_a_page_that_was_hidden_goes_on_as_if_nothing_had_been(page: Page, studio: Studio) -> None:
+    page.add_init_script(
+        "const draw = window.requestAnimationFrame; const waiting = [];"
+        "window.requestAnimationFrame = (tick) =>"
+        " window.isHidden ? waiting.push(tick) : draw(tick);"
+        "window.show = () => { window.isHidden = false; waiting.splice(0).forEach(draw); };"
+    )
+    open_play(page, studio)
+    press_play(page)
+    until_shown(page, 60)
+    page.evaluate(
+        "window.isHidden = true; document.querySelector('#play .play-stage')"
+        ".dispatchEvent(new KeyboardEvent('keydown', {code: 'ArrowLeft', bubbles: true}));"
+        "window.said = []; new MutationObserver(() => window.said.push("
+        "document.querySelector('#play .told').textContent))"
+        ".observe(document.querySelector('#play .told'), {childList: true});"
+    )
+    page.wait_for_timeout(5000)
+    page.evaluate("show()")
+    until_key(page, "left")
+    until_shown(page, 100)
+    assert not [words for words in page.evaluate("said") if "real time" in words]
+    expect(page.locator("#play .picture")).to_have_attribute("data-keys", "0")
+
+
+def test_settings_that_a_narrow_page_folded_are_there_on_a_wide_one(
+    page: Page, studio: Studio
+) -> None:
+    page.set_viewport_size({"width": 600, "height": 844})
+    open_play(page, studio)
+    expect(page.locator("#play .block")).to_be_hidden()
+    page.set_viewport_size({"width": 1200, "height": 844})
+    expect(page.locator("#play .block")).to_be_visible()
 
 
 def test_pause_step_reset(page: Page, studio: Studio) -> None:

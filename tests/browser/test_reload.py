@@ -141,6 +141,7 @@ def test_a_round_trip_is_found_again(
     open_studio(page, studio.url, "Tokenizer")
     page.get_by_label("a picture").check()
     page.locator("#tokenizer-picture input[type=file]").set_input_files(tmp_path / "teal.png")
+    page.locator("#tokenizer-crop input[type=range]").press("Home")
     page.locator("#tokenize").click()
     status = page.locator("#tokenizer-status")
     expect(status).to_contain_text("Encoding and decoding")
@@ -150,7 +151,10 @@ def test_a_round_trip_is_found_again(
     gate.set()
     for _ in visits(page, "Tokenizer"):
         expect(status).to_contain_text("Done.")
-        expect(page.locator("#trip-figures")).to_contain_text("the middle square of teal.png")
+        expect(page.locator("#trip-figures")).to_contain_text("square at crop 0.00 of teal.png")
+        expect(page.get_by_label("a picture")).to_be_checked()
+        expect(page.locator("#tokenizer-picture")).to_be_visible()
+        expect(page.locator("#tokenizer-crop input[type=range]")).to_have_value("0")
         expect(page.locator("#trip-pair img")).to_have_count(2)
         expect(page.locator("#tokenize")).to_be_enabled()
 

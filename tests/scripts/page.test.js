@@ -36,11 +36,12 @@ test('a pointer outside a box counts for the cell at its edge', () => {
 
 test('a player advances by the time that passed until it pauses or its element is gone', (t) => {
   const waiting = [], seconds = [];
+  let isShown = true;
   t.mock.method(performance, 'now', () => 1000);
   globalThis.requestAnimationFrame = (tick) => waiting.push(tick);
   t.after(() => { delete globalThis.requestAnimationFrame; });
   const frame = (time) => waiting.splice(0).forEach((tick) => tick(time));
-  const element = { isConnected: true };
+  const element = { isConnected: true, checkVisibility: () => isShown };
   const clock = player(element, (passed) => seconds.push(passed));
   frame(1000);
   assert.deepEqual(seconds, [], 'it stands until it is played');
@@ -53,6 +54,9 @@ test('a player advances by the time that passed until it pauses or its element i
   frame(9100);
   assert.equal(waiting.length, 0);
   clock.play(true);
+  isShown = false;
+  frame(9150);
+  assert.equal(seconds.length, 2, 'it waits while nobody sees it');
   element.isConnected = false;
   frame(9200);
   assert.equal(seconds.length, 2);
@@ -66,7 +70,7 @@ test('a player goes on after a picture that failed', (t) => {
   t.after(() => { delete globalThis.requestAnimationFrame; });
   const frame = (time) => waiting.splice(0).forEach((tick) => tick(time));
   let isBroken = true, drawn = 0;
-  const clock = player({ isConnected: true }, () => {
+  const clock = player({ isConnected: true, checkVisibility: () => true }, () => {
     if (isBroken) throw new Error('a picture that failed');
     drawn += 1;
   });

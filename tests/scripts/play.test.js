@@ -187,6 +187,20 @@ test('the latest key that is held counts', () => {
   assert.deepEqual(held.take('arm').key, 'stay');
 });
 
+test('a move is held until everything that holds it lets go', () => {
+  const held = new Held();
+  held.press('left', 1, 'ArrowLeft');
+  held.press('left', 2, 'KeyA');
+  held.press('left', 3, 7); // a finger on the pad
+  for (const holder of ['KeyA', 7]) {
+    assert.ok(held.release(holder));
+    assert.equal(held.take('arm').key, 'left');
+  }
+  assert.ok(!held.release(7), 'it holds nothing any more');
+  held.release('ArrowLeft');
+  assert.equal(held.take('arm').key, 'stay');
+});
+
 test('a short press is not lost, and counts once', () => {
   const held = new Held();
   held.press('near', 5);

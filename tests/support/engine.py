@@ -248,6 +248,7 @@ class FakePipeline:
     grid = GRID
     block_shapes = FIGURE6_SHAPES
     worlds: tuple[World, ...] = ("arm", "camera")
+    needs_action = False
     window = 4
     key_guidance = 2.0
     key_reach: tuple[KeyAxis, ...] = ()

@@ -5,6 +5,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from nbp_core.config.models import TransformerConfig
+from nbp_core.config.presets import TOKENIZER_PRESETS
+from nbp_core.generation.offer import ModelOffer
 from nbp_core.transformer.conditions import Conditions
 from nbp_core.transformer.prompts import UCF101_CLASSES, prompt_ids, prompt_text
 from tests.support.models import ACTIONS, build_pipeline, transformer_config
@@ -52,6 +54,13 @@ def test_a_prompt_is_bos_words_and_eos_to_its_length(tmp_path: Path) -> None:
     assert ids is not None
     assert ids.tolist() == [[16 + i for i in (1, 6, 6, 2, 2, 2, 2, 2)]] * 2
     assert nulls is None
+
+
+def test_only_a_text_model_always_needs_a_name() -> None:
+    tokens = TOKENIZER_PRESETS["nano"]
+    assert ModelOffer(text_model(), tokens).needs_action
+    assert not ModelOffer(transformer_config(), tokens).needs_action
+    assert not ModelOffer(transformer_config("plain"), tokens).needs_action
 
 
 def test_what_a_text_model_cannot_do(tmp_path: Path) -> None:

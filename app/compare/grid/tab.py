@@ -12,7 +12,7 @@ from gradio.components import Component
 from app.clips.form import Start
 from app.clips.request import Request
 from app.compare.grid import run, view
-from app.compare.grid.form import Varied, Vary, cells_of
+from app.compare.grid.form import LEAST, Varied, Vary, cells_of
 from app.compare.grid.page import VARIES, GridPage, block_names
 from app.jobs import Job, JobView
 from app.parts.api import hand_over_values
@@ -59,13 +59,42 @@ class Grid:
             for name, part in zip(names, self.page.values, strict=True)
         }
 
-    def offer(self, model: str, start: Start) -> Updates:
-        """The blocks and models that suit the start, all of them chosen."""
-        blocks, models = block_names(self.session, model, start), self.session.model_names()
-        chosen = [value for _, value in blocks]
+    def offer(self, model: str, start: Start, chosen: Sequence[str]) -> Updates:
+        """The blocks and models that suit the start; the blocks that were chosen stay chosen where
+        they make a grid, else all are."""
+        blocks, value = self._fitting(model, start, chosen)
         return {
-            self.page.blocks: gr.CheckboxGroup(choices=blocks, value=chosen),
-            self.page.models: gr.CheckboxGroup(choices=models),
+            self.page.blocks: gr.CheckboxGroup(choices=blocks, value=value),
+            self.page.models: gr.CheckboxGroup(choices=self.session.model_names()),
+        }
+
+    def _fitting(
+        self, model: str, start: Start, chosen: Sequence[str]
+    ) -> tuple[list[tuple[str, str]], list[str]]:
+        blocks = block_names(self.session, model, start)
+        names = [name for _, name in blocks]
+        kept = [name for name in names if name in chosen]
+        return blocks, kept if len(kept) >= LEAST else names
+
+    def settings_of(self, job_id: str, model: str, start: Start) -> Updates:
+        """What varied in a grid, for a page that was loaded anew; nothing without one."""
+        view, page = self.session.jobs.view(job_id), self.page
+        if view is None or not isinstance(view.request, Varied):
+            return {}
+        varied, models = view.request, self.session.model_names()
+        blocks, chosen = self._fitting(model, start, varied.blocks)
+        values: list[dict[str, Any]] = [
+            {"value": varied.num_seeds},
+            {"choices": blocks, "value": chosen},
+            {"value": varied.temperatures},
+            {"choices": models, "value": [name for name in models if name in varied.models]},
+        ]
+        return {
+            page.vary: varied.vary,
+            **{
+                part: type(part)(**found, visible=name == varied.vary)
+                for (_, name), part, found in zip(VARIES, page.values, values, strict=True)
+            },
         }
 
     def begin(
@@ -93,7 +122,7 @@ class Grid:
     def _submit(self, varied: Varied, shared: Sequence[Any]) -> Job:
         request = self._request_of(*shared)
         cells = cells_of(self.session, varied, request)
-        return self.session.jobs.submit(partial(run.run, self.session, cells), request)
+        return self.session.jobs.submit(partial(run.run, self.session, cells), varied)
 
     def draw(self, job: JobView) -> Updates:
         """How the grid stands. The box opens, since it may be that of a page loaded anew."""

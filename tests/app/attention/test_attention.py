@@ -191,7 +191,7 @@ def test_what_was_open_is_found_again(tab: AttentionTab, assets: Path, tmp_path:
 
     own = tmp_path / "mine.mp4"
     own.write_bytes((assets / "door-open.mp4").read_bytes())
-    kept = tab.keep_new(UPLOAD, str(own), 0.25, False)
+    kept = tab.keep_new(UPLOAD, str(own), 0.25, False, [])
     assert str(tmp_path) not in json.dumps(kept)
     again = enter(tab, kept=kept, newest=newest)
     assert again["clip"]["value"] == UPLOAD
@@ -225,6 +225,20 @@ def test_no_other_clip_is_shown_while_the_one_that_the_menu_names_waits(tab: Att
     assert len(opened["map"]["panes"]) == 1
     assert "door-open, bundled clip" in opened["measured"]
     assert job.finished.wait(30)
+
+
+def test_of_two_clips_that_are_chosen_one_after_the_other_only_the_second_is_shown(
+    tab: AttentionTab,
+) -> None:
+    chosen: list[str | None] = []
+    source = ("bundled:door-open.mp4", None, 0.5)
+    tab.keep_new(*source, False, chosen)
+    first = tab.open_new(*source, "tiny", False, chosen)
+    next(first)
+    tab.keep_new(*source, False, chosen)
+    assert list(first) == []
+    second = tab.open_new(*source, "tiny", False, chosen)
+    assert "door-open, bundled clip" in at_last(tab, second)["measured"]
 
 
 def test_a_clip_that_cannot_be_opened_leaves_the_reason_on_the_page(tab: AttentionTab) -> None:

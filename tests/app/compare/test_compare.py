@@ -17,6 +17,7 @@ from app.clips.run import run as make_clip
 from app.compare import view
 from app.compare.charts import steps_chart, tokens_chart
 from app.compare.grid.form import Varied, cells_of
+from app.compare.page import usual_pair
 from app.compare.pair import NOTHING, Pair, differences
 from app.compare.run import RaceResult, new_race, paper_words, run, runner_name
 from app.compare.tab import CompareTab
@@ -233,6 +234,21 @@ def test_a_clip_that_a_model_cannot_begin_is_refused_in_words_of_the_page(tmp_pa
     session.close()
 
 
+@pytest.mark.parametrize("changes", [{"action": ""}, {"guidance": 2.0}])
+def test_a_model_with_class_prompts_is_given_one_at_once(
+    studio: Studio, changes: dict[str, Any]
+) -> None:
+    session, pipeline = studio
+    pipeline.needs_action = True
+    request = make_request(**{**VALUES, **changes}, block="1x1x16", num_frames=17)
+    seeds = Varied(vary="seed", num_seeds=3, blocks=(), temperatures="", models=())
+    sentence = r"^Model fake needs an action, and a guidance of 1\.$"
+    with pytest.raises(ValueError, match=sentence):
+        new_race(session, request, SHAPES)
+    with pytest.raises(ValueError, match=sentence):
+        cells_of(session, seeds, request)
+
+
 def test_a_model_of_one_block_shape_cannot_race(studio: Studio) -> None:
     session, pipeline = studio
     pipeline.block_shapes = ((1, 1, 16),)
@@ -281,14 +297,14 @@ def test_a_reloaded_page_has_the_settings_of_its_race(tmp_path: Path) -> None:
         found = {name: updates[getattr(page, name)] for name in names if name not in FILES}
         return {name: getattr(value, "value", value) for name, value in found.items()}
 
-    shown = tab.come_back("other", job_id, ("", 0), True)
+    shown = tab.come_back("other", job_id, ("", 0), "", True)
     expected = {name: value for name, value in chosen.items() if name not in FILES}
     assert settings(shown) == {**expected, "first": "1x1x16", "second": "1x4x16"}
     assert set(shown) <= set(tab.found_again)
     # Where another tab is open, the page keeps its model, and the settings suit it.
-    behind = settings(tab.come_back("other", job_id, ("", 0), False))
+    behind = settings(tab.come_back("other", job_id, ("", 0), "", False))
     assert behind == {**expected, "model": "other", "first": "1x1x16", "second": "1x16x16"}
-    assert page.seed not in tab.come_back("other", "gone", ("", 0), True)
+    assert page.seed not in tab.come_back("other", "gone", ("", 0), "", True)
     session.close()
 
 
@@ -296,6 +312,21 @@ def test_choices_keep_what_fits(tab: CompareTab) -> None:
     note, first, second, action = tab.change_choices("fake", "frame", "zoom-in", "1x1x8", "9x9x9")
     assert (first.value, second.value, action.value) == ("1x1x8", "1x16x16", "zoom-in")
     assert note == ""
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen", "pair"),
+    [
+        (["1x1x16", "1x1x1"], ("1x1x1", "1x4x16"), ("1x1x1", "1x1x16")),
+        (["1x1x16", "1x4x16"], ("1x1x1", "1x1x16"), ("1x1x16", "1x4x16")),
+        (["1x1x16", "1x4x16"], ("1x4x16", "1x4x16"), ("1x1x16", "1x4x16")),
+        (["1x1x16"], ("1x1x1", "1x1x16"), ("1x1x16", "1x1x16")),
+    ],
+)
+def test_two_different_blocks_are_offered_where_there_are_two(
+    offered: list[str], chosen: tuple[str, str], pair: tuple[str, str]
+) -> None:
+    assert usual_pair(offered, *chosen) == pair
 
 
 def test_two_kept_clips_are_shown_with_the_settings_that_differ(tmp_path: Path) -> None:

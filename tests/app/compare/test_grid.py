@@ -258,5 +258,26 @@ def test_only_the_values_of_what_varies_are_shown(studio: Studio) -> None:
         grid = CompareTab(session, blocks, model, *followers).grid
     shown = grid.choose("temperature")
     assert [part.visible for part in shown.values()] == [False, False, True, False]
-    offered = grid.offer("fake", "frame")
-    assert len(offered[grid.page.blocks].value) == 6
+    blocks = grid.page.blocks
+    assert len(grid.offer("fake", "frame", [])[blocks].value) == 6
+    chosen = ["1x1x1", "1x1x16", "9x9x9"]
+    assert grid.offer("fake", "frame", chosen)[blocks].value == ["1x1x1", "1x1x16"]
+    assert len(grid.offer("fake", "frame", ["1x1x1"])[blocks].value) == 6, "one makes no grid"
+
+
+def test_a_reloaded_page_has_what_varied_in_its_grid(studio: Studio) -> None:
+    session, _ = studio
+    with gr.Blocks() as blocks:
+        model = gr.Dropdown(["fake"], value="fake")
+        followers = [Follower(session.jobs, name, 0.5) for name in ("race", "grid")]
+        tab = CompareTab(session, blocks, model, *followers)
+    grid, chosen = tab.grid, {**USUAL, "vary": "block", "models": ["other"], "num_seeds": 5}
+    begun = grid.begin(*chosen.values(), "1x1x16", *SHARED.values())
+    job_id = begun[grid.follower.job_id]
+    found = tab.come_back("fake", "", ("", 0), job_id, True)
+    assert set(found) <= set(tab.found_again)
+    parts = zip(("num_seeds", "blocks", "temperatures", "models"), grid.page.values, strict=True)
+    again = {name: found[part].value for name, part in parts}
+    assert {"vary": found[grid.page.vary], **again} == chosen
+    assert [found[part].visible for part in grid.page.values] == [False, True, False, False]
+    assert grid.page.vary not in tab.come_back("fake", "", ("", 0), "gone", True)

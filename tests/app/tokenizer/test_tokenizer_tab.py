@@ -292,6 +292,18 @@ def test_the_page_follows_a_round_trip_to_its_result(tab: TokenizerTab, tmp_path
     assert np.array_equal(picture_of(shown["after"]), picture_of(shown["before"]) // 2)
 
 
+def test_a_reloaded_page_has_the_choices_of_its_round_trip(
+    tab: TokenizerTab, tmp_path: Path
+) -> None:
+    page = tab.page
+    Image.new("RGB", (64, 32), "teal").save(tmp_path / "teal.png")
+    begun = tab.begin("fake", "picture", str(tmp_path / "teal.png"), None, None, 0.25)
+    found = tab.come_back(begun[page.follower.job_id], ("", 0), "")
+    assert (found[page.source], found[page.crop]) == ("picture", 0.25)
+    assert page.status in found
+    assert page.source not in tab.come_back("gone", ("", 0), "")
+
+
 def test_a_round_trip_whose_files_made_way_is_not_shown(tab: TokenizerTab) -> None:
     """The oldest files go first, one by one."""
     trip = trip_of(tab.session, "fake", 5)
