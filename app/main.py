@@ -111,8 +111,6 @@ def _serve(arguments: Sequence[str] | None) -> None:
     signal.signal(signal.SIGTERM, _end)
     security.forget_proxies()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, just below
-    # After every event of the queue Gradio computes figures of all of them, which nobody reads.
-    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(10**9)
     # Read when torch is imported: its threads sleep between operations. Where others want the cores
     # too, such as the browser, threads that spin hold each other up: a run took 4 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

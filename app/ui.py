@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -144,6 +145,9 @@ def _build(session: Session) -> gr.Blocks:
         blocks.load(_addressed, None, tabs, **LIGHT)
     refuse_wrong_values(blocks)
     refuse_downloads()
+    # After every event Gradio computes figures of all of them, which nobody reads. The queue takes
+    # this when it is made.
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(10**9)
     # By default whoever posts to /run/NAME goes past the queue and its limit.
     blocks.queue(max_size=64, default_concurrency_limit=None, api_open=False)
     _beside[blocks] = [play_route(played.players), thumbs_route(session.assets)]
