@@ -14,6 +14,7 @@ from app.clips.words import device_words, plural, weights_words
 from app.jobs import Job
 from app.parts.made import action_words
 from app.parts.pictures import block_name
+from app.parts.uploads import STARTS
 from nbp_core.config.shapes import CLIP_FPS, Size3, format_block_shape
 from nbp_core.generation.race import Lap, Race, RaceRequest, race
 from nbp_core.media.video import write_video
@@ -90,10 +91,10 @@ def check_clip(session: Session, request: Request, shape: Size3) -> None:
     try:
         offer.num_steps(shape, request.num_context_frames, request.num_frames)
     except ValueError as error:
-        start = {"action": "an action", "frame": "a first frame", "clip": "five frames"}
+        start = next(words for words, start in STARTS if start == request.start)
         raise ValueError(
             f"Model {request.model} cannot make {plural(request.num_frames, 'frame')} from"
-            f" {start[request.start]} in blocks of {blocks}. Choose another start, block or model."
+            f" {start} in blocks of {blocks}. Choose another start, block or model."
         ) from error
 
 
