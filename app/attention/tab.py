@@ -22,7 +22,7 @@ from app.attention.page import OWN_CLIP, AttentionPage
 from app.attention.shown import Choice, Shown, block_words, open_choice, open_clip
 from app.attention.study import Find, attention_chart, finds, study_of, study_text
 from app.parts import controls
-from app.parts.events import LAST, LIGHT, OWN, Updates, refusal, refusals
+from app.parts.events import LAST, LIGHT, OWN, Updates, refusal, refusals, when
 from app.parts.follow import Follower
 from app.parts.status import line
 from app.session import Session
@@ -73,13 +73,13 @@ class AttentionTab:
         tab.select(self.enter, [*source, *listed], [page.clip, page.newest, *opened], **slow)
         studied = [page.study, page.study_text]
         tab.select(self.read_study, page.model, studied, **LIGHT)
-        page.model.input(self.read_study, page.model, studied, **LIGHT, **LAST)
+        when([page.model.input], self.read_study, page.model, studied, **LIGHT)
         chosen_clip = [page.clip, page.upload, page.crop, page.beside, page.chosen]
         for event in (page.clip.input, page.upload.upload):
             kept = event(self.keep_new, chosen_clip, page.kept, **LIGHT, **LAST)
             kept.then(self.open_new, [*source, page.chosen], opened, **last)
         page.crop.input(self.move_crop, source, opened, **last)
-        page.model.input(self.follow_model, [*source, page.shown], opened, **last)
+        when([page.model.input], self.follow_model, [*source, page.shown], opened, **slow)
         changes = [page.beside.input, page.action.input, page.block.input]
         accepted = [page.accepted, page.beside, page.action, page.block]
         changed = [*seen, page.heads, *accepted, *page.finds]

@@ -19,7 +19,7 @@ from app.compare.run import PageRace, RaceResult
 from app.jobs import Job, JobView
 from app.parts import controls
 from app.parts.api import call_of, defaults_of, hand_over_values, inputs_of
-from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
+from app.parts.events import LAST, LIGHT, OWN, Updates, refusals, when
 from app.parts.follow import Follower, Seen, finish
 from app.parts.uploads import start_radio, wire_uploads
 from app.session import Session
@@ -85,21 +85,21 @@ class CompareTab:
 
     def _wire_controls(self) -> None:
         page = self.page
-        gr.on(
+        when(
             [page.model.change, page.start.change],
             self.change_choices,
             [page.model, page.start, page.action, page.first, page.second],
             [page.note, page.first, page.second, page.action],
             **LIGHT,
         )
-        gr.on(
+        when(
             [page.model.change, page.start.change],
             self.grid.offer, [page.model, page.start, self.grid.page.blocks],
             [self.grid.page.blocks, self.grid.page.models], **LIGHT,
         )  # fmt: skip
         wire_uploads(page)
-        page.model.change(
-            lambda model, start: start_radio(self.session, model, start),
+        when(
+            [page.model.change], lambda model, start: start_radio(self.session, model, start),
             [page.model, page.start], page.start, **LIGHT,
         )  # fmt: skip
         page.start.input(

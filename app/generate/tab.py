@@ -23,7 +23,7 @@ from app.parts import controls
 from app.parts.api import call_of, defaults_of, hand_over_values, inputs_of
 from app.parts.charts import timing_chart
 from app.parts.clip_view import clip_view
-from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
+from app.parts.events import LAST, LIGHT, OWN, Updates, refusals, when
 from app.parts.follow import Seen, finish
 from app.parts.pictures import file_uri
 from app.parts.status import counters, status
@@ -78,13 +78,13 @@ class GenerateTab:
         page = self.page
         start_of = [page.model, page.start, page.num_frames]
         sampling = [page.block, page.top_k, page.top_p, page.temperature, page.guidance]
-        gr.on(
+        when(
             [page.model.change, page.start.change, page.num_frames.change],
             self.change_blocks, [*start_of, page.block], page.block, **LIGHT,
         )  # fmt: skip
         wire_uploads(page)
-        page.model.input(self.announce, page.model, page.facts, **LIGHT, **LAST)
-        page.model.input(
+        chosen = when([page.model.input], self.announce, page.model, page.facts, **LIGHT)
+        chosen.then(
             self.change_model, [page.model, page.start, page.action],
             [page.facts, page.start, page.action, page.actions], **OWN, **LAST,
         )  # fmt: skip

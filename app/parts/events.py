@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import Any, Final
@@ -23,7 +23,28 @@ LIGHT: Final[dict[str, Any]] = {**OWN, "queue": False}
 LAST: Final[dict[str, Any]] = {"trigger_mode": "always_last"}
 """A further argument of events by which something is chosen. If something else is chosen before the
 answer comes, the last choice is answered after it. By default Gradio ignores further choices, but
-not those of `change`."""
+not those of `change`.
+
+Such an event has one handler, or its handlers are given by when(): to answer the last choice,
+Gradio repeats the event with all its handlers. Two that are repeated so repeat each other, without
+an end.
+"""
+
+
+def when(
+    events: Sequence[Any],
+    answer: Callable[..., Any],
+    inputs: Any,
+    outputs: Any,
+    **arguments: Any,
+) -> Any:
+    """Answers events that others answer too; the last one is always answered.
+
+    The event itself only starts the answer, which then is repeated alone. `arguments` are those of
+    the answer, such as LIGHT; data of the event (`gr.EventData`) do not reach it.
+    """
+    started = gr.on(events, None, js="() => {}", **LIGHT)
+    return started.then(answer, inputs, outputs, **arguments, **LAST)
 
 
 def refusal(error: ValueError) -> gr.Error:

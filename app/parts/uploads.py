@@ -12,7 +12,7 @@ from gradio.processing_utils import save_file_to_cache
 from app.clips.form import MIDDLE, Start
 from app.clips.request import read_start
 from app.parts import controls
-from app.parts.events import LIGHT, OWN, refusal, refusals
+from app.parts.events import LIGHT, OWN, refusal, refusals, when
 from app.parts.thumbs import chosen_index, thumb, thumbs
 from app.session import Session
 from nbp_core.config.shapes import CLIP_FPS
@@ -127,7 +127,7 @@ def offer_examples(session: Session, start: Start, upload: gr.Image | gr.Video, 
 def wire_uploads(page: StartPage) -> None:
     """Shows the upload that the start needs, and takes a bad file away at once."""
     boxes = [page.picture_box, page.clip_box, page.crop]
-    page.start.change(_show, page.start, boxes, **LIGHT)
+    when([page.start.change], _show, page.start, boxes, **LIGHT)
     for upload in (page.picture, page.clip):
         checked = upload.upload(_check, [page.start, page.picture, page.clip], None, **OWN)
         checked.failure(lambda: None, None, upload, **LIGHT)

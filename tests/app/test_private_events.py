@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,12 +80,23 @@ class Caller:
 
 def test_the_last_choice_of_a_control_is_answered(studio: tuple[str, Path, Path]) -> None:
     """Also one that is made while an earlier choice is answered: the page would show that."""
-    chosen = [
-        event for event in Caller(studio[0]).events
-        if any(name == "input" for _, name in event["targets"])
-    ]  # fmt: skip
+    events = Caller(studio[0]).http.get("config").json()["dependencies"]
+    inputs = [e["id"] for e in events if any(name == "input" for _, name in e["targets"])]
+    chosen = [e for e in events if e["backend_fn"] and {e["id"], e["trigger_after"]} & {*inputs}]
     assert len(chosen) > 15
     assert {event["trigger_mode"] for event in chosen} == {"always_last"}
+
+
+def test_no_two_events_repeat_each_other(studio: tuple[str, Path, Path]) -> None:
+    """Gradio answers the last choice by repeating the event with all its handlers: where two of
+    them repeat it, they do so without an end."""
+    repeated = Counter(
+        (part, name)
+        for event in Caller(studio[0]).events if event["trigger_mode"] == "always_last"
+        for part, name in event["targets"] if part is not None
+    )  # fmt: skip
+    assert len(repeated) > 15
+    assert set(repeated.values()) == {1}
 
 
 def test_no_event_goes_past_the_queue(studio: tuple[str, Path, Path]) -> None:

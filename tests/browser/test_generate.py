@@ -280,6 +280,31 @@ def test_the_starts_follow_the_model_that_settings_bring(page: Page, two_models:
     expect(page.locator("#race-start").get_by_label("five frames")).to_be_checked()
 
 
+SLOW_ANSWERS = """
+const ask = window.fetch;
+window.fetch = async (...request) => {
+  window.lastAsked = performance.now();
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  return ask(...request);
+};
+"""
+
+
+def test_choices_in_quick_succession_are_answered_and_then_nothing_is_asked(
+    page: Page, two_models: str
+) -> None:
+    page.add_init_script(SLOW_ANSWERS)
+    open_studio(page, two_models)
+    for name in ("continues", "fake", "continues"):
+        page.locator("#model input").click()
+        page.get_by_role("option", name=name).click()
+    action = page.locator("#start").get_by_label("an action")
+    expect(action).to_have_count(0)
+    page.wait_for_function("() => performance.now() - window.lastAsked > 2000", timeout=30000)
+    expect(page.locator("#model input")).to_have_value("continues")
+    expect(action).to_have_count(0)
+
+
 def test_the_square_of_a_picture_is_dragged(page: Page, studio: Studio, tmp_path: Path) -> None:
     """Left red, right blue: a run from the right end starts blue."""
     wide = np.zeros((64, 192, 3), np.uint8)
