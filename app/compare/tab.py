@@ -21,7 +21,7 @@ from app.parts import controls
 from app.parts.api import call_of, defaults_of, hand_over_values, inputs_of
 from app.parts.events import LAST, LIGHT, OWN, Updates, refusals, when
 from app.parts.follow import Follower, Seen, finish
-from app.parts.uploads import start_radio, wire_uploads
+from app.parts.uploads import refit_start, start_radio, wire_uploads
 from app.session import Session
 from nbp_core.config.json import JsonConfig
 from nbp_core.config.shapes import CLIP_FRAMES, format_block_shape, parse_block_shape
@@ -99,7 +99,7 @@ class CompareTab:
         )  # fmt: skip
         wire_uploads(page)
         when(
-            [page.model.change], lambda model, start: start_radio(self.session, model, start),
+            [page.model.change], lambda model, start: refit_start(self.session, model, start),
             [page.model, page.start], page.start, **LIGHT,
         )  # fmt: skip
         page.start.input(
@@ -174,15 +174,14 @@ class CompareTab:
         start, action = values["start"], values["action"]
         names = controls.action_names(self.session, model)
         kept = action if action in ("", *names) else controls.favourite(start, names)
-        blocks = map(format_block_shape, race.shapes)
-        note, first, second, _ = self.change_choices(model, start, kept, *blocks)
+        choices, (first, second) = self._pair(model, start, *map(format_block_shape, race.shapes))
         return {
             **{getattr(page, name): values[name] for name in _SETTINGS},
             page.start: start_radio(self.session, model, start),
             page.action: gr.Dropdown(choices=controls.action_choices(names), value=kept),
-            page.note: note,
-            page.first: first,
-            page.second: second,
+            page.note: run.why_no_race(self.session, model),
+            page.first: gr.Dropdown(choices=choices, value=first),
+            page.second: gr.Dropdown(choices=choices, value=second),
         }
 
     def draw(self, job: JobView) -> Updates:
@@ -213,17 +212,23 @@ class CompareTab:
 
     def change_choices(
         self, model: str, start: Start, action: str, first: str, second: str
-    ) -> tuple[str, gr.Dropdown, gr.Dropdown, gr.Dropdown]:
+    ) -> tuple[Any, ...]:
         """Counts the steps anew and offers what the model can do; keeps what still fits."""
-        steps = controls.count_steps(self.session, model, start, CLIP_FRAMES)
-        choices = controls.block_choices(steps)
-        first, second = usual_pair([value for _, value in choices], first, second)
+        choices, fitting = self._pair(model, start, first, second)
         names = controls.action_names(self.session, model)
         is_kept = action in names or (action == "" and start != "action")
         kept = action if is_kept else controls.favourite(start, names)
         return (
             run.why_no_race(self.session, model),
-            gr.Dropdown(choices=choices, value=first),
-            gr.Dropdown(choices=choices, value=second),
-            gr.Dropdown(choices=controls.action_choices(names), value=kept),
+            controls.refitted(gr.Dropdown, choices, fitting[0], first),
+            controls.refitted(gr.Dropdown, choices, fitting[1], second),
+            controls.refitted(gr.Dropdown, controls.action_choices(names), kept, action),
         )
+
+    def _pair(
+        self, model: str, start: Start, first: str, second: str
+    ) -> tuple[list[tuple[str, str]], tuple[str, str]]:
+        """(block shapes to choose from, baseline and challenger among them)."""
+        steps = controls.count_steps(self.session, model, start, CLIP_FRAMES)
+        choices = controls.block_choices(steps)
+        return choices, usual_pair([value for _, value in choices], first, second)

@@ -27,7 +27,7 @@ from app.parts.events import LAST, LIGHT, OWN, Updates, refusals, when
 from app.parts.follow import Seen, finish
 from app.parts.pictures import file_uri
 from app.parts.status import counters, status
-from app.parts.uploads import as_upload, start_radio, wire_uploads
+from app.parts.uploads import as_upload, refit_start, start_radio, wire_uploads
 from app.session import Session
 from nbp_core.config.shapes import parse_block_shape
 
@@ -269,24 +269,24 @@ class GenerateTab:
         facts = self.facts_of(model)
         names = controls.action_names(self.session, model)
         _, suited = controls.suited_starts(self.session, model, start)
-        if action not in names and (action or suited == "action"):
-            action = controls.favourite(suited, names)
+        is_kept = action in names or not (action or suited == "action")
+        fitting = action if is_kept else controls.favourite(suited, names)
+        choices = controls.action_choices(names)
         return {
             self.page.facts: facts,
-            self.page.start: start_radio(self.session, model, start),
-            self.page.action: gr.Dropdown(choices=controls.action_choices(names), value=action),
+            self.page.start: refit_start(self.session, model, start),
+            self.page.action: controls.refitted(gr.Dropdown, choices, fitting, action),
             # One that is hidden must not hold actions any more.
             self.page.actions: gr.Textbox("", visible=controls.has_timeline(self.session, model)),
         }
 
-    def change_blocks(self, model: str, start: Start, num_frames: int, block: str) -> gr.Radio:
+    def change_blocks(self, model: str, start: Start, num_frames: int, block: str) -> Any:
         """Counts the steps anew; keeps the block if it still fits."""
         steps = controls.count_steps(self.session, model, start, num_frames)
         choices = controls.block_choices(steps)
-        if block in (value for _, value in choices):
-            # Not sent back: the page may have been given another block in the meantime.
-            return gr.Radio(choices=choices)
-        return gr.Radio(choices=choices, value=controls.preset_block("Balanced", steps))
+        is_kept = block in (value for _, value in choices)
+        fitting = block if is_kept else controls.preset_block("Balanced", steps)
+        return controls.refitted(gr.Radio, choices, fitting, block)
 
     def suggest(self, model: str, start: Start, temperature: float) -> tuple[str, float]:
         """Action and temperature that suit the start."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -129,6 +130,15 @@ def suited_starts(session: Session, model: str | None, start: Start) -> tuple[li
     if not offered:
         return list(CONTEXT_FRAMES), start
     return offered, start if start in offered else offered[-1]
+
+
+def refitted(menu: type[Any], choices: Sequence[Any], value: Any, before: Any) -> Any:
+    """A menu with other choices, after something else was chosen.
+
+    Its value is sent only where it is not the one before: in the meantime, the visitor may have
+    chosen another.
+    """
+    return menu(choices=choices) if value == before else menu(choices=choices, value=value)
 
 
 def has_timeline(session: Session, model: str | None) -> bool:

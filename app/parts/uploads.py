@@ -27,9 +27,22 @@ MAX_UPLOAD = "1gb"
 
 
 def start_radio(session: Session, model: str | None, start: Start) -> gr.Radio:
-    """The starts that suit a model; one that does not suit gives way to one that does."""
-    offered, start = controls.suited_starts(session, model, start)
-    return gr.Radio(choices=[one for one in STARTS if one[1] in offered], value=start)
+    """The starts that suit a model, and the given one if it does, else another."""
+    choices, start = _suited(session, model, start)
+    return gr.Radio(choices=choices, value=start)
+
+
+def refit_start(session: Session, model: str | None, start: Start) -> gr.Radio:
+    """The starts of another model; one that does not suit it gives way to one that does."""
+    choices, suited = _suited(session, model, start)
+    return controls.refitted(gr.Radio, choices, suited, start)
+
+
+def _suited(
+    session: Session, model: str | None, start: Start
+) -> tuple[list[tuple[str, str]], Start]:
+    offered, suited = controls.suited_starts(session, model, start)
+    return [one for one in STARTS if one[1] in offered], suited
 
 
 _EXAMPLES: dict[Start, tuple[str, ...]] = {

@@ -282,8 +282,10 @@ def test_the_starts_follow_the_model_that_settings_bring(page: Page, two_models:
 
 SLOW_ANSWERS = """
 const ask = window.fetch;
+window.asked = "";
 window.fetch = async (...request) => {
   window.lastAsked = performance.now();
+  window.asked += request[1]?.body;
   await new Promise((resolve) => setTimeout(resolve, 200));
   return ask(...request);
 };
@@ -303,6 +305,24 @@ def test_choices_in_quick_succession_are_answered_and_then_nothing_is_asked(
     page.wait_for_function("() => performance.now() - window.lastAsked > 2000", timeout=30000)
     expect(page.locator("#model input")).to_have_value("continues")
     expect(action).to_have_count(0)
+
+
+def test_a_start_chosen_while_a_model_is_loaded_stays(page: Page, two_models: str) -> None:
+    page.add_init_script(SLOW_ANSWERS)
+    open_studio(page, two_models)
+    page.locator("#model input").click()
+    page.get_by_role("option", name="continues").click()
+    start = page.locator("#start")
+    expect(start.get_by_label("an action")).to_have_count(0)
+    expect(start.get_by_label("five frames")).to_be_checked()
+    page.locator("#model input").click()
+    page.get_by_role("option", name="fake").click()
+    page.wait_for_function("""() => window.asked.includes('"fake","clip",""]')""")
+    start.get_by_label("a first frame").check()
+    expect(start.get_by_label("an action")).to_have_count(1)
+    page.wait_for_function("() => performance.now() - window.lastAsked > 2000", timeout=30000)
+    expect(start.get_by_label("a first frame")).to_be_checked()
+    expect(page.locator("#picture")).to_be_visible()
 
 
 def test_the_square_of_a_picture_is_dragged(page: Page, studio: Studio, tmp_path: Path) -> None:

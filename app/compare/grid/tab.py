@@ -15,6 +15,7 @@ from app.compare.grid import run, view
 from app.compare.grid.form import LEAST, Varied, Vary, cells_of
 from app.compare.grid.page import VARIES, GridPage, block_names
 from app.jobs import Job, JobView
+from app.parts import controls
 from app.parts.api import hand_over_values
 from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower
@@ -64,7 +65,7 @@ class Grid:
         they make a grid, else all are."""
         blocks, value = self._fitting(model, start, chosen)
         return {
-            self.page.blocks: gr.CheckboxGroup(choices=blocks, value=value),
+            self.page.blocks: controls.refitted(gr.CheckboxGroup, blocks, value, list(chosen)),
             self.page.models: gr.CheckboxGroup(choices=self.session.model_names()),
         }
 

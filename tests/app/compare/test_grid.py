@@ -260,7 +260,9 @@ def test_only_the_values_of_what_varies_are_shown(studio: Studio) -> None:
     assert [part.visible for part in shown.values()] == [False, False, True, False]
     blocks = grid.page.blocks
     assert len(grid.offer("fake", "frame", [])[blocks].value) == 6
-    chosen = ["1x1x1", "1x1x16", "9x9x9"]
+    chosen = ["1x1x1", "1x1x16"]
+    assert "value" not in grid.offer("fake", "frame", chosen)[blocks].constructor_args
+    chosen.append("9x9x9")
     assert grid.offer("fake", "frame", chosen)[blocks].value == ["1x1x1", "1x1x16"]
     assert len(grid.offer("fake", "frame", ["1x1x1"])[blocks].value) == 6, "one makes no grid"
 
