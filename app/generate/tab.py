@@ -280,7 +280,7 @@ class GenerateTab:
             self.page.actions: gr.Textbox("", visible=controls.has_timeline(self.session, model)),
         }
 
-    def change_blocks(self, model: str, start: Start, num_frames: int, block: str) -> Any:
+    def change_blocks(self, model: str, start: Start, num_frames: int, block: str) -> gr.Radio:
         """Counts the steps anew; keeps the block if it still fits."""
         steps = controls.count_steps(self.session, model, start, num_frames)
         choices = controls.block_choices(steps)

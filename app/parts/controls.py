@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gradio as gr
 
@@ -132,7 +132,12 @@ def suited_starts(session: Session, model: str | None, start: Start) -> tuple[li
     return offered, start if start in offered else offered[-1]
 
 
-def refitted(menu: type[Any], choices: Sequence[Any], value: Any, before: Any) -> Any:
+_Menu = TypeVar("_Menu", gr.Radio, gr.Dropdown, gr.CheckboxGroup)
+
+
+def refitted(
+    menu: type[_Menu], choices: Sequence[tuple[str, str]], value: Any, before: Any
+) -> _Menu:
     """A menu with other choices, after something else was chosen.
 
     Its value is sent only where it is not the one before: in the meantime, the visitor may have
