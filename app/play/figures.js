@@ -49,13 +49,15 @@ export const slowWords = (rate, header) => {
     return `${runs}: a latent frame of ${plural(header.steps, 'step')} takes ${ms(own)} and lasts`
       + ` ${ms(LATENT_MS)}.${advice}`;
   }
-  if (header.players > 1) {
-    const others = header.players === 2 ? 'another visitor is playing' : 'others are playing';
+  const { players, wait_ms: wait, way_ms: way } = header;
+  if (way > Math.max(wait, LATENT_MS / 2)) {
+    return `${runs}: a latent frame takes ${ms(way)} on its way here and lasts ${ms(LATENT_MS)}.`;
+  }
+  if (players > 1) {
+    const others = players === 2 ? 'another visitor is playing' : 'others are playing';
     return `${runs}: ${others} too, in turns.`;
   }
-  if (header.wait_ms > LATENT_MS / 2) {
-    return `${runs}: a run of another tab shares the engine.`;
-  }
+  if (wait > LATENT_MS / 2) return `${runs}: a run of another tab shares the engine.`;
   return '';
 };
 
