@@ -350,6 +350,7 @@ test('what does not keep up says why', () => {
   const words = 'The clock runs at 8 % of real time: a latent frame takes 1,700 ms on its way here'
     + ' and lasts 250 ms.';
   assert.equal(slowWords(1.3, far), words);
+  assert.equal(slowWords(1.3, { ...far, sample_ms: 400 }), words, 'the model takes less time');
   assert.equal(slowWords(1.3, { ...far, players: 2 }), words, 'who else plays takes less time');
   assert.match(slowWords(1.3, { ...far, players: 2, wait_ms: 1800 }), /another visitor/);
 });
