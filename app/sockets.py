@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 
 from starlette.types import Message, Receive, Send
@@ -16,6 +18,8 @@ MAX_MESSAGES_PER_S = 120.0
 """On average; held keys of a keyboard and a gamepad send fewer than 60."""
 BURST = 240
 """Messages that may come at once after a silence."""
+MAX_SEND_S = 30.0
+"""Time in which the network has to take a message; a laptop that went to sleep takes none."""
 
 
 class GuardedSocket:
@@ -34,14 +38,17 @@ class GuardedSocket:
         code = self._broken_limit(message)
         if code is None:
             return message
-        await self.send({"type": "websocket.close", "code": code})
+        with contextlib.suppress(OSError):  # it has gone, or reads nothing
+            await self.send({"type": "websocket.close", "code": code})
         self._is_closed = True
         return {"type": "websocket.disconnect", "code": code}
 
     async def send(self, message: Message) -> None:
-        """Sends on; nothing once the guard has closed the socket."""
+        """Sends on; nothing once the guard has closed the socket. Raises TimeoutError, an OSError
+        as that of a lost connection, where the visitor reads nothing."""
         if not self._is_closed:
-            await self._send(message)
+            async with asyncio.timeout(MAX_SEND_S):
+                await self._send(message)
 
     def _broken_limit(self, message: Message) -> int | None:
         """The close code of a limit that this message breaks."""

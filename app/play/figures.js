@@ -42,20 +42,22 @@ export const figuresLine = (rate, keyMs, header, window, sharpness) => {
 // Why the clip does not flow, in a sentence; nothing where it does, or before its rate is known.
 export const slowWords = (rate, header) => {
   if (!header || rate === null || rate >= 14.5) return '';
+  const { players, wait_ms: wait, way_ms: way } = header;
   const own = header.sample_ms + header.decode_ms, speed = Math.round(100 * rate / 16);
   const runs = `The clock runs at ${speed} % of real time`;
-  if (own > LATENT_MS) {
+  if (own > Math.max(LATENT_MS, way)) {
     const advice = header.steps > 1 ? ' Larger blocks need fewer steps.' : '';
     return `${runs}: a latent frame of ${plural(header.steps, 'step')} takes ${ms(own)} and lasts`
       + ` ${ms(LATENT_MS)}.${advice}`;
   }
-  if (header.players > 1) {
-    const others = header.players === 2 ? 'another visitor is playing' : 'others are playing';
+  if (way > Math.max(wait, LATENT_MS / 2)) {
+    return `${runs}: a latent frame takes ${ms(way)} on its way here and lasts ${ms(LATENT_MS)}.`;
+  }
+  if (players > 1) {
+    const others = players === 2 ? 'another visitor is playing' : 'others are playing';
     return `${runs}: ${others} too, in turns.`;
   }
-  if (header.wait_ms > LATENT_MS / 2) {
-    return `${runs}: a run of another tab shares the engine.`;
-  }
+  if (wait > LATENT_MS / 2) return `${runs}: a run of another tab shares the engine.`;
   return '';
 };
 

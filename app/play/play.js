@@ -9,8 +9,12 @@ import { Changes, readFrames, socketAddress } from './wire.js';
 const FIGURES_MS = 250;
 const SETTLED_MS = 2500; // before this the rate says nothing
 const HIDDEN_MS = 1000;
+const SILENT_MS = 10_000; // longer than any answer takes, beside its latent frame
 const KEY_TIMES = 40;
 const SLIDERS = ['.temperature', '.guidance'];
+const STARTING = 'Starting.';
+const LOST = 'No answer from the studio for more than 10 seconds. Reset begins anew, over a new'
+  + ' connection.';
 const LIFTS = ['pointerup', 'pointercancel'];
 
 // The visitor's end of a play: the socket, the clock that shows frames, and what is held.
@@ -25,6 +29,7 @@ export function mount({ element, props, watch, trigger }) {
   let opening = false; // a play was asked for, and what is asked now would be asked of it
   let connected = null, begins = 0, first = 0; // first: number of this play's first step
   let wish = null; // another play was asked for meanwhile: whether it is to run
+  let spoke = 0; // when the page or the studio said something last
   let waits = '', trouble = '', began = 0, written = 0, ticking = false, ticked = 0, playing = 0;
   let psnr = [], still = [], sharpness = [];
   const pressed = new Map();
@@ -37,10 +42,16 @@ export function mount({ element, props, watch, trigger }) {
   const whyNot = () => (props.value ? props.value.why : '');
   const isOpen = () => socket !== null && socket.readyState === WebSocket.OPEN;
   const send = (message) => {
-    if (isOpen()) socket.send(JSON.stringify(message));
+    if (!isOpen()) return;
+    spoke = performance.now();
+    socket.send(JSON.stringify(message));
   };
   const changes = new Changes(send);
   const change = (fields) => { if (isOpen()) changes.add(fields); };
+
+  // No connection tells that its network is gone: only answers that fail to come show it.
+  const isLost = (now) => socket !== null && (opening || asked !== null) && !waits
+    && now - spoke > SILENT_MS + (header ? header.sample_ms + header.decode_ms : 0);
 
   // ---- the picture
 
@@ -81,7 +92,9 @@ export function mount({ element, props, watch, trigger }) {
     const image = await createImageBitmap(new Blob([bytes], { type: 'image/png' }));
     if (mine !== playing) { image.close(); return; }
     if (head.number >= 0) {
-      delay.add(performance.now() - asked);
+      const took = performance.now() - asked;
+      delay.add(took);
+      head.way_ms = took - head.sample_ms - head.decode_ms - head.wait_ms;
       asked = null;
       waits = '';
     }
@@ -111,7 +124,8 @@ export function mount({ element, props, watch, trigger }) {
     one('.figures').textContent = figuresLine(rate, keyTimes.median, header, info.window,
       sharpness);
     const flows = running && now - began > SETTLED_MS ? slowWords(rate, header) : '';
-    tell(whyNot() || waits || trouble || reachWords(header) || flows || info.note);
+    const awaited = isLost(now) ? LOST : opening ? STARTING : '';
+    tell(whyNot() || waits || awaited || trouble || reachWords(header) || flows || info.note);
     Object.assign(picture.dataset, {
       shown: clock.shown, late: clock.late, dropped: clock.dropped, rate: (rate ?? 0).toFixed(2),
       keys: keyTimes.values.length, keyMedian: (keyTimes.median ?? 0).toFixed(1),
@@ -169,6 +183,13 @@ export function mount({ element, props, watch, trigger }) {
 
   // ---- the connection
 
+  const leave = () => {
+    socket.close();
+    socket = info = null;
+    running = opening = filming = false;
+    wish = null;
+    changes.clear();
+  };
   const connect = () => {
     // One that is still opening serves as well: each connection takes a player's place.
     if (socket && socket.readyState <= WebSocket.OPEN) return connected;
@@ -178,19 +199,18 @@ export function mount({ element, props, watch, trigger }) {
     changes.clear();
     opened.addEventListener('message', ({ data }) => {
       if (opened !== socket) return;
+      spoke = performance.now();
       if (data instanceof ArrayBuffer) receive(data); else heard(JSON.parse(data));
     });
     opened.addEventListener('close', () => {
       if (opened !== socket) return;
-      socket = info = null;
-      running = opening = filming = false;
-      wish = null;
-      changes.clear();
+      leave();
       tell(one('.told').dataset.last || 'The connection ended. Press Play to begin anew.');
       buttons();
     });
     one('.told').dataset.last = '';
     socket = opened;
+    spoke = performance.now();
     return connected;
   };
   const heard = (message) => {
@@ -269,12 +289,13 @@ export function mount({ element, props, watch, trigger }) {
   };
   const begin = async (andRun) => {
     if (!start || whyNot()) return;
+    if (isLost(performance.now())) leave();
     running = andRun;
     if (opening && isOpen()) { wish = andRun; buttons(); return; } // after the answer
     const mine = ++begins;
     opening = true;
     trouble = '';
-    tell('Starting.');
+    tell(STARTING);
     await connect();
     if (mine !== begins) return; // another one was begun while the connection opened
     send({

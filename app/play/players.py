@@ -40,7 +40,7 @@ class Seated(Protocol):
     idle_since: float | None
     """time.monotonic() at which it had its last answer; None while it waits for one."""
 
-    async def send_away(self, why: str) -> None: ...
+    def send_away(self, why: str) -> None: ...
 
 
 class Players:
@@ -85,7 +85,7 @@ class Players:
                     f" {ahead + 1} in the queue."
                 )
             for idle in self._idle()[: len(self._line)]:
-                await idle.send_away(
+                idle.send_away(
                     "Someone else was waiting, so your turn ended. Press Play to start again."
                 )
             await asyncio.sleep(LOOK_S)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.jobs import explain, logger
 from app.play.player import Player, Shown
@@ -54,17 +54,21 @@ class Visitor:
         self._player: Player | None = None
         self._unread: asyncio.Queue[Message] = asyncio.Queue(MAX_UNREAD)
         self._allowance = BURST
+        self._why_away = ""
 
     async def run(self) -> None:
-        """Serves until the page goes, or until it says what no page says."""
+        """Serves until the page goes, is sent away, or says what no page says."""
         await self._socket.accept()
-        tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._serve())]
+        self._serving = asyncio.create_task(self._serve())
+        tasks = [asyncio.create_task(self._read()), self._serving]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
             self._drop_player()
+        if self._why_away:
+            await self._end(self._why_away, TRY_LATER)
         for task in done:
             error = None if task.cancelled() else task.exception()
             if isinstance(error, ValueError):
@@ -107,9 +111,6 @@ class Visitor:
         except (WebSocketDisconnect, asyncio.CancelledError):
             raise
         except Exception as error:
-            if self._socket.application_state is WebSocketState.DISCONNECTED:
-                # It was sent away meanwhile, so that nothing can be sent any more.
-                raise WebSocketDisconnect(TRY_LATER) from error
             if not isinstance(error, ValueError):
                 logger.exception("a player's step failed")
             await self._socket.send_text(text_of("refused", why=explain(error)))
@@ -188,9 +189,10 @@ class Visitor:
     async def _tell(self, why: str) -> None:
         await self._socket.send_text(text_of("waiting", why=why))
 
-    async def send_away(self, why: str) -> None:
-        """Ends the connection, which makes room for another player."""
-        await self._end(why, TRY_LATER)
+    def send_away(self, why: str) -> None:
+        """Makes room for another player at once, whether or not the page still reads why."""
+        self._why_away = why
+        self._serving.cancel()
 
     async def _end(self, why: str, code: int) -> None:
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it has gone by itself

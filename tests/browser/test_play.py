@@ -22,6 +22,18 @@ from tests.browser.conftest import PATIENCE_MS, Studio, serve
 from tests.browser.visitor import expect_to_fit, open_studio, open_tab
 from tests.support.engine import HUES, FakePipeline, add_model, fake_session
 
+NETWORK = """
+window.network = { sockets: [], delay: 0 };
+window.WebSocket = class extends WebSocket {
+  addEventListener(type, listener) {
+    if (type === 'open') network.sockets.push(this);
+    super.addEventListener(type, type !== 'message' ? listener : (event) => {
+      if (!this.isLost) setTimeout(() => listener(event), network.delay);
+    });
+  }
+};
+"""
+"""What the studio sends comes late to the page, or not at all over a socket that is lost."""
 COLOUR = "c => [...c.getContext('2d').getImageData(64, 64, 1, 1).data.slice(0, 3)]"
 
 
@@ -474,6 +486,38 @@ def test_what_cannot_keep_up_says_so(page: Page, studio: Studio) -> None:
     expect(told).to_contain_text("Larger blocks need fewer steps.")
     page.locator("#play .block").select_option("1x1x16")
     expect(told).to_be_empty()
+
+
+def test_a_slow_connection_and_a_lost_one_say_so(page: Page, studio: Studio) -> None:
+    page.add_init_script(NETWORK)
+    open_play(page, studio)
+    press_play(page)
+    told = page.locator("#play .told")
+    page.evaluate("network.delay = 400")
+    expect(told).to_contain_text("on its way here and lasts 250 ms.")
+    page.evaluate("network.delay = 0")
+    expect(told).to_be_empty()
+    page.evaluate("network.sockets[0].isLost = true")
+    expect(told).to_contain_text("No answer from the studio")
+    page.locator("#play .reset").click()
+    expect(told).to_be_empty()
+    page.wait_for_function("network.sockets[0].readyState === WebSocket.CLOSED")
+    expect(page.locator("#play .go")).to_have_text("Pause")
+    assert [play.is_closed for play in studio.pipeline.plays] == [True, False]
+    page.evaluate("network.delay = 3000")
+    page.locator("#play .reset").click()
+    expect(told).to_have_text("Starting.")
+    page.wait_for_timeout(500)  # the line is written anew four times a second
+    expect(told).to_have_text("Starting.")
+    page.evaluate("network.sockets[1].isLost = true")
+    expect(told).to_contain_text("No answer from the studio")
+    page.evaluate("network.sockets[1].close()")
+    expect(told).to_contain_text("The connection ended.")
+    page.evaluate("network.delay = 0")
+    page.locator("#play .go").click()
+    expect(told).to_be_empty()
+    expect(page.locator("#play .go")).to_have_text("Pause")
+    assert [play.is_closed for play in studio.pipeline.plays] == [True, True, True, False]
 
 
 def test_a_model_without_keys_is_a_sentence(page: Page, studio: Studio) -> None:

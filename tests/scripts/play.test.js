@@ -12,7 +12,7 @@ import { Held, WORLDS, keepsKeys, moveOf, padState } from '../../app/play/keys.j
 import { Changes, readFrames, socketAddress } from '../../app/play/wire.js';
 
 const HEADER = {
-  number: 0, sample_ms: 40, decode_ms: 30, wait_ms: 1, steps: 16, players: 1,
+  number: 0, sample_ms: 40, decode_ms: 30, wait_ms: 1, way_ms: 9, steps: 16, players: 1,
 };
 
 // Runs a clock over the ticks of a display of 60 Hz; latent frames come when `arrivals` says so.
@@ -346,6 +346,13 @@ test('what does not keep up says why', () => {
   assert.equal(slowWords(null, slow), '', 'nothing was measured yet');
   assert.match(slowWords(8, { ...HEADER, players: 2 }), /50 % .* another visitor is playing too/);
   assert.match(slowWords(8, { ...HEADER, wait_ms: 300 }), /a run of another tab/);
+  const far = { ...HEADER, way_ms: 1700.4 };
+  const words = 'The clock runs at 8 % of real time: a latent frame takes 1,700 ms on its way here'
+    + ' and lasts 250 ms.';
+  assert.equal(slowWords(1.3, far), words);
+  assert.equal(slowWords(1.3, { ...far, sample_ms: 400 }), words, 'the model takes less time');
+  assert.equal(slowWords(1.3, { ...far, players: 2 }), words, 'who else plays takes less time');
+  assert.match(slowWords(1.3, { ...far, players: 2, wait_ms: 1800 }), /another visitor/);
 });
 
 test('PSNR over time in words and as a line', () => {
