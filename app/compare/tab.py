@@ -111,11 +111,10 @@ class CompareTab:
         runners = {"first": "1x1x1", "second": "1x1x16"}
         defaults = {**runners, **defaults_of(_INPUTS), "model": self.page.model.value}
         with gr.Row(visible=False):
-            button, first, second = gr.Button(), gr.File(), gr.File()
-            figures = gr.JSON()
-            inputs = inputs_of(defaults)
+            button, inputs = gr.Button(), inputs_of(defaults)
+            outputs = [gr.File(label="first"), gr.File(label="second"), gr.JSON(label="figures")]
         button.click(
-            call_of(self.compare, defaults), inputs, [first, second, figures],
+            call_of(self.compare, defaults), inputs, outputs,
             api_name="compare", concurrency_limit=16, concurrency_id="api",
         )  # fmt: skip
 

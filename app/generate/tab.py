@@ -101,7 +101,8 @@ class GenerateTab:
     def _wire_api(self) -> None:
         defaults = {**defaults_of(FIELDS), "model": self.page.model.value}
         with gr.Row(visible=False):
-            button, clip, settings = gr.Button(), gr.File(), gr.JSON()
+            button = gr.Button()
+            clip, settings = gr.File(label="clip"), gr.JSON(label="settings")
             inputs = inputs_of(defaults)
         button.click(
             call_of(self.generate, defaults), inputs, [clip, settings],

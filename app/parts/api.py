@@ -24,6 +24,29 @@ from nbp_core.config.json import shown
 logger = logging.getLogger(__name__)
 
 _CHOICES: Final = {"start": get_args(Start), "num_frames": LENGTHS}
+_MEANINGS: Final = {
+    "model": "name of a model",
+    "start": "what the clip starts from: an action alone, its first frame, or a clip to continue",
+    "action": "action that the model knows, such as drawer-close; empty: none",
+    "picture": "for start = frame: the first frame",
+    "clip": "for start = clip: the clip whose first five frames are continued",
+    "file": "picture or clip",
+    "block": "block shape in tokens, time x height x width",
+    "first": "block shape of the first runner, time x height x width",
+    "second": "block shape of the second runner, time x height x width",
+    "num_frames": "17, 33 or 65",
+    "temperature": "divides the logits, 0 to 10; 0 takes the likeliest token",
+    "top_k": "samples among this many of the likeliest tokens",
+    "top_p": "samples among the likeliest tokens whose probabilities sum to this",
+    "guidance": "scale of classifier-free guidance, 0 to 30; 1 is off",
+    "seed": "seed of the random numbers, 0 to 2^63 - 1; null: one is drawn",
+    "actions": "instead of one action, several with their numbers of latent frames, which set the"
+    " length, such as drawer-open*4 drawer-close*8",
+    "crop": "place of the square along the longer side of the picture or clip, 0 to 1",
+    "layer": "layer, counted from 1",
+    "head": "head, counted from 1, or mean or max of the layer",
+}
+"""What the values of a call mean."""
 
 
 def hand_over_values(components: Sequence[Component]) -> None:
@@ -33,8 +56,6 @@ def hand_over_values(components: Sequence[Component]) -> None:
     """
     for component in components:
         component.preprocess = lambda payload: payload  # type: ignore[method-assign]
-        if isinstance(component, gr.Radio):
-            _document_numbers(component)
 
 
 _WRONG_FILE: Final = (
@@ -129,13 +150,15 @@ def _is_upload(model: type[BaseModel], value: Any) -> bool:
     return True
 
 
-def _document_numbers(radio: gr.Radio) -> None:
-    """Makes the API's page call numbers to choose from numbers: Gradio calls them texts."""
-    choices = [value for _, value in radio.choices]
-    if choices and all(isinstance(value, int) for value in choices):
-        *most, last = map(str, choices)
-        info = {"type": "integer", "description": f"{', '.join(most)} or {last}"}
-        radio.api_info = lambda: info  # type: ignore[method-assign]
+def _document(part: Component, meaning: str) -> None:
+    """Makes the API's page say what a value means, and call numbers to choose from numbers.
+
+    Gradio calls those texts, and describes its own class for files.
+    """
+    info = {**part.api_info(), "description": meaning, "additional_description": meaning}
+    if isinstance(part, gr.Radio) and isinstance(part.value, int):
+        info = {key: value for key, value in info.items() if key != "enum"} | {"type": "integer"}
+    part.api_info = lambda: info  # type: ignore[method-assign]
 
 
 def defaults_of(names: Sequence[str]) -> dict[str, Any]:
@@ -160,23 +183,26 @@ def call_of(
     return call
 
 
-def inputs_of(defaults: Mapping[str, Any]) -> list[Component]:
+def inputs_of(defaults: Mapping[str, Any], **meanings: str) -> list[Component]:
     """The inputs of such a call, to be built where nothing is seen.
 
     Gradio takes a call's defaults from its inputs, so those of the page would give the page's.
+    `meanings` are those that differ from the usual ones.
     """
     parts = {name: _input(name, value) for name, value in defaults.items()}
     hand_over_values([part for part in parts.values() if not isinstance(part, gr.File)])
+    for name, part in parts.items():
+        _document(part, (_MEANINGS | meanings)[name])
     return list(parts.values())
 
 
 def _input(name: str, default: Any) -> Component:
     if name in _CHOICES:
         return gr.Radio(_CHOICES[name], value=default, label=name)
-    if name in ("picture", "clip"):
+    if name in ("picture", "clip", "file"):
         upload = gr.File(label=name)
         hand_over_path(upload)
         return upload
-    if name in ("top_k", "seed"):
+    if name in ("top_k", "seed", "layer"):
         return gr.Number(default, label=name, precision=0)
     return (gr.Number if isinstance(default, float) else gr.Text)(default, label=name)

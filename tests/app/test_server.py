@@ -73,6 +73,40 @@ def test_the_defaults_of_calls_are_those_of_the_form(client: Client) -> None:
         assert all(p["parameter_has_default"] for p in parameters)
 
 
+@pytest.mark.parametrize(
+    ("name", "answers"),
+    [
+        ("/generate", ["clip", "settings"]),
+        ("/compare", ["first", "second", "figures"]),
+        ("/attention", ["map", "weights", "settings"]),
+        ("/tokenize", ["reconstruction", "figures"]),
+    ],
+)
+def test_every_value_of_a_call_is_described_and_every_answer_has_a_name(
+    client: Client, name: str, answers: list[str]
+) -> None:
+    info: Any = client.view_api(return_format="dict", print_info=False)
+    endpoint = info["named_endpoints"][name]
+    assert [answer["label"] for answer in endpoint["returns"]] == answers
+    for parameter in endpoint["parameters"]:
+        assert 5 < len(parameter["python_type"]["description"]) < 130, parameter["label"]
+        assert parameter["type"]["description"] == parameter["python_type"]["description"]
+
+
+def test_a_layer_is_documented_as_a_whole_number_and_what_is_needed_as_required(
+    client: Client,
+) -> None:
+    info: Any = client.view_api(return_format="dict", print_info=False)
+    types: dict[str, str] = {}
+    needed: dict[str, list[str]] = {}
+    for name in ("/attention", "/tokenize"):
+        parameters = info["named_endpoints"][name]["parameters"]
+        types |= {p["parameter_name"]: p["python_type"]["type"] for p in parameters}
+        needed[name] = [p["label"] for p in parameters if not p["parameter_has_default"]]
+    assert (types["layer"], types["model"]) == ("int", "str")
+    assert needed == {"/attention": ["clip"], "/tokenize": ["file"]}
+
+
 def test_numbers_to_choose_from_are_documented_as_numbers_and_taken_as_text_too(
     client: Client,
 ) -> None:
