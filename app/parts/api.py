@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final, get_args
@@ -58,13 +59,17 @@ def hand_over_values(components: Sequence[Component]) -> None:
         component.preprocess = lambda payload: payload  # type: ignore[method-assign]
 
 
+_FILE: Final = {"path": "/path/to/your/file", "meta": {"_type": "gradio.FileData"}}
 _WRONG_FILE: Final = (
-    ' must be the file of an upload, {"path": "...", "meta": {"_type": "gradio.FileData"}}, not '
+    ' must be an uploaded file, handle_file("...") in Python and {"path": "...", "meta": {"_type":'
+    ' "gradio.FileData"}} in JSON, not '
 )
-_WRONG_CALL: Final = (
-    "The studio cannot read this request. The API's page lists the calls and their values."
+_SEE: Final = " The API's page lists the calls and their values."
+_NAMES: Final = (
+    (re.compile(r"Parameter `(\w{1,40})` is"), "has no parameter"),
+    (re.compile(r"No value provided for required argument: (\w{1,40})$"), "needs the parameter"),
 )
-_WRONG_VALUES: Final = "These values cannot be read. The API's page lists the values of each call."
+"""What Gradio says of the names in a call, and what the studio does."""
 
 
 def refuse_wrong_values(blocks: gr.Blocks) -> None:
@@ -85,8 +90,8 @@ def refuse_wrong_values(blocks: gr.Blocks) -> None:
         except Exception as error:
             what = f"{type(error).__name__}: {error}".splitlines()[0]
             logger.warning("values for %s were refused: %s", block_fn.name, what)
-            said = error.message if isinstance(error, gr.Error) else _wrong_file(block_fn, inputs)
-            raise refusal(ValueError(said or _WRONG_VALUES)) from error
+            said = error.message if isinstance(error, gr.Error) else _wrong_values(block_fn, inputs)
+            raise refusal(ValueError(said or f"These values cannot be read.{_SEE}")) from error
 
     blocks.preprocess_data = checked  # type: ignore[method-assign]
 
@@ -95,7 +100,11 @@ async def _refuse_wrong_call(request: Request, error: Exception) -> Response:
     if request.scope.get("method") != "POST":  # such as a player's WebSocket
         raise error
     logger.warning("a call of %s was refused: %r", request.url.path, error)
-    return PlainTextResponse(_WRONG_CALL, 400)
+    said = "The studio cannot read this request"
+    for pattern, what in _NAMES:
+        if found := pattern.match(str(error)):
+            said = f"This call {what} {found[1]}"
+    return PlainTextResponse(f"{said}.{_SEE}", 400)
 
 
 WRONG_CALLS: Final = dict.fromkeys(
@@ -125,13 +134,15 @@ def refuse_downloads() -> None:
     """
 
     async def refused(url: str, cache_dir: str) -> str:
-        raise ValueError("files are not downloaded")
+        raise gr.Error("The studio downloads no files: upload the file itself, not its address.")
 
     processing_utils.async_ssrf_protected_download = refused
 
 
-def _wrong_file(block_fn: Any, inputs: list[Any]) -> str:
-    """The sentence on the first value that is no upload where a file belongs, or nothing."""
+def _wrong_values(block_fn: Any, inputs: list[Any]) -> str:
+    """The sentence on missing values, or on the first that is no upload where a file belongs."""
+    if len(inputs) < len(block_fn.inputs):
+        return f"This call needs {len(block_fn.inputs)} values in order, not {len(inputs)}.{_SEE}"
     names = inspect.signature(block_fn.fn).parameters
     for name, block, value in zip(names, block_fn.inputs, inputs, strict=False):
         model: Any = getattr(block, "data_model", None)
@@ -202,6 +213,7 @@ def _input(name: str, default: Any) -> Component:
     if name in ("picture", "clip", "file"):
         upload = gr.File(label=name)
         hand_over_path(upload)
+        upload.example_inputs = lambda: _FILE  # type: ignore[method-assign]
         return upload
     if name in ("top_k", "seed", "layer"):
         return gr.Number(default, label=name, precision=0)

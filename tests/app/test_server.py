@@ -168,7 +168,46 @@ def test_a_value_of_another_type_is_a_sentence_that_names_it(
     assert session.jobs.length == 0
 
 
-UPLOAD = 'the file of an upload, {"path": "...", "meta": {"_type": "gradio.FileData"}}'
+UPLOAD = (
+    'an uploaded file, handle_file("...") in Python and {"path": "...", "meta": {"_type":'
+    ' "gradio.FileData"}} in JSON'
+)
+SEE = " The API's page lists the calls and their values."
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("generate", {"sede": 3}, f"This call has no parameter sede.{SEE}"),
+        ("tokenize", {}, f"This call needs the parameter file.{SEE}"),
+        ("other", {"sede": 3}, f"The studio cannot read this request.{SEE}"),
+    ],
+)
+def test_a_call_with_wrong_names_is_told_which(
+    studio: tuple[str, Session, FakePipeline], name: str, value: dict[str, Any], sentence: str
+) -> None:
+    answer = httpx.post(f"{studio[0]}gradio_api/call/v2/{name}", json=value)
+    assert (answer.status_code, answer.text) == (400, sentence)
+
+
+def test_a_call_with_too_few_values_is_told_how_many(
+    studio: tuple[str, Session, FakePipeline],
+) -> None:
+    url = f"{studio[0]}gradio_api/call/generate"
+    event = httpx.post(url, json={"data": ["fake"]}).json()["event_id"]
+    said = httpx.get(f"{url}/{event}", timeout=100).text
+    assert f"This call needs {len(VALUES)} values in order, not 1." in said
+
+
+def test_an_address_in_place_of_a_file_is_told_apart(client: Client) -> None:
+    with pytest.raises(AppError, match="downloads no files: upload the file itself"):
+        client.predict(file=handle_file("https://studio.example/a.png"), api_name="/tokenize")
+
+
+def test_the_examples_of_the_api_name_no_other_machine(client: Client) -> None:
+    info = httpx.get(f"{client.src}gradio_api/info").text
+    assert "/path/to/your/file" in info
+    assert "https://" not in info
 
 
 @pytest.mark.parametrize("name", ["picture", "clip"])
