@@ -14,7 +14,7 @@ from app.attention.clips import UPLOAD
 from app.attention.opened import Views
 from app.attention.shown import Choice, open_clip
 from app.clips.form import MIDDLE, whole
-from app.parts.api import inputs_of
+from app.parts.api import CALLS, inputs_of
 from app.parts.events import refusals
 from app.session import Session
 from nbp_core.config.json import JsonConfig
@@ -83,6 +83,6 @@ def offer_api(session: Session, views: Views) -> Callable[..., Answer]:
         outputs = [gr.File(label="map"), gr.File(label="weights"), gr.JSON(label="settings")]
     button.click(
         attention, inputs, outputs,
-        api_name="attention", concurrency_limit=16, concurrency_id="api",
+        api_name="attention", **CALLS,
     )  # fmt: skip
     return attention

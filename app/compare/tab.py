@@ -18,7 +18,7 @@ from app.compare.page import ComparePage, usual_pair
 from app.compare.run import PageRace, RaceResult
 from app.jobs import Job, JobView
 from app.parts import controls
-from app.parts.api import call_of, defaults_of, hand_over_values, inputs_of
+from app.parts.api import CALLS, call_of, defaults_of, hand_over_values, inputs_of
 from app.parts.events import LAST, LIGHT, OWN, Updates, refusals, when
 from app.parts.follow import Follower, Seen, finish
 from app.parts.uploads import refit_start, start_radio, wire_uploads
@@ -115,7 +115,7 @@ class CompareTab:
             outputs = [gr.File(label="first"), gr.File(label="second"), gr.JSON(label="figures")]
         button.click(
             call_of(self.compare, defaults), inputs, outputs,
-            api_name="compare", concurrency_limit=16, concurrency_id="api",
+            api_name="compare", **CALLS,
         )  # fmt: skip
 
     def begin(self, first: str, second: str, *values: Any) -> Updates:

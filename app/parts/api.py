@@ -24,6 +24,10 @@ from nbp_core.config.json import shown
 
 logger = logging.getLogger(__name__)
 
+CALLS: Final[dict[str, Any]] = {"concurrency_limit": 8, "concurrency_id": "api"}
+"""Arguments of calls: so many run or wait for the engine, and leave places there to the pages."""
+MAX_CALLS: Final = 64
+"""Further calls that wait."""
 _CHOICES: Final = {"start": get_args(Start), "num_frames": LENGTHS}
 _MEANINGS: Final = {
     "model": "name of a model",
@@ -94,6 +98,22 @@ def refuse_wrong_values(blocks: gr.Blocks) -> None:
             raise refusal(ValueError(said or f"These values cannot be read.{_SEE}")) from error
 
     blocks.preprocess_data = checked  # type: ignore[method-assign]
+
+
+def leave_room_for_pages(blocks: gr.Blocks) -> None:
+    """Limits how many calls wait, without a page's events being refused because of them.
+
+    Gradio has one limit for both. A page's events have no other one, and hardly wait.
+    """
+    queue, push = blocks._queue, blocks._queue.push
+
+    async def pushed(body: Any, **others: Any) -> Any:
+        fn = blocks.fns.get(body.fn_index)
+        is_call = fn is not None and fn.concurrency_id == CALLS["concurrency_id"]
+        queue.max_size = MAX_CALLS if is_call else 2 * MAX_CALLS
+        return await push(body=body, **others)
+
+    queue.push = pushed  # type: ignore[assignment, method-assign]
 
 
 async def _refuse_wrong_call(request: Request, error: Exception) -> Response:

@@ -13,7 +13,7 @@ import gradio as gr
 from app.clips.form import MIDDLE
 from app.clips.kept import find_clip
 from app.jobs import Job, JobView
-from app.parts.api import inputs_of
+from app.parts.api import CALLS, inputs_of
 from app.parts.events import LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower, Seen, finish
 from app.parts.made import made_clips
@@ -87,7 +87,7 @@ class TokenizerTab:
             outputs = [gr.File(label="reconstruction"), gr.JSON(label="figures")]
         button.click(
             self.tokenize, inputs, outputs,
-            api_name="tokenize", concurrency_limit=16, concurrency_id="api",
+            api_name="tokenize", **CALLS,
         )  # fmt: skip
 
     def tokenize(self, model: str, file: str) -> Iterator[Any]:

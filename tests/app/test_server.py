@@ -22,6 +22,7 @@ from PIL import Image
 from app import ui
 from app.clips.form import Form
 from app.models.listing import model_list
+from app.parts import api
 from app.security import check_host, check_tools, default_host, parse_auth
 from app.session import Session
 from nbp_core.media.video import read_video
@@ -464,6 +465,39 @@ def wait_until_runs(session: Session) -> None:
     while not session.jobs.length:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_calls_that_wait_leave_room_for_a_page(
+    slow: tuple[str, Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, session = slow
+    monkeypatch.setattr(api, "MAX_CALLS", 3)
+    events, body = [], {"data": list({**VALUES, "block": "1x1x1"}.values())}
+    refused = httpx.Response(200)
+    while refused.status_code == 200:
+        refused = httpx.post(f"{url}gradio_api/call/generate", json=body)
+        events += [refused.json()["event_id"]] if refused.status_code == 200 else []
+    assert (refused.status_code, refused.json()["detail"][:14]) == (503, "Queue is full.")
+    assert len(events) >= 3 + api.CALLS["concurrency_limit"]
+
+    config = httpx.get(f"{url}config").json()
+    values = {one["id"]: one["props"].get("value") for one in config["components"]}
+    (go,) = [one["id"] for one in config["components"] if one["props"].get("elem_id") == "go"]
+    (begin,) = [one for one in config["dependencies"] if [go, "click"] in one["targets"]]
+    pressed = {"data": [values[part] for part in begin["inputs"]], "fn_index": begin["id"]}
+    for visitor in range(session.jobs.length, 17):
+        pressed["session_hash"] = f"visitor {visitor}"
+        assert httpx.post(f"{url}gradio_api/queue/join", json=pressed).status_code == 200
+    deadline = time.monotonic() + 20
+    while session.jobs.length < 17:
+        assert time.monotonic() < deadline, "a page has no place in the queue"
+        time.sleep(0.05)
+    for job_id in [*session.jobs._jobs]:
+        session.jobs.stop(job_id)
+    for event in events:
+        with httpx.stream("GET", f"{url}gradio_api/call/generate/{event}", timeout=60) as stream:
+            next(stream.iter_lines())
+    assert_soon_idle(session)
 
 
 @pytest.mark.parametrize("post", [call, join])
