@@ -63,7 +63,8 @@ def hand_over_values(components: Sequence[Component]) -> None:
         component.preprocess = lambda payload: payload  # type: ignore[method-assign]
 
 
-_FILE: Final = {"path": "/path/to/your/file", "meta": {"_type": "gradio.FileData"}}
+_PATH: Final = "/path/to/your/file"
+_FILE: Final = {"path": _PATH, "url": _PATH, "meta": {"_type": "gradio.FileData"}}
 _WRONG_FILE: Final = (
     ' must be an uploaded file, handle_file("...") in Python and {"path": "...", "meta": {"_type":'
     ' "gradio.FileData"}} in JSON, not '

@@ -208,7 +208,8 @@ def test_an_address_in_place_of_a_file_is_told_apart(client: Client) -> None:
 
 def test_the_examples_of_the_api_name_no_other_machine(client: Client) -> None:
     info = httpx.get(f"{client.src}gradio_api/info").text
-    assert "/path/to/your/file" in info
+    assert "file=handle_file('/path/to/your/file')" in info
+    assert 'fetch(\\"/path/to/your/file\\")' in info
     assert "https://" not in info
 
 
