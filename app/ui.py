@@ -23,7 +23,7 @@ from app.guard import guards
 from app.how.tab import HowTab
 from app.models.tab import ModelsTab
 from app.parts import controls
-from app.parts.api import WRONG_CALLS, refuse_downloads, refuse_wrong_values
+from app.parts.api import WRONG_CALLS, leave_room_for_pages, refuse_downloads, refuse_wrong_values
 from app.parts.events import LIGHT, OWN, Updates
 from app.parts.follow import Follower, Seen
 from app.parts.sources import page_script
@@ -149,7 +149,8 @@ def _build(session: Session) -> gr.Blocks:
     # this when it is made.
     os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(10**9)
     # By default whoever posts to /run/NAME goes past the queue and its limit.
-    blocks.queue(max_size=64, default_concurrency_limit=None, api_open=False)
+    blocks.queue(default_concurrency_limit=None, api_open=False)
+    leave_room_for_pages(blocks)
     _beside[blocks] = [play_route(played.players), thumbs_route(session.assets)]
     return blocks
 

@@ -14,7 +14,7 @@ from app.attention.clips import UPLOAD
 from app.attention.opened import Views
 from app.attention.shown import Choice, open_clip
 from app.clips.form import MIDDLE, whole
-from app.parts.api import hand_over_values
+from app.parts.api import CALLS, inputs_of
 from app.parts.events import refusals
 from app.session import Session
 from nbp_core.config.json import JsonConfig
@@ -54,18 +54,10 @@ def offer_api(session: Session, views: Views) -> Callable[..., Answer]:
     """Wires the call, with components that nobody sees; returns what it does."""
 
     def attention(
-        clip: Any = None,
-        model: Any = None,
-        action: Any = "",
-        block: Any = "1x1x16",
-        layer: Any = 1,
+        clip: Any, model: Any = None, action: Any = "", block: Any = "1x1x16", layer: Any = 1,
         head: Any = "mean",
-    ) -> Answer:
-        """What the heads look at in a clip: a PNG, the exact weights as NPZ, and the settings.
-
-        Layer and head are counted from 1; head may also be 'mean' or 'max' of the layer. Without a
-        model, the studio's first one is looked at.
-        """
+    ) -> Answer:  # fmt: skip
+        """What the heads look at in a clip: a PNG, the exact weights as NPZ, and the settings."""
         with refusals():
             wanted = read_wanted(
                 clip=clip, model=model, action=action, block=block, layer=layer, head=head
@@ -83,18 +75,14 @@ def offer_api(session: Session, views: Views) -> Callable[..., Answer]:
 
     with gr.Row(visible=False):
         button = gr.Button()
-        inputs = [
-            gr.File(label="clip"),
-            gr.Text(label="model"),
-            gr.Text("", label="action"),
-            gr.Text("1x1x16", label="block"),
-            gr.Number(1, label="layer"),
-            gr.Text("mean", label="head"),
-        ]
-        outputs = [gr.File(), gr.File(), gr.JSON()]
-    hand_over_values(inputs[1:])
+        inputs = inputs_of(
+            {"clip": None, "model": None, "action": "", "block": "1x1x16", "layer": 1,
+             "head": "mean"},
+            clip="clip or picture", model="name of a model; null: the studio's first one",
+        )  # fmt: skip
+        outputs = [gr.File(label="map"), gr.File(label="weights"), gr.JSON(label="settings")]
     button.click(
         attention, inputs, outputs,
-        api_name="attention", concurrency_limit=16, concurrency_id="api",
+        api_name="attention", **CALLS,
     )  # fmt: skip
     return attention

@@ -18,7 +18,7 @@ from app.compare.page import ComparePage, usual_pair
 from app.compare.run import PageRace, RaceResult
 from app.jobs import Job, JobView
 from app.parts import controls
-from app.parts.api import call_of, defaults_of, hand_over_values, inputs_of
+from app.parts.api import CALLS, call_of, defaults_of, hand_over_values, inputs_of
 from app.parts.events import LAST, LIGHT, OWN, Updates, refusals, when
 from app.parts.follow import Follower, Seen, finish
 from app.parts.uploads import refit_start, start_radio, wire_uploads
@@ -111,12 +111,11 @@ class CompareTab:
         runners = {"first": "1x1x1", "second": "1x1x16"}
         defaults = {**runners, **defaults_of(_INPUTS), "model": self.page.model.value}
         with gr.Row(visible=False):
-            button, first, second = gr.Button(), gr.File(), gr.File()
-            figures = gr.JSON()
-            inputs = inputs_of(defaults)
+            button, inputs = gr.Button(), inputs_of(defaults)
+            outputs = [gr.File(label="first"), gr.File(label="second"), gr.JSON(label="figures")]
         button.click(
-            call_of(self.compare, defaults), inputs, [first, second, figures],
-            api_name="compare", concurrency_limit=16, concurrency_id="api",
+            call_of(self.compare, defaults), inputs, outputs,
+            api_name="compare", **CALLS,
         )  # fmt: skip
 
     def begin(self, first: str, second: str, *values: Any) -> Updates:

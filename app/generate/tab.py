@@ -20,7 +20,7 @@ from app.generate.page import GeneratePage
 from app.generate.reuse import Reuse
 from app.jobs import Job, JobState, JobView
 from app.parts import controls
-from app.parts.api import call_of, defaults_of, hand_over_values, inputs_of
+from app.parts.api import CALLS, call_of, defaults_of, hand_over_values, inputs_of
 from app.parts.charts import timing_chart
 from app.parts.clip_view import clip_view
 from app.parts.events import LAST, LIGHT, OWN, Updates, refusals, when
@@ -101,11 +101,12 @@ class GenerateTab:
     def _wire_api(self) -> None:
         defaults = {**defaults_of(FIELDS), "model": self.page.model.value}
         with gr.Row(visible=False):
-            button, clip, settings = gr.Button(), gr.File(), gr.JSON()
+            button = gr.Button()
+            clip, settings = gr.File(label="clip"), gr.JSON(label="settings")
             inputs = inputs_of(defaults)
         button.click(
             call_of(self.generate, defaults), inputs, [clip, settings],
-            api_name="generate", concurrency_limit=16, concurrency_id="api",
+            api_name="generate", **CALLS,
         )  # fmt: skip
 
     def inputs(self) -> list[Any]:

@@ -13,6 +13,7 @@ import gradio as gr
 from app.clips.form import MIDDLE
 from app.clips.kept import find_clip
 from app.jobs import Job, JobView
+from app.parts.api import CALLS, inputs_of
 from app.parts.events import LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower, Seen, finish
 from app.parts.made import made_clips
@@ -82,10 +83,11 @@ class TokenizerTab:
 
     def _wire_api(self) -> None:
         with gr.Row(visible=False):
-            button, file, made, figures = gr.Button(), gr.File(), gr.File(), gr.JSON()
+            button, inputs = gr.Button(), inputs_of({"model": self.page.model.value, "file": None})
+            outputs = [gr.File(label="reconstruction"), gr.JSON(label="figures")]
         button.click(
-            self.tokenize, [self.page.model, file], [made, figures],
-            api_name="tokenize", concurrency_limit=16, concurrency_id="api",
+            self.tokenize, inputs, outputs,
+            api_name="tokenize", **CALLS,
         )  # fmt: skip
 
     def tokenize(self, model: str, file: str) -> Iterator[Any]:

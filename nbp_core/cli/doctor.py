@@ -81,7 +81,7 @@ class Report:
         return asdict(self)
 
     def text(self) -> str:
-        lines = [f"python {self.python}, {self.device}, {self.threads} threads"]
+        lines = [f"python {self.python}, {self.device}, threads: {self.threads}"]
         lines += [f"  {name} {version}" for name, version in self.packages.items()]
         lines += [gain.text() for gain in self.gains]
         return "\n".join([*lines, *(test.text() for test in self.tests), *self.faults])

@@ -22,6 +22,7 @@ from PIL import Image
 from app import ui
 from app.clips.form import Form
 from app.models.listing import model_list
+from app.parts import api
 from app.security import check_host, check_tools, default_host, parse_auth
 from app.session import Session
 from nbp_core.media.video import read_video
@@ -73,6 +74,40 @@ def test_the_defaults_of_calls_are_those_of_the_form(client: Client) -> None:
         assert all(p["parameter_has_default"] for p in parameters)
 
 
+@pytest.mark.parametrize(
+    ("name", "answers"),
+    [
+        ("/generate", ["clip", "settings"]),
+        ("/compare", ["first", "second", "figures"]),
+        ("/attention", ["map", "weights", "settings"]),
+        ("/tokenize", ["reconstruction", "figures"]),
+    ],
+)
+def test_every_value_of_a_call_is_described_and_every_answer_has_a_name(
+    client: Client, name: str, answers: list[str]
+) -> None:
+    info: Any = client.view_api(return_format="dict", print_info=False)
+    endpoint = info["named_endpoints"][name]
+    assert [answer["label"] for answer in endpoint["returns"]] == answers
+    for parameter in endpoint["parameters"]:
+        assert 5 < len(parameter["python_type"]["description"]) < 130, parameter["label"]
+        assert parameter["type"]["description"] == parameter["python_type"]["description"]
+
+
+def test_a_layer_is_documented_as_a_whole_number_and_what_is_needed_as_required(
+    client: Client,
+) -> None:
+    info: Any = client.view_api(return_format="dict", print_info=False)
+    types: dict[str, str] = {}
+    needed: dict[str, list[str]] = {}
+    for name in ("/attention", "/tokenize"):
+        parameters = info["named_endpoints"][name]["parameters"]
+        types |= {p["parameter_name"]: p["python_type"]["type"] for p in parameters}
+        needed[name] = [p["label"] for p in parameters if not p["parameter_has_default"]]
+    assert (types["layer"], types["model"]) == ("int", "str")
+    assert needed == {"/attention": ["clip"], "/tokenize": ["file"]}
+
+
 def test_numbers_to_choose_from_are_documented_as_numbers_and_taken_as_text_too(
     client: Client,
 ) -> None:
@@ -111,6 +146,7 @@ def test_generate_gives_a_clip_and_the_settings_that_repeat_it(
         ({"temperature": [1]}, "temperature must be a number, not [1]"),
         ({"guidance": True}, "guidance must be a number, not true"),
         ({"top_p": 2}, "top_p must be above 0 and at most 1, not 2"),
+        ({"guidance": 31}, "guidance must be between 0 and 30, not 31"),
         ({"num_frames": "18"}, 'num_frames must be a whole number, not "18"'),
         ({"num_frames": 21}, "num_frames must be one of 17, 33, 65, not 21"),
         (
@@ -134,7 +170,47 @@ def test_a_value_of_another_type_is_a_sentence_that_names_it(
     assert session.jobs.length == 0
 
 
-UPLOAD = 'the file of an upload, {"path": "...", "meta": {"_type": "gradio.FileData"}}'
+UPLOAD = (
+    'an uploaded file, handle_file("...") in Python and {"path": "...", "meta": {"_type":'
+    ' "gradio.FileData"}} in JSON'
+)
+SEE = " The API's page lists the calls and their values."
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("generate", {"sede": 3}, f"This call has no parameter sede.{SEE}"),
+        ("tokenize", {}, f"This call needs the parameter file.{SEE}"),
+        ("other", {"sede": 3}, f"The studio cannot read this request.{SEE}"),
+    ],
+)
+def test_a_call_with_wrong_names_is_told_which(
+    studio: tuple[str, Session, FakePipeline], name: str, value: dict[str, Any], sentence: str
+) -> None:
+    answer = httpx.post(f"{studio[0]}gradio_api/call/v2/{name}", json=value)
+    assert (answer.status_code, answer.text) == (400, sentence)
+
+
+def test_a_call_with_too_few_values_is_told_how_many(
+    studio: tuple[str, Session, FakePipeline],
+) -> None:
+    url = f"{studio[0]}gradio_api/call/generate"
+    event = httpx.post(url, json={"data": ["fake"]}).json()["event_id"]
+    said = httpx.get(f"{url}/{event}", timeout=100).text
+    assert f"This call needs {len(VALUES)} values in order, not 1." in said
+
+
+def test_an_address_in_place_of_a_file_is_told_apart(client: Client) -> None:
+    with pytest.raises(AppError, match="downloads no files: upload the file itself"):
+        client.predict(file=handle_file("https://studio.example/a.png"), api_name="/tokenize")
+
+
+def test_the_examples_of_the_api_name_no_other_machine(client: Client) -> None:
+    info = httpx.get(f"{client.src}gradio_api/info").text
+    assert "file=handle_file('/path/to/your/file')" in info
+    assert 'fetch(\\"/path/to/your/file\\")' in info
+    assert "https://" not in info
 
 
 @pytest.mark.parametrize("name", ["picture", "clip"])
@@ -391,6 +467,39 @@ def wait_until_runs(session: Session) -> None:
     while not session.jobs.length:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_calls_that_wait_leave_room_for_a_page(
+    slow: tuple[str, Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, session = slow
+    monkeypatch.setattr(api, "MAX_CALLS", 3)
+    events, body = [], {"data": list({**VALUES, "block": "1x1x1"}.values())}
+    refused = httpx.Response(200)
+    while refused.status_code == 200:
+        refused = httpx.post(f"{url}gradio_api/call/generate", json=body)
+        events += [refused.json()["event_id"]] if refused.status_code == 200 else []
+    assert (refused.status_code, refused.json()["detail"][:14]) == (503, "Queue is full.")
+    assert len(events) >= 3 + api.CALLS["concurrency_limit"]
+
+    config = httpx.get(f"{url}config").json()
+    values = {one["id"]: one["props"].get("value") for one in config["components"]}
+    (go,) = [one["id"] for one in config["components"] if one["props"].get("elem_id") == "go"]
+    (begin,) = [one for one in config["dependencies"] if [go, "click"] in one["targets"]]
+    pressed = {"data": [values[part] for part in begin["inputs"]], "fn_index": begin["id"]}
+    for visitor in range(session.jobs.length, 17):
+        pressed["session_hash"] = f"visitor {visitor}"
+        assert httpx.post(f"{url}gradio_api/queue/join", json=pressed).status_code == 200
+    deadline = time.monotonic() + 20
+    while session.jobs.length < 17:
+        assert time.monotonic() < deadline, "a page has no place in the queue"
+        time.sleep(0.05)
+    for job_id in [*session.jobs._jobs]:
+        session.jobs.stop(job_id)
+    for event in events:
+        with httpx.stream("GET", f"{url}gradio_api/call/generate/{event}", timeout=60) as stream:
+            next(stream.iter_lines())
+    assert_soon_idle(session)
 
 
 @pytest.mark.parametrize("post", [call, join])

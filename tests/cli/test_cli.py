@@ -159,6 +159,7 @@ def test_models_and_doctor(model: Path, tmp_path: Path, capsys: pytest.CaptureFi
     (model.parent / "nano" / "model.safetensors").rename(model.parent / "away")
     try:
         assert main(["doctor", folder]) == 2
+        assert f"threads: {report['threads']}\n" in capsys.readouterr().err
     finally:
         (model.parent / "away").rename(model.parent / "nano" / "model.safetensors")
 
