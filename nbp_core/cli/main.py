@@ -130,6 +130,8 @@ def _generate(args: argparse.Namespace) -> None:
             bar.total = step.num_steps
             bar.update()
     result = run.generation()
+    if args.crop is not None:
+        result.manifest["context"]["crop"] = args.crop  # as the studio's page notes it
     write = WRITERS[args.out.suffix.lower()]
     comment = json.dumps(result.manifest, sort_keys=True)
     write_or_keep(

@@ -18,7 +18,7 @@ from nbp_core.config.sampling import METHODS, SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.files import Frames, MediaError, shown_name, try_writing, write_text
-from nbp_core.media.video import CONTEXT_FRAMES, read_context
+from nbp_core.media.video import CONTEXT_FRAMES, crop_resize, read_context
 from nbp_core.runtime import INSTRUCTION_NAMES, start
 
 SAMPLING = ("--temperature", "--top-k", "--top-p", "--guidance", "--method", "--seed")
@@ -70,6 +70,11 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="frames to take from the start of --context: 1 + 4n; default: 5, half a second",
     )
+    parser.add_argument(
+        "--crop", type=float,
+        help="place of the square along the longer side of --first-frame or --context, from 0 (left"
+        " or top) to 1; default: 0.5, the middle",
+    )  # fmt: skip
     parser.add_argument(
         "--frames", type=int, help=f"length in frames: 1 + 4n; default: {CLIP_FRAMES}"
     )
@@ -179,10 +184,19 @@ def context_of(args: argparse.Namespace) -> Frames | None:
     """
     if args.context is None and args.context_frames is not None:
         raise ValueError("--context-frames needs --context, the clip to take them from")
+    if args.first_frame is None and args.context is None:
+        if args.crop is not None:
+            raise ValueError("--crop needs --first-frame or --context, of which it takes a square")
+        return None
+    if args.crop is not None and not 0 <= args.crop <= 1:
+        raise ValueError(f"--crop must be from 0 to 1, not {args.crop:g}")
+    frames_THWC = _known_frames(args)
+    return frames_THWC if args.crop is None else crop_resize(frames_THWC, at=args.crop)
+
+
+def _known_frames(args: argparse.Namespace) -> Frames:
     if args.first_frame is not None:
         return read_context(args.first_frame, max_frames=1)
-    if args.context is None:
-        return None
     count = CONTEXT_FRAMES if args.context_frames is None else args.context_frames
     if count < 1:
         raise ValueError(f"--context-frames must be at least 1, not {count}")

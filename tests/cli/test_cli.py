@@ -117,6 +117,8 @@ def write_giant(folder: Path) -> list[str]:
         (lambda _: ["--block", "1x1x\u00b2"], "three numbers"),
         (lambda _: ["--context", "assets/life.jpg"], "life.jpg has 1 frame, too few"),
         (lambda _: ["--context-frames", "5"], "--context-frames needs --context"),
+        (lambda _: ["--crop", "0.2"], "--crop needs --first-frame or --context"),
+        (lambda _: ["--first-frame", "assets/life.jpg", "--crop", "2"], "from 0 to 1, not 2"),
         (lambda _: ["--cosmos", "nowhere"], "has another tokenizer: leave --cosmos out"),
         (lambda _: ["--model", "nowhere"], "no model folder 'nowhere'"),
         (lambda _: ["--out", "a.avi"], ".mp4 or .gif"),
@@ -319,3 +321,23 @@ def test_a_context_has_at_least_one_frame(
     options = ("--context", str(tmp_path / "clip.mp4"), "--context-frames", count)
     assert generate(model, tmp_path / "a.mp4", *options) == 2
     assert capsys.readouterr().err == f"--context-frames must be at least 1, not {count}\n"
+
+
+def test_the_square_of_the_start_can_be_moved(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on the page, so that its settings repeat a clip."""
+    wide = np.random.default_rng(0).integers(0, 255, (128, 384, 3), np.uint8)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    Image.fromarray(wide[:, :128]).save(tmp_path / "left.png")
+    clips, manifests = [], []
+    for name, crop in (("wide", ["--crop", "0"]), ("left", []), ("wide", [])):
+        options = ("--first-frame", str(tmp_path / f"{name}.png"), *crop)
+        assert generate(model, tmp_path / "a.mp4", *options) == 0
+        manifests.append(json.loads(capsys.readouterr().out)["manifest"])
+        clips.append(read_video(tmp_path / "a.mp4")[0])
+    moved, left, middle = clips
+    assert np.array_equal(moved, left)
+    assert not np.array_equal(moved, middle)
+    assert manifests[0]["context"].pop("crop") == 0
+    assert manifests[0] == manifests[1]
