@@ -131,6 +131,17 @@ def test_choices_in_quick_succession_are_all_kept(page: Page, studio: Studio) ->
     expect(page.get_by_label("Height")).to_have_value("16")
 
 
+def test_an_answer_that_comes_while_the_tab_is_left_is_drawn(page: Page, studio: Studio) -> None:
+    page.add_init_script(SLOW_ANSWERS)
+    open_blocks(page, studio.url)
+    page.get_by_label("frame 1x16x16: 260 steps").check()
+    open_tab(page, "Generate")
+    wait_for_quiet(page)
+    open_tab(page, "How it works")
+    wait_for_quiet(page)
+    expect(page.locator("#blocks-picture .told")).to_contain_text("of 260", timeout=5000)
+
+
 def test_other_shapes_and_a_given_frame(page: Page, studio: Studio) -> None:
     open_blocks(page, studio.url)
     told = page.locator("#blocks-picture .told")
