@@ -86,19 +86,21 @@ class AttentionTab:
         viewed = [*chosen, page.asked, page.accepted]
         changed = [*seen, page.heads, page.accepted, page.beside, *settings, *page.finds]
         changes = [part.input for part in (page.beside, page.action, page.block)]
-        changes += [page.layer.input, page.head.input]
-        gr.on(changes, self.show, viewed, changed, **last)
+        changes += [page.layer.input, page.head.input, page.heads.select]
+        # The browser names the head itself: an answer could undo what is chosen meanwhile.
+        named = "() => [window.nbpHead.layer + 1, `${window.nbpHead.head + 1}`]"
+        page.heads.select(None, None, [page.layer, page.head], js=named, **LIGHT)
+        when(changes, self.show, viewed, changed, **slow)
         for index, button in enumerate(page.finds):
             button.click(partial(self.pick_find, index), viewed, changed, **last)
         asked = [*chosen, page.asked]
         # Gradio repeats an event with its first data; the browser fills in the last.
-        for part, name, answer, values, outputs in (
-            (page.heads, "Head", self.pick_head, viewed, changed),
-            (page.map, "Query", self.pick_query, asked, [page.look, page.place]),
-            (page.look, "Query", self.pick_query, asked, [page.look, page.place]),
-        ):
-            fill = f"(...values) => [...values.slice(0, -1), window.nbp{name}]"
-            part.select(answer, [*values, page.picked], outputs, js=fill, **OWN, **LAST)
+        fill = "(...values) => [...values.slice(0, -1), window.nbpQuery]"
+        for picture in (page.map, page.look):
+            picture.select(
+                self.pick_query, [*asked, page.picked], [page.look, page.place], js=fill,
+                **OWN, **LAST,
+            )  # fmt: skip
         page.export.click(self.make_files, asked, [page.files, *page.downloads.values()], **slow)
 
     def enter(
@@ -326,24 +328,17 @@ class AttentionTab:
                 updates |= self._find_buttons(shown)
         return updates if asked.now() == now else nothing
 
-    def pick_head(self, *values: Any) -> Updates:
-        """A click on a small map: that head is shown whole."""
-        *viewed, picked = values
-        return self._pick(picked["layer"] + 1, picked["head"] + 1, *viewed)
-
     def pick_find(self, index: int, *values: Any) -> Updates:
         """A head that was named by what it does: it is shown whole."""
         found = self._finds(self._opened(Choice(*values[:-2])))
         if index >= len(found):
             return {self.page.place: gr.skip()}
-        return self._pick(found[index].layer, found[index].head, *values)
-
-    def _pick(self, layer: int, head: int, *values: Any) -> Updates:
         *chosen, asked, accepted = values
-        choice = replace(Choice(*chosen), layer=layer, head=str(head))
+        layer, head = found[index].layer, str(found[index].head)
+        choice = replace(Choice(*chosen), layer=layer, head=head)
         updates = self._view(choice, asked, accepted)
         if self.page.map in updates:
-            updates |= {self.page.layer: layer, self.page.head: choice.head}
+            updates |= {self.page.layer: layer, self.page.head: head}
         return updates
 
     def _finds(self, shown: Shown) -> list[Find]:

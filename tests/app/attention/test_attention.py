@@ -253,16 +253,15 @@ def test_a_view_that_comes_late_takes_the_place_of_nothing_newer(tab: AttentionT
         late = pool.submit(tab.show, *blocks, asked, SETTINGS)
         while not asked.views:
             waits.wait(0.01)
-        picked = pool.submit(
-            tab.pick_head, *blocks, asked, SETTINGS, {"layer": 1, "head": 0}
-        )  # fmt: skip
+        other = choose(tab, block="1x8x16", layer=2, head="1")
+        last = pool.submit(tab.show, *other, asked, SETTINGS)
         while asked.views < 2:
             waits.wait(0.01)
         go_on.set()
         nothing = {tab.page.place: gr.skip()}  # an empty answer would be an error
         assert late.result(60) == nothing
-        newest = named(tab.page, picked.result(60))
-        assert (newest["layer"], newest["accepted"][2]) == (2, "1x8x16")
+        newest = named(tab.page, last.result(60))
+        assert (newest["map"]["layer"], newest["accepted"][2]) == (1, "1x8x16")
         assert "heads" in newest, "those of the blocks that were asked for first"
 
         opening = tab.open("bundled:door-open.mp4", None, 0.5, "tiny", False, asked)
@@ -344,13 +343,9 @@ def test_a_click_on_a_row_and_on_its_token_are_the_same(tab: AttentionTab) -> No
         tab.pick_query(*values, Asked(), {"pane": 0, "row": 0})
 
 
-def test_a_click_on_a_small_map_chooses_its_head(tab: AttentionTab) -> None:
-    picked = {"layer": 1, "head": 0}
-    updates = named(tab.page, tab.pick_head(*choose(tab), Asked(), SETTINGS, picked))
-    assert (updates["layer"], updates["head"]) == (2, "1")
-    same = named(tab.page, tab.show(*choose(tab, layer=2, head="1"), Asked(), SETTINGS))
-    assert updates["map"] == same["map"]
-    assert "heads" not in updates, "the small maps are sent once"
+def test_the_small_maps_are_sent_once(tab: AttentionTab) -> None:
+    shown = tab.show(*choose(tab, layer=2, head="1"), Asked(), SETTINGS)
+    assert "heads" not in named(tab.page, shown)
 
 
 def test_opening_again_costs_no_forward(tab: AttentionTab) -> None:
