@@ -29,7 +29,10 @@ export function mount({ element, props, watch, trigger }) {
         button.type = 'button';
         button.setAttribute('aria-label', `Layer ${layer + 1}, head ${head + 1}`);
         canvas.width = canvas.height = side;
-        button.addEventListener('click', () => trigger('select', { layer, head }));
+        button.addEventListener('click', () => {
+          window.nbpHead = { layer, head };
+          trigger('select', {});
+        });
         buttons.push({ button, canvas, layer, head });
       }
     }

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nbp_core.config.json import JsonConfig
 
@@ -27,6 +28,14 @@ class Kept(JsonConfig):
     block: str
     layer: int
     head: str
+
+
+def read_kept(kept: dict[str, Any] | None) -> Kept | None:
+    """What the browser kept; None for anything else."""
+    try:
+        return Kept.from_dict(kept)
+    except ValueError:
+        return None
 
 
 class OwnClips:

@@ -47,7 +47,10 @@ export function mount({ element, props, watch, trigger }) {
     }
   };
 
-  const pick = (row, place) => trigger('select', { pane: row.index, place });
+  const pick = (row, place) => {
+    window.nbpQuery = { pane: row.index, place };
+    trigger('select', {});
+  };
   const cell = (canvas, event, row) => cellAt(
     event.clientX, event.clientY, canvas.getBoundingClientRect(), ...row.data.grid.slice(1));
 

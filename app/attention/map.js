@@ -140,7 +140,8 @@ export function mount({ element, props, watch, trigger }) {
   const listen = (pane, index) => {
     const take = () => {
       mark(pane, pane.at[0]);
-      trigger('select', { pane: index, row: pane.at[0] });
+      window.nbpQuery = { pane: index, row: pane.at[0] };
+      trigger('select', {});
     };
     // A click takes the row that was read: its own event knows whole pixels of the page only.
     for (const kind of ['pointermove', 'pointerdown']) {

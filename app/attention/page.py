@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
+from app.attention.asked import Asked
 from app.attention.clips import UPLOAD
 from app.attention.study import NAMED
 from app.parts import uploads
@@ -33,8 +34,9 @@ class AttentionPage:
         self.newest = newest
         """The clip that Generate showed when this tab was last opened."""
         self.shown = gr.State(("", ""))
-        self.chosen = gr.State([])
-        """The keys of all clips that were chosen; an event that is under way sees it grow."""
+        self.asked = gr.State(Asked())
+        self.picked = gr.JSON(visible=False)
+        """Stands for what was clicked, which the browser fills in when the event is sent."""
         self.place = gr.State(-1)
         self.accepted = gr.State((False, "", ""))
         """The last (beside, action, block) that could be shown."""

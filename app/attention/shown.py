@@ -79,6 +79,16 @@ class Shown:
         ]
         return look_view(frames_THWC, num_latents, rows)
 
+    def picked(self, data: dict[str, Any]) -> int:
+        """The place of the token that was clicked, or that the clicked row makes."""
+        view = self.opened[data["pane"]].view
+        if "place" in data:
+            return int(np.ravel_multi_index(data["place"], view.grid))
+        place = int(view.targets_L[data["row"]])
+        if place < 0:
+            raise ValueError("This position predicts no token. Choose a row further down.")
+        return place
+
     def heads(self) -> dict[str, Any]:
         """All heads small."""
         return heads_view(self.opened[0].thumbnails)

@@ -11,12 +11,12 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from app.attention import clips
 from app.attention.api import offer_api
+from app.attention.asked import Asked
 from app.attention.clips import UPLOAD, Clip
-from app.attention.kept import Kept, OwnClips
+from app.attention.kept import Kept, OwnClips, read_kept
 from app.attention.opened import Views
 from app.attention.page import OWN_CLIP, AttentionPage
 from app.attention.shown import Choice, Shown, block_words, open_choice, open_clip
@@ -70,29 +70,38 @@ class AttentionTab:
         listed = [made.job_id, page.newest, page.shown, page.kept]
         slow = {**OWN, "show_progress": "minimal", "show_progress_on": [page.map]}
         last = {**slow, **LAST}
-        tab.select(self.enter, [*source, *listed], [page.clip, page.newest, *opened], **slow)
+        tab.select(
+            self.enter, [*source, page.asked, *listed], [page.clip, page.newest, *opened], **slow
+        )
         studied = [page.study, page.study_text]
         tab.select(self.read_study, page.model, studied, **LIGHT)
         when([page.model.input], self.read_study, page.model, studied, **LIGHT)
-        chosen_clip = [page.clip, page.upload, page.crop, page.beside, page.chosen]
+        chosen_clip = [page.clip, page.upload, page.crop, page.beside, page.asked]
+        opening = [*source, page.asked]
         for event in (page.clip.input, page.upload.upload):
             kept = event(self.keep_new, chosen_clip, page.kept, **LIGHT, **LAST)
-            kept.then(self.open_new, [*source, page.chosen], opened, **last)
-        page.crop.input(self.move_crop, source, opened, **last)
-        when([page.model.input], self.follow_model, [*source, page.shown], opened, **slow)
-        changes = [page.beside.input, page.action.input, page.block.input]
-        accepted = [page.accepted, page.beside, page.action, page.block]
-        changed = [*seen, page.heads, *accepted, *page.finds]
-        gr.on(changes, self.show, [*chosen, page.accepted], changed, **last)
+            kept.then(self.open, opening, opened, **last)
+        page.crop.input(self.move_crop, opening, opened, **last)
+        when([page.model.input], self.follow_model, [*opening, page.shown], opened, **slow)
+        viewed = [*chosen, page.asked, page.accepted]
+        changed = [*seen, page.heads, page.accepted, page.beside, *settings, *page.finds]
+        changes = [part.input for part in (page.beside, page.action, page.block)]
+        changes += [page.layer.input, page.head.input, page.heads.select]
+        # The browser names the head itself: an answer could undo what is chosen meanwhile.
+        named = "() => [window.nbpHead.layer + 1, `${window.nbpHead.head + 1}`]"
+        page.heads.select(None, None, [page.layer, page.head], js=named, **LIGHT)
+        when(changes, self.show, viewed, changed, **slow)
         for index, button in enumerate(page.finds):
-            button.click(
-                partial(self.pick_find, index), chosen, [page.layer, page.head, *seen], **last
-            )
-        gr.on([page.layer.input, page.head.input], self.show_head, chosen, seen, **last)
-        page.heads.select(self.pick_head, chosen, [page.layer, page.head, *seen], **OWN, **LAST)
+            button.click(partial(self.pick_find, index), viewed, changed, **last)
+        asked = [*chosen, page.asked]
+        # Gradio repeats an event with its first data; the browser fills in the last.
+        fill = "(...values) => [...values.slice(0, -1), window.nbpQuery]"
         for picture in (page.map, page.look):
-            picture.select(self.pick_query, chosen, [page.look, page.place], **OWN, **LAST)
-        page.export.click(self.make_files, chosen, [page.files, *page.downloads.values()], **slow)
+            picture.select(
+                self.pick_query, [*asked, page.picked], [page.look, page.place], js=fill,
+                **OWN, **LAST,
+            )  # fmt: skip
+        page.export.click(self.make_files, asked, [page.files, *page.downloads.values()], **slow)
 
     def enter(
         self,
@@ -101,6 +110,7 @@ class AttentionTab:
         crop: float,
         model: str | None,
         beside: bool,
+        asked: Asked,
         made: str,
         newest: str | None,
         shown: tuple[str, str],
@@ -114,16 +124,21 @@ class AttentionTab:
         latest = clips.first(self.session, made)
         chosen = key if key in (*keys, UPLOAD) and latest == newest else latest
         updates: Updates = {
-            page.clip: gr.Dropdown(choices=[*choices, OWN_CLIP], value=chosen or None),
+            page.clip: controls.refitted(gr.Dropdown, [*choices, OWN_CLIP], chosen or None, key),
             page.newest: latest,
         }
         is_reloaded = tuple(shown) == NOTHING_SHOWN and latest == newest
-        again = _read_kept(kept) if is_reloaded else None
+        again = read_kept(kept) if is_reloaded else None
         if again is not None:
-            yield {page.measured: self._wait()}
+            offered = [*choices, OWN_CLIP]
+            yield {page.measured: self._wait(), page.clip: gr.Dropdown(choices=offered)}
+            clip, found = asked.clip(), None
             with suppress(ValueError, gr.Error):  # it was deleted, or does not suit the model
                 found = self._find_again(again, model)
-                chosen_again = gr.Dropdown(choices=[*choices, OWN_CLIP], value=again.key)
+            if not asked.end(clip):
+                return
+            if found is not None:
+                chosen_again = gr.Dropdown(choices=offered, value=again.key)
                 yield {**updates, **found, page.clip: chosen_again}
                 return
         if not chosen:
@@ -131,7 +146,7 @@ class AttentionTab:
             return
         yield updates
         if clips.shown_with(chosen, model) != tuple(shown):
-            yield from self.open(chosen, upload, crop, model, beside)
+            yield from self.open(chosen, upload, crop, model, beside, asked)
 
     def keep_new(
         self,
@@ -139,10 +154,10 @@ class AttentionTab:
         upload: str | None,
         crop: float,
         beside: bool,
-        chosen: list[str | None],
+        asked: Asked,
     ) -> dict[str, Any]:
         """What the browser keeps while a clip is opened: which one, and none of its settings."""
-        chosen.append(key)
+        asked.clip()  # one that is being opened is not shown any more
         return self._keep(Choice(key, upload, crop, None, beside))
 
     def _keep(self, choice: Choice) -> dict[str, Any]:
@@ -191,13 +206,14 @@ class AttentionTab:
         crop: float,
         model: str | None,
         beside: bool,
+        asked: Asked,
         shown: tuple[str, str],
     ) -> Iterator[Updates]:
         """Another model in the header: it reads the clip anew, if the clip is not its own."""
         if key is None or not shown[0] or clips.shown_with(key, model) == tuple(shown):
             yield {self.page.place: gr.skip()}
         else:
-            yield from self.open(key, upload, crop, model, beside)
+            yield from self.open(key, upload, crop, model, beside, asked)
 
     def move_crop(self, *values: Any) -> Iterator[Updates]:
         """Another square of the same clip; until it is read, the one before stays."""
@@ -205,24 +221,22 @@ class AttentionTab:
         yield {measured: next(opened)[measured]}
         yield from opened
 
-    def open_new(self, *values: Any) -> Iterator[Updates]:
-        """Opens a clip that was chosen, until another one is chosen."""
-        *source, chosen = values
-        count = len(chosen)
-        for updates in self.open(*source):
-            if len(chosen) > count:
-                return
-            yield updates
-
     def open(
-        self, key: str | None, upload: str | None, crop: float, model: str | None, beside: bool
+        self,
+        key: str | None,
+        upload: str | None,
+        crop: float,
+        model: str | None,
+        beside: bool,
+        asked: Asked,
     ) -> Iterator[Updates]:
-        """Another clip: everything starts from its own settings.
+        """Another clip, until one after it is chosen: everything starts from its own settings.
 
         The menu names it already. So until it is opened, and where it cannot be, none is shown.
         """
         page = self.page
         is_own, is_missing = key == UPLOAD, key == UPLOAD and upload is None
+        clip = asked.clip()
         yield {
             page.upload: gr.Video(visible=is_own),
             page.crop: gr.Slider(visible=is_own),
@@ -233,14 +247,18 @@ class AttentionTab:
             **{button: gr.Button(visible=False) for button in page.finds},
         }
         if is_missing:
+            asked.end(clip)
             return
         choice = Choice(key, upload, crop, model, beside)
         try:
-            shown = self._new(choice)
+            found = self._found(self._new(choice), choice)
         except ValueError as error:
+            if not asked.end(clip):
+                return
             yield {page.measured: line(str(error), "failed")}
             raise refusal(error) from error
-        yield self._found(shown, choice)
+        if asked.end(clip):
+            yield found
 
     def _wait(self) -> str:
         """What is said until a clip is opened, as HTML."""
@@ -284,43 +302,44 @@ class AttentionTab:
         return list(dict.fromkeys(([first] if known else []) + list(offered)))
 
     def show(self, *values: Any) -> Updates:
-        """Other blocks or another action for the same clip; what is refused is set back."""
-        page = self.page
-        choice = Choice(*values[:-1])
+        """What the menus name of the same clip."""
+        *chosen, asked, accepted = values
+        return self._view(Choice(*chosen), asked, accepted)
+
+    def _view(self, choice: Choice, asked: Asked, accepted: tuple[bool, str, str]) -> Updates:
+        """A view of the clip that is open, unless a newer one is asked for meanwhile.
+
+        Other blocks and another action that are refused are set back.
+        """
+        page, nothing = self.page, {self.page.place: gr.skip()}
+        if asked.is_opening:
+            return nothing
+        asked.views += 1
+        now, wanted = asked.now(), (choice.beside, choice.action, choice.block)
         try:
             shown = open_choice(self.session, self.views, choice)
-            seen = self._seen(shown, choice)
+            updates = self._seen(shown, choice)
         except (ValueError, gr.Error) as error:
             gr.Warning(escape(str(error), quote=False), title="")
-            beside, action, block = values[-1]
-            return {page.beside: beside, page.action: action, page.block: block}
-        accepted = (choice.beside, choice.action, choice.block)
-        return {
-            **seen, page.heads: shown.heads(), page.accepted: accepted, **self._find_buttons(shown)
-        }  # fmt: skip
-
-    def show_head(self, *values: Any) -> Updates:
-        """Another head, or all of a layer."""
-        choice = Choice(*values)
-        return self._seen(self._opened(choice), choice)
-
-    def pick_head(self, event: gr.EventData, *values: Any) -> Updates:
-        """A click on a small map: that head is shown whole."""
-        layer, head = event._data["layer"] + 1, str(event._data["head"] + 1)
-        choice = replace(Choice(*values), layer=layer, head=head)
-        seen = self._seen(self._opened(choice), choice)
-        return {self.page.layer: layer, self.page.head: head, **seen}
+            updates = dict(zip((page.beside, page.action, page.block), accepted, strict=True))
+        else:
+            if wanted != tuple(accepted):
+                updates |= {page.heads: shown.heads(), page.accepted: wanted}
+                updates |= self._find_buttons(shown)
+        return updates if asked.now() == now else nothing
 
     def pick_find(self, index: int, *values: Any) -> Updates:
         """A head that was named by what it does: it is shown whole."""
-        choice = Choice(*values)
-        found = self._finds(self._opened(choice))
+        found = self._finds(self._opened(Choice(*values[:-2])))
         if index >= len(found):
-            return {}
+            return {self.page.place: gr.skip()}
+        *chosen, asked, accepted = values
         layer, head = found[index].layer, str(found[index].head)
-        choice = replace(choice, layer=layer, head=head)
-        seen = self._seen(self._opened(choice), choice)
-        return {self.page.layer: layer, self.page.head: head, **seen}
+        choice = replace(Choice(*chosen), layer=layer, head=head)
+        updates = self._view(choice, asked, accepted)
+        if self.page.map in updates:
+            updates |= {self.page.layer: layer, self.page.head: head}
+        return updates
 
     def _finds(self, shown: Shown) -> list[Find]:
         block = format_block_shape(shown.opened[0].view.block_shape)
@@ -340,18 +359,24 @@ class AttentionTab:
         folder = self.session.results
         return list(read_results(folder)[0]) if folder else []
 
-    def pick_query(self, event: gr.EventData, *values: Any) -> Updates:
+    def pick_query(self, *values: Any) -> Updates:
         """A click on a row of a map, or on a token of a frame: its query is followed."""
-        shown = self._opened(Choice(*values))
+        *chosen, asked, picked = values
+        now, shown = asked.now(), self._opened(Choice(*chosen))
         with refusals():
-            shown = replace(shown, place=self._picked(shown, event._data))
+            shown = replace(shown, place=shown.picked(picked))
             looks = shown.looks()
+        if asked.now() != now:
+            return {self.page.place: gr.skip()}
         return {self.page.look: looks, self.page.place: shown.place}
 
     def make_files(self, *values: Any) -> Updates:
         """Writes the map for download."""
-        paths = self._opened(Choice(*values)).write(self.session.uploads)
-        page = self.page
+        *chosen, asked = values
+        now, page = asked.now(), self.page
+        paths = self._opened(Choice(*chosen)).write(self.session.uploads)
+        if asked.now() != now:
+            return {page.files: gr.skip()}  # another map is shown by now
         return {
             page.files: gr.Row(visible=True),
             **{button: str(paths[suffix]) for suffix, button in page.downloads.items()},
@@ -374,21 +399,3 @@ class AttentionTab:
             page.files: gr.Row(visible=False),
             page.kept: self._keep(choice),
         }
-
-    def _picked(self, shown: Shown, data: dict[str, Any]) -> int:
-        """The place of the token that was clicked, or that the clicked row makes."""
-        view = shown.opened[data["pane"]].view
-        if "place" in data:
-            return int(np.ravel_multi_index(data["place"], view.grid))
-        place = int(view.targets_L[data["row"]])
-        if place < 0:
-            raise ValueError("This position predicts no token. Choose a row further down.")
-        return place
-
-
-def _read_kept(kept: dict[str, Any] | None) -> Kept | None:
-    """What the browser kept; None for anything else."""
-    try:
-        return Kept.from_dict(kept)
-    except ValueError:
-        return None

@@ -9,7 +9,7 @@ import gradio as gr
 
 from app.clips.kept import strip_of
 from app.library import KeptClip
-from app.parts.controls import hand_over_value
+from app.parts.controls import hand_over_value, refitted
 from app.parts.events import LAST, LIGHT, Updates
 from app.parts.made import action_words, clip_line
 from app.parts.pictures import file_uri
@@ -46,8 +46,8 @@ class Pair:
         self._chosen = [self.left, self.right]
         self._shown = [*self._chosen, self.view, self.settings]
         box.expand(self.show, self._chosen, self._shown, **LIGHT)
-        for menu in self._chosen:
-            menu.input(self.show, self._chosen, self._shown, **LIGHT, **LAST)
+        chosen = [menu.input for menu in self._chosen]
+        gr.on(chosen, self.show, self._chosen, self._shown, **LIGHT, **LAST)
 
     def refresh_at(self, tab: gr.Tab) -> None:
         """Renews the menus whenever the visitor comes to the tab."""
@@ -68,12 +68,12 @@ class Pair:
         if len(clips) < 2:
             menus = {menu: gr.Dropdown(choices=choices) for menu in (self.left, self.right)}
             return {**menus, self.view: {}, self.settings: NOTHING}
-        left = left if left in clips else next(one for one in clips if one != right)
-        right = right if right in clips else next(one for one in clips if one != left)
-        both = [clips[left], clips[right]]
+        first = left if left in clips else next(one for one in clips if one != right)
+        second = right if right in clips else next(one for one in clips if one != first)
+        both = [clips[first], clips[second]]
         return {
-            self.left: gr.Dropdown(choices=choices, value=left),
-            self.right: gr.Dropdown(choices=choices, value=right),
+            self.left: refitted(gr.Dropdown, choices, first, left),
+            self.right: refitted(gr.Dropdown, choices, second, right),
             self.view: {"clips": [_shown(clip) for clip in both], "fps": CLIP_FPS},
             self.settings: differences(*both),
         }

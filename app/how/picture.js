@@ -195,7 +195,7 @@ export function mount({ element, props, watch, trigger }) {
       + ` ${plan.name}: ${plan.blocks[0].length > 1 ? 'a staircase' : 'a triangle'}`);
   };
   const draw = () => {
-    if (!plan || !grid.clientWidth) return;
+    if (!plan || !grid.clientWidth) { width = 0; return; } // drawn once it is seen
     width = grid.clientWidth;
     slider.value = step;
     slider.setAttribute('aria-valuetext', `Step ${step} of ${plan.steps.length}`);

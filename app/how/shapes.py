@@ -13,12 +13,12 @@ from app.how.charts import paper_chart, speeds_chart, stored_chart
 from app.how.measure import BlockSpeeds
 from app.how.stored import FIGURES, StoredFigures, stored
 from app.jobs import JobView
-from app.parts.events import LAST, LIGHT, OWN, Updates, refusals
+from app.parts.events import LIGHT, OWN, Updates, refusals, when
 from app.parts.follow import Follower
 from app.parts.sources import component_script, template
 from app.parts.status import line, standing
 from app.session import Session
-from nbp_core.config.shapes import Size3, format_block_shape, parse_block_shape
+from nbp_core.config.shapes import Size3, format_block_shape
 from nbp_core.results.paper import FIGURE_6_7, PAPER, TABLE1, TABLE3
 
 _ROW: Final[Size3] = (1, 1, 16)
@@ -69,10 +69,9 @@ class Shapes:
                     elem_id="blocks-picture", label="How a clip is made",
                 )  # fmt: skip
         self._build_worth()
-        self._wire(blocks)
+        self._wire(blocks, tab)
         kept = [*self.stored.values(), self.stored_words]
         tab.select(self.show_stored, None, kept, **LIGHT)
-        tab.select(self.show_picture, [*self.sides, self.given], self.picture, **LIGHT)
 
     def _build_choice(self) -> None:
         self.shape = gr.Radio(
@@ -129,23 +128,21 @@ class Shapes:
                 )  # fmt: skip
                 gr.Markdown(_paper_words(), elem_id="blocks-paper", elem_classes="quiet")
 
-    def _wire(self, blocks: gr.Blocks) -> None:
-        drawn = [self.picture, self.numbers, self.refused]
-        last = {**LIGHT, **LAST}
-        self.shape.input(self.choose, [self.shape, self.given], [*self.sides, *drawn], **last)
-        for side in self.sides:
-            side.input(self.cut, [*self.sides, self.given], [self.shape, *drawn], **last)
-        self.given.input(self.cut, [*self.sides, self.given], [self.shape, *drawn], **last)
+    def _wire(self, blocks: gr.Blocks, tab: gr.Tab) -> None:
+        # The browser fills the numbers itself: an answer could undo what was entered meanwhile.
+        fill = "(shape) => shape.split('x').map(Number)"
+        self.shape.input(None, self.shape, self.sides, js=fill, **LIGHT)
+        typed = [side.input for side in self.sides]
+        when(
+            [tab.select, self.shape.input, *typed, self.given.input],
+            self.cut, [*self.sides, self.given],
+            [self.shape, self.picture, self.numbers, self.refused], **LIGHT,
+        )  # fmt: skip
         follower = self.follower
         shown = [self.status, self.plot, self.measured]
         follower.start(self.draw, shown, often=[self.status], go=[self.go], halt=self.halt)
         follower.find_again(blocks)
         self.go.click(self.measure, self.model, [follower.job_id, *follower.shown], **OWN)
-
-    def choose(self, text: str, given: str) -> tuple[Any, ...]:
-        """One of the paper's shapes: fills the three numbers and draws it."""
-        shape = parse_block_shape(text)
-        return (*shape, *self._drawn(shape, given))
 
     def cut(self, t: float | None, h: float | None, w: float | None, given: str) -> tuple[Any, ...]:
         """Any shape: draws it, or says why not and leaves the picture as it is."""
@@ -155,20 +152,7 @@ class Shapes:
             refused = f'<p role="alert">{escape(_sentence(error))}</p>'
             return gr.skip(), gr.skip(), gr.skip(), refused
         known = format_block_shape(shape) if shape in plan.SHAPES else None
-        return known, *self._drawn(shape, given)
-
-    def _drawn(self, shape: Size3, given: str) -> tuple[dict[str, Any], str, str]:
-        return plan.plan(shape, given == "frame"), plan.numbers(shape), ""
-
-    def show_picture(
-        self, t: float | None, h: float | None, w: float | None, given: str
-    ) -> dict[str, Any]:
-        """The picture of the shape that the numbers name; left alone where they name none."""
-        try:
-            shown: dict[str, Any] = plan.plan(plan.parse(t, h, w), given == "frame")
-        except ValueError:
-            return gr.skip()  # type: ignore[no-any-return]
-        return shown
+        return known, plan.plan(shape, given == "frame"), plan.numbers(shape), ""
 
     def show_stored(self) -> Updates:
         """The figures kept with the project, as its files are now."""

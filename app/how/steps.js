@@ -371,7 +371,7 @@ export function mount({ element, props, watch, trigger, server }) {
     one('.times').setAttribute('aria-label', readyWords(clip, latent));
   };
   const draw = () => {
-    if (!clip || !element.clientWidth) return;
+    if (!clip || !element.clientWidth) { width = 0; return; } // drawn once it is seen
     width = element.clientWidth;
     const [latent] = split(place, clip.grid), seen = seenFrom(cut, place);
     drawFrames(latent);

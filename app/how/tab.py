@@ -67,12 +67,12 @@ class HowTab:
         """Coming to the tab: a clip just made is shown, else the chosen one stays."""
         offered = choices(self.session, made)
         ids = [clip_id for _, clip_id in offered]
-        latest = made if made in ids else ""
+        latest, before = made if made in ids else "", chosen
         if latest != newest or chosen not in ids:
             # Without a clip of this visit the bundled one, which Generate shows as well.
             chosen = latest or (ids[-1] if ids else "")
         updates: Updates = {
-            self.clip: gr.Dropdown(choices=offered, value=chosen or None),
+            self.clip: controls.refitted(gr.Dropdown, offered, chosen or None, before),
             self.newest: latest,
         }
         if not chosen or chosen == shown:

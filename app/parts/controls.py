@@ -136,14 +136,20 @@ _Menu = TypeVar("_Menu", gr.Radio, gr.Dropdown, gr.CheckboxGroup)
 
 
 def refitted(
-    menu: type[_Menu], choices: Sequence[tuple[str, str]], value: Any, before: Any
+    menu: type[_Menu],
+    choices: Sequence[str | tuple[str, str]],
+    value: Any,
+    before: Any,
+    **more: Any,
 ) -> _Menu:
-    """A menu with other choices, after something else was chosen.
+    """A menu with other choices, after something was chosen.
 
     Its value is sent only where it is not the one before: in the meantime, the visitor may have
-    chosen another.
+    chosen another. `more` is what else is new of the menu.
     """
-    return menu(choices=choices) if value == before else menu(choices=choices, value=value)
+    if value != before:
+        more["value"] = value
+    return menu(choices=choices, **more)
 
 
 def has_timeline(session: Session, model: str | None) -> bool:

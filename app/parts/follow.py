@@ -68,7 +68,8 @@ class Follower:
         ]  # fmt: skip
         self.asked = [self.job_id, self.seen, *also]
         asked = [self.job_id, self.seen, self.stage, *also]
-        self.timer.tick(self.glance, asked, [self.seen, self.catch_up, *often], **LIGHT)
+        glanced = [self.timer, self.catch_up, self.seen, *often]
+        self.timer.tick(self.glance, asked, glanced, **LIGHT)
         self.catch_up.tick(self.poll, self.asked, self.shown, **LIGHT)
         for button in self._halt:
             button.click(self.stop, self.job_id, button, **LIGHT)
@@ -79,17 +80,21 @@ class Follower:
 
     def follow(self, job: Job, *also: Any) -> Updates:
         """Makes the page follow a job that was just queued."""
-        updates = self.poll(job.id, NOTHING_SEEN, *also)
-        return {self.job_id: job.id, **updates, self.timer: gr.Timer(active=True)}
+        return {self.job_id: job.id, **self.poll(job.id, NOTHING_SEEN, *also)}
 
     def glance(self, job_id: str, seen: Seen, stage: str, *also: Any) -> Updates:
-        """The progress, if there is any; at a new stage the page asks for all the rest."""
+        """The progress, if there is any; at a new stage the page asks for all the rest.
+
+        After the end the page glances once more: an earlier glance may have come after the end.
+        """
         view = self.jobs.view(job_id)
         if view is None or (_stage(view) != stage and view.state.is_final):
             # The end is shown with what came of it, at once.
             return {self.catch_up: gr.Timer(active=True)}
         if _stage(view) != stage:
             mark: Updates = {self.catch_up: gr.Timer(active=True)}
+        elif view.state.is_final:
+            mark = {self.timer: gr.Timer(active=False)}
         elif tuple(seen) == (view.id, view.version):
             return {self.seen: seen}
         else:
@@ -105,13 +110,12 @@ class Follower:
             return idle | self._rest() if seen[0] else idle
         if tuple(seen) == (view.id, view.version):
             return {self.seen: seen, self.catch_up: gr.Timer(active=False)}
-        ended = view.state.is_final
         return {
             self.seen: (view.id, view.version),
             self.stage: _stage(view),
-            self.timer: gr.Timer(active=not ended),
+            self.timer: gr.Timer(active=True),
             self.catch_up: gr.Timer(active=False),
-            **self._buttons(ended),
+            **self._buttons(view.state.is_final),
             **self._draw(view, *also),
         }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from app.parts.controls import while_empty
+from app.parts.controls import refitted, while_empty
 from app.parts.events import LAST, LIGHT, Updates
 from app.parts.sources import component_script
 from app.parts.tables import HERE_MARK, PAPER_MARK, provenance
@@ -137,10 +137,10 @@ class ResultsTab:
         results, faults = self._results()
         curves, broken = self._curves()
         offered = list(experiments.titled(results))
-        experiment = experiment if experiment in offered else next(iter(offered), None)
-        menu, chart, about = self.draw_experiment(experiment, figure)
-        runs = [run for run in runs if run in curves] or charts.usual_runs(curves)
-        metrics, plot, text = self.draw_training(runs, metric, smoothing)
+        shown = experiment if experiment in offered else next(iter(offered), None)
+        menu, chart, about = self.draw_experiment(shown, figure)
+        ticked = [run for run in runs if run in curves] or charts.usual_runs(curves)
+        metrics, plot, text = self.draw_training(ticked, metric, smoothing)
         return {
             self.tiles: tiles.tiles(results),
             self.table1: tables.table1(results),
@@ -148,11 +148,15 @@ class ResultsTab:
             self.floor: floor_section(results) or "<p>Not measured here yet.</p>",
             self.by_block: tables.by_block(results),
             self.table7: tables.table7(results),
-            self.experiment: gr.Dropdown(choices=offered, value=experiment, visible=bool(offered)),
+            self.experiment: refitted(
+                gr.Dropdown, offered, shown, experiment, visible=bool(offered)
+            ),
             self.figure: menu,
             self.chart: chart,
             self.chart_text: about,
-            self.runs: gr.CheckboxGroup(choices=list(curves), value=runs, visible=bool(curves)),
+            self.runs: refitted(
+                gr.CheckboxGroup, list(curves), ticked, list(runs), visible=bool(curves)
+            ),
             self.metric: metrics,
             self.training: plot,
             self.training_text: text,
@@ -168,10 +172,10 @@ class ResultsTab:
         if file is None:
             return gr.Dropdown(visible=False), gr.Plot(visible=False), NO_EXPERIMENT
         offered = experiments.charts(file)
-        figure = figure if figure in offered else next(iter(offered))
+        shown = figure if figure in offered else next(iter(offered))
         about = trained.view(file) if file.kind == "trained" else provenance([file])
-        menu = gr.Dropdown(choices=list(offered), value=figure, visible=True)
-        return menu, gr.Plot(offered[figure](), visible=True), about
+        menu = refitted(gr.Dropdown, list(offered), shown, figure, visible=True)
+        return menu, gr.Plot(offered[shown](), visible=True), about
 
     def draw_training(
         self, runs: Sequence[str], metric: str | None, smoothing: float
@@ -183,9 +187,9 @@ class ResultsTab:
             text = "<p>Tick a run to see its curves.</p>" if found else NO_CURVE
             return gr.Dropdown(visible=bool(found)), gr.Plot(visible=False), text
         offered = list(dict.fromkeys(group for curve in chosen for group in charts.groups(curve)))
-        metric = metric if metric in offered else offered[0]
-        chart = charts.training_chart(chosen, metric, min(max(smoothing, 0.0), MAX_SMOOTHING))
-        menu = gr.Dropdown(choices=offered, value=metric, visible=True)
+        shown = metric if metric in offered else offered[0]
+        chart = charts.training_chart(chosen, shown, min(max(smoothing, 0.0), MAX_SMOOTHING))
+        menu = refitted(gr.Dropdown, offered, shown, metric, visible=True)
         return menu, gr.Plot(chart, visible=True), _about(chosen)
 
 

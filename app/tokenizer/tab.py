@@ -13,6 +13,7 @@ import gradio as gr
 from app.clips.form import MIDDLE
 from app.clips.kept import find_clip
 from app.jobs import Job, JobView
+from app.parts import controls
 from app.parts.api import CALLS, inputs_of
 from app.parts.events import LIGHT, OWN, Updates, refusals
 from app.parts.follow import Follower, Seen, finish
@@ -132,9 +133,10 @@ class TokenizerTab:
         if view is None or not isinstance(view.request, Settings):
             return found
         chosen = view.request
+        choices, made = self._made(generated, chosen.made)
         return {
             page.source: chosen.source,
-            page.made: self.offer_made(generated, chosen.made),
+            page.made: gr.Dropdown(choices=choices, value=made),
             page.crop: chosen.crop,
             **found,
         }
@@ -187,10 +189,13 @@ class TokenizerTab:
 
     def offer_made(self, generated: str, chosen: str | None) -> gr.Dropdown:
         """The clips there are; the chosen one stays chosen while it is there."""
+        return controls.refitted(gr.Dropdown, *self._made(generated, chosen), chosen)
+
+    def _made(self, generated: str, chosen: str | None) -> tuple[list[tuple[str, str]], str | None]:
+        """(clips to choose from, the chosen one if it is there, else the first)."""
         choices = [(clip.title, clip.id) for clip in made_clips(self.session, generated)]
         ids = [clip_id for _, clip_id in choices]
-        value = chosen if chosen in ids else next(iter(ids), None)
-        return gr.Dropdown(choices=choices, value=value)
+        return choices, chosen if chosen in ids else next(iter(ids), None)
 
     def show_frame(self, job_id: str, frame: int) -> Any:
         """The chosen frame before and after."""

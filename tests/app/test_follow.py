@@ -87,8 +87,19 @@ def test_a_running_job_changes_only_what_shows_its_progress(jobs: JobQueue) -> N
     told = follower.poll(job.id, seen)
     assert told[page.whole] == "done"
     assert told[page.go].interactive
-    assert not told[follower.timer].active
     assert not told[follower.catch_up].active
+    told = follower.glance(job.id, told[follower.seen], told[follower.stage])
+    assert told[page.line] == "step 2", "a glance before the end may have come after it"
+    assert not told[follower.timer].active
+
+
+def test_a_job_that_ends_at_once_is_not_asked_after_for_ever(jobs: JobQueue) -> None:
+    follower = Page(jobs).follower
+    job = jobs.submit(lambda job: "made")
+    assert job.finished.wait(30)
+    told = follower.follow(job)
+    told = follower.glance(job.id, told[follower.seen], told[follower.stage])
+    assert not told[follower.timer].active
 
 
 def test_a_pause_is_caught_up_with_and_progress_shown_at_once(jobs: JobQueue) -> None:

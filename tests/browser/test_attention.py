@@ -13,7 +13,7 @@ pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import serve_small_models
-from tests.browser.visitor import expect_to_fit, open_studio
+from tests.browser.visitor import SLOW_ANSWERS, expect_to_fit, open_studio, wait_for_quiet
 
 pytestmark = pytest.mark.timeout(300)  # models, a studio and a browser, perhaps on a busy machine
 ROWS_LENGTH = 1 + 1 + 16 + 15 + 30 * 16
@@ -141,6 +141,21 @@ def test_a_click_shows_where_a_query_looks(page: Page, url: str) -> None:
     maps(page).press("ArrowUp")
     maps(page).press("Enter")
     expect(text).to_contain_text("predicts the token at latent frame 2, row 16, column 15")
+
+
+def test_of_clicks_in_quick_succession_the_last_is_answered(page: Page, url: str) -> None:
+    page.add_init_script(SLOW_ANSWERS)
+    open_attention(page, url)
+    for name in ("Layer 1, head 2", "Layer 2, head 1"):
+        page.get_by_role("button", name=name).click()
+    frames = page.locator("#attention-look canvas")
+    expect(frames).to_have_count(2)
+    for index in (0, 1):
+        frames.nth(index).click(position={"x": 3, "y": 3})
+    wait_for_quiet(page)
+    expect(page.locator("#attention-measured")).to_contain_text("layer 2, head 1,")
+    text = page.locator("#attention-look .text")
+    expect(text).to_contain_text("predicts the token at latent frame 2, row 1, column 1")
 
 
 def test_the_triangle_stands_beside_the_staircase(page: Page, url: str) -> None:

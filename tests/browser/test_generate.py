@@ -15,7 +15,14 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Studio, serve
-from tests.browser.visitor import expect_clip, generate, open_studio, open_tab
+from tests.browser.visitor import (
+    SLOW_ANSWERS,
+    expect_clip,
+    generate,
+    open_studio,
+    open_tab,
+    wait_for_quiet,
+)
 from tests.support.engine import Continues, FakePipeline, session_of
 
 TINY = Path(__file__).parents[2] / "weights" / "tiny"
@@ -280,18 +287,6 @@ def test_the_starts_follow_the_model_that_settings_bring(page: Page, two_models:
     expect(page.locator("#race-start").get_by_label("five frames")).to_be_checked()
 
 
-SLOW_ANSWERS = """
-const ask = window.fetch;
-window.asked = "";
-window.fetch = async (...request) => {
-  window.lastAsked = performance.now();
-  window.asked += request[1]?.body;
-  await new Promise((resolve) => setTimeout(resolve, 200));
-  return ask(...request);
-};
-"""
-
-
 def test_choices_in_quick_succession_are_answered_and_then_nothing_is_asked(
     page: Page, two_models: str
 ) -> None:
@@ -302,7 +297,7 @@ def test_choices_in_quick_succession_are_answered_and_then_nothing_is_asked(
         page.get_by_role("option", name=name).click()
     action = page.locator("#start").get_by_label("an action")
     expect(action).to_have_count(0)
-    page.wait_for_function("() => performance.now() - window.lastAsked > 2000", timeout=30000)
+    wait_for_quiet(page)
     expect(page.locator("#model input")).to_have_value("continues")
     expect(action).to_have_count(0)
 
@@ -320,7 +315,7 @@ def test_a_start_chosen_while_a_model_is_loaded_stays(page: Page, two_models: st
     page.wait_for_function("""() => window.asked.includes('"fake","clip",""]')""")
     start.get_by_label("a first frame").check()
     expect(start.get_by_label("an action")).to_have_count(1)
-    page.wait_for_function("() => performance.now() - window.lastAsked > 2000", timeout=30000)
+    wait_for_quiet(page)
     expect(start.get_by_label("a first frame")).to_be_checked()
     expect(page.locator("#picture")).to_be_visible()
 

@@ -10,7 +10,14 @@ pytest.importorskip("playwright")
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Studio, watched
-from tests.browser.visitor import expect_to_fit, generate, open_studio, open_tab
+from tests.browser.visitor import (
+    SLOW_ANSWERS,
+    expect_to_fit,
+    generate,
+    open_studio,
+    open_tab,
+    wait_for_quiet,
+)
 
 SHARE = """(canvas, rgb) => {
   const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
@@ -110,6 +117,29 @@ def test_a_row_is_followed_step_by_step(page: Page, studio: Studio) -> None:
     page.locator("#blocks-picture .play").click()
     expect(told).to_contain_text("Step 95 of 95: block 80 of 80")
     expect(page.locator("#blocks-picture .play")).to_have_text("Play")
+
+
+def test_choices_in_quick_succession_are_all_kept(page: Page, studio: Studio) -> None:
+    page.add_init_script(SLOW_ANSWERS)
+    open_blocks(page, studio.url)
+    shape = page.get_by_label("frame 1x16x16: 260 steps")
+    shape.check()
+    page.get_by_label("the first frame").check()
+    wait_for_quiet(page)
+    expect(page.locator("#blocks-picture .told")).to_contain_text("of 4")
+    expect(shape).to_be_checked()
+    expect(page.get_by_label("Height")).to_have_value("16")
+
+
+def test_an_answer_that_comes_while_the_tab_is_left_is_drawn(page: Page, studio: Studio) -> None:
+    page.add_init_script(SLOW_ANSWERS)
+    open_blocks(page, studio.url)
+    page.get_by_label("frame 1x16x16: 260 steps").check()
+    open_tab(page, "Generate")
+    wait_for_quiet(page)
+    open_tab(page, "How it works")
+    wait_for_quiet(page)
+    expect(page.locator("#blocks-picture .told")).to_contain_text("of 260", timeout=5000)
 
 
 def test_other_shapes_and_a_given_frame(page: Page, studio: Studio) -> None:

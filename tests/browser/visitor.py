@@ -8,6 +8,18 @@ from tests.browser.conftest import PATIENCE_MS
 
 expect.set_options(timeout=PATIENCE_MS)
 
+SLOW_ANSWERS = """
+const ask = window.fetch;
+window.asked = "";
+window.fetch = async (...request) => {
+  window.lastAsked = performance.now();
+  window.asked += request[1]?.body;
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  return ask(...request);
+};
+"""
+"""A script for a page whose questions all take a while."""
+
 
 def open_studio(page: Page, url: str, tab: str = "Generate") -> None:
     """Goes to the page, waits until it can be used, and opens a tab."""
@@ -47,3 +59,8 @@ def expect_clip(page: Page) -> None:
     shown = page.locator("#preview .frame-text")
     before = shown.text_content() or ""
     expect(shown).not_to_have_text(before)
+
+
+def wait_for_quiet(page: Page) -> None:
+    """Waits until a page with SLOW_ANSWERS asks nothing more."""
+    page.wait_for_function("() => performance.now() - window.lastAsked > 2000")

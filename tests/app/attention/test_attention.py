@@ -6,9 +6,9 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from app.attention import clips
+from app.attention.asked import Asked
 from app.attention.clips import UPLOAD
 from app.attention.look import frame_of
 from app.attention.page import AttentionPage
@@ -78,7 +79,7 @@ def enter(tab: AttentionTab, key: str | None = None, **known: Any) -> dict[str, 
         "made": "",
         "newest": "",
     }
-    given |= {"shown": ("", ""), "kept": None}
+    given |= {"asked": Asked(), "shown": ("", ""), "kept": None}
     return at_last(tab, tab.enter(key, **{**given, **known}))
 
 
@@ -111,10 +112,6 @@ SETTINGS = (False, "door-open", "1x1x16")
 """The last settings that were accepted: beside, action, block."""
 
 
-def event(**data: Any) -> Any:
-    return SimpleNamespace(_data=data)
-
-
 def unpack(text: str, kind: Any) -> Any:
     return np.frombuffer(base64.b64decode(text), kind)
 
@@ -138,10 +135,10 @@ def test_the_clip_just_made_is_opened_in_its_own_blocks(tab: AttentionTab) -> No
     key = updates["clip"]["value"]
     again = enter(tab, key, made=job.id, newest=key, shown=updates["shown"])
     assert set(again) == {"clip", "newest"}
-    [other_model] = tab.follow_model(key, None, 0.5, "other", False, updates["shown"])
+    [other_model] = tab.follow_model(key, None, 0.5, "other", False, Asked(), updates["shown"])
     assert list(other_model) == [tab.page.place], "a clip made here keeps its model"
     other = enter(tab, "bundled:door-open.mp4", made=job.id, newest=key)
-    assert other["clip"]["value"] == "bundled:door-open.mp4"
+    assert "value" not in other["clip"], "another may be chosen meanwhile"
     assert other["block"]["value"] == "1x1x16"
     assert len(other["look"]["frames"]) == 2, "seven frames fill two latent frames"
 
@@ -182,7 +179,7 @@ def test_the_square_of_an_upload_is_the_chosen_one(tab: AttentionTab, tmp_path: 
 def test_what_was_open_is_found_again(tab: AttentionTab, assets: Path, tmp_path: Path) -> None:
     newest = clips.first(tab.session, "")
     other = {"beside": True, "action": "pan-left", "block": "1x4x16", "layer": 2, "head": "1"}
-    shown = named(tab.page, tab.show(*choose(tab, **other), SETTINGS))
+    shown = named(tab.page, tab.show(*choose(tab, **other), Asked(), SETTINGS))
     again = enter(tab, kept=shown["kept"], newest=newest)
     assert again["clip"]["value"] == "bundled:door-open.mp4"
     values = {name: again[name]["value"] for name in ("action", "block", "layer", "head")}
@@ -191,7 +188,7 @@ def test_what_was_open_is_found_again(tab: AttentionTab, assets: Path, tmp_path:
 
     own = tmp_path / "mine.mp4"
     own.write_bytes((assets / "door-open.mp4").read_bytes())
-    kept = tab.keep_new(UPLOAD, str(own), 0.25, False, [])
+    kept = tab.keep_new(UPLOAD, str(own), 0.25, False, Asked())
     assert str(tmp_path) not in json.dumps(kept)
     again = enter(tab, kept=kept, newest=newest)
     assert again["clip"]["value"] == UPLOAD
@@ -215,7 +212,7 @@ def test_what_was_open_is_found_again(tab: AttentionTab, assets: Path, tmp_path:
 def test_no_other_clip_is_shown_while_the_one_that_the_menu_names_waits(tab: AttentionTab) -> None:
     go_on, nothing = threading.Event(), {"map": None, "look": None, "heads": None}
     job = tab.session.jobs.submit(lambda job: go_on.wait(30))
-    answers = tab.open("bundled:door-open.mp4", None, 0.5, "tiny", False)
+    answers = tab.open("bundled:door-open.mp4", None, 0.5, "tiny", False, Asked())
     waiting = named(tab.page, next(answers))
     assert nothing.items() <= waiting.items()
     assert WAITING in waiting["measured"]
@@ -230,19 +227,54 @@ def test_no_other_clip_is_shown_while_the_one_that_the_menu_names_waits(tab: Att
 def test_of_two_clips_that_are_chosen_one_after_the_other_only_the_second_is_shown(
     tab: AttentionTab,
 ) -> None:
-    chosen: list[str | None] = []
+    asked = Asked()
     source = ("bundled:door-open.mp4", None, 0.5)
-    tab.keep_new(*source, False, chosen)
-    first = tab.open_new(*source, "tiny", False, chosen)
+    tab.keep_new(*source, False, asked)
+    first = tab.open(*source, "tiny", False, asked)
     next(first)
-    tab.keep_new(*source, False, chosen)
+    tab.keep_new(*source, False, asked)
     assert list(first) == []
-    second = tab.open_new(*source, "tiny", False, chosen)
+    second = tab.open(*source, "tiny", False, asked)
     assert "door-open, bundled clip" in at_last(tab, second)["measured"]
 
 
+def test_a_view_that_comes_late_takes_the_place_of_nothing_newer(tab: AttentionTab) -> None:
+    """Neither that of a newer view, nor that of a clip that was opened meanwhile."""
+    asked, waits, go_on = Asked(), threading.Event(), threading.Event()
+    blocks = choose(tab, block="1x8x16")
+
+    def slow(job: Job) -> None:
+        waits.set()
+        go_on.wait(30)
+
+    with ThreadPoolExecutor() as pool:
+        tab.session.jobs.submit(slow)
+        assert waits.wait(30)
+        late = pool.submit(tab.show, *blocks, asked, SETTINGS)
+        while not asked.views:
+            waits.wait(0.01)
+        other = choose(tab, block="1x8x16", layer=2, head="1")
+        last = pool.submit(tab.show, *other, asked, SETTINGS)
+        while asked.views < 2:
+            waits.wait(0.01)
+        go_on.set()
+        nothing = {tab.page.place: gr.skip()}  # an empty answer would be an error
+        assert late.result(60) == nothing
+        newest = named(tab.page, last.result(60))
+        assert (newest["map"]["layer"], newest["accepted"][2]) == (1, "1x8x16")
+        assert "heads" in newest, "those of the blocks that were asked for first"
+
+        opening = tab.open("bundled:door-open.mp4", None, 0.5, "tiny", False, asked)
+        next(opening)
+        assert tab.show(*blocks, asked, SETTINGS) == nothing, "the menus are still of another clip"
+        now = asked.now()
+        list(opening)
+        assert asked.now() != now
+        assert tab.page.map in tab.show(*blocks, asked, SETTINGS)
+
+
 def test_a_clip_that_cannot_be_opened_leaves_the_reason_on_the_page(tab: AttentionTab) -> None:
-    answers = tab.open("made:gone", None, 0.5, "tiny", False)
+    answers = tab.open("made:gone", None, 0.5, "tiny", False, Asked())
     cleared, refused = (named(tab.page, next(answers)) for _ in range(2))
     assert cleared["map"] is None
     assert "This clip was deleted." in refused["measured"]
@@ -256,7 +288,7 @@ def test_a_clip_of_another_visitor_opens_nothing(tab: AttentionTab) -> None:
     theirs = make_clip(tab.session, seed=4)
     key = f"made:{mine.id}"
     updates = enter(tab, key, made=mine.id, newest=key, shown=(key, ""))
-    assert updates["clip"]["value"] == key
+    assert "value" not in updates["clip"], "another may be chosen meanwhile"
     tab.session.jobs.forget(theirs.id)
     offered = dict(enter(tab, made=mine.id)["clip"]["choices"])
     [title] = [title for title, one in offered.items() if one == f"made:{theirs.id}"]
@@ -267,7 +299,9 @@ def test_a_clip_of_another_visitor_opens_nothing(tab: AttentionTab) -> None:
 
 
 def test_the_page_is_sent_the_weights(tab: AttentionTab) -> None:
-    updates = named(tab.page, tab.show(*choose(tab, layer=2, head="1", beside=True), SETTINGS))
+    updates = named(
+        tab.page, tab.show(*choose(tab, layer=2, head="1", beside=True), Asked(), SETTINGS)
+    )
     first, second = updates["map"]["panes"]
     assert (first["title"], second["title"]) == ("row 1x1x16", "token 1x1x1")
     clip = clips.find(tab.session, "bundled:door-open.mp4", "tiny", None)
@@ -287,7 +321,7 @@ def test_the_page_is_sent_the_weights(tab: AttentionTab) -> None:
 
 
 def test_ticks_say_where_latent_frames_and_rows_begin(tab: AttentionTab) -> None:
-    pane = named(tab.page, tab.show(*choose(tab), SETTINGS))["map"]["panes"][0]
+    pane = named(tab.page, tab.show(*choose(tab), Asked(), SETTINGS))["map"]["panes"][0]
     ticks = {(words, is_frame): at for at, words, is_frame in pane["ticks"]}
     assert ticks["t1", True] == 2
     assert ticks["t2", True] == 2 + 16 + 15 + 15 * 16
@@ -297,24 +331,21 @@ def test_ticks_say_where_latent_frames_and_rows_begin(tab: AttentionTab) -> None
 
 def test_a_click_on_a_row_and_on_its_token_are_the_same(tab: AttentionTab) -> None:
     values = choose(tab)
-    by_token = named(tab.page, tab.pick_query(event(pane=0, place=[1, 4, 7]), *values))
+    by_token = named(tab.page, tab.pick_query(*values, Asked(), {"pane": 0, "place": [1, 4, 7]}))
     assert by_token["place"] == 256 + 4 * 16 + 7
     row = by_token["look"]["rows"][0]
     assert row["made"] == (1, 4, 7)
     assert row["held"] == (1, 3, 7), "the row above, of which this one is the next block"
     assert "predicts the token at latent frame 2, row 5, column 8" in row["text"]
-    by_row = named(tab.page, tab.pick_query(event(pane=0, row=row["row"]), *values))
+    by_row = named(tab.page, tab.pick_query(*values, Asked(), {"pane": 0, "row": row["row"]}))
     assert by_row["look"]["rows"] == by_token["look"]["rows"]
     with pytest.raises(gr.Error, match="predicts no token"):
-        tab.pick_query(event(pane=0, row=0), *values)
+        tab.pick_query(*values, Asked(), {"pane": 0, "row": 0})
 
 
-def test_a_click_on_a_small_map_chooses_its_head(tab: AttentionTab) -> None:
-    updates = named(tab.page, tab.pick_head(event(layer=1, head=0), *choose(tab)))
-    assert (updates["layer"], updates["head"]) == (2, "1")
-    same = named(tab.page, tab.show_head(*choose(tab, layer=2, head="1")))
-    assert updates["map"] == same["map"]
-    assert "heads" not in updates, "the small maps are sent once"
+def test_the_small_maps_are_sent_once(tab: AttentionTab) -> None:
+    shown = tab.show(*choose(tab, layer=2, head="1"), Asked(), SETTINGS)
+    assert "heads" not in named(tab.page, shown)
 
 
 def test_opening_again_costs_no_forward(tab: AttentionTab) -> None:
@@ -327,7 +358,7 @@ def test_opening_again_costs_no_forward(tab: AttentionTab) -> None:
 
 
 def test_files_are_named_after_what_they_hold(tab: AttentionTab) -> None:
-    updates = named(tab.page, tab.make_files(*choose(tab, head="max", block="1x4x16")))
+    updates = named(tab.page, tab.make_files(*choose(tab, head="max", block="1x4x16"), Asked()))
     for kind in ("png", "svg", "pdf", "npz"):
         assert Path(updates[kind]).name == f"attention_1x4x16_layer1_head-max.{kind}"
         assert Path(updates[kind]).is_file()
@@ -352,8 +383,8 @@ def test_without_clips_the_page_says_so(models: Path) -> None:
     tab = build(session)
     updates = enter(tab)
     assert NO_CLIP in updates["measured"]
-    assert updates["clip"]["value"] is None
-    box = at_last(tab, tab.open(UPLOAD, None, 0.5, "tiny", False))
+    assert "value" not in updates["clip"]
+    box = at_last(tab, tab.open(UPLOAD, None, 0.5, "tiny", False, Asked()))
     assert box["upload"] == box["crop"] == {"visible": True}
     assert NO_FILE in box["measured"]
     assert box["map"] is None
@@ -371,11 +402,11 @@ def test_without_clips_the_page_says_so(models: Path) -> None:
 )
 def test_refusals_are_one_sentence(tab: AttentionTab, other: dict[str, Any], sentence: str) -> None:
     with pytest.raises(gr.Error, match=sentence):
-        tab.show_head(*choose(tab, **other))
+        tab.make_files(*choose(tab, **other), Asked())
 
 
 def test_a_refused_setting_is_set_back(tab: AttentionTab) -> None:
-    updates = named(tab.page, tab.show(*choose(tab, block="1x3x16"), SETTINGS))
+    updates = named(tab.page, tab.show(*choose(tab, block="1x3x16"), Asked(), SETTINGS))
     assert updates == {"beside": False, "action": "door-open", "block": "1x1x16"}
 
 

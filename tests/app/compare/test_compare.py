@@ -349,6 +349,8 @@ def test_two_kept_clips_are_shown_with_the_settings_that_differ(tmp_path: Path) 
     assert (first[pair.left].value, first[pair.right].value) == (ids[2], ids[1])
     assert first[pair.settings] == "<p>Both clips have the same settings.</p>"
     chosen = pair.show(ids[0], ids[1])
+    menus = (chosen[pair.left], chosen[pair.right])
+    assert not any("value" in menu.constructor_args for menu in menus), UNTOUCHED
     rows = chosen[pair.settings].split("<tr>")[2:]
     assert [row.split("</th>")[0].partition(">")[2] for row in rows] == ["block", "seed"]
     shown = chosen[pair.view]["clips"]

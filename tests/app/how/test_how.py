@@ -116,7 +116,7 @@ def test_coming_to_the_tab_shows_the_newest_clip_and_keeps_a_choice(session: Ses
     assert made[tab.steps]["job"] == job.id
     assert made[tab.steps]["tokens"] == job.result.making.tokens_thw.flatten().tolist()
     kept = tab.enter(job.id, job.id, SAMPLE_ID, SAMPLE_ID)
-    assert kept[tab.clip].value == SAMPLE_ID
+    assert "value" not in kept[tab.clip].constructor_args, "another may be chosen meanwhile"
     assert tab.steps not in kept, "what is shown already is not sent again"
 
 

@@ -106,5 +106,6 @@ def test_the_tab_shows_the_chosen_experiment(session: Session, tmp_path: Path) -
     assert "Block &lt;sizes&gt;" in first[results.chart_text]
     assert '<td class="paper number">25.5</td>' in first[results.chart_text]
     chosen = results.read("Block <sizes>", "loss over the steps")
-    assert chosen[results.figure].value == "loss over the steps"
+    assert chosen[results.chart].value != first[results.chart].value
+    assert "value" not in chosen[results.figure].constructor_args
     assert results.draw_experiment("gone", "loss")[2] == NO_EXPERIMENT

@@ -304,6 +304,18 @@ def test_a_reloaded_page_has_the_choices_of_its_round_trip(
     assert page.source not in tab.come_back("gone", ("", 0), "")
 
 
+def test_the_clip_that_was_chosen_is_not_sent_back(tab: TokenizerTab) -> None:
+    """While the menu is renewed, another one may be chosen."""
+    request = make_request(
+        model="fake", start="action", action="door-open", picture=None, clip=None,
+        block="1x1x16", num_frames=17, temperature=1, top_k=10, top_p=0.9, guidance=1, seed=3,
+    )  # fmt: skip
+    job = tab.session.jobs.submit(partial(run_clip, tab.session, request), request)
+    assert job.finished.wait(60)
+    assert tab.offer_made(job.id, "gone").value == job.id
+    assert "value" not in tab.offer_made(job.id, job.id).constructor_args
+
+
 def test_a_round_trip_whose_files_made_way_is_not_shown(tab: TokenizerTab) -> None:
     """The oldest files go first, one by one."""
     trip = trip_of(tab.session, "fake", 5)
