@@ -52,7 +52,7 @@ class SamplingConfig(JsonConfig):
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p:g}")
         if not 0 <= self.guidance <= 30:
-            raise ValueError(f"guidance must be between 0 and 30, not {self.guidance:g}")
+            raise ValueError(f"guidance_scale must be between 0 and 30, not {self.guidance:g}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, not {self.seed}")
 

@@ -146,7 +146,6 @@ def test_generate_gives_a_clip_and_the_settings_that_repeat_it(
         ({"temperature": [1]}, "temperature must be a number, not [1]"),
         ({"guidance": True}, "guidance must be a number, not true"),
         ({"top_p": 2}, "top_p must be above 0 and at most 1, not 2"),
-        ({"guidance": 31}, "guidance must be between 0 and 30, not 31"),
         ({"num_frames": "18"}, 'num_frames must be a whole number, not "18"'),
         ({"num_frames": 21}, "num_frames must be one of 17, 33, 65, not 21"),
         (
