@@ -134,16 +134,22 @@ def studio(fake_studio: Studio) -> Studio:
     return fake_studio
 
 
+LEFT = ("AbortError: signal is aborted", "Connection errored out")
+"""What Gradio says of a request that is under way when a page is left or loaded anew."""
+
+
 @contextmanager
 def watched(page: Any) -> Iterator[Any]:
     """A page that fails its test for a console error or a request that leaves this machine."""
     faults: list[str] = []
+
+    def read(message: Any) -> None:
+        if message.type == "error" and not any(said in message.text for said in LEFT):
+            faults.append(message.text)
+
     page.set_default_timeout(PATIENCE_MS)
     page.on("pageerror", lambda error: faults.append(f"page error: {error}"))
-    page.on(
-        "console",
-        lambda message: faults.append(message.text) if message.type == "error" else None,
-    )
+    page.on("console", read)
     page.on(
         "request",
         lambda request: (
