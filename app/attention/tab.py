@@ -120,17 +120,16 @@ class AttentionTab:
         there before the page was loaded anew."""
         page = self.page
         choices = clips.choices(self.session, made)
-        keys = [key for _, key in choices]
+        keys, offered = [key for _, key in choices], [*choices, OWN_CLIP]
         latest = clips.first(self.session, made)
         chosen = key if key in (*keys, UPLOAD) and latest == newest else latest
         updates: Updates = {
-            page.clip: controls.refitted(gr.Dropdown, [*choices, OWN_CLIP], chosen or None, key),
+            page.clip: controls.refitted(gr.Dropdown, offered, chosen or None, key),
             page.newest: latest,
         }
         is_reloaded = tuple(shown) == NOTHING_SHOWN and latest == newest
         again = read_kept(kept) if is_reloaded else None
         if again is not None:
-            offered = [*choices, OWN_CLIP]
             yield {page.measured: self._wait(), page.clip: gr.Dropdown(choices=offered)}
             clip, found = asked.clip(), None
             with suppress(ValueError, gr.Error):  # it was deleted, or does not suit the model
