@@ -1,10 +1,9 @@
+import { Canvases } from './canvases.js';
 import { Clock, Delay, Recent } from './clock.js';
-import {
-  CURVE, blockOf, curvePoints, curveWords, figuresLine, keepSharpness, reachWords,
-  slowWords,
-} from './figures.js';
-import { GRIP_CODE, Held, WORLDS, keepsKeys, moveOf, padState } from './keys.js';
-import { Changes, readFrames, socketAddress } from './wire.js';
+import { blockOf, figuresLine, keepSharpness, reachWords, slowWords } from './figures.js';
+import { Held } from './keys.js';
+import { Pad } from './pad.js';
+import { Changes, Connection, readFrames, socketAddress } from './wire.js';
 
 const FIGURES_MS = 250;
 const SETTLED_MS = 2500; // before this the rate says nothing
@@ -15,21 +14,19 @@ const SLIDERS = ['.temperature', '.guidance'];
 const STARTING = 'Starting.';
 const LOST = 'No answer from the studio for more than 10 seconds. Reset begins anew, over a new'
   + ' connection.';
-const LIFTS = ['pointerup', 'pointercancel'];
 
-// The visitor's end of a play: the socket, the clock that shows frames, and what is held.
+// The visitor's end of a play: what is asked of the studio, when its answers are shown, and what is
+// written beside them.
 export function mount({ element, props, watch, trigger }) {
   const one = (name) => element.querySelector(name);
-  const stage = one('.play-stage'), picture = one('.picture'), simulator = one('.simulator');
-  const held = new Held(), delay = new Delay();
-  const pads = { move: null, grip: false };
+  const stage = one('.play-stage'), picture = one('.picture');
+  const canvases = new Canvases(element), held = new Held(), delay = new Delay();
   let clock = new Clock(), keyTimes = new Recent(KEY_TIMES);
-  let socket = null, info = null, start = null, header = null;
+  let info = null, start = null, header = null;
   let running = false, singles = 0, asked = null, number = 0, ended = false, filming = false;
   let opening = false; // a play was asked for, and what is asked now would be asked of it
-  let connected = null, begins = 0, first = 0; // first: number of this play's first step
+  let begins = 0, first = 0; // first: number of this play's first step
   let wish = null; // another play was asked for meanwhile: whether it is to run
-  let spoke = 0; // when the page or the studio said something last
   let waits = '', trouble = '', began = 0, written = 0, ticking = false, ticked = 0, playing = 0;
   let psnr = [], still = [], sharpness = [];
   const pressed = new Map();
@@ -40,29 +37,12 @@ export function mount({ element, props, watch, trigger }) {
     if (one('.told').textContent !== text) one('.told').textContent = text;
   };
   const whyNot = () => (props.value ? props.value.why : '');
-  const isOpen = () => socket !== null && socket.readyState === WebSocket.OPEN;
-  const send = (message) => {
-    if (!isOpen()) return;
-    spoke = performance.now();
-    socket.send(JSON.stringify(message));
-  };
-  const changes = new Changes(send);
-  const change = (fields) => { if (isOpen()) changes.add(fields); };
-
   // No connection tells that its network is gone: only answers that fail to come show it.
-  const isLost = (now) => socket !== null && (opening || asked !== null) && !waits
-    && now - spoke > SILENT_MS + (header ? header.sample_ms + header.decode_ms : 0);
+  const isLost = (now) => connection.isThere && (opening || asked !== null) && !waits
+    && now - connection.spoke > SILENT_MS + (header ? header.sample_ms + header.decode_ms : 0);
 
   // ---- the picture
 
-  const draw = (canvas, image, left, top, side) => {
-    const ink = canvas.getContext('2d');
-    ink.drawImage(image, left, top, side, side, 0, 0, canvas.width, canvas.height);
-  };
-  const show = ({ image, index, side, beside }) => {
-    draw(picture, image, 0, index * side, side);
-    if (beside) draw(simulator, image, side, index * side, side);
-  };
   // What a frame brings beside its picture, whether it is shown or skipped.
   const pass = ({ image, index, head, isLast }, now) => {
     if (head.psnr.length) { psnr.push(head.psnr[index]); still.push(head.still[index]); }
@@ -76,7 +56,7 @@ export function mount({ element, props, watch, trigger }) {
         keyTimes.add(now - since);
         pressed.delete(head.number);
       }
-      if (info && info.length) lightPad(head.key);
+      if (info && info.length) pad.light(head.key);
     }
     if (!isLast) return;
     image.close();
@@ -105,7 +85,7 @@ export function mount({ element, props, watch, trigger }) {
   const ask = () => {
     const { key, since } = held.take(world());
     if (since !== null) pressed.set(number, since);
-    send({ type: 'step', number, key });
+    connection.send({ type: 'step', number, key });
     asked = performance.now();
     number += 1;
     if (singles) singles -= 1;
@@ -131,32 +111,7 @@ export function mount({ element, props, watch, trigger }) {
       keys: keyTimes.values.length, keyMedian: (keyTimes.median ?? 0).toFixed(1),
       keyMean: (keyTimes.mean ?? 0).toFixed(1), step: header ? header.number : -1,
     });
-    if (info.beside) writeCurve();
-  };
-  const writeCurve = () => {
-    const canvas = one('.psnr'), ink = canvas.getContext('2d');
-    const colour = getComputedStyle(canvas).color;
-    ink.clearRect(0, 0, canvas.width, canvas.height);
-    ink.strokeStyle = colour;
-    const line = (points, alpha) => {
-      ink.globalAlpha = alpha;
-      ink.beginPath();
-      points.forEach(([x, y], i) => (i ? ink.lineTo(x, y) : ink.moveTo(x, y)));
-      ink.stroke();
-    };
-    const points = (values) => (
-      curvePoints(values, 1 + 4 * info.length, canvas.width, canvas.height));
-    const at = canvas.height * (1 - (20 - CURVE.low) / (CURVE.high - CURVE.low));
-    ink.setLineDash([]);
-    ink.lineWidth = 1;
-    line([[0, at], [canvas.width, at]], .4);
-    ink.lineWidth = 2;
-    line(points(psnr), 1);
-    ink.setLineDash([4, 4]);
-    line(points(still), .7);
-    const words = curveWords(psnr, still);
-    one('.curve figcaption').textContent = words;
-    canvas.setAttribute('aria-label', words || 'No PSNR yet');
+    if (info.beside) canvases.showCurve(psnr, still, 1 + 4 * info.length);
   };
   const offerBlocks = (blocks, value) => {
     one('.block').replaceChildren(...blocks.map(([words, shape]) => new Option(words, shape)));
@@ -170,7 +125,7 @@ export function mount({ element, props, watch, trigger }) {
     const mine = playing, image = new Image();
     image.src = start.picture;
     await image.decode();
-    if (mine === playing && !info) draw(picture, image, 0, 0, image.width);
+    if (mine === playing && !info) canvases.showStart(image);
   };
   const buttons = () => {
     const why = whyNot();
@@ -184,34 +139,18 @@ export function mount({ element, props, watch, trigger }) {
   // ---- the connection
 
   const leave = () => {
-    socket.close();
-    socket = info = null;
+    connection.close();
+    info = null;
     running = opening = filming = false;
     wish = null;
     changes.clear();
   };
   const connect = () => {
-    // One that is still opening serves as well: each connection takes a player's place.
-    if (socket && socket.readyState <= WebSocket.OPEN) return connected;
-    const opened = new WebSocket(socketAddress(location.href, window.gradio_config));
-    opened.binaryType = 'arraybuffer';
-    connected = new Promise((resolve) => { opened.addEventListener('open', resolve); });
-    changes.clear();
-    opened.addEventListener('message', ({ data }) => {
-      if (opened !== socket) return;
-      spoke = performance.now();
-      if (data instanceof ArrayBuffer) receive(data); else heard(JSON.parse(data));
-    });
-    opened.addEventListener('close', () => {
-      if (opened !== socket) return;
-      leave();
-      tell(one('.told').dataset.last || 'The connection ended. Press Play to begin anew.');
-      buttons();
-    });
-    one('.told').dataset.last = '';
-    socket = opened;
-    spoke = performance.now();
-    return connected;
+    if (!connection.isUsable) {
+      changes.clear();
+      one('.told').dataset.last = '';
+    }
+    return connection.open();
   };
   const heard = (message) => {
     if (message.type === 'waiting') { waits = message.why; tell(waits); }
@@ -267,7 +206,7 @@ export function mount({ element, props, watch, trigger }) {
     one('.weights').textContent = `Measured here with ${info.weights}.`;
     picture.setAttribute('aria-label', `What the model ${info.model} makes of your keys`);
     for (const name of ['.block', ...SLIDERS]) one(name).disabled = info.is_replay;
-    drawPad();
+    pad.draw(info.world, info.keys);
     buttons();
     wake();
     if (wish !== null) beginAgain();
@@ -291,14 +230,14 @@ export function mount({ element, props, watch, trigger }) {
     if (!start || whyNot()) return;
     if (isLost(performance.now())) leave();
     running = andRun;
-    if (opening && isOpen()) { wish = andRun; buttons(); return; } // after the answer
+    if (opening && connection.isOpen) { wish = andRun; buttons(); return; } // after the answer
     const mine = ++begins;
     opening = true;
     trouble = '';
     tell(STARTING);
     await connect();
     if (mine !== begins) return; // another one was begun while the connection opened
-    send({
+    connection.send({
       type: 'begin', start: start.id, model: props.value.model,
       block: one('.block').value, temperature: Number(one('.temperature').value),
       guidance: Number(one('.guidance').value),
@@ -309,90 +248,29 @@ export function mount({ element, props, watch, trigger }) {
     buttons();
   };
 
-  // ---- the keys
+  // ---- the parts
 
+  const connection = new Connection(() => socketAddress(location.href, window.gradio_config), {
+    heard: (message) => heard(message),
+    received: (buffer) => receive(buffer),
+    ended: () => {
+      leave();
+      tell(one('.told').dataset.last || 'The connection ended. Press Play to begin anew.');
+      buttons();
+    },
+  });
+  const changes = new Changes((message) => connection.send(message));
+  const change = (fields) => { if (connection.isOpen) changes.add(fields); };
+  const forget = () => {
+    pad.leave();
+    connection.close();
+  };
+  const pad = new Pad(element, held, {
+    isSeen, isPlaying: () => info !== null && running, gone: forget,
+  });
   let byPointer = false; // whether a control was last set with the pointer, not with keys
   const focusStage = () => stage.focus({ preventScroll: true });
   const leaveKeys = () => { if (byPointer) focusStage(); };
-  const drawPad = () => {
-    const { moves, grip, hint } = WORLDS[world()];
-    const known = info ? info.keys : null;
-    const offered = moves.filter(([name]) => !known || known.includes(name));
-    const made = offered.map(([name, sign, word]) => {
-      const button = document.createElement('button');
-      button.type = 'button';
-      button.dataset.move = name;
-      button.dataset.place = moves.findIndex(([other]) => other === name);
-      button.append(sign, document.createElement('span'));
-      button.lastChild.textContent = word;
-      return button;
-    });
-    if (grip) {
-      const button = document.createElement('button');
-      button.type = 'button';
-      button.className = 'grip';
-      button.dataset.place = moves.length;
-      button.setAttribute('aria-pressed', String(held.grip));
-      button.append('Space', document.createElement('span'));
-      button.lastChild.textContent = 'grip';
-      made.push(button);
-    }
-    one('.pad').replaceChildren(...made);
-    one('.hint').textContent = hint;
-  };
-  const lightPad = (key) => {
-    const move = key.replace('+grip', '');
-    for (const button of one('.pad').querySelectorAll('[data-move]')) {
-      button.classList.toggle('held', button.dataset.move === move);
-    }
-    const grip = one('.grip');
-    if (grip) grip.setAttribute('aria-pressed', String(key.endsWith('+grip')));
-  };
-  const light = () => lightPad((held.moves.at(-1) ?? '') + (held.grip ? '+grip' : ''));
-  const press = (move, holder) => { held.press(move, performance.now(), holder); light(); };
-  const release = (holder) => { if (held.release(holder)) light(); };
-  const toggleGrip = () => { held.toggleGrip(performance.now()); light(); };
-  const isMine = (event) => {
-    if (!isSeen() || event.ctrlKey || event.metaKey || event.altKey) return false;
-    if (keepsKeys(event.target)) return false;
-    if (element.contains(event.target)) return true;
-    return info !== null && running && event.target === document.body;
-  };
-  const keyDown = (event) => {
-    if (!element.isConnected) { forget(); return; }
-    if (!isMine(event)) return;
-    if (event.target.closest('button, summary') && ['Space', 'Enter'].includes(event.code)) return;
-    const move = moveOf(world(), event.code);
-    if (move === null && event.code !== GRIP_CODE) return;
-    event.preventDefault();
-    if (event.repeat) return;
-    if (move !== null) press(move, event.code); else if (WORLDS[world()].grip) toggleGrip();
-  };
-  const letGo = () => { held.releaseAll(); pads.move = null; light(); };
-  // A Mac tells of no key that is let go while Command is held.
-  const keyUp = ({ key, code }) => { if (key === 'Meta') letGo(); else release(code); };
-  const lift = ({ pointerId }) => release(pointerId);
-  const gamepad = () => {
-    const pad = navigator.getGamepads && [...navigator.getGamepads()]
-      .find((found) => found?.mapping === 'standard');
-    if (!pad && !pads.move) return;
-    // One that was unplugged holds nothing any more.
-    const { move, grip } = pad ? padState(world(), pad) : { move: null, grip: false };
-    if (move !== pads.move) {
-      release('gamepad');
-      if (move) press(move, 'gamepad');
-      pads.move = move;
-    }
-    if (grip && !pads.grip && WORLDS[world()].grip) toggleGrip();
-    pads.grip = grip;
-  };
-  const forget = () => {
-    document.removeEventListener('keydown', keyDown);
-    document.removeEventListener('keyup', keyUp);
-    window.removeEventListener('blur', letGo);
-    for (const name of LIFTS) document.removeEventListener(name, lift);
-    if (socket) socket.close();
-  };
 
   // ---- the loop
 
@@ -407,12 +285,12 @@ export function mount({ element, props, watch, trigger }) {
     // A browser draws no page that is hidden, so that what came before says nothing of now.
     if (gap > HIDDEN_MS) { clock.rest(); forgetPresses(); began = now; }
     if (!isSeen()) { clock.rest(); forgetPresses(); return; }
-    gamepad();
+    pad.look();
     if (!running || opening) forgetPresses();
     const next = clock.next(now);
     if (next) {
       next.skipped.forEach((frame) => pass(frame, now));
-      show(next.frame);
+      canvases.show(next.frame);
       pass(next.frame, now);
     } else if (!running && !asked) clock.rest();
     if (wantsMore(now)) ask();
@@ -443,11 +321,11 @@ export function mount({ element, props, watch, trigger }) {
     buttons();
   });
   one('.reset').addEventListener('click', () => begin(true));
-  one('.keep').addEventListener('click', () => send({ type: 'save' }));
+  one('.keep').addEventListener('click', () => connection.send({ type: 'save' }));
   one('.film').addEventListener('click', () => {
     if (filming) return; // the answer to a second click would be saved as a recording
     filming = true;
-    send({ type: 'save' });
+    connection.send({ type: 'save' });
   });
   one('.block').addEventListener('change', ({ target }) => {
     began = performance.now();
@@ -460,18 +338,6 @@ export function mount({ element, props, watch, trigger }) {
     });
   }
   one('.beside input').addEventListener('change', () => { if (info) begin(true); });
-  one('.pad').addEventListener('pointerdown', (event) => {
-    const button = event.target.closest('button');
-    if (!button || event.button !== 0 || button.className === 'grip') return;
-    button.setPointerCapture(event.pointerId);
-    press(button.dataset.move, event.pointerId);
-  });
-  one('.pad').addEventListener('click', (event) => {
-    const button = event.target.closest('button');
-    if (!button) return;
-    if (button.classList.contains('grip')) toggleGrip();
-    else if (event.detail === 0) { press(button.dataset.move); release(button.dataset.move); }
-  });
   // What the pointer has set needs no keys of its own, so the play receives them.
   element.addEventListener('pointerdown', () => { byPointer = true; });
   element.addEventListener('keydown', () => { byPointer = false; });
@@ -479,11 +345,6 @@ export function mount({ element, props, watch, trigger }) {
   for (const name of [...SLIDERS, '.single', '.keep', '.film', '.pad']) {
     one(name).addEventListener('click', leaveKeys);
   }
-  document.addEventListener('keydown', keyDown);
-  document.addEventListener('keyup', keyUp);
-  window.addEventListener('blur', letGo);
-  // On the page: the pad may be drawn anew while a button of it is held.
-  for (const name of LIFTS) document.addEventListener(name, lift);
 
   let model = null, chosen = null;
   // Another model was chosen at the top of the page.
@@ -506,7 +367,7 @@ export function mount({ element, props, watch, trigger }) {
       one('.title').textContent = start ? start.title : '';
       offerBlocks(value.blocks, one('.block').value);
       if (start && start.picture) preview();
-      drawPad();
+      pad.draw(world(), null);
       tell(value.why || 'Press Play, then hold a key.');
     }
     buttons();

@@ -9,7 +9,7 @@ import {
   slowWords,
 } from '../../app/play/figures.js';
 import { Held, WORLDS, keepsKeys, moveOf, padState } from '../../app/play/keys.js';
-import { Changes, readFrames, socketAddress } from '../../app/play/wire.js';
+import { Changes, Connection, readFrames, socketAddress } from '../../app/play/wire.js';
 
 const HEADER = {
   number: 0, sample_ms: 40, decode_ms: 30, wait_ms: 1, way_ms: 9, steps: 16, players: 1,
@@ -359,4 +359,79 @@ test('PSNR over time in words and as a line', () => {
   assert.equal(curveWords([], []), '');
   assert.match(curveWords([20, 30], [15, 17]), /the model 30\.0 dB now and 25\.0.*still, 16\.0/);
   assert.deepEqual(curvePoints([10, 40, 99], 3, 100, 60), [[0, 60], [50, 0], [100, 0]]);
+});
+
+// Stands in for the browser's WebSocket: a test opens it, lets it speak and closes it.
+class FakeSocket extends EventTarget {
+  static OPEN = 1;
+
+  constructor(address) {
+    super();
+    Object.assign(this, { address, readyState: 0, sent: [] });
+    FakeSocket.all.push(this);
+  }
+
+  send(text) {
+    this.sent.push(JSON.parse(text));
+  }
+
+  open() {
+    this.readyState = FakeSocket.OPEN;
+    this.dispatchEvent(new Event('open'));
+  }
+
+  speak(data) {
+    this.dispatchEvent(Object.assign(new Event('message'), { data }));
+  }
+
+  close() {
+    this.readyState = 3;
+    this.dispatchEvent(new Event('close'));
+  }
+}
+
+const connect = (t) => {
+  const before = globalThis.WebSocket;
+  globalThis.WebSocket = FakeSocket;
+  t.after(() => { globalThis.WebSocket = before; });
+  FakeSocket.all = [];
+  const heard = [];
+  const connection = new Connection(() => 'ws://here/play/socket', {
+    heard: (message) => heard.push(message),
+    received: (buffer) => heard.push(buffer.byteLength),
+    ended: () => heard.push('ended'),
+  });
+  return { connection, heard };
+};
+
+test('a connection that is still opening serves as well', async (t) => {
+  const { connection, heard } = connect(t);
+  const opened = connection.open();
+  assert.equal(connection.open(), opened);
+  connection.send({ type: 'early' });
+  const [socket] = FakeSocket.all;
+  socket.open();
+  await opened;
+  assert.equal(connection.open(), opened);
+  connection.send({ type: 'step' });
+  socket.speak('{"type": "started"}');
+  socket.speak(new ArrayBuffer(3));
+  assert.deepEqual([FakeSocket.all.length, socket.sent], [1, [{ type: 'step' }]]);
+  assert.deepEqual(heard, [{ type: 'started' }, 3]);
+});
+
+test('what an earlier connection still says is dropped', (t) => {
+  const { connection, heard } = connect(t);
+  connection.open();
+  const [first] = FakeSocket.all;
+  first.open();
+  connection.close();
+  assert.equal(connection.isThere, false);
+  connection.open();
+  first.speak('{"type": "late"}');
+  first.close();
+  assert.deepEqual(heard, []);
+  FakeSocket.all[1].open();
+  FakeSocket.all[1].close();
+  assert.deepEqual([heard, connection.isUsable], [['ended'], false]);
 });
