@@ -26,6 +26,13 @@ SECONDS = 120.0
 MAX_MEMORY = 4 * 2**30
 _MAX_LOG_LINES = 20_000
 _MAX_LINE_BYTES = 4096
+# Containers only: playlists and scripts name other files.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,mpeg,mpegts,mpegvideo,h264,hevc,dv,mxf,flv,"
+    "asf,ivf,obu,vvc,nut,yuv4mpegpipe,png_pipe"
+)
+PROTECTED = ("-protocol_whitelist", "file", "-format_whitelist", _CONTAINERS)
+"""Arguments before an input that may be anything."""
 NO_SPACE = "No space left on device"
 INPUTS_OPEN = "[info] Stream mapping:"
 """The log line between the description of the inputs and the messages of their decoding."""

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from nbp_core.media import ffmpeg
-from nbp_core.media.decode import PROTECTED, converted, describe
+from nbp_core.media.describe import describe
 from nbp_core.media.files import MediaError, shown_name
+from nbp_core.media.filters import converted
 
 _PROFILED_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _RAMPS = ((1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1))
@@ -160,7 +161,17 @@ def _by_code_points(
         url, stream = ffmpeg.file_url(colours.path.absolute()), f"0:{colours.stream}"
         # One thread, since each holds frames of its own.
         pixels = ffmpeg.first_bytes(
-            [*PROTECTED, "-noautorotate", "-threads", "1", "-i", url, "-map", stream, *after],
+            [
+                *ffmpeg.PROTECTED,
+                "-noautorotate",
+                "-threads",
+                "1",
+                "-i",
+                url,
+                "-map",
+                stream,
+                *after,
+            ],
             3 * width * height,
         )
     if not pixels:

@@ -24,16 +24,8 @@ from PIL.PngImagePlugin import PngInfo
 from nbp_core.config.shapes import CLIP_FPS, CLIP_SIDE
 from nbp_core.interrupt import unfinished
 from nbp_core.media import ffmpeg
-from nbp_core.media.decode import (
-    PROTECTED,
-    Decoded,
-    NoFrameError,
-    Plan,
-    Source,
-    Take,
-    decode,
-    decode_many,
-)
+from nbp_core.media.decode import Decoded, NoFrameError, Plan, decode, decode_many
+from nbp_core.media.describe import Source
 from nbp_core.media.files import (
     Frames,
     MediaError,
@@ -41,6 +33,7 @@ from nbp_core.media.files import (
     replacing,
     shown_name,
 )
+from nbp_core.media.filters import Take
 from nbp_core.media.pictures import frame_seconds, open_image, read_frames, read_image
 
 CONTEXT_FRAMES = 5
@@ -382,7 +375,7 @@ def read_comment(path: str | Path) -> str | None:
             comment = comment.decode(errors="replace")
         return str(comment) if comment and len(comment) <= MAX_COMMENT_BYTES else None
     command: list[ffmpeg.Argument] = [
-        *PROTECTED, "-i", ffmpeg.file_url(path), "-f", "ffmetadata", "pipe:1",
+        *ffmpeg.PROTECTED, "-i", ffmpeg.file_url(path), "-f", "ffmetadata", "pipe:1",
     ]  # fmt: skip
     listing = ffmpeg.first_bytes(command, _MAX_LISTING_BYTES)
     if listing is None:

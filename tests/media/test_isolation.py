@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from nbp_core.media import ffmpeg
-from nbp_core.media.decode import Take, decode
+from nbp_core.media.decode import decode
 from nbp_core.media.files import Frames, MediaError
+from nbp_core.media.filters import Take
 from nbp_core.media.video import read_context, read_window, write_video
 from tests.support.charts import encode, numbered
 from tests.support.odd_uploads import cases
