@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import {
   blockOf, cutWords, digitsOf, firstShown, framesOf, groupWords, join, madeWords, readyOf,
   readyWords, seenFrom, stepPlaces, tokenWords, windowOf,
-} from '../../app/how/steps.js';
+} from '../../app/how/places.js';
 import { split } from '../../app/parts/clip.js';
 
 // Two latent frames of 2 x 2, in rows: one condition, BOV, two tokens, a placeholder, two rows.
