@@ -74,7 +74,8 @@ export const windowOf = ({ ends, block_len }, query) => {
 };
 
 // The frames that steps 3 to 5 are about: a longer clip is made in pieces of that length.
-export const shownFrames = (clip) => framesOf(Math.min(SHOWN_LATENTS, clip.grid[0]) - 1, clip.factor)[1];
+export const shownFrames = (clip) => (
+  framesOf(Math.min(SHOWN_LATENTS, clip.grid[0]) - 1, clip.factor)[1]);
 
 export const cutWords = (clip, cut) => {
   const count = Math.min(SHOWN_LATENTS, clip.grid[0]) * clip.grid[1] * clip.grid[2];
