@@ -106,8 +106,10 @@ class Follower:
         """Everything that has changed since the last poll."""
         view = self.jobs.view(job_id)
         if view is None:
-            idle = {timer: gr.Timer(active=False) for timer in (self.timer, self.catch_up)}
-            return idle | self._rest() if seen[0] else idle
+            caught_up = {self.catch_up: gr.Timer(active=False)}
+            # Not the timer of a page that shows no job: this may be the late answer to its opening,
+            # and a job may have begun meanwhile.
+            return caught_up | self._rest() if seen[0] else caught_up
         if tuple(seen) == (view.id, view.version):
             return {self.seen: seen, self.catch_up: gr.Timer(active=False)}
         return {
@@ -121,7 +123,13 @@ class Follower:
 
     def _rest(self) -> Updates:
         """What the page shows once the job that it followed is forgotten."""
-        return {self.seen: NOTHING_SEEN, self.stage: "", **self._buttons(True), **self._idle()}
+        return {
+            self.timer: gr.Timer(active=False),
+            self.seen: NOTHING_SEEN,
+            self.stage: "",
+            **self._buttons(True),
+            **self._idle(),
+        }
 
     def _buttons(self, has_ended: bool) -> Updates:
         return {

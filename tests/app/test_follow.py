@@ -120,9 +120,18 @@ def test_a_pause_is_caught_up_with_and_progress_shown_at_once(jobs: JobQueue) ->
 def test_a_job_that_is_gone_is_followed_no_more(jobs: JobQueue) -> None:
     follower = Page(jobs).follower
     assert follower.glance("gone", NOTHING_SEEN, "")[follower.catch_up].active
-    told = follower.poll("gone", NOTHING_SEEN)
-    assert set(told) == {follower.timer, follower.catch_up}
-    assert not any(timer.active for timer in told.values())
+    told = follower.poll("gone", ("gone", 3))
+    assert not told[follower.timer].active
+    assert not told[follower.catch_up].active
+
+
+@pytest.mark.parametrize("job_id", ["", "gone"])
+def test_a_late_answer_to_the_opening_of_a_page_stops_no_timer(jobs: JobQueue, job_id: str) -> None:
+    """A visitor may press Generate before that answer has come."""
+    follower = Page(jobs).follower
+    opened = follower.poll(job_id, NOTHING_SEEN)
+    assert set(opened) == {follower.catch_up}
+    assert not opened[follower.catch_up].active
 
 
 def test_a_page_whose_job_is_forgotten_rests(jobs: JobQueue) -> None:
@@ -140,5 +149,6 @@ def test_a_page_whose_job_is_forgotten_rests(jobs: JobQueue) -> None:
     assert told[page.go].constructor_args["interactive"]
     assert not told[page.halt].constructor_args["interactive"]
     assert told[follower.seen] == NOTHING_SEEN
+    assert not told[follower.timer].active
     again = follower.poll(job.id, NOTHING_SEEN)
-    assert set(again) == {follower.timer, follower.catch_up}, "a loaded page is as it was built"
+    assert set(again) == {follower.catch_up}, "a loaded page is as it was built"

@@ -344,3 +344,22 @@ def test_the_square_of_a_picture_is_dragged(page: Page, studio: Studio, tmp_path
     page.get_by_role("tab", name="Settings").click()
     blue = np.full((1, 128, 128, 3), (0, 0, 255), np.uint8)
     expect(page.locator("#manifest")).to_contain_text(hashlib.sha256(blue.tobytes()).hexdigest())
+
+
+LATE_OPENING = """
+const ask = window.fetch;
+window.fetch = async (...request) => {
+  const answer = await ask(...request);
+  const isOfOpening = performance.now() < 3000 && String(request[0]).includes('/run/');
+  if (isOfOpening) await new Promise((resolve) => setTimeout(resolve, 4000));
+  return answer;
+};
+"""
+"""What the page asked while it opened is answered late."""
+
+
+def test_a_clip_begun_before_the_page_has_heard_all_is_followed(page: Page, studio: Studio) -> None:
+    page.add_init_script(LATE_OPENING)
+    studio.pipeline.step_s = 0.1
+    open_studio(page, studio.url)
+    generate(page)
