@@ -31,7 +31,6 @@ export function mount({ element, props, watch, trigger }) {
   let psnr = [], still = [], sharpness = [];
   const pressed = new Map();
 
-  const world = () => (info || start || { world: 'arm' }).world;
   const isSeen = () => element.isConnected && stage.checkVisibility();
   const tell = (text) => {
     if (one('.told').textContent !== text) one('.told').textContent = text;
@@ -83,7 +82,7 @@ export function mount({ element, props, watch, trigger }) {
       { image, index, side, beside, head, isLast: index === head.count - 1 })));
   };
   const ask = () => {
-    const { key, since } = held.take(world());
+    const { key, since } = held.take(info.world);
     if (since !== null) pressed.set(number, since);
     connection.send({ type: 'step', number, key });
     asked = performance.now();
@@ -367,7 +366,7 @@ export function mount({ element, props, watch, trigger }) {
       one('.title').textContent = start ? start.title : '';
       offerBlocks(value.blocks, one('.block').value);
       if (start && start.picture) preview();
-      pad.draw(world(), null);
+      pad.draw(start ? start.world : 'arm', null);
       tell(value.why || 'Press Play, then hold a key.');
     }
     buttons();
