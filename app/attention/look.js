@@ -2,6 +2,7 @@ import { ARROWS, bytesOf, cellAt, clamp, make, pictureOf } from '../parts/page.j
 
 const CELL = 16;
 const UNSEEN = 'rgba(128, 128, 128, .8)';
+const ANSWER_MS = 1000;
 
 // The square root lets small weights show beside the greatest; `share` is of that one.
 export const tint = (share, colours) => {
@@ -48,6 +49,7 @@ export function mount({ element, props, watch, trigger }) {
   };
 
   const pick = (row, place) => {
+    row.asked = { place, until: performance.now() + ANSWER_MS };
     window.nbpQuery = { pane: row.index, place };
     trigger('select', {});
   };
@@ -56,7 +58,9 @@ export function mount({ element, props, watch, trigger }) {
 
   const build = (index) => {
     const line = make('section', 'line', element.querySelector('.rows'));
-    const row = { index, title: make('p', 'title', line), canvases: [], captions: [] };
+    const row = {
+      index, title: make('p', 'title', line), canvases: [], captions: [], asked: { until: 0 },
+    };
     row.strip = make('div', 'strip', line);
     row.text = make('p', 'text', line);
     return row;
@@ -79,7 +83,9 @@ export function mount({ element, props, watch, trigger }) {
       const step = ARROWS[event.key], { made, grid } = row.data;
       if (!step) return;
       event.preventDefault();
-      pick(row, neighbour(made, t, grid, step));
+      // Keys are faster than answers: each goes on from where the last one led.
+      const from = performance.now() < row.asked.until ? row.asked.place : made;
+      pick(row, neighbour(from, t, grid, step));
     });
   };
 

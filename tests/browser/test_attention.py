@@ -158,6 +158,18 @@ def test_of_clicks_in_quick_succession_the_last_is_answered(page: Page, url: str
     expect(text).to_contain_text("predicts the token at latent frame 2, row 1, column 1")
 
 
+def test_arrow_keys_in_quick_succession_all_count(page: Page, url: str) -> None:
+    page.add_init_script(SLOW_ANSWERS)
+    open_attention(page, url)
+    frames = page.locator("#attention-look canvas")
+    expect(frames).to_have_count(2)
+    frames.nth(1).focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowUp"):
+        page.keyboard.press(key)
+    text = page.locator("#attention-look .text")
+    expect(text).to_contain_text("predicts the token at latent frame 2, row 8, column 11")
+
+
 def test_the_triangle_stands_beside_the_staircase(page: Page, url: str) -> None:
     open_attention(page, url)
     page.get_by_label("Show next-token attention alongside").check()
