@@ -57,13 +57,13 @@ from nbp_core.train.run_config import (
     keep_sources,
 )
 from nbp_core.train.tokenizer import train_tokenizer
-from nbp_core.train.transformer import (
+from nbp_core.train.transformer.recipe import (
     ARM_SOURCE,
     CLIPS_SOURCE,
     PANORAMA_SOURCE,
     PHOTO_SOURCE,
-    train_transformer,
 )
+from nbp_core.train.transformer.run import train_transformer
 from nbp_core.transformer.prompts import UCF101_CLASSES, prompt_ids
 
 KEYS_PER_CLIP = 8

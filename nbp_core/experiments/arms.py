@@ -25,7 +25,8 @@ from nbp_core.train.run_config import (
     keep_fingerprints,
     keep_run,
 )
-from nbp_core.train.transformer import TransformerRecipe, train_transformer
+from nbp_core.train.transformer.recipe import TransformerRecipe
+from nbp_core.train.transformer.run import train_transformer
 
 ROW: Size3 = (1, 1, 16)
 HEAD_WIDTH = 32

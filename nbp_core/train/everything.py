@@ -38,7 +38,8 @@ from nbp_core.train.tokenizer import (
     psnr,
     train_tokenizer,
 )
-from nbp_core.train.transformer import TransformerRecipe, train_transformer
+from nbp_core.train.transformer.recipe import TransformerRecipe
+from nbp_core.train.transformer.run import train_transformer
 
 SAMPLE_ACTIONS = ("door-open", "drawer-close", "button-press", "pan-left", "zoom-in")
 """The actions on a sheet of samples, where the model knows them."""

@@ -22,7 +22,7 @@ from nbp_core.media.files import write_text
 from nbp_core.train.loop.checkpoint import CHECKPOINT_FILE
 from nbp_core.train.loop.trainer import MODEL_FOLDER, TrainConfig
 from nbp_core.train.tokenizer import TokenizerRecipe, check_crops
-from nbp_core.train.transformer import SOURCES, TransformerRecipe, check_names
+from nbp_core.train.transformer.recipe import SOURCES, TransformerRecipe, check_names
 
 RUN_FILE = "run.json"
 SOURCES_FILE = "sources.json"

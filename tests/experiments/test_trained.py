@@ -21,7 +21,7 @@ from nbp_core.experiments import arms
 from nbp_core.experiments.arms import Arm, Scale
 from nbp_core.experiments.comparisons import COMPARISONS, Comparison, Unit
 from nbp_core.results.files import read_result
-from nbp_core.train.transformer import train_transformer
+from nbp_core.train.transformer.run import train_transformer
 from nbp_core.transformer.conditions import Conditions
 from tests.support.models import (
     ACTIONS,

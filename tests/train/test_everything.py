@@ -11,7 +11,7 @@ from nbp_core.media.pictures import read_image
 from nbp_core.media.video import write_video
 from nbp_core.train.everything import SAMPLE_ACTIONS, Plan, Sources, sample_actions, train_all
 from nbp_core.train.tokenizer import TokenizerRecipe
-from nbp_core.train.transformer import TransformerRecipe
+from nbp_core.train.transformer.recipe import TransformerRecipe
 from tests.support.models import tokenizer_config
 
 PLAN = Plan(

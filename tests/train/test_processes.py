@@ -12,9 +12,9 @@ from accelerate import Accelerator, FullyShardedDataParallelPlugin
 from accelerate.utils import DistributedType
 
 from nbp_core import BlockTransformer
-from nbp_core.train import transformer
 from nbp_core.train.loop import optimizers, trainer
 from nbp_core.train.loop.trainer import new_accelerator
+from nbp_core.train.transformer import run
 from tests.support.ports import free_port
 from tests.train.test_trainer import losses, run_transformer
 
@@ -68,7 +68,7 @@ def train_sharded(folder: Path, stop_after: int | None) -> None:
         return accelerator
 
     compute_in_float32()
-    transformer.__dict__["new_accelerator"] = sharding
+    run.__dict__["new_accelerator"] = sharding
     run_transformer(folder, STEPS, 0.01, stop_after=stop_after)
 
 

@@ -31,7 +31,7 @@ from nbp_core.train.run_config import (
     read_over,
     read_run,
 )
-from nbp_core.train.transformer import TransformerRecipe
+from nbp_core.train.transformer.recipe import TransformerRecipe
 from nbp_core.transformer.model import BlockTransformer
 from tests.support.models import ACTIONS, CODES, build_tokenizer, tokenizer_config
 

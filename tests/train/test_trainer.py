@@ -23,7 +23,8 @@ from nbp_core.data.tokens import TokenSet
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.train.loop.trainer import TrainConfig
 from nbp_core.train.tokenizer import TokenizerRecipe, train_tokenizer
-from nbp_core.train.transformer import TransformerRecipe, train_transformer
+from nbp_core.train.transformer.recipe import TransformerRecipe
+from nbp_core.train.transformer.run import train_transformer
 from tests.support.models import (
     ACTIONS,
     CODES,

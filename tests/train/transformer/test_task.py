@@ -1,3 +1,5 @@
+"""The losses of a transformer's batches, own draws, and what is refused before a run."""
+
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +12,9 @@ from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.data.camera_moves import PHOTO_LOOK
 from nbp_core.data.tokens import TokenSet
 from nbp_core.train.loop.task import Part
-from nbp_core.train.transformer import TransformerRecipe, TransformerTask
+from nbp_core.train.transformer.batches import Batch
+from nbp_core.train.transformer.recipe import TransformerRecipe
+from nbp_core.train.transformer.task import TransformerTask
 from tests.support.models import build_transformer, transformer_config
 from tests.train.test_trainer import token_set
 
@@ -112,36 +116,12 @@ def keyed_task(**recipe: Any) -> TransformerTask:
     return TransformerTask(KEYED, chosen, sets, sets, batch_size=2, seed=0, levels=(5, 5))
 
 
-def test_sources_are_drawn_by_their_shares() -> None:
-    training = keyed_task(source_shares=(("clips", 0.25), ("arm", 0.75)))
-    rng = np.random.default_rng(0)
-    _, arm = training.train
-    short = [source is arm for source, _ in training._draw_rows(2, 1, 2000, rng)]
-    assert 0.7 < np.mean(short) < 0.8
-    long = training._draw_rows(4, 1, 50, rng)
-    assert all(source is arm for source, _ in long)  # the others are too short
-    assert {row for _, row in long} == {0, 1, 2, 3}
-
-
-def test_a_later_window_has_the_tokens_and_keys_of_its_frames() -> None:
-    training = keyed_task(later_windows=1.0)
-    played = keyed_sets()["arm"]
-    batch = training._batch([(training.train[1], 2)], 3, 4)
-    np.testing.assert_array_equal(batch.tokens_Bthw[0], played.tokens_Nthw[2, [0, 4, 5]])
-    ids = [training.conditions.id(name) for name in (None, played.keys[2][3], played.keys[2][4])]  # type: ignore[index]
-    assert batch.frames_Bt is not None
-    assert batch.frames_Bt[0].tolist() == ids
-    assert batch.missing == 3
-    firsts = {training._draw_first(3, np.random.default_rng(seed)) for seed in range(40)}
-    assert firsts == {2, 3, 4, 5}
-
-
 def test_the_first_frame_of_a_later_window_is_not_asked() -> None:
     """Its loss does not change with what it holds; that of a window from the start does."""
     training = keyed_task()
     layout = sequence_layout(KEYED.config, ROWS, 3)
     for first, is_asked in ((1, True), (4, False)):
-        batch = training._batch([(training.train[1], 0)], 3, first)
+        batch = Batch.of([(training.batches.sources[1], 0)], 3, first)
         other = batch.tokens_Bthw.copy()
         other[:, 1] = (other[:, 1] + 1) % 10
         seen = batch.tokens_Bthw
@@ -194,7 +174,7 @@ def test_own_draws_stand_in_the_context_of_clips_with_keys(
     likely = torch.full((10,), -1e4)
     likely[7] = 0.0
     monkeypatch.setattr(KEYED, "video_logits", lambda x: likely.expand(*x.shape[:-1], 10))
-    batch = training._batch([(training.train[1], row % 4) for row in range(8)], 3, first)
+    batch = Batch.of([(training.batches.sources[1], row % 4) for row in range(8)], 3, first)
     real = batch.tokens_Bthw % 7
     layout = sequence_layout(KEYED.config, ROWS, 3)
     seen = training._with_own_draws(batch, layout, real, np.random.default_rng(0))
@@ -214,7 +194,7 @@ def test_a_draw_follows_the_probabilities_of_its_context(monkeypatch: pytest.Mon
     logits_of = KEYED.video_logits
     monkeypatch.setattr(KEYED, "video_logits", lambda x: 10 * logits_of(x))
     layout = sequence_layout(KEYED.config, ROWS, 2)
-    batch = training._batch([(training.train[1], 0)], 2, 1)
+    batch = Batch.of([(training.batches.sources[1], 0)], 2, 1)
     seen = batch.tokens_Bthw
     place = layout.target_place_L[layout.prefix_len :] == int(np.ravel_multi_index((1, 0, 3), GRID))
     features = training._features(batch, layout, torch.from_numpy(seen))
@@ -238,7 +218,7 @@ def test_tokens_that_stand_still_weigh_as_the_recipe_says() -> None:
     """A clip whose second latent frame repeats its first: of the mean over both, the second's part
     is scaled, and that of a clip in which every token changes is not."""
     full, light = keyed_task(), keyed_task(still_weight=0.25)
-    batch = full._batch([(full.train[0], 0)], 2, 1)
+    batch = Batch.of([(full.batches.sources[0], 0)], 2, 1)
     layout = sequence_layout(KEYED.config, ROWS, 2)
     still, moving = batch.tokens_Bthw.copy(), batch.tokens_Bthw.copy()
     still[:, 1], moving[:, 1] = still[:, 0], (still[:, 0] + 1) % 10
@@ -295,30 +275,6 @@ def test_lengths_and_shapes_without_a_share_are_not_asked_for() -> None:
 def test_weights_that_are_no_weights_are_refused(name: str, weight: float) -> None:
     with pytest.raises(ValueError, match=f"every number of {name} must be at"):
         TransformerRecipe(**{name: (("stock", weight),)})  # type: ignore[arg-type]
-
-
-def test_a_source_without_a_share_decides_no_length() -> None:
-    """It is the only one with clips of seven latent frames."""
-    training = keyed_task(source_shares=(("clips", 1.0), ("arm", 0.0)))
-    assert training.longest == 3
-    for step in range(8):
-        assert training.loss(step, 0.5, Part())[1]["latent_frames"] == 2
-
-
-@pytest.mark.parametrize(
-    ("tokens", "sentence"),
-    [
-        (np.zeros((4, 5, 8, 16), np.uint16), "'clips' are a grid of 8 x 16 and those of model"),
-        (np.zeros((4, 5, 2, 16), np.uint16), "'clips' are a grid of 2 x 16 and those of model"),
-        (np.full((4, *GRID), 60, np.uint16), "'clips' are not all codes from 0 to 59"),
-        (np.full((4, *GRID), -1), "'clips' are not all codes from 0 to 59"),
-        (np.zeros((4, *GRID)), "'clips' are not all codes from 0 to 59"),
-    ],
-)
-def test_tokens_of_another_model_are_refused(tokens: np.ndarray, sentence: str) -> None:
-    clips = replace(token_set(4, GRID), tokens_Nthw=tokens)
-    with pytest.raises(ValueError, match=sentence):
-        task(clips)
 
 
 def test_a_process_may_have_no_sequence_of_a_batch() -> None:

@@ -1,0 +1,1 @@
+"""Training of a BlockTransformer: recipe, batches, losses, one call for a run."""
