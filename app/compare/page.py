@@ -79,7 +79,7 @@ class ComparePage:
         )  # fmt: skip
         with gr.Column(visible=False) as self.picture_box:
             self.picture = uploads.picture_upload(
-                "First frame", "race-picture", "The first frame of both clips"
+                self.session, "First frame", "race-picture", "The first frame of both clips"
             )
             uploads.offer_examples(self.session, "frame", self.picture, "Photographs to try")
         with gr.Column(visible=False) as self.clip_box:

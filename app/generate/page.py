@@ -58,7 +58,7 @@ class GeneratePage:
         )  # fmt: skip
         with gr.Column(visible=False) as self.picture_box:
             self.picture = uploads.picture_upload(
-                "First frame", "picture", "The first frame you chose"
+                self.session, "First frame", "picture", "The first frame you chose"
             )
             gr.Markdown(
                 "The square is scaled to 128 px. Temperature is set to 0.4, which keeps"

@@ -39,9 +39,13 @@ def block_name(shape: Size3) -> str:
 
 def png_uri(picture: Picture) -> str:
     """An RGB or RGBA picture as a data address; nothing is written to disk."""
+    return "data:image/png;base64," + base64.b64encode(png(picture)).decode()
+
+
+def png(picture: Picture) -> bytes:
+    """An RGB or RGBA picture as the bytes of a PNG file."""
     order = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    data = cv2.imencode(".png", cv2.cvtColor(picture, order))[1].tobytes()
-    return "data:image/png;base64," + base64.b64encode(data).decode()
+    return cv2.imencode(".png", cv2.cvtColor(picture, order))[1].tobytes()
 
 
 def jpeg_uri(picture: Picture) -> str:

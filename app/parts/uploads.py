@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import gradio as gr
-from gradio.processing_utils import save_file_to_cache
+from gradio.processing_utils import save_bytes_to_cache, save_file_to_cache
 
 from app.clips.form import MIDDLE, Start
 from app.clips.request import read_start
+from app.folders import file_stem
 from app.parts import controls
 from app.parts.events import LIGHT, OWN, refusal, refusals, when
+from app.parts.pictures import png
 from app.parts.thumbs import chosen_index, thumb, thumbs
 from app.session import Session
 from nbp_core.config.shapes import CLIP_FPS
+from nbp_core.media.files import MediaError
+from nbp_core.media.pictures import browsers_show, read_image
 
 STARTS = [("an action", "action"), ("a first frame", "frame"), ("five frames", "clip")]
 FIVE_FRAMES = (
@@ -69,14 +75,24 @@ def hand_over_path(upload: gr.Image | gr.Video | gr.File) -> None:
     upload.preprocess = path_of  # type: ignore[method-assign]
 
 
-def picture_upload(label: str, elem_id: str, alt_text: str) -> gr.Image:
+def picture_upload(session: Session, label: str, elem_id: str, alt_text: str) -> gr.Image:
     """Where a picture is dropped or pasted."""
     upload = gr.Image(
         label=label, sources=["upload", "clipboard"], height=220, elem_id=elem_id, buttons=[],
         alt_text=alt_text,
     )  # fmt: skip
     hand_over_path(upload)
+    upload.upload(partial(_for_browsers, session), upload, upload, **OWN)
     return upload
+
+
+def _for_browsers(session: Session, path: str) -> Any:
+    """A PNG of the same pixels in place of a picture whose format browsers do not show."""
+    with contextlib.suppress(MediaError):
+        if not browsers_show(Path(path)):
+            name = f"{file_stem(Path(path).stem)}.png"
+            return save_bytes_to_cache(png(read_image(path)), name, str(session.uploads))
+    return gr.skip()
 
 
 def clip_upload(label: str, elem_id: str, *, height: int = 220, visible: bool = True) -> gr.Video:

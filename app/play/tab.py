@@ -79,7 +79,7 @@ class PlayTab:
         with gr.Row(equal_height=True):
             with gr.Column():
                 self.photo = uploads.picture_upload(
-                    "Your photograph", "play-photo", "The photograph you chose"
+                    self.session, "Your photograph", "play-photo", "The photograph you chose"
                 )
                 self.crop = uploads.crop_slider("play-crop")
             self.recorded = gr.File(

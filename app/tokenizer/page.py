@@ -47,7 +47,7 @@ class TokenizerPage:
         )  # fmt: skip
         with gr.Column(visible=False) as self.picture_box:
             self.picture = uploads.picture_upload(
-                "Picture", "tokenizer-picture", "The picture you chose"
+                self.session, "Picture", "tokenizer-picture", "The picture you chose"
             )
             uploads.offer_examples(self.session, "frame", self.picture, "Pictures to try")
         with gr.Column() as self.clip_box:

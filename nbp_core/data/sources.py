@@ -26,7 +26,8 @@ VIDEO_SUFFIXES = frozenset({
 })  # fmt: skip
 """Suffixes of files that may be clips (videos, animated pictures); the content decides."""
 PICTURE_SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif",
+    ".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".heif", ".hif", ".tif", ".tiff", ".bmp",
+    ".gif",
 })  # fmt: skip
 SHARD_SUFFIX = ".tar"
 

@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from pi_heif import register_heif_opener
 from PIL import Image, UnidentifiedImageError
 from PIL.GifImagePlugin import GifImageFile
 from PIL.TiffImagePlugin import TiffImageFile
@@ -37,11 +38,15 @@ MAX_GIF_COMMENT_BYTES = 4_000_000
 """Longest comments of a GIF: Pillow joins them in a time that grows with the square."""
 MAX_WEBP_PIXELS = 40_000_000
 """Largest WebP in pixels; decoding needs memory for four copies."""
+MAX_HEIC_PIXELS = 50_000_000
+"""Largest HEIC in pixels; decoding needs memory for three copies, in up to 16 bits."""
 
 # Listed, so that Pillow tries no format that starts another program (EPS).
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-# In other formats (phone JPEG, TIFF) further frames are previews and pages.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "HEIF")
+register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+# In other formats (phone JPEG, HEIC, TIFF) further frames are previews and pages.
 _ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")
+_UNSHOWN_FORMATS = ("TIFF", "PPM", "HEIF")
 _UNSET_MS, _SHOWN_MS = 10, 100
 """A frame of at most 10 ms has no duration set; browsers show it for 100 ms."""
 
@@ -88,7 +93,8 @@ def open_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
         if head == _PNG_MAGIC:
             raise _damaged(name) from error
         raise MediaError(
-            f"{name} is not a picture that can be read (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF)."
+            f"{name} is not a picture that can be read (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF,"
+            " HEIC)."
         ) from error
     with image:
         _check_size(path, image)
@@ -162,6 +168,8 @@ def _most_pixels(image: Image.Image) -> int:
     """Largest number of pixels for which reading takes at most about 500 MB."""
     if image.format == "WEBP":
         return MAX_WEBP_PIXELS
+    if image.format == "HEIF":
+        return MAX_HEIC_PIXELS
     # A progressive JPEG is held whole before it is reduced.
     is_lean = image.format in ("JPEG", "MPO") and "progressive" not in image.info
     return MAX_JPEG_PIXELS if is_lean else MAX_PIXELS
@@ -219,6 +227,12 @@ def _without_end(path: Path, max_pixels: int) -> Frames | None:
 def _first_frame(image: Image.Image) -> int:
     """1 where a PNG begins with a picture for programs that know no animations, else 0."""
     return int(getattr(image, "default_image", False))
+
+
+def browsers_show(path: Path) -> bool:
+    """Whether browsers show pictures of this format. Raises MediaError as open_image does."""
+    with open_image(path) as image:
+        return image.format not in _UNSHOWN_FORMATS
 
 
 def frame_seconds(path: Path, most: float = math.inf) -> list[float]:

@@ -67,7 +67,7 @@ def colours_of(path: Path, image: Image.Image) -> Colours:
         primaries, transfer, matrix, is_full = cicp
         if matrix or not is_full:
             raise _unsupported(path)
-        points = (_PRIMARIES.get(primaries, "unknown"), _TRANSFERS.get(transfer, "unknown"))
+        points = _named(primaries, transfer)
         return Colours(path=path, code_points=points, stream=0 if is_still else None)
     if profile:
         return Colours(path=path, profile=profile)
@@ -76,10 +76,17 @@ def colours_of(path: Path, image: Image.Image) -> Colours:
         is_whole = is_still and (stream.width, stream.height) == image.size
         points = (stream.primaries, stream.transfer)
         return Colours(path=path, code_points=points, stream=stream.index if is_whole else None)
+    if image.format == "HEIF" and (stated := info.get("nclx_profile")):
+        points = _named(stated["color_primaries"], stated["transfer_characteristics"])
+        return Colours(path=path, code_points=points)
     if image.format == "PNG" and "srgb" not in info and info.get("gamma"):
         chromaticities = info.get("chromaticity") or _SRGB_XY
         return Colours(path=path, gamma=info["gamma"], chromaticities=chromaticities)
     return Colours(path=path)
+
+
+def _named(primaries: int, transfer: int) -> tuple[str, str]:
+    return _PRIMARIES.get(primaries, "unknown"), _TRANSFERS.get(transfer, "unknown")
 
 
 def _cicp(path: Path) -> bytes | None:

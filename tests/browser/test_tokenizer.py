@@ -15,6 +15,8 @@ from playwright.sync_api import Page, expect
 from nbp_core.media.video import write_video
 from tests.browser.conftest import Studio
 from tests.browser.visitor import generate, open_studio, open_tab
+from tests.support.charts import chart
+from tests.support.heic import write_heic
 
 
 def open_tokenizer(page: Page, url: str) -> None:
@@ -91,6 +93,24 @@ def test_a_picture_needs_no_clip(page: Page, studio: Studio, tmp_path: Path) -> 
     page.get_by_role("tab", name="Clips", exact=True).click()
     expect(page.locator("#round-trip")).to_contain_text("Choose a clip as input to see it here.")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("kind", ["heic", "tif", "ppm"])
+def test_a_picture_of_a_format_that_browsers_do_not_show_is_shown(
+    page: Page, studio: Studio, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / f"my photo.{kind}"
+    if kind == "heic":
+        write_heic(path, chart(), tile=64)
+    else:
+        Image.fromarray(chart()).save(path)
+    open_tokenizer(page, studio.url)
+    page.get_by_label("a picture").check()
+    page.locator("#tokenizer-picture input[type=file]").set_input_files(path)
+    expect(page.locator("#tokenizer-picture img")).to_have_js_property("naturalWidth", 160)
+    expect(page.locator("#tokenizer-picture .crop-square")).to_be_visible()
+    page.get_by_role("button", name="Tokenize").click()
+    expect(page.locator("#trip-figures")).to_contain_text("my-photo.png")
 
 
 def test_a_generated_clip_can_be_sent_through(page: Page, studio: Studio) -> None:

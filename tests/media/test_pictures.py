@@ -31,6 +31,7 @@ from tests.support.charts import (
     patches,
     run_ffmpeg,
 )
+from tests.support.heic import write_heic
 from tests.support.odd_uploads import chunk
 
 PROFILES = {"p3": (DISPLAY_P3, 2.2), "adobe": (ADOBE_RGB, 2.2), "prophoto": (PROPHOTO, 1.8)}
@@ -304,6 +305,22 @@ def test_pictures_are_upright(tmp_path: Path, kind: str, orientation: int) -> No
     assert error(found) <= 3
 
 
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("tile", [None, 64])
+def test_a_phones_heic_is_upright(tmp_path: Path, tile: int | None, turns: int) -> None:
+    write_heic(tmp_path / "a.heic", np.rot90(chart(), -turns), tile=tile, turns=turns)
+    found = read_image(tmp_path / "a.heic")
+    assert found.shape == (120, 160, 3)
+    assert error(found) <= 3
+
+
+def test_the_profile_of_a_phones_heic_is_followed(tmp_path: Path) -> None:
+    coded = in_profile(chart(), DISPLAY_P3, 2.2)
+    write_heic(tmp_path / "a.heic", coded, tile=64, profile=icc_profile(DISPLAY_P3, 2.2))
+    assert error(read_image(tmp_path / "a.heic")) <= 6
+    assert error(coded) > 30
+
+
 def test_large_pictures_are_reduced_with_their_shape(tmp_path: Path) -> None:
     for kind in KINDS:
         path = tmp_path / f"a.{kind}"
@@ -350,6 +367,17 @@ def test_a_picture_of_fifty_megapixels_takes_little_memory(tmp_path: Path, kind:
         options |= {"progressive": True, "subsampling": 0}
     picture.save(tmp_path / f"a.{kind}", **options)
     assert growth_mb(tmp_path / f"a.{kind}") < 600
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measured by Linux")
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv420p10"])
+def test_a_heic_of_fifty_megapixels_takes_little_memory(tmp_path: Path, pixels: str) -> None:
+    side = 2016
+    tile = np.asarray(Image.effect_noise((side, side), 60).convert("RGB"))
+    picture = np.tile(tile, (3, 4, 1))
+    write_heic(tmp_path / "a.heic", picture, tile=side, pixels=pixels)
+    assert growth_mb(tmp_path / "a.heic") < 600
 
 
 @pytest.mark.slow
@@ -460,6 +488,16 @@ def test_a_scanned_negative_is_shown_as_the_picture(tmp_path: Path, depth: type)
     assert (
         np.abs(read_image(tmp_path / "a.tif")[0, :, 0].astype(int) - [255, 191, 64, 0]).max() <= 1
     )
+
+
+def test_a_damaged_heic_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.heic"
+    write_heic(path, chart())
+    data = path.read_bytes()
+    for cut in (60, len(data) // 2, len(data) - 20):
+        path.write_bytes(data[:cut])
+        with pytest.raises(MediaError, match=r"^a\.heic is (damaged|not a picture that can be)"):
+            read_image(path)
 
 
 def test_a_damaged_avif_is_one_sentence(tmp_path: Path) -> None:

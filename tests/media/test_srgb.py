@@ -24,6 +24,7 @@ from tests.support.charts import (
     in_profile,
     numbered,
 )
+from tests.support.heic import write_heic
 
 P3, BT2020 = 12, 9
 GAMMA_22, LINEAR, PQ, HLG = 4, 8, 16, 18
@@ -76,6 +77,15 @@ def test_hdr_stills_are_tone_mapped(tmp_path: Path, number: int) -> None:
     for name in ("a.png", "a.avif"):
         assert error(read_image(tmp_path / name)) <= 10
         assert error(read_context(tmp_path / name)[0]) <= 10
+
+
+@pytest.mark.parametrize("number", [PQ, HLG])
+def test_an_hdr_heic_is_tone_mapped(tmp_path: Path, number: int) -> None:
+    points = (BT2020, number)
+    path = tmp_path / "a.heic"
+    write_heic(path, chart(), points=points, filters=hdr(number), pixels="yuv444p10")
+    # It is converted in 8 bits, which costs some levels.
+    assert error(read_image(path)) <= 15
 
 
 @pytest.mark.parametrize("count", [1, 3])

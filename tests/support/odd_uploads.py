@@ -164,6 +164,7 @@ MAGIC = {
     "tif": b"II*\0\x08\0\0\0",
     "ppm": b"P6\n9 9\n",
     "avif": b"\0\0\0\x1cftypavif",
+    "heic": b"\0\0\0\x18ftypheic",
     "mp4": b"\0\0\0\x18ftypmp42",
     "mov": b"\0\0\0\x08wide\0\0\0\0mdat",
     "mkv": b"\x1a\x45\xdf\xa3",
