@@ -1,6 +1,7 @@
 // What the whole page needs, such as the open tab in the address.
 import { crops } from './parts/crop.js';
 import { tour } from './parts/tour.js';
+import { uploads } from './parts/uploads.js';
 
 // The page's address with the open tab in it.
 export const remembered = (address, tab) => {
@@ -116,6 +117,7 @@ export function mount() {
   widenCharts();
   closeMenus();
   clearNotes();
+  uploads();
   crops();
   tour();
   window.nbpPress = press;

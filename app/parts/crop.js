@@ -1,6 +1,7 @@
 // The square of an uploaded picture or clip that the model sees, drawn on it. It is dragged with
 // the pointer; its slider, which holds the place, moves it by keyboard.
 import { clamp, make } from './page.js';
+import { seenOf } from './uploads.js';
 
 // [left, top, width, height] of a picture inside a box that shows all of it, centred; a small one
 // may be shown no larger than it is.
@@ -52,9 +53,9 @@ const cropOf = (uploadId, sliderId) => {
   };
   const draw = () => {
     const upload = document.getElementById(uploadId), slider = input();
-    const media = upload && slider && upload.querySelector('video, img');
-    const width = media && (media.videoWidth || media.naturalWidth);
-    const height = media && (media.videoHeight || media.naturalHeight);
+    const media = upload && upload.querySelector('video, img'), seen = upload && seenOf(upload);
+    const width = slider && seen && (seen.videoWidth || seen.naturalWidth);
+    const height = width && (seen.videoHeight || seen.naturalHeight);
     if (!width || !upload.checkVisibility()) { if (shade) shade.hidden = true; return; }
     if (!shade || !upload.contains(shade)) build(upload);
     const largest = getComputedStyle(media).objectFit === 'scale-down' ? 1 : Infinity;
@@ -67,7 +68,7 @@ const cropOf = (uploadId, sliderId) => {
       width: `${box[2]}px`, height: `${box[3]}px` });
     Object.assign(square.style, { left: `${left}px`, top: `${top}px`, width: `${side}px`,
       height: `${side}px`, cursor: width > height ? 'ew-resize' : 'ns-resize',
-      clipPath: media.tagName === 'VIDEO' ? `inset(0 0 ${CONTROLS}px 0)` : 'none' });
+      clipPath: seen.tagName === 'VIDEO' ? `inset(0 0 ${CONTROLS}px 0)` : 'none' });
   };
   return draw;
 };

@@ -16,12 +16,13 @@ from app.clips.request import read_start
 from app.folders import file_stem
 from app.parts import controls
 from app.parts.events import LIGHT, OWN, refusal, refusals, when
-from app.parts.pictures import png
+from app.parts.pictures import jpeg_uri, png
 from app.parts.thumbs import chosen_index, thumb, thumbs
 from app.session import Session
 from nbp_core.config.shapes import CLIP_FPS
 from nbp_core.media.files import MediaError
 from nbp_core.media.pictures import browsers_show, read_image
+from nbp_core.media.video import read_context
 
 STARTS = [("an action", "action"), ("a first frame", "frame"), ("five frames", "clip")]
 FIVE_FRAMES = (
@@ -102,7 +103,20 @@ def clip_upload(label: str, elem_id: str, *, height: int = 220, visible: bool = 
         visible=visible,
     )  # fmt: skip
     hand_over_path(upload)
+    first = gr.HTML(elem_id=f"{elem_id}-first", elem_classes="clip-first quiet")
+    upload.upload(_first_frame, upload, first, **OWN)
     return upload
+
+
+def _first_frame(path: str) -> str:
+    """What uploads.js shows of a clip that the browser cannot play."""
+    with contextlib.suppress(MediaError):
+        uri = jpeg_uri(read_context(path, 1)[0])
+        return (
+            f'<img hidden src="{uri}" alt="">This browser cannot play the clip, but the studio'
+            " can read it. Its first frame is shown."
+        )
+    return ""
 
 
 def crop_slider(elem_id: str, *, visible: bool = False) -> gr.Slider:
