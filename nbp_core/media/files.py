@@ -30,7 +30,7 @@ _LONGEST_SHOWN = 80
 
 # FFmpeg also opens playlists, which name other files and addresses: only real containers pass.
 _VIDEO_MAGIC = re.compile(
-    rb"....(ftyp(?!avif|avis|heic|heix|mif1|msf1)|moov|mdat|wide|free|skip|pnot"
+    rb"....(ftyp(?!avif|avis|hei[cxms]|hev[cxms]|mif1|msf1)|moov|mdat|wide|free|skip|pnot"
     rb"|styp|sidx|pdin|uuid)"
     rb"|\x1a\x45\xdf\xa3|RIFF....AVI |OggS|FLV\x01|DKIF|YUV4MPEG2 |nut/multimedia container"
     # MPEG program streams and elementary streams of MPEG-2, H.264, HEVC, VVC and AV1

@@ -314,6 +314,14 @@ def test_a_phones_heic_is_upright(tmp_path: Path, tile: int | None, turns: int) 
     assert error(found) <= 3
 
 
+@pytest.mark.parametrize("brand", [b"mif1", b"msf1", b"heix", b"hevc", b"heim"])
+def test_a_heic_of_another_brand_is_a_picture(tmp_path: Path, brand: bytes) -> None:
+    path = tmp_path / "a.hif"
+    write_heic(path, chart())
+    path.write_bytes(path.read_bytes().replace(b"ftypheic", b"ftyp" + brand, 1))
+    assert error(read_image(path)) <= 3
+
+
 def test_the_profile_of_a_phones_heic_is_followed(tmp_path: Path) -> None:
     coded = in_profile(chart(), DISPLAY_P3, 2.2)
     write_heic(tmp_path / "a.heic", coded, tile=64, profile=icc_profile(DISPLAY_P3, 2.2))
