@@ -161,7 +161,10 @@ def import_metaworld() -> tuple[Any, Any, Any]:
 def _render_clip(
     worlds: tuple[Any, Any, Any], action: str, rng: np.random.Generator
 ) -> tuple[Frames, dict[str, Any]]:
-    """One successful rollout as frames_THWC and its label. Rollouts without success are dropped."""
+    """One successful rollout as frames_THWC and its label. Rollouts without success are dropped.
+
+    Raises ValueError after MAX_FAILURES of them.
+    """
     for _ in range(MAX_FAILURES):
         varied = bool(rng.random() >= STOCK_SHARE)
         env, states = _roll_out(worlds, action, rng, varied)
@@ -171,7 +174,9 @@ def _render_clip(
             frames = shoot(worlds[2], env, [states[index] for index in chosen], camera)
             look = "varied" if varied else "stock"
             return frames, {"look": look, "steps": len(states), "fps": CLIP_FPS}
-    raise RuntimeError(f"the expert failed {MAX_FAILURES} times in a row at {action}")
+    raise ValueError(
+        f"the scripted expert failed {MAX_FAILURES} times in a row at {action}: try another --seed"
+    )
 
 
 def _roll_out(
