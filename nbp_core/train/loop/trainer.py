@@ -99,12 +99,11 @@ def new_accelerator(device: str, accumulate: int = 1) -> Accelerator:
     There is one process unless `accelerate launch` started several. device: "cpu" or "cuda".
     accumulate: gradient accumulation steps. Raises ValueError for a missing device.
     """
-    precision = None  # accelerate launch has its own setting
-    if "ACCELERATE_MIXED_PRECISION" not in os.environ:
-        precision = "bf16" if has_fast_bfloat16(torch.device(choose_device(device))) else "no"
+    usual = "bf16" if has_fast_bfloat16(torch.device(choose_device(device))) else "no"
+    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ  # by accelerate, with its own setting
     return Accelerator(
         cpu=device == "cpu",
-        mixed_precision=precision,
+        mixed_precision=None if is_launched else usual,
         gradient_accumulation_steps=accumulate,
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False),
