@@ -106,7 +106,8 @@ def add_verbs(verbs: Any) -> None:
     transformer.add_argument(
         "--stock-weight",
         type=float,
-        help="how often clips with the stock look are drawn, relative to other clips; default: 1",
+        help="how often clips with the stock look are drawn, relative to other clips; default: the "
+        "config's, else 1",
     )
     transformer.add_argument(
         "--arm-keys", type=Path, help="folder of episodes of an arm moved by keys (`data arm-keys`)"
@@ -184,8 +185,8 @@ def _train_transformer(args: argparse.Namespace) -> None:
     if args.limit is not None:
         run = replace(run, clips_of_an_action=args.limit)
     if args.stock_weight is not None:
-        looks = ((STOCK, args.stock_weight),)
-        run = replace(run, recipe=replace(run.recipe, look_weights=looks))
+        looks = dict(run.recipe.look_weights) | {STOCK: args.stock_weight}
+        run = replace(run, recipe=replace(run.recipe, look_weights=tuple(looks.items())))
     accelerator = new_accelerator(args.device)
     tokenizer: VideoTokenizer | CosmosTokenizer
     if is_cosmos(args.tokenizer):

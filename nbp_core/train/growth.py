@@ -54,7 +54,7 @@ def grown(small: BlockTransformer, config: TransformerConfig) -> BlockTransforme
         if (".aim." in name and not old.aimed) or (
             name == "frame_emb.weight" and not old.frame_conditions
         ):
-            continue  # aims nowhere at first; no latent frame has a condition of its own
+            continue  # these parts keep their initial values, which change no logit
         if is_new and name.endswith(_NEXT_LAYER_ADDS):
             target.zero_()
         else:

@@ -19,6 +19,7 @@ from nbp_core.data.camera_moves import CAMERA_MOVES
 from nbp_core.data.metaworld import add_clip
 from nbp_core.evaluation.classifier import ActionClassifier
 from nbp_core.media.video import write_video
+from nbp_core.train.alone import alone
 from nbp_core.train.everything import PLAN_MAY_CHANGE, Plan
 from nbp_core.train.run_config import (
     RUN_FILE,
@@ -264,6 +265,21 @@ def test_the_command_of_a_finished_run_says_so(
     assert "is finished" not in capsys.readouterr().err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such lock")
+def test_two_runs_at_once_do_not_share_a_folder(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_small(tmp_path, clips) == 0
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    capsys.readouterr()
+    with alone(tmp_path / "run"):
+        assert train_small(tmp_path, clips, "--steps", "3") == 2
+    sentence = "another process trains in run folder 'run': wait for its end, or use another run"
+    assert capsys.readouterr().err == f"{sentence} folder\n"
+    assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    assert train_small(tmp_path, clips, "--steps", "3") == 0
+
+
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
@@ -501,6 +517,19 @@ def test_a_named_size_overrides_the_config_file(tmp_path: Path) -> None:
     assert model == TransformerSizes(
         name="small", num_layers=8, width=256, num_heads=4, tied_head=True
     )
+
+
+@pytest.mark.usefixtures("is_stopped_early")
+def test_the_weight_of_the_stock_look_leaves_those_of_other_looks(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer()
+    save_model(tmp_path / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
+    looks = {"look_weights": [["stock", 2.0], ["arm-stock", 3.0]]}
+    file = {**SMALL_RUN, "recipe": {**SMALL_RUN["recipe"], **looks}}
+    options = ["--config", str(write(tmp_path / "a.json", file)), "--run", str(tmp_path / "run")]
+    options += ["--tokenizer", str(tmp_path / "nano"), "--stock-weight", "5"]
+    assert main(["train-transformer", *options, "--clips", str(tmp_path)]) == 130
+    recipe = TransformerRun.read(tmp_path / "run" / RUN_FILE).recipe
+    assert recipe.look_weights == (("stock", 5.0), ("arm-stock", 3.0))
 
 
 @pytest.mark.usefixtures("is_stopped_early")
