@@ -29,6 +29,7 @@ from nbp_core.data.metaworld import (
     STOCK_SHARE,
     add_clip,
     import_metaworld,
+    missing_shards,
     new_environment,
     new_expert,
     read_state,
@@ -264,7 +265,8 @@ def render_arm_keys(
     scenes: tuple[str, ...] = ARM_SCENES,
     per_scene: int = EPISODES_PER_SCENE,
 ) -> None:
-    """Renders shards {split}-NNNN.tar into a folder; existing shards are kept.
+    """Renders shards {split}-NNNN.tar into a folder; existing shards are kept, and counted in the
+    log.
 
     A shard has `per_scene` episodes of each scene. Raises ValueError for an unknown scene or if
     Meta-World is not installed.
@@ -274,10 +276,9 @@ def render_arm_keys(
         raise ValueError(f"unknown scene {unknown[0]!r}; there are {', '.join(ARM_SCENES)}")
     worlds = import_metaworld()
     out_folder.mkdir(parents=True, exist_ok=True)
-    for number in range(num_shards):
-        shard = out_folder / f"{split}-{number:04d}.tar"
-        if shard.is_file():
-            continue
+    shards = {out_folder / f"{split}-{number:04d}.tar": number for number in range(num_shards)}
+    for shard in missing_shards(shards):
+        number = shards[shard]
         with replacing(shard) as partial, tarfile.open(partial, "w") as tar:
             episodes = [(scene, index) for index in range(per_scene) for scene in scenes]
             for scene, index in tqdm(episodes, desc=shard.name, unit="episode"):
