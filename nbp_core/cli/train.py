@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from tqdm import tqdm
 
 from nbp_core.cli.options import check_least
@@ -48,7 +48,8 @@ from nbp_core.tokenizer.cosmos import CosmosTokenizer, cosmos_sha256, is_cosmos
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.train.classifier import train_classifier
 from nbp_core.train.loop.log import last_step
-from nbp_core.train.loop.trainer import TrainConfig, TrainStep, new_accelerator
+from nbp_core.train.loop.trainer import TrainConfig, TrainStep, check_parts, new_accelerator
+from nbp_core.train.losses.perceptual import PerceptualLoss
 from nbp_core.train.run_config import (
     ClassifierRun,
     TokenizerRun,
@@ -151,8 +152,10 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
     run = chosen_run(args, run)
     if run.start_from is not None:
         load_config(Path(run.start_from), TokenizerConfig)
+    if run.recipe.perceptual_weight:
+        PerceptualLoss()  # raises ValueError if its package is missing, before clips are decoded
     # One process decodes; the others then read its files.
-    with new_accelerator(args.device).main_process_first():
+    with _accelerator(args, run.train).main_process_first():
         keep_run(run, args.run_folder)
         keep_sources({"clips": args.clips, "photos": args.photos}, args.run_folder)
         cache = args.run_folder / "frames"
@@ -187,7 +190,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
     if args.stock_weight is not None:
         looks = dict(run.recipe.look_weights) | {STOCK: args.stock_weight}
         run = replace(run, recipe=replace(run.recipe, look_weights=tuple(looks.items())))
-    accelerator = new_accelerator(args.device)
+    accelerator = _accelerator(args, run.train)
     tokenizer: VideoTokenizer | CosmosTokenizer
     if is_cosmos(args.tokenizer):
         tokenizer = CosmosTokenizer.from_folder(args.tokenizer, device=args.device)
@@ -263,7 +266,7 @@ def _check_run(args: argparse.Namespace, run: TransformerRun, tokenizer: TokenGr
 @refusing
 def _train_classifier(args: argparse.Namespace) -> None:
     settings = chosen_train(args, CLASSIFIER_TRAIN)
-    with new_accelerator(args.device).main_process_first():
+    with _accelerator(args, settings).main_process_first():
         keep_run(ClassifierRun(train=settings), args.run_folder, option=None)
         keep_sources({"clips": args.clips}, args.run_folder)
         cache = args.run_folder / "frames"
@@ -283,7 +286,7 @@ def _train_key_reader(args: argparse.Namespace) -> None:
     tokenizer = VideoTokenizer.from_pretrained(args.tokenizer, device=args.device)
     fingerprint = weights_sha256(args.tokenizer)
     counts = {"train": args.episodes, "val": max(1, args.episodes // VALIDATION_SHARE)}
-    with new_accelerator(args.device).main_process_first():
+    with _accelerator(args, settings).main_process_first():
         run = ClassifierRun(train=settings, episodes=args.episodes)
         keep_run(run, args.run_folder, option=None)
         folders = {"arm-keys": args.arm_keys}
@@ -304,6 +307,13 @@ def _train_key_reader(args: argparse.Namespace) -> None:
         train_classifier(config, settings, args.run_folder, train, val, args.device),
         args.run_folder,
     )
+
+
+def _accelerator(args: argparse.Namespace, settings: TrainConfig) -> Accelerator:
+    """The Accelerator of this process. Raises ValueError for a batch that cannot be shared."""
+    accelerator = new_accelerator(args.device)
+    check_parts(settings, accelerator.num_processes)
+    return accelerator
 
 
 def _token_sets(

@@ -356,6 +356,29 @@ def test_a_refused_run_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("verb", ["train-tokenizer", "train-classifier"])
+def test_a_batch_that_cannot_be_shared_is_refused_before_clips_are_decoded(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    options = ["--clips", str(clips), "--run", str(tmp_path / "run"), "--steps", "1"]
+    assert main([verb, *options, "--batch-size", "3", "--accumulate", "2"]) == 2
+    sentence = "a batch of 3 clips cannot be cut into 2 equal parts (1 process, 2 parts each)\n"
+    assert capsys.readouterr().err == sentence
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_package_is_named_before_clips_are_decoded(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbp_core.train.losses.perceptual.PACKAGE", "no_such_package")
+    file = {"recipe": {"perceptual_weight": 0.1}, "train": {"steps": 1}}
+    options = ["--clips", str(clips), "--run", str(tmp_path / "run")]
+    options += ["--config", str(write(tmp_path / "a.json", file))]
+    assert main(["train-tokenizer", *options]) == 2
+    assert capsys.readouterr().err.startswith("the perceptual loss needs one more package: ")
+    assert not (tmp_path / "run").exists()
+
+
 def test_class_prompts_are_looked_for_before_clips_are_encoded(
     clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,6 +113,16 @@ def new_accelerator(device: str, accumulate: int = 1) -> Accelerator:
     )
 
 
+def check_parts(config: TrainConfig, num_processes: int) -> None:
+    """Raises ValueError for a batch that the processes cannot share in equal parts."""
+    num_parts = num_processes * config.accumulate
+    if config.batch_size % num_parts:
+        raise ValueError(
+            f"a batch of {config.batch_size} clips cannot be cut into {num_parts} equal parts "
+            f"({num_processes} process{'es' * (num_processes > 1)}, {config.accumulate} parts each)"
+        )
+
+
 class _Step(nn.Module):
     """A task as one module, so that DDP and FSDP wrap the model and its loss together."""
 
@@ -138,12 +148,7 @@ class Trainer:
         self.config = config
         self.run_folder = run_folder
         self.accelerator = accelerator
-        num_parts = accelerator.num_processes * config.accumulate
-        if config.batch_size % num_parts:
-            raise ValueError(
-                f"a batch of {config.batch_size} clips cannot be cut into {num_parts} equal parts "
-                f"({accelerator.num_processes} processes, {config.accumulate} parts each)"
-            )
+        check_parts(config, accelerator.num_processes)
         optimizers = make_optimizers(
             task.model, config.lr, config.muon_lr, config.weight_decay, config.betas
         )
