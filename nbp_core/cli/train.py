@@ -47,6 +47,7 @@ from nbp_core.media.files import printable_name
 from nbp_core.tokenizer.cosmos import CosmosTokenizer, cosmos_sha256, is_cosmos
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.train.classifier import train_classifier
+from nbp_core.train.growth import check_start
 from nbp_core.train.loop.log import last_step
 from nbp_core.train.loop.trainer import TrainConfig, TrainStep, check_parts, new_accelerator
 from nbp_core.train.losses.perceptual import PerceptualLoss
@@ -239,7 +240,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
 
 def _check_run(args: argparse.Namespace, run: TransformerRun, tokenizer: TokenGridConfig) -> None:
     """Raises ValueError for a model that does not fit the tokenizer, its blocks or its clips, and
-    for first weights that are missing, before clips are encoded."""
+    for first weights that are missing or do not fit, before clips are encoded."""
     found, expected = tokenizer.grid(CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE), run.model.grid
     if found[1:] != expected[1:]:
         raise ValueError(
@@ -260,7 +261,7 @@ def _check_run(args: argparse.Namespace, run: TransformerRun, tokenizer: TokenGr
     if args.prompts is not None:
         prompt_ids(UCF101_CLASSES[0], args.prompts, config.prefix_len)
     if run.start_from is not None:
-        load_config(Path(run.start_from), TransformerConfig)
+        check_start(load_config(Path(run.start_from), TransformerConfig), config)
 
 
 @refusing

@@ -34,7 +34,14 @@ from nbp_core.train.run_config import (
 )
 from nbp_core.train.transformer.recipe import TransformerRecipe
 from nbp_core.transformer.model import BlockTransformer
-from tests.support.models import ACTIONS, CODES, build_tokenizer, tokenizer_config
+from tests.support.models import (
+    ACTIONS,
+    CODES,
+    build_tokenizer,
+    build_transformer,
+    tokenizer_config,
+    transformer_config,
+)
 
 SMALL_RUN: dict[str, Any] = {
     "model": {"name": "small-test", "num_layers": 1, "width": 32, "num_heads": 2},
@@ -376,6 +383,19 @@ def test_a_missing_package_is_named_before_clips_are_decoded(
     options += ["--config", str(write(tmp_path / "a.json", file))]
     assert main(["train-tokenizer", *options]) == 2
     assert capsys.readouterr().err.startswith("the perceptual loss needs one more package: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_first_weights_that_do_not_fit_are_refused_before_clips_are_encoded(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = transformer_config(grid=(5, 16, 16))
+    start = replace(start, name="start", frame_conditions=True)
+    weights = build_transformer(start).state_dict()
+    save_model(tmp_path / "start", "transformer", start, weights)
+    assert train_small(tmp_path, clips, "--start-from", str(tmp_path / "start")) == 2
+    sentence = "small-test cannot start from start: its frame_conditions differs\n"
+    assert capsys.readouterr().err == sentence
     assert not (tmp_path / "run").exists()
 
 
