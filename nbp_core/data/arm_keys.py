@@ -47,17 +47,9 @@ from nbp_core.media.files import Frames, MediaError, printable_name, replacing
 from nbp_core.media.video import crop_resize, read_video
 
 ARM_SCENES = (
-    "drawer-open",
-    "drawer-close",
-    "door-open",
-    "window-open",
-    "faucet-open",
-    "box-close",
-    "coffee-push",
-    "button-press",
-    "soccer",
-    "sweep-into",
-)
+    "drawer-open", "drawer-close", "door-open", "window-open", "faucet-open", "box-close",
+    "coffee-push", "button-press", "soccer", "sweep-into",
+)  # fmt: skip
 ARM_KEYS = (REST, "left", "right", "away", "near", "up", "down")
 GRIP_OPEN, GRIP_CLOSED = -1, 1
 PLAYER_KEYS = (*ARM_KEYS, *(key + GRIP_SUFFIX for key in ARM_KEYS))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -191,10 +191,7 @@ def _transformer(
     yield from train_transformer(
         elastic(name, layers, width, codes, actions),
         plan.transformer_recipe,
-        replace(
-            _budget(minutes, plan.transformer_batch, plan.transformer_lr, plan),
-            ema_decay=0.995,
-        ),
+        _budget(minutes, plan.transformer_batch, plan.transformer_lr, plan, ema_decay=0.995),
         run_folder / name,
         tokens["train"],
         tokens["val"],
