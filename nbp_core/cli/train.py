@@ -39,7 +39,7 @@ from nbp_core.config.weight_files import weights_sha256
 from nbp_core.data.arm_keys import PLAYER_KEYS, read_episodes, read_training_episodes
 from nbp_core.data.camera_keys import STILL, PanoramaKeys, PhotoKeys, draw_many
 from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PhotoClips, ordered_actions
-from nbp_core.data.clips import SPLITS, Split, load_clips
+from nbp_core.data.clips import SPLITS, VAL_FIRST, Split, load_clips
 from nbp_core.data.key_frames import key_reader_config, load_key_pairs
 from nbp_core.data.keys import FRAMES_PER_KEY, KeyClip
 from nbp_core.data.tokens import TokenSet, encode_clips, encode_key_clips, labelled_clips
@@ -160,7 +160,7 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
         keep_run(run, args.run_folder)
         keep_sources({"clips": args.clips, "photos": args.photos}, args.run_folder)
         cache = args.run_folder / "frames"
-        train, val = (load_clips(args.clips, split, cache).frames_NTHWC for split in SPLITS)
+        val, train = (load_clips(args.clips, split, cache).frames_NTHWC for split in VAL_FIRST)
     photos = None
     if args.photos is not None and run.photo_clips:
         photos = PhotoClips(args.photos, max_pace=MAX_PACE).render(run.photo_clips)
@@ -213,7 +213,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
         }
         sources = keep_sources(folders, args.run_folder, tokenizer=fingerprint)
         source = json.dumps([sources, run.photo_clips, run.key_clips, run.clips_of_an_action])
-        train, val = (_token_sets(args, run, tokenizer, fingerprint, source, s) for s in SPLITS)
+        val, train = (_token_sets(args, run, tokenizer, fingerprint, source, s) for s in VAL_FIRST)
     is_stock = any(STOCK in tokens.looks for tokens in train.values())
     if args.stock_weight is not None and not is_stock:
         raise ValueError(f"--stock-weight: none of the clips has the look {STOCK!r}")
@@ -271,7 +271,7 @@ def _train_classifier(args: argparse.Namespace) -> None:
         keep_run(ClassifierRun(train=settings), args.run_folder, option=None)
         keep_sources({"clips": args.clips}, args.run_folder)
         cache = args.run_folder / "frames"
-        train, val = (load_clips(args.clips, split, cache) for split in SPLITS)
+        val, train = (load_clips(args.clips, split, cache) for split in VAL_FIRST)
     actions = tuple(sorted(set(train.actions)))
     config = ClassifierConfig(name=printable_name(args.run_folder), actions=actions)
     _show(
@@ -293,7 +293,7 @@ def _train_key_reader(args: argparse.Namespace) -> None:
         folders = {"arm-keys": args.arm_keys}
         sources = keep_sources(folders, args.run_folder, tokenizer=fingerprint)
         made_of = json.dumps([sources, fingerprint, args.episodes])
-        train, val = (
+        val, train = (
             load_key_pairs(
                 args.run_folder / "frames" / f"{split}.npz",
                 tokenizer,
@@ -301,7 +301,7 @@ def _train_key_reader(args: argparse.Namespace) -> None:
                 made_of,
                 args.device,
             )
-            for split in SPLITS
+            for split in VAL_FIRST
         )
     config = key_reader_config(printable_name(args.run_folder))
     _show(

@@ -48,6 +48,8 @@ from nbp_core.media.video import crop_resize, read_window, read_windows
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, Split] = ("train", "val")
+VAL_FIRST: tuple[Split, Split] = ("val", "train")
+"""The order in which they are read: if the small one is missing, the other is not read in vain."""
 
 VAL_SHARE = 0.1
 

@@ -399,6 +399,20 @@ def test_first_weights_that_do_not_fit_are_refused_before_clips_are_encoded(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("verb", ["train-tokenizer", "train-classifier", "train-all"])
+def test_a_missing_split_is_said_before_the_other_is_decoded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards" / "train-00.tar", "w") as tar:
+        add_clip(tar, "a", np.zeros((17, 128, 128, 3), np.uint8), {"action": "wave"})
+    options = ["--clips", str(tmp_path / "shards"), "--run", str(tmp_path / "run")]
+    assert main([verb, *options, "--minutes", "1"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == "shards has neither val-*.tar shards nor sub-folders with videos."
+    assert not (tmp_path / "run").exists()
+
+
 def test_class_prompts_are_looked_for_before_clips_are_encoded(
     clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
