@@ -119,8 +119,11 @@ def _records(
     if any(_videos(folder)):
         yield from _read_video_folder(folder, split, limit_per_action)
     else:
+        others = [name for name in SPLITS if any(folder.glob(f"{name}-*.tar"))]
+        if others:
+            raise MediaError(f"{folder.name} has {others[0]}-*.tar shards, but no {split}-*.tar.")
         raise MediaError(
-            f"{folder.name} has neither {splits[0]}-*.tar shards nor sub-folders with videos."
+            f"{folder.name} has neither train-*.tar shards nor sub-folders with videos."
         )
 
 

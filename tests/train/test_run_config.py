@@ -409,7 +409,7 @@ def test_a_missing_split_is_said_before_the_other_is_decoded(
     options = ["--clips", str(tmp_path / "shards"), "--run", str(tmp_path / "run")]
     assert main([verb, *options, "--minutes", "1"]) == 2
     said = capsys.readouterr().err.splitlines()
-    assert said[-1] == "shards has neither val-*.tar shards nor sub-folders with videos."
+    assert said[-1] == "shards has train-*.tar shards, but no val-*.tar."
     assert not (tmp_path / "run").exists()
 
 
