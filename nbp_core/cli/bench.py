@@ -131,6 +131,8 @@ def _bench(args: argparse.Namespace) -> None:
     )
     shapes = [parse_block_shape(text) for text in args.blocks or ()] or list(FIGURE6_SHAPES)
     cases = {source: _cases(source, shapes) for source in _sources(args)}
+    if not cases and not args.against:
+        raise ValueError(f"{args.folder} has no transformer, and --presets names no size to time")
     if cases and not any(cases.values()):
         raise ValueError(f"no model can be timed in blocks of {_named(shapes)}")
     measured = formats[0 if args.only else 1 :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shlex
 import shutil
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from typing import Any
 from nbp_core.config.presets import COSMOS
 from nbp_core.config.sampling import METHODS, SamplingConfig
 from nbp_core.config.shapes import CLIP_FRAMES, parse_block_shape
+from nbp_core.config.weight_files import weights_sha256
+from nbp_core.data.sources import folder_fingerprint
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.files import Frames, MediaError, shown_name, try_writing, write_text
 from nbp_core.media.video import CONTEXT_FRAMES, crop_resize, read_context
@@ -235,17 +238,35 @@ def report_head(title: str, kind: str, device: str) -> dict[str, Any]:
         "title": title,
         "kind": kind,
         "date": date.today().isoformat(),
-        "command": " ".join(["python -m nbp_core", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "nbp_core", *sys.argv[1:]]),
         "device": device,
     }
 
 
 def named_weights(pipeline: VideoPipeline) -> dict[str, str]:
-    """The entries of a results file that name the weights of a model and of its tokenizer."""
+    """The entries of a results file that name the weights of a model, their format, and the weights
+    of its tokenizer."""
     return {
         "weights": f"{pipeline.name} {pipeline.identity['sha256'][:8]}",
+        "weight_format": pipeline.identity["weight_format"],
         "tokenizer": f"{pipeline.tokenizer_name} {pipeline.identity['tokenizer_sha256'][:8]}",
     }
+
+
+def measured_with(args: argparse.Namespace) -> dict[str, Any]:
+    """The entries of a growing results file that name the real clips and the measuring networks.
+
+    A later run continues the file only if it has the same.
+    """
+    found: dict[str, Any] = {}
+    for name, value in vars(args).items():
+        if name in ("clips", "arm_keys", "panoramas"):
+            found[name] = value and folder_fingerprint(value)
+        elif name in ("classifier", "key_reader"):
+            found[name] = value and weights_sha256(value)[:8]
+        elif name in ("memorisation", "fvd_side"):
+            found[name] = value
+    return found
 
 
 def tell(args: argparse.Namespace, report: dict[str, Any], text: str) -> None:

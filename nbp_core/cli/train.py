@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from tqdm import tqdm
 
 from nbp_core.cli.options import check_least
@@ -39,7 +39,7 @@ from nbp_core.config.weight_files import weights_sha256
 from nbp_core.data.arm_keys import PLAYER_KEYS, read_episodes, read_training_episodes
 from nbp_core.data.camera_keys import STILL, PanoramaKeys, PhotoKeys, draw_many
 from nbp_core.data.camera_moves import CAMERA_MOVES, MAX_PACE, PhotoClips, ordered_actions
-from nbp_core.data.clips import SPLITS, Split, load_clips
+from nbp_core.data.clips import SPLITS, VAL_FIRST, Split, load_clips
 from nbp_core.data.key_frames import key_reader_config, load_key_pairs
 from nbp_core.data.keys import FRAMES_PER_KEY, KeyClip
 from nbp_core.data.tokens import TokenSet, encode_clips, encode_key_clips, labelled_clips
@@ -47,8 +47,10 @@ from nbp_core.media.files import printable_name
 from nbp_core.tokenizer.cosmos import CosmosTokenizer, cosmos_sha256, is_cosmos
 from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.train.classifier import train_classifier
+from nbp_core.train.growth import check_start
 from nbp_core.train.loop.log import last_step
-from nbp_core.train.loop.trainer import TrainConfig, TrainStep, new_accelerator
+from nbp_core.train.loop.trainer import TrainConfig, TrainStep, check_parts, new_accelerator
+from nbp_core.train.losses.perceptual import PerceptualLoss
 from nbp_core.train.run_config import (
     ClassifierRun,
     TokenizerRun,
@@ -106,7 +108,8 @@ def add_verbs(verbs: Any) -> None:
     transformer.add_argument(
         "--stock-weight",
         type=float,
-        help="how often clips with the stock look are drawn, relative to other clips; default: 1",
+        help="how often clips with the stock look are drawn, relative to other clips; default: the "
+        "config's, else 1",
     )
     transformer.add_argument(
         "--arm-keys", type=Path, help="folder of episodes of an arm moved by keys (`data arm-keys`)"
@@ -150,12 +153,14 @@ def _train_tokenizer(args: argparse.Namespace) -> None:
     run = chosen_run(args, run)
     if run.start_from is not None:
         load_config(Path(run.start_from), TokenizerConfig)
+    if run.recipe.perceptual_weight:
+        PerceptualLoss()  # raises ValueError if its package is missing, before clips are decoded
     # One process decodes; the others then read its files.
-    with new_accelerator(args.device).main_process_first():
+    with _accelerator(args, run.train).main_process_first():
         keep_run(run, args.run_folder)
         keep_sources({"clips": args.clips, "photos": args.photos}, args.run_folder)
         cache = args.run_folder / "frames"
-        train, val = (load_clips(args.clips, split, cache).frames_NTHWC for split in SPLITS)
+        val, train = (load_clips(args.clips, split, cache).frames_NTHWC for split in VAL_FIRST)
     photos = None
     if args.photos is not None and run.photo_clips:
         photos = PhotoClips(args.photos, max_pace=MAX_PACE).render(run.photo_clips)
@@ -184,9 +189,9 @@ def _train_transformer(args: argparse.Namespace) -> None:
     if args.limit is not None:
         run = replace(run, clips_of_an_action=args.limit)
     if args.stock_weight is not None:
-        looks = ((STOCK, args.stock_weight),)
-        run = replace(run, recipe=replace(run.recipe, look_weights=looks))
-    accelerator = new_accelerator(args.device)
+        looks = dict(run.recipe.look_weights) | {STOCK: args.stock_weight}
+        run = replace(run, recipe=replace(run.recipe, look_weights=tuple(looks.items())))
+    accelerator = _accelerator(args, run.train)
     tokenizer: VideoTokenizer | CosmosTokenizer
     if is_cosmos(args.tokenizer):
         tokenizer = CosmosTokenizer.from_folder(args.tokenizer, device=args.device)
@@ -208,7 +213,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
         }
         sources = keep_sources(folders, args.run_folder, tokenizer=fingerprint)
         source = json.dumps([sources, run.photo_clips, run.key_clips, run.clips_of_an_action])
-        train, val = (_token_sets(args, run, tokenizer, fingerprint, source, s) for s in SPLITS)
+        val, train = (_token_sets(args, run, tokenizer, fingerprint, source, s) for s in VAL_FIRST)
     is_stock = any(STOCK in tokens.looks for tokens in train.values())
     if args.stock_weight is not None and not is_stock:
         raise ValueError(f"--stock-weight: none of the clips has the look {STOCK!r}")
@@ -235,7 +240,7 @@ def _train_transformer(args: argparse.Namespace) -> None:
 
 def _check_run(args: argparse.Namespace, run: TransformerRun, tokenizer: TokenGridConfig) -> None:
     """Raises ValueError for a model that does not fit the tokenizer, its blocks or its clips, and
-    for first weights that are missing, before clips are encoded."""
+    for first weights that are missing or do not fit, before clips are encoded."""
     found, expected = tokenizer.grid(CLIP_FRAMES, CLIP_SIDE, CLIP_SIDE), run.model.grid
     if found[1:] != expected[1:]:
         raise ValueError(
@@ -256,17 +261,17 @@ def _check_run(args: argparse.Namespace, run: TransformerRun, tokenizer: TokenGr
     if args.prompts is not None:
         prompt_ids(UCF101_CLASSES[0], args.prompts, config.prefix_len)
     if run.start_from is not None:
-        load_config(Path(run.start_from), TransformerConfig)
+        check_start(load_config(Path(run.start_from), TransformerConfig), config)
 
 
 @refusing
 def _train_classifier(args: argparse.Namespace) -> None:
     settings = chosen_train(args, CLASSIFIER_TRAIN)
-    with new_accelerator(args.device).main_process_first():
+    with _accelerator(args, settings).main_process_first():
         keep_run(ClassifierRun(train=settings), args.run_folder, option=None)
         keep_sources({"clips": args.clips}, args.run_folder)
         cache = args.run_folder / "frames"
-        train, val = (load_clips(args.clips, split, cache) for split in SPLITS)
+        val, train = (load_clips(args.clips, split, cache) for split in VAL_FIRST)
     actions = tuple(sorted(set(train.actions)))
     config = ClassifierConfig(name=printable_name(args.run_folder), actions=actions)
     _show(
@@ -282,13 +287,13 @@ def _train_key_reader(args: argparse.Namespace) -> None:
     tokenizer = VideoTokenizer.from_pretrained(args.tokenizer, device=args.device)
     fingerprint = weights_sha256(args.tokenizer)
     counts = {"train": args.episodes, "val": max(1, args.episodes // VALIDATION_SHARE)}
-    with new_accelerator(args.device).main_process_first():
+    with _accelerator(args, settings).main_process_first():
         run = ClassifierRun(train=settings, episodes=args.episodes)
         keep_run(run, args.run_folder, option=None)
         folders = {"arm-keys": args.arm_keys}
         sources = keep_sources(folders, args.run_folder, tokenizer=fingerprint)
         made_of = json.dumps([sources, fingerprint, args.episodes])
-        train, val = (
+        val, train = (
             load_key_pairs(
                 args.run_folder / "frames" / f"{split}.npz",
                 tokenizer,
@@ -296,13 +301,20 @@ def _train_key_reader(args: argparse.Namespace) -> None:
                 made_of,
                 args.device,
             )
-            for split in SPLITS
+            for split in VAL_FIRST
         )
     config = key_reader_config(printable_name(args.run_folder))
     _show(
         train_classifier(config, settings, args.run_folder, train, val, args.device),
         args.run_folder,
     )
+
+
+def _accelerator(args: argparse.Namespace, settings: TrainConfig) -> Accelerator:
+    """The Accelerator of this process. Raises ValueError for a batch that cannot be shared."""
+    accelerator = new_accelerator(args.device)
+    check_parts(settings, accelerator.num_processes)
+    return accelerator
 
 
 def _token_sets(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nbp_core.cli.options import no_empty_folder, refuse
+from nbp_core.train.alone import alone
 from nbp_core.train.loop.trainer import TrainConfig
 from nbp_core.train.run_config import BUDGETS, RUN_FILE, SOURCES_FILE, RunT, is_begun, read_run
 
@@ -66,15 +67,16 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def refusing(train: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
-    """A training verb that, where it refuses a new run, leaves no settings in the run folder.
+    """A training verb that is alone in its run folder, and leaves no settings in it where it
+    refuses a new run.
 
     Encoded clips stay, since another run in the folder can use them.
     """
 
     def run(args: argparse.Namespace) -> None:
         folder: Path = args.run_folder
-        is_new = not (folder / RUN_FILE).exists()
-        with no_empty_folder(folder):
+        with no_empty_folder(folder), alone(folder):
+            is_new = not (folder / RUN_FILE).exists()
             try:
                 train(args)
             except ValueError:

@@ -29,6 +29,7 @@ from nbp_core.data.metaworld import (
     STOCK_SHARE,
     add_clip,
     import_metaworld,
+    missing_shards,
     new_environment,
     new_expert,
     read_state,
@@ -46,17 +47,9 @@ from nbp_core.media.files import Frames, MediaError, printable_name, replacing
 from nbp_core.media.video import crop_resize, read_video
 
 ARM_SCENES = (
-    "drawer-open",
-    "drawer-close",
-    "door-open",
-    "window-open",
-    "faucet-open",
-    "box-close",
-    "coffee-push",
-    "button-press",
-    "soccer",
-    "sweep-into",
-)
+    "drawer-open", "drawer-close", "door-open", "window-open", "faucet-open", "box-close",
+    "coffee-push", "button-press", "soccer", "sweep-into",
+)  # fmt: skip
 ARM_KEYS = (REST, "left", "right", "away", "near", "up", "down")
 GRIP_OPEN, GRIP_CLOSED = -1, 1
 PLAYER_KEYS = (*ARM_KEYS, *(key + GRIP_SUFFIX for key in ARM_KEYS))
@@ -264,7 +257,8 @@ def render_arm_keys(
     scenes: tuple[str, ...] = ARM_SCENES,
     per_scene: int = EPISODES_PER_SCENE,
 ) -> None:
-    """Renders shards {split}-NNNN.tar into a folder; existing shards are kept.
+    """Renders shards {split}-NNNN.tar into a folder; existing shards are kept, and counted in the
+    log.
 
     A shard has `per_scene` episodes of each scene. Raises ValueError for an unknown scene or if
     Meta-World is not installed.
@@ -274,10 +268,9 @@ def render_arm_keys(
         raise ValueError(f"unknown scene {unknown[0]!r}; there are {', '.join(ARM_SCENES)}")
     worlds = import_metaworld()
     out_folder.mkdir(parents=True, exist_ok=True)
-    for number in range(num_shards):
-        shard = out_folder / f"{split}-{number:04d}.tar"
-        if shard.is_file():
-            continue
+    shards = {out_folder / f"{split}-{number:04d}.tar": number for number in range(num_shards)}
+    for shard in missing_shards(shards):
+        number = shards[shard]
         with replacing(shard) as partial, tarfile.open(partial, "w") as tar:
             episodes = [(scene, index) for index in range(per_scene) for scene in scenes]
             for scene, index in tqdm(episodes, desc=shard.name, unit="episode"):

@@ -24,15 +24,8 @@ from nbp_core.media.files import Frames, MediaError, printable_name
 from nbp_core.media.pictures import read_image
 
 CAMERA_MOVES = (
-    "pan-left",
-    "pan-right",
-    "pan-up",
-    "pan-down",
-    "zoom-in",
-    "zoom-out",
-    "turn-left",
-    "turn-right",
-)
+    "pan-left", "pan-right", "pan-up", "pan-down", "zoom-in", "zoom-out", "turn-left", "turn-right",
+)  # fmt: skip
 
 PHOTO_LOOK = "photo"
 """The look of camera moves over photographs."""

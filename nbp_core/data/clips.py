@@ -48,6 +48,8 @@ from nbp_core.media.video import crop_resize, read_window, read_windows
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, Split] = ("train", "val")
+VAL_FIRST: tuple[Split, Split] = ("val", "train")
+"""The order in which they are read: if the small one is missing, the other is not read in vain."""
 
 VAL_SHARE = 0.1
 
@@ -117,8 +119,11 @@ def _records(
     if any(_videos(folder)):
         yield from _read_video_folder(folder, split, limit_per_action)
     else:
+        others = [name for name in SPLITS if any(folder.glob(f"{name}-*.tar"))]
+        if others:
+            raise MediaError(f"{folder.name} has {others[0]}-*.tar shards, but no {split}-*.tar.")
         raise MediaError(
-            f"{folder.name} has neither {splits[0]}-*.tar shards nor sub-folders with videos."
+            f"{folder.name} has neither train-*.tar shards nor sub-folders with videos."
         )
 
 

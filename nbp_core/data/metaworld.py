@@ -11,9 +11,11 @@ import colorsys
 import importlib
 import io
 import json
+import logging
 import os
 import tarfile
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,57 +29,17 @@ from nbp_core.media.files import Frames, replacing
 from nbp_core.media.video import write_video
 
 METAWORLD_ACTIONS = (
-    "assembly",
-    "basketball",
-    "bin-picking",
-    "box-close",
-    "button-press-topdown",
-    "button-press-topdown-wall",
-    "button-press",
-    "button-press-wall",
-    "coffee-button",
-    "coffee-pull",
-    "coffee-push",
-    "dial-turn",
-    "disassemble",
-    "door-close",
-    "door-lock",
-    "door-open",
-    "door-unlock",
-    "drawer-close",
-    "drawer-open",
-    "faucet-close",
-    "faucet-open",
-    "hammer",
-    "hand-insert",
-    "handle-press-side",
-    "handle-press",
-    "handle-pull-side",
-    "handle-pull",
-    "lever-pull",
-    "peg-insert-side",
-    "peg-unplug-side",
-    "pick-out-of-hole",
-    "pick-place",
-    "pick-place-wall",
-    "plate-slide-back-side",
-    "plate-slide-back",
-    "plate-slide-side",
-    "plate-slide",
-    "push-back",
-    "push",
-    "push-wall",
-    "reach",
-    "reach-wall",
-    "shelf-place",
-    "soccer",
-    "stick-pull",
-    "stick-push",
-    "sweep-into",
-    "sweep",
-    "window-close",
+    "assembly", "basketball", "bin-picking", "box-close", "button-press-topdown",
+    "button-press-topdown-wall", "button-press", "button-press-wall", "coffee-button",
+    "coffee-pull", "coffee-push", "dial-turn", "disassemble", "door-close", "door-lock",
+    "door-open", "door-unlock", "drawer-close", "drawer-open", "faucet-close", "faucet-open",
+    "hammer", "hand-insert", "handle-press-side", "handle-press", "handle-pull-side",
+    "handle-pull", "lever-pull", "peg-insert-side", "peg-unplug-side", "pick-out-of-hole",
+    "pick-place", "pick-place-wall", "plate-slide-back-side", "plate-slide-back",
+    "plate-slide-side", "plate-slide", "push-back", "push", "push-wall", "reach", "reach-wall",
+    "shelf-place", "soccer", "stick-pull", "stick-push", "sweep-into", "sweep", "window-close",
     "window-open",
-)
+)  # fmt: skip
 STOCK_SHARE = 0.4
 RENDER_SIDE = 256
 ACTION_NOISE = 0.1
@@ -91,6 +53,8 @@ ARM_VALUES, TINT = (0.5, 0.95), (0.6, 1.25)
 ARM_COLOUR = (0.5, 0.1, 0.1)
 """Stock colour of the links. Pedestal, black ring and fingers have other colours and keep them."""
 
+_log = logging.getLogger(__name__)
+
 State = tuple[Any, ...]
 """qpos, qvel, mocap_pos, mocap_quat at one time."""
 
@@ -102,7 +66,7 @@ def render(
     seed: int,
     actions: list[str] | None = None,
 ) -> None:
-    """Renders shards {split}-CC.tar into a folder; existing shards are kept.
+    """Renders shards {split}-CC.tar into a folder; existing ones are kept, and counted in the log.
 
     Raises ValueError for an unknown action or if Meta-World is not installed.
     """
@@ -113,10 +77,13 @@ def render(
         )
     worlds = import_metaworld()
     out_folder.mkdir(parents=True, exist_ok=True)
-    for index, action in enumerate(METAWORLD_ACTIONS):
-        shard = out_folder / f"{split}-{index:02d}.tar"
-        if (actions and action not in actions) or shard.is_file():
-            continue
+    shards = {
+        out_folder / f"{split}-{index:02d}.tar": (index, action)
+        for index, action in enumerate(METAWORLD_ACTIONS)
+        if not actions or action in actions
+    }
+    for shard in missing_shards(shards):
+        index, action = shards[shard]
         # The split is part of the seed, so splits never share a clip.
         rng = np.random.default_rng([seed, ("train", "val").index(split), index])
         with replacing(shard) as partial, tarfile.open(partial, "w") as tar:
@@ -124,6 +91,17 @@ def render(
                 frames, label = _render_clip(worlds, action, rng)
                 label |= {"class": index, "action": action, "prompt": action.replace("-", " ")}
                 add_clip(tar, f"{action}_{split}_{number:04d}", frames, label)
+
+
+def missing_shards(shards: Iterable[Path]) -> list[Path]:
+    """The shards that are not there yet. A line of the log counts the others, which are kept."""
+    kept = [shard for shard in shards if shard.is_file()]
+    if kept:
+        _log.warning(
+            "%d of the shards are there already (%s): delete a shard to render it anew",
+            len(kept), ", ".join(shard.name for shard in kept[:3]) + ", ..." * (len(kept) > 3),
+        )  # fmt: skip
+    return [shard for shard in shards if shard not in kept]
 
 
 def add_clip(tar: tarfile.TarFile, key: str, frames: Frames, label: dict[str, Any]) -> None:
@@ -161,7 +139,10 @@ def import_metaworld() -> tuple[Any, Any, Any]:
 def _render_clip(
     worlds: tuple[Any, Any, Any], action: str, rng: np.random.Generator
 ) -> tuple[Frames, dict[str, Any]]:
-    """One successful rollout as frames_THWC and its label. Rollouts without success are dropped."""
+    """One successful rollout as frames_THWC and its label. Rollouts without success are dropped.
+
+    Raises ValueError after MAX_FAILURES of them.
+    """
     for _ in range(MAX_FAILURES):
         varied = bool(rng.random() >= STOCK_SHARE)
         env, states = _roll_out(worlds, action, rng, varied)
@@ -171,7 +152,9 @@ def _render_clip(
             frames = shoot(worlds[2], env, [states[index] for index in chosen], camera)
             look = "varied" if varied else "stock"
             return frames, {"look": look, "steps": len(states), "fps": CLIP_FPS}
-    raise RuntimeError(f"the expert failed {MAX_FAILURES} times in a row at {action}")
+    raise ValueError(
+        f"the scripted expert failed {MAX_FAILURES} times in a row at {action}: try another --seed"
+    )
 
 
 def _roll_out(

@@ -13,7 +13,7 @@ from nbp_core.config.timeline import parse_timeline
 from nbp_core.data.arm_keys import ARM_LOOK, PLAYER_KEYS
 from nbp_core.data.keys import FRAMES_PER_KEY, KeyClip
 from nbp_core.media.files import MediaError, shown_name
-from nbp_core.media.video import read_video
+from nbp_core.media.video import crop_resize, read_video
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +56,7 @@ def read_recorded(path: Path) -> KeyClip:
     if not path.is_file():
         raise MediaError(f"there is no episode {shown_name(path)}.")
     label = EpisodeLabel.read(path)
-    frames_THWC = read_video(path.with_suffix(".mp4"))[0]
+    frames_THWC = crop_resize(read_video(path.with_suffix(".mp4"))[0])
     needed = 1 + FRAMES_PER_KEY * len(label.pressed)
     if len(frames_THWC) != needed:
         raise MediaError(

@@ -6,6 +6,7 @@ the run folder. Shapes: N clips, t latent frames.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from nbp_core.config.weight_files import weights_sha256
 from nbp_core.evaluation.held_out import Losses, frame_losses
 from nbp_core.experiments.arms import Arm, Material, Scale, arm_folder, arm_model
 from nbp_core.experiments.comparisons import Unit
+from nbp_core.media.files import replacing
 from nbp_core.results.files import read_curve
 from nbp_core.train.loop.log import METRICS_FILE
 from nbp_core.train.loop.task import spaced
@@ -29,15 +31,18 @@ def held_out_losses(
     run_folder: Path, unit: Unit, scale: Scale, seed: int, material: Material, count: int
 ) -> Losses:
     """Losses (N, t) in nats per token of `count` validation clips, the same for every arm."""
-    folder = arm_folder(run_folder, unit.arm, scale, seed)
-    path = folder / f"losses-{format_block_shape(unit.shape)}-{count}.npy"
-    if not path.is_file():
-        model = BlockTransformer.from_pretrained(arm_model(run_folder, unit.arm, scale, seed))
-        rows = spaced(len(material.val), count)
-        actions = [material.val.actions[row] for row in rows]
-        tokens = material.val.tokens_Nthw[rows]
-        np.save(path, frame_losses(model, Conditions(model.config), tokens, actions, unit.shape))
-    losses: Losses = np.load(path)
+    folder, trained = (of(run_folder, unit.arm, scale, seed) for of in (arm_folder, arm_model))
+    name = f"losses-{weights_sha256(trained)[:8]}-{format_block_shape(unit.shape)}-{count}.npy"
+    with contextlib.suppress(OSError, ValueError, EOFError):  # not measured yet, or torn
+        kept: Losses = np.load(folder / name)
+        return kept
+    model = BlockTransformer.from_pretrained(trained)
+    rows = spaced(len(material.val), count)
+    actions = [material.val.actions[row] for row in rows]
+    tokens = material.val.tokens_Nthw[rows]
+    losses = frame_losses(model, Conditions(model.config), tokens, actions, unit.shape)
+    with replacing(folder / name) as partial, partial.open("wb") as file:
+        np.save(file, losses)
     return losses
 
 

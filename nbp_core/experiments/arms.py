@@ -15,9 +15,11 @@ from typing import Literal
 
 from nbp_core.checkpoint import model_kind
 from nbp_core.config.json import JsonConfig
+from nbp_core.config.models import TransformerConfig
 from nbp_core.config.shapes import Size3
 from nbp_core.data.camera_moves import ordered_actions
 from nbp_core.data.tokens import TokenSet
+from nbp_core.train.alone import alone
 from nbp_core.train.loop.trainer import MODEL_FOLDER, TrainConfig, TrainStep
 from nbp_core.train.run_config import (
     TransformerRun,
@@ -91,6 +93,11 @@ class Material:
     codebook_size: int
 
     @property
+    def fingerprints(self) -> dict[str, str]:
+        """The hash of each split's tokens."""
+        return {"train": self.train.fingerprint(), "val": self.val.fingerprint()}
+
+    @property
     def actions(self) -> tuple[str, ...]:
         """The named actions, camera moves last."""
         return ordered_actions(self.train.actions)
@@ -131,25 +138,31 @@ def train_arm(
         start_from = arm_model(run_folder, arm.after, scale, seed)
     run = _run(arm, scale, seed, material)
     folder = arm_folder(run_folder, arm, scale, seed)
-    keep_run(run, folder, option=None)
-    keep_fingerprints(
-        {"train": material.train.fingerprint(), "val": material.val.fingerprint()},
-        folder,
-        "was trained on other {} tokens than --tokens has: use another run folder",
-    )
-    if model_kind(folder / MODEL_FOLDER) is not None:
-        return
-    yield from train_transformer(
-        run.model.config(material.codebook_size, material.actions),
-        run.recipe,
-        run.train,
-        folder,
-        material.train,
-        material.val,
-        material.tokenizer,
-        device=device,
-        start_from=start_from,
-    )
+    with alone(folder):
+        keep_run(run, folder, option=None)
+        keep_fingerprints(
+            material.fingerprints,
+            folder,
+            "was trained on other {} tokens than --tokens has: use another run folder",
+        )
+        if model_kind(folder / MODEL_FOLDER) is None:
+            yield from train_transformer(
+                arm_config(arm, scale, material),
+                run.recipe,
+                run.train,
+                folder,
+                material.train,
+                material.val,
+                material.tokenizer,
+                device=device,
+                start_from=start_from,
+            )
+
+
+def arm_config(arm: Arm, scale: Scale, material: Material) -> TransformerConfig:
+    """The model of an arm. Raises ValueError for a width that cannot be divided into heads."""
+    sizes = _run(arm, scale, 0, material).model
+    return sizes.config(material.codebook_size, material.actions)
 
 
 def _run(arm: Arm, scale: Scale, seed: int, material: Material) -> TransformerRun:

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.shapes import (
     CLIP_FRAMES,
     FIGURE6_SHAPES,
@@ -26,10 +27,13 @@ from nbp_core.experiments.attention_study import STUDY_SHAPES, attention
 from nbp_core.experiments.experiment import Bench, Experiment, Rows
 from nbp_core.experiments.large_blocks import WAYS, by_way
 from nbp_core.experiments.longer import CODED_AGAIN, longer
-from nbp_core.generation.batches import generate_many
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.generation.records import Tokens
-from nbp_core.sampling.speculative import SpeculativeSampler
+from nbp_core.sampling.decoder import Decoder
+from nbp_core.sampling.sampler import Sampler
+from nbp_core.sampling.speculative import SpeculativeSampler, Tally
+
+NEXT_TOKEN = "next token"
 
 
 def validation_loss(
@@ -65,37 +69,39 @@ def by_shape(bench: Bench, block: str) -> Rows:
 
 
 def speculative(bench: Bench, unit: str) -> Rows:
-    """Next-token prediction, one clip at a time, without drafts or with drafts by blocks."""
+    """Next-token prediction, one clip at a time, without drafts or with drafts by blocks.
+
+    Both make their steps by plain calls of the model, so their times differ by the drafts alone.
+    """
+    pipeline, sampling = bench.pipeline, bench.sampling
+    model, device, length = pipeline.transformer, pipeline.device, pipeline.grid[0]
     count = min(bench.count, len(bench.real))
-    actions = bench.pipeline.conditions.fitting(bench.real.actions[:count])
-    rows: Rows = []
-
-    def add(metric: str, value: float, better: str, unit_of: str | None = None) -> None:
-        row = {"metric": metric, "of": unit, "value": value, "clips": count, "better": better}
-        rows.append(row | ({"unit": unit_of} if unit_of else {}))
-
-    if unit == "next token":
-        sampling = replace(bench.sampling, block_shape=(1, 1, 1))
-        made = generate_many(bench.pipeline, actions, sampling=sampling, batch_size=1)
-        add("sampling time per clip", made.sampling_s / count, "lower", "s")
-        add("tokens per forward step", 1.0, "higher")
-        return rows
-    model, device = bench.pipeline.transformer, bench.pipeline.device
-    rng = torch.Generator(device).manual_seed(bench.sampling.seed)
-    shape = parse_block_shape(unit.removeprefix("drafts of "))
-    tallies = []
+    rng = torch.Generator(device).manual_seed(sampling.seed)
+    tokens = torch.zeros((1, *pipeline.grid), dtype=torch.int64, device=device)
+    tallies: list[Tally] = []
     began = time.perf_counter()
-    for action in actions:
-        sampler = SpeculativeSampler(model, shape, bench.pipeline.grid[0], bench.sampling, rng)
-        ids, _ = bench.pipeline.conditions.ids(action, 1, 1.0)
-        tokens = torch.zeros((1, *bench.pipeline.grid), dtype=torch.int64, device=device)
+    for action in pipeline.conditions.fitting(bench.real.actions[:count]):
+        sampler: Sampler | SpeculativeSampler
+        if unit == NEXT_TOKEN:
+            layout = sequence_layout(model.config, (1, 1, 1), length)
+            sampler = Sampler(Decoder(model), layout, sampling, [rng])
+        else:
+            shape = parse_block_shape(unit.removeprefix("drafts of "))
+            sampler = SpeculativeSampler(model, shape, length, sampling, rng)
+            tallies.append(sampler.tally)
+        ids, _ = pipeline.conditions.ids(action, 1, 1.0)
         for _ in sampler.stream(tokens, 0, None if ids is None else ids.to(device)):
             continue
-        tallies.append(sampler.tally)
-    add("sampling time per clip", (time.perf_counter() - began) / count, "lower", "s")
-    add("tokens per forward step", float(np.mean([t.tokens_per_step for t in tallies])), "higher")
-    add("drafted tokens kept", float(np.mean([t.acceptance for t in tallies])), "higher")
-    return rows
+    figures = {"sampling time per clip": (time.perf_counter() - began) / count}
+    figures["tokens per forward step"] = 1.0
+    if tallies:
+        figures["tokens per forward step"] = float(np.mean([t.tokens_per_step for t in tallies]))
+        figures["drafted tokens kept"] = float(np.mean([t.acceptance for t in tallies]))
+    return [
+        {"metric": metric, "of": unit, "value": value, "clips": count}
+        | ({"better": "lower", "unit": "s"} if "time" in metric else {"better": "higher"})
+        for metric, value in figures.items()
+    ]
 
 
 def _named(shapes: Sequence[Size3]) -> list[str]:
@@ -120,7 +126,7 @@ EXPERIMENTS = {
     ),
     "speculative": Experiment(
         title="Speculative decoding: the model drafts blocks for its own next-token prediction",
-        kind="evaluation", units=["next token", "drafts of 1x1x8", "drafts of 1x1x16"],
+        kind="evaluation", units=[NEXT_TOKEN, "drafts of 1x1x8", "drafts of 1x1x16"],
         rows=speculative, has_baselines=False, without=_PLAIN,
     ),
     "attention": Experiment(

@@ -44,10 +44,17 @@ def remaining(report: Report, units: Iterable[str]) -> list[str]:
 def keep(out: Path, report: Report, unit: str, rows: Sequence[dict[str, Any]]) -> None:
     """Adds the rows of a unit to the report and replaces the file as a whole.
 
-    A figure that is no finite number, such as the mean over nothing, is left out of its row.
+    Units that another process has added to the file meanwhile stay. A figure that is no finite
+    number, such as the mean over nothing, is left out of its row.
     """
-    report["rows"] += [{k: v for k, v in row.items() if _is_plain(v)} for row in rows]
-    report["done"] = "; ".join(filter(None, [report["done"], unit]))
+    present = earlier(out, report)
+    if present is not None:
+        for key in report.keys() & {"rows", "curves"}:
+            report[key] = present[key] + [row for row in report[key] if row not in present[key]]
+        report["done"] = present["done"]
+    if remaining(report, [unit]):
+        report["rows"] += [{k: v for k, v in row.items() if _is_plain(v)} for row in rows]
+        report["done"] = "; ".join(filter(None, [report["done"], unit]))
     write_text(out, json.dumps(report, indent=1) + "\n")
 
 

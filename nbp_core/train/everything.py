@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from nbp_core.config.presets import ELASTIC_SIZES, TOKENIZER_PRESETS, elastic
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.weight_files import weights_sha256
 from nbp_core.data.camera_moves import MAX_PACE, PhotoClips, ordered_actions
-from nbp_core.data.clips import SPLITS, load_clips, open_clips
+from nbp_core.data.clips import VAL_FIRST, load_clips, open_clips
 from nbp_core.data.tokens import TokenSet, encode_clips, labelled_clips
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.video import write_strip
@@ -125,7 +125,7 @@ def train_all(
         _move(run_folder / "nano" / "model", tokenizer_folder)
     tokenizer = VideoTokenizer.from_pretrained(tokenizer_folder, device)
     fingerprint, tokens = weights_sha256(tokenizer_folder), {}
-    for split in SPLITS:
+    for split in VAL_FIRST:
         clips = labelled_clips(
             sources.clips, split, plan.clips_of_an_action, sources.photos, plan.token_photos, seed=1
         )
@@ -163,7 +163,7 @@ def _tokenizer(
     if sources.photos is not None:
         photos = PhotoClips(sources.photos, max_pace=MAX_PACE).render(plan.tokenizer_photos)
     cache = run_folder / "frames"
-    train, val = (load_clips(sources.clips, split, cache).frames_NTHWC for split in SPLITS)
+    val, train = (load_clips(sources.clips, split, cache).frames_NTHWC for split in VAL_FIRST)
     yield from train_tokenizer(
         TOKENIZER_PRESETS["nano"],
         plan.tokenizer_recipe,
@@ -191,10 +191,7 @@ def _transformer(
     yield from train_transformer(
         elastic(name, layers, width, codes, actions),
         plan.transformer_recipe,
-        replace(
-            _budget(minutes, plan.transformer_batch, plan.transformer_lr, plan),
-            ema_decay=0.995,
-        ),
+        _budget(minutes, plan.transformer_batch, plan.transformer_lr, plan, ema_decay=0.995),
         run_folder / name,
         tokens["train"],
         tokens["val"],

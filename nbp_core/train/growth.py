@@ -24,6 +24,8 @@ _KEPT = (
 )  # fmt: skip
 _KEPT_BY_LAYOUT = {"plain": ("max_len",), "hybrid": ("max_len", "block_shape"), "elastic": ()}
 """Further settings that a model shares with its start: those that number its positions and ids."""
+_KEPT_BY_SIZE = ("num_heads", "mlp_ratio")
+"""Further settings that a model shares with a start of its own size."""
 _GAINED = ("aimed", "frame_conditions")
 """Parts that a model may have and its start may lack, but not the other way round."""
 _SIZES = ("num_layers", "width", "hidden_width")
@@ -39,13 +41,7 @@ def grown(small: BlockTransformer, config: TransformerConfig) -> BlockTransforme
     Raises ValueError if `config` is not larger or is of another design or other tokens.
     """
     old = small.config
-    _check_design(old, config, _KEPT)
-    if any(getattr(config, size) < getattr(old, size) for size in _SIZES):
-        raise ValueError(f"{config.name} is not larger than {old.name}")
-    if config.width // config.num_heads != old.width // old.num_heads:
-        raise ValueError(f"heads of {config.name} must be as wide as those of {old.name}")
-    if config.width > old.width and not old.rms_norm:
-        raise ValueError("only a model with RMSNorm can grow wider")
+    _check_growth(old, config, _KEPT)
     large = BlockTransformer(config)
     known = small.state_dict()
     sources = [layer * old.num_layers // config.num_layers for layer in range(config.num_layers)]
@@ -54,7 +50,7 @@ def grown(small: BlockTransformer, config: TransformerConfig) -> BlockTransforme
         if (".aim." in name and not old.aimed) or (
             name == "frame_emb.weight" and not old.frame_conditions
         ):
-            continue  # aims nowhere at first; no latent frame has a condition of its own
+            continue  # these parts keep their initial values, which change no logit
         if is_new and name.endswith(_NEXT_LAYER_ADDS):
             target.zero_()
         else:
@@ -101,8 +97,34 @@ def fit_weights(model: BlockTransformer, known: BlockTransformer) -> None:
     Aims and conditions per latent frame that `known` lacks keep their initial values. Raises
     ValueError if `known` is of another design or other tokens.
     """
-    _check_design(known.config, model.config, (*_KEPT, "num_heads", "mlp_ratio"))
+    _check_design(known.config, model.config, (*_KEPT, *_KEPT_BY_SIZE))
     model.load_state_dict(known.state_dict(), strict=False)
+
+
+def check_start(old: TransformerConfig, config: TransformerConfig) -> None:
+    """Raises ValueError if a model of `config` cannot start from one of `old`, whatever their
+    actions and keys: `reconditioned` can change these."""
+    kept = [name for name in _KEPT if name != "num_conditions"]
+    if has_size_of(old, config):
+        _check_design(old, config, (*kept, *_KEPT_BY_SIZE))
+    else:
+        _check_growth(old, config, kept)
+
+
+def has_size_of(old: TransformerConfig, config: TransformerConfig) -> bool:
+    """Whether two models have as many layers of the same width."""
+    return (old.num_layers, old.width) == (config.num_layers, config.width)
+
+
+def _check_growth(old: TransformerConfig, config: TransformerConfig, kept: Sequence[str]) -> None:
+    """Raises ValueError unless a model of `old` can grow to `config`, with equal `kept`."""
+    _check_design(old, config, kept)
+    if any(getattr(config, size) < getattr(old, size) for size in _SIZES):
+        raise ValueError(f"{config.name} is not larger than {old.name}")
+    if config.width // config.num_heads != old.width // old.num_heads:
+        raise ValueError(f"heads of {config.name} must be as wide as those of {old.name}")
+    if config.width > old.width and not old.rms_norm:
+        raise ValueError("only a model with RMSNorm can grow wider")
 
 
 def _check_design(old: TransformerConfig, config: TransformerConfig, kept: Sequence[str]) -> None:

@@ -157,14 +157,9 @@ def read_run(path: Path, default: RunT) -> RunT:
 
     Raises ValueError, one sentence that names the file and the setting.
     """
-    data = read_json(path)
-    if not isinstance(data, dict):
-        raise ValueError(f"{path.name} does not hold the settings of a run")
-    train = data.get("train", {})
-    if not isinstance(train, dict):
-        shown = json.dumps(train)[:40]
-        raise ValueError(f"{path.name}: train must be an object of settings, not {shown}")
-    if any(train.get(budget) is not None for budget in BUDGETS):
+    data = _settings(path)
+    train = data.get("train")
+    if isinstance(train, dict) and any(train.get(budget) is not None for budget in BUDGETS):
         data = {**data, "train": dict.fromkeys(BUDGETS) | train}
     return _with(default, data, path)
 
@@ -174,10 +169,14 @@ def read_over(path: Path, default: ConfigT) -> ConfigT:
 
     Raises ValueError, one sentence that names the file and the setting.
     """
+    return _with(default, _settings(path), path)
+
+
+def _settings(path: Path) -> dict[str, Any]:
     data = read_json(path)
     if not isinstance(data, dict):
-        raise ValueError(f"{path.name} must be an object of settings")
-    return _with(default, data, path)
+        raise ValueError(f"{path.name} does not hold the settings of a run")
+    return data
 
 
 def _with(default: ConfigT, changes: dict[str, Any], path: Path) -> ConfigT:

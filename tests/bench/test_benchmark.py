@@ -138,6 +138,17 @@ def clips_and_steps(report: Any) -> tuple[list[str], set[tuple[str, str]]]:
 
 
 @pytest.mark.usefixtures("unhurried")
+def test_without_a_model_there_is_nothing_to_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--presets", "--folder", str(tmp_path), "--out", str(tmp_path / "bench.json")]
+    assert main(["bench", *options, "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert said == f"{tmp_path} has no transformer, and --presets names no size to time\n"
+    assert not (tmp_path / "bench.json").exists()
+
+
+@pytest.mark.usefixtures("unhurried")
 def test_a_model_without_actions_is_timed_from_five_frames(tmp_path: Path) -> None:
     save_pipeline(tmp_path, transformer_config("plain", (1, 16, 16), modern=False))
     report = report_of(tmp_path, "1x1x16", "1x16x16")

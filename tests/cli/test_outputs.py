@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from nbp_core.cli.main import WRITERS, main
+from nbp_core.cli.options import report_head
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media import ffmpeg, video
 from nbp_core.media.files import MediaError, try_writing
@@ -129,3 +131,18 @@ def test_a_full_disk_is_the_reason_and_leaves_nothing_behind(
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == "clip.mp4 cannot be written: no space left on device."
     assert not [path for path in tmp_path.rglob("*") if path.name != "temporary"]
+
+
+def test_the_command_of_a_report_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [
+        "experiment",
+        "endless",
+        "--settings",
+        "no anchor",
+        "window 5",
+        "--model",
+        "my own",
+    ]
+    monkeypatch.setattr("sys.argv", ["nbp_core", *arguments])
+    command = report_head("t", "longer", "cpu")["command"]
+    assert shlex.split(command) == ["python", "-m", "nbp_core", *arguments]

@@ -50,3 +50,10 @@ def test_a_wrong_episode_is_one_sentence(tmp_path: Path, label: object, message:
         read_recorded(tmp_path / "a.json")
     with pytest.raises(MediaError, match=r"no episode b\.json"):
         read_recorded(tmp_path / "b.json")
+
+
+def test_an_episode_of_another_size_has_the_size_of_a_models_frames(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", np.zeros((5, 160, 200, 3), np.uint8))
+    label = {"scene": "soccer", "look": "stock", "keys": "left"}
+    (tmp_path / "a.json").write_text(json.dumps(label))
+    assert read_recorded(tmp_path / "a.json").frames_THWC.shape == (5, 128, 128, 3)

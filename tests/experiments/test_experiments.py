@@ -30,6 +30,7 @@ from nbp_core.experiments.registry import (
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.drift import colour_drift, mean_sharpness
 from nbp_core.media.video import write_video
+from nbp_core.packed.formats import formats_on
 from nbp_core.results.files import COLUMNS, read_result
 from tests.support.clips import moving_square, square_clips
 from tests.support.models import (
@@ -165,6 +166,15 @@ def test_speculative_decoding_tells_how_many_tokens_a_step_makes(bench: Bench) -
     assert alone["tokens per forward step"] == 1
 
 
+def test_drafts_are_compared_with_steps_of_their_own_kind(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipeline's decoder may have compiled steps, which drafts do not use."""
+    monkeypatch.setattr(bench.pipeline, "decoder", None)
+    metrics = {row["metric"] for row in speculative(bench, "next token")}
+    assert metrics == {"sampling time per clip", "tokens per forward step"}
+
+
 @pytest.mark.parametrize(
     ("name", "option"),
     [
@@ -274,6 +284,43 @@ def test_a_run_goes_on_where_it_ended_and_never_overwrites_another(
     assert "with another sampling" in capsys.readouterr().err
     assert out.read_text() == before
     assert json.loads(before)["done"] == "1x1x16; 1x1x8"
+
+
+@pytest.mark.parametrize(
+    ("option", "setting"),
+    [("--int8", "weight_format"), ("--memorisation", "memorisation"), ("", "clips")],
+)
+def test_a_run_does_not_go_on_with_other_weights_clips_or_measures(
+    clips: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    setting: str,
+) -> None:
+    if option == "--int8" and "int8" not in formats_on("cpu"):
+        pytest.skip("this processor has no int8 weights")
+
+    def rows(bench: Bench, unit: str) -> Rows:
+        return [{"model": bench.pipeline.name, "block": unit, "loss": 2.0}]
+
+    fake = Experiment(title="One", kind="blocks", units=["1x1x16"], rows=rows, has_baselines=False)
+    monkeypatch.setitem(EXPERIMENTS, "block-sizes", fake)
+    monkeypatch.setattr(evaluate, "Lite0Features", lambda device: NoFeatures())
+    folder = clips.parent
+    out = folder / "sizes.json"
+    command = ["experiment", "block-sizes", "--model", str(save_pipeline(folder / "weights"))]
+    command += ["--clips", str(clips), "--split", "train", "--cache", str(folder / "cache")]
+    command += ["--count", "2", "--out", str(out), "--device", "cpu"]
+    assert main(command) == 0
+    before = out.read_text()
+    assert main(command) == 0
+    if not option:
+        clip = moving_square("left", np.random.default_rng(1), side=128)
+        write_video(clips / ACTIONS[0] / "more.mp4", clip)
+    capsys.readouterr()
+    assert main([*command, *filter(None, [option])]) == 2
+    assert f"sizes.json exists with another {setting}; move it away" in capsys.readouterr().err
+    assert out.read_text() == before
 
 
 class NoFeatures:

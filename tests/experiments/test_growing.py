@@ -33,3 +33,14 @@ def test_a_file_that_cannot_grow_stays_as_it_is(tmp_path: Path, text: str) -> No
     with pytest.raises(ValueError, match=r"^a\.json exists and is not JSON; move it away first$"):
         earlier(tmp_path / "a.json", report())
     assert (tmp_path / "a.json").read_bytes() == data
+
+
+def test_two_processes_add_to_one_file(tmp_path: Path) -> None:
+    out, one, other = tmp_path / "a.json", report(), report()
+    rows = [{"model": "m", "block": block, "loss": 2.5} for block in ("1x1x1", "1x1x8", "1x1x16")]
+    keep(out, one, "1x1x1", [rows[0]])
+    keep(out, other, "1x1x8", [rows[1]])
+    keep(out, one, "1x1x16", [rows[2]])
+    keep(out, other, "1x1x16", [{**rows[2], "loss": 2.6}])
+    assert read_result(out).rows == tuple(rows)
+    assert other["done"] == "1x1x1; 1x1x8; 1x1x16"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from nbp_core.experiments import arms
 from nbp_core.experiments.arms import Arm, Scale
 from nbp_core.experiments.comparisons import COMPARISONS, Comparison, Unit
 from nbp_core.results.files import read_result
+from nbp_core.train.alone import alone
 from nbp_core.train.transformer.run import train_transformer
 from nbp_core.transformer.conditions import Conditions
 from tests.support.models import (
@@ -162,6 +164,45 @@ def test_blocks_that_do_not_tile_the_tokens_are_refused_before_any_training(
     assert main(command) == 2
     assert "block shape 1x1x32 does not tile the" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_cannot_be_built_is_refused_before_any_training(
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    large = Unit(arm=replace(PAPERS.arm, name="large", size="L"), shape=ROW)
+    monkeypatch.setitem(COMPARISONS, "pretrained", replace(SMALL, units=[PAPERS, large]))
+    assert main([*command, "--width", "90"]) == 2
+    assert capsys.readouterr().err == "width 135 is not a multiple of 4 heads\n"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such lock")
+def test_two_experiments_at_once_do_not_train_one_model(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"alone{SCALE}"
+    with alone(tmp_path / "run" / name):
+        assert main(command) == 2
+    assert f"another process trains in run folder '{name}'" in capsys.readouterr().err
+    assert not list((tmp_path / "run" / name).iterdir())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_losses_that_were_torn_are_measured_again(
+    command: list[str], tmp_path: Path, share: float
+) -> None:
+    assert main(command) == 0
+    out = tmp_path / "pretrained.json"
+    rows = [row["loss"] for row in read_result(out).rows]
+    out.unlink()
+    for path in (tmp_path / "run").rglob("losses-*.npy"):
+        data = path.read_bytes()
+        path.write_bytes(data[: int(share * len(data))])
+    assert main(command) == 0
+    assert [row["loss"] for row in read_result(out).rows] == rows
 
 
 def test_another_scale_is_refused_and_missing_tokens_are_said(

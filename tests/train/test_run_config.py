@@ -19,6 +19,7 @@ from nbp_core.data.camera_moves import CAMERA_MOVES
 from nbp_core.data.metaworld import add_clip
 from nbp_core.evaluation.classifier import ActionClassifier
 from nbp_core.media.video import write_video
+from nbp_core.train.alone import alone
 from nbp_core.train.everything import PLAN_MAY_CHANGE, Plan
 from nbp_core.train.run_config import (
     RUN_FILE,
@@ -33,7 +34,14 @@ from nbp_core.train.run_config import (
 )
 from nbp_core.train.transformer.recipe import TransformerRecipe
 from nbp_core.transformer.model import BlockTransformer
-from tests.support.models import ACTIONS, CODES, build_tokenizer, tokenizer_config
+from tests.support.models import (
+    ACTIONS,
+    CODES,
+    build_tokenizer,
+    build_transformer,
+    tokenizer_config,
+    transformer_config,
+)
 
 SMALL_RUN: dict[str, Any] = {
     "model": {"name": "small-test", "num_layers": 1, "width": 32, "num_heads": 2},
@@ -264,6 +272,21 @@ def test_the_command_of_a_finished_run_says_so(
     assert "is finished" not in capsys.readouterr().err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such lock")
+def test_two_runs_at_once_do_not_share_a_folder(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_small(tmp_path, clips) == 0
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    capsys.readouterr()
+    with alone(tmp_path / "run"):
+        assert train_small(tmp_path, clips, "--steps", "3") == 2
+    sentence = "another process trains in run folder 'run': wait for its end, or use another run"
+    assert capsys.readouterr().err == f"{sentence} folder\n"
+    assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    assert train_small(tmp_path, clips, "--steps", "3") == 0
+
+
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
@@ -337,6 +360,56 @@ def test_a_refused_run_leaves_nothing(
     error = capsys.readouterr().err
     assert sentence in error
     assert "encoding" not in error or "--clips" in options
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("verb", ["train-tokenizer", "train-classifier"])
+def test_a_batch_that_cannot_be_shared_is_refused_before_clips_are_decoded(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    options = ["--clips", str(clips), "--run", str(tmp_path / "run"), "--steps", "1"]
+    assert main([verb, *options, "--batch-size", "3", "--accumulate", "2"]) == 2
+    sentence = "a batch of 3 clips cannot be cut into 2 equal parts (1 process, 2 parts each)\n"
+    assert capsys.readouterr().err == sentence
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_package_is_named_before_clips_are_decoded(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbp_core.train.losses.perceptual.PACKAGE", "no_such_package")
+    file = {"recipe": {"perceptual_weight": 0.1}, "train": {"steps": 1}}
+    options = ["--clips", str(clips), "--run", str(tmp_path / "run")]
+    options += ["--config", str(write(tmp_path / "a.json", file))]
+    assert main(["train-tokenizer", *options]) == 2
+    assert capsys.readouterr().err.startswith("the perceptual loss needs one more package: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_first_weights_that_do_not_fit_are_refused_before_clips_are_encoded(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = transformer_config(grid=(5, 16, 16))
+    start = replace(start, name="start", frame_conditions=True)
+    weights = build_transformer(start).state_dict()
+    save_model(tmp_path / "start", "transformer", start, weights)
+    assert train_small(tmp_path, clips, "--start-from", str(tmp_path / "start")) == 2
+    sentence = "small-test cannot start from start: its frame_conditions differs\n"
+    assert capsys.readouterr().err == sentence
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("verb", ["train-tokenizer", "train-classifier", "train-all"])
+def test_a_missing_split_is_said_before_the_other_is_decoded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards" / "train-00.tar", "w") as tar:
+        add_clip(tar, "a", np.zeros((17, 128, 128, 3), np.uint8), {"action": "wave"})
+    options = ["--clips", str(tmp_path / "shards"), "--run", str(tmp_path / "run")]
+    assert main([verb, *options, "--minutes", "1"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == "shards has train-*.tar shards, but no val-*.tar."
     assert not (tmp_path / "run").exists()
 
 
@@ -501,6 +574,19 @@ def test_a_named_size_overrides_the_config_file(tmp_path: Path) -> None:
     assert model == TransformerSizes(
         name="small", num_layers=8, width=256, num_heads=4, tied_head=True
     )
+
+
+@pytest.mark.usefixtures("is_stopped_early")
+def test_the_weight_of_the_stock_look_leaves_those_of_other_looks(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer()
+    save_model(tmp_path / "nano", "tokenizer", tokenizer.config, tokenizer.state_dict())
+    looks = {"look_weights": [["stock", 2.0], ["arm-stock", 3.0]]}
+    file = {**SMALL_RUN, "recipe": {**SMALL_RUN["recipe"], **looks}}
+    options = ["--config", str(write(tmp_path / "a.json", file)), "--run", str(tmp_path / "run")]
+    options += ["--tokenizer", str(tmp_path / "nano"), "--stock-weight", "5"]
+    assert main(["train-transformer", *options, "--clips", str(tmp_path)]) == 130
+    recipe = TransformerRun.read(tmp_path / "run" / RUN_FILE).recipe
+    assert recipe.look_weights == (("stock", 5.0), ("arm-stock", 3.0))
 
 
 @pytest.mark.usefixtures("is_stopped_early")

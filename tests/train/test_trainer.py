@@ -21,7 +21,7 @@ from nbp_core.config.shapes import FIGURE6_SHAPES, Size3
 from nbp_core.config.weight_files import weights_sha256
 from nbp_core.data.tokens import TokenSet
 from nbp_core.generation.pipeline import VideoPipeline
-from nbp_core.train.loop.trainer import TrainConfig
+from nbp_core.train.loop.trainer import TrainConfig, new_accelerator
 from nbp_core.train.tokenizer import TokenizerRecipe, train_tokenizer
 from nbp_core.train.transformer.recipe import TransformerRecipe
 from nbp_core.train.transformer.run import train_transformer
@@ -206,3 +206,12 @@ def test_a_gradient_that_is_no_number_is_a_sentence(tmp_path: Path) -> None:
     model = replace(transformer_config(grid=SMALL_GRID), num_layers=1)
     with pytest.raises(ValueError, match=r"not a finite number at step .* lower lr"):
         list(train_transformer(model, recipe, config, tmp_path / "run", clips, clips, {}))
+
+
+def test_a_missing_gpu_is_said_whatever_started_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # as `accelerate launch` does
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="no CUDA device was found"):
+        new_accelerator("cuda")

@@ -19,6 +19,7 @@ from nbp_core.cli.options import (
     add_file_options,
     add_loading_options,
     add_sampling_options,
+    measured_with,
     named_weights,
     pipeline_of,
     report_head,
@@ -173,6 +174,7 @@ def _report(
         **named_weights(pipeline),
         "sampling": sampling.to_dict() | {"block_shape": args.block},
         "count": args.count,
+        **measured_with(args),
         "done": "",
         "rows": [],
     }

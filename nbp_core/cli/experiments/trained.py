@@ -21,6 +21,7 @@ from nbp_core.cli.options import (
     add_device_option,
     add_file_options,
     add_sampling_options,
+    measured_with,
     refuse,
     report_head,
     results_file,
@@ -36,7 +37,7 @@ from nbp_core.device import choose_device, device_name
 from nbp_core.evaluation.held_out import Losses
 from nbp_core.evaluation.judge import Judge
 from nbp_core.experiments import arm_figures
-from nbp_core.experiments.arms import Material, Scale, arm_model, train_arm
+from nbp_core.experiments.arms import Material, Scale, arm_config, arm_model, train_arm
 from nbp_core.experiments.comparisons import COMPARISONS, Unit
 from nbp_core.generation.batches import generate_many
 from nbp_core.generation.pipeline import VideoPipeline
@@ -117,8 +118,10 @@ def _compare(args: argparse.Namespace) -> None:
         "scale": workshop.scale.to_dict(),
         "train_clips": len(workshop.material.train),
         "validation_clips": min(args.validation_clips, len(workshop.material.val)),
+        "tokens": workshop.material.fingerprints,
         "sampling": workshop.sampling.guided(1).for_manifest(),
         "count": args.count if workshop.judge else 0,
+        **measured_with(args),
         "notes": "; ".join(notes),
         "done": "",
         "curves": [],
@@ -141,10 +144,16 @@ def _compare(args: argparse.Namespace) -> None:
 def _workshop(args: argparse.Namespace) -> tuple[Workshop, list[str]]:
     """(the workshop that the options describe, a sentence for each figure left out).
 
-    Raises ValueError for tokens whose grid the experiment's block shapes do not tile."""
+    Raises ValueError for tokens whose grid the experiment's block shapes do not tile, and for a
+    scale at which one of its models cannot be built."""
     device = choose_device(args.device)
     material = _material(args.tokens, args.tokenizer, args.run_folder)
+    scale = Scale(
+        layers=args.layers, width=args.width, steps=args.steps, batch=args.train_batch,
+        lr=args.lr, muon_lr=args.muon_lr,
+    )  # fmt: skip
     for unit in COMPARISONS[args.name].units:
+        arm_config(unit.arm, scale, material)
         for shape in (unit.shape, *unit.arm.shapes):
             BlockLayout(material.grid, shape)
     judge, notes = None, ["no clips were judged: --clips was not given"]
@@ -153,14 +162,7 @@ def _workshop(args: argparse.Namespace) -> tuple[Workshop, list[str]]:
         judge = Judge.of(real_clips(args), args.count, tools)
     workshop = Workshop(
         run_folder=args.run_folder,
-        scale=Scale(
-            layers=args.layers,
-            width=args.width,
-            steps=args.steps,
-            batch=args.train_batch,
-            lr=args.lr,
-            muon_lr=args.muon_lr,
-        ),
+        scale=scale,
         material=material,
         num_validation_clips=args.validation_clips,
         sampling=sampling_of(args),

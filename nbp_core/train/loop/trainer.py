@@ -99,12 +99,11 @@ def new_accelerator(device: str, accumulate: int = 1) -> Accelerator:
     There is one process unless `accelerate launch` started several. device: "cpu" or "cuda".
     accumulate: gradient accumulation steps. Raises ValueError for a missing device.
     """
-    precision = None  # accelerate launch has its own setting
-    if "ACCELERATE_MIXED_PRECISION" not in os.environ:
-        precision = "bf16" if has_fast_bfloat16(torch.device(choose_device(device))) else "no"
+    usual = "bf16" if has_fast_bfloat16(torch.device(choose_device(device))) else "no"
+    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ  # by accelerate, with its own setting
     return Accelerator(
         cpu=device == "cpu",
-        mixed_precision=precision,
+        mixed_precision=None if is_launched else usual,
         gradient_accumulation_steps=accumulate,
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False),
@@ -112,6 +111,16 @@ def new_accelerator(device: str, accumulate: int = 1) -> Accelerator:
             InitProcessGroupKwargs(timeout=timedelta(hours=24)),
         ],
     )
+
+
+def check_parts(config: TrainConfig, num_processes: int) -> None:
+    """Raises ValueError for a batch that the processes cannot share in equal parts."""
+    num_parts = num_processes * config.accumulate
+    if config.batch_size % num_parts:
+        raise ValueError(
+            f"a batch of {config.batch_size} clips cannot be cut into {num_parts} equal parts "
+            f"({num_processes} process{'es' * (num_processes > 1)}, {config.accumulate} parts each)"
+        )
 
 
 class _Step(nn.Module):
@@ -139,12 +148,7 @@ class Trainer:
         self.config = config
         self.run_folder = run_folder
         self.accelerator = accelerator
-        num_parts = accelerator.num_processes * config.accumulate
-        if config.batch_size % num_parts:
-            raise ValueError(
-                f"a batch of {config.batch_size} clips cannot be cut into {num_parts} equal parts "
-                f"({accelerator.num_processes} processes, {config.accumulate} parts each)"
-            )
+        check_parts(config, accelerator.num_processes)
         optimizers = make_optimizers(
             task.model, config.lr, config.muon_lr, config.weight_decay, config.betas
         )

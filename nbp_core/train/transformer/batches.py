@@ -115,8 +115,8 @@ class Batches:
         conditions: Conditions,
         train: Mapping[str, TokenSet],
     ) -> None:
-        """Raises ValueError for tokens that are none of this model, and for a recipe that these
-        token sets do not suit."""
+        """Raises ValueError for tokens that this model does not have, and for a recipe that does
+        not suit these token sets."""
         self.recipe = recipe
         self.config = config
         self.conditions = conditions
@@ -128,8 +128,8 @@ class Batches:
         self._check_sequences()
 
     def source(self, name: str, tokens: TokenSet, share: float | None = None) -> Source:
-        """A token set with what is drawn from it. Raises ValueError for tokens that are none of
-        this model."""
+        """A token set with its condition ids and weights. Raises ValueError for tokens that this
+        model does not have."""
         self._check_tokens(name, tokens)
         recipe = self.recipe
         weights = dict(recipe.look_weights)

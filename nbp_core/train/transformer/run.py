@@ -10,7 +10,7 @@ import torch
 from nbp_core.config.description import load_config
 from nbp_core.config.models import TransformerConfig
 from nbp_core.data.sources import check_actions
-from nbp_core.train.growth import fit_weights, grown, reconditioned
+from nbp_core.train.growth import fit_weights, grown, has_size_of, reconditioned
 from nbp_core.train.loop.compiling import compile_parts, pays_to_compile
 from nbp_core.train.loop.trainer import TrainConfig, Trainer, TrainStep, new_accelerator
 from nbp_core.train.transformer.recipe import TransformerRecipe
@@ -70,7 +70,7 @@ def _first_weights(config: TransformerConfig, folder: Path) -> BlockTransformer:
     start = BlockTransformer.from_pretrained(folder)
     if (known.actions, known.keys) != (config.actions, config.keys):
         start = reconditioned(start, config.actions, config.keys)
-    if (known.num_layers, known.width) != (config.num_layers, config.width):
+    if not has_size_of(known, config):
         return grown(start, config)
     model = BlockTransformer(config)
     fit_weights(model, start)
