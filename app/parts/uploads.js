@@ -22,7 +22,8 @@ const transferOf = (files, kind) => {
   return transfer;
 };
 
-const inputOf = (target) => (target.closest('.block') ?? target).querySelector('input[type="file"]');
+const inputOf = (target) => (
+  (target.closest('.block') ?? target).querySelector('input[type="file"]'));
 
 // All before Gradio's own listeners.
 export const uploads = () => {

@@ -116,13 +116,13 @@ def test_photographs_that_are_not_even_opened_are_counted_and_named(
 ) -> None:
     (tmp_path / "deeper").mkdir()
     Image.fromarray(picture).save(tmp_path / "deeper" / "good.png")
-    for name in ("deeper/a.HEIC", "b.cr2", ".hidden", "notes.txt"):
+    for name in ("deeper/a.CR3", "b.cr2", ".hidden", "notes.txt"):
         (tmp_path / name).touch()
     assert len(PhotoClips(tmp_path)) == 1
     (record,) = caplog.records
     assert record.getMessage() == (
         f"2 files of {tmp_path.name} skipped, because they have no suffix of a picture that can be "
-        "read: b.cr2, a.HEIC"
+        "read: b.cr2, a.CR3"
     )
 
 

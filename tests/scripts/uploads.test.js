@@ -16,7 +16,8 @@ test('a file of no known type is called what its upload takes', async () => {
   const named = typed(heic, 'image');
   assert.equal(named.type, 'image/unknown');
   assert.deepEqual([named.name, named.lastModified, await named.text()], ['IMG 1.HEIC', 5, 'abc']);
-  assert.equal(typed(new File([], 'a.ts', { type: 'text/texmacs' }), 'video').type, 'video/unknown');
+  const stream = new File([], 'a.ts', { type: 'text/texmacs' });
+  assert.equal(typed(stream, 'video').type, 'video/unknown');
   const png = new File([], 'a.png', { type: 'image/png' });
   assert.equal(typed(png, 'image'), png);
 });
