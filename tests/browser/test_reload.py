@@ -139,7 +139,7 @@ def test_a_round_trip_is_found_again(
     monkeypatch.setattr(studio.pipeline, "reconstruct", held)
     Image.new("RGB", (90, 70), "teal").save(tmp_path / "teal.png")
     open_studio(page, studio.url, "Tokenizer")
-    page.get_by_label("a picture").check()
+    page.get_by_role("radio", name="a picture").check()
     page.locator("#tokenizer-picture input[type=file]").set_input_files(tmp_path / "teal.png")
     page.locator("#tokenizer-crop input[type=range]").press("Home")
     page.locator("#tokenize").click()
@@ -152,7 +152,7 @@ def test_a_round_trip_is_found_again(
     for _ in visits(page, "Tokenizer"):
         expect(status).to_contain_text("Done.")
         expect(page.locator("#trip-figures")).to_contain_text("square at crop 0.00 of teal.png")
-        expect(page.get_by_label("a picture")).to_be_checked()
+        expect(page.get_by_role("radio", name="a picture")).to_be_checked()
         expect(page.locator("#tokenizer-picture")).to_be_visible()
         expect(page.locator("#tokenizer-crop input[type=range]")).to_have_value("0")
         expect(page.locator("#trip-pair img")).to_have_count(2)

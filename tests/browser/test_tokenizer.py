@@ -82,7 +82,7 @@ def test_a_picture_needs_no_clip(page: Page, studio: Studio, tmp_path: Path) -> 
     Image.new("RGB", (90, 70), "teal").save(tmp_path / "teal.png")
     page.set_viewport_size({"width": 390, "height": 844})
     open_tokenizer(page, studio.url)
-    page.get_by_label("a picture").check()
+    page.get_by_role("radio", name="a picture").check()
     page.locator("#tokenizer-picture input[type=file]").set_input_files(tmp_path / "teal.png")
     expect(page.locator("#tokenizer-picture .crop-square")).to_be_visible()
     page.locator("#tokenizer-crop input[type=range]").press("Home")
@@ -105,7 +105,7 @@ def test_a_picture_of_a_format_that_browsers_do_not_show_is_shown(
     else:
         Image.fromarray(chart()).save(path)
     open_tokenizer(page, studio.url)
-    page.get_by_label("a picture").check()
+    page.get_by_role("radio", name="a picture").check()
     page.locator("#tokenizer-picture input[type=file]").set_input_files(path)
     expect(page.locator("#tokenizer-picture img")).to_have_js_property("naturalWidth", 160)
     expect(page.locator("#tokenizer-picture .crop-square")).to_be_visible()

@@ -12,7 +12,7 @@ pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Studio
-from tests.browser.visitor import generate, open_studio
+from tests.browser.visitor import open_studio
 from tests.support.charts import chart, encode, numbered
 from tests.support.heic import write_heic
 
@@ -45,7 +45,6 @@ def test_a_phones_picture_is_taken_however_it_comes(
             page.locator("#picture input[type=file]").set_input_files(path)
         expect(page.locator("#picture img")).to_have_js_property("naturalWidth", 160)
         expect(page.locator("#picture .crop-square")).to_be_visible()
-    generate(page)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,6 @@ def test_a_clip_that_browsers_do_not_play_is_shown_by_its_first_frame(
         "poster", note.locator("img").evaluate("image => image.src")
     )
     expect(page.get_by_test_id("toast-body")).to_have_count(0)
-    generate(page)
     page.get_by_label("Remove").or_(page.get_by_label("Clear")).first.click()
     expect(note).to_be_hidden()
 
