@@ -53,7 +53,8 @@ const cropOf = (uploadId, sliderId) => {
   };
   const draw = () => {
     const upload = document.getElementById(uploadId), slider = input();
-    const media = upload && upload.querySelector('video, img'), seen = upload && seenOf(upload);
+    const media = upload && upload.querySelector('video, img');
+    const seen = upload && seenOf(upload, media);
     const width = slider && seen && (seen.videoWidth || seen.naturalWidth);
     const height = width && (seen.videoHeight || seen.naturalHeight);
     if (!width || !upload.checkVisibility()) { if (shade) shade.hidden = true; return; }

@@ -25,15 +25,17 @@ const transferOf = (files, kind) => {
 const inputOf = (target) => (
   (target.closest('.block') ?? target).querySelector('input[type="file"]'));
 
+const kindOfInput = (target) => (target.type === 'file' ? kindOf(target.accept) : null);
+
 // All before Gradio's own listeners.
 export const uploads = () => {
   const before = (name, answer) => document.addEventListener(name, answer, true);
   before('click', ({ target }) => {
-    const kind = target.type === 'file' ? kindOf(target.accept) : null;
+    const kind = kindOfInput(target);
     if (kind && !target.accept.includes(ALSO[kind])) target.accept += `,${ALSO[kind]}`;
   });
   before('change', ({ target }) => {
-    const kind = target.type === 'file' ? kindOf(target.accept) : null;
+    const kind = kindOfInput(target);
     if (kind) target.files = transferOf(target.files, kind).files;
   });
   before('drop', (event) => {
@@ -51,9 +53,8 @@ const firstFrameOf = (uploadId) => uploadId && document.getElementById(`${upload
 
 // What is seen of an upload: its picture or clip, or the first frame of a clip that the browser
 // cannot play.
-export const seenOf = (upload) => {
-  const media = upload.querySelector('video, img'), first = firstFrameOf(upload.id);
-  const isPlayed = !media?.error;
+export const seenOf = (upload, media) => {
+  const first = firstFrameOf(upload.id), isPlayed = !media?.error;
   first?.classList.toggle('needed', !isPlayed);
   upload.classList.toggle('unplayed', !isPlayed);
   if (isPlayed) return media;

@@ -19,6 +19,7 @@ from app import ui
 from app.clips.request import read_start
 from app.parts import uploads
 from app.parts.thumbs import thumb
+from nbp_core.media.pictures import read_image
 from nbp_core.media.video import write_video
 from tests.support.engine import fake_session
 
@@ -94,6 +95,25 @@ def test_a_bundled_clip_is_taken_as_if_uploaded(assets: Path) -> None:
     assert read_start("clip", None, taken) is not None
     with pytest.raises(gr.Error, match="was not found"):
         take(gr.EventData(None, {"index": 1000}))
+    session.close()
+
+
+def test_a_picture_that_browsers_do_not_show_becomes_a_png_of_the_same_pixels(
+    tmp_path: Path,
+) -> None:
+    session, _ = fake_session(tmp_path / "models")
+    with gr.Blocks() as blocks:
+        uploads.picture_upload(session, "Picture", "picture", "Yours")
+    [shown] = blocks.fns.values()
+    take: Any = shown.fn
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1500, 3), np.uint8)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(noise).save(tmp_path / name)
+    assert take(str(tmp_path / "a.png")) == gr.skip()
+    taken = Path(take(str(tmp_path / "a.tif")))
+    assert taken.name == "a.png"
+    assert taken.is_relative_to(session.uploads)
+    assert np.array_equal(read_image(taken), read_image(tmp_path / "a.tif"))
     session.close()
 
 

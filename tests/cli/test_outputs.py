@@ -134,15 +134,7 @@ def test_a_full_disk_is_the_reason_and_leaves_nothing_behind(
 
 
 def test_the_command_of_a_report_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = [
-        "experiment",
-        "endless",
-        "--settings",
-        "no anchor",
-        "window 5",
-        "--model",
-        "my own",
-    ]
+    arguments = ["experiment", "endless", "--settings", "no anchor", "--model", "my own"]
     monkeypatch.setattr("sys.argv", ["nbp_core", *arguments])
     command = report_head("t", "longer", "cpu")["command"]
     assert shlex.split(command) == ["python", "-m", "nbp_core", *arguments]

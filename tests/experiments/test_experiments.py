@@ -249,8 +249,21 @@ def clips(tmp_path: Path) -> Path:
     return tmp_path / "clips"
 
 
+@pytest.fixture
+def command(clips: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An experiment over the clips that writes sizes.json beside them."""
+    monkeypatch.setattr(evaluate, "Lite0Features", lambda device: NoFeatures())
+    folder = clips.parent
+    options = ["--model", str(save_pipeline(folder / "weights")), "--clips", str(clips)]
+    options += ["--split", "train", "--cache", str(folder / "cache"), "--count", "2"]
+    return ["experiment", "block-sizes", *options, "--out", str(folder / "sizes.json")]
+
+
 def test_a_run_goes_on_where_it_ended_and_never_overwrites_another(
-    clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    clips: Path,
+    command: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     ran: list[str] = []
 
@@ -262,12 +275,7 @@ def test_a_run_goes_on_where_it_ended_and_never_overwrites_another(
 
     fake = Experiment(title="Two", kind="blocks", units=["1x1x16", "1x1x8"], rows=rows)
     monkeypatch.setitem(EXPERIMENTS, "block-sizes", fake)
-    monkeypatch.setattr(evaluate, "Lite0Features", lambda device: NoFeatures())
-    folder = clips.parent
-    out = folder / "sizes.json"
-    command = ["experiment", "block-sizes", "--model", str(save_pipeline(folder / "weights"))]
-    command += ["--clips", str(clips), "--split", "train", "--cache", str(folder / "cache")]
-    command += ["--count", "2", "--out", str(out)]
+    out = clips.parent / "sizes.json"
     assert main(command) == 130
     assert [row["block"] for row in read_result(out).rows] == ["1x1x16"]
     ran.append("stopped")
@@ -292,6 +300,7 @@ def test_a_run_goes_on_where_it_ended_and_never_overwrites_another(
 )
 def test_a_run_does_not_go_on_with_other_weights_clips_or_measures(
     clips: Path,
+    command: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     option: str,
@@ -305,12 +314,8 @@ def test_a_run_does_not_go_on_with_other_weights_clips_or_measures(
 
     fake = Experiment(title="One", kind="blocks", units=["1x1x16"], rows=rows, has_baselines=False)
     monkeypatch.setitem(EXPERIMENTS, "block-sizes", fake)
-    monkeypatch.setattr(evaluate, "Lite0Features", lambda device: NoFeatures())
-    folder = clips.parent
-    out = folder / "sizes.json"
-    command = ["experiment", "block-sizes", "--model", str(save_pipeline(folder / "weights"))]
-    command += ["--clips", str(clips), "--split", "train", "--cache", str(folder / "cache")]
-    command += ["--count", "2", "--out", str(out), "--device", "cpu"]
+    out = clips.parent / "sizes.json"
+    command += ["--device", "cpu"]
     assert main(command) == 0
     before = out.read_text()
     assert main(command) == 0
