@@ -16,7 +16,7 @@ from torch import Tensor
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.packed.kernels import jobs
 from nbp_core.packed.kernels.draws import draw_bytes
-from nbp_core.packed.kernels.numbers import LEVEL_BYTES, LEVEL_ZERO, NUMBERS
+from nbp_core.packed.kernels.numbers import IN_USE, LEVEL_BYTES, LEVEL_ZERO, NUMBERS
 from nbp_core.packed.kernels.products import arranged, sums_bytes
 from nbp_core.packed.kernels.team import the_team
 from nbp_core.runtime import runtime
@@ -24,7 +24,11 @@ from nbp_core.runtime import runtime
 FEW_WEIGHTS = 2**24
 """Below this number of weights, read by one thread in 1 to 2 ms, a second thread gains little."""
 FEW_ROWS = 32
-"""Up to this number of rows, a step of a small model leaves the other cores to the tokenizer."""
+"""Up to this number of rows, the products of a small model take little longer than reading its
+weights."""
+FEW_MULTIPLICATIONS = 2**32 if IN_USE.has_tiles else 3 * 2**27
+"""Up to this number of multiplications in a step, one thread for the step and one for the tokenizer
+make a clip sooner than two threads that each want both cores."""
 KINDS = {
     torch.bfloat16: jobs.PRODUCT,
     torch.float16: jobs.PRODUCT,
@@ -120,6 +124,13 @@ class Product:
             "correction": self._correction_O.data_ptr(),
         }
         return np.concatenate([rounding, jobs.new_job(self._kind, **fields)])
+
+
+def leaves_cores(num_weights: int, num_rows: int) -> bool:
+    """Whether one thread computes a step of this many weights, so that the tokenizer, which decodes
+    meanwhile, has the other cores."""
+    is_little = runtime().num_threads == 2 and num_weights * num_rows <= FEW_MULTIPLICATIONS
+    return num_weights < FEW_WEIGHTS and (num_rows <= FEW_ROWS or is_little)
 
 
 def threads_for(is_little: bool) -> int:

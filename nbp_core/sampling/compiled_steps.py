@@ -63,7 +63,13 @@ class _CompiledDecoding(Decoding):
         x_RnD = self._packed.embed(ids_Rn, self.inputs.added_LD[here], condition_Rn)
         first = step.start - self._turned.start
         tokens_Rn = self._steps.draw(
-            x_RnD, self.cache, self._rotations, first, self.setup.sampling, self.setup.rngs
+            x_RnD,
+            self.cache,
+            self._rotations,
+            first,
+            self.setup.sampling,
+            self.setup.rngs,
+            self.setup.has_all_cores,
         )
         self.cache.length = step.stop
         return tokens_Rn

@@ -35,6 +35,8 @@ class Setup:
     """One per sample."""
     num_rows: int
     """Sequences: the samples, or twice as many with guidance."""
+    has_all_cores: bool = False
+    """Whether no other thread decodes frames meanwhile. Only compiled steps depend on it."""
 
     @property
     def num_samples(self) -> int:

@@ -47,12 +47,17 @@ class Sampler:
         layout: SequenceLayout,
         sampling: SamplingConfig,
         rngs: Sequence[torch.Generator],
+        has_all_cores: bool = False,
     ) -> None:
-        """rngs: one per clip, so that a clip does not depend on its batch."""
+        """rngs: one per clip, so that a clip does not depend on its batch.
+
+        has_all_cores: no other thread decodes frames during the steps.
+        """
         self.layout = layout
         self.sampling = sampling
         self._decoder = decoder
         self._rngs = rngs
+        self._has_all_cores = has_all_cores
 
     @torch.inference_mode()
     def stream(
@@ -85,6 +90,7 @@ class Sampler:
             sampling=self.sampling,
             rngs=self._rngs,
             num_rows=len(ids_BL),
+            has_all_cores=self._has_all_cores,
         )
         with self._decoder.decoding(setup) as decoding:
             for step in layout.decode_steps(num_known_tokens):

@@ -24,7 +24,7 @@ from nbp_core.packed.formats import WeightFormat, compute_dtype, formats_on
 from nbp_core.packed.linear import CompiledLinear, pack_linear
 from nbp_core.packed.model import pack
 from nbp_core.processor import sets_here
-from nbp_core.runtime import runtime
+from nbp_core.runtime import Runtime, runtime
 from nbp_core.sampling.decoder import Decoder, Decoding
 from nbp_core.sampling.filters import filtered_probs
 from nbp_core.sampling.steps import decoder_of
@@ -39,7 +39,8 @@ from tests.support.models import (
 IN_USE = runtime().instructions
 if IN_USE is not None:
     from nbp_core.packed.calls import draw
-    from nbp_core.packed.kernels.jobs import LEVELS
+    from nbp_core.packed.kernels.jobs import LEVELS, Jobs
+    from nbp_core.packed.kernels.team import Team
 
 pytestmark = pytest.mark.skipif(IN_USE is None, reason="nothing is compiled here")
 needs_int8 = pytest.mark.skipif(
@@ -289,6 +290,35 @@ def test_steps_to_tokens_make_those_of_steps_call_by_call(
         calls = decode_tokens(model, shape, seeded, known, tokens, seed, plain)
         assert torch.equal(clip, calls)
     assert not torch.equal(*clips)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 16), (1, 4, 16)])
+def test_a_small_step_takes_all_cores_only_if_nothing_else_needs_them(
+    shape: Size3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone: list[bool] = []
+    do = Team.do
+
+    def noted(team: Team, jobs: Jobs, scratch_size: int, is_alone: bool = False) -> None:
+        alone.append(is_alone)
+        do(team, jobs, scratch_size, is_alone)
+
+    two = Runtime(instructions=IN_USE, num_threads=2)
+    monkeypatch.setattr("nbp_core.packed.calls.runtime", lambda: two)
+    monkeypatch.setattr(Team, "do", noted)
+    config = replace(transformer_config("elastic", shape), width=128, num_heads=2)
+    model = pack(build_transformer(config), FORMAT)
+    tokens = torch.randint(0, CODES, (1, 3, 16, 16))
+    clips = []
+    for has_all_cores in (False, True):
+        alone.clear()
+        clips.append(
+            decode_tokens(model, shape, SamplingConfig(), 256, tokens, has_all_cores=has_all_cores)
+        )
+        assert (
+            alone[-1] is not has_all_cores
+        )  # the last step; plain calls of the prefill come first
+    assert torch.equal(*clips)
 
 
 @pytest.mark.parametrize(
