@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,8 @@ _MASKED = (225, 225, 225)
 _LINES = "#38bdf8"
 _COMMENT = {".png": "comment", ".svg": "Description", ".pdf": "Subject"}
 """The metadata field that holds the report, per file type."""
+_DRAWING = threading.Lock()
+"""Held while a figure is drawn: matplotlib's settings and fonts are those of the whole process."""
 
 
 def write_figure(path: Path, weights_LL: Weights, positions: Positions, report: str) -> None:
@@ -42,7 +45,7 @@ def write_figure(path: Path, weights_LL: Weights, positions: Positions, report: 
     undated = {} if kind == ".png" else {"Date" if kind == ".svg" else "CreationDate": None}
     # Words stay words in an SVG, and the same map gives the same file.
     words = mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "nbp", "pdf.fonttype": 42})
-    with words, replacing(path) as temporary:
+    with _DRAWING, words, replacing(path) as temporary:
         draw(weights_LL, positions, report).savefig(
             temporary, format=kind[1:], dpi=_DPI, metadata={_COMMENT[kind]: report, **undated}
         )

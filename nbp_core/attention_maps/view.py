@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -169,7 +170,7 @@ class AttentionView:
 
     def _weights(self, layer: int, head: Head, queries: slice) -> Weights:
         self._check("layer", layer, self.num_layers)
-        if isinstance(head, int):
+        if head != "mean" and head != "max":
             self._check("head", head, self.num_heads)
             chosen = self._head(layer, head, queries)
         else:
@@ -193,9 +194,13 @@ class AttentionView:
         return scores.masked_fill_(hidden, -torch.inf).softmax(dim=-1)
 
     @staticmethod
-    def _check(what: str, index: int, count: int) -> None:
-        if not 0 <= index < count:
-            raise ValueError(f"there is no {what} {index + 1}: there are {count}, counted from 1")
+    def _check(what: str, index: object, count: int) -> None:
+        if not isinstance(index, Integral):
+            raise ValueError(f"a {what} must be a whole number, not {index!r:.40}")
+        if not 0 <= int(index) < count:
+            raise ValueError(
+                f"there is no {what} {int(index) + 1}: there are {count}, counted from 1"
+            )
 
 
 @torch.inference_mode()
@@ -205,15 +210,7 @@ def look_into(
     tokens_Bthw: Tensor,
     conditions_BP: Tensor | None,
 ) -> AttentionView:
-    """Runs one masked forward pass over the tokens of one clip (B = 1).
-
-    Raises ValueError for tokens that do not fit the model's grid and codebook.
-    """
-    codes = model.config.codebook_size
-    if tokens_Bthw.shape[2:] != layout.blocks.grid[1:] or (tokens_Bthw < 0).any():
-        raise ValueError("these tokens do not fill whole latent frames of this model")
-    if (tokens_Bthw >= codes).any():
-        raise ValueError(f"the clip has tokens outside this model's codebook of {codes:,} codes")
+    """Runs one masked forward pass over the tokens of one clip (B = 1) with the layout's grid."""
     conditions = None if conditions_BP is None else conditions_BP.to(tokens_Bthw.device)
     record = Record()
     model.features(layout.input_ids(tokens_Bthw, conditions), layout, record=record)

@@ -15,7 +15,7 @@ import numpy as np
 from einops import rearrange
 from numpy.typing import NDArray
 
-from nbp_core.config.shapes import Size3, format_block_shape
+from nbp_core.config.shapes import Size3, check_sides, format_block_shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,13 +37,16 @@ class BlockLayout:
 
     A block shape within one latent frame tiles the whole grid. A block shape that spans several
     latent frames tiles all frames but the first; the first frame is cut by `first_frame_shape`.
-    Raises ValueError, which names shapes that fit, if the shape does not tile the grid.
+    Raises ValueError, which names shapes that fit, if the shape does not tile the grid, and
+    ValueError for a grid or a shape that is not three whole numbers.
     """
 
     grid: Size3
     block_shape: Size3
 
     def __post_init__(self) -> None:
+        check_sides("grid", self.grid)
+        check_sides("block shape", self.block_shape)
         if not tiles(self.grid, self.block_shape):
             fitting = [s for s in _candidates() if tiles(self.grid, s)]
             raise ValueError(

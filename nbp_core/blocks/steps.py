@@ -116,14 +116,14 @@ def sequence_plan(
     clips than its own, all models support shorter ones. Raises ValueError for a block shape or a
     length that the model does not support.
     """
-    shape = block_shape or config.block_shape
+    shape = config.block_shape if block_shape is None else block_shape
     if config.layout != "elastic" and shape != config.block_shape:
         raise ValueError(
             f"model {config.name!r} was trained for block shape "
             f"{format_block_shape(config.block_shape)} only, not {format_block_shape(shape)}"
         )
     t, h, w = config.grid
-    grid = (num_latent_frames or t, h, w)
+    grid = (t if num_latent_frames is None else num_latent_frames, h, w)
     if grid[0] > t and config.window is None:
         raise ValueError(
             f"model {config.name!r} makes at most {t} latent frames at once, not {grid[0]}"

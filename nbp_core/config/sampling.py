@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 from nbp_core.config.json import JsonConfig
-from nbp_core.config.shapes import Size3, parse_block_shape
+from nbp_core.config.shapes import Size3, check_sides, parse_block_shape
 
 METHODS = ("paper", "shared-noise")
 """Ways to draw the tokens of a block: the paper's, and one with equal noise in all latent frames
 (sampling/shared_noise.py)."""
 MAX_TOP_K = 2**31
 """Above any codebook: filters nothing."""
+LEAST = 1e-6
+"""Least temperature above 0, and least top-p: float32 cannot divide by, or tell apart, less."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,11 +29,11 @@ class SamplingConfig(JsonConfig):
     block_shape: Size3 | None = None
     """Block shape (t, h, w); None is the model's own."""
     temperature: float = 1.0
-    """Divides the logits, 0 to 10; 0 is argmax."""
+    """Divides the logits, LEAST to 10; 0 is argmax."""
     top_k: int = 16_000
     """Number of likeliest codes to sample among, at most the codebook size."""
     top_p: float = 0.9
-    """Samples among the fewest likeliest codes whose probabilities sum to this, in (0, 1]."""
+    """Samples among the fewest likeliest codes whose probabilities sum to this, LEAST to 1."""
     guidance_scale: float | None = None
     """Classifier-free guidance (arXiv 2207.12598), 0 to 30; 1 is off. None is the default: 1 for a
     clip, the model's `key_guidance` for a play."""
@@ -43,14 +46,25 @@ class SamplingConfig(JsonConfig):
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
+        if self.block_shape is not None:
+            check_sides("block shape", self.block_shape)
         if not 0 <= self.temperature <= 10:
             raise ValueError(f"temperature must be between 0 and 10, not {self.temperature:g}")
+        if 0 < self.temperature < LEAST:
+            raise ValueError(
+                f"temperature must be 0 or at least {LEAST:g}, not {self.temperature:g}"
+            )
+        for name in ("top_k", "seed"):
+            if not isinstance(value := getattr(self, name), Integral):
+                raise ValueError(f"{name} must be a whole number, not {value!r:.40}")
         if self.top_k < 1:
             raise ValueError(f"top_k must be at least 1, not {self.top_k}")
         if self.top_k > MAX_TOP_K:
             raise ValueError(f"top_k must be at most {MAX_TOP_K:,}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p:g}")
+        if self.top_p < LEAST:
+            raise ValueError(f"top_p must be at least {LEAST:g}, not {self.top_p:g}")
         if not 0 <= self.guidance <= 30:
             raise ValueError(f"guidance_scale must be between 0 and 30, not {self.guidance:g}")
         if not 0 <= self.seed < 2**63:

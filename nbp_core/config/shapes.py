@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from numbers import Integral
 from typing import Literal
 
 Size3 = tuple[int, int, int]
@@ -55,6 +56,20 @@ def parse_block_shape(text: str) -> Size3:
         )
     t, h, w = map(int, parts)
     return t, h, w
+
+
+def check_sides(what: str, sides: object) -> None:
+    """Raises ValueError unless `sides` is a tuple of three whole numbers of at least 1."""
+    is_three = isinstance(sides, tuple) and len(sides) == 3 and all(map(_is_side, sides))
+    if not is_three:
+        raise ValueError(
+            f"{what} must be three whole numbers of at least 1 (time, height, width) such as "
+            f"(1, 1, 16), not {sides!r:.60}"
+        )
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def format_block_shape(shape: Size3) -> str:

@@ -232,6 +232,8 @@ def _episode(video: bytes, label: bytes) -> KeyClip:
     facts = json.loads(label)
     keys = tuple(key_name(*press) for press in zip(facts["keys"], facts["grip"], strict=True))
     unknown = sorted(set(keys) - set(PLAYER_KEYS))
+    if not keys:
+        raise MediaError("it has no key")
     if unknown:
         raise MediaError(f"it has an unknown key {unknown[0]!r}")
     with tempfile.TemporaryDirectory(prefix="nbp-") as folder:

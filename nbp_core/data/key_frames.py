@@ -88,7 +88,10 @@ def load_key_pairs(
 
 
 def key_pairs(tokenizer: Tokenizer, clips: Iterable[KeyClip], device: str = "cpu") -> ClipSet:
-    """Latent frames of clips and of their reconstructions, labelled with their keys."""
+    """Latent frames of clips and of their reconstructions, labelled with their keys.
+
+    Raises ValueError if there are no clips.
+    """
     found: list[Frames] = []
     names: list[str] = []
     looks: list[str] = []
@@ -98,4 +101,6 @@ def key_pairs(tokenizer: Tokenizer, clips: Iterable[KeyClip], device: str = "cpu
             found.append(latent_frames(frames_THWC, READ_SIDE))
             names += [direction(key) for key in clip.keys]
             looks += [origin] * len(clip.keys)
+    if not found:
+        raise ValueError("there are no clips with keys to reconstruct")
     return ClipSet(np.concatenate(found), names, looks)

@@ -48,7 +48,7 @@ def frame_losses(
     for start in range(0, len(tokens_Nthw), BATCH):
         rows = slice(start, start + BATCH)
         tokens = torch.from_numpy(tokens_Nthw[rows].astype(np.int64)).to(device)
-        ids = [conditions.ids(action, 1, 1.0)[0] for action in known_actions[rows]]
+        ids = [conditions.ids(action, 1.0)[0] for action in known_actions[rows]]
         known = [row.to(device) for row in ids if row is not None]
         inputs = layout.input_ids(tokens, torch.cat(known) if known else None)
         frames_Bt = None

@@ -135,7 +135,7 @@ def attention(bench: Bench, block: str) -> Rows:
     actions = pipeline.conditions.fitting(bench.real.actions[:count])
     for tokens_thw, action in zip(bench.real.tokens_Nthw[:count], actions, strict=True):
         tokens = torch.from_numpy(tokens_thw[None]).to(pipeline.device)
-        ids, _ = pipeline.conditions.ids(action, 1, 1.0)
+        ids, _ = pipeline.conditions.ids(action, 1.0)
         found.append(study_clip(look_into(pipeline.transformer, layout, tokens, ids), study))
     common = {"model": pipeline.name, "block": format_block_shape(shape), "clips": count}
     num_heads = pipeline.transformer.config.num_heads

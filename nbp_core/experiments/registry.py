@@ -89,7 +89,7 @@ def speculative(bench: Bench, unit: str) -> Rows:
             shape = parse_block_shape(unit.removeprefix("drafts of "))
             sampler = SpeculativeSampler(model, shape, length, sampling, rng)
             tallies.append(sampler.tally)
-        ids, _ = pipeline.conditions.ids(action, 1, 1.0)
+        ids, _ = pipeline.conditions.ids(action, 1.0)
         for _ in sampler.stream(tokens, 0, None if ids is None else ids.to(device)):
             continue
     figures = {"sampling time per clip": (time.perf_counter() - began) / count}

@@ -43,11 +43,15 @@ def generate_many(
 
     Clip i has the seed of the sampling plus i. On a CPU it does not depend on its batch.
     on_clips receives the number of new clips after each batch. Raises ValueError as
-    VideoPipeline.generate does.
+    VideoPipeline.generate does, without actions, and for another number of contexts.
     """
+    if not actions:
+        raise ValueError("there is no clip to generate: the list of actions is empty")
+    if contexts_NTHWC is not None and len(contexts_NTHWC) != len(actions):
+        raise ValueError(f"{len(actions)} clips cannot continue {len(contexts_NTHWC)} contexts")
     sampling = sampling or SamplingConfig()
     for action in set(actions):  # reports an unknown action before the first batch
-        pipeline.conditions.ids(action, 1, sampling.guidance)
+        pipeline.conditions.ids(action, sampling.guidance)
     requests = [
         GenerateRequest(
             action=action,

@@ -10,7 +10,7 @@ from nbp_core.blocks.steps import sequence_plan, supported_shapes
 from nbp_core.config.description import load_config
 from nbp_core.config.models import TokenGridConfig, TokenizerConfig, TransformerConfig
 from nbp_core.config.presets import COSMOS
-from nbp_core.config.shapes import CLIP_FRAMES, Size3
+from nbp_core.config.shapes import CLIP_FRAMES, Size3, check_sides
 from nbp_core.config.tokenizer_folder import tokenizer_folder
 from nbp_core.generation.recording import World
 from nbp_core.generation.segments import Segment, plan_segments
@@ -71,6 +71,7 @@ class ModelOffer:
         self, block_shape: Size3, num_context_frames: int = 0, num_frames: int = CLIP_FRAMES
     ) -> int:
         """Number of steps of a generation, prefills included. Raises ValueError as generate."""
+        check_sides("block shape", block_shape)
         segments = self._segments(block_shape, num_context_frames, num_frames)
         return sum(self._segment_steps(block_shape, segment) for segment in segments)
 

@@ -21,7 +21,7 @@ from nbp_core.config.description import CheckpointError, load_config
 from nbp_core.config.models import TransformerConfig
 from nbp_core.config.presets import PAPER_PRESETS, RANDOM_WEIGHTS
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.config.shapes import CLIP_FRAMES, Size3
+from nbp_core.config.shapes import CLIP_FRAMES, Size3, check_sides
 from nbp_core.config.weight_files import weights_sha256
 from nbp_core.device import choose_device
 from nbp_core.generation.odds import TokenOdds, token_odds
@@ -186,9 +186,11 @@ class VideoPipeline(ModelOffer):
         A clip longer than the model's grid is cut to its length. Raises ValueError for an action, a
         block shape or tokens that the model does not support.
         """
-        tokens_Bthw = torch.from_numpy(tokens_thw[None, : self.grid[0]]).to(self.device)
+        if block_shape is not None:
+            check_sides("block shape", block_shape)
+        tokens_Bthw = self._first_frames(tokens_thw)
         layout = sequence_layout(self.transformer.config, block_shape, tokens_Bthw.shape[1])
-        conditions, _ = self.conditions.ids(action, 1, guidance_scale=1)
+        conditions, _ = self.conditions.ids(action, guidance_scale=1)
         return look_into(self.transformer, layout, tokens_Bthw, conditions)
 
     def token_odds(
@@ -197,22 +199,38 @@ class VideoPipeline(ModelOffer):
         """The probability of each token of a clip, and the likeliest codes at its place.
 
         `sampling` gives block shape, temperature and guidance. A clip longer than the model's grid
-        is cut to its length. Raises ValueError for an action or a block shape that the model does
-        not support.
+        is cut to its length. Raises ValueError for an action, a block shape or tokens that the
+        model does not support.
         """
         sampling = sampling or SamplingConfig()
-        tokens_Bthw = torch.from_numpy(tokens_thw[None, : self.grid[0]]).to(self.device)
+        tokens_Bthw = self._first_frames(tokens_thw)
         layout = sequence_layout(
             self.transformer.config, sampling.block_shape, tokens_Bthw.shape[1]
         )
         conditions, nulls = (
             None if ids is None else ids.to(self.device)
-            for ids in self.conditions.ids(action, 1, sampling.guidance)
+            for ids in self.conditions.ids(action, sampling.guidance)
         )
         return token_odds(
             self.transformer, layout, tokens_Bthw, conditions, nulls,
             sampling.temperature, sampling.guidance,
         )  # fmt: skip
+
+    def _first_frames(self, tokens_thw: Tokens) -> Tensor:
+        """The tokens of a clip (B = 1), at most as many latent frames as the grid has.
+
+        Raises ValueError for tokens that do not fit the model's grid and codebook.
+        """
+        is_whole = tokens_thw.ndim == 3 and tokens_thw.shape[1:] == self.grid[1:]
+        if not is_whole or not len(tokens_thw) or tokens_thw.dtype.kind not in "iu":
+            raise ValueError("these tokens do not fill whole latent frames of this model")
+        tokens = tokens_thw[: self.grid[0]].astype(np.int64)
+        codes = self.codebook_size
+        if tokens.min() < 0 or tokens.max() >= codes:
+            raise ValueError(
+                f"the clip has tokens outside this model's codebook of {codes:,} codes"
+            )
+        return torch.from_numpy(tokens)[None].to(self.device)
 
     def generate(
         self,
@@ -309,7 +327,7 @@ class VideoPipeline(ModelOffer):
         chosen, nulls = [], []
         for request in requests:
             guidance = request.sampling.guidance
-            ids, without = self.conditions.ids(self._first_action(request), 1, guidance)
+            ids, without = self.conditions.ids(self._first_action(request), guidance)
             if request.actions and guidance != 1 and without is None:
                 # A key guides from the first new latent frame on, and nothing the one before it.
                 without = ids
@@ -351,7 +369,7 @@ class VideoPipeline(ModelOffer):
             )
         names = request.actions or (request.action,)
         for name in names:
-            self.conditions.ids(name, 1, guidance_scale=1)
+            self.conditions.ids(name, guidance_scale=1)
         before = [self._first_action(request)] * known
         rest = [names[-1]] * (latents - known - len(names))
         return [self.conditions.id(name) for name in (*before, *names, *rest)]
@@ -454,6 +472,8 @@ class VideoPipeline(ModelOffer):
         """
         if frames_THWC.ndim != 4 or frames_THWC.shape[3] != 3 or frames_THWC.dtype != np.uint8:
             raise ValueError("frames must be uint8 of shape (T, H, W, 3)")
+        if not frames_THWC.size:
+            raise ValueError(f"there is no pixel in frames of shape {frames_THWC.shape}")
         side = self.side
         if frames_THWC.shape[1:3] != (side, side):
             frames_THWC = crop_resize(frames_THWC, side)

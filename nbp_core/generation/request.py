@@ -80,8 +80,10 @@ class GenerateRequest:
 def batches(requests: Sequence[GenerateRequest], most: int = MAX_BATCH) -> Iterator[range]:
     """Groups neighbouring requests that can share a batch; yields the index range of each group.
 
-    `most` is the largest number of clips in a batch.
+    `most` is the largest number of clips in a batch. Raises ValueError if it is below 1.
     """
+    if most < 1:
+        raise ValueError(f"a batch must have at least 1 clip, not {most}")
     start = 0
     for stop in range(1, len(requests) + 1):
         is_over = stop == len(requests) or not requests[stop].can_join(requests[start])

@@ -127,14 +127,14 @@ class _Clip:
     def generation(self, sample: int) -> Generation:
         """See GenerationRun.generation."""
         side = self._config.grid[1] * self._tokenizer.config.space_factor
-        empty = np.zeros((self._request.num_samples, 0, side, side, 3), np.uint8)
-        frames = np.concatenate([empty, *self._frames], axis=1)
-        grid = self._config.grid
-        nothing = torch.zeros((self._request.num_samples, 0, *grid[1:]), dtype=torch.int64)
-        tokens = torch.cat([nothing, *(latent.cpu() for latent in self._latents)], dim=1)
+        # Copies of this sample alone: a view would keep the whole batch in memory.
+        empty = np.zeros((0, side, side, 3), np.uint8)
+        frames_THWC = np.concatenate([empty, *(batch[sample] for batch in self._frames)])
+        nothing = torch.zeros((0, *self._config.grid[1:]), dtype=torch.int64)
+        tokens = torch.cat([nothing, *(batch[sample].cpu() for batch in self._latents)])
         return Generation(
-            frames_THWC=frames[sample],
-            tokens_thw=tokens[sample].numpy(),
+            frames_THWC=frames_THWC,
+            tokens_thw=tokens.numpy(),
             steps=len(self._per_step_s),
             timings=Timings(
                 tokenize_s=self._tokenize_s,
@@ -144,7 +144,7 @@ class _Clip:
                 per_step_s=list(self._per_step_s),
             ),
             manifest=self._request.manifests[sample],
-            is_complete=frames.shape[1] == self._request.num_frames,
+            is_complete=len(frames_THWC) == self._request.num_frames,
         )
 
     @property

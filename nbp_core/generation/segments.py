@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 from nbp_core.config.models import TokenGridConfig
 from nbp_core.config.timeline import MOST_NAMES
@@ -41,7 +42,9 @@ def plan_segments(
     """
     factor = tokenizer.time_factor
     for what, count in (("the context", num_context_frames), ("the clip", num_frames)):
-        if count % factor != 1 and not (what == "the context" and count == 0):
+        if what == "the context" and count == 0:
+            continue
+        if not isinstance(count, Integral) or count < 1 or (count - 1) % factor:
             raise ValueError(
                 f"{what} must have 1 + {factor}n frames (1, {1 + factor}, {1 + 2 * factor}, ...), "
                 f"not {count}"

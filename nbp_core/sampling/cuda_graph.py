@@ -79,12 +79,18 @@ class GraphDecoder(Decoder):
         if steps is None:
             steps = CapturedSteps(self.model, _Memory.of(self.model, setup), self._capture)
         steps.memory.cache.length = 0
+        # Not kept after an error, which may have left anything in the memory and in the graphs.
         try:
             yield _GraphDecoding(self.model, setup, steps)
-        finally:
-            while len(self._kept) >= KEPT:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[key] = steps
+        except GeneratorExit:  # the run was left before its end
+            self._keep(key, steps)
+            raise
+        self._keep(key, steps)
+
+    def _keep(self, key: Hashable, steps: CapturedSteps) -> None:
+        while len(self._kept) >= KEPT:
+            self._kept.pop(next(iter(self._kept)))
+        self._kept[key] = steps
 
     def close(self) -> None:
         self._kept.clear()

@@ -69,6 +69,11 @@ def _dtype(layers: nn.ModuleList) -> torch.dtype:
     return next(layers.parameters()).dtype
 
 
+def _shown(tensor: Tensor) -> str:
+    """The shape of a tensor, for people."""
+    return str(tuple(tensor.shape))
+
+
 class VideoTokenizer(nn.Module):
     """Causal 3D CNN with FSQ. An image is encoded as a clip of one frame."""
 
@@ -133,8 +138,12 @@ class VideoTokenizer(nn.Module):
     def encode(self, clip_BCTHW: Tensor) -> Tensor:
         """Clip in [0, 1], T = 1 + 4n, sides multiples of config.space_factor -> tokens_Bthw, int64.
 
-        Raises ValueError for a clip of another size.
+        Raises ValueError for a clip of another size, or that is not such a clip.
         """
+        if clip_BCTHW.ndim != 5 or clip_BCTHW.shape[1] != 3 or not len(clip_BCTHW):
+            raise ValueError(f"clips must be of shape (B, 3, T, H, W), not {_shown(clip_BCTHW)}")
+        if not clip_BCTHW.is_floating_point():
+            raise ValueError(f"clips must be floats in [0, 1], not {clip_BCTHW.dtype}")
         self.config.grid(*clip_BCTHW.shape[2:])
         return self.quantizer.code_to_token(self.quantizer(self.to_latent(clip_BCTHW)))
 
@@ -143,7 +152,12 @@ class VideoTokenizer(nn.Module):
         """Tokens -> clip_BCTHW, float32 in [0, 1].
 
         With a `state` (an empty dict for a new clip) each call decodes the next latent frames of
-        that clip. Latent frames decoded one at a time equal the clip decoded whole.
+        that clip. Latent frames decoded one at a time equal the clip decoded whole. Raises
+        ValueError for a tensor that is not such tokens.
         """
+        if tokens_Bthw.ndim != 4 or not tokens_Bthw.numel():
+            raise ValueError(f"tokens must be of shape (B, t, h, w), not {_shown(tokens_Bthw)}")
+        if tokens_Bthw.is_floating_point():
+            raise ValueError(f"tokens must be whole numbers, not {tokens_Bthw.dtype}")
         code = self.quantizer.token_to_code(tokens_Bthw)
         return self.from_code(code, state).float().clamp(0, 1)

@@ -1,6 +1,6 @@
 """Names of actions or classes -> condition ids.
 
-Shapes: B batch, P condition tokens. There are three kinds: no conditions (plain), one id per action
+Shapes: P condition tokens. There are three kinds: no conditions (plain), one id per action
 (our models), a prompt of several tokens (the paper's UCF-101 models).
 """
 
@@ -27,10 +27,8 @@ class Conditions:
         self.is_text = has_text(config)
         self.names = condition_names(config)
 
-    def ids(
-        self, name: str | None, batch: int, guidance_scale: float
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Ids (B, P) of a name and, if guidance needs them, of 'no condition'.
+    def ids(self, name: str | None, guidance_scale: float) -> tuple[Tensor | None, Tensor | None]:
+        """Ids (1, P) of a name and, if guidance needs them, of 'no condition'.
 
         Raises ValueError for an unknown name, or if the model needs a name and has none.
         """
@@ -40,8 +38,8 @@ class Conditions:
         if config.prefix_len == 0:
             return None, None
         if self.is_text:
-            return self._prompt(name, guidance_scale).expand(batch, -1), None
-        shape = (batch, config.prefix_len)
+            return self._prompt(name, guidance_scale), None
+        shape = (1, config.prefix_len)
         guided = name is not None and guidance_scale != 1
         nulls = torch.full(shape, self.id(None)) if guided else None
         return torch.full(shape, self.id(name)), nulls

@@ -82,9 +82,20 @@ class BlockTransformer(nn.Module):
         """One masked forward pass: ids_BL -> logits_BLV over the whole vocabulary.
 
         mask: bool (L, L), True = may attend; default: the layout's mask. The layout gives the place
-        of each position; default: a whole clip in the config's block shape.
+        of each position; default: a whole clip in the config's block shape. Raises ValueError for
+        more ids than the layout has, and for a mask of another size.
         """
         layout = layout or sequence_layout(self.config)
+        if ids_BL.ndim != 2 or not ids_BL.numel() or ids_BL.shape[1] > layout.length:
+            raise ValueError(
+                f"ids must be of shape (B, L), L from 1 to {layout.length:,}, not "
+                f"{tuple(ids_BL.shape)}"
+            )
+        if mask is not None and mask.shape != (ids_BL.shape[1],) * 2:
+            raise ValueError(
+                f"the mask of {ids_BL.shape[1]:,} ids must be of shape (L, L), not "
+                f"{tuple(mask.shape)}"
+            )
         chosen = None if mask is None else Mask.of(mask.to(ids_BL.device))
         features = self.features(ids_BL, layout, chosen)
         return self._logits(features)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -277,3 +279,33 @@ def test_the_verb_refuses(model: Path, capsys: pytest.CaptureFixture[str], optio
     assert main(["attention", "--model", str(model), "--out", "map.png", *options]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not Path("map.png").exists()
+
+
+@pytest.mark.parametrize("head", ["sum", 0.0, None])
+def test_a_head_that_is_none_is_refused(head: Any) -> None:
+    _, _, view, _ = opened("elastic", (1, 1, 4))
+    with pytest.raises(ValueError, match="a head must be a whole number, not"):
+        view.map(0, head)
+
+
+def test_a_head_may_be_a_number_of_numpy() -> None:
+    _, _, view, _ = opened("elastic", (1, 1, 4))
+    heads: list[Any] = list(np.arange(view.num_heads))
+    for head in heads:
+        assert np.array_equal(view.map(0, head), view.map(0, int(head)))
+
+
+def test_figures_drawn_at_once_are_those_drawn_one_by_one(tmp_path: Path) -> None:
+    _, _, view, _ = opened("elastic", (2, 1, 2))
+    settings = dict(mpl.rcParams)
+
+    def drawn(number: int) -> str:
+        path = tmp_path / f"{number}.svg"
+        WRITERS[".svg"](path, view.map(0, 0), view.positions(), "told")
+        return path.read_text()
+
+    alone = drawn(0)
+    with ThreadPoolExecutor(6) as threads:
+        together = list(threads.map(drawn, range(1, 13)))
+    assert set(together) == {alone}
+    assert dict(mpl.rcParams) == settings

@@ -43,6 +43,28 @@ def test_shapes_that_do_not_tile_are_refused_with_those_that_do() -> None:
 
 
 @pytest.mark.parametrize(
+    ("grid", "shape", "what"),
+    [
+        (GRID, (1, 16), "block shape"),
+        (GRID, (1, 0, 16), "block shape"),
+        (GRID, (1, -1, 16), "block shape"),
+        (GRID, (1, 1, 8.0), "block shape"),
+        (GRID, [1, 1, 16], "block shape"),
+        ((0, 16, 16), (1, 1, 16), "grid"),
+        ((5, 16), (1, 1, 16), "grid"),
+    ],
+)
+def test_what_is_not_three_whole_numbers_is_refused(grid: Size3, shape: Size3, what: str) -> None:
+    with pytest.raises(ValueError, match=f"^{what} must be three whole numbers of at least 1"):
+        BlockLayout(grid, shape)
+
+
+def test_a_clip_of_no_latent_frames_has_no_layout() -> None:
+    with pytest.raises(ValueError, match="grid must be"):
+        sequence_layout(transformer_config(), num_latent_frames=0)
+
+
+@pytest.mark.parametrize(
     ("shape", "steps"),
     [
         ((1, 1, 1), 1280),

@@ -103,7 +103,13 @@ def test_sampling_defaults_are_the_papers() -> None:
     [
         {"top_p": 1.5},
         {"top_p": 0.0},
+        {"top_p": 1e-7},
+        {"top_p": 1e-40},
         {"top_k": 0},
+        {"top_k": 2.5},
+        {"seed": 0.5},
+        {"temperature": 1e-12},
+        {"temperature": 1e-40},
         {"top_k": 10**30},
         {"temperature": -1.0},
         {"temperature": float("nan")},
@@ -162,3 +168,13 @@ def test_a_transformer_that_cannot_be_built_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
         replace(elastic("tiny", 4, 192, 4375, ("door-open",)), **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(), (1, 16), (1, 1, 1, 16), (1, 0, 16), (1, -1, 16), (1, 1, 8.0), (1, 1, True), [1, 1, 16],
+     "1x1x16", 16, (1, 1, None)],
+)  # fmt: skip
+def test_a_block_shape_that_is_none_is_refused_in_one_sentence(shape: object) -> None:
+    with pytest.raises(ValueError, match=r"^block shape must be three whole numbers"):
+        SamplingConfig(block_shape=shape)  # type: ignore[arg-type]

@@ -220,6 +220,11 @@ def test_pairs_are_real_and_reconstructed_and_made_once(tmp_path: Path) -> None:
         assert len(load_key_pairs(file, tokenizer, clips, "b")) == 8
 
 
+def test_no_clips_with_keys_are_refused_in_one_sentence() -> None:
+    with pytest.raises(ValueError, match="there are no clips with keys to reconstruct"):
+        key_pairs(build_tokenizer(), [])
+
+
 def shard(path: Path, seeds: range) -> None:
     with tarfile.open(path, "w") as tar:
         for seed in seeds:

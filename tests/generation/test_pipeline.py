@@ -208,6 +208,13 @@ def test_guidance_changes_the_clip_only_with_an_action(pipeline: VideoPipeline) 
         ({"frames_THWC": frames(2)}, r"1 \+ 4n frames"),
         ({"frames_THWC": frames(17)}, "leaves nothing to generate"),
         ({"frames_THWC": frames(1)[0]}, "uint8 of shape"),
+        ({"frames_THWC": frames(0)}, "there is no pixel in frames of shape"),
+        ({"frames_THWC": frames(0, 48, 64)}, "there is no pixel in frames of shape"),
+        ({"frames_THWC": frames(1, 0, 0)}, "there is no pixel in frames of shape"),
+        ({"num_frames": 0}, r"the clip must have 1 \+ 4n frames .*, not 0"),
+        ({"num_frames": -3}, r"the clip must have 1 \+ 4n frames .*, not -3"),
+        ({"num_frames": 17.0}, r"the clip must have 1 \+ 4n frames .*, not 17.0"),
+        ({"action": ""}, "unknown action ''"),
         ({"sampling": SamplingConfig(block_shape=(1, 3, 16))}, "does not tile"),
     ],
 )
@@ -216,6 +223,44 @@ def test_requests_that_cannot_be_done_say_why(
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
         pipeline.generate(**request_)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(), (1, 16), (1, 0, 16), (1, -1, 16), [1, 1, 16], "1x1x16"])
+def test_every_call_with_a_block_shape_refuses_what_is_none(
+    pipeline: VideoPipeline, shape: Any
+) -> None:
+    tokens_thw = np.zeros(pipeline.grid, np.int64)
+    for call in (pipeline.num_steps, lambda it: pipeline.attention(tokens_thw, block_shape=it)):
+        with pytest.raises(ValueError, match=r"^block shape must be three whole numbers"):
+            call(shape)
+
+
+@pytest.mark.parametrize(
+    ("tokens_thw", "sentence"),
+    [
+        (np.zeros((0, 16, 16), np.int64), "do not fill whole latent frames"),
+        (np.zeros((16, 16), np.int64), "do not fill whole latent frames"),
+        (np.zeros((5, 16, 8), np.int64), "do not fill whole latent frames"),
+        (np.zeros((5, 16, 16)), "do not fill whole latent frames"),
+        (np.full((5, 16, 16), -1), "outside this model's codebook of 60 codes"),
+        (np.full((5, 16, 16), 60), "outside this model's codebook of 60 codes"),
+    ],
+)
+def test_odd_tokens_are_refused_in_one_sentence(
+    pipeline: VideoPipeline, tokens_thw: np.ndarray, sentence: str
+) -> None:
+    for look in (pipeline.attention, pipeline.token_odds):
+        with pytest.raises(ValueError, match=sentence):
+            look(tokens_thw)
+
+
+def test_tokens_of_a_small_type_are_the_same_tokens(pipeline: VideoPipeline) -> None:
+    tokens_thw = np.random.default_rng(0).integers(0, 60, (2, 16, 16))
+    odds, small = (
+        pipeline.token_odds(tokens.astype(kind), "door-open").probability_thw
+        for tokens, kind in ((tokens_thw, np.int64), (tokens_thw, np.uint8))
+    )
+    assert np.array_equal(odds, small)
 
 
 def test_plain_models_extend_frames_and_know_no_actions() -> None:

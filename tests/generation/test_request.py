@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from nbp_core import SamplingConfig, VideoPipeline
 from nbp_core.generation.batches import generate_many
@@ -97,3 +98,33 @@ def test_guidance_needs_an_action_for_every_clip(pipeline: VideoPipeline) -> Non
     requests = [GenerateRequest(action=action, sampling=guided) for action in ("door-open", None)]
     with pytest.raises(ValueError, match="guidance needs an action for every clip"):
         pipeline.start(*requests)
+
+
+def test_a_clip_of_a_batch_does_not_keep_the_others_in_memory(pipeline: VideoPipeline) -> None:
+    run = pipeline.start(*(GenerateRequest(action="door-open", sampling=SAMPLING),) * 3)
+    for _ in run:
+        continue
+    clip = run.generation(1)
+    for array in (clip.frames_THWC, clip.tokens_thw):
+        kept = array
+        while isinstance(kept.base, np.ndarray):
+            kept = kept.base
+        assert kept.nbytes == array.nbytes
+    assert torch.from_numpy(clip.tokens_thw).untyped_storage().nbytes() == clip.tokens_thw.nbytes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"actions": []}, "there is no clip to generate"),
+        ({"contexts_NTHWC": np.stack([frames(0)])}, "2 clips cannot continue 1 contexts"),
+        ({"contexts_NTHWC": np.stack([frames(0)] * 3)}, "2 clips cannot continue 3 contexts"),
+        ({"batch_size": 0}, "a batch must have at least 1 clip, not 0"),
+        ({"batch_size": -1}, "a batch must have at least 1 clip, not -1"),
+    ],
+)
+def test_many_clips_of_odd_numbers_are_refused_in_one_sentence(
+    pipeline: VideoPipeline, arguments: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        generate_many(pipeline, **{"actions": ["door-open"] * 2, "sampling": SAMPLING, **arguments})

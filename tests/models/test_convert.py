@@ -204,6 +204,15 @@ def no_weights(path: Path) -> None:
     torch.save({"epoch": 1, "lr": 0.1}, path)
 
 
+def first_of_two_disks(path: Path) -> None:
+    no_weights(path)
+    data = bytearray(path.read_bytes())
+    locator = data.rfind(b"PK\x06\x07")
+    assert locator >= 0
+    data[locator + 16] = 2  # the number of disks
+    path.write_bytes(data)
+
+
 def bare_pickle(path: Path) -> None:
     path.write_bytes(pickle.dumps(Bomb()))
 
@@ -247,6 +256,15 @@ def transformer_of(
     return lambda path: torch.save({"state_dict": weights, "hyper_parameters": stored}, path)
 
 
+def first_kernel_of(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
+    """A file of a tokenizer whose first kernel is changed."""
+    weights = reference_tokenizer().state_dict()
+    name = "encoder_layers.0.conv.weight"
+    return lambda path: torch.save(
+        {"model_state_dict": {**weights, name: change(weights[name])}}, path
+    )
+
+
 NO_KERNEL = r"which does not extend over time, height and width$"
 
 
@@ -266,6 +284,13 @@ NO_KERNEL = r"which does not extend over time, height and width$"
         (transformer_of((CODES, 16), resolution=4), 'have "4" as resolution'),
         (transformer_of((CODES, 16), sequence_length="x"), 'have "x" as sequence_length'),
         (transformer_of((CODES, 16), token_number_per_step=-1), "as token_number_per_step"),
+        (transformer_of((CODES, 16), token_number_per_step=5),
+         "^blocks of 5 tokens do not fill the rows of a grid of 5x16x16$"),
+        (transformer_of((CODES, 16), token_number_per_step=512), "^blocks of 512 tokens"),
+        (first_kernel_of(torch.Tensor.to_sparse), "does not hold plain real numbers$"),
+        (first_kernel_of(lambda x: x + 1j), "does not hold plain real numbers$"),
+        (first_kernel_of(lambda x: x.to("meta")), "does not hold plain real numbers$"),
+        (first_kernel_of(lambda x: x / 0), "has numbers that are not finite in float32$"),
     ],
 )  # fmt: skip
 def test_odd_shapes_and_arguments_are_refused_in_one_sentence(
@@ -274,6 +299,34 @@ def test_odd_shapes_and_arguments_are_refused_in_one_sentence(
     make(tmp_path / "ucf.ckpt")
     with pytest.raises(ReleasedFileError, match=sentence):
         convert(tmp_path / "ucf.ckpt", tmp_path / "out")
+
+
+def test_numbers_too_large_for_half_precision_are_refused(tmp_path: Path) -> None:
+    first_kernel_of(lambda x: x + 1e5)(tmp_path / "ucf.pt")
+    with pytest.raises(ReleasedFileError, match=r"not finite in float16$"):
+        convert(tmp_path / "ucf.pt", tmp_path / "out", dtype=torch.float16)
+    assert list(tmp_path.iterdir()) == [tmp_path / "ucf.pt"]
+
+
+def test_weights_that_share_memory_or_keep_gradients_are_converted(tmp_path: Path) -> None:
+    weights = reference_tokenizer().state_dict()
+    same = dict.fromkeys(tuple(weight.shape) for weight in weights.values())
+    for name, weight in weights.items():
+        shape = tuple(weight.shape)
+        same[shape] = same[shape] if same[shape] is not None else torch.nn.Parameter(weight)
+        weights[name] = same[shape]
+    torch.save({"model_state_dict": weights}, tmp_path / "magvit2_ucf.pt")
+    convert(tmp_path / "magvit2_ucf.pt", tmp_path / "tok")
+    model = VideoTokenizer.from_pretrained(tmp_path / "tok")
+    kernels = (model.encoder_layers[1], model.encoder_layers[2])
+    assert all(torch.equal(a, b) for a, b in zip(*(k.parameters() for k in kernels), strict=True))
+
+
+@pytest.mark.parametrize("heads", [0, -1])
+def test_an_odd_number_of_heads_is_refused(tmp_path: Path, heads: int) -> None:
+    path = save_transformer(reference_transformer(False), tmp_path / "k600.ckpt", **PLAIN)
+    with pytest.raises(ValueError, match=f"num_heads must be 1 to 65,536, not {heads}"):
+        convert(path, tmp_path / "out", num_heads=heads)
 
 
 def test_positions_are_needed_also_where_the_heads_are_said(tmp_path: Path) -> None:
@@ -291,6 +344,7 @@ def test_positions_are_needed_also_where_the_heads_are_said(tmp_path: Path) -> N
         (foreign_class, "asks for the Python class"),
         (truncated, "is cut short"),
         (nested_archives, "not one written by PyTorch"),
+        (first_of_two_disks, "is damaged: it is not a whole archive"),
         (compressed_checkpoint, "compressed or overlapping parts"),
         (other_names, "is a safetensors file"),
         (other_network, "seems to be a diffusion model"),

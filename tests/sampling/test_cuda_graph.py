@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import LayoutKind, Size3
 from nbp_core.sampling.cuda_graph import GraphDecoder, Work
 from nbp_core.sampling.decoder import Decoder
+from nbp_core.sampling.sampler import Sampler
 from nbp_core.transformer.model import BlockTransformer
 from tests.support.models import (
     CODES,
@@ -156,3 +159,53 @@ def test_kept_steps_begin_a_second_clip_afresh() -> None:
     decoder.close()
     decode(model, (1, 1, 16), greedy, 256, True, tokens, decoder=decoder)
     assert len(captures) == 2
+
+
+@pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt])
+def test_steps_of_a_run_that_failed_are_not_used_again(fault: type[BaseException]) -> None:
+    """A step that breaks off may leave anything in its memory, also NaN, which no mask hides."""
+    model = build_transformer(transformer_config())
+    tokens = torch.randint(0, CODES, (1, 3, 16, 16))
+    is_broken, captures = False, 0
+
+    def capture(work: Work) -> Work:
+        nonlocal captures
+        captures += 1
+
+        def do() -> None:
+            if is_broken:
+                raise fault
+            work()
+
+        return do
+
+    decoder, greedy = GraphDecoder(model, capture), SamplingConfig(temperature=0)
+    first = decode(model, (1, 1, 16), greedy, 256, True, tokens, decoder=decoder)
+    is_broken = True
+    with pytest.raises(fault):
+        decode(model, (1, 1, 16), greedy, 256, True, tokens, decoder=decoder)
+    is_broken = False
+    again = decode(model, (1, 1, 16), greedy, 256, True, tokens, decoder=decoder)
+    assert torch.equal(first, again)
+    assert captures == 2
+
+
+def test_steps_of_a_run_that_is_left_early_are_kept() -> None:
+    model = build_transformer(transformer_config())
+    tokens = torch.randint(0, CODES, (1, 3, 16, 16))
+    captures: list[Work] = []
+
+    def capture(work: Work) -> Work:
+        captures.append(work)
+        return work
+
+    decoder, greedy = GraphDecoder(model, capture), SamplingConfig(temperature=0)
+    layout = sequence_layout(model.config, (1, 1, 16), 3)
+    conditions = torch.full((1, 1), model.config.first_condition_id)
+    for _ in range(2):
+        stream = Sampler(decoder, layout, greedy, [torch.Generator()]).stream(
+            tokens, 256, conditions
+        )
+        assert [step.phase for step in islice(stream, 3)] == ["prefill", "block", "block"]
+        stream.close()
+    assert len(captures) == 1

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nbp_core.config.sampling import SamplingConfig
+from nbp_core.config.sampling import LEAST, SamplingConfig
 from nbp_core.sampling.filters import (
     Urn,
     filter_top_k,
@@ -112,3 +112,12 @@ def test_a_token_of_no_probability_is_never_drawn() -> None:
     shares = torch.bincount(drawn, minlength=9) / len(drawn)
     torch.testing.assert_close(shares, probs[0], atol=0.01, rtol=0)
     assert set(drawn.tolist()) == {2, 5}
+
+
+@pytest.mark.parametrize("sample", [sample, by_sorting])
+@pytest.mark.parametrize("config", [SamplingConfig(temperature=LEAST), SamplingConfig(top_p=LEAST)])
+def test_the_least_temperature_and_top_p_take_the_likeliest(
+    sample: Callable[..., Tensor], config: SamplingConfig
+) -> None:
+    logits = 20 * torch.randn(3, 16, 4000)
+    assert torch.equal(sample(logits, config, rng()), logits.argmax(-1))

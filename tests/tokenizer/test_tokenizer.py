@@ -68,6 +68,36 @@ def test_clips_that_do_not_fit_are_refused(size: tuple[int, int, int]) -> None:
         build_tokenizer().encode(torch.rand(1, 3, *size))
 
 
+@pytest.mark.parametrize(
+    ("clip", "sentence"),
+    [
+        (torch.zeros(0, 3, 1, 32, 32), "of shape"),
+        (torch.zeros(3, 1, 32, 32), "of shape"),
+        (torch.zeros(1, 1, 1, 32, 32), "of shape"),
+        (torch.zeros(1, 3, 1, 32, 32, dtype=torch.uint8), "floats in"),
+    ],
+)
+def test_what_is_no_clip_is_refused_in_one_sentence(clip: torch.Tensor, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^clips must be {sentence}"):
+        build_tokenizer().encode(clip)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "sentence"),
+    [
+        (torch.zeros(0, 1, 4, 4, dtype=torch.int64), "of shape"),
+        (torch.zeros(1, 0, 4, 4, dtype=torch.int64), "of shape"),
+        (torch.zeros(1, 4, 4, dtype=torch.int64), "of shape"),
+        (torch.zeros(1, 1, 4, 4), "whole numbers"),
+    ],
+)
+def test_what_is_no_grid_of_tokens_is_refused_in_one_sentence(
+    tokens: torch.Tensor, sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^tokens must be {sentence}"):
+        build_tokenizer().decode(tokens)
+
+
 def test_streamed_decode_equals_whole_decode() -> None:
     tokenizer = build_tokenizer()
     tokens = torch.randint(0, tokenizer.config.codebook_size, (2, 5, 4, 4))

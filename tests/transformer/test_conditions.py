@@ -50,9 +50,9 @@ def test_a_prompt_is_bos_words_and_eos_to_its_length(tmp_path: Path) -> None:
     write_tokenizer(tmp_path, WORDS)
     assert prompt_ids("ApplyEyeMakeup", tmp_path, 8) == [1, 3, 4, 5, 2, 2, 2, 2]
     assert prompt_ids("ApplyEyeMakeup", tmp_path, 3) == [1, 3, 4]
-    ids, nulls = Conditions(text_model(), tmp_path).ids("YoYo", 2, 1.0)
+    ids, nulls = Conditions(text_model(), tmp_path).ids("YoYo", 1.0)
     assert ids is not None
-    assert ids.tolist() == [[16 + i for i in (1, 6, 6, 2, 2, 2, 2, 2)]] * 2
+    assert ids.tolist() == [[16 + i for i in (1, 6, 6, 2, 2, 2, 2, 2)]]
     assert nulls is None
 
 
@@ -66,34 +66,34 @@ def test_only_a_text_model_always_needs_a_name() -> None:
 def test_what_a_text_model_cannot_do(tmp_path: Path) -> None:
     asked = Conditions(text_model(), tmp_path)
     with pytest.raises(ValueError, match=r"put it into the model folder"):
-        asked.ids("YoYo", 1, 1.0)
+        asked.ids("YoYo", 1.0)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match=r"cannot be read"):
-        asked.ids("YoYo", 1, 1.0)
+        asked.ids("YoYo", 1.0)
     write_tokenizer(tmp_path, ["<unk>", "yo"])
     with pytest.raises(ValueError, match=r"is not LLaMA's"):
-        asked.ids("YoYo", 1, 1.0)
+        asked.ids("YoYo", 1.0)
     write_tokenizer(tmp_path, WORDS)
     with pytest.raises(ValueError, match="a larger vocabulary than model 'ucf'"):
-        Conditions(text_model(num_conditions=5), tmp_path).ids("YoYo", 1, 1.0)
+        Conditions(text_model(num_conditions=5), tmp_path).ids("YoYo", 1.0)
     with pytest.raises(ValueError, match="needs one of its class names"):
-        asked.ids(None, 1, 1.0)
+        asked.ids(None, 1.0)
     with pytest.raises(ValueError, match="guidance_scale must be 1"):
-        asked.ids("YoYo", 1, 2.0)
+        asked.ids("YoYo", 2.0)
     with pytest.raises(ValueError, match="the nearest are YoYo"):
-        asked.ids("yo-yo", 1, 1.0)
+        asked.ids("yo-yo", 1.0)
 
 
 def test_an_elastic_model_has_one_id_an_action() -> None:
     config = transformer_config()
     asked = Conditions(config)
     assert asked.names == ACTIONS
-    ids, nulls = asked.ids("drawer-close", 2, 1.5)
+    ids, nulls = asked.ids("drawer-close", 1.5)
     assert ids is not None
     assert nulls is not None
-    assert ids.tolist() == [[config.first_condition_id + 1]] * 2
-    assert nulls.tolist() == [[config.first_condition_id + len(ACTIONS)]] * 2
-    same, none = asked.ids(None, 2, 1.5)
+    assert ids.tolist() == [[config.first_condition_id + 1]]
+    assert nulls.tolist() == [[config.first_condition_id + len(ACTIONS)]]
+    same, none = asked.ids(None, 1.5)
     assert same is not None
     assert torch.equal(same, nulls)
     assert none is None

@@ -99,6 +99,19 @@ def test_logits_cover_the_whole_vocabulary() -> None:
     assert model(ids).shape == (1, layout.length, 256 + 4 + CODES)
 
 
+@pytest.mark.parametrize("size", [(1, 0), (0, 4), (4,), (1, 2000)])
+def test_ids_that_are_no_sequence_are_refused_in_one_sentence(size: tuple[int, ...]) -> None:
+    model = build_transformer(transformer_config())
+    with pytest.raises(ValueError, match=r"^ids must be of shape \(B, L\), L from 1 to 1,281"):
+        model(torch.zeros(size, dtype=torch.int64))
+
+
+def test_a_mask_of_another_size_is_refused() -> None:
+    model = build_transformer(transformer_config())
+    with pytest.raises(ValueError, match=r"the mask of 4 ids must be of shape \(L, L\)"):
+        model(torch.zeros(1, 4, dtype=torch.int64), torch.ones(5, 5, dtype=torch.bool))
+
+
 def test_chunked_attention_equals_attention_with_the_whole_mask() -> None:
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 1, 2, 700, 8)

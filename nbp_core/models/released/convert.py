@@ -69,6 +69,7 @@ def convert(
     except MediaError as error:
         raise ReleasedFileError(str(error)) from error
     model = understand(path, folder.name, num_heads, family)
+    _check_finite(model, dtype)
     on_progress = None if on_start is None else on_start(model)
     origin = {"file": path.name, "family": model.family, "source": model.source}
     reference = None
@@ -123,6 +124,15 @@ def _check(model: Released, build: Callable[[Any], torch.nn.Module]) -> Released
             f"{odd[0]} is {have}, where {want} was expected"
         )
     return model
+
+
+def _check_finite(model: Released, dtype: torch.dtype | None) -> None:
+    """Refuses numbers that no model can be loaded with: infinite or NaN, or so in `dtype`."""
+    for name, weight in model.weights.items():
+        stored = weight.to(dtype or weight.dtype)
+        if not torch.stack(stored.float().aminmax()).isfinite().all():
+            number = str(stored.dtype).removeprefix("torch.")
+            raise ReleasedFileError(f"tensor {name!r} has numbers that are not finite in {number}")
 
 
 def _arguments(data: dict[Any, Any]) -> dict[str, Any]:

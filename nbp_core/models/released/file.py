@@ -51,13 +51,21 @@ def read_released(path: Path) -> dict[str, Any]:
 def tensors_of(data: dict[Any, Any], num_bytes: int) -> dict[str, torch.Tensor]:
     """The tensors of a dictionary by name.
 
-    Raises ReleasedFileError for a tensor larger than its file: a strided view can have more
-    elements than the storage behind it.
+    Raises ReleasedFileError for a tensor of another kind than weights, and for one larger than its
+    file: a strided view can have more elements than the storage behind it.
     """
-    tensors = {str(k): v for k, v in data.items() if isinstance(v, torch.Tensor)}
+    tensors = {str(k): v.detach() for k, v in data.items() if isinstance(v, torch.Tensor)}
+    memories: set[int] = set()
     for name, tensor in tensors.items():
+        is_dense = tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_quantized)
+        if not is_dense or tensor.is_complex():
+            raise ReleasedFileError(f"tensor {name!r} does not hold plain real numbers")
         if tensor.numel() * tensor.element_size() > num_bytes:
             raise ReleasedFileError(f"tensor {name!r} claims to be larger than its file")
+        memory = tensor.untyped_storage().data_ptr()
+        if memory in memories:  # such as a head tied to an embedding; safetensors refuses it
+            tensors[name] = tensor.clone()
+        memories.add(memory)
     return tensors
 
 
@@ -65,13 +73,17 @@ def _check_archive(path: Path) -> None:
     """Refuses, before unpacking, any archive whose layout differs from that of torch.save."""
     with path.open("rb") as file:
         start = file.read(16)
-    if not zipfile.is_zipfile(path):
-        raise ReleasedFileError(_foreign_sentence(path, start))
+    entries: list[zipfile.ZipInfo] | None = None
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                entries = archive.infolist()
+    except Exception as error:  # a damaged archive may raise anything
+        if is_memory_error(error):
+            raise
         raise ReleasedFileError(f"{path.name!r} is damaged: it is not a whole archive") from error
+    if entries is None:
+        raise ReleasedFileError(_foreign_sentence(path, start))
     names = [PurePosixPath(entry.filename) for entry in entries]
     if any(name.name == "constants.pkl" or "code" in name.parts[1:2] for name in names):
         raise ReleasedFileError(f"{path.name!r} is a TorchScript file: it holds code, not weights")

@@ -14,10 +14,11 @@ from typing import Any
 
 from torch import Tensor
 
+from nbp_core.blocks.grid import tiles
 from nbp_core.config.json import shown
 from nbp_core.config.models import StageConfig, TokenizerConfig, TransformerConfig
 from nbp_core.config.presets import RELEASED_LEVELS
-from nbp_core.config.shapes import LayoutKind, Size3
+from nbp_core.config.shapes import LayoutKind, Size3, format_block_shape
 from nbp_core.models.released.file import ReleasedFileError
 
 HEADS_OF_WIDTH = {1536: 16, 2048: 32, 3072: 32}
@@ -97,7 +98,7 @@ def _layers(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tens
     layers: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, inner = name.removeprefix(prefix).partition(".")
-        if name.startswith(prefix) and index.isdigit():
+        if name.startswith(prefix) and index.isdecimal():
             layers.setdefault(int(index), {})[inner] = tensor
     return dict(sorted(layers.items()))
 
@@ -200,6 +201,12 @@ def released_transformer(
     for key, tensor in ours.items():
         weights[_transformer_name(key)] = tensor
     grid = _grid(args)
+    block_shape = _block_shape(block_len, grid[2])
+    if not tiles(grid, block_shape):
+        raise ReleasedFileError(
+            f"blocks of {block_len} tokens do not fill the rows of a grid of "
+            f"{format_block_shape(grid)}"
+        )
     layers = {int(m[1]) for key in weights if (m := re.match(r"layers\.(\d+)\.", key))}
     config = TransformerConfig(
         name=name,
@@ -208,7 +215,7 @@ def released_transformer(
         num_heads=_num_heads(num_heads, args, width),
         layout=layout,
         codebook_size=codes if layout == "hybrid" else vocab,
-        block_shape=_block_shape(block_len, grid[2]),
+        block_shape=block_shape,
         grid=grid,
         num_conditions=vocab - codes - special if layout == "hybrid" else 0,
         prefix_len=prefix_len,
@@ -243,7 +250,9 @@ def _layout(args: dict[str, Any], family: str | None, vocab: int) -> LayoutKind:
 
 
 def _num_heads(asked: int | None, args: dict[str, Any], width: int) -> int:
-    heads = asked or _number(args, "n_head", HEADS_OF_WIDTH.get(width, 0))
+    if asked is not None:
+        return asked
+    heads = _number(args, "n_head", HEADS_OF_WIDTH.get(width, 0))
     if not heads:
         raise ReleasedFileError(
             f"the file lacks the number of attention heads for its width of {width}; add --heads N"

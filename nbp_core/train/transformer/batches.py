@@ -234,7 +234,7 @@ class Batches:
         if not config.frame_conditions:
             if tokens.keys is not None:
                 raise ValueError(f"model {config.name!r} has no conditions per latent frame")
-            ids = {name: known.ids(name, 1, 1.0)[0] for name in set(tokens.actions)}
+            ids = {name: known.ids(name, 1.0)[0] for name in set(tokens.actions)}
             return torch.cat([cast(Tensor, ids[action]) for action in tokens.actions]), None
         rows = [[known.id(name) for name in tokens.conditions(i)] for i in range(len(tokens))]
         frames_Nt = torch.tensor(rows)
