@@ -73,7 +73,7 @@ class CompareTab:
         ]  # fmt: skip
         follower = page.follower
         follower.start(
-            self.draw, shown, often=[page.status], go=[page.go], halt=page.halt,
+            self.draw, shown, often=[page.status], go=[page.go], halt=[page.halt],
             idle=lambda: {page.status: view.status(None)},
         )  # fmt: skip
         varied = [self.grid.page.vary, *self.grid.page.values]

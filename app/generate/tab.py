@@ -58,7 +58,7 @@ class GenerateTab:
         follower = page.follower
         often = [page.preview, page.counters, page.status]
         follower.start(
-            self.draw, shown, often=often, go=[page.go], halt=page.halt,
+            self.draw, shown, often=often, go=[page.go], halt=[page.halt],
             idle=lambda: {
                 page.status: status(None), page.hold: gr.Button("Pause", interactive=False)
             },

@@ -140,7 +140,7 @@ class Shapes:
         )  # fmt: skip
         follower = self.follower
         shown = [self.status, self.plot, self.measured]
-        follower.start(self.draw, shown, often=[self.status], go=[self.go], halt=self.halt)
+        follower.start(self.draw, shown, often=[self.status], go=[self.go], halt=[self.halt])
         follower.find_again(blocks)
         self.go.click(self.measure, self.model, [follower.job_id, *follower.shown], **OWN)
 

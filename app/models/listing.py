@@ -134,13 +134,15 @@ def _untrained(session: Session) -> str:
 
 def status(view: JobView | None) -> str:
     """One line on the running job, with a bar, as HTML."""
-    share, text, kind = standing(view, _done, loading="Reading the file.")
+    share, text, kind = standing(view, _done, loading="Starting...")
     return line(text, kind) + (bar("Progress", share) if 0 < share < 1 else "")
 
 
 def _done(result: Converted | Fingerprints) -> str:
     if isinstance(result, Converted):
         return f"Done. {result.name} is in the list of models."
-    if not result.is_complete:
-        return "Stopped: the fingerprints computed so far are in the list."
-    return "Done."
+    if result.is_complete:
+        return "Done. The fingerprints are in the list."
+    if not result.found:
+        return "Stopped before the first fingerprint was computed."
+    return "Stopped: the fingerprints computed so far are in the list."

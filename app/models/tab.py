@@ -54,6 +54,9 @@ class ModelsTab:
                 with gr.Row():
                     self.again = gr.Button("Refresh", size="sm", elem_id="refresh-models")
                     self.hash = gr.Button("Compute fingerprints", size="sm", elem_id="fingerprints")
+                    self.hash_halt = gr.Button(
+                        "Stop", size="sm", interactive=False, elem_id="fingerprints-stop"
+                    )
                 self.status = gr.HTML(
                     listing.status(None), elem_id="models-status", label="Status",
                     elem_classes="status-line",
@@ -98,17 +101,18 @@ class ModelsTab:
             )  # fmt: skip
             with gr.Row():
                 self.go = gr.Button("Convert", variant="primary", elem_id="convert")
-                self.halt = gr.Button("Stop", interactive=False, elem_id="convert-stop")
+                self.go_halt = gr.Button("Stop", interactive=False, elem_id="convert-stop")
 
     def _wire(self, blocks: gr.Blocks) -> None:
         listed = [self.list, self.model]
         blocks.load(self.refresh, self.model, listed, **LIGHT)
         self.again.click(self.read_anew, self.model, listed, **LIGHT)
         follower = self.follower
-        buttons = [self.hash, self.go]
+        # One job at a time: each Stop ends either.
+        buttons, halts = [self.hash, self.go], [self.hash_halt, self.go_halt]
         shown = [self.status, *listed]
         follower.start(
-            self.draw, shown, often=[self.status], go=buttons, halt=self.halt, also=[self.model],
+            self.draw, shown, often=[self.status], go=buttons, halt=halts, also=[self.model],
             idle=lambda: {self.status: listing.status(None)},
         )  # fmt: skip
         follower.find_again(blocks)

@@ -107,7 +107,7 @@ class PlayTab:
         given.failure(lambda: None, None, self.recorded, **LIGHT)
         shown = [self.status, self.result, self.clip, self.file]
         follower.start(
-            self.draw, shown, often=[self.status], go=[], halt=self.halt,
+            self.draw, shown, often=[self.status], go=[], halt=[self.halt],
             idle=lambda: {self.status: ""},
         )  # fmt: skip
         follower.find_again(blocks)

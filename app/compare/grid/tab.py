@@ -43,7 +43,7 @@ class Grid:
         page.vary.input(self.choose, page.vary, [*page.values], **LIGHT, **LAST)
         often, results = [page.status], [page.status, page.box, page.cells, page.measured]
         follower.start(
-            self.draw, results, often=often, go=[page.go], halt=page.halt,
+            self.draw, results, often=often, go=[page.go], halt=[page.halt],
             idle=lambda: {page.status: view.status(None)},
         )  # fmt: skip
         follower.find_again(blocks)

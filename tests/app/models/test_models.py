@@ -241,7 +241,8 @@ def test_fingerprints_that_were_stopped_are_not_called_done(session: Session) ->
 
     job = session.jobs.submit(work)
     assert job.finished.wait(60)
-    assert "Stopped: the fingerprints computed so far" in listing.status(session.jobs.view(job.id))
+    said = listing.status(session.jobs.view(job.id))
+    assert "Stopped before the first fingerprint was computed." in said
 
 
 def test_fingerprints_stop_within_a_file(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
