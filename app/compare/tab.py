@@ -19,7 +19,7 @@ from app.compare.run import PageRace, RaceResult
 from app.jobs import Job, JobView
 from app.parts import controls
 from app.parts.api import CALLS, call_of, defaults_of, hand_over_values, inputs_of
-from app.parts.events import LAST, LIGHT, OWN, Updates, refusals, when
+from app.parts.events import LAST, LIGHT, OWN, Menus, Updates, refusals, when
 from app.parts.follow import Follower, Seen, finish
 from app.parts.uploads import refit_start, start_radio, wire_uploads
 from app.session import Session
@@ -85,23 +85,21 @@ class CompareTab:
 
     def _wire_controls(self) -> None:
         page = self.page
-        when(
-            [page.model.change, page.start.change],
-            self.change_choices,
-            [page.model, page.start, page.action, page.first, page.second],
-            [page.note, page.first, page.second, page.action],
-            **LIGHT,
+        varied = [self.grid.page.blocks, self.grid.page.models]
+        self.menus: Menus = (
+            (
+                self.change_choices,
+                [page.model, page.start, page.action, page.first, page.second],
+                [page.note, page.first, page.second, page.action],
+            ),
+            (self.grid.offer, [page.model, page.start, *varied], varied),
+            (partial(refit_start, self.session), [page.model, page.start], [page.start]),
         )
-        when(
-            [page.model.change, page.start.change],
-            self.grid.offer, [page.model, page.start, self.grid.page.blocks],
-            [self.grid.page.blocks, self.grid.page.models], **LIGHT,
-        )  # fmt: skip
+        choices, grid, starts = self.menus
+        when([page.model.change, page.start.change], *choices, **LIGHT)
+        when([page.model.change, page.start.change], *grid, **LIGHT)
+        when([page.model.change], *starts, **LIGHT)
         wire_uploads(page)
-        when(
-            [page.model.change], lambda model, start: refit_start(self.session, model, start),
-            [page.model, page.start], page.start, **LIGHT,
-        )  # fmt: skip
         page.start.input(
             self.suggest, [page.model, page.start, page.temperature],
             [page.action, page.temperature], **LIGHT, **LAST,

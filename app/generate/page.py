@@ -44,7 +44,7 @@ class GeneratePage:
                 self._build_settings()
                 self._build_restore()
             with gr.Column(scale=4, min_width=340):
-                self.welcome = Welcome(self.session)
+                self.welcome = Welcome(self.session, self.model.value)
                 self._build_live()
                 self._build_result()
                 self.past = PastClips(session)
@@ -98,13 +98,13 @@ class GeneratePage:
             info="Longer clips are made piece by piece. Each piece continues from the frames"
             " before it.",
         )  # fmt: skip
+        names = controls.timeline_names(self.session, self.model.value)
         self.actions = gr.Textbox(
             "", label="Several actions, one after the other", elem_id="actions",
-            visible=controls.has_timeline(self.session, self.model.value),
-            placeholder="drawer-open*4 drawer-close*8",
-            info="Write each as name*count, and a name with spaces in quotes. One count is a latent"
-            " frame, four frames of the clip. The list replaces the action above and sets the"
-            " length.",
+            visible=bool(names), placeholder=controls.timeline_example(names) if names else "",
+            info="Write each as name*count. The Action menu shows the hyphens of a name as spaces;"
+            " a name with spaces of its own needs quotes. One count is a latent frame, which is"
+            " four frames of the clip. The list replaces the action above and sets the length.",
         )  # fmt: skip
         with gr.Row(elem_id="seed-row"):
             self.seed = gr.Number(

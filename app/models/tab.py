@@ -106,7 +106,8 @@ class ModelsTab:
     def _wire(self, blocks: gr.Blocks) -> None:
         listed = [self.list, self.model]
         blocks.load(self.refresh, self.model, listed, **LIGHT)
-        self.again.click(self.read_anew, self.model, listed, **LIGHT)
+        self.renewed = self.again.click(self.read_anew, self.model, listed, **LIGHT)
+        """After it, the folder of the chosen model may hold another one."""
         follower = self.follower
         # One job at a time: each Stop ends either.
         buttons, halts = [self.hash, self.go], [self.hash_halt, self.go_halt]

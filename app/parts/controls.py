@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import gradio as gr
 
 from app.clips.form import LENGTHS, Start
-from app.clips.request import CONTEXT_FRAMES
+from app.clips.request import CONTEXT_FRAMES, read_actions
 from app.clips.words import device_words
 from app.parts.pictures import block_name
 from app.session import Session
 from nbp_core.config.shapes import CLIP_FPS, CLIP_FRAMES, FIGURE6_SHAPES, Size3, format_block_shape
+from nbp_core.config.timeline import format_timeline
 
 if TYPE_CHECKING:
     from nbp_core.generation.offer import ModelOffer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_BLOCK: Size3 = (1, 1, 16)
 DEFAULT_GRID: Size3 = (5, 16, 16)
 MAX_TOP_K = 16_000
+_EXAMPLE = ("drawer-open", "drawer-close")
 _FAVOURITES: dict[Start, str] = {"action": "drawer-close", "frame": "pan-left", "clip": ""}
 
 # top-k, top-p, temperature, guidance. Fast also takes the block with the fewest steps. What lower
@@ -152,12 +154,34 @@ def refitted(
     return menu(choices=choices, **more)
 
 
-def has_timeline(session: Session, model: str | None) -> bool:
-    """Whether the action of a model's clips may change on the way."""
+def timeline_names(session: Session, model: str | None) -> tuple[str, ...]:
+    """The actions that may follow each other within a clip of a model; none if they may not."""
     try:
-        return bool(session.offer(model).timeline_names)
+        return session.offer(model).timeline_names
     except ValueError:
-        return False
+        return ()
+
+
+def timeline_example(names: Sequence[str]) -> str:
+    """A list of a model's own actions, such as 'drawer-open*4 drawer-close*8'."""
+    first, second = _EXAMPLE if set(_EXAMPLE) <= set(names) else (*names, *names)[:2]
+    return format_timeline([first] * 4 + [second] * 8)
+
+
+def timeline_box(names: Sequence[str], text: str | None) -> gr.Textbox:
+    """The list of actions, after another model was chosen. It is hidden and emptied where the model
+    has one action per clip, and emptied where the model lacks one of its actions."""
+    if not names:
+        return gr.Textbox("", visible=False)
+    more: dict[str, Any] = {} if _knows(names, text) else {"value": ""}
+    return gr.Textbox(visible=True, placeholder=timeline_example(names), **more)
+
+
+def _knows(names: Sequence[str], text: str | None) -> bool:
+    try:
+        return set(read_actions(text)) <= set(names)
+    except ValueError:  # it is being typed
+        return True
 
 
 def block_choices(steps: dict[Size3, int]) -> list[tuple[str, str]]:

@@ -55,8 +55,8 @@ class Follower:
 
         draw(JobView, values of `also`) gives what changes among `shown`; `often` are those of them
         that change with every step. The buttons `go` are disabled while the job is under way, the
-        buttons `halt` otherwise. `idle` gives what the page shows without a job: the studio forgets one
-        that another page deleted, and old ones.
+        buttons `halt` otherwise. `idle` gives what the page shows without a job: the studio forgets
+        one that another page deleted, and old ones.
         """
         self._idle = idle
         self._draw = draw

@@ -312,7 +312,7 @@ def test_a_start_chosen_while_a_model_is_loaded_stays(page: Page, two_models: st
     expect(start.get_by_label("five frames")).to_be_checked()
     page.locator("#model input").click()
     page.get_by_role("option", name="fake").click()
-    page.wait_for_function("""() => window.asked.includes('"fake","clip",""]')""")
+    page.wait_for_function("""() => window.asked.includes('"fake","clip","",""]')""")
     start.get_by_label("a first frame").check()
     expect(start.get_by_label("an action")).to_have_count(1)
     wait_for_quiet(page)

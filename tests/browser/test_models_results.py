@@ -24,7 +24,7 @@ from app.session import Session
 from nbp_core.results.files import read_curves, read_results
 from tests.app.results.test_results import BENCH, LOG
 from tests.browser.conftest import serve
-from tests.browser.visitor import expect_to_fit, open_studio
+from tests.browser.visitor import expect_to_fit, open_studio, open_tab
 from tests.support.models import save_pipeline
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -104,6 +104,31 @@ def test_fingerprints_can_be_stopped_and_a_refresh_leaves_them_alone(
     expect(compute).to_be_enabled()
     expect(stop).to_be_disabled()
     expect(page.locator("#model-list")).to_contain_text("fingerprint not computed yet")
+
+
+def test_a_refresh_offers_what_the_chosen_model_is_now(page: Page, url: str, models: Path) -> None:
+    """Its folder may hold another model, or it has gone and another one is chosen."""
+    menus = (("Generate", "#action"), ("Compare", "#race-action"))
+    description = models / "tiny" / "config.json"
+    data = json.loads(description.read_text())
+    count = len(data["config"]["actions"])
+
+    def refresh(name: str) -> None:
+        data["config"]["actions"] = [f"{name}-{index}" for index in range(count)]
+        description.write_text(json.dumps(data))
+        open_tab(page, "Models")
+        page.get_by_role("button", name="Refresh").click()
+        for tab, menu in menus:
+            open_tab(page, tab)
+            expect(page.locator(menu).get_by_role("combobox")).to_have_value(f"{name} 0")
+
+    open_studio(page, url)
+    refresh("wave")
+    shutil.copytree(models / "tiny", models / "other")
+    shutil.rmtree(models / "tiny")
+    description = models / "other" / "config.json"
+    refresh("walk")
+    expect(page.get_by_role("combobox", name="Model")).to_have_value("other")
 
 
 def test_a_path_that_is_not_there_is_refused(page: Page, url: str) -> None:
