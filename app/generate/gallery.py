@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import gradio as gr
 
+from app.clips.kept import is_whole
 from app.library import FILM, KeptClip
 from app.parts.made import action_words
 from app.parts.pictures import block_name, jpeg_file_uri
@@ -59,6 +60,7 @@ def card(clip: KeptClip) -> dict[str, Any]:
     return {
         "id": clip.id,
         "film": jpeg_file_uri(clip.folder / FILM),
+        "fault": "" if is_whole(clip) else "Some files of this clip were deleted.",
         "title": action_words(clip.manifest),
         "details": details(clip),
         "pinned": clip.is_pinned,
