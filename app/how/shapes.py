@@ -18,7 +18,7 @@ from app.parts.follow import Follower
 from app.parts.sources import component_script, template
 from app.parts.status import line, standing
 from app.session import Session
-from nbp_core.config.shapes import Size3, format_block_shape
+from nbp_core.config.shapes import CLIP_FRAMES, Size3, format_block_shape
 from nbp_core.results.paper import FIGURE_6_7, PAPER, TABLE1, TABLE3
 
 _ROW: Final[Size3] = (1, 1, 16)
@@ -75,8 +75,10 @@ class Shapes:
 
     def _build_choice(self) -> None:
         self.shape = gr.Radio(
-            plan.choices(), value=format_block_shape(_ROW), label="Block shape",
-            elem_id="blocks-shape", info="Latent frames x rows x columns: the paper's nine.",
+            plan.choices(is_given=False), value=format_block_shape(_ROW), label="Block shape",
+            elem_id="blocks-shape",
+            info="The paper's nine shapes, each as latent frames x rows x columns. Steps are those"
+            f" of a clip of {CLIP_FRAMES} frames.",
         )  # fmt: skip
         gr.Markdown("Or enter any shape that divides the grid evenly:", elem_classes="quiet")
         with gr.Row():
@@ -151,8 +153,10 @@ class Shapes:
         except ValueError as error:
             refused = f'<p role="alert">{escape(_sentence(error))}</p>'
             return gr.skip(), gr.skip(), gr.skip(), refused
+        is_given = given == "frame"
         known = format_block_shape(shape) if shape in plan.SHAPES else None
-        return known, plan.plan(shape, given == "frame"), plan.numbers(shape), ""
+        choice = gr.Radio(choices=plan.choices(is_given), value=known)
+        return choice, plan.plan(shape, is_given), plan.numbers(shape), ""
 
     def show_stored(self) -> Updates:
         """The figures kept with the project, as its files are now."""
