@@ -64,7 +64,8 @@ class ComparePage:
         first, second = usual_pair([value for _, value in choices])
         self.first = gr.Dropdown(
             choices, value=first, label="Baseline", elem_id="race-first", filterable=False,
-            info="One token per step is next-token prediction.",
+            info=f"Steps are those of a clip of {CLIP_FRAMES} frames. One token per step is"
+            " next-token prediction.",
         )  # fmt: skip
         self.second = gr.Dropdown(
             choices, value=second, label="Challenger", elem_id="race-second", filterable=False,
@@ -127,8 +128,8 @@ class ComparePage:
                 self.downloads = [
                     gr.DownloadButton(label, size="sm", min_width=90, elem_id=f"race-get-{name}")
                     for name, label in (
-                        ("first", "Baseline clip, MP4"),
-                        ("second", "Challenger clip, MP4"),
-                        ("figures", "All figures, JSON"),
+                        ("first", "Baseline clip (MP4)"),
+                        ("second", "Challenger clip (MP4)"),
+                        ("figures", "All figures (JSON)"),
                     )
                 ]

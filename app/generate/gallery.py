@@ -88,7 +88,9 @@ def disk_line(session: Session, num_clips: int) -> str:
     library = session.library
     used, most = library.num_bytes() / 1e6, library.max_bytes / 1e6
     clips = "1 clip" if num_clips == 1 else f"{num_clips} clips"
-    where = f" Your clips lie in {escape(str(library.folder))}." if session.keeps_clips else ""
+    where = (
+        f" Your clips are stored in {escape(str(library.folder))}." if session.keeps_clips else ""
+    )
     return (
         f"<p>{clips}, {used:,.1f} of {most:,.0f} MB used. The oldest are deleted beyond"
         f" {most:,.0f} MB; pinned clips are always kept.{where}</p>"

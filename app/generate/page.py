@@ -79,9 +79,9 @@ class GeneratePage:
         self.block = gr.Radio(
             controls.block_choices(steps), value=controls.preset_block("Balanced", steps),
             label="Block", elem_id="block",
-            info="How many tokens each step writes at once. Larger blocks need fewer steps;"
-            " smaller ones usually look better. From an action, the first block is written token"
-            " by token.",
+            info="How many tokens each step writes at once. Larger blocks need fewer steps, as"
+            " compared here with the smallest block; smaller ones usually look better. From an"
+            " action, the first block is written token by token.",
         )  # fmt: skip
 
         for choice in (self.action, self.block):
@@ -151,7 +151,8 @@ class GeneratePage:
                     name: gr.DownloadButton(label, size="sm", min_width=90, elem_id=f"get-{name}")
                     for name, label in (
                         ("clip", "MP4"), ("gif", "GIF"),
-                        ("strip", "PNG strip"), ("tokens", "Tokens"), ("settings", "Settings"),
+                        ("strip", "PNG strip"), ("tokens", "Tokens (NPZ)"),
+                        ("settings", "Settings (JSON)"),
                     )
                 }  # fmt: skip
             with gr.Row():

@@ -123,7 +123,8 @@ def _untrained(session: Session) -> str:
         fits = "fits" if need < free else "does not fit"
         rows.append(
             f"<dt>{escape(name)}</dt><dd>{count / 1e6:,.0f} million parameters in the paper's"
-            f" layout; {megabytes(need)} to generate, {megabytes(free)} are free here: {fits}</dd>"
+            f" layout. Generating needs {megabytes(need)} of memory; {megabytes(free)} are free"
+            f" here: {fits}.</dd>"
         )
     return (
         "<article><h2>The paper's sizes, untrained</h2><p>Untrained models at the paper's sizes,"

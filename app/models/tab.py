@@ -57,6 +57,11 @@ class ModelsTab:
                     self.hash_halt = gr.Button(
                         "Stop", size="sm", interactive=False, elem_id="fingerprints-stop"
                     )
+                gr.Markdown(
+                    "A fingerprint is the SHA-256 of a model's weights: equal fingerprints mean"
+                    " equal weights.",
+                    elem_classes="quiet",
+                )
                 self.status = gr.HTML(
                     listing.status(None), elem_id="models-status", label="Status",
                     elem_classes="status-line",
@@ -93,11 +98,12 @@ class ModelsTab:
             )  # fmt: skip
             self.name = gr.Textbox(
                 label="Name of the new model", elem_id="convert-name", max_lines=1,
-                info="The folder it becomes: magvit2_ucf and magvit2_k600 for the tokenizers.",
+                info="The name of its folder. Call the authors' tokenizers magvit2_ucf and"
+                " magvit2_k600: their transformers look for these names.",
             )  # fmt: skip
             self.precision = gr.Radio(
                 _PRECISIONS, value="keep", label="Precision", elem_id="convert-precision",
-                info="Half precision needs half the disk space.",
+                info="float16 and bfloat16 need half the disk space of float32.",
             )  # fmt: skip
             with gr.Row():
                 self.go = gr.Button("Convert", variant="primary", elem_id="convert")

@@ -77,7 +77,8 @@ def sampling_sliders(title: str, preset: str) -> tuple[gr.Slider, gr.Slider, gr.
             ),
             gr.Slider(
                 1, 6, guidance, step=0.1, label="Guidance",
-                info="How strongly to follow the action. Above 1, each step does twice the work.",
+                info="How strongly to follow the action (classifier-free guidance). 1 is off;"
+                " above 1, each step does twice the work.",
             ),
         )  # fmt: skip
 

@@ -64,8 +64,8 @@ class PlayTab:
             "Stop", visible=False, interactive=False, size="sm", elem_id="play-saved-stop"
         )
         with gr.Row(visible=False) as self.result:
-            self.clip = gr.DownloadButton("Clip, MP4", size="sm", elem_id="play-get-clip")
-            self.file = gr.DownloadButton("Recording, JSON", size="sm", elem_id="play-get-json")
+            self.clip = gr.DownloadButton("Clip (MP4)", size="sm", elem_id="play-get-clip")
+            self.file = gr.DownloadButton("Recording (JSON)", size="sm", elem_id="play-get-json")
             self.go_on = gr.Button("Continue in Generate", size="sm", elem_id="play-go-on")
 
     def _build_starts(self) -> None:

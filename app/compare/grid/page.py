@@ -56,7 +56,7 @@ class GridPage:
         )  # fmt: skip
         self.num_seeds = gr.Slider(
             LEAST, MOST, 4, step=1, label="Seeds", elem_id="grid-seeds", buttons=[],
-            info="How many, counted up from the seed above.",
+            info="Number of clips. Their seeds count up from the seed above.",
         )  # fmt: skip
         blocks = block_names(self.session, model)
         self.blocks = gr.CheckboxGroup(
