@@ -232,6 +232,7 @@ def test_a_card_says_that_files_of_its_clip_were_deleted(tab: GenerateTab, kind:
     assert cards[job.id]["fault"] == "Some files of this clip were deleted."
     assert (cards[other.id]["fault"], cards[job.id]["film"]) == ("", "")
     tab.session.jobs.forget(job.id)
+    shutil.rmtree(tab.session.outputs)
     with pytest.raises(gr.Error, match="This clip is damaged"):
         press(tab, "open", job.id)
     assert shown_ids(press(tab, "delete", job.id), tab) == [other.id]

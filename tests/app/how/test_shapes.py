@@ -127,7 +127,7 @@ def test_a_shape_that_does_not_tile_is_refused_and_the_picture_stays(
 def test_numbers_choose_a_shape_of_the_paper(tab: Shapes) -> None:
     choice, plan, _, refused = tab.cut(2, 1, 8, "frame")
     assert (choice.value, plan["known"], refused) == ("2x1x8", 16, "")
-    assert ("half row of 2 frames 2x1x8: 128 steps", "2x1x8") in choice.choices
+    assert ("half row of 2 frames 2x1x8: 64 steps", "2x1x8") in choice.choices
 
 
 def test_only_printed_figures_of_the_paper_are_drawn() -> None:
