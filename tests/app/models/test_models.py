@@ -97,7 +97,10 @@ def lose_tokenizer(folder: Path) -> None:
     [
         (lambda f: (f / "config.json").unlink(), "has no config.json."),
         (lambda f: (f / "config.json").write_text("{"), "quotes, line 1, column 2."),
-        (lambda f: (f / "model.safetensors").write_bytes(b"no"), "is corrupt."),
+        (
+            lambda f: (f / "model.safetensors").write_bytes(b"no"),
+            "model.safetensors of model 'tiny' is corrupt.",
+        ),
         (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors."),
         (lose_tokenizer, "copy that folder beside the model's."),
     ],
