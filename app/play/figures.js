@@ -24,8 +24,8 @@ export const driftWords = (sharpness) => {
   return `drift: ${Math.round(100 * share)} % of the sharpness of latent frames 11 to 20`;
 };
 
-// One line: shown frames per second, key to picture, a latent frame, the window, the drift. What was
-// not measured yet is null and left out.
+// One line: shown frames per second, key to picture, a latent frame, the window, the drift. What
+// was not measured yet is null and left out.
 export const figuresLine = (rate, keyMs, header, window, sharpness) => {
   if (!header) return '';
   const { sample_ms: sample, decode_ms: decode, steps } = header;

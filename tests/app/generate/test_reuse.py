@@ -125,7 +125,15 @@ def test_other_jobs_push_no_clip_out_of_the_gallery(tab: GenerateTab) -> None:
     assert press(tab, "open", job.id)[tab.page.follower.job_id] == job.id
 
 
-def test_a_past_clip_is_opened_again(tab: GenerateTab) -> None:
+@pytest.fixture
+def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The notes that a page has shown."""
+    shown: list[str] = []
+    monkeypatch.setattr(gr, "Warning", lambda text, **_: shown.append(text))
+    return shown
+
+
+def test_a_past_clip_is_opened_again(tab: GenerateTab, notes: list[str]) -> None:
     first, second = make(tab), make(tab, seed=8)
     updates = press(tab, "open", first.id, current=second.id)
     assert updates[tab.page.follower.job_id] == first.id
@@ -135,6 +143,7 @@ def test_a_past_clip_is_opened_again(tab: GenerateTab) -> None:
         updates = press(tab, "open", nonsense, current=second.id)
         assert shown_ids(updates, tab) == [second.id, first.id]
         assert tab.page.follower.job_id not in updates
+        assert notes.pop() == "This clip was deleted."
 
 
 def test_a_clip_whose_files_made_way_is_opened_from_the_gallery(tab: GenerateTab) -> None:
@@ -214,12 +223,15 @@ def test_pinned_clips_stand_first_and_never_make_way(tab: GenerateTab) -> None:
     assert shown_ids(press(tab, "unpin", first.id), tab) == [third.id, first.id]
 
 
-def test_a_card_whose_clip_has_gone_from_the_disk_is_taken_away(tab: GenerateTab) -> None:
+def test_a_card_whose_clip_has_gone_from_the_disk_is_taken_away(
+    tab: GenerateTab, notes: list[str]
+) -> None:
     job, other = make(tab), make(tab, seed=8)
     (folder,) = (clip.folder for clip in tab.session.library.clips() if clip.id == job.id)
     shutil.rmtree(folder)
     for act in ("open", "use", "pin", "unpin", "delete"):
         assert shown_ids(press(tab, act, job.id, current=other.id), tab) == [other.id]
+        assert notes.pop() == "This clip was deleted."
 
 
 @pytest.mark.parametrize("kind", ["clip", "strip", "settings", "last_frames"])
