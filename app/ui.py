@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from app.attention.tab import AttentionTab
+from app.clips.form import Start
 from app.clips.odds import Odds
 from app.compare.tab import CompareTab
 from app.folders import MendsUploads
@@ -127,9 +128,9 @@ def _build(session: Session) -> gr.Blocks:
         page.welcome.race.click(lambda: gr.Tabs(selected="compare"), None, tabs, **LIGHT).then(
             None, js="() => window.nbpPress('race-go')", **LIGHT
         )
-        played.instead.click(session.model_with_keys, None, model, **OWN).success(
-            generated.facts_of, model, facts, **OWN
-        )
+        chosen = played.instead.click(session.model_with_keys, None, model, **OWN)
+        chosen.success(*generated.menus[1], **LIGHT)
+        chosen.success(generated.facts_of, model, facts, **OWN)
         models.renewed.then(partial(_first_facts, session), model, facts, **LIGHT)
         for menu in (*generated.menus, *compared.menus):
             models.renewed.then(*menu, **LIGHT)
@@ -167,25 +168,33 @@ def _tab(name: str) -> gr.Tab:
 def _find_race_again(generated: GenerateTab, compared: CompareTab) -> None:
     """A page that is loaded anew finds the settings of its race after those of its clip.
 
-    Where Compare is the open tab, the model is that of the race, and Generate's menus follow.
+    Where Compare is the open tab, the model is that of the race, and Generate follows.
     """
-    model, race = generated.page.model, compared.page.follower
+    page, race = generated.page, compared.page.follower
+    model, (_, (refit, fitting, fitted)) = page.model, generated.menus
 
     def come_back(
         chosen: str,
+        start: Start,
+        action: str,
+        actions: str,
         job_id: str,
         seen: Seen,
         grid_id: str,
         request: gr.Request,
     ) -> Updates:
         is_open = request.query_params.get("tab") == "compare"
-        return compared.come_back(chosen, job_id, seen, grid_id, is_open)
+        found = compared.come_back(chosen, job_id, seen, grid_id, is_open)
+        if found.get(model, chosen) == chosen:
+            return found
+        return {**found, **refit(found[model], start, action, actions)}
 
     # Last the model's facts: the page does not wait until it is loaded.
     generated.came_back.then(
         come_back,
-        [model, *race.asked, compared.grid.follower.job_id], compared.found_again, **LIGHT,
-    ).then(generated.facts_of, model, generated.page.facts, **OWN)  # fmt: skip
+        [*fitting, *race.asked, compared.grid.follower.job_id],
+        [*compared.found_again, *fitted], **LIGHT,
+    ).then(generated.facts_of, model, page.facts, **OWN)  # fmt: skip
 
 
 def _addressed(request: gr.Request) -> Any:

@@ -73,7 +73,7 @@ class ComparePage:
         )  # fmt: skip
 
     def _build_start(self) -> None:
-        names = controls.action_names(self.session, self.model.value)
+        actions, favourite = controls.action_menu(self.session, self.model.value, "action")
         self.start = gr.Radio(
             uploads.STARTS, value="action", label="Both start from", elem_id="race-start",
             info="An action by name, a picture, or the first five frames of a clip.",
@@ -89,7 +89,7 @@ class ComparePage:
             uploads.offer_examples(self.session, "clip", self.clip, "Clips to try")
         self.crop = uploads.crop_slider("race-crop")
         self.action = gr.Dropdown(
-            controls.action_choices(names), value=controls.favourite("action", names),
+            actions, value=favourite,
             label="Action", elem_id="race-action", info="What happens in both clips.",
         )  # fmt: skip
 

@@ -169,13 +169,12 @@ class CompareTab:
     def _settings_of(self, race: PageRace, model: str) -> Updates:
         page, values = self.page, {**values_of(race.request), "model": model}
         start, action = values["start"], values["action"]
-        names = controls.action_names(self.session, model)
-        kept = action if action in ("", *names) else controls.favourite(start, names)
+        actions, kept = controls.action_menu(self.session, model, start, action)
         choices, (first, second) = self._pair(model, start, *map(format_block_shape, race.shapes))
         return {
             **{getattr(page, name): values[name] for name in _SETTINGS},
             page.start: start_radio(self.session, model, start),
-            page.action: gr.Dropdown(choices=controls.action_choices(names), value=kept),
+            page.action: gr.Dropdown(choices=actions, value=kept),
             page.note: run.why_no_race(self.session, model),
             page.first: gr.Dropdown(choices=choices, value=first),
             page.second: gr.Dropdown(choices=choices, value=second),
@@ -204,7 +203,7 @@ class CompareTab:
 
     def suggest(self, model: str, start: Start, temperature: float) -> tuple[str, float]:
         """Action and temperature that suit the start, as on Generate."""
-        action = controls.favourite(start, controls.action_names(self.session, model))
+        _, action = controls.action_menu(self.session, model, start)
         return action, controls.suited_temperature(start, temperature, "Paper")
 
     def change_choices(
@@ -212,14 +211,13 @@ class CompareTab:
     ) -> tuple[Any, ...]:
         """Counts the steps anew and offers what the model can do; keeps what still fits."""
         choices, fitting = self._pair(model, start, first, second)
-        names = controls.action_names(self.session, model)
-        is_kept = action in names or (action == "" and start != "action")
-        kept = action if is_kept else controls.favourite(start, names)
+        chosen = controls.none_yet(start, action)
+        actions, kept = controls.action_menu(self.session, model, start, chosen)
         return (
             run.why_no_race(self.session, model),
             controls.refitted(gr.Dropdown, choices, fitting[0], first),
             controls.refitted(gr.Dropdown, choices, fitting[1], second),
-            controls.refitted(gr.Dropdown, controls.action_choices(names), kept, action),
+            controls.refitted(gr.Dropdown, actions, kept, action),
         )
 
     def _pair(

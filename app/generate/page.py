@@ -51,7 +51,7 @@ class GeneratePage:
 
     def _build_start(self) -> None:
         steps = controls.count_steps(self.session, self.model.value, "action", 17)
-        names = controls.action_names(self.session, self.model.value)
+        actions, favourite = controls.action_menu(self.session, self.model.value, "action")
         self.start = gr.Radio(
             uploads.STARTS, value="action", label="Start from", elem_id="start",
             info="An action by name, a picture, or the first five frames of a clip.",
@@ -72,7 +72,7 @@ class GeneratePage:
             uploads.offer_examples(self.session, "clip", self.clip, "Clips to try")
         self.crop = uploads.crop_slider("crop")
         self.action = gr.Dropdown(
-            controls.action_choices(names), value=controls.favourite("action", names),
+            actions, value=favourite,
             label="Action", elem_id="action",
             info="What happens in the clip: a robot arm's task, or a camera move over a photo.",
         )  # fmt: skip

@@ -76,21 +76,23 @@ class GenerateTab:
 
     def _wire_controls(self) -> None:
         page = self.page
-        start_of = [page.model, page.start, page.num_frames, page.actions]
+        start_of: list[Any] = [page.model, page.start, page.num_frames, page.actions]
         sampling = [page.block, page.top_k, page.top_p, page.temperature, page.guidance]
+        counted = [*start_of, page.block]
+        chosen = [page.model, page.start, page.action, page.actions]
+        offered = [page.start, page.action, page.actions]
         self.menus: Menus = (
-            (self.change_blocks, [*start_of, page.block], [page.block]),
-            (
-                self.refit, [page.model, page.start, page.action, page.actions],
-                [page.start, page.action, page.actions, *page.welcome.recipes],
-            ),
+            (self.change_blocks, counted, [page.block]), (self.refit, chosen, offered)
         )  # fmt: skip
-        blocks, fitted = self.menus
-        when([part.change for part in start_of], *blocks, **LIGHT)
-        when([page.model.change], *fitted, **LIGHT)
+        changes = [part.change for part in start_of]
+        when(changes, self.change_blocks, counted, page.block, **LIGHT)
+        suggest = partial(self.refit, suggests=True)
+        when([page.model.input], suggest, chosen, offered, **LIGHT)
+        recipes = page.welcome.recipes
+        when([page.model.change], page.welcome.refit, page.model, recipes, **LIGHT)
         wire_uploads(page)
-        chosen = when([page.model.input], self.announce, page.model, page.facts, **LIGHT)
-        chosen.then(self.facts_of, page.model, page.facts, **OWN, **LAST)
+        loading = when([page.model.input], self.announce, page.model, page.facts, **LIGHT)
+        loading.then(self.facts_of, page.model, page.facts, **OWN, **LAST)
         page.start.input(
             self.suggest, [page.model, page.start, page.temperature],
             [page.action, page.temperature], **LIGHT, **LAST,
@@ -210,14 +212,13 @@ class GenerateTab:
         pipeline = self.session.pipeline(model)
         length = shown_length(values["start"], values["num_frames"], values["actions"])
         steps = controls.count_steps(self.session, model, values["start"], length)
+        choices, _ = controls.action_menu(self.session, model, values["start"])
         plain = {getattr(page, name): value for name, value in values.items()}
         return plain | {
             page.facts: controls.facts(pipeline),
             page.start: start_radio(self.session, model, values["start"]),
-            page.action: gr.Dropdown(
-                choices=controls.action_choices(pipeline.actions), value=values["action"]
-            ),
-            page.actions: gr.Textbox(values["actions"], visible=bool(pipeline.timeline_names)),
+            page.action: gr.Dropdown(choices=choices, value=values["action"]),
+            page.actions: controls.timeline_box(pipeline.timeline_names, values["actions"], None),
             page.block: gr.Radio(choices=controls.block_choices(steps), value=values["block"]),
         }
 
@@ -264,22 +265,27 @@ class GenerateTab:
         """Says that the chosen model is being loaded: a large one takes a while."""
         return gr.skip() if self.session.loaded(model) else controls.loading(model)
 
-    def refit(self, model: str, start: Start, action: str | None, actions: str | None) -> Updates:
+    def refit(
+        self,
+        model: str,
+        start: Start,
+        action: str | None,
+        actions: str | None,
+        *,
+        suggests: bool = False,
+    ) -> Updates:
         """Another model: offers what it can do, also where it cannot be loaded.
 
-        What was chosen stays if it suits the model.
+        What was chosen stays if it suits the model. suggests: unless that is no action.
         """
-        names = controls.action_names(self.session, model)
         timeline = controls.timeline_names(self.session, model)
         _, suited = controls.suited_starts(self.session, model, start)
-        is_kept = action in names or not (action or suited == "action")
-        fitting = action if is_kept else controls.favourite(suited, names)
-        choices = controls.action_choices(names)
+        chosen = controls.none_yet(suited, action) if suggests else action or ""
+        choices, fitting = controls.action_menu(self.session, model, suited, chosen)
         return {
             self.page.start: refit_start(self.session, model, start),
             self.page.action: controls.refitted(gr.Dropdown, choices, fitting, action),
-            self.page.actions: controls.timeline_box(timeline, actions),
-            **self.page.welcome.refit(model),
+            self.page.actions: controls.timeline_box(timeline, actions, actions),
         }
 
     def change_blocks(
@@ -295,7 +301,7 @@ class GenerateTab:
 
     def suggest(self, model: str, start: Start, temperature: float) -> tuple[str, float]:
         """Action and temperature that suit the start."""
-        action = controls.favourite(start, controls.action_names(self.session, model))
+        _, action = controls.action_menu(self.session, model, start)
         return action, controls.suited_temperature(start, temperature)
 
     def show_cut(self, model: str, block: str, job_id: str, kind: str) -> Any:

@@ -83,10 +83,11 @@ def sampling_sliders(title: str, preset: str) -> tuple[gr.Slider, gr.Slider, gr.
         )  # fmt: skip
 
 
-def favourite(start: Start, names: tuple[str, ...]) -> str:
+def favourite(start: Start, names: tuple[str, ...], is_needed: bool = False) -> str:
     """The action a start suggests: a robot's for none, a camera move for a picture."""
     wanted = _FAVOURITES[start]
-    return wanted if wanted in names else names[0] if names and start == "action" else ""
+    is_needed = is_needed or start == "action"
+    return wanted if wanted in names else names[0] if names and is_needed else ""
 
 
 def suited_temperature(start: Start, now: float, preset: str = "Balanced") -> float:
@@ -103,6 +104,32 @@ def suited_temperature(start: Start, now: float, preset: str = "Balanced") -> fl
 def action_choices(names: tuple[str, ...]) -> list[tuple[str, str]]:
     """(label, the name that the model knows) of every action."""
     return [("no action", ""), *((name.replace("-", " "), name) for name in names)]
+
+
+def action_menu(
+    session: Session, model: str | None, start: Start, chosen: str | None = None
+) -> tuple[list[tuple[str, str]], str]:
+    """(the actions to choose from, the one to choose).
+
+    That is the chosen one if it suits the model, else the one that the start suggests.
+    """
+    names, is_needed = action_names(session, model), _needs_action(session, model)
+    choices = action_choices(names)[int(is_needed) :]
+    if chosen is not None and any(name == chosen for _, name in choices):
+        return choices, chosen
+    return choices, favourite(start, names, is_needed)
+
+
+def none_yet(start: Start, action: str | None) -> str | None:
+    """The action that was chosen for another model; None where this one should suggest one."""
+    return None if start == "action" and not action else action or ""
+
+
+def _needs_action(session: Session, model: str | None) -> bool:
+    try:
+        return session.offer(model).needs_action
+    except ValueError:
+        return False
 
 
 def length_choices() -> list[tuple[str, int]]:
@@ -169,13 +196,17 @@ def timeline_example(names: Sequence[str]) -> str:
     return format_timeline([first] * 4 + [second] * 8)
 
 
-def timeline_box(names: Sequence[str], text: str | None) -> gr.Textbox:
-    """The list of actions, after another model was chosen. It is hidden and emptied where the model
-    has one action per clip, and emptied where the model lacks one of its actions."""
-    if not names:
-        return gr.Textbox("", visible=False)
-    more: dict[str, Any] = {} if _knows(names, text) else {"value": ""}
-    return gr.Textbox(visible=True, placeholder=timeline_example(names), **more)
+def timeline_box(names: Sequence[str], text: str | None, before: str | None) -> gr.Textbox:
+    """The list of actions, `before` until now, for a model with these names.
+
+    It is emptied where the model lacks one of its actions, and hidden where the model has one
+    action per clip.
+    """
+    value = text if names and _knows(names, text) else ""
+    more: dict[str, Any] = {} if value == before else {"value": value}
+    if names:
+        more["placeholder"] = timeline_example(names)
+    return gr.Textbox(visible=bool(names), **more)
 
 
 def _knows(names: Sequence[str], text: str | None) -> bool:

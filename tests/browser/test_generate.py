@@ -320,6 +320,17 @@ def test_a_start_chosen_while_a_model_is_loaded_stays(page: Page, two_models: st
     expect(page.locator("#picture")).to_be_visible()
 
 
+def test_steps_follow_the_length_and_a_list_of_actions(page: Page, studio: Studio) -> None:
+    open_studio(page, studio.url)
+    page.get_by_role("radio", name="33 frames").check()
+    expect(page.get_by_role("radio", name="row 1x1x16: 144 steps")).to_be_checked()
+    actions = page.get_by_role("textbox", name="Several actions")
+    actions.fill("door-open*2 zoom-in")
+    expect(page.get_by_role("radio", name="row 1x1x16: 64 steps")).to_be_checked()
+    actions.fill("")
+    expect(page.get_by_role("radio", name="row 1x1x16: 144 steps")).to_be_checked()
+
+
 def test_the_square_of_a_picture_is_dragged(page: Page, studio: Studio, tmp_path: Path) -> None:
     """Left red, right blue: a run from the right end starts blue."""
     wide = np.zeros((64, 192, 3), np.uint8)

@@ -153,7 +153,7 @@ def test_the_animation_waits_while_another_tab_is_open(page: Page, studio: Studi
 def test_choices_in_quick_succession_are_all_kept(page: Page, studio: Studio) -> None:
     page.add_init_script(SLOW_ANSWERS)
     open_blocks(page, studio.url)
-    shape = page.get_by_role("radio", name="frame 1x16x16")
+    shape = page.get_by_role("radio", name="frame 1x16x16:")
     shape.check()
     page.get_by_label("the first frame").check()
     wait_for_quiet(page)

@@ -71,9 +71,25 @@ def test_the_chosen_action_stays_where_the_model_knows_it(
     tab: GenerateTab, start: Start, before: str, after: str | None
 ) -> None:
     """It is not sent back: while the model was loaded, the visitor may have chosen another."""
-    updates = tab.refit("fake", start, before, "")
+    updates = tab.refit("fake", start, before, "", suggests=True)
     assert updates[tab.page.action].constructor_args.get("value") == after
     assert "value" not in updates[tab.page.start].constructor_args
+
+
+def test_no_action_stays_where_nobody_chose_another_model(tab: GenerateTab) -> None:
+    """After Refresh on Models, say, or with the settings of a clip."""
+    updates = tab.refit("fake", "action", "", "")
+    assert "value" not in updates[tab.page.action].constructor_args
+
+
+def test_a_model_that_needs_an_action_is_offered_one_for_every_start(
+    tab: GenerateTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakePipeline, "needs_action", True)
+    action = tab.refit("fake", "clip", "", "")[tab.page.action]
+    assert ("no action", "") not in action.choices
+    assert action.value == "door-open"
+    assert tab.suggest("fake", "clip", 0.7)[0] == "door-open"
 
 
 @pytest.mark.parametrize(
@@ -109,8 +125,9 @@ def test_the_example_of_a_list_names_the_models_own_actions(
 def test_recipes_are_offered_where_the_model_knows_their_action(tab: GenerateTab) -> None:
     robot = tab.page.welcome.robot
     assert robot.visible
-    assert tab.refit("fake", "action", "", "")[robot].constructor_args["visible"]
-    assert not tab.refit("continues", "clip", "", "")[robot].constructor_args["visible"]
+    welcome = tab.page.welcome
+    assert welcome.refit("fake")[robot].constructor_args["visible"]
+    assert not welcome.refit("continues")[robot].constructor_args["visible"]
 
 
 def test_a_recipe_makes_its_own_action_and_not_the_list_that_was_entered(tab: GenerateTab) -> None:
@@ -131,8 +148,7 @@ def test_steps_are_counted_for_the_length_of_the_clip(
 ) -> None:
     """A list of actions sets it, once it can be read."""
     radio = tab.change_blocks("fake", "action", num_frames, actions, "1x1x16")
-    labels = {value: label for label, value in radio.choices}
+    labels = {value: str(label) for label, value in radio.choices}
     assert labels["1x1x16"].startswith(f"row 1x1x16: {steps} steps")
     values = values_of(make_request(**VALUES)) | {"num_frames": num_frames, "actions": actions}
-    filled = {value: label for label, value in tab.fill(values)[tab.page.block].choices}
-    assert filled == labels
+    assert tab.fill(values)[tab.page.block].choices == radio.choices
