@@ -43,7 +43,9 @@ class ComparePage:
             with gr.Column(scale=2, min_width=340):
                 with gr.Row(elem_classes="run"):
                     self.go = gr.Button("Start the race", variant="primary", elem_id="race-go")
-                    self.halt = gr.Button("Stop", elem_id="race-stop", interactive=False)
+                    self.halt = gr.Button(
+                        "Stop", variant="stop", elem_id="race-stop", interactive=False
+                    )
                 self.note = gr.HTML(
                     why_no_race(session, model.value), elem_id="race-note", label="Note",
                     elem_classes="quiet",

@@ -37,7 +37,7 @@ class GeneratePage:
             with gr.Column(scale=2, min_width=340):
                 with gr.Row(elem_id="run", elem_classes="run"):
                     self.go = gr.Button("Generate", variant="primary", elem_id="go")
-                    self.halt = gr.Button("Stop", elem_id="stop", interactive=False)
+                    self.halt = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False)
                     self.hold = gr.Button("Pause", elem_id="pause", interactive=False)
                     self.step = gr.Button("Step", elem_id="step", interactive=False)
                 self._build_start()

@@ -111,9 +111,11 @@ class Shapes:
                     for key in FIGURES
                 }  # fmt: skip
                 self.stored_words = gr.Markdown(elem_id="blocks-stored", elem_classes="quiet")
-                with gr.Row():
+                with gr.Row(elem_classes="pair-row"):
                     self.go = gr.Button("Measure on this machine", elem_id="blocks-go")
-                    self.halt = gr.Button("Stop", elem_id="blocks-stop", interactive=False)
+                    self.halt = gr.Button(
+                        "Stop", variant="stop", elem_id="blocks-stop", interactive=False
+                    )
                 self.status = gr.HTML(_status(None), elem_id="blocks-status", label="Status")
                 self.plot = gr.Plot(
                     show_label=False, visible=False, elem_id="blocks-speeds",

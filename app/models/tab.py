@@ -55,7 +55,11 @@ class ModelsTab:
                     self.again = gr.Button("Refresh", size="sm", elem_id="refresh-models")
                     self.hash = gr.Button("Compute fingerprints", size="sm", elem_id="fingerprints")
                     self.hash_halt = gr.Button(
-                        "Stop", size="sm", interactive=False, elem_id="fingerprints-stop"
+                        "Stop",
+                        variant="stop",
+                        size="sm",
+                        interactive=False,
+                        elem_id="fingerprints-stop",
                     )
                 gr.Markdown(
                     "A fingerprint is the SHA-256 of a model's weights: equal fingerprints mean"
@@ -105,9 +109,11 @@ class ModelsTab:
                 _PRECISIONS, value="keep", label="Precision", elem_id="convert-precision",
                 info="float16 and bfloat16 need half the disk space of float32.",
             )  # fmt: skip
-            with gr.Row():
+            with gr.Row(elem_classes="pair-row"):
                 self.go = gr.Button("Convert", variant="primary", elem_id="convert")
-                self.go_halt = gr.Button("Stop", interactive=False, elem_id="convert-stop")
+                self.go_halt = gr.Button(
+                    "Stop", variant="stop", interactive=False, elem_id="convert-stop"
+                )
 
     def _wire(self, blocks: gr.Blocks) -> None:
         listed = [self.list, self.model]

@@ -61,7 +61,12 @@ class PlayTab:
     def _build_saved(self) -> None:
         self.status = gr.HTML(elem_id="play-saved", label="The saved clip")
         self.halt = gr.Button(
-            "Stop", visible=False, interactive=False, size="sm", elem_id="play-saved-stop"
+            "Stop",
+            variant="stop",
+            visible=False,
+            interactive=False,
+            size="sm",
+            elem_id="play-saved-stop",
         )
         with gr.Row(visible=False) as self.result:
             self.clip = gr.DownloadButton("Clip (MP4)", size="sm", elem_id="play-get-clip")
