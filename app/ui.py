@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -123,14 +124,16 @@ def _build(session: Session) -> gr.Blocks:
             with _tab("Results") as results:
                 ResultsTab(session, results)
             with _tab("Models"):
-                ModelsTab(session, blocks, model, conversion)
+                models = ModelsTab(session, blocks, model, conversion)
         page.welcome.race.click(lambda: gr.Tabs(selected="compare"), None, tabs, **LIGHT).then(
             None, js="() => window.nbpPress('race-go')", **LIGHT
         )
-        played.instead.click(session.model_with_keys, None, model, **OWN).success(
-            generated.change_model, [model, page.start, page.action],
-            [page.facts, page.start, page.action, page.actions], **OWN,
-        )  # fmt: skip
+        chosen = played.instead.click(session.model_with_keys, None, model, **OWN)
+        chosen.success(*generated.menus[1], **LIGHT)
+        chosen.success(generated.facts_of, model, facts, **OWN)
+        models.renewed.then(partial(_first_facts, session), model, facts, **LIGHT)
+        for menu in (*generated.menus, *compared.menus):
+            models.renewed.then(*menu, **LIGHT)
         played.go_on.click(
             lambda job_id: ("clip", played.last_frames(job_id), gr.Tabs(selected="generate")),
             play.job_id, [page.start, page.clip, tabs], **OWN,
@@ -168,12 +171,13 @@ def _find_race_again(generated: GenerateTab, compared: CompareTab) -> None:
     Where Compare is the open tab, the model is that of the race, and Generate follows.
     """
     page, race = generated.page, compared.page.follower
-    model, fitted = page.model, [page.facts, page.start, page.action, page.actions]
+    model, (_, (refit, fitting, fitted)) = page.model, generated.menus
 
     def come_back(
         chosen: str,
         start: Start,
         action: str,
+        actions: str,
         job_id: str,
         seen: Seen,
         grid_id: str,
@@ -183,12 +187,12 @@ def _find_race_again(generated: GenerateTab, compared: CompareTab) -> None:
         found = compared.come_back(chosen, job_id, seen, grid_id, is_open)
         if found.get(model, chosen) == chosen:
             return found
-        return {**found, **generated.change_model(found[model], start, action)}
+        return {**found, **refit(found[model], start, action, actions)}
 
     # Last the model's facts: the page does not wait until it is loaded.
     generated.came_back.then(
         come_back,
-        [model, page.start, page.action, *race.asked, compared.grid.follower.job_id],
+        [*fitting, *race.asked, compared.grid.follower.job_id],
         [*compared.found_again, *fitted], **LIGHT,
     ).then(generated.facts_of, model, page.facts, **OWN)  # fmt: skip
 

@@ -101,8 +101,8 @@ class Shown:
         context = f"with the action {self.clip.action}" if self.clip.action else "without an action"
         return (
             f"Measured here: softmax weights of layer {self.layer + 1}, {head_words(self.head)},"
-            f" over {self.opened[0].view.length:,} positions, from one masked forward ({forward};"
-            f" maps and looks {seconds:.2f} s) on {self.opened[0].weights}. The clip:"
+            f" over {self.opened[0].view.length:,} positions, from one masked forward pass"
+            f" ({forward}; drawing {seconds:.2f} s) on {self.opened[0].weights}. The clip:"
             f" {self.clip.title}, {kind}{f', made by {made}' if made else ''}, read {context}."
         )
 

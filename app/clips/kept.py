@@ -99,6 +99,17 @@ def strip_of(clip: KeptClip) -> Path | None:
         return None
 
 
+def is_whole(clip: KeptClip) -> bool:
+    """Whether all files of a kept clip are there."""
+    names = clip.record.get("files")
+    if not isinstance(names, dict):
+        return False
+    try:
+        return all(_inside(clip.folder, name) for name in names.values() if name)
+    except (TypeError, ValueError):
+        return False
+
+
 def find_clip(session: Session, clip_id: str | None) -> JobView | None:
     """The job that made a clip, opened from the library if the studio no longer has it.
 

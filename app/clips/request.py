@@ -123,6 +123,16 @@ def length_of(start: Start, actions: tuple[str, ...]) -> int:
     return max(1, CONTEXT_FRAMES[start]) + FRAMES_PER_KEY * len(actions)
 
 
+def shown_length(start: Start, num_frames: int, text: str | None) -> int:
+    """Number of frames of a clip by the page's values: a list of actions sets it, once it can be
+    read."""
+    try:
+        actions = read_actions(text)
+    except ValueError:  # it is being typed
+        return num_frames
+    return length_of(start, actions) if actions else num_frames
+
+
 def values_of(request: Request) -> dict[str, Any]:
     """The values of the Form that made a request."""
     sampling, shape = request.sampling, request.sampling.block_shape

@@ -50,6 +50,6 @@ def steps_chart(race: Race) -> go.Figure:
         )
     figure.update_layout(
         barmode="overlay",
-        **chart_layout("token of the clip (a bar is as wide as its step)", "milliseconds per step"),
+        **chart_layout("tokens of the clip (each bar is one step)", "milliseconds per step"),
     )
     return figure

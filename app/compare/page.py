@@ -43,7 +43,9 @@ class ComparePage:
             with gr.Column(scale=2, min_width=340):
                 with gr.Row(elem_classes="run"):
                     self.go = gr.Button("Start the race", variant="primary", elem_id="race-go")
-                    self.halt = gr.Button("Stop", elem_id="race-stop", interactive=False)
+                    self.halt = gr.Button(
+                        "Stop", variant="stop", elem_id="race-stop", interactive=False
+                    )
                 self.note = gr.HTML(
                     why_no_race(session, model.value), elem_id="race-note", label="Note",
                     elem_classes="quiet",
@@ -64,7 +66,8 @@ class ComparePage:
         first, second = usual_pair([value for _, value in choices])
         self.first = gr.Dropdown(
             choices, value=first, label="Baseline", elem_id="race-first", filterable=False,
-            info="One token per step is next-token prediction.",
+            info=f"Steps are those of a clip of {CLIP_FRAMES} frames. One token per step is"
+            " next-token prediction.",
         )  # fmt: skip
         self.second = gr.Dropdown(
             choices, value=second, label="Challenger", elem_id="race-second", filterable=False,
@@ -72,7 +75,7 @@ class ComparePage:
         )  # fmt: skip
 
     def _build_start(self) -> None:
-        names = controls.action_names(self.session, self.model.value)
+        actions, favourite = controls.action_menu(self.session, self.model.value, "action")
         self.start = gr.Radio(
             uploads.STARTS, value="action", label="Both start from", elem_id="race-start",
             info="An action by name, a picture, or the first five frames of a clip.",
@@ -88,7 +91,7 @@ class ComparePage:
             uploads.offer_examples(self.session, "clip", self.clip, "Clips to try")
         self.crop = uploads.crop_slider("race-crop")
         self.action = gr.Dropdown(
-            controls.action_choices(names), value=controls.favourite("action", names),
+            actions, value=favourite,
             label="Action", elem_id="race-action", info="What happens in both clips.",
         )  # fmt: skip
 
@@ -127,8 +130,8 @@ class ComparePage:
                 self.downloads = [
                     gr.DownloadButton(label, size="sm", min_width=90, elem_id=f"race-get-{name}")
                     for name, label in (
-                        ("first", "Baseline clip, MP4"),
-                        ("second", "Challenger clip, MP4"),
-                        ("figures", "All figures, JSON"),
+                        ("first", "Baseline clip (MP4)"),
+                        ("second", "Challenger clip (MP4)"),
+                        ("figures", "All figures (JSON)"),
                     )
                 ]

@@ -18,6 +18,7 @@ from app.session import Session
 from nbp_core.config.shapes import CLIP_FPS
 
 NOTHING = "<p>Make two clips on the Generate tab to see them side by side here.</p>"
+_UNKNOWN = "unknown"
 _SETTINGS = {
     "temperature": "temperature", "top_k": "top-k", "top_p": "top-p",
     "guidance_scale": "guidance", "seed": "seed",
@@ -109,8 +110,8 @@ def _settings(clip: KeptClip) -> dict[str, str]:
         "model": clip.model,
         "weights": _print(manifest.get("sha256")),
         "tokenizer weights": _print(manifest.get("tokenizer_sha256")),
-        "weight format": str(manifest.get("weight_format")),
-        "device": str(manifest.get("device")),
+        "weight format": str(manifest.get("weight_format") or _UNKNOWN),
+        "device": str(manifest.get("device") or _UNKNOWN),
         "action": action_words(manifest),
         "block": manifest["block_shape"],
         "frames": str(clip.num_frames),
@@ -128,4 +129,4 @@ def _start(context: dict[str, Any] | None) -> str:
 
 
 def _print(sha256: object) -> str:
-    return str(sha256)[:8]
+    return str(sha256 or _UNKNOWN)[:8]

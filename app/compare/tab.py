@@ -19,7 +19,7 @@ from app.compare.run import PageRace, RaceResult
 from app.jobs import Job, JobView
 from app.parts import controls
 from app.parts.api import CALLS, call_of, defaults_of, hand_over_values, inputs_of
-from app.parts.events import LAST, LIGHT, OWN, Updates, refusals, when
+from app.parts.events import LAST, LIGHT, OWN, Menus, Updates, refusals, when
 from app.parts.follow import Follower, Seen, finish
 from app.parts.uploads import refit_start, start_radio, wire_uploads
 from app.session import Session
@@ -73,7 +73,7 @@ class CompareTab:
         ]  # fmt: skip
         follower = page.follower
         follower.start(
-            self.draw, shown, often=[page.status], go=[page.go], halt=page.halt,
+            self.draw, shown, often=[page.status], go=[page.go], halt=[page.halt],
             idle=lambda: {page.status: view.status(None)},
         )  # fmt: skip
         varied = [self.grid.page.vary, *self.grid.page.values]
@@ -85,23 +85,21 @@ class CompareTab:
 
     def _wire_controls(self) -> None:
         page = self.page
-        when(
-            [page.model.change, page.start.change],
-            self.change_choices,
-            [page.model, page.start, page.action, page.first, page.second],
-            [page.note, page.first, page.second, page.action],
-            **LIGHT,
+        varied = [self.grid.page.blocks, self.grid.page.models]
+        self.menus: Menus = (
+            (
+                self.change_choices,
+                [page.model, page.start, page.action, page.first, page.second],
+                [page.note, page.first, page.second, page.action],
+            ),
+            (self.grid.offer, [page.model, page.start, *varied], varied),
+            (partial(refit_start, self.session), [page.model, page.start], [page.start]),
         )
-        when(
-            [page.model.change, page.start.change],
-            self.grid.offer, [page.model, page.start, self.grid.page.blocks],
-            [self.grid.page.blocks, self.grid.page.models], **LIGHT,
-        )  # fmt: skip
+        choices, grid, starts = self.menus
+        when([page.model.change, page.start.change], *choices, **LIGHT)
+        when([page.model.change, page.start.change], *grid, **LIGHT)
+        when([page.model.change], *starts, **LIGHT)
         wire_uploads(page)
-        when(
-            [page.model.change], lambda model, start: refit_start(self.session, model, start),
-            [page.model, page.start], page.start, **LIGHT,
-        )  # fmt: skip
         page.start.input(
             self.suggest, [page.model, page.start, page.temperature],
             [page.action, page.temperature], **LIGHT, **LAST,
@@ -171,13 +169,12 @@ class CompareTab:
     def _settings_of(self, race: PageRace, model: str) -> Updates:
         page, values = self.page, {**values_of(race.request), "model": model}
         start, action = values["start"], values["action"]
-        names = controls.action_names(self.session, model)
-        kept = action if action in ("", *names) else controls.favourite(start, names)
+        actions, kept = controls.action_menu(self.session, model, start, action)
         choices, (first, second) = self._pair(model, start, *map(format_block_shape, race.shapes))
         return {
             **{getattr(page, name): values[name] for name in _SETTINGS},
             page.start: start_radio(self.session, model, start),
-            page.action: gr.Dropdown(choices=controls.action_choices(names), value=kept),
+            page.action: gr.Dropdown(choices=actions, value=kept),
             page.note: run.why_no_race(self.session, model),
             page.first: gr.Dropdown(choices=choices, value=first),
             page.second: gr.Dropdown(choices=choices, value=second),
@@ -206,7 +203,7 @@ class CompareTab:
 
     def suggest(self, model: str, start: Start, temperature: float) -> tuple[str, float]:
         """Action and temperature that suit the start, as on Generate."""
-        action = controls.favourite(start, controls.action_names(self.session, model))
+        _, action = controls.action_menu(self.session, model, start)
         return action, controls.suited_temperature(start, temperature, "Paper")
 
     def change_choices(
@@ -214,14 +211,13 @@ class CompareTab:
     ) -> tuple[Any, ...]:
         """Counts the steps anew and offers what the model can do; keeps what still fits."""
         choices, fitting = self._pair(model, start, first, second)
-        names = controls.action_names(self.session, model)
-        is_kept = action in names or (action == "" and start != "action")
-        kept = action if is_kept else controls.favourite(start, names)
+        chosen = controls.none_yet(start, action)
+        actions, kept = controls.action_menu(self.session, model, start, chosen)
         return (
             run.why_no_race(self.session, model),
             controls.refitted(gr.Dropdown, choices, fitting[0], first),
             controls.refitted(gr.Dropdown, choices, fitting[1], second),
-            controls.refitted(gr.Dropdown, controls.action_choices(names), kept, action),
+            controls.refitted(gr.Dropdown, actions, kept, action),
         )
 
     def _pair(

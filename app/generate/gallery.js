@@ -31,7 +31,8 @@ export function mount({ element, props, watch, trigger }) {
     }
     const film = document.createElement('span');
     film.className = 'film';
-    film.style.backgroundImage = `url("${clip.film}")`;
+    if (clip.film) film.style.backgroundImage = `url("${clip.film}")`;
+    else film.textContent = 'No preview';
     open.append(film);
     const title = document.createElement('p');
     title.className = 'title';
@@ -42,6 +43,12 @@ export function mount({ element, props, watch, trigger }) {
       details.className = 'details';
       details.textContent = line;
       item.append(details);
+    }
+    if (clip.fault) {
+      const fault = document.createElement('p');
+      fault.className = 'fault';
+      fault.textContent = clip.fault;
+      item.append(fault);
     }
     const acts = document.createElement('div');
     acts.className = 'acts';

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import gradio as gr
 
+from app.clips.kept import is_whole
 from app.library import FILM, KeptClip
 from app.parts.made import action_words
 from app.parts.pictures import block_name, jpeg_file_uri
@@ -59,6 +60,7 @@ def card(clip: KeptClip) -> dict[str, Any]:
     return {
         "id": clip.id,
         "film": jpeg_file_uri(clip.folder / FILM),
+        "fault": "" if is_whole(clip) else "Some files of this clip were deleted.",
         "title": action_words(clip.manifest),
         "details": details(clip),
         "pinned": clip.is_pinned,
@@ -86,7 +88,9 @@ def disk_line(session: Session, num_clips: int) -> str:
     library = session.library
     used, most = library.num_bytes() / 1e6, library.max_bytes / 1e6
     clips = "1 clip" if num_clips == 1 else f"{num_clips} clips"
-    where = f" Your clips lie in {escape(str(library.folder))}." if session.keeps_clips else ""
+    where = (
+        f" Your clips are stored in {escape(str(library.folder))}." if session.keeps_clips else ""
+    )
     return (
         f"<p>{clips}, {used:,.1f} of {most:,.0f} MB used. The oldest are deleted beyond"
         f" {most:,.0f} MB; pinned clips are always kept.{where}</p>"

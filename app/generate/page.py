@@ -37,21 +37,21 @@ class GeneratePage:
             with gr.Column(scale=2, min_width=340):
                 with gr.Row(elem_id="run", elem_classes="run"):
                     self.go = gr.Button("Generate", variant="primary", elem_id="go")
-                    self.halt = gr.Button("Stop", elem_id="stop", interactive=False)
+                    self.halt = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False)
                     self.hold = gr.Button("Pause", elem_id="pause", interactive=False)
                     self.step = gr.Button("Step", elem_id="step", interactive=False)
                 self._build_start()
                 self._build_settings()
                 self._build_restore()
             with gr.Column(scale=4, min_width=340):
-                self.welcome = Welcome(self.session)
+                self.welcome = Welcome(self.session, self.model.value)
                 self._build_live()
                 self._build_result()
                 self.past = PastClips(session)
 
     def _build_start(self) -> None:
         steps = controls.count_steps(self.session, self.model.value, "action", 17)
-        names = controls.action_names(self.session, self.model.value)
+        actions, favourite = controls.action_menu(self.session, self.model.value, "action")
         self.start = gr.Radio(
             uploads.STARTS, value="action", label="Start from", elem_id="start",
             info="An action by name, a picture, or the first five frames of a clip.",
@@ -72,16 +72,16 @@ class GeneratePage:
             uploads.offer_examples(self.session, "clip", self.clip, "Clips to try")
         self.crop = uploads.crop_slider("crop")
         self.action = gr.Dropdown(
-            controls.action_choices(names), value=controls.favourite("action", names),
+            actions, value=favourite,
             label="Action", elem_id="action",
             info="What happens in the clip: a robot arm's task, or a camera move over a photo.",
         )  # fmt: skip
         self.block = gr.Radio(
             controls.block_choices(steps), value=controls.preset_block("Balanced", steps),
             label="Block", elem_id="block",
-            info="How many tokens each step writes at once. Larger blocks need fewer steps;"
-            " smaller ones usually look better. From an action, the first block is written token"
-            " by token.",
+            info="How many tokens each step writes at once. Larger blocks need fewer steps, as"
+            " compared here with the smallest block; smaller ones usually look better. From an"
+            " action, the first block is written token by token.",
         )  # fmt: skip
 
         for choice in (self.action, self.block):
@@ -98,13 +98,13 @@ class GeneratePage:
             info="Longer clips are made piece by piece. Each piece continues from the frames"
             " before it.",
         )  # fmt: skip
+        names = controls.timeline_names(self.session, self.model.value)
         self.actions = gr.Textbox(
             "", label="Several actions, one after the other", elem_id="actions",
-            visible=controls.has_timeline(self.session, self.model.value),
-            placeholder="drawer-open*4 drawer-close*8",
-            info="Write each as name*count, and a name with spaces in quotes. One count is a latent"
-            " frame, four frames of the clip. The list replaces the action above and sets the"
-            " length.",
+            visible=bool(names), placeholder=controls.timeline_example(names) if names else "",
+            info="Write each as name*count. The Action menu shows the hyphens of a name as spaces;"
+            " a name with spaces of its own needs quotes. One count is a latent frame, which is"
+            " four frames of the clip. The list replaces the action above and sets the length.",
         )  # fmt: skip
         with gr.Row(elem_id="seed-row"):
             self.seed = gr.Number(
@@ -151,7 +151,8 @@ class GeneratePage:
                     name: gr.DownloadButton(label, size="sm", min_width=90, elem_id=f"get-{name}")
                     for name, label in (
                         ("clip", "MP4"), ("gif", "GIF"),
-                        ("strip", "PNG strip"), ("tokens", "Tokens"), ("settings", "Settings"),
+                        ("strip", "PNG strip"), ("tokens", "Tokens (NPZ)"),
+                        ("settings", "Settings (JSON)"),
                     )
                 }  # fmt: skip
             with gr.Row():

@@ -19,7 +19,7 @@ from app.parts.uploads import as_upload
 if TYPE_CHECKING:
     from app.generate.tab import GenerateTab
 
-_GONE = "This clip was deleted. Make another one to continue."
+_GONE = "This clip was deleted."
 _TOO_SHORT = "This clip has fewer than five frames; continue from its last frame instead."
 
 
@@ -52,7 +52,9 @@ class Reuse:
         if act == "all":
             return {past.limit: MANY, **past.updates(job_id, MANY)}
         if clip is None:
-            raise refusal(ValueError(_GONE))
+            # A note and not an error: its card is taken away.
+            gr.Warning(_GONE, title="")
+            return past.updates(job_id, limit)
         if act == "open":
             return self.open(job_id, clip.id)
         if act == "use":

@@ -13,7 +13,7 @@ import gradio as gr
 from app.clips import run
 from app.clips.form import FIELDS, Start
 from app.clips.kept import find_clip
-from app.clips.request import Request, make_request, random_seed, values_of
+from app.clips.request import Request, make_request, random_seed, shown_length, values_of
 from app.clips.run import Outcome
 from app.generate import live
 from app.generate.page import GeneratePage
@@ -23,7 +23,7 @@ from app.parts import controls
 from app.parts.api import CALLS, call_of, defaults_of, hand_over_values, inputs_of
 from app.parts.charts import timing_chart
 from app.parts.clip_view import clip_view
-from app.parts.events import LAST, LIGHT, OWN, Updates, refusals, when
+from app.parts.events import LAST, LIGHT, OWN, Menus, Updates, refusals, when
 from app.parts.follow import Seen, finish
 from app.parts.pictures import file_uri
 from app.parts.status import counters, status
@@ -58,7 +58,7 @@ class GenerateTab:
         follower = page.follower
         often = [page.preview, page.counters, page.status]
         follower.start(
-            self.draw, shown, often=often, go=[page.go], halt=page.halt,
+            self.draw, shown, often=often, go=[page.go], halt=[page.halt],
             idle=lambda: {
                 page.status: status(None), page.hold: gr.Button("Pause", interactive=False)
             },
@@ -76,18 +76,23 @@ class GenerateTab:
 
     def _wire_controls(self) -> None:
         page = self.page
-        start_of = [page.model, page.start, page.num_frames]
+        start_of: list[Any] = [page.model, page.start, page.num_frames, page.actions]
         sampling = [page.block, page.top_k, page.top_p, page.temperature, page.guidance]
-        when(
-            [page.model.change, page.start.change, page.num_frames.change],
-            self.change_blocks, [*start_of, page.block], page.block, **LIGHT,
+        counted = [*start_of, page.block]
+        chosen = [page.model, page.start, page.action, page.actions]
+        offered = [page.start, page.action, page.actions]
+        self.menus: Menus = (
+            (self.change_blocks, counted, [page.block]), (self.refit, chosen, offered)
         )  # fmt: skip
+        changes = [part.change for part in start_of]
+        when(changes, self.change_blocks, counted, page.block, **LIGHT)
+        suggest = partial(self.refit, suggests=True)
+        when([page.model.input], suggest, chosen, offered, **LIGHT)
+        recipes = page.welcome.recipes
+        when([page.model.change], page.welcome.refit, page.model, recipes, **LIGHT)
         wire_uploads(page)
-        chosen = when([page.model.input], self.announce, page.model, page.facts, **LIGHT)
-        chosen.then(
-            self.change_model, [page.model, page.start, page.action],
-            [page.facts, page.start, page.action, page.actions], **OWN, **LAST,
-        )  # fmt: skip
+        loading = when([page.model.input], self.announce, page.model, page.facts, **LIGHT)
+        loading.then(self.facts_of, page.model, page.facts, **OWN, **LAST)
         page.start.input(
             self.suggest, [page.model, page.start, page.temperature],
             [page.action, page.temperature], **LIGHT, **LAST,
@@ -205,17 +210,15 @@ class GenerateTab:
         """The controls with these values, by the names of their fields; the model is loaded."""
         page, model = self.page, values["model"]
         pipeline = self.session.pipeline(model)
-        steps = controls.count_steps(self.session, model, values["start"], values["num_frames"])
+        length = shown_length(values["start"], values["num_frames"], values["actions"])
+        steps = controls.count_steps(self.session, model, values["start"], length)
+        choices, _ = controls.action_menu(self.session, model, values["start"])
         plain = {getattr(page, name): value for name, value in values.items()}
         return plain | {
             page.facts: controls.facts(pipeline),
             page.start: start_radio(self.session, model, values["start"]),
-            page.action: gr.Dropdown(
-                choices=controls.action_choices(pipeline.actions), value=values["action"]
-            ),
-            page.actions: gr.Textbox(
-                values["actions"], visible=controls.has_timeline(self.session, model)
-            ),
+            page.action: gr.Dropdown(choices=choices, value=values["action"]),
+            page.actions: controls.timeline_box(pipeline.timeline_names, values["actions"], None),
             page.block: gr.Radio(choices=controls.block_choices(steps), value=values["block"]),
         }
 
@@ -262,28 +265,35 @@ class GenerateTab:
         """Says that the chosen model is being loaded: a large one takes a while."""
         return gr.skip() if self.session.loaded(model) else controls.loading(model)
 
-    def change_model(self, model: str, start: Start, action: str | None) -> Updates:
-        """Loads the chosen model and offers what it can do, also where it cannot be loaded.
+    def refit(
+        self,
+        model: str,
+        start: Start,
+        action: str | None,
+        actions: str | None,
+        *,
+        suggests: bool = False,
+    ) -> Updates:
+        """Another model: offers what it can do, also where it cannot be loaded.
 
-        The chosen action stays if it suits the model.
+        What was chosen stays if it suits the model. suggests: unless that is no action.
         """
-        facts = self.facts_of(model)
-        names = controls.action_names(self.session, model)
+        timeline = controls.timeline_names(self.session, model)
         _, suited = controls.suited_starts(self.session, model, start)
-        is_kept = action in names or not (action or suited == "action")
-        fitting = action if is_kept else controls.favourite(suited, names)
-        choices = controls.action_choices(names)
+        chosen = controls.none_yet(suited, action) if suggests else action or ""
+        choices, fitting = controls.action_menu(self.session, model, suited, chosen)
         return {
-            self.page.facts: facts,
             self.page.start: refit_start(self.session, model, start),
             self.page.action: controls.refitted(gr.Dropdown, choices, fitting, action),
-            # One that is hidden must not hold actions any more.
-            self.page.actions: gr.Textbox("", visible=controls.has_timeline(self.session, model)),
+            self.page.actions: controls.timeline_box(timeline, actions, actions),
         }
 
-    def change_blocks(self, model: str, start: Start, num_frames: int, block: str) -> gr.Radio:
+    def change_blocks(
+        self, model: str, start: Start, num_frames: int, actions: str | None, block: str
+    ) -> gr.Radio:
         """Counts the steps anew; keeps the block if it still fits."""
-        steps = controls.count_steps(self.session, model, start, num_frames)
+        length = shown_length(start, num_frames, actions)
+        steps = controls.count_steps(self.session, model, start, length)
         choices = controls.block_choices(steps)
         is_kept = block in (value for _, value in choices)
         fitting = block if is_kept else controls.preset_block("Balanced", steps)
@@ -291,7 +301,7 @@ class GenerateTab:
 
     def suggest(self, model: str, start: Start, temperature: float) -> tuple[str, float]:
         """Action and temperature that suit the start."""
-        action = controls.favourite(start, controls.action_names(self.session, model))
+        _, action = controls.action_menu(self.session, model, start)
         return action, controls.suited_temperature(start, temperature)
 
     def show_cut(self, model: str, block: str, job_id: str, kind: str) -> Any:
@@ -307,8 +317,9 @@ class GenerateTab:
         return live.idle_view(parse_block_shape(block), grid)
 
     def apply_preset(
-        self, name: str, model: str, start: Start, num_frames: int
+        self, name: str, model: str, start: Start, num_frames: int, actions: str | None
     ) -> tuple[str, int, float, float, float]:
         """Fills block and sampling settings."""
-        steps = controls.count_steps(self.session, model, start, num_frames)
+        length = shown_length(start, num_frames, actions)
+        steps = controls.count_steps(self.session, model, start, length)
         return controls.preset_block(name, steps), *controls.PRESETS[name]

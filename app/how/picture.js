@@ -1,5 +1,5 @@
 import { split } from '../parts/clip.js';
-import { ARROWS, cellAt, clamp, fit, onTheme } from '../parts/page.js';
+import { ARROWS, cellAt, clamp, fit, onTheme, player } from '../parts/page.js';
 
 // Positions, places and targets are those of app.how.plan.plan.
 const GAP = 14, LABEL = 18;
@@ -79,7 +79,7 @@ export function mount({ element, props, watch, trigger }) {
   const grid = one('.grid'), mask = one('.mask'), slider = one('.step'), said = one('.read');
   const HINT = said.textContent;
   const NEW = '#e69f00', FED = '#009e73', GIVEN = 'rgba(128,128,128,.55)';
-  let plan = null, step = 1, picked = 0, playing = false, due = 0, width = 0;
+  let plan = null, step = 1, picked = 0, waited = 0, width = 0;
   let field = null, map = null, at = null; // at: [row, column] of the mask
 
   const fresh = () => stepOf(plan, step);
@@ -199,7 +199,7 @@ export function mount({ element, props, watch, trigger }) {
     width = grid.clientWidth;
     slider.value = step;
     slider.setAttribute('aria-valuetext', `Step ${step} of ${plan.steps.length}`);
-    one('.play').textContent = playing ? 'Pause' : 'Play';
+    one('.play').textContent = clock.playing ? 'Pause' : 'Play';
     drawGrid();
     drawMask();
   };
@@ -208,24 +208,26 @@ export function mount({ element, props, watch, trigger }) {
     step = clamp(wanted, 1, plan.steps.length);
     draw();
   };
-  const tick = (at) => {
-    if (!playing || !element.isConnected) return;
-    const pause = Math.max(30, Math.min(600, 12000 / plan.steps.length));
-    if (at >= due) {
-      due = at + pause;
-      if (step >= plan.steps.length) { playing = false; draw(); return; }
-      // Long sequences take several steps a picture, so that all of them last about as long.
-      go(step + Math.max(1, Math.round(plan.steps.length / 400)));
-    }
-    requestAnimationFrame(tick);
-  };
+  const clock = player(element, (seconds) => {
+    const count = plan.steps.length;
+    waited += seconds;
+    if (waited < clamp(12 / count, .03, .6)) return;
+    waited = 0;
+    // Long sequences take several steps a picture, so that all of them last about as long.
+    const next = step + Math.max(1, Math.round(count / 400));
+    if (next >= count) clock.play(false);
+    go(next);
+  });
   const play = (wanted) => {
-    playing = wanted && plan !== null;
-    if (playing) {
-      if (step >= plan.steps.length) step = 1;
-      requestAnimationFrame(tick);
-    }
+    if (!plan) return;
+    if (wanted && step >= plan.steps.length) step = 1;
+    waited = 0;
+    clock.play(wanted);
     draw();
+  };
+  const goByHand = (wanted) => {
+    clock.play(false);
+    go(wanted);
   };
   const describe = (p) => plan.kind[p] === 2
     ? (p === 0 ? 'the condition' : 'the begin-of-video token')
@@ -233,7 +235,7 @@ export function mount({ element, props, watch, trigger }) {
   const load = () => {
     if (!props.value || !props.value.steps) return;
     plan = props.value;
-    playing = false;
+    clock.play(false);
     at = null;
     said.textContent = HINT;
     slider.max = plan.steps.length;
@@ -244,14 +246,14 @@ export function mount({ element, props, watch, trigger }) {
     drawMap();
     go(first < 0 ? 1 : first + 1);
   };
-  one('.play').addEventListener('click', () => play(!playing));
-  one('.back').addEventListener('click', () => { playing = false; go(step - 1); });
-  one('.next').addEventListener('click', () => { playing = false; go(step + 1); });
-  slider.addEventListener('input', () => { playing = false; go(Number(slider.value)); });
+  one('.play').addEventListener('click', () => play(!clock.playing));
+  one('.back').addEventListener('click', () => goByHand(step - 1));
+  one('.next').addEventListener('click', () => goByHand(step + 1));
+  slider.addEventListener('input', () => goByHand(Number(slider.value)));
   one('.zoom').addEventListener('change', draw);
   grid.addEventListener('keydown', (event) => {
     const by = {ArrowRight: 1, ArrowLeft: -1}[event.key];
-    if (by) { event.preventDefault(); playing = false; go(step + by); }
+    if (by) { event.preventDefault(); goByHand(step + by); }
   });
   grid.addEventListener('click', (event) => {
     if (!plan) return;

@@ -77,6 +77,10 @@ export const windowOf = ({ ends, block_len }, query) => {
 export const shownFrames = (clip) => (
   framesOf(Math.min(SHOWN_LATENTS, clip.grid[0]) - 1, clip.factor)[1]);
 
+// What the choices of a block count steps for.
+export const legendWords = (clip) => clip.grid[0] > SHOWN_LATENTS
+  ? `Block, with the steps of the first ${shownFrames(clip)} frames` : 'Block';
+
 export const cutWords = (clip, cut) => {
   const count = Math.min(SHOWN_LATENTS, clip.grid[0]) * clip.grid[1] * clip.grid[2];
   const tokens = cut.block_len === 1 ? '1 token' : `${cut.block_len} tokens`;

@@ -11,11 +11,13 @@ import math
 from html import escape
 from typing import Any, Final
 
+from app.clips.words import plural
 from app.parts.controls import DEFAULT_GRID
 from app.parts.pictures import block_name
 from nbp_core.blocks.grid import BlockLayout
 from nbp_core.blocks.steps import SequencePlan
 from nbp_core.config.shapes import (
+    CLIP_FRAMES,
     FIGURE6_SHAPES,
     TABLE3_SHAPES,
     Size3,
@@ -61,7 +63,7 @@ def plan(shape: Size3, is_given: bool) -> dict[str, Any]:
         _STAND_IN if special > 0 else _PREFIX if place == _NO_PLACE else 0
         for special, place in zip(layout.special_L.tolist(), places, strict=True)
     ]
-    num_known = math.prod(DEFAULT_GRID[1:]) if is_given else 0
+    num_known = _num_known(is_given)
     return {
         "shape": list(shape),
         "name": f"{block_name(shape)} {format_block_shape(shape)}",
@@ -80,10 +82,10 @@ def plan(shape: Size3, is_given: bool) -> dict[str, Any]:
     }
 
 
-def choices() -> list[tuple[str, str]]:
+def choices(is_given: bool) -> list[tuple[str, str]]:
     """'row 1x1x16: 95 steps' for every shape of the paper."""
     return [
-        (f"{block_name(shape)} {text}: {len(_plan(shape).decode_steps(0)):,} steps", text)
+        (f"{block_name(shape)} {text}: {plural(_num_steps(_plan(shape), is_given), 'step')}", text)
         for shape in SHAPES
         for text in [format_block_shape(shape)]
     ]
@@ -94,16 +96,24 @@ def numbers(shape: Size3) -> str:
     counted = _plan(shape)
     items = {
         "tokens in a block": f"{counted.blocks.block_len:,}",
-        "blocks in a clip": f"{counted.blocks.num_blocks:,}",
-        "steps from an action": _steps(counted, 0),
-        "steps with the first frame given": _steps(counted, math.prod(DEFAULT_GRID[1:])),
+        f"blocks in a clip of {CLIP_FRAMES} frames": f"{counted.blocks.num_blocks:,}",
+        "steps from an action": _steps(counted, is_given=False),
+        "steps with the first frame given": _steps(counted, is_given=True),
     }
     shown = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in items.items())
     return f"<dl>{shown}</dl>"
 
 
-def _steps(counted: SequencePlan, num_known: int) -> str:
-    steps, by_token = len(counted.decode_steps(num_known)), math.prod(DEFAULT_GRID) - num_known
+def _num_known(is_given: bool) -> int:
+    return math.prod(DEFAULT_GRID[1:]) if is_given else 0
+
+
+def _num_steps(counted: SequencePlan, is_given: bool) -> int:
+    return len(counted.decode_steps(_num_known(is_given)))
+
+
+def _steps(counted: SequencePlan, is_given: bool) -> str:
+    steps, by_token = _num_steps(counted, is_given), math.prod(DEFAULT_GRID) - _num_known(is_given)
     if steps == by_token:
         return f"{steps:,}, next-token prediction itself"
     return f"{steps:,}, {by_token / steps:.1f}x fewer than {by_token:,}"

@@ -18,7 +18,7 @@ from app.parts.follow import Follower
 from app.parts.sources import component_script, template
 from app.parts.status import line, standing
 from app.session import Session
-from nbp_core.config.shapes import Size3, format_block_shape
+from nbp_core.config.shapes import CLIP_FRAMES, Size3, format_block_shape
 from nbp_core.results.paper import FIGURE_6_7, PAPER, TABLE1, TABLE3
 
 _ROW: Final[Size3] = (1, 1, 16)
@@ -75,8 +75,10 @@ class Shapes:
 
     def _build_choice(self) -> None:
         self.shape = gr.Radio(
-            plan.choices(), value=format_block_shape(_ROW), label="Block shape",
-            elem_id="blocks-shape", info="Latent frames x rows x columns: the paper's nine.",
+            plan.choices(is_given=False), value=format_block_shape(_ROW), label="Block shape",
+            elem_id="blocks-shape",
+            info="The paper's nine shapes, each as latent frames x rows x columns. Steps are those"
+            f" of a clip of {CLIP_FRAMES} frames.",
         )  # fmt: skip
         gr.Markdown("Or enter any shape that divides the grid evenly:", elem_classes="quiet")
         with gr.Row():
@@ -109,9 +111,11 @@ class Shapes:
                     for key in FIGURES
                 }  # fmt: skip
                 self.stored_words = gr.Markdown(elem_id="blocks-stored", elem_classes="quiet")
-                with gr.Row():
+                with gr.Row(elem_classes="pair-row"):
                     self.go = gr.Button("Measure on this machine", elem_id="blocks-go")
-                    self.halt = gr.Button("Stop", elem_id="blocks-stop", interactive=False)
+                    self.halt = gr.Button(
+                        "Stop", variant="stop", elem_id="blocks-stop", interactive=False
+                    )
                 self.status = gr.HTML(_status(None), elem_id="blocks-status", label="Status")
                 self.plot = gr.Plot(
                     show_label=False, visible=False, elem_id="blocks-speeds",
@@ -140,7 +144,7 @@ class Shapes:
         )  # fmt: skip
         follower = self.follower
         shown = [self.status, self.plot, self.measured]
-        follower.start(self.draw, shown, often=[self.status], go=[self.go], halt=self.halt)
+        follower.start(self.draw, shown, often=[self.status], go=[self.go], halt=[self.halt])
         follower.find_again(blocks)
         self.go.click(self.measure, self.model, [follower.job_id, *follower.shown], **OWN)
 
@@ -151,8 +155,10 @@ class Shapes:
         except ValueError as error:
             refused = f'<p role="alert">{escape(_sentence(error))}</p>'
             return gr.skip(), gr.skip(), gr.skip(), refused
+        is_given = given == "frame"
         known = format_block_shape(shape) if shape in plan.SHAPES else None
-        return known, plan.plan(shape, given == "frame"), plan.numbers(shape), ""
+        choice = gr.Radio(choices=plan.choices(is_given), value=known)
+        return choice, plan.plan(shape, is_given), plan.numbers(shape), ""
 
     def show_stored(self) -> Updates:
         """The figures kept with the project, as its files are now."""

@@ -1,8 +1,8 @@
 import { framesWords, latentOf, latentsOf, NO_ODDS, percent, split } from '../parts/clip.js';
 import { ARROWS, cellAt, cellOf, clamp, fit, make, onTheme, pictureOf } from '../parts/page.js';
 import {
-  blockOf, cutWords, firstShown, framesOf, groupWords, join, madeWords, number, readyOf,
-  readyWords, seenFrom, SHOWN_LATENTS, shownFrames, stepPlaces, tokenWords, windowOf,
+  blockOf, cutWords, firstShown, framesOf, groupWords, join, legendWords, madeWords, number,
+  readyOf, readyWords, seenFrom, SHOWN_LATENTS, shownFrames, stepPlaces, tokenWords, windowOf,
 } from './places.js';
 
 const GAP = 6;
@@ -307,6 +307,7 @@ export function mount({ element, props, watch, trigger, server }) {
   const buildCuts = () => {
     const box = one('.cuts');
     box.querySelectorAll('label').forEach((part) => part.remove());
+    label('.cuts legend', legendWords(clip));
     for (const each of clip.cuts) {
       const part = make('label', '', box), radio = make('input', '', part);
       radio.type = 'radio';
@@ -339,7 +340,7 @@ export function mount({ element, props, watch, trigger, server }) {
     odds = null;
     one('.seek').max = clip.num_frames - 1;
     // A stopped clip lacks the tokens of its last steps.
-    one('.at').max = Math.max(...clip.step) + 1;
+    one('.at').max = Math.max(0, ...clip.step) + 1;
     const [t, h, w] = clip.grid, middle = Math.min(2, t - 1);
     frame = framesOf(middle, clip.factor)[0];
     buildCuts();

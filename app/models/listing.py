@@ -123,7 +123,8 @@ def _untrained(session: Session) -> str:
         fits = "fits" if need < free else "does not fit"
         rows.append(
             f"<dt>{escape(name)}</dt><dd>{count / 1e6:,.0f} million parameters in the paper's"
-            f" layout; {megabytes(need)} to generate, {megabytes(free)} are free here: {fits}</dd>"
+            f" layout. Generating needs {megabytes(need)} of memory; {megabytes(free)} are free"
+            f" here: {fits}.</dd>"
         )
     return (
         "<article><h2>The paper's sizes, untrained</h2><p>Untrained models at the paper's sizes,"
@@ -134,13 +135,15 @@ def _untrained(session: Session) -> str:
 
 def status(view: JobView | None) -> str:
     """One line on the running job, with a bar, as HTML."""
-    share, text, kind = standing(view, _done, loading="Reading the file.")
+    share, text, kind = standing(view, _done, loading="Starting...")
     return line(text, kind) + (bar("Progress", share) if 0 < share < 1 else "")
 
 
 def _done(result: Converted | Fingerprints) -> str:
     if isinstance(result, Converted):
         return f"Done. {result.name} is in the list of models."
-    if not result.is_complete:
-        return "Stopped: the fingerprints computed so far are in the list."
-    return "Done."
+    if result.is_complete:
+        return "Done. The fingerprints are in the list."
+    if not result.found:
+        return "Stopped before the first fingerprint was computed."
+    return "Stopped: the fingerprints computed so far are in the list."

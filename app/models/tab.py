@@ -54,6 +54,18 @@ class ModelsTab:
                 with gr.Row():
                     self.again = gr.Button("Refresh", size="sm", elem_id="refresh-models")
                     self.hash = gr.Button("Compute fingerprints", size="sm", elem_id="fingerprints")
+                    self.hash_halt = gr.Button(
+                        "Stop",
+                        variant="stop",
+                        size="sm",
+                        interactive=False,
+                        elem_id="fingerprints-stop",
+                    )
+                gr.Markdown(
+                    "A fingerprint is the SHA-256 of a model's weights: equal fingerprints mean"
+                    " equal weights.",
+                    elem_classes="quiet",
+                )
                 self.status = gr.HTML(
                     listing.status(None), elem_id="models-status", label="Status",
                     elem_classes="status-line",
@@ -90,25 +102,30 @@ class ModelsTab:
             )  # fmt: skip
             self.name = gr.Textbox(
                 label="Name of the new model", elem_id="convert-name", max_lines=1,
-                info="The folder it becomes: magvit2_ucf and magvit2_k600 for the tokenizers.",
+                info="The name of its folder. Call the authors' tokenizers magvit2_ucf and"
+                " magvit2_k600: their transformers look for these names.",
             )  # fmt: skip
             self.precision = gr.Radio(
                 _PRECISIONS, value="keep", label="Precision", elem_id="convert-precision",
-                info="Half precision needs half the disk space.",
+                info="float16 and bfloat16 need half the disk space of float32.",
             )  # fmt: skip
-            with gr.Row():
+            with gr.Row(elem_classes="pair-row"):
                 self.go = gr.Button("Convert", variant="primary", elem_id="convert")
-                self.halt = gr.Button("Stop", interactive=False, elem_id="convert-stop")
+                self.go_halt = gr.Button(
+                    "Stop", variant="stop", interactive=False, elem_id="convert-stop"
+                )
 
     def _wire(self, blocks: gr.Blocks) -> None:
         listed = [self.list, self.model]
         blocks.load(self.refresh, self.model, listed, **LIGHT)
-        self.again.click(self.read_anew, self.model, listed, **LIGHT)
+        self.renewed = self.again.click(self.read_anew, self.model, listed, **LIGHT)
+        """After it, the folder of the chosen model may hold another one."""
         follower = self.follower
-        buttons = [self.hash, self.go]
+        # One job at a time: each Stop ends either.
+        buttons, halts = [self.hash, self.go], [self.hash_halt, self.go_halt]
         shown = [self.status, *listed]
         follower.start(
-            self.draw, shown, often=[self.status], go=buttons, halt=self.halt, also=[self.model],
+            self.draw, shown, often=[self.status], go=buttons, halt=halts, also=[self.model],
             idle=lambda: {self.status: listing.status(None)},
         )  # fmt: skip
         follower.find_again(blocks)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import gradio as gr
 
 from app.clips.form import LENGTHS, Start
-from app.clips.request import CONTEXT_FRAMES
+from app.clips.request import CONTEXT_FRAMES, read_actions
 from app.clips.words import device_words
 from app.parts.pictures import block_name
 from app.session import Session
 from nbp_core.config.shapes import CLIP_FPS, CLIP_FRAMES, FIGURE6_SHAPES, Size3, format_block_shape
+from nbp_core.config.timeline import format_timeline
 
 if TYPE_CHECKING:
     from nbp_core.generation.offer import ModelOffer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_BLOCK: Size3 = (1, 1, 16)
 DEFAULT_GRID: Size3 = (5, 16, 16)
 MAX_TOP_K = 16_000
+_EXAMPLE = ("drawer-open", "drawer-close")
 _FAVOURITES: dict[Start, str] = {"action": "drawer-close", "frame": "pan-left", "clip": ""}
 
 # top-k, top-p, temperature, guidance. Fast also takes the block with the fewest steps. What lower
@@ -75,15 +77,17 @@ def sampling_sliders(title: str, preset: str) -> tuple[gr.Slider, gr.Slider, gr.
             ),
             gr.Slider(
                 1, 6, guidance, step=0.1, label="Guidance",
-                info="How strongly to follow the action. Above 1, each step does twice the work.",
+                info="How strongly to follow the action (classifier-free guidance). 1 is off;"
+                " above 1, each step does twice the work.",
             ),
         )  # fmt: skip
 
 
-def favourite(start: Start, names: tuple[str, ...]) -> str:
+def favourite(start: Start, names: tuple[str, ...], is_needed: bool = False) -> str:
     """The action a start suggests: a robot's for none, a camera move for a picture."""
     wanted = _FAVOURITES[start]
-    return wanted if wanted in names else names[0] if names and start == "action" else ""
+    is_needed = is_needed or start == "action"
+    return wanted if wanted in names else names[0] if names and is_needed else ""
 
 
 def suited_temperature(start: Start, now: float, preset: str = "Balanced") -> float:
@@ -100,6 +104,32 @@ def suited_temperature(start: Start, now: float, preset: str = "Balanced") -> fl
 def action_choices(names: tuple[str, ...]) -> list[tuple[str, str]]:
     """(label, the name that the model knows) of every action."""
     return [("no action", ""), *((name.replace("-", " "), name) for name in names)]
+
+
+def action_menu(
+    session: Session, model: str | None, start: Start, chosen: str | None = None
+) -> tuple[list[tuple[str, str]], str]:
+    """(the actions to choose from, the one to choose).
+
+    That is the chosen one if it suits the model, else the one that the start suggests.
+    """
+    names, is_needed = action_names(session, model), _needs_action(session, model)
+    choices = action_choices(names)[int(is_needed) :]
+    if chosen is not None and any(name == chosen for _, name in choices):
+        return choices, chosen
+    return choices, favourite(start, names, is_needed)
+
+
+def none_yet(start: Start, action: str | None) -> str | None:
+    """The action that was chosen for another model; None where this one should suggest one."""
+    return None if start == "action" and not action else action or ""
+
+
+def _needs_action(session: Session, model: str | None) -> bool:
+    try:
+        return session.offer(model).needs_action
+    except ValueError:
+        return False
 
 
 def length_choices() -> list[tuple[str, int]]:
@@ -152,12 +182,38 @@ def refitted(
     return menu(choices=choices, **more)
 
 
-def has_timeline(session: Session, model: str | None) -> bool:
-    """Whether the action of a model's clips may change on the way."""
+def timeline_names(session: Session, model: str | None) -> tuple[str, ...]:
+    """The actions that may follow each other within a clip of a model; none if they may not."""
     try:
-        return bool(session.offer(model).timeline_names)
+        return session.offer(model).timeline_names
     except ValueError:
-        return False
+        return ()
+
+
+def timeline_example(names: Sequence[str]) -> str:
+    """A list of a model's own actions, such as 'drawer-open*4 drawer-close*8'."""
+    first, second = _EXAMPLE if set(_EXAMPLE) <= set(names) else (*names, *names)[:2]
+    return format_timeline([first] * 4 + [second] * 8)
+
+
+def timeline_box(names: Sequence[str], text: str | None, before: str | None) -> gr.Textbox:
+    """The list of actions, `before` until now, for a model with these names.
+
+    It is emptied where the model lacks one of its actions, and hidden where the model has one
+    action per clip.
+    """
+    value = text if names and _knows(names, text) else ""
+    more: dict[str, Any] = {} if value == before else {"value": value}
+    if names:
+        more["placeholder"] = timeline_example(names)
+    return gr.Textbox(visible=bool(names), **more)
+
+
+def _knows(names: Sequence[str], text: str | None) -> bool:
+    try:
+        return set(read_actions(text)) <= set(names)
+    except ValueError:  # it is being typed
+        return True
 
 
 def block_choices(steps: dict[Size3, int]) -> list[tuple[str, str]]:

@@ -11,6 +11,8 @@ import gradio as gr
 
 Updates = dict[Any, Any]
 """New values of the page, by component."""
+Menus = tuple[tuple[Callable[..., Any], list[Any], list[Any]], ...]
+"""(handler, inputs, outputs) of each event that offers what the chosen model can do."""
 OWN: Final[dict[str, Any]] = {
     "api_visibility": "private",
     "show_progress": "hidden",

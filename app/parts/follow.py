@@ -47,22 +47,22 @@ class Follower:
         *,
         often: Sequence[Any],
         go: Sequence[gr.Button],
-        halt: gr.Button | None = None,
+        halt: Sequence[gr.Button] = (),
         also: Sequence[Any] = (),
         idle: Callable[[], Updates] = dict,
     ) -> None:
-        """Wires the timer and Stop.
+        """Wires the timer and every Stop.
 
         draw(JobView, values of `also`) gives what changes among `shown`; `often` are those of them
-        that change with every step. The buttons `go` are disabled while the job is under way,
-        `halt` otherwise. `idle` gives what the page shows without a job: the studio forgets one
-        that another page deleted, and old ones.
+        that change with every step. The buttons `go` are disabled while the job is under way, the
+        buttons `halt` otherwise. `idle` gives what the page shows without a job: the studio forgets
+        one that another page deleted, and old ones.
         """
         self._idle = idle
         self._draw = draw
         self._often = often
         self._go = go
-        self._halt = [halt] if halt else []
+        self._halt = halt
         self.shown = [
             self.timer, self.catch_up, self.seen, self.stage, *go, *self._halt, *shown
         ]  # fmt: skip

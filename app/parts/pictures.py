@@ -59,10 +59,10 @@ def jpeg(picture: Picture) -> bytes:
 
 
 def jpeg_file_uri(path: Path) -> str:
-    """A JPEG file as a data address; an empty one where the file has gone."""
+    """A JPEG file as a data address; nothing where the file has gone."""
     with contextlib.suppress(OSError):
         return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
-    return "data:,"
+    return ""
 
 
 def file_uri(path: Path) -> str:

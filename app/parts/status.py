@@ -46,7 +46,7 @@ def bar(label: str, share: float) -> str:
     )
 
 
-_FIGURES = ("step", "time", "tokens/s", "frames/s", "cache")
+_FIGURES = ("step", "time", "tokens/s", "frames/s", "KV cache")
 
 
 def standing(
@@ -128,7 +128,8 @@ def waiting(view: JobView) -> str:
     others = "1 run is" if view.ahead == 1 else f"{view.ahead} runs are"
     if view.wait_s is None:
         return f"Waiting in the queue: {others} ahead."
-    return f"Waiting in the queue: {others} ahead, about {max(1, round(view.wait_s)):,} s."
+    wait_s = max(1, round(view.wait_s))
+    return f"Waiting in the queue: {others} ahead. This one starts in about {wait_s:,} s."
 
 
 def line(text: str, kind: str = "") -> str:

@@ -24,8 +24,8 @@ export const driftWords = (sharpness) => {
   return `drift: ${Math.round(100 * share)} % of the sharpness of latent frames 11 to 20`;
 };
 
-// One line: shown frames a second, key to picture, a latent frame, the window, the drift. What was
-// not measured yet is null and left out.
+// One line: shown frames per second, key to picture, a latent frame, the window, the drift. What
+// was not measured yet is null and left out.
 export const figuresLine = (rate, keyMs, header, window, sharpness) => {
   if (!header) return '';
   const { sample_ms: sample, decode_ms: decode, steps } = header;
@@ -34,7 +34,7 @@ export const figuresLine = (rate, keyMs, header, window, sharpness) => {
     keyMs === null ? '' : `key to picture ${ms(keyMs)}`,
     `latent frame ${ms(sample + decode)} (sampling ${ms(sample)}, decoding ${ms(decode)}),`
       + ` ${plural(steps, 'step')}`,
-    `window: the first and the last ${window} latent frames`,
+    `the model sees the first and the last ${window} latent frames`,
     driftWords(sharpness),
   ].filter(Boolean).join(' \u00b7 ');
 };

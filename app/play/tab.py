@@ -61,11 +61,16 @@ class PlayTab:
     def _build_saved(self) -> None:
         self.status = gr.HTML(elem_id="play-saved", label="The saved clip")
         self.halt = gr.Button(
-            "Stop", visible=False, interactive=False, size="sm", elem_id="play-saved-stop"
+            "Stop",
+            variant="stop",
+            visible=False,
+            interactive=False,
+            size="sm",
+            elem_id="play-saved-stop",
         )
         with gr.Row(visible=False) as self.result:
-            self.clip = gr.DownloadButton("Clip, MP4", size="sm", elem_id="play-get-clip")
-            self.file = gr.DownloadButton("Recording, JSON", size="sm", elem_id="play-get-json")
+            self.clip = gr.DownloadButton("Clip (MP4)", size="sm", elem_id="play-get-clip")
+            self.file = gr.DownloadButton("Recording (JSON)", size="sm", elem_id="play-get-json")
             self.go_on = gr.Button("Continue in Generate", size="sm", elem_id="play-go-on")
 
     def _build_starts(self) -> None:
@@ -107,7 +112,7 @@ class PlayTab:
         given.failure(lambda: None, None, self.recorded, **LIGHT)
         shown = [self.status, self.result, self.clip, self.file]
         follower.start(
-            self.draw, shown, often=[self.status], go=[], halt=self.halt,
+            self.draw, shown, often=[self.status], go=[], halt=[self.halt],
             idle=lambda: {self.status: ""},
         )  # fmt: skip
         follower.find_again(blocks)

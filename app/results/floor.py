@@ -12,8 +12,8 @@ SHOWN_BLOCKS = ("1x1x1", "1x1x16", "1x16x16")
 _EXPLAINED = (
     "<p>The limit of a step is the longer of two times: reading all weights and the cache once, or"
     " doing all multiplications, both at the rates measured on that machine. A ratio below 1 means"
-    " that the rate measured was not the machine's best. Model only, two latent frames given,"
-    " sampling included, no tokenizer.</p>"
+    " that the rate measured was not the machine's best. Steps are those after two given latent"
+    " frames: the model and the sampling, without the tokenizer.</p>"
 )
 
 _OTHERS = {

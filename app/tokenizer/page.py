@@ -27,7 +27,9 @@ class TokenizerPage:
             with gr.Column(scale=2, min_width=340):
                 with gr.Row(elem_classes="run"):
                     self.go = gr.Button("Tokenize", variant="primary", elem_id="tokenize")
-                    self.halt = gr.Button("Stop", elem_id="tokenize-stop", interactive=False)
+                    self.halt = gr.Button(
+                        "Stop", variant="stop", elem_id="tokenize-stop", interactive=False
+                    )
                 self._build_source()
             with gr.Column(scale=4, min_width=340):
                 self.status = gr.HTML(

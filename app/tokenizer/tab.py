@@ -63,7 +63,7 @@ class TokenizerTab:
             shown,
             often=[page.status],
             go=[page.go],
-            halt=page.halt,
+            halt=[page.halt],
             idle=lambda: {page.status: view.status(None)},
         )
         page.blocks.load(

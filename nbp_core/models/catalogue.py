@@ -73,11 +73,16 @@ def _entries(folder: Path, device: str) -> Iterator[ModelEntry]:
         try:
             yield _entry(path, device)
         except ValueError as error:
-            sentence = str(error)
-            fault = f"{sentence[0].upper()}{sentence[1:].rstrip('.')}."
-            yield ModelEntry(name=path.name, fault=fault, card=read_card(path))
+            yield ModelEntry(name=path.name, fault=_sentence(error), card=read_card(path))
         except OSError as error:
             yield ModelEntry(name=path.name, fault=f"This folder cannot be read: {reason(error)}.")
+
+
+def _sentence(error: ValueError) -> str:
+    """With a capital, unless it begins with the name of a file, and a full stop."""
+    text = str(error).rstrip(".")
+    is_file = "." in text.partition(" ")[0]
+    return f"{text if is_file else text[0].upper() + text[1:]}."
 
 
 def _entry(path: Path, device: str) -> ModelEntry:

@@ -25,7 +25,7 @@ class Page:
             self.follower = Follower(jobs, "test", 0.25)
             self.follower.start(
                 self.draw, [self.line, self.whole], often=[self.line], go=[self.go],
-                halt=self.halt, idle=lambda: {self.line: "Ready."},
+                halt=[self.halt], idle=lambda: {self.line: "Ready."},
             )  # fmt: skip
 
     def draw(self, view: JobView) -> Updates:

@@ -302,6 +302,17 @@ def test_choices_in_quick_succession_are_answered_and_then_nothing_is_asked(
     expect(action).to_have_count(0)
 
 
+CHOOSE_ONCE_ASKED = """(choice, question) => new Promise((done) => {
+  const look = () => {
+    if (!window.asked.includes(question)) { requestAnimationFrame(look); return; }
+    choice.click();
+    done();
+  };
+  look();
+})"""
+"""Chooses at the moment at which the page has asked, long before the answer draws the choices."""
+
+
 def test_a_start_chosen_while_a_model_is_loaded_stays(page: Page, two_models: str) -> None:
     page.add_init_script(SLOW_ANSWERS)
     open_studio(page, two_models)
@@ -312,12 +323,22 @@ def test_a_start_chosen_while_a_model_is_loaded_stays(page: Page, two_models: st
     expect(start.get_by_label("five frames")).to_be_checked()
     page.locator("#model input").click()
     page.get_by_role("option", name="fake").click()
-    page.wait_for_function("""() => window.asked.includes('"fake","clip",""]')""")
-    start.get_by_label("a first frame").check()
+    start.get_by_label("a first frame").evaluate(CHOOSE_ONCE_ASKED, '"fake","clip","",""]')
     expect(start.get_by_label("an action")).to_have_count(1)
     wait_for_quiet(page)
     expect(start.get_by_label("a first frame")).to_be_checked()
     expect(page.locator("#picture")).to_be_visible()
+
+
+def test_steps_follow_the_length_and_a_list_of_actions(page: Page, studio: Studio) -> None:
+    open_studio(page, studio.url)
+    page.get_by_role("radio", name="33 frames").check()
+    expect(page.get_by_role("radio", name="row 1x1x16: 144 steps")).to_be_checked()
+    actions = page.get_by_role("textbox", name="Several actions")
+    actions.fill("door-open*2 zoom-in")
+    expect(page.get_by_role("radio", name="row 1x1x16: 64 steps")).to_be_checked()
+    actions.fill("")
+    expect(page.get_by_role("radio", name="row 1x1x16: 144 steps")).to_be_checked()
 
 
 def test_the_square_of_a_picture_is_dragged(page: Page, studio: Studio, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -119,10 +120,40 @@ def test_a_row_is_followed_step_by_step(page: Page, studio: Studio) -> None:
     expect(page.locator("#blocks-picture .play")).to_have_text("Play")
 
 
+KEEP_STEPS = """(told) => {
+  window.steps = [];
+  new MutationObserver(() => {
+    window.steps.push(Number(/Step ([\\d,]+)/.exec(told.textContent)[1].replaceAll(',', '')));
+  }).observe(told, { childList: true });
+}"""
+
+
+def test_the_animation_waits_while_another_tab_is_open(page: Page, studio: Studio) -> None:
+    open_blocks(page, studio.url)
+    page.get_by_role("radio", name="token 1x1x1: 1,280 steps").check()
+    told = page.locator("#blocks-picture .told")
+    expect(told).to_contain_text("of 1,280")
+    told.evaluate(KEEP_STEPS)
+    picture = page.locator("#blocks-picture")
+    picture.get_by_role("button", name="Play").click()
+    page.wait_for_function("window.steps.length > 5")
+    open_tab(page, "Generate")
+    expect(told).to_be_hidden()
+    seen = page.evaluate("window.steps.length")
+    page.wait_for_timeout(1000)
+    assert page.evaluate("window.steps.length") == seen
+    open_tab(page, "How it works")
+    page.wait_for_function(f"window.steps.length > {seen + 5}")
+    steps = page.evaluate("window.steps")
+    assert max(b - a for a, b in itertools.pairwise(steps)) == 3
+    picture.get_by_role("button", name="Pause").click()
+    expect(picture.get_by_role("button", name="Play")).to_be_visible()
+
+
 def test_choices_in_quick_succession_are_all_kept(page: Page, studio: Studio) -> None:
     page.add_init_script(SLOW_ANSWERS)
     open_blocks(page, studio.url)
-    shape = page.get_by_label("frame 1x16x16: 260 steps")
+    shape = page.get_by_role("radio", name="frame 1x16x16:")
     shape.check()
     page.get_by_label("the first frame").check()
     wait_for_quiet(page)
@@ -152,7 +183,7 @@ def test_other_shapes_and_a_given_frame(page: Page, studio: Studio) -> None:
     expect(told).to_contain_text("of 4")
     page.get_by_label("Height").fill("4")
     expect(told).to_contain_text("of 16")
-    expect(page.get_by_role("radio", name="4 rows 1x4x16: 83 steps")).to_be_checked()
+    expect(page.get_by_role("radio", name="4 rows 1x4x16: 16 steps")).to_be_checked()
     page.get_by_label("Height").fill("3")
     refusal = page.get_by_role("alert").filter(has_text="does not tile")
     expect(refusal).to_contain_text("these do: 1x1x1, 1x1x8, 1x1x16")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from app.session import Session
 from nbp_core.results.files import read_curves, read_results
 from tests.app.results.test_results import BENCH, LOG
 from tests.browser.conftest import serve
-from tests.browser.visitor import expect_to_fit, open_studio
+from tests.browser.visitor import expect_to_fit, open_studio, open_tab
 from tests.support.models import save_pipeline
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -77,6 +78,57 @@ def test_models_are_listed_and_a_new_one_is_found(page: Page, url: str, models: 
     expect(page.get_by_role("option", name="twin")).to_be_visible()
     page.keyboard.press("Escape")
     expect_to_fit(page)
+
+
+def test_fingerprints_can_be_stopped_and_a_refresh_leaves_them_alone(
+    page: Page, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(folder: Path, on_progress: Callable[[int], object]) -> str:
+        while True:
+            on_progress(0)
+            time.sleep(0.01)
+
+    monkeypatch.setattr("nbp_core.models.catalogue.fingerprint", endless)
+    open_studio(page, url, "Models")
+    status = page.locator("#models-status")
+    compute = page.get_by_role("button", name="Compute fingerprints")
+    stop = page.get_by_role("button", name="Stop").filter(visible=True)
+    expect(stop).to_be_disabled()
+    compute.click()
+    expect(status).to_contain_text("Reading nano")
+    page.get_by_role("button", name="Refresh").click()
+    expect(compute).to_be_disabled()
+    expect(status).to_contain_text("Reading nano")
+    stop.click()
+    expect(status).to_contain_text("Stopped before the first fingerprint was computed.")
+    expect(compute).to_be_enabled()
+    expect(stop).to_be_disabled()
+    expect(page.locator("#model-list")).to_contain_text("fingerprint not computed yet")
+
+
+def test_a_refresh_offers_what_the_chosen_model_is_now(page: Page, url: str, models: Path) -> None:
+    """Its folder may hold another model, or it has gone and another one is chosen."""
+    menus = (("Generate", "#action"), ("Compare", "#race-action"))
+    description = models / "tiny" / "config.json"
+    data = json.loads(description.read_text())
+    count = len(data["config"]["actions"])
+
+    def refresh(name: str) -> None:
+        data["config"]["actions"] = [f"{name}-{index}" for index in range(count)]
+        description.write_text(json.dumps(data))
+        open_tab(page, "Models")
+        page.get_by_role("button", name="Refresh").click()
+        for tab, menu in menus:
+            open_tab(page, tab)
+            expect(page.locator(menu).get_by_role("combobox")).to_have_value(f"{name} 0")
+
+    open_studio(page, url)
+    refresh("wave")
+    shutil.copytree(models / "tiny", models / "other")
+    shutil.rmtree(models / "tiny")
+    description = models / "other" / "config.json"
+    refresh("walk")
+    expect(page.get_by_role("combobox", name="Model")).to_have_value("other")
 
 
 def test_a_path_that_is_not_there_is_refused(page: Page, url: str) -> None:

@@ -103,7 +103,9 @@ def test_keys_change_the_picture_and_do_not_scroll(page: Page, studio: Studio) -
     until_key(page, "stay")
     assert page.evaluate("scrollY") == before
     figures = page.locator("#play .figures")
-    expect(figures).to_contain_text("16 steps · window: the first and the last 4 latent frames")
+    expect(figures).to_contain_text(
+        "16 steps · the model sees the first and the last 4 latent frames"
+    )
     expect(figures).to_contain_text("key to picture")
 
 

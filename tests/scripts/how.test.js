@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import {
-  blockOf, cutWords, digitsOf, firstShown, framesOf, groupWords, join, madeWords, readyOf,
-  readyWords, seenFrom, stepPlaces, tokenWords, windowOf,
+  blockOf, cutWords, digitsOf, firstShown, framesOf, groupWords, join, legendWords, madeWords,
+  readyOf, readyWords, seenFrom, stepPlaces, tokenWords, windowOf,
 } from '../../app/how/places.js';
 import { split } from '../../app/parts/clip.js';
 
@@ -94,6 +94,8 @@ test('a cut says its steps, and what was given', () => {
   const long = { ...CLIP, grid: [6, 2, 2], step: Array.from({ length: 24 }, (_, i) => i >> 1) };
   assert.equal(cutWords(long, ROWS),
     'Blocks of 2 tokens: 20 tokens of the first 17 frames in 5 steps.');
+  assert.equal(legendWords(long), 'Block, with the steps of the first 17 frames');
+  assert.equal(legendWords(CLIP), 'Block');
 });
 
 test('frames are ready after the last token of their latent frame', () => {

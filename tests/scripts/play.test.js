@@ -315,7 +315,7 @@ test('one line of figures', () => {
   assert.equal(figuresLine(16, null, null, 4, []), '');
   assert.equal(figuresLine(15.96, 181.4, HEADER, 4, []),
     '16.0 of 16 fps shown \u00b7 key to picture 181 ms \u00b7 latent frame 70 ms (sampling 40 ms,'
-    + ' decoding 30 ms), 16 steps \u00b7 window: the first and the last 4 latent frames');
+    + ' decoding 30 ms), 16 steps \u00b7 the model sees the first and the last 4 latent frames');
   const keyless = figuresLine(1, null, { ...HEADER, steps: 1 }, 4, []);
   assert.match(keyless, /^1.0 of 16 fps shown \u00b7 latent frame .*, 1 step /);
   assert.match(figuresLine(null, null, HEADER, 4, []), /^latent frame 70 ms/);

@@ -36,9 +36,11 @@ class GridPage:
             with gr.Column(scale=2, min_width=300):
                 self._build_values(model)
                 gr.Markdown(SHARED, elem_classes="quiet")
-                with gr.Row(elem_id="grid-run"):
+                with gr.Row(elem_classes="pair-row"):
                     self.go = gr.Button("Make the grid", variant="primary", elem_id="grid-go")
-                    self.halt = gr.Button("Stop", elem_id="grid-stop", interactive=False)
+                    self.halt = gr.Button(
+                        "Stop", variant="stop", elem_id="grid-stop", interactive=False
+                    )
             with gr.Column(scale=4, min_width=300):
                 self.status = gr.HTML(view.status(None), elem_id="grid-status", label="Status")
                 self.cells = gr.HTML(
@@ -56,7 +58,7 @@ class GridPage:
         )  # fmt: skip
         self.num_seeds = gr.Slider(
             LEAST, MOST, 4, step=1, label="Seeds", elem_id="grid-seeds", buttons=[],
-            info="How many, counted up from the seed above.",
+            info="Number of clips. Their seeds count up from the seed above.",
         )  # fmt: skip
         blocks = block_names(self.session, model)
         self.blocks = gr.CheckboxGroup(

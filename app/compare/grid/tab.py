@@ -43,7 +43,7 @@ class Grid:
         page.vary.input(self.choose, page.vary, [*page.values], **LIGHT, **LAST)
         often, results = [page.status], [page.status, page.box, page.cells, page.measured]
         follower.start(
-            self.draw, results, often=often, go=[page.go], halt=page.halt,
+            self.draw, results, often=often, go=[page.go], halt=[page.halt],
             idle=lambda: {page.status: view.status(None)},
         )  # fmt: skip
         follower.find_again(blocks)
@@ -60,13 +60,17 @@ class Grid:
             for name, part in zip(names, self.page.values, strict=True)
         }
 
-    def offer(self, model: str, start: Start, chosen: Sequence[str]) -> Updates:
+    def offer(
+        self, model: str, start: Start, chosen: Sequence[str], models: Sequence[str]
+    ) -> Updates:
         """The blocks and models that suit the start; the blocks that were chosen stay chosen where
-        they make a grid, else all are."""
+        they make a grid, else all are. Models that have gone are chosen no more."""
         blocks, value = self._fitting(model, start, chosen)
+        names = self.session.model_names()
+        there = [name for name in models if name in names]
         return {
             self.page.blocks: controls.refitted(gr.CheckboxGroup, blocks, value, list(chosen)),
-            self.page.models: gr.CheckboxGroup(choices=self.session.model_names()),
+            self.page.models: controls.refitted(gr.CheckboxGroup, names, there, list(models)),
         }
 
     def _fitting(

@@ -259,12 +259,12 @@ def test_only_the_values_of_what_varies_are_shown(studio: Studio) -> None:
     shown = grid.choose("temperature")
     assert [part.visible for part in shown.values()] == [False, False, True, False]
     blocks = grid.page.blocks
-    assert len(grid.offer("fake", "frame", [])[blocks].value) == 6
+    assert len(grid.offer("fake", "frame", [], [])[blocks].value) == 6
     chosen = ["1x1x1", "1x1x16"]
-    assert "value" not in grid.offer("fake", "frame", chosen)[blocks].constructor_args
+    assert "value" not in grid.offer("fake", "frame", chosen, [])[blocks].constructor_args
     chosen.append("9x9x9")
-    assert grid.offer("fake", "frame", chosen)[blocks].value == ["1x1x1", "1x1x16"]
-    assert len(grid.offer("fake", "frame", ["1x1x1"])[blocks].value) == 6, "one makes no grid"
+    assert grid.offer("fake", "frame", chosen, [])[blocks].value == ["1x1x1", "1x1x16"]
+    assert len(grid.offer("fake", "frame", ["1x1x1"], [])[blocks].value) == 6, "one makes no grid"
 
 
 def test_a_reloaded_page_has_what_varied_in_its_grid(studio: Studio) -> None:

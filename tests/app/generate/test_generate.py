@@ -255,7 +255,7 @@ def test_a_waiting_page_is_told_its_place(studio: tuple[Session, FakePipeline]) 
     view = session.jobs.view(job.id)
     assert view is not None
     assert "1 run is ahead" in status(view)
-    assert "1 run is ahead, about 12 s." in status(replace(view, wait_s=12.3))
+    assert "1 run is ahead. This one starts in about 12 s." in status(replace(view, wait_s=12.3))
     gate.set()
 
 

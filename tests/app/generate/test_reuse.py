@@ -125,15 +125,25 @@ def test_other_jobs_push_no_clip_out_of_the_gallery(tab: GenerateTab) -> None:
     assert press(tab, "open", job.id)[tab.page.follower.job_id] == job.id
 
 
-def test_a_past_clip_is_opened_again(tab: GenerateTab) -> None:
+@pytest.fixture
+def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The notes that a page has shown."""
+    shown: list[str] = []
+    monkeypatch.setattr(gr, "Warning", lambda text, **_: shown.append(text))
+    return shown
+
+
+def test_a_past_clip_is_opened_again(tab: GenerateTab, notes: list[str]) -> None:
     first, second = make(tab), make(tab, seed=8)
     updates = press(tab, "open", first.id, current=second.id)
     assert updates[tab.page.follower.job_id] == first.id
     assert updates[tab.page.preview]["job"] == first.id
     assert updates[tab.page.past.gallery]["opened"] == first.id
     for nonsense in ("../..", 5, None, ""):
-        with pytest.raises(gr.Error, match="This clip was deleted"):
-            press(tab, "open", nonsense)
+        updates = press(tab, "open", nonsense, current=second.id)
+        assert shown_ids(updates, tab) == [second.id, first.id]
+        assert tab.page.follower.job_id not in updates
+        assert notes.pop() == "This clip was deleted."
 
 
 def test_a_clip_whose_files_made_way_is_opened_from_the_gallery(tab: GenerateTab) -> None:
@@ -211,6 +221,33 @@ def test_pinned_clips_stand_first_and_never_make_way(tab: GenerateTab) -> None:
     third = make(tab, seed=9)
     assert shown_ids(tab.page.past.updates(), tab) == [first.id, third.id]
     assert shown_ids(press(tab, "unpin", first.id), tab) == [third.id, first.id]
+
+
+def test_a_card_whose_clip_has_gone_from_the_disk_is_taken_away(
+    tab: GenerateTab, notes: list[str]
+) -> None:
+    job, other = make(tab), make(tab, seed=8)
+    (folder,) = (clip.folder for clip in tab.session.library.clips() if clip.id == job.id)
+    shutil.rmtree(folder)
+    for act in ("open", "use", "pin", "unpin", "delete"):
+        assert shown_ids(press(tab, act, job.id, current=other.id), tab) == [other.id]
+        assert notes.pop() == "This clip was deleted."
+
+
+@pytest.mark.parametrize("kind", ["clip", "strip", "settings", "last_frames"])
+def test_a_card_says_that_files_of_its_clip_were_deleted(tab: GenerateTab, kind: str) -> None:
+    job, other = make(tab), make(tab, seed=8)
+    (clip,) = (clip for clip in tab.session.library.clips() if clip.id == job.id)
+    (clip.folder / clip.record["files"][kind]).unlink()
+    (clip.folder / "film.jpg").unlink()
+    cards = {card["id"]: card for card in press(tab, "pin", job.id)[tab.page.past.gallery]["cards"]}
+    assert cards[job.id]["fault"] == "Some files of this clip were deleted."
+    assert (cards[other.id]["fault"], cards[job.id]["film"]) == ("", "")
+    tab.session.jobs.forget(job.id)
+    shutil.rmtree(tab.session.outputs)
+    with pytest.raises(gr.Error, match="This clip is damaged"):
+        press(tab, "open", job.id)
+    assert shown_ids(press(tab, "delete", job.id), tab) == [other.id]
 
 
 def test_a_damaged_clip_is_left_out_or_said_to_be_damaged(tab: GenerateTab) -> None:

@@ -91,13 +91,14 @@ def test_numbers(shape: Size3, steps: int, given: int) -> None:
 
 def test_all_of_the_papers_shapes_can_be_chosen() -> None:
     assert set(plan.SHAPES) == {*FIGURE6_SHAPES, *TABLE3_SHAPES}
-    assert ("row 1x1x16: 95 steps", "1x1x16") in plan.choices()
+    assert ("row 1x1x16: 95 steps", "1x1x16") in plan.choices(is_given=False)
+    assert ("row 1x1x16: 64 steps", "1x1x16") in plan.choices(is_given=True)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (4, 1, 1), (2, 8, 16), (1, 16, 1)])
 def test_other_shapes_that_tile_can_be_drawn(tab: Shapes, shape: Size3) -> None:
-    known, plan, numbers, refused = tab.cut(*shape, "action")
-    assert known is None
+    choice, plan, numbers, refused = tab.cut(*shape, "action")
+    assert choice.value is None
     assert plan["shape"] == list(shape)
     assert "tokens in a block" in numbers
     assert refused == ""
@@ -124,8 +125,9 @@ def test_a_shape_that_does_not_tile_is_refused_and_the_picture_stays(
 
 
 def test_numbers_choose_a_shape_of_the_paper(tab: Shapes) -> None:
-    known, plan, _, refused = tab.cut(2, 1, 8, "frame")
-    assert (known, plan["known"], refused) == ("2x1x8", 16, "")
+    choice, plan, _, refused = tab.cut(2, 1, 8, "frame")
+    assert (choice.value, plan["known"], refused) == ("2x1x8", 16, "")
+    assert ("half row of 2 frames 2x1x8: 64 steps", "2x1x8") in choice.choices
 
 
 def test_only_printed_figures_of_the_paper_are_drawn() -> None:

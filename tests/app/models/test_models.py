@@ -97,7 +97,10 @@ def lose_tokenizer(folder: Path) -> None:
     [
         (lambda f: (f / "config.json").unlink(), "has no config.json."),
         (lambda f: (f / "config.json").write_text("{"), "quotes, line 1, column 2."),
-        (lambda f: (f / "model.safetensors").write_bytes(b"no"), "is corrupt."),
+        (
+            lambda f: (f / "model.safetensors").write_bytes(b"no"),
+            "model.safetensors of model 'tiny' is corrupt.",
+        ),
         (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors."),
         (lose_tokenizer, "copy that folder beside the model's."),
     ],
@@ -241,7 +244,8 @@ def test_fingerprints_that_were_stopped_are_not_called_done(session: Session) ->
 
     job = session.jobs.submit(work)
     assert job.finished.wait(60)
-    assert "Stopped: the fingerprints computed so far" in listing.status(session.jobs.view(job.id))
+    said = listing.status(session.jobs.view(job.id))
+    assert "Stopped before the first fingerprint was computed." in said
 
 
 def test_fingerprints_stop_within_a_file(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
