@@ -41,7 +41,7 @@ def test_recipes_take_the_bundled_picture(tmp_path: Path) -> None:
 
     session, _ = fake_session(tmp_path / "models", assets=ASSETS)
     with gr.Blocks():
-        welcome = Welcome(session)
+        welcome = Welcome(session, None)
     kept: list[str] = []
 
     def keep(path: str) -> str:
