@@ -37,7 +37,7 @@ class CausalConv3d(nn.Module):
     """3D convolution that sees no later frame: replicate padding, in time before the clip only.
 
     A kernel that spans one frame or one place runs as a 2D convolution, which is up to four times
-    as fast as the same 3D convolution in PyTorch on a CPU.
+    as fast as the same 3D convolution in PyTorch on a CPU. There, every other kernel does too.
     """
 
     def __init__(self, cin: int, cout: int, kernel: Size3, stride: Size3 = (1, 1, 1)) -> None:
@@ -67,8 +67,24 @@ class CausalConv3d(nn.Module):
             lines = rearrange(x, "b c t h w -> b t (h w) c").permute(0, 3, 1, 2)
             out = F.conv2d(lines, weight[..., 0], bias)
             return rearrange(out, "b c t (h w) -> b c t h w", w=x.shape[4])
+        if x.device.type == "cpu":
+            return self._stacked(self._padded(x))
         whole: Tensor = self.conv(self._padded(x))
         return whole
+
+    def _stacked(self, x: Tensor) -> Tensor:
+        """The convolution of padded clips as a 2D one, over frames that hold in their channels all
+        frames that the kernel sees at once.
+
+        PyTorch's 3D convolution of some sizes rounds differently for each number of threads, and
+        takes up to five times as long.
+        """
+        kt, (step, *stride) = self.conv.kernel_size[0], self.conv.stride
+        end = x.shape[2] - kt + 1
+        seen = [x[:, :, i : i + end : step].permute(0, 2, 3, 4, 1) for i in range(kt)]
+        frames = rearrange(torch.cat(seen, dim=-1), "b t h w c -> (b t) h w c").permute(0, 3, 1, 2)
+        weight = torch.cat(self.conv.weight.unbind(2), dim=1)
+        return _clips(F.conv2d(frames, weight, self.conv.bias, stride), x.shape[0])
 
     @staticmethod
     def _after(past: Tensor, x: Tensor) -> Tensor:
