@@ -43,7 +43,8 @@ def generate_many(
 
     Clip i has the seed sampling.seed + i. On a CPU a clip does not depend on the other clips of its
     batch. on_clips receives the number of new clips after each batch. Raises ValueError if the list
-    of actions is empty, if it and the contexts differ in number, and as `generate` does.
+    of actions is empty, if it and the contexts differ in number, for a batch_size below 1, and as
+    `generate` does.
     """
     if not actions:
         raise ValueError("there is no clip to generate: the list of actions is empty")
