@@ -21,8 +21,8 @@ PyTorch's calls would take longer than the computation."""
 
 
 class CompiledDecoder(Decoder):
-    """Runs a step as a list of jobs if its positions attend to all earlier ones, else as plain calls
-    of PyTorch."""
+    """Runs a step as a list of jobs if its positions attend to all earlier ones, else as plain
+    calls of PyTorch."""
 
     def __init__(self, model: PackedTransformer, steps: CompiledSteps) -> None:
         super().__init__(model)

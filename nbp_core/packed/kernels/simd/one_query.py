@@ -1,8 +1,8 @@
 """Attention of a single query, for decoding token by token.
 
-The kernels for sixteen queries have a lane for each query. Here the lanes are the numbers of a key
-or a value instead, so that nothing is computed for queries that do not exist. Keys and values are
-read in order, which the processor prefetches by itself. Shapes: E head width, L keys.
+The kernels for sixteen queries have a lane of a vector register for each query. Here the lanes hold
+the numbers of a key or a value instead, so that nothing is computed for padding. Keys and values
+are read in order, so the processor prefetches them by itself. Shapes: E head width, L keys.
 """
 
 from __future__ import annotations
