@@ -73,7 +73,7 @@ def _score(
     lanes: Lanes, query: Any, keys: Any, step: Any, last: Any, count: Any, scores: Any
 ) -> None:
     """Writes the products of the query with `SCORED` keys, which are `step` bytes or `count` lines
-    apart. Keys after the key number `last` are taken for that one.
+    apart. In place of keys after the number `last`, key `last` is read again.
 
     Each product is made of sixteen sums, whatever the processor, so that all round alike.
     """
@@ -95,7 +95,7 @@ def _score(
 
 
 def _place(lanes: Lanes, first: Any, step: Any, index: Any, last: Any) -> Any:
-    """Emits the address of a key or value. Those after the number `last` are taken for that one."""
+    """Emits the address of a key or value; after the number `last`, that of the last one."""
     is_past = lanes.icmp_signed(">", index, last)
     return lanes.add(first, lanes.mul(step, lanes.select(is_past, last, index)))
 
