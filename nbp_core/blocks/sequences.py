@@ -125,8 +125,9 @@ class SequenceLayout(SequencePlan):
     def mask_LL(self) -> Tensor:
         """The block mask, bool (L, L): True where the query (row) may attend to the key (column).
 
-        A window hides keys of frames further back than it, except for the first frame. Source:
-        figure 4 of the paper; the window is our own.
+        With a window, a query does not see frames that are more than `window` latent frames before
+        the predicted one, except for the first frame. Source: figure 4 of the paper; the window is
+        our own.
         """
         allowed = self.segment_L[:, None] >= self.segment_L[None, :]
         if self.window is None:

@@ -1,7 +1,8 @@
-"""How many forward passes a clip takes: the sequence of a model in blocks, counted without tensors.
+"""The forward passes that make a clip: the input sequence of a model in blocks, without tensors.
 
 Shapes: S tokens per block, P condition tokens, L input positions. Source: section 3.3 of the paper;
-the elastic layout is our own. Imports no torch, so that a model is described in no time.
+the elastic layout is our own. This module does not import torch, which takes a second, so a model
+is described at once.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ class SequencePlan:
     plain:  [block 1] ... [block N-1]
     hybrid: [P conditions][BOV][S tokens of block 1][S-1 middle tokens][block 2] ... [block N-1]
     elastic: hybrid, for any block shape with one set of weights.
+
+    In a hybrid sequence, BOV (begin of video) and the first S - 1 tokens each predict the next
+    token. The last token of block 1 and the middle tokens together are the input block that
+    predicts block 2. From then on each block predicts the next one.
     """
 
     kind: LayoutKind

@@ -23,7 +23,9 @@ def add_verb(verbs: Any) -> None:
     """Adds the verb to the command line's parser."""
     parser = verbs.add_parser("attention", help="draw the attention map of a head over a clip")
     parser.add_argument("--model", type=Path, required=True, help="folder of a transformer")
-    parser.add_argument("--action", help="named action; without --context it makes the clip")
+    parser.add_argument(
+        "--action", help="named action of the clip; without --context a clip of it is generated"
+    )
     parser.add_argument(
         "--context", type=Path,
         help="clip to read, at 8 frames per second; default: a clip is generated",

@@ -33,7 +33,7 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument(
         "--tokenizer",
         metavar="FOLDER",
-        help="for a transformer: its tokenizer's folder, relative to the new one; "
+        help="for a transformer: the folder of its tokenizer, relative to the new folder; "
         "default: ../magvit2_ucf or ../magvit2_k600",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")

@@ -73,7 +73,7 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument(
         "--photos",
         type=Path,
-        help="folder of pictures; also measures the reconstruction of camera moves over them",
+        help="folder of pictures; the reconstruction of camera moves over them is measured too",
     )
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE.png", help="write a contact sheet of 20 clips"

@@ -101,7 +101,7 @@ def _add_generate(verbs: Any) -> None:
         "--actions", metavar="TIMELINE",
         help="for models trained with keys: a sequence of actions, each with its number of latent "
         'frames of four frames, such as "drawer-open*4 drawer-close*8" (names with spaces or * in '
-        "quotes: \"'open drawer'*4\"); sets the length",
+        "quotes: \"'open drawer'*4\"); without --frames it also sets the length",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="clip to write, .mp4 or .gif")
     parser.set_defaults(run=_generate)
@@ -172,7 +172,7 @@ def _models(args: argparse.Namespace) -> None:
 def _doctor(args: argparse.Namespace) -> None:
     clip, is_transformer = args.clip, model_kind(args.folder) == "transformer"
     if clip is not None and not is_transformer:
-        raise ValueError(f"--clip is of a transformer: name the folder of one, not {args.folder}")
+        raise ValueError(f"--clip needs the folder of one transformer, which {args.folder} is not")
     if clip is None and is_transformer:
         clip = Path(f"doctor-{args.folder.resolve().name}.mp4")
     if clip is not None:

@@ -29,8 +29,7 @@ SAMPLING = ("--temperature", "--top-k", "--top-p", "--guidance", "--method", "--
 
 
 class Fewer:
-    """A parser to which some options are not added, since they have no effect on its verb: they
-    keep their defaults."""
+    """A parser that leaves out options without effect on its verb. These keep their defaults."""
 
     def __init__(self, parser: argparse.ArgumentParser, left_out: Collection[str]) -> None:
         self._parser, self._left_out = parser, left_out
@@ -75,8 +74,8 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--crop", type=float,
-        help="place of the square along the longer side of --first-frame or --context, from 0 (left"
-        " or top) to 1; default: 0.5, the middle",
+        help="where the square lies that is cut from --first-frame or --context, along the longer"
+        " side: from 0 (left or top) to 1; default: 0.5, the middle",
     )  # fmt: skip
     parser.add_argument(
         "--frames", type=int, help=f"length in frames: 1 + 4n; default: {CLIP_FRAMES}"
@@ -104,7 +103,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sampling_options(parser: argparse.ArgumentParser | Fewer) -> None:
-    """Adds options: how tokens are drawn."""
+    """Adds the options of sampling: temperature, top-k, top-p, guidance, method and seed."""
     defaults = SamplingConfig()
     parser.add_argument(
         "--temperature", type=float, default=defaults.temperature,
@@ -152,7 +151,8 @@ def add_loading_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--cosmos", type=Path, metavar="FOLDER",
-        help="Cosmos' encoder.jit and decoder.jit, WHICH RUN CODE, for models trained with it",
+        help="folder of Cosmos' encoder.jit and decoder.jit, WHICH RUN CODE, for models trained "
+        "with it",
     )  # fmt: skip
 
 
@@ -300,7 +300,7 @@ def write_or_keep(out: Path, write: Callable[[Path], None]) -> None:
 
 @contextlib.contextmanager
 def no_empty_folder(folder: Path) -> Iterator[None]:
-    """Removes the folders on the way to `folder` that were made meanwhile and stayed empty."""
+    """Removes `folder` and its parents at the end if they were made meanwhile and are empty."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         yield

@@ -20,7 +20,7 @@ from nbp_core.media.files import Frames
 
 @dataclass(frozen=True)
 class ManyClips:
-    """frames_NTHWC uint8, tokens_Nthw, and the seconds they took."""
+    """The clips as frames_NTHWC (uint8) and tokens_Nthw (int64), and their times."""
 
     frames_NTHWC: Frames
     tokens_Nthw: Tokens
@@ -39,11 +39,12 @@ def generate_many(
     batch_size: int = MAX_BATCH,
     on_clips: Callable[[int], object] | None = None,
 ) -> ManyClips:
-    """Generates one clip per action, each continued from its context if there are contexts.
+    """Generates one clip per action. With contexts_NTHWC, clip i continues context i.
 
-    Clip i has the seed of the sampling plus i. On a CPU it does not depend on its batch.
-    on_clips receives the number of new clips after each batch. Raises ValueError as
-    VideoPipeline.generate does, without actions, and for another number of contexts.
+    Clip i has the seed sampling.seed + i. On a CPU a clip does not depend on the other clips of its
+    batch. on_clips receives the number of new clips after each batch. Raises ValueError if the list
+    of actions is empty, if it and the contexts differ in number, for a batch_size below 1, and as
+    `generate` does.
     """
     if not actions:
         raise ValueError("there is no clip to generate: the list of actions is empty")

@@ -43,10 +43,10 @@ def token_odds(
     temperature: float,
     guidance_scale: float,
 ) -> TokenOdds:
-    """The probabilities of a clip's tokens, each predicted from the context that it was sampled in.
+    """The probabilities of a clip's tokens, each predicted from what a sampler knows at its step.
 
     tokens_1thw: int64, one clip. null_conditions_1P: the 'no condition' ids for guidance, or None.
-    Temperature 0 counts as 1.
+    At temperature 0, where sampling is argmax, the probabilities are those at temperature 1.
     """
     is_target_L = layout.target_place_L != NO_TOKEN
 

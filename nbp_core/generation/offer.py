@@ -35,18 +35,18 @@ class ModelOffer:
 
     @property
     def needs_context(self) -> bool:
-        """Whether it can only continue frames: nothing else tells it how a clip begins."""
+        """Whether the model can only continue known frames, since it has no conditions."""
         return self.config.layout == "plain"
 
     @property
     def needs_action(self) -> bool:
-        """Whether it makes no clip without an action, and none with guidance."""
+        """Whether every clip needs an action. Such a model does not support guidance either."""
         return has_text(self.config)
 
     @property
     def timeline_names(self) -> tuple[str, ...]:
-        """Names that can follow each other within a clip: actions, then keys. Empty for a model
-        with one action per clip."""
+        """All names that a list of actions for one clip may hold: first the actions, then the keys.
+        Empty for a model with one action per clip."""
         return (*self.actions, *self.config.keys) if self.config.frame_conditions else ()
 
     @property
@@ -57,7 +57,7 @@ class ModelOffer:
 
     @property
     def key_guidance(self) -> float:
-        """Guidance scale of a play unless its sampling has another."""
+        """Guidance scale of a play whose sampling names none."""
         return self.config.key_guidance
 
     @property
@@ -70,7 +70,7 @@ class ModelOffer:
     def num_steps(
         self, block_shape: Size3, num_context_frames: int = 0, num_frames: int = CLIP_FRAMES
     ) -> int:
-        """Number of steps of a generation, prefills included. Raises ValueError as generate."""
+        """Number of steps of a generation, prefills included. Raises ValueError as `generate`."""
         check_sides("block shape", block_shape)
         segments = self._segments(block_shape, num_context_frames, num_frames)
         return sum(self._segment_steps(block_shape, segment) for segment in segments)
@@ -119,5 +119,5 @@ def checked_keys(config: TransformerConfig, world: World) -> tuple[str, ...]:
 
 
 def is_camera_move(action: str) -> bool:
-    """Whether an action moves the camera and not what it sees."""
+    """Whether an action moves the camera rather than something in the scene."""
     return action.split("-")[0] in ("pan", "zoom", "turn")

@@ -95,13 +95,13 @@ class VideoPipeline(ModelOffer):
     ) -> Self:
         """Loads a transformer's folder and its tokenizer.
 
-        The tokenizer is in the folder that the transformer's config names, or if that is missing,
-        in one beside the transformer's with the weights that the config names.
+        The tokenizer is in the folder that the transformer's config names. If that is missing, it
+        is the one beside the transformer's folder whose weights have the SHA-256 in the config.
         device: "cpu", "cuda" or "auto". cosmos: folder of the Cosmos tokenizer for a model trained
-        with it; loading its files runs code. int8, int4: hold the transformer's large matrices in 8
-        or 4 bits, faster and less exact. Raises CheckpointError (a ValueError), one sentence, if
-        something is missing or corrupt, or if tokenizer and transformer do not belong together, and
-        ValueError for a device or a weight format that this machine does not have.
+        with it; loading its files runs code. int8, int4: store the transformer's large matrices in
+        8 or 4 bits, which is faster and less exact. Raises CheckpointError (a ValueError), one
+        sentence, if something is missing or corrupt, or if tokenizer and transformer do not belong
+        together, and ValueError for a device or a weight format that this machine does not have.
         """
         folder = Path(folder)
         load_config(folder, TransformerConfig)
@@ -245,9 +245,9 @@ class VideoPipeline(ModelOffer):
 
         frames_THWC: the context, uint8 RGB, 1 + 4n frames of any size (cropped to a square and
         resized). num_frames: 1 + 4n; a clip longer than the model's grid is continued. actions:
-        instead of one action, that of each new latent frame (four frames); the last one holds for
-        the rest. stop: once it is set, the clip so far is returned. Raises ValueError, one
-        sentence, for requests that the model cannot fulfil.
+        in place of one action, the action of each new latent frame (four frames); the last one
+        holds for the rest. stop: once it is set, the clip so far is returned. Raises ValueError,
+        one sentence, for requests that the model cannot fulfil.
         """
         with self.stream(action, frames_THWC, num_frames, sampling, stop, actions) as run:
             for _ in run:
@@ -282,7 +282,7 @@ class VideoPipeline(ModelOffer):
     ) -> GenerationRun:
         """Starts one clip per request, all in one batch; otherwise as stream.
 
-        On a CPU each clip is the one that it would be alone. Also raises ValueError without
+        On a CPU each clip equals the clip of the same request alone. Also raises ValueError without
         requests, and for requests that differ in length, context length or sampling; seeds may
         differ.
         """
@@ -329,7 +329,7 @@ class VideoPipeline(ModelOffer):
             guidance = request.sampling.guidance
             ids, without = self.conditions.ids(self._first_action(request), guidance)
             if request.actions and guidance != 1 and without is None:
-                # A key guides from the first new latent frame on, and nothing the one before it.
+                # The prefix has no condition. Keys guide from the first new latent frame on.
                 without = ids
             if ids is not None:
                 chosen.append(ids)
@@ -350,7 +350,7 @@ class VideoPipeline(ModelOffer):
         return None if first in self.transformer.config.keys else first
 
     def _frame_conditions(self, requests: Sequence[GenerateRequest]) -> Tensor | None:
-        """Ids (B, t) of the conditions of all latent frames; None if no clip's change."""
+        """Ids (B, t) of the conditions of all latent frames; None if they change in no clip."""
         if not any(request.actions for request in requests):
             return None
         if not self.transformer.config.frame_conditions:
@@ -407,12 +407,12 @@ class VideoPipeline(ModelOffer):
         world: World = "arm",
         sampling: SamplingConfig | None = None,
     ) -> Play:
-        """A clip that answers to keys: `with pipeline.play(...) as play: play.step(play.keys[0])`.
+        """A clip that follows keys: `with pipeline.play(...) as play: play.step(play.keys[0])`.
 
         first_frame: frame_HWC uint8 of any size; None generates one, in the arm world only.
-        sampling: without a guidance scale it has the model's `key_guidance`. The same start, seed
-        and keys give the same frames. Raises ValueError for a world or sampling that the model does
-        not support.
+        sampling: if it has no guidance scale, the model's `key_guidance` is used. The same start,
+        seed and keys give the same frames. Raises ValueError for a world or sampling that the model
+        does not support.
         """
         sampling = sampling or SamplingConfig()
         if world not in WORLDS:

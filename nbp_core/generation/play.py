@@ -1,6 +1,7 @@
-"""A clip that answers to keys: one latent frame (four frames) per key, for any length.
+"""A clip that follows keys: one latent frame (four frames) per key, for any length.
 
-KV cache and the tokenizer's decoder state persist between keys. Only the first frame is encoded.
+The KV cache and the tokenizer's decoder state persist between keys. Only the first frame is
+encoded.
 Shapes: frames_THWC uint8, tokens_hw int64, t latent frames.
 """
 
@@ -123,7 +124,7 @@ class Play:
     def change(self, sampling: SamplingConfig) -> None:
         """Changes block shape, temperature or other settings from the next key on.
 
-        The cache is filled anew from the most recent latent frames, which takes about as long as a
+        The cache is recomputed from the most recent latent frames, which takes about as long as one
         key. The random numbers continue, so a new seed has no effect. Raises ValueError, and
         changes nothing, for settings that the model does not support and after close().
         """
@@ -173,7 +174,7 @@ class Play:
     def follow(self, key: str, change: SamplingConfig | None) -> PlayStep:
         """Presses a key of a recording after the change of settings before it, if there is one.
 
-        After any error it can be tried again. Raises ValueError as `change` and `step` do.
+        After any error the same call can be repeated. Raises ValueError as `change` and `step` do.
         """
         if change is not None:
             self.change(change)

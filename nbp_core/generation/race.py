@@ -40,7 +40,7 @@ class RaceRequest:
     request: GenerateRequest
     """Its block shape is replaced by that of each runner."""
     num_rounds: int = 1
-    """How often both run, in turn. An odd number, so that one round is the median."""
+    """How often both runners run, in alternation. It is odd, so that one round is the median."""
 
     def __post_init__(self) -> None:
         if self.num_rounds < 1 or self.num_rounds % 2 == 0:
@@ -73,7 +73,7 @@ class Lap:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runner:
-    """One of the two: its clip, and the times at which each step and each frame was complete."""
+    """One block shape of a race: its clip, and when each step and each frame was complete."""
 
     block_shape: Size3
     generation: Generation
@@ -173,7 +173,7 @@ def race(
     report: Callable[[Lap], None] = lambda lap: None,
     stop: threading.Event | None = None,
 ) -> Race:
-    """Runs both. `report` is called after every step; its time counts, so keep it short.
+    """Runs both runners. `report` is called after every step; its time counts, so keep it short.
 
     Raises ValueError, one sentence, for a request that the model cannot fulfil, or when stopped.
     """

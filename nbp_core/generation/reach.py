@@ -13,10 +13,14 @@ from nbp_core.data.keys import GRIP_SUFFIX, REST
 
 
 class Reach:
-    """Counts the keys of a play along each axis. Without axes every key is followed."""
+    """Counts the keys of a play along each axis, such as left and right, and limits them.
+
+    Without axes every key is followed.
+    """
 
     def __init__(self, axes: tuple[KeyAxis, ...]) -> None:
-        """axes: a model's `key_reach`."""
+        """axes: a model's `key_reach`. Each is (key, its largest excess, opposite key, its largest
+        excess), in presses."""
         self._net: Counter[str] = Counter()
         self._opposite: dict[str, str] = {}
         self._most: dict[str, int] = {}
@@ -25,13 +29,13 @@ class Reach:
             self._most |= {one: most_of_one, other: most_of_other}
 
     def follow(self, key: str) -> str:
-        """Counts the key that is followed in place of this one, and returns it."""
+        """Returns the key to follow when `key` is pressed, and counts it."""
         followed = self.limited(key)
         self.count(followed)
         return followed
 
     def limited(self, key: str) -> str:
-        """The key itself; REST with the same grip in place of one that leads out."""
+        """The key itself, or REST with the same grip if the key leads out of the arm's reach."""
         move = key.removesuffix(GRIP_SUFFIX)
         most = self._most.get(move)
         is_out = most is not None and self._net[move] >= most

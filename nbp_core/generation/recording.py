@@ -30,9 +30,9 @@ RECORDING_FORMAT = 1
 MAX_BYTES = 4_000_000
 """Largest file that is read as a recording or as keys."""
 MAX_CHANGES = 10_000
-"""Most changes of settings in a recording."""
+"""Largest number of changes of settings in a recording."""
 MAX_SHOWN_START = 80
-"""Letters of a start that are shown."""
+"""Largest number of characters of `start` that are shown."""
 COMMENT_KEY = "play"
 """Key of the recording in the JSON comment of a clip."""
 
@@ -112,7 +112,7 @@ class PlayRecording(JsonConfig):
 
     @property
     def shown_start(self) -> str:
-        """`start`, cut where a title could not carry it."""
+        """`start`, cut if it is too long for a title."""
         return self.start[:MAX_SHOWN_START]
 
     @property

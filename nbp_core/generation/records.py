@@ -36,15 +36,15 @@ class BlockStep:
     cache_length: int
     """Positions in the KV cache after this step."""
     cache_bytes: int
-    """Their bytes."""
+    """Bytes of the keys and values of these positions."""
     new_frames: Frames | None
     """frames_THWC of the latent frames that this step completed, or None."""
 
 
 class Timings(TypedDict):
-    """Seconds: context to tokens, the first step, the other steps, tokens to pixels.
+    """Seconds of encoding the context, of the first step, of the others, and of decoding to pixels.
 
-    On a CPU the last two overlap.
+    On a CPU, decode_s and detokenize_s overlap. per_step_s has every step, the first one included.
     """
 
     tokenize_s: float

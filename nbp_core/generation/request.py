@@ -29,8 +29,8 @@ class GenerateRequest:
     action: str | None = None
     """A named action of the model."""
     actions: tuple[str, ...] = ()
-    """Instead of `action`, for models with a condition per latent frame: the action or key of each
-    new latent frame (four frames); the last one holds for the rest of the clip."""
+    """In place of `action`, for models with a condition per latent frame: the action or key of each
+    new latent frame (four frames). The last one holds for the rest of the clip."""
     frames_THWC: Frames | None = None
     """The known frames at the start: uint8 RGB, 1 + 4n of any size (cropped and resized)."""
     num_frames: int = CLIP_FRAMES
@@ -94,7 +94,10 @@ def batches(requests: Sequence[GenerateRequest], most: int = MAX_BATCH) -> Itera
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """A checked request: context pixels, condition ids, segments, and one manifest per sample."""
+    """A checked request: context pixels, condition ids, segments, and one manifest per sample.
+
+    Shapes: B samples (or 1, if all share the context), P condition tokens, t latent frames.
+    """
 
     num_samples: int
     context_BCTHW: Tensor | None

@@ -19,7 +19,7 @@ class Segment:
     known: int
     total: int
     is_over_window: bool = False
-    """Whether it continues over a window of the most recent latent frames, from their tokens."""
+    """Whether it continues from the tokens of a window of the most recent latent frames."""
 
     @property
     def new(self) -> int:

@@ -1,1 +1,1 @@
-"""The transformer held for decoding: weight formats, packed layers, the plan of a compiled step."""
+"""The transformer with weights packed for decoding: formats, packed layers, plans of steps."""

@@ -1,7 +1,8 @@
-"""Jobs as calls on tensors: linear layers and sampling.
+"""Linear layers and sampling as jobs of the compiled kernels, and as calls on tensors.
 
-Imported only when a model is packed: numba takes half a second. Activations are bfloat16 on
-processors that multiply it, else float32. Shapes: I inputs, O outputs, M rows, V vocabulary.
+Imported only when a model is packed, since importing numba takes half a second. Activations are
+bfloat16 on processors with bfloat16 products, else float32. Shapes: I inputs, O outputs, M rows,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from nbp_core.packed.kernels.team import the_team
 from nbp_core.runtime import runtime
 
 FEW_WEIGHTS = 2**24
-"""Below this number of weights, read by one thread in 1 to 2 ms, a second thread gains little."""
+"""A model with fewer weights is small: one thread reads them in 1 to 2 ms, and a second one gains
+little."""
 FEW_ROWS = 32
 """Up to this number of rows, the products of a small model take little longer than reading its
 weights."""
 FEW_MULTIPLICATIONS = 2**32 if IN_USE.has_tiles else 3 * 2**27
-"""Up to this number of multiplications in a step, one thread for the step and one for the tokenizer
-make a clip sooner than two threads that each want both cores."""
+"""Up to this number of multiplications per step, a clip on two cores is made faster if one thread
+computes the step and one the tokenizer than if both use both cores."""
 KINDS = {
     torch.bfloat16: jobs.PRODUCT,
     torch.float16: jobs.PRODUCT,
@@ -37,15 +39,15 @@ KINDS = {
 }
 """The kind of product for each type of packed weights."""
 FEW_LOGITS = 2**18
-"""One thread samples from this number of logits in a tenth of a millisecond."""
+"""One thread samples from fewer logits than these, which takes a tenth of a millisecond."""
 
 
 class Product:
-    """x -> x W^T + b, and GELU of it if `is_gelu_next`.
+    """x -> x W^T + b, followed by GELU if `is_gelu_next`.
 
-    Weights are bfloat16 or float16, as activations are, or else int8 or (as uint8) places in
-    jobs.LEVELS, with a scale for each output: rows of x then become whole numbers too, with a scale
-    each.
+    weight_OI: bfloat16 or float16; int8; or uint8, which are the int4 weights as indices into
+    jobs.LEVELS. int8 and int4 weights have a scale per output, scale_O. Each row of x is then
+    quantised too, with a scale of its own.
     """
 
     def __init__(
@@ -92,8 +94,8 @@ class Product:
     ) -> jobs.Jobs:
         """The jobs of this layer for rows of `input_size` numbers.
 
-        Outputs are written to `out`, rows of `output_size` numbers, or added to it if `is_added`
-        (float32). Quantised rows are kept in `levels`.
+        Outputs are written to `out`, rows of `output_size` numbers. If `is_added`, they are added
+        to it instead, and it is float32. `levels` is the buffer for quantised rows.
         """
         fields = {
             "num_pieces": self.output_size // jobs.PIECE,
@@ -127,19 +129,20 @@ class Product:
 
 
 def leaves_cores(num_weights: int, num_rows: int) -> bool:
-    """Whether one thread computes a step of this many weights, so that the tokenizer, which decodes
-    meanwhile, has the other cores."""
+    """Whether one thread computes a step of a model with this many weights. The tokenizer, which
+    decodes meanwhile, then has the other cores. docs/decisions/0009-threads-of-a-step.md."""
     is_little = runtime().num_threads == 2 and num_weights * num_rows <= FEW_MULTIPLICATIONS
     return num_weights < FEW_WEIGHTS and (num_rows <= FEW_ROWS or is_little)
 
 
 def threads_for(is_little: bool) -> int:
-    """Number of threads that work on a list of jobs."""
+    """Number of threads that work on a list of jobs: one if there is little work, else all."""
     return 1 if is_little else runtime().num_threads
 
 
 def _correction(weight_OI: Tensor) -> Tensor:
-    """Start of each output's sum (O,), int32, which cancels the activations' offset LEVEL_ZERO."""
+    """The value (O,), int32, at which each output's sum starts. It cancels LEVEL_ZERO, the offset
+    of quantised activations."""
     levels = torch.tensor(jobs.LEVELS, dtype=torch.int8)
     sums = [
         (levels[rows.int()] if rows.dtype == torch.uint8 else rows).sum(1, dtype=torch.int32)
@@ -190,9 +193,9 @@ class Drawing:
     def prepare(
         self, todo: jobs.Jobs, config: SamplingConfig, rngs: Sequence[torch.Generator]
     ) -> None:
-        """Draws new seeds and writes the sampling settings to `todo`, which ends with `jobs`.
+        """Draws new seeds and writes the sampling settings to `todo`, a list that ends with `jobs`.
 
-        rngs: one per sample; each has equally many successive rows.
+        rngs: one per sample. The rows of a sample follow each other, equally many for each sample.
         """
         for rng, seeds in zip(rngs, self._seeds_R.chunk(len(rngs)), strict=True):
             torch.randint(2**62, seeds.shape, generator=rng, out=seeds)

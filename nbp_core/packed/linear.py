@@ -1,8 +1,8 @@
 """Linear layers whose weights are packed for decoding.
 
 Input: linear layers of a checkpoint. Output: modules with the same call. A decode step reads every
-weight for one to some dozens of rows, so it takes as long as reading the weights: half the bytes
-are half the time. docs/decisions/0008-packed-weights.md has measurements.
+weight but has only one to some dozens of rows, so reading the weights determines its time: half the
+bytes take half the time. docs/decisions/0008-packed-weights.md has measurements.
 Shapes: O outputs, I inputs, M rows (any leading dimensions).
 """
 
@@ -20,14 +20,14 @@ from nbp_core.packed.formats import STORED, WeightFormat, compute_dtype, formats
 from nbp_core.packed.kernels.jobs import LEVELS
 
 SHARES: Final = (0.6, 0.7, 0.8, 0.9, 1.0)
-"""Fractions of an output's largest weight that int4 tries as its largest level. Clipping a few
-weights can lose less than coarser levels for all."""
+"""Fractions of an output's largest weight. int4 tries each as the value of the largest level:
+clipping a few weights can cost less accuracy than coarser levels for all."""
 TRIED_WEIGHTS = 128
 """Number of an output's weights on which the fractions are compared."""
 PART_WEIGHTS = 2**20
-"""Weights that are made whole numbers at a time."""
+"""Number of weights that are quantised at a time."""
 NEAREST = np.abs(np.arange(-127, 128)[:, None] - np.array(LEVELS)).argmin(1).astype(np.uint8)
-"""Whole number + 127 -> index of the nearest level."""
+"""Index of the level nearest to a whole number from -127 to 127, at entry number + 127."""
 
 
 class CompiledLinear(nn.Module):
@@ -121,7 +121,7 @@ def _rounded(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
 def _levelled(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
     """Weights as indices (uint8) of the nearest of LEVELS, and a scale for each output.
 
-    Of a few scales, each output takes the one that loses least.
+    Of a few scales, each output takes the one with the least squared error.
     """
     weight, levels = weight_OI.float(), torch.tensor(LEVELS, dtype=torch.float32)
     tried = weight[:, :: -(-weight.shape[1] // TRIED_WEIGHTS)]
@@ -138,7 +138,8 @@ def _levelled(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
 def _nearest(scaled: Tensor) -> Tensor:
     """Indices (uint8) of the nearest of LEVELS.
 
-    A table of whole numbers takes a quarter of the time of comparing with sixteen levels.
+    Rounding to whole numbers and looking them up in a table takes a quarter of the time of
+    comparing with sixteen levels.
     """
     whole = scaled.round().clamp_(-127, 127).add_(127).byte()
     return torch.from_numpy(NEAREST[whole.numpy()])

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 Fill = Callable[[torch.nn.Module, str], None]
-"""Gives a part of the model the weights it lacks. The string is the prefix of the part's names."""
+"""Loads the weights of a part of the model. The string is the prefix of the part's weight names."""
 
 
 def load_packed(
@@ -91,14 +91,17 @@ def pack(
 
 
 def _has_weights(part: torch.nn.Module, prefix: str) -> None:
-    """The fill of a model that has its weights."""
+    """The `fill` of a model that already has its weights: nothing is to be done."""
 
 
 class PackedTransformer(BlockTransformer):
-    """Packed layers and head; steps with a cache are lists of compiled jobs if the model fits."""
+    """A BlockTransformer with packed layers and head.
+
+    Forward passes with a KV cache run as lists of compiled jobs if the kernels support the model.
+    """
 
     def __init__(self, model: BlockTransformer, weights: WeightFormat) -> None:
-        """Takes over the parts of a model whose layers are packed."""
+        """Takes over the parts of `model`, whose layers are packed already."""
         with without_weights():
             super().__init__(model.config)
         for parts in (model._modules, model._parameters, model._buffers):
@@ -119,7 +122,8 @@ class PackedTransformer(BlockTransformer):
         self.eval().requires_grad_(False)
 
     def _take_aims(self) -> Tensor:
-        """Takes the maps of all layers, so that one call computes all rotary tables."""
+        """Moves the aims (affine maps) of all layers into one tensor, so that one call computes the
+        rotary tables of all layers."""
         layers = [cast(Layer, layer) for layer in self.layers]
         aims_NCK23 = torch.stack([cast(Aim, layer.aim).maps for layer in layers])
         for layer in layers:
@@ -130,7 +134,7 @@ class PackedTransformer(BlockTransformer):
         """Fused steps of the layers and the head, if the kernels support the model's size."""
         if not isinstance(self.video_head, CompiledLinear):
             return None
-        # Only here: it brings a compiler along.
+        # Imported here because it loads a compiler.
         from nbp_core.packed.plan import CompiledSteps, fits
 
         layers = [cast(Layer, layer) for layer in self.layers]

@@ -35,7 +35,11 @@ def fits(width: int, num_heads: int) -> bool:
 
 
 class CompiledSteps:
-    """Runs the layers of a model for new positions that see all keys, or all up to a limit."""
+    """Runs decode steps and prefills of a packed model as lists of jobs.
+
+    Each new position attends to all keys, or to all keys up to a limit. Calls may come from any
+    thread; they run one after the other.
+    """
 
     def __init__(self, layers: Sequence[Layer], norm_f: nn.Module, head: CompiledLinear) -> None:
         self._layers = layers
@@ -87,12 +91,12 @@ class CompiledSteps:
         rngs: Sequence[torch.Generator],
         has_all_cores: bool = False,
     ) -> Tensor:
-        """Computes a step and samples its tokens (samples, L), each sample's with its own rng.
+        """Computes a step and samples its tokens (samples, L), int64, with one rng per sample.
 
         With guidance there are twice as many sequences as samples; the second half is without the
         condition. `rotations` may cover more positions: the new ones start at index `first`.
-        has_all_cores: no other thread decodes meanwhile, so a small model need not leave it a core.
-        The tokens are the same either way.
+        has_all_cores: whether no other thread decodes frames meanwhile. If one does, the step of a
+        small model leaves a core to it. The tokens are the same either way.
         """
         with self._turn:
             plan = self._plan(x_BLD, len(rngs), has_all_cores)
@@ -101,7 +105,7 @@ class CompiledSteps:
             return plan.tokens_R.view(len(rngs), -1).clone()
 
     def _plan(self, x_BLD: Tensor, num_samples: int = 0, has_all_cores: bool = False) -> Plan:
-        """The plan of this step size. With num_samples 0 it does not sample."""
+        """The plan of this step size. With num_samples 0 it ends with the hidden states."""
         batch, length, _ = x_BLD.shape
         key = batch, length, num_samples, has_all_cores
         if key not in self._plans:
@@ -150,7 +154,7 @@ def _mlp_products(layer: Layer) -> tuple[Product, Product]:
 
 
 class Plan:
-    """The jobs of one step size and the buffers between them."""
+    """The list of jobs for one step size (batch, length), and the buffers that the jobs share."""
 
     def __init__(
         self,

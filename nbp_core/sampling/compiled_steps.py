@@ -16,12 +16,13 @@ from nbp_core.sampling.decoder import Decoder, Decoding, Setup
 from nbp_core.transformer.attention import Rotation
 
 TURNED_AT_ONCE = 256
-"""Positions whose rotations are computed in one go: for those of a single step, calls take longer
-than work."""
+"""Number of positions whose rotary tables are computed at once. For the positions of a single step,
+PyTorch's calls would take longer than the computation."""
 
 
 class CompiledDecoder(Decoder):
-    """Runs a list of jobs if the new positions attend to all before them, else plain calls."""
+    """Runs a step as a list of jobs if its positions attend to all earlier ones, else as plain
+    calls of PyTorch."""
 
     def __init__(self, model: PackedTransformer, steps: CompiledSteps) -> None:
         super().__init__(model)

@@ -36,7 +36,10 @@ Capture = Callable[[Work], Work]
 
 
 def cuda_graph(work: Work) -> Work:
-    """The work as one graph launch; unchanged, with a warning, if it cannot be captured."""
+    """Captures `work` as a CUDA graph; returns a function that replays it.
+
+    If the capture fails, it warns and returns `work` itself.
+    """
     beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):
@@ -59,7 +62,8 @@ def cuda_graph(work: Work) -> Work:
 
 
 class GraphDecoder(Decoder):
-    """Replays a graph if the new positions attend to all before them, else plain calls."""
+    """Replays a step's graph if its positions attend to all earlier ones, else makes plain calls of
+    PyTorch."""
 
     def __init__(self, model: BlockTransformer, capture: Capture = cuda_graph) -> None:
         super().__init__(model)
@@ -68,7 +72,8 @@ class GraphDecoder(Decoder):
 
     @contextmanager
     def decoding(self, setup: Setup) -> Iterator[Decoding]:
-        """Graphs outlive the generation, since a capture takes as long as dozens of steps."""
+        """See Decoder.decoding. Graphs are kept afterwards: a capture takes as long as dozens of
+        steps."""
         if setup.sampling.method != "paper":
             yield Decoding(self.model, setup)
             return
@@ -79,7 +84,7 @@ class GraphDecoder(Decoder):
         if steps is None:
             steps = CapturedSteps(self.model, _Memory.of(self.model, setup), self._capture)
         steps.memory.cache.length = 0
-        # Not kept after an error, which may have left anything in the memory and in the graphs.
+        # Not kept after an error: the content of the memory and the graphs is then unknown.
         try:
             yield _GraphDecoding(self.model, setup, steps)
         except GeneratorExit:  # the run was left before its end
@@ -200,7 +205,7 @@ class _Step:
 def _make(
     model: BlockTransformer, memory: _Memory, ids_Rn: Tensor, noise_Bn1: Tensor, tokens_Bn: Tensor
 ) -> None:
-    """The work from ids and noise to tokens, without a synchronisation."""
+    """Computes tokens_Bn from ids_Rn and noise_Bn1, all in place and without synchronising."""
     cache = memory.cache
     size, room = ids_Rn.shape[1], cache.keys.shape[3]
     arange_M = torch.arange(room, device=cache.keys.device)

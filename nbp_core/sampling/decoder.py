@@ -44,8 +44,8 @@ class Setup:
 
 
 class Decoding:
-    """The decode steps of one generation as plain calls of the model, which fill its KV cache in
-    order. Subclasses run some of the steps in faster ways."""
+    """The decode steps of one generation, as plain calls of the model that fill its KV cache in
+    order. Subclasses run some of the steps faster."""
 
     def __init__(
         self,
@@ -83,8 +83,8 @@ class Decoding:
 
 
 class Decoder:
-    """Decodes with one model, here by plain calls. Subclasses keep buffers and graphs between
-    generations."""
+    """Decodes with one model, here by plain calls of PyTorch. Subclasses keep buffers and graphs
+    between generations."""
 
     def __init__(self, model: BlockTransformer) -> None:
         self.model = model

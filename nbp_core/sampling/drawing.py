@@ -46,7 +46,7 @@ def _drawing_of_one(
         is_compiled = is_here and logits_1SV.dtype == compute_dtype(formats_on("cpu")[0])
         if not is_compiled:
             return sample(logits_1SV, config, rng, scratch)
-        # Only here: it brings a compiler along.
+        # Imported here because it loads a compiler.
         from nbp_core.packed.calls import draw
 
         return draw(logits_1SV[0], config, rng)[None]

@@ -2,10 +2,11 @@
 
 Shapes: any leading dimensions (flattened to R rows), then V vocabulary. No argument is changed.
 
-Two ways sample the same distribution: sorting (sample_by_sorting), and drawing first and testing
-the drawn token afterwards (sample, Urn). Sorting is the simpler one, and the one that a CUDA graph
-can capture. On a CPU it is too slow: on one thread of an AMD EPYC with AVX-512, 16 rows of 4,375
-codes take 0.58 ms by Urn and 13.7 ms by sorting, and 16 rows of 64,000 codes 3.3 ms and 211 ms.
+There are two ways to sample the same distribution. One sorts the vocabulary (sample_by_sorting).
+The other draws a token first and then tests whether the filters keep it (sample, Urn). Sorting is
+simpler, and a CUDA graph can capture it. On a CPU it is too slow: on one thread of an AMD EPYC with
+AVX-512, 16 rows of 4,375 codes take 0.58 ms by Urn and 13.7 ms by sorting, and 16 rows of 64,000
+codes 3.3 ms and 211 ms. "Odds" are unnormalised probabilities.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 from nbp_core.config.sampling import MAX_TOP_K, SamplingConfig
 
 MAX_TESTS = 8
-"""Number of draws that a row is given before it is filtered by sorting."""
+"""Number of draws per row before the row is filtered by sorting."""
 DRAWS = 16
 """Number of tokens drawn at once for a row whose token was dropped."""
 UNFILTERED = SamplingConfig(top_k=MAX_TOP_K, top_p=1.0)
@@ -82,7 +83,7 @@ def guided(logits_RSV: Tensor, num_samples: int, config: SamplingConfig) -> Tens
 class Scratch:
     """Scratch buffers that all steps of a generation reuse.
 
-    The system clears new pages first, which costs more than the computation in them.
+    The operating system clears the pages of a new buffer, which takes longer than the computation.
     """
 
     def __init__(self) -> None:
@@ -106,8 +107,8 @@ def sample(
 
     Sorting a large vocabulary costs more than the model's own step. On a CPU a token is therefore
     drawn from the unfiltered distribution and kept if the filters would keep it. This gives the
-    filtered distribution exactly. Rows that a few draws do not settle are filtered by sorting. A
-    GPU always sorts, since reading which rows are settled would synchronise it.
+    filtered distribution exactly. Rows without a kept token after a few draws are filtered by
+    sorting. A GPU always sorts, since reading which rows have their token would synchronise it.
     """
     if config.temperature == 0:
         return logits.argmax(dim=-1)
@@ -177,10 +178,10 @@ def _likelier(urn: Urn, rng: torch.Generator, rows_R: Tensor, dropped_R1: Tensor
 
 
 class Urn:
-    """Draws repeatedly from rows of odds: probabilities up to one factor per row.
+    """Draws tokens from rows of odds (R, V), as often as wanted, with replacement.
 
-    It inverts the cumulative sum in two stages, first over chunks, then inside one chunk. No row is
-    sorted; the module's docstring says what that saves.
+    A draw inverts the cumulative sum in two stages, first over chunks, then inside one chunk. No
+    row is sorted; the module's docstring says how much time that saves.
     """
 
     def __init__(self, odds_RV: Tensor) -> None:
@@ -216,7 +217,7 @@ def _invert(weights_RV: Tensor, noise_R1: Tensor) -> Tensor:
     running = weights_RV.cumsum(-1)
     total = running[:, -1:].contiguous()
     index = torch.searchsorted(running, noise_R1 * total, right=True)
-    # Rounding can raise the threshold to the total. Its first index there has a nonzero weight.
+    # Rounding can raise the threshold to the total. The first index at the total has a weight.
     return torch.minimum(index, torch.searchsorted(running, total))
 
 
@@ -232,8 +233,8 @@ def _is_kept(
     before_R = is_above.mul_(odds_RV).sum(-1)
     if top_k >= vocab:
         return before_R < top_p * total_R
-    # The nucleus is of what top-k leaves. Most tokens are settled by bounds of that mass: the rest
-    # of the k are at most as likely as this token, and at least as likely as what comes after.
+    # Top-p counts only what top-k leaves. Bounds on that mass decide most rows: the other tokens of
+    # the k are at most as likely as this one, and at least as likely as those after the k.
     rest_R = top_k - rank_R
     most = before_R + torch.minimum(rest_R * own_R1[:, 0], total_R - before_R)
     least = before_R + rest_R / (vocab - rank_R) * (total_R - before_R)

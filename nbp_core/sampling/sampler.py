@@ -51,7 +51,7 @@ class Sampler:
     ) -> None:
         """rngs: one per clip, so that a clip does not depend on its batch.
 
-        has_all_cores: no other thread decodes frames during the steps.
+        has_all_cores: whether no other thread decodes frames during the steps.
         """
         self.layout = layout
         self.sampling = sampling

@@ -32,9 +32,11 @@ class Tally:
     verifications: int = 0
     """Forward passes of next-token prediction, which give the tokens."""
     drafted: int = 0
+    """Drafted tokens."""
     accepted: int = 0
-    """Drafted tokens, and those of them that were kept."""
+    """Drafted tokens that were kept."""
     tokens: int = 0
+    """New tokens, drafted or not."""
 
     @property
     def tokens_per_step(self) -> float:
@@ -132,7 +134,7 @@ class SpeculativeSampler:
 
 
 class _State:
-    """The verifying side of a generation: settled tokens and their cache."""
+    """The verifying side of a generation: the final ("settled") tokens and their KV cache."""
 
     def __init__(self, owner: SpeculativeSampler, ids_BL: Tensor, num_known: int) -> None:
         self.owner = owner
@@ -147,8 +149,8 @@ class _State:
         self.began = time.perf_counter()
 
     def settle(self, draft_S: Tensor | None, q_SV: Tensor | None) -> TokenStep:
-        """One forward pass: the draft's tokens up to the first dropped one and its replacement;
-        without a draft, one token."""
+        """Makes one forward pass and settles tokens: those of the draft before the first dropped
+        one, and its replacement. Without a draft it settles one token."""
         owner, first, began = self.owner, self.count, self.began
         num_draft = 0 if draft_S is None else len(draft_S)
         if draft_S is not None:

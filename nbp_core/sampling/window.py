@@ -2,8 +2,9 @@
 
 The first latent frame is the anchor (attention sinks, arXiv 2309.17453) and stays in the cache. A
 window of the most recent latent frames follows it. Older frames are dropped and nothing is computed
-again. The anchor's keys are rotated along, so that its distance never exceeds that of training. The
-caller supplies the condition of each latent frame when it is sampled.
+again. The rotary positions of the anchor's keys move along, so that the anchor's distance in time
+never exceeds that of training. The caller supplies the condition of each latent frame when it is
+sampled.
 Shapes: B clips, R sequences (twice as many with guidance), n positions, h w places.
 """
 
@@ -46,13 +47,15 @@ class WindowSampler:
         is_decoded_meanwhile: bool = False,
     ) -> None:
         """known_Bthw: tokens of the first latent frame and of the most recent ones, on the model's
-        device; of these at most `window` are used. rngs: one per clip. conditions_Bt: their
-        condition ids; default: no condition. num_dropped: latent frames between the first and the
-        others that are not known.
-        window: latent frames that are kept besides the first; default: the model's own.
-        has_anchor: whether the first one stays; without, the window slides over it too.
-        is_decoded_meanwhile: whether another thread decodes frames during the steps, so that those
-        of a small model leave a core to it.
+        device. Of the recent ones, at most `window` are used.
+        rngs: one per clip.
+        conditions_Bt: condition ids of the known latent frames; default: no condition.
+        num_dropped: number of unknown latent frames between the first and the recent ones.
+        window: number of latent frames that are kept besides the first; default: the model's own.
+        has_anchor: whether the first latent frame stays in the cache. If not, it is dropped like
+        the others.
+        is_decoded_meanwhile: whether another thread decodes frames during the steps. The steps of a
+        small model then leave a core to it.
 
         Raises ValueError for a model without a window or without conditions per latent frame, and
         for blocks that span latent frames.
@@ -75,13 +78,13 @@ class WindowSampler:
         self._frame_len = height * width
         self._draw = drawing(sampling, rngs, self._frame_len)
         self._grid = BlockLayout((1, height, width), shape)
-        # In this many latent frames every position sees all that is in the cache.
+        # In a layout of this many latent frames, every position sees the whole cache.
         self._layout = sequence_layout(config, shape, self.window + 2)
         self._is_guided = sampling.guidance != 1
         self._none = config.first_condition_id + config.num_conditions - 1
         self._held = known_Bthw.shape[1] - 1
         """Latent frames in the cache, besides the first."""
-        # Only distances count, and the anchor's is bounded: further back is not further away.
+        # Only distances in time matter, and the distance of the anchor is bounded.
         num_dropped = max(0, min(num_dropped, ANCHOR_DISTANCE - 1 - self._held))
         self._frame = self._held + num_dropped
         """The number of the latest latent frame; the first is 0."""
@@ -139,7 +142,7 @@ class WindowSampler:
 
     @torch.inference_mode()
     def blocks(self, condition: int | Tensor) -> Generator[Tensor]:
-        """As `next`, but yields the tokens (B, n) of each block. All of them have to be taken."""
+        """Like `next`, but yields the tokens (B, n) of each block. Take all before another call."""
         self._frame += 1
         if self._held > self.window:
             self._forget_oldest()
@@ -201,7 +204,7 @@ class WindowSampler:
     def _forget_oldest(self) -> None:
         """Drops the window's oldest latent frame from the cache and moves the later ones up.
 
-        Without an anchor the first latent frame goes with the first that is dropped.
+        Without an anchor, the first latent frame is dropped together with the oldest one.
         """
         cache = self._cache
         end = self._anchor_len + self._frame_len

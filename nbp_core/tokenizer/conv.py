@@ -18,7 +18,7 @@ from nbp_core.config.shapes import Size3
 StreamState = dict[nn.Module, Tensor]
 
 _SPLIT_PIXELS = 1024
-"""From this many pixels on a frame is normalised by several threads, a smaller one by one."""
+"""PyTorch normalises a frame of at least this many pixels with several threads, else with one."""
 
 
 def _frames(x: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class CausalConv3d(nn.Module):
 class FrameNorm(nn.GroupNorm):
     """GroupNorm over each frame alone: time is part of the batch, so no later frame is seen.
 
-    On a CPU the outcome does not depend on the number of threads, unless gradients are wanted.
+    On a CPU the result does not depend on the number of threads, unless gradients are recorded.
     """
 
     def forward(self, x: Tensor, state: StreamState | None = None) -> Tensor:
@@ -112,10 +112,11 @@ class FrameNorm(nn.GroupNorm):
 
 
 def _whole_frames_per_thread(frames: Tensor) -> Tensor:
-    """The frames, and perhaps some of them again, so that all threads get equally many whole ones.
+    """The frames, padded with copies so that their number is a multiple of that of threads.
 
-    PyTorch's GroupNorm splits the pixels of all large frames evenly among its threads. A frame that
-    two threads share is summed in another order than by one thread, and its sum rounds differently.
+    PyTorch's GroupNorm splits the pixels of all large frames evenly among its threads. If two
+    threads share a frame, they sum it in another order than one thread, and the sum is rounded
+    differently. With the copies, each thread has whole frames.
     """
     is_split = frames.device.type == "cpu" and frames[0, 0].numel() >= _SPLIT_PIXELS
     missing = -len(frames) % torch.get_num_threads()

@@ -138,7 +138,7 @@ class VideoTokenizer(nn.Module):
     def encode(self, clip_BCTHW: Tensor) -> Tensor:
         """Clip in [0, 1], T = 1 + 4n, sides multiples of config.space_factor -> tokens_Bthw, int64.
 
-        Raises ValueError for a clip of another size, or that is not such a clip.
+        Raises ValueError for a tensor of another size, shape or type.
         """
         if clip_BCTHW.ndim != 5 or clip_BCTHW.shape[1] != 3 or not len(clip_BCTHW):
             raise ValueError(f"clips must be of shape (B, 3, T, H, W), not {_shown(clip_BCTHW)}")
@@ -153,7 +153,7 @@ class VideoTokenizer(nn.Module):
 
         With a `state` (an empty dict for a new clip) each call decodes the next latent frames of
         that clip. Latent frames decoded one at a time equal the clip decoded whole. Raises
-        ValueError for a tensor that is not such tokens.
+        ValueError for a tensor of another shape or type.
         """
         if tokens_Bthw.ndim != 4 or not tokens_Bthw.numel():
             raise ValueError(f"tokens must be of shape (B, t, h, w), not {_shown(tokens_Bthw)}")

@@ -105,7 +105,7 @@ def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Mask | Non
     return output
 
 
-# Compiled, it would be compiled again for every mask.
+# torch.compile would compile it again for every mask.
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _attention_on_cpu(query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
     """masked_attention, one chunk of queries at a time, over the keys that the chunk can reach."""
@@ -126,9 +126,10 @@ def _attention_on_cpu(query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> 
 
 @dataclass(frozen=True)
 class Rotation:
-    """Rotary tables: cosines and sines, each (2, 1, 1, L, E): for queries, then for keys.
+    """Rotary tables: cosines and sines of the queries, then of the keys, each (2, B, K, L, E).
 
-    Rotary position embedding in pairs (i, i + E/2); the first half of the sines is negated.
+    B and K may be 1, for tables that all sequences and heads share. Channels i and i + E/2 are a
+    pair; the first half of the sines is negated.
     """
 
     cos: Tensor

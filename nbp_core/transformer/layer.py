@@ -18,7 +18,7 @@ from nbp_core.transformer.positions import Aim, PositionInputs
 
 
 class RMSNorm(nn.RMSNorm):
-    """torch's RMSNorm, with a third of the calls, and so faster, when a CPU decodes."""
+    """torch's RMSNorm. Decoding in float32 on a CPU takes four PyTorch calls instead of nine."""
 
     least: Tensor
     nothing: Tensor

@@ -220,7 +220,7 @@ class BlockTransformer(nn.Module):
 
 @lru_cache(maxsize=32)
 def layout_mask(layout: SequenceLayout, start: int, stop: int, device: torch.device) -> Mask | None:
-    """The layout's mask for positions [start, stop); None where they see all before them."""
+    """The layout's mask for positions [start, stop); None if they attend to all before `stop`."""
     if layout.sees_all(start, stop):
         return None
     with torch.inference_mode(False):  # training may use it too

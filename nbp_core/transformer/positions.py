@@ -18,7 +18,7 @@ from nbp_core.config.shapes import Size3
 from nbp_core.transformer.attention import Positions, Rotation
 
 AIM_SCALE = 30.0
-"""Places per unit of an aim's weight, since an optimiser step is small compared with a place."""
+"""Places of the grid per unit of an aim's weight: an optimiser step is small beside a place."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,9 @@ def aimed(
 ) -> list[Rotation]:
     """The rotary tables of N layers with these maps, computed together.
 
-    condition_BL may be (B, 1), one condition for all positions. A decode step's tensors are so
-    small that the number of calls determines the time.
+    maps_NCK23: the maps of N layers, C conditions and K heads. condition_BL may be (B, 1), one
+    condition for all positions. A decode step's tensors are so small that the number of calls
+    determines the time.
     """
     if condition_BL.shape[1] == 1:
         # Angles for each of the three numbers (y, x, 1) of a place in its frame.

@@ -278,7 +278,7 @@ def test_options_without_effect_are_refused(
     assert main(["attention", *options]) == 2
     assert "leave it out with --context" in capsys.readouterr().err
     assert main(["doctor", str(model.parent), "--clip", str(tmp_path / "made.mp4")]) == 2
-    assert "--clip is of a transformer" in capsys.readouterr().err
+    assert "--clip needs the folder of one transformer" in capsys.readouterr().err
     common = ["--clips", str(tmp_path), "--run", str(tmp_path / "run"), "--steps", "1"]
     assert main(["train-tokenizer", *common, "--photo-clips", "5"]) == 2
     assert "--photo-clips has no effect without --photos" in capsys.readouterr().err

@@ -34,10 +34,10 @@ def attention_bytes(num_keys: int) -> int:
 @njit(**COMPILED)
 def attend_head(place, scratch, piece):
     """Computes softmax(q k^T / sqrt(E)) v for the new positions of one head of one sequence, over
-    all L keys or as many as each position sees.
+    all L keys, or over the first keys that each position may attend to.
 
-    The job's record is at `place`. Its input holds query, key and value of a position one after the
-    other.
+    `place` is the address of the job's record. The job's input holds the query, the key and the
+    value of each position, in this order.
     """
     job = carray(pointer(place), 1, ATTENTION_JOB)[0]
     num_heads, num_rows = job.num_heads, job.num_rows

@@ -35,8 +35,10 @@ def tile_config(rows: list[int]) -> NDArray[np.uint8]:
 
 
 def operation(result: Any, *operands: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Makes an intrinsic of write(builder, *values), which emits its code and returns its result;
-    `result` and `operands` are the types of a call."""
+    """Makes a numba intrinsic of write(builder, *values), which emits code and returns its result.
+
+    result, operands: the types of the result and of the arguments of a call.
+    """
 
     def decorate(write: Callable[..., Any]) -> Any:
         @wraps(write)

@@ -1,8 +1,12 @@
 """Jobs: the records that kernels read.
 
-A list of jobs is an array of bytes (jobs, JOB_BYTES). Each row is one job: a record whose fields
-depend on its kind. All fields are int64. "Numbers" are activations, bfloat16 or float32 by
-numbers.py. Rows of inputs and outputs are padded with zeros to a multiple of 64 numbers.
+A job is one operation of a decode step, such as a matrix product or a norm. A list of jobs is an
+array of bytes (jobs, JOB_BYTES). Each row is one job: a record whose fields depend on its kind. All
+fields are int64; those that name tensors hold addresses. "Numbers" are activations, bfloat16 or
+float32 as numbers.py says. Rows of inputs and outputs are padded with zeros to a multiple of 64
+numbers.
+
+Threads share a job by pieces: 64 outputs of a product, one head of one sequence, or one row.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ PRODUCT_JOB: Final = _record(
 )  # fmt: skip
 """A linear layer. row_size: numbers of an input row. input_scale, scale: addresses of the scales of
 rows and outputs. correction: address of the start of quantised sums. num_threads: threads that
-share the pieces, from which each can guess its next piece."""
+share the pieces, so that each can guess, and prefetch, its next piece."""
 ROW_JOB: Final = _record("input", "output", "row_size", "output_size", "weight", "bias", "scale")
 """Norms, SwiGLU gates and quantisation. row_size, output_size: numbers of an input and an output
 row. scale: address of the scales that quantisation writes."""

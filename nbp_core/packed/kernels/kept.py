@@ -14,10 +14,11 @@ logger = logging.getLogger(__name__)
 
 
 class _LabelledFile(IndexDataCacheFile):  # type: ignore[misc]
-    """numba's index and data files of one function; data says what it was compiled from.
+    """numba's index and data files of one function, with a label in the data files.
 
-    numba writes the index first and uses names of data files again. Where it is stopped between
-    the two, the new index names the data of an earlier version of the function.
+    numba writes the index first, then the data, and reuses the names of data files. If the process
+    is stopped between the two, the new index names data of an earlier version of the function. The
+    label says from which version the data was compiled.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -29,7 +30,7 @@ class _LabelledFile(IndexDataCacheFile):  # type: ignore[misc]
         super().save(key, (self._label(key), data))
 
     def load(self, key: Any) -> Any:
-        """Returns the machine code for this key, or None where there is none of it."""
+        """Returns the machine code for this key, or None if there is none of this version."""
         label, data = super().load(key) or (None, None)
         return data if label == self._label(key) else None
 
@@ -38,7 +39,7 @@ class _LabelledFile(IndexDataCacheFile):  # type: ignore[misc]
 
 
 class _MendingCache(FunctionCache):  # type: ignore[misc]
-    """numba's disk cache of one function; unreadable files are replaced."""
+    """numba's disk cache of one function, which replaces unreadable files."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)

@@ -26,7 +26,8 @@ SERIES: Final = (
     0.5,
 )
 LEAST, LOG2_E, LN_2_HIGH, LN_2_LOW = -87.0, 1.44269504, 0.693359375, -2.12194440e-4
-"""exp, here and in lanes.py: its polynomial, its smallest argument, log2(e), and ln(2) as a sum."""
+"""Constants of exp, here and in lanes.py: SERIES, the coefficients of its polynomial; its smallest
+argument; log2(e); and ln(2) as the sum of two numbers."""
 
 
 @njit(**COMPILED)
@@ -51,7 +52,7 @@ def _in_use() -> InstructionSet:
     found = runtime().instructions
     assert found is not None, "no kernel is compiled for this processor"
     if runtime().is_limited and found.cpu is not None:
-        # Loops that LLVM makes vectors of itself use nothing better either.
+        # So loops that LLVM vectorises by itself use no better instructions either.
         config.CPU_NAME, config.CPU_FEATURES = found.cpu, ""
     return found
 

@@ -1,8 +1,9 @@
 """A thread pool for lists of small jobs, whose threads poll instead of sleeping.
 
 A decode step is about a hundred jobs, each of a fraction of a millisecond. Waking a thread takes a
-good part of that time, so a thread polls for the next list for a while before it sleeps. The caller
-works on its own jobs and never waits for a sleeping thread: whoever is awake takes the next piece.
+large part of that time, so a thread polls for the next list for a while before it sleeps. The
+caller works on its own jobs and never waits for a sleeping thread: the threads that are awake take
+the pieces.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from nbp_core.runtime import runtime
 
 
 def aligned(num_bytes: int) -> NDArray[np.uint8]:
-    """Zeros that start at a cache line, because data across two lines take twice as long."""
+    """Zeros that start at a cache line. Reading data across two lines takes twice as long."""
     memory = np.zeros(num_bytes + LINE, np.uint8)
     start = -memory.ctypes.data % LINE
     return memory[start : start + num_bytes]
@@ -77,7 +78,7 @@ def the_team() -> Team:
 
 
 def is_gathered() -> bool:
-    """Whether the thread pool exists, so that the_team() need not wait."""
+    """Whether the thread pool exists, so that the_team() returns at once."""
     return bool(_teams)
 
 

@@ -1,7 +1,7 @@
 """Attention over a bfloat16 cache, for processors with dot products of bfloat16 pairs.
 
-Sixteen queries are computed at once. Memory is read all the time: later keys are prefetched while
-keys are scored, and later values while values are gathered. Shapes: E head width, L keys.
+Sixteen queries are computed at once. Memory is never idle: later keys are prefetched while scores
+are computed, and later values while weighted values are summed. Shapes: E head width, L keys.
 """
 
 from __future__ import annotations

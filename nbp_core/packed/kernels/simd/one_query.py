@@ -1,8 +1,8 @@
 """Attention of a single query, for decoding token by token.
 
-The kernels for sixteen queries have a lane for each query. Here the lanes are the numbers of a key
-or a value instead, so that nothing is computed for queries that do not exist. Keys and values are
-read in order, which the processor prefetches by itself. Shapes: E head width, L keys.
+The kernels for sixteen queries have a lane of a vector register for each query. Here the lanes hold
+the numbers of a key or a value instead, so that nothing is computed for padding. Keys and values
+are read in order, so the processor prefetches them by itself. Shapes: E head width, L keys.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _score(
     lanes: Lanes, query: Any, keys: Any, step: Any, last: Any, count: Any, scores: Any
 ) -> None:
     """Writes the products of the query with `SCORED` keys, which are `step` bytes or `count` lines
-    apart. Keys after the key number `last` are taken for that one.
+    apart. In place of keys after the number `last`, key `last` is read again.
 
     Each product is made of sixteen sums, whatever the processor, so that all round alike.
     """
@@ -95,7 +95,7 @@ def _score(
 
 
 def _place(lanes: Lanes, first: Any, step: Any, index: Any, last: Any) -> Any:
-    """Emits the address of a key or value. Those after the number `last` are taken for that one."""
+    """Emits the address of a key or value; after the number `last`, that of the last one."""
     is_past = lanes.icmp_signed(">", index, last)
     return lanes.add(first, lanes.mul(step, lanes.select(is_past, last, index)))
 

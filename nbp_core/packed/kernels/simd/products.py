@@ -1,9 +1,9 @@
 """Matrix products with vector instructions, for processors without matrix tiles.
 
 Weights are read from memory once, in chunks that fit the first-level cache. Groups of rows whose
-sums fit the registers use a chunk one after the other. Meanwhile the next chunk is prefetched, at
-the end of a piece that of the thread's next one, because the hardware does not do that while a
-chunk is read again.
+sums fit the registers use a chunk one after the other. Meanwhile the kernel prefetches the next
+chunk, and at the end of a piece the first chunk of the thread's next piece. The hardware does not
+prefetch while a chunk is read repeatedly.
 """
 
 from __future__ import annotations
