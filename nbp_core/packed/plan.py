@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nbp_core.config.sampling import SamplingConfig
-from nbp_core.packed.calls import Drawing, Levels, Product, leaves_cores, threads_for
+from nbp_core.packed.calls import Drawing, Levels, Product, is_alone, threads_for
 from nbp_core.packed.kernels import jobs
 from nbp_core.packed.kernels.attention import HEAD_WIDTHS, attention_bytes
 from nbp_core.packed.kernels.numbers import NUMBERS
@@ -181,7 +181,7 @@ class Plan:
         self._levels = Levels(self._num_rows, max(width, last.input_size))
         num_weights = matrix_weights(nn.ModuleList(layers))
         num_weights += head.num_weights if num_samples else 0
-        self._is_little = not has_all_cores and leaves_cores(num_weights, self._num_rows)
+        self._is_little = is_alone(num_weights, self._num_rows, has_all_cores)
         todo: list[jobs.Jobs] = []
         for layer, (norm_1, norm_2) in zip(layers, norms, strict=True):
             todo += [norm_1.job(self._x_MD, self._normed_MD), *self._attention(layer)]

@@ -292,9 +292,10 @@ def test_steps_to_tokens_make_those_of_steps_call_by_call(
     assert not torch.equal(*clips)
 
 
+@pytest.mark.parametrize("tiny_weights", [0, 2**40])
 @pytest.mark.parametrize("shape", [(1, 1, 16), (1, 4, 16)])
-def test_a_small_step_takes_all_cores_only_if_nothing_else_needs_them(
-    shape: Size3, monkeypatch: pytest.MonkeyPatch
+def test_a_small_step_takes_all_cores_only_where_it_gains(
+    shape: Size3, tiny_weights: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone: list[bool] = []
     do = Team.do
@@ -305,20 +306,18 @@ def test_a_small_step_takes_all_cores_only_if_nothing_else_needs_them(
 
     two = Runtime(instructions=IN_USE, num_threads=2)
     monkeypatch.setattr("nbp_core.packed.calls.runtime", lambda: two)
+    monkeypatch.setattr("nbp_core.packed.calls.TINY_WEIGHTS", tiny_weights)
     monkeypatch.setattr(Team, "do", noted)
     config = replace(transformer_config("elastic", shape), width=128, num_heads=2)
     model = pack(build_transformer(config), FORMAT)
-    tokens = torch.randint(0, CODES, (1, 3, 16, 16))
-    clips = []
-    for has_all_cores in (False, True):
-        alone.clear()
-        clips.append(
-            decode_tokens(model, shape, SamplingConfig(), 256, tokens, has_all_cores=has_all_cores)
-        )
-        assert (
-            alone[-1] is not has_all_cores
-        )  # the last step; plain calls of the prefill come first
-    assert torch.equal(*clips)
+    tokens, sampling = torch.randint(0, CODES, (1, 3, 16, 16)), SamplingConfig()
+    shared, own = (
+        (decode_tokens(model, shape, sampling, 256, tokens, has_all_cores=has_all), alone[-1])
+        for has_all in (False, True)
+    )
+    assert shared[1] is True
+    assert own[1] is (tiny_weights > 0)
+    assert torch.equal(shared[0], own[0])
 
 
 @pytest.mark.parametrize(
