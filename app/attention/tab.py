@@ -341,8 +341,11 @@ class AttentionTab:
         return updates
 
     def _finds(self, shown: Shown) -> list[Find]:
-        block = format_block_shape(shown.opened[0].view.block_shape)
-        return finds(self._results(), shown.clip.model, block)
+        opened = shown.opened[0]
+        view, fingerprint = opened.view, str(opened.identity.get("sha256", ""))
+        block = format_block_shape(view.block_shape)
+        found = finds(self._results(), shown.clip.model, block, fingerprint)
+        return [f for f in found if f.layer <= view.num_layers and f.head <= view.num_heads]
 
     def _find_buttons(self, shown: Shown) -> Updates:
         found = self._finds(shown)
@@ -373,7 +376,9 @@ class AttentionTab:
         """Writes the map for download."""
         *chosen, asked = values
         now, page = asked.now(), self.page
-        paths = self._opened(Choice(*chosen)).write(self.session.uploads)
+        shown = self._opened(Choice(*chosen))
+        with refusals():
+            paths = shown.write(self.session.uploads)
         if asked.now() != now:
             return {page.files: gr.skip()}  # another map is shown by now
         return {

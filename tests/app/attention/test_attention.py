@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from app.attention import clips
 from app.attention.asked import Asked
@@ -355,6 +358,52 @@ def test_opening_again_costs_no_forward(tab: AttentionTab) -> None:
     assert tab.views.open(clip, (1, 1, 16)) is first
     assert tab.views.open(clip, (1, 4, 16)) is not first
     assert len(tab.session.jobs.finished()) == made, "looking leaves nothing in the list of clips"
+
+
+def test_a_clip_is_opened_anew_by_weights_that_were_replaced(assets: Path, tmp_path: Path) -> None:
+    folder = save_pipeline(tmp_path)
+    session = Session(folder.parent, "cpu", assets=assets)
+    tab = build(session)
+    clip = clips.find(session, "bundled:door-open.mp4", "tiny", None)
+    before = tab.views.open(clip, (1, 1, 16))
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    other = tmp_path / "other.safetensors"
+    save_file({name: weight * 1.5 for name, weight in weights.items()}, other)
+    other.replace(file)
+    assert tab.views.open(clip, (1, 1, 16)) is before, "the studio still has the earlier weights"
+    session.forget_models()
+    session.pipeline("tiny")
+    after = tab.views.open(clip, (1, 1, 16))
+    assert after.weights != before.weights
+    assert not np.array_equal(after.view.map(1, 0), before.view.map(1, 0))
+    session.close()
+
+
+def test_heads_beyond_those_of_the_model_are_not_named(
+    tab: AttentionTab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may have been measured with a larger model of the same name."""
+    row = {"model": "tiny", "block": "1x1x16", "layer": 2, "head": 1, "stripes": 3.0}
+    larger = row | {"layer": 9, "stripes": 0.0, "own block": 0.4}
+    study = {
+        "title": "Heads", "kind": "attention", "device": "one core", "weights": "tiny",
+        "date": "2026-11-21", "command": "a", "rows": [row, larger],
+    }  # fmt: skip
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    monkeypatch.setattr(tab.session, "results", tmp_path)
+    updates = enter(tab)
+    assert updates["find 0"]["value"].startswith("Layer 2, head 1: vertical stripes")
+    assert updates["find 1"] == updates["find 2"] == {"visible": False}
+
+
+def test_a_full_disk_is_a_sentence(tab: AttentionTab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("app.attention.shown.tempfile.mkdtemp", refused)
+    with pytest.raises(gr.Error, match="disk has no space left"):
+        tab.make_files(*choose(tab), Asked())
 
 
 def test_files_are_named_after_what_they_hold(tab: AttentionTab) -> None:
