@@ -199,6 +199,26 @@ def test_another_model_goes_on_from_the_last_frame(studio: Studio) -> None:
         until(lambda: old.is_closed)
 
 
+def test_another_model_without_the_block_goes_on_in_one_of_its_own(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = studio.session.models / "rows"
+    other.mkdir(exist_ok=True)
+    for file in (studio.session.models / "fake").iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    with studio.open() as socket:
+        begin(socket)
+        see(socket)
+        step(socket, 0, "up")
+        say(socket, {"type": "change", "block": "1x16x16"})
+        hear(socket, "changed")
+        monkeypatch.setattr(FakePipeline, "block_shapes", ((1, 1, 1), (1, 1, 16)))
+        say(socket, {"type": "change", "model": "rows"})
+        changed = hear(socket, "changed")
+        assert (changed["model"], changed["block"]) == ("rows", "1x1x16")
+        step(socket, 1, "up")
+
+
 def test_a_key_out_of_reach_is_named_in_the_header(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
