@@ -23,6 +23,7 @@ from app.attention.asked import Asked
 from app.attention.clips import UPLOAD
 from app.attention.look import frame_of
 from app.attention.page import AttentionPage
+from app.attention.shown import Shown
 from app.attention.tab import NO_CLIP, NO_FILE, WAITING, AttentionTab
 from app.clips.request import make_request
 from app.clips.run import run
@@ -452,6 +453,28 @@ def test_without_clips_the_page_says_so(models: Path) -> None:
 def test_refusals_are_one_sentence(tab: AttentionTab, other: dict[str, Any], sentence: str) -> None:
     with pytest.raises(gr.Error, match=sentence):
         tab.make_files(*choose(tab, **other), Asked())
+
+
+def test_a_clip_that_cannot_be_drawn_is_a_sentence_and_the_next_one_opens(
+    tab: AttentionTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of a single latent frame for a model that is given the first block."""
+
+    def refused(_: Any) -> None:
+        raise ValueError("this model is given the token")
+
+    asked = Asked()
+    monkeypatch.setattr(Shown, "looks", refused)
+    answers = tab.open("bundled:door-open.mp4", None, 0.5, "tiny", False, asked)
+    next(answers)
+    said = named(tab.page, next(answers))["measured"]
+    assert ">this model is given the token<" in said
+    with pytest.raises(gr.Error) as error:
+        next(answers)
+    assert error.value.message == "this model is given the token"
+    assert not asked.is_opening
+    monkeypatch.undo()
+    assert tab.page.map in tab.show(*choose(tab), asked, SETTINGS)
 
 
 def test_a_refused_setting_is_set_back(tab: AttentionTab) -> None:
