@@ -367,6 +367,7 @@ def test_a_clip_is_opened_anew_by_weights_that_were_replaced(assets: Path, tmp_p
     tab = build(session)
     clip = clips.find(session, "bundled:door-open.mp4", "tiny", None)
     before = tab.views.open(clip, (1, 1, 16))
+    called = tab.attention(str(assets / "door-open.mp4"), "tiny")[2]
     file = folder / "model.safetensors"
     weights = load_file(file)
     other = tmp_path / "other.safetensors"
@@ -374,7 +375,8 @@ def test_a_clip_is_opened_anew_by_weights_that_were_replaced(assets: Path, tmp_p
     other.replace(file)
     assert tab.views.open(clip, (1, 1, 16)) is before, "the studio still has the earlier weights"
     session.forget_models()
-    session.pipeline("tiny")
+    again = tab.attention(str(assets / "door-open.mp4"), "tiny")[2]
+    assert called["measured_on"] != again["measured_on"]
     after = tab.views.open(clip, (1, 1, 16))
     assert after.weights != before.weights
     assert not np.array_equal(after.view.map(1, 0), before.view.map(1, 0))

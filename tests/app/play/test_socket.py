@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import threading
 import time
@@ -176,11 +177,14 @@ def test_block_temperature_and_guidance_change_while_it_runs(studio: Studio) -> 
         assert (play.sampling.temperature, play.sampling.guidance) == (0.25, 2.5)
 
 
+def add_another(studio: Studio, name: str) -> None:
+    """A model like the one there is, under another name."""
+    models = studio.session.models
+    shutil.copytree(models / "fake", models / name, dirs_exist_ok=True)
+
+
 def test_another_model_goes_on_from_the_last_frame(studio: Studio) -> None:
-    other = studio.session.models / "other"
-    other.mkdir(exist_ok=True)
-    for file in (studio.session.models / "fake").iterdir():
-        (other / file.name).write_bytes(file.read_bytes())
+    add_another(studio, "other")
     with studio.open() as socket:
         begin(socket)
         see(socket)
@@ -202,10 +206,7 @@ def test_another_model_goes_on_from_the_last_frame(studio: Studio) -> None:
 def test_another_model_without_the_block_goes_on_in_one_of_its_own(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = studio.session.models / "rows"
-    other.mkdir(exist_ok=True)
-    for file in (studio.session.models / "fake").iterdir():
-        (other / file.name).write_bytes(file.read_bytes())
+    add_another(studio, "rows")
     with studio.open() as socket:
         begin(socket)
         see(socket)

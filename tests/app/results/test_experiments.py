@@ -31,7 +31,7 @@ def figure(metric: str, of: str, value: float) -> dict[str, Any]:
     return {"metric": metric, "of": of, "value": value, "clips": 4}
 
 
-WAYS = HEAD | {
+WAYS: dict[str, Any] = HEAD | {
     "kind": "evaluation",
     "rows": [
         figure(metric, f"blocks of 1x16x16, {way}", value)
@@ -42,7 +42,7 @@ WAYS = HEAD | {
     ],
 }
 SHARES = dict.fromkeys(PARTS, 0.125)
-STUDY = HEAD | {
+STUDY: dict[str, Any] = HEAD | {
     "kind": "attention",
     "rows": [
         {"model": "tiny", "block": "1x1x16", "layer": 1, "head": 1, "clips": 50, **SHARES}
