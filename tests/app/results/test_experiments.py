@@ -169,7 +169,7 @@ def test_a_study_that_does_not_say_how_many_clips_is_shown(tmp_path: Path) -> No
 
 def test_the_chart_has_the_heads_of_one_model(tmp_path: Path) -> None:
     """With those of two models the bars of a head would be stacked."""
-    given: list[dict[str, Any]] = list(STUDY["rows"])  # type: ignore[arg-type]
+    given: list[dict[str, Any]] = list(STUDY["rows"])
     rows = [row | {"model": model} for model in ("tiny", "small") for row in given]
     result = write(tmp_path, "attention.json", STUDY | {"rows": rows})
     for asked, shown in (("small", "small"), ("tiny", "tiny"), ("other", "tiny"), (None, "tiny")):
