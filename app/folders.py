@@ -196,6 +196,14 @@ def file_stem(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text).encode()[:80].decode(errors="ignore")
 
 
+def file_bytes(path: Path) -> int:
+    """Size of a file; 0 for one that has gone, such as the target of a broken link."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def num_bytes(*folders: Path) -> int:
     """Total size of all files in the folders and their subfolders."""
     return sum(size for _, size, _ in _files(folders))
@@ -227,9 +235,12 @@ def trim(max_bytes: int, *folders: Path, newest: float = math.inf) -> None:
 def _files(folders: tuple[Path, ...]) -> list[tuple[Path, int, float]]:
     """(path, bytes, time of the last change) of every file below; some may vanish meanwhile."""
     files = []
-    for path in (path for folder in folders for path in folder.rglob("*")):
+    # Path.rglob would fail at a folder that vanishes.
+    names = (
+        Path(at, name) for folder in folders for at, _, them in os.walk(folder) for name in them
+    )
+    for path in names:
         with contextlib.suppress(OSError):
             stat = path.stat()
-            if not path.is_dir():
-                files.append((path, stat.st_size, stat.st_mtime))
+            files.append((path, stat.st_size, stat.st_mtime))
     return files

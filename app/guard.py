@@ -155,6 +155,7 @@ def _is_signed_in(connection: HTTPConnection) -> bool:
 def guards(host: str, trusted_hosts: Sequence[str] = ()) -> list[Middleware]:
     """What every request passes first: only names of the studio, only pages of the studio."""
     # Names that others use for this machine are not known here; then, the password is the guard.
+    host = host.lower()  # as browsers send it
     is_open = host not in LOCAL_HOSTS and not trusted_hosts
     hosts = [] if is_open else [*LOCAL_HOSTS, host, *trusted_hosts]
     return [Middleware(Guard, hosts=hosts, trusted=trusted_hosts)]

@@ -118,15 +118,17 @@ class Library:
         self._trim()
 
     def pin(self, clip: KeptClip, is_pinned: bool) -> None:
-        """A pinned clip stands first and never makes way by itself."""
+        """A pinned clip stands first and never makes way by itself. Raises OSError where the folder
+        cannot be changed."""
         if is_pinned:
             (clip.folder / _PIN).touch()
         else:
             (clip.folder / _PIN).unlink(missing_ok=True)
 
     def delete(self, clip: KeptClip) -> None:
-        """Removes a clip with all its files."""
-        shutil.rmtree(clip.folder, ignore_errors=True)
+        """Removes a clip with all its files. Raises OSError where the folder cannot be changed."""
+        with contextlib.suppress(FileNotFoundError):  # another page has just deleted it
+            shutil.rmtree(clip.folder)
 
     def num_bytes(self) -> int:
         """Bytes that all clips take."""
@@ -146,8 +148,10 @@ class Library:
             for clip in free[:-1]:
                 if total <= self.max_bytes:
                     return
-                total -= num_bytes(clip.folder)
-                self.delete(clip)
+                size = num_bytes(clip.folder)
+                with contextlib.suppress(OSError):  # the new clip is there all the same
+                    self.delete(clip)
+                    total -= size
 
 
 def _read(record: Path) -> KeptClip | None:
@@ -166,6 +170,7 @@ def _read_once(path: Path, stamp: tuple[int, int], is_pinned: bool) -> KeptClip 
         manifest = dict(record["manifest"])
         # Whole: it may have come without settings that the page shows.
         manifest["sampling"] = SamplingConfig.of_manifest(manifest).for_manifest()
+        manifest["model"] = str(manifest["model"])
         manifest["action"] = None if manifest["action"] is None else str(manifest["action"])
         if manifest.get("context") is not None:
             int(manifest["context"]["num_frames"])
@@ -190,6 +195,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path.name} is too large")
     try:
         record = json.loads(path.read_text())
+        json.dumps(record, ensure_ascii=False).encode()  # refused: texts that no page can be sent
     except RecursionError as error:
         raise ValueError(f"{path.name} is not JSON") from error
     if not isinstance(record, dict) or record.get("format") != _FORMAT:

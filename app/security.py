@@ -90,7 +90,7 @@ def check_host(host: str, auth: tuple[str, str] | None) -> None:
             "--host takes an IP address or a host name of this machine, without brackets and port,"
             f" such as 127.0.0.1 or ::1, not {host!r}."
         )
-    if host not in LOCAL_HOSTS and auth is None and not is_space():
+    if host.lower() not in LOCAL_HOSTS and auth is None and not is_space():
         raise ValueError(f"Serving on {host} lets others in: set --auth USER:PASS as well.")
 
 

@@ -13,7 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from app.folders import UPLOADS, keep_private, oldest_first, private_folder, trim
+from app.folders import (
+    UPLOADS,
+    file_bytes,
+    keep_private,
+    oldest_first,
+    private_folder,
+    trim,
+)
 from app.jobs import NO_MEMORY, JobQueue
 from app.library import Library
 from app.turns import Turns
@@ -55,10 +62,13 @@ SPEED_ONLY = {f"{preset} ({RANDOM_WEIGHTS})": preset for preset in PAPER_PRESETS
 def find_models(folder: Path, kind: str = "transformer") -> dict[str, Path]:
     """Name -> folder of every transformer (or tokenizer) in a folder of models, smallest first.
 
-    A folder whose config.json cannot be used is left out; the list of models says why.
+    A folder whose config.json cannot be used, or whose name no page can show, is left out; the list
+    of models says why.
     """
     found = []
     for path in folder.glob("*/config.json"):
+        if not path.parent.name.isprintable():
+            continue
         try:
             is_wanted = read_description(path.parent)["kind"] == kind
             read_config(path.parent)
@@ -70,7 +80,7 @@ def find_models(folder: Path, kind: str = "transformer") -> dict[str, Path]:
 
 
 def _weights_size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return sum(file_bytes(path) for path in folder.glob("*.safetensors"))
 
 
 class Session:
@@ -269,17 +279,17 @@ class Session:
         for folder in folders[: max(0, len(folders) - self.max_clips + 1)]:
             shutil.rmtree(folder, ignore_errors=True)
         trim(self.max_bytes, self.outputs, self.uploads)
-        folder = self.outputs / re.sub(r"\W", "_", job_id)
+        folder = self._output_folder(job_id)
         folder.mkdir(exist_ok=True)
         return folder
 
     def write_output(self, job_id: str, write: Callable[[Path], Written]) -> Written:
         """What `write` makes of a job's new folder; on a full disk it has a second try without the
         files of other jobs. The gallery has their clips, but for those that are just written."""
-        folder = self.new_output(job_id)
+        folder = self._output_folder(job_id)
         self._writing.add(folder)
         try:
-            return write(folder)
+            return write(self.new_output(job_id))
         except (OSError, MediaError) as error:
             if not is_full(error):
                 raise
@@ -289,6 +299,9 @@ class Session:
             return write(self.new_output(job_id))
         finally:
             self._writing.discard(folder)
+
+    def _output_folder(self, job_id: str) -> Path:
+        return self.outputs / re.sub(r"\W", "_", job_id)
 
     def close(self) -> None:
         """Ends the running job and removes what was made, but for clips in the user's folder."""

@@ -69,6 +69,7 @@ def offer_api(session: Session, views: Views) -> Callable[..., Answer]:
                 wanted.layer, wanted.head,
             )  # fmt: skip
             found = replace(found, action=wanted.action or None)
+            session.pipeline(model)  # views of earlier weights are told by those that are loaded
             shown = open_clip(views, found, parse_block_shape(wanted.block), choice)
             paths = shown.write(session.uploads)
         return str(paths[".png"]), str(paths[".npz"]), shown.report()

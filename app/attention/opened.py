@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.attention.clips import Clip
 from app.clips.words import device_words, weights_words
@@ -35,6 +35,8 @@ class Opened:
     """Duration of the masked forward pass, without tokenizing."""
     weights: str
     """'CPU, 2 cores, with weights tiny (f00dcafe) and tokenizer nano'."""
+    identity: dict[str, Any]
+    """Fingerprints of the model and its tokenizer."""
 
 
 class Views:
@@ -62,10 +64,13 @@ class Views:
         return opened
 
     def _remembered(self, key: Key) -> Opened | None:
+        present = self._session.loaded(key[1])
         with self._lock:
-            if key in self._opened:
-                self._opened.move_to_end(key)
-            return self._opened.get(key)
+            opened = self._opened.get(key)
+            if opened is None or (present is not None and present.identity != opened.identity):
+                return None  # not opened yet, or by weights that were replaced since
+            self._opened.move_to_end(key)
+            return opened
 
     def _work(self, clip: Clip, block_shape: Size3 | None, key: Key, job: Job) -> None:
         if self._remembered(key) is not None:
@@ -83,6 +88,7 @@ class Views:
             thumbnails=view.thumbnails(),
             seconds=seconds,
             weights=f"{device_words(pipeline)}, with {weights_words(pipeline)}",
+            identity=dict(pipeline.identity),
         )
         with self._lock:
             self._opened[key] = opened

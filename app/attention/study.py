@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -53,12 +54,17 @@ class Find:
     words: str
 
 
-def finds(results: Sequence[ResultFile], model: str, block: str) -> list[Find]:
-    """The heads of a model that do each of NAMED most, as measured over many clips."""
+def finds(
+    results: Sequence[ResultFile], model: str, block: str, fingerprint: str = ""
+) -> list[Find]:
+    """The heads of a model that do each of NAMED most, as measured over many clips.
+
+    fingerprint: of the model's weights. What was measured with others says nothing of their heads.
+    """
     rows = [
         row
         for result in results
-        if result.kind == "attention"
+        if result.kind == "attention" and _may_be_of(result.weights, model, fingerprint)
         for row in result.rows
         if row["layer"] and (row["model"], row["block"]) == (model, block)
     ]
@@ -74,11 +80,18 @@ def finds(results: Sequence[ResultFile], model: str, block: str) -> list[Find]:
     return found
 
 
+def _may_be_of(weights: str, model: str, fingerprint: str) -> bool:
+    """Whether a file's words on weights, 'tiny ddd83d96; small 833531a4', name these weights of a
+    model, or none of it."""
+    named = re.search(rf"(?:^|; ){re.escape(model)} ([0-9a-f]{{8}})(?:$|;)", weights)
+    return named is None or not fingerprint or fingerprint.startswith(named[1])
+
+
 def study_text(result: ResultFile | None) -> str:
     """What the chart shows and how many stripes there are, as HTML."""
     if result is None:
         return f"<p>Not measured yet. To measure it, run:</p><pre>{COMMAND}</pre>"
-    clips = max(int(str(row.get("clips", 0))) for row in result.rows)
+    clips = max(int(str(row.get("clips") or 0)) for row in result.rows)
     rows = [
         [
             cell(row["block"]), f"layer {row['layer']}, head {row['head']}",

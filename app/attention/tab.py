@@ -132,7 +132,7 @@ class AttentionTab:
         if again is not None:
             yield {page.measured: self._wait(), page.clip: gr.Dropdown(choices=offered)}
             clip, found = asked.clip(), None
-            with suppress(ValueError, gr.Error):  # it was deleted, or does not suit the model
+            with suppress(ValueError):  # it was deleted, or does not suit the model
                 found = self._find_again(again, model)
             if not asked.end(clip):
                 return
@@ -173,7 +173,7 @@ class AttentionTab:
         ).to_dict()
 
     def _find_again(self, kept: Kept, model: str | None) -> Updates:
-        """Opens what was open. Raises ValueError or gr.Error when that cannot be done any more."""
+        """Opens what was open. Raises ValueError when that cannot be done any more."""
         page = self.page
         upload = self.own.path(kept.own)
         if kept.key == UPLOAD and upload is None:
@@ -318,7 +318,7 @@ class AttentionTab:
         try:
             shown = open_choice(self.session, self.views, choice)
             updates = self._seen(shown, choice)
-        except (ValueError, gr.Error) as error:
+        except ValueError as error:
             gr.Warning(escape(str(error), quote=False), title="")
             updates = dict(zip((page.beside, page.action, page.block), accepted, strict=True))
         else:
@@ -341,8 +341,11 @@ class AttentionTab:
         return updates
 
     def _finds(self, shown: Shown) -> list[Find]:
-        block = format_block_shape(shown.opened[0].view.block_shape)
-        return finds(self._results(), shown.clip.model, block)
+        opened = shown.opened[0]
+        view, fingerprint = opened.view, str(opened.identity.get("sha256", ""))
+        block = format_block_shape(view.block_shape)
+        found = finds(self._results(), shown.clip.model, block, fingerprint)
+        return [f for f in found if f.layer <= view.num_layers and f.head <= view.num_heads]
 
     def _find_buttons(self, shown: Shown) -> Updates:
         found = self._finds(shown)
@@ -373,7 +376,9 @@ class AttentionTab:
         """Writes the map for download."""
         *chosen, asked = values
         now, page = asked.now(), self.page
-        paths = self._opened(Choice(*chosen)).write(self.session.uploads)
+        shown = self._opened(Choice(*chosen))
+        with refusals():
+            paths = shown.write(self.session.uploads)
         if asked.now() != now:
             return {page.files: gr.skip()}  # another map is shown by now
         return {
@@ -386,10 +391,10 @@ class AttentionTab:
             return open_choice(self.session, self.views, choice)
 
     def _seen(self, shown: Shown, choice: Choice) -> Updates:
+        """Maps and frames. Raises ValueError for a head or a query that is not there."""
         page = self.page
         began = time.perf_counter()
-        with refusals():
-            maps, looks = shown.maps(), shown.looks()
+        maps, looks = shown.maps(), shown.looks()
         return {
             page.map: maps,
             page.look: looks,

@@ -15,11 +15,13 @@ from app.library import KeptClip
 from app.parts.events import OWN, Updates, refusal, refusals
 from app.parts.follow import NOTHING_SEEN
 from app.parts.uploads import as_upload
+from nbp_core.config.json import reason
 
 if TYPE_CHECKING:
     from app.generate.tab import GenerateTab
 
 _GONE = "This clip was deleted."
+_UNCHANGED = "The folder of clips cannot be changed"
 _TOO_SHORT = "This clip has fewer than five frames; continue from its last frame instead."
 
 
@@ -59,11 +61,14 @@ class Reuse:
             return self.open(job_id, clip.id)
         if act == "use":
             return self.use(clip)
-        if act in ("pin", "unpin"):
-            library.pin(clip, act == "pin")
-        elif act == "delete":
-            library.delete(clip)
-            self.session.jobs.forget(clip.id)
+        try:
+            if act in ("pin", "unpin"):
+                library.pin(clip, act == "pin")
+            elif act == "delete":
+                library.delete(clip)
+                self.session.jobs.forget(clip.id)
+        except OSError as error:
+            raise refusal(ValueError(f"{_UNCHANGED}: {reason(error)}.")) from error
         return past.updates(job_id, limit)
 
     def show(self, job_id: str, chosen: gr.EventData) -> Updates:

@@ -9,6 +9,9 @@ from typing import Any, Final
 
 import gradio as gr
 
+from app.jobs import NO_SPACE
+from nbp_core.media.files import is_full
+
 Updates = dict[Any, Any]
 """New values of the page, by component."""
 Menus = tuple[tuple[Callable[..., Any], list[Any], list[Any]], ...]
@@ -57,8 +60,12 @@ def refusal(error: ValueError) -> gr.Error:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Makes a note of a ValueError raised inside."""
+    """Makes a note of a ValueError raised inside, and of a full disk."""
     try:
         yield
     except ValueError as error:
         raise refusal(error) from error
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise refusal(ValueError(NO_SPACE)) from error

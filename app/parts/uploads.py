@@ -92,7 +92,9 @@ def _for_browsers(session: Session, path: str) -> Any:
     with contextlib.suppress(MediaError):
         if not browsers_show(Path(path)):
             name = f"{file_stem(Path(path).stem)}.png"
-            return save_bytes_to_cache(png(read_image(path)), name, str(session.uploads))
+            picture = png(read_image(path))
+            with refusals():
+                return save_bytes_to_cache(picture, name, str(session.uploads))
     return gr.skip()
 
 
@@ -133,9 +135,10 @@ def as_upload(session: Session, path: str | Path) -> str:
     """A copy of a file, as if it had been uploaded: in a folder named by its content.
 
     Gradio serves files among the uploads from where they are. In one folder, the file of one
-    visitor would take the place of another's of the same name.
+    visitor would take the place of another's of the same name. Raises gr.Error on a full disk.
     """
-    copy = save_file_to_cache(path, str(session.uploads))
+    with refusals():
+        copy = save_file_to_cache(path, str(session.uploads))
     os.utime(copy)  # else it is as old as the file, and the next upload may take its space
     return str(copy)
 

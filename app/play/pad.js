@@ -21,6 +21,8 @@ export class Pad {
       ...LIFTS.map((name) => [document, name, ({ pointerId }) => this.release(pointerId)]),
       [this.box, 'pointerdown', (event) => this.pointerDown(event)],
       [this.box, 'click', (event) => this.click(event)],
+      // A finger that rests on a button would open a menu over the play.
+      [this.box, 'contextmenu', (event) => event.preventDefault()],
     ];
     for (const [target, name, listener] of this.listeners) target.addEventListener(name, listener);
   }

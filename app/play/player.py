@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from nbp_core.generation.recording import PlayRecording
 
 
+ROWS = "1x1x16"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shown:
     """A latent frame to be shown."""
@@ -160,9 +163,8 @@ class Player:
         """The state of the play for the page."""
         pipeline, sampling = self._pipeline, self._play.sampling
         shape = sampling.block_shape
-        differences: list[str] = []
-        if self._recording is not None:
-            differences = self._recording.differences(pipeline.fingerprint)
+        recording = self._recording
+        differences = [] if recording is None else difference_words(recording, pipeline)
         return Started(
             title=self.start.title,
             world=self.start.world,
@@ -174,11 +176,24 @@ class Player:
             guidance=sampling.guidance,
             length=self._length,
             beside=self._episode is not None,
-            is_replay=self._recording is not None,
+            is_replay=recording is not None,
             window=pipeline.window or 0,
             weights=f"{weights_words(pipeline)}, {device_words(pipeline)}",
-            note="".join(f"{sentence[:1].upper()}{sentence[1:]}. " for sentence in differences),
+            note=" ".join(differences),
         )
+
+
+def difference_words(recording: PlayRecording, pipeline: VideoPipeline) -> list[str]:
+    """Why a model's frames may differ from the recorded ones, as sentences."""
+    found = recording.differences(pipeline.fingerprint)
+    return [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in found]
+
+
+def block_for(offer: ModelOffer, wanted: str) -> str:
+    """The block of a model that is nearest to what was chosen: that one, else rows, else the one of
+    fewest steps."""
+    shapes = [shape for _, shape in block_choices(offer)] or [wanted]
+    return next((shape for shape in (wanted, ROWS) if shape in shapes), shapes[-1])
 
 
 def block_choices(offer: ModelOffer) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from app.clips.exports import RESULT_SCALE
 from app.folders import file_stem
 from app.jobs import Job, JobView
 from app.parts.status import line, standing
+from app.play.player import difference_words
 from nbp_core.config.shapes import CLIP_FPS, PLAY_FPS
 from nbp_core.generation.segments import CARRY_FRAMES
 from nbp_core.media.files import Frames
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from app.session import Session
     from nbp_core.generation.recording import PlayRecording
 
+GONE = "This clip was deleted. Save the play once more."
 MOST_SAVED = 1_200
 """Latent frames of a clip, five minutes: more would not fit into memory."""
 
@@ -35,12 +37,20 @@ class Saved:
     """The last five frames at the pace of generated clips."""
     num_frames: int
     is_complete: bool
+    differences: list[str]
+    """Why its frames may differ from those that were played, as sentences."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether none of its files has made way for newer ones."""
+        return all(path.is_file() for path in (self.clip, self.recording, self.last_frames))
 
 
 def run(session: Session, model: str, recording: PlayRecording, job: Job) -> Saved:
     """Presses the keys again. Raises ValueError for a model that lacks them."""
     with job.lending():
         pipeline = session.pipeline(model)
+    differences = difference_words(recording, pipeline)
     total = len(recording.pressed)
     with pipeline.play_recording(recording) as play:
         pieces = [play.first_frame_HWC[None]]
@@ -54,12 +64,17 @@ def run(session: Session, model: str, recording: PlayRecording, job: Job) -> Sav
     frames_THWC = np.concatenate(pieces)
     is_complete = len(made.pressed) == total
     return session.write_output(
-        job.id, lambda folder: _written(folder, model, made, frames_THWC, is_complete)
+        job.id, lambda folder: _written(folder, model, made, frames_THWC, is_complete, differences)
     )
 
 
 def _written(
-    folder: Path, model: str, made: PlayRecording, frames_THWC: Frames, is_complete: bool
+    folder: Path,
+    model: str,
+    made: PlayRecording,
+    frames_THWC: Frames,
+    is_complete: bool,
+    differences: list[str],
 ) -> Saved:
     stem = f"play_{file_stem(made.start or made.world)}_{file_stem(model)}"
     clip, file = folder / f"{stem}.mp4", folder / f"{stem}.json"
@@ -73,6 +88,7 @@ def _written(
         last_frames=last_frames,
         num_frames=len(frames_THWC),
         is_complete=is_complete,
+        differences=differences,
     )
 
 
@@ -83,8 +99,11 @@ def status(view: JobView) -> str:
 
 
 def _done(saved: Saved) -> str:
+    if not saved.is_there:
+        return GONE
     cut = "" if saved.is_complete else f", the first {saved.num_frames / PLAY_FPS:.1f} s"
-    return (
+    ready = (
         f"The clip is ready: {saved.num_frames} frames{cut}. Its recording is inside. Drop"
         " the file here to replay it, or choose it as a clip on Attention."
     )
+    return " ".join([ready, *saved.differences])

@@ -12,7 +12,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.jobs import explain, logger
-from app.play.player import Player, Shown
+from app.play.player import Player, Shown, block_for
 from app.play.players import Players, Result
 from app.play.protocol import (
     MAX_UNREAD,
@@ -132,6 +132,8 @@ class Visitor:
         if session.loaded(begin.model) is None:
             await self._tell(f"Loading {begin.model}...")
         pipeline = await asyncio.to_thread(session.pipeline, begin.model)
+        if kind == "changed":
+            begin = begin.model_copy(update={"block": block_for(pipeline, begin.block)})
         player = await self._work(
             lambda _: Player(pipeline, start, begin), "Starting the engine..."
         )

@@ -211,14 +211,14 @@ class PlayTab:
         """The clip that Generate continues: the last five frames of the play that was saved."""
         view = self.session.jobs.view(job_id)
         made: Saved | None = view.result if view is not None else None
-        if made is None or not made.last_frames.is_file():
-            raise refusal(ValueError("This clip was deleted. Save the play once more."))
+        if made is None or not made.is_there:
+            raise refusal(ValueError(saved.GONE))
         return uploads.as_upload(self.session, made.last_frames)
 
     def draw(self, view: JobView) -> Updates:
         """How the clip stands."""
         made: Saved | None = view.result
-        is_there = made is not None and made.clip.is_file()
+        is_there = made is not None and made.is_there
         updates: Updates = {
             self.status: saved.status(view),
             self.result: gr.Row(visible=is_there),

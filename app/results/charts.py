@@ -101,7 +101,7 @@ def _add_curve(
         x=steps,
         y=values if is_validation else smooth(values, smoothing),
         name=name,
-        mode="lines+markers" if is_validation else "lines",
+        mode="lines+markers" if is_validation or len(steps) == 1 else "lines",
         line={
             "color": COLOURS[(index if is_validation else which) % len(COLOURS)],
             "dash": DASHES[which % len(DASHES)],

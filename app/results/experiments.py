@@ -25,6 +25,14 @@ _DIVERSITY: Final = (
 _AGAINST: Final = ("Frechet", "flicker", "token changes at still places", "action accuracy")
 _NO_FIGURE: Final = {"window", "to_frame", "clips"}
 _NO_BLOCK_FIGURE: Final = {"steps", "batch", "clips"}
+_AXES: Final = {
+    "loss": "loss, nats per token",
+    "loss without keys": "loss without keys, nats per token",
+    "frames_s": "frames per second",
+    "flicker at still places": "flicker at still places, grey levels per frame",
+    "PSNR after 4 latent frames": "PSNR after 4 latent frames, dB",
+}
+"""Titles of axes with their units, for columns whose rows name none."""
 
 Chart = Callable[[], go.Figure]
 
@@ -85,6 +93,13 @@ def _by_clips(result: ResultFile, metric: str) -> dict[str, float]:
     }
 
 
+def _with_unit(result: ResultFile, metric: str) -> str:
+    """The name of a metric, with the unit that its rows name."""
+    units = (row["unit"] for row in result.rows if row["metric"] == metric and row.get("unit"))
+    unit = next(units, None)
+    return f"{metric}, {unit}" if unit else metric
+
+
 def ways_chart(result: ResultFile, metric: str, diversity: str) -> go.Figure:
     """A mark for each way of drawing: one measure of quality over diversity."""
     figure = go.Figure()
@@ -104,20 +119,17 @@ def ways_chart(result: ResultFile, metric: str, diversity: str) -> go.Figure:
             },
             hovertemplate=f"{name}<br>%{{y:.4g}} at diversity %{{x:.4g}}<extra></extra>",
         )
-    legend_below(figure, f"{diversity}, grey levels", metric, HEIGHT)
+    legend_below(figure, f"{diversity}, grey levels", _with_unit(result, metric), HEIGHT)
     return figure
 
 
 def bars_chart(result: ResultFile, metric: str) -> go.Figure:
     """A bar for each kind of clips, across: their names are long."""
     values = _by_clips(result, metric)
-    unit = next(
-        (row["unit"] for row in result.rows if row["metric"] == metric and "unit" in row), ""
-    )
     figure = go.Figure()
     figure.add_bar(
         x=list(values.values()), y=[lines(of, 24) for of in values], orientation="h",
-        marker={"color": COLOURS[0]}, name=f"{metric}, {unit}" if unit else metric,
+        marker={"color": COLOURS[0]}, name=_with_unit(result, metric),
         hovertemplate="%{y}: %{x:.4g}<extra></extra>",
     )  # fmt: skip
     legend_below(figure, "", "", max(HEIGHT, 80 + 34 * len(values)))
@@ -144,7 +156,7 @@ def blocks_chart(result: ResultFile, metric: str) -> go.Figure:
                 },
                 hovertemplate="%{x}: %{y:.4g}<extra></extra>",
             )
-    legend_below(figure, "block shape", metric, HEIGHT)
+    legend_below(figure, "block shape", _AXES.get(metric, metric), HEIGHT)
     figure.update_xaxes(
         type="category", categoryorder="array", categoryarray=[row["block"] for row in rows]
     )
@@ -177,9 +189,10 @@ def windows_chart(result: ResultFile, metric: str) -> go.Figure:
     if real:
         last = max(int(str(row["window"])) for row in result.rows)
         figure.add_scatter(
-            x=[1, last], y=[real[0], real[0]], name="real clips", mode="lines",
+            x=[1, last], y=[real[0], real[0]], name="real clips",
+            mode="lines" if last > 1 else "markers",
             line={"color": GREY, "dash": "dash"}, hoverinfo="name+y",
         )  # fmt: skip
     words = "piece of 17 frames (tokenizer alone: number of passes through it)"
-    legend_below(figure, words, metric, HEIGHT)
+    legend_below(figure, words, _AXES.get(metric, metric), HEIGHT)
     return figure

@@ -35,6 +35,8 @@ BENCH = "python -m nbp_core bench --presets XL --out results/bench.json"
 
 
 SMALL_WEIGHTS = ("int8", "int4")
+MOST_ROWS: Final = 500
+"""Rows of a file that the page shows: a browser stands still for minutes over 100,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +222,13 @@ def repeat(results: Sequence[ResultFile], faults: Sequence[str]) -> str:
             f" the format. There are none yet. To make the first, run:</p><pre>{BENCH}</pre>"
         )
     for result in results:
-        columns = list(dict.fromkeys(key for row in result.rows for key in row))
-        rows = [[cell(row.get(column)) for column in columns] for row in result.rows]
+        count, shown = len(result.rows), result.rows[:MOST_ROWS]
+        columns = list(dict.fromkeys(key for row in shown for key in row))
+        rows = [[cell(row.get(column)) for column in columns] for row in shown]
+        which = f"All {count}" if len(rows) == count else f"The first {len(rows)} of {count:,}"
         text += (
-            f"{provenance([result])}<pre>{escape(result.command)}</pre><details><summary>All"
-            f" {len(rows)} rows</summary>"
+            f"{provenance([result])}<pre>{escape(result.command)}</pre><details><summary>{which}"
+            " rows</summary>"
             f"{table(result.name, [escape(column) for column in columns], rows)}</details>"
         )
     return text

@@ -96,7 +96,7 @@ def _ends(figure: go.Figure, file: ResultFile) -> None:
 
 
 def _curves(figure: go.Figure, file: ResultFile) -> None:
-    rows = file.more.get("curves", ())
+    rows = [row for row in file.more.get("curves", ()) if _is_point(row)]
     for index, name in enumerate(dict.fromkeys(str(row.get("arm")) for row in rows)):
         mine = [row for row in rows if row.get("arm") == name]
         steps = list(dict.fromkeys(row["step"] for row in mine))
@@ -109,6 +109,11 @@ def _curves(figure: go.Figure, file: ResultFile) -> None:
             line={"color": OURS[index % len(OURS)], "dash": DASHES[index % len(DASHES)]},
             hovertemplate="step %{x}: %{y:.4f}<extra>" + escape(name) + "</extra>",
         )
+
+
+def _is_point(row: Row) -> bool:
+    """A row without its step or its loss, as of a run that was torn, is in no curve."""
+    return all(isinstance(row.get(key), int | float) for key in ("step", "loss"))
 
 
 def _spread_name(found: Sequence[ArmFigures]) -> str:

@@ -29,8 +29,14 @@ def status(view: JobView | None) -> str:
             " tokenizer, with their tokens and how much was lost.",
             "idle",
         )
-    _, text, kind = standing(view, lambda _: "Done.", loading="Encoding and decoding...")
+    _, text, kind = standing(view, _done, loading="Encoding and decoding...")
     return line(text, kind)
+
+
+def _done(trip: RoundTrip) -> str:
+    if trip.is_there:
+        return "Done."
+    return "The files of this round trip made way for newer ones. Press Tokenize again."
 
 
 def decibel(value: float) -> str:

@@ -19,6 +19,7 @@ from nbp_core.config.models import TokenizerConfig, TransformerConfig
 from nbp_core.config.shapes import CLIP_FRAMES, CLIP_SIDE, Size3
 from nbp_core.config.tokenizer_folder import tokenizer_folder
 from nbp_core.config.weight_files import weight_files, weights_sha256
+from nbp_core.media.files import printable_name
 from nbp_core.models.pairing import find_tokenizer
 from nbp_core.packed.formats import choose_format
 from nbp_core.packed.model import decoding_bytes
@@ -69,6 +70,10 @@ def catalogue(folder: Path, device: str) -> list[ModelEntry]:
 def _entries(folder: Path, device: str) -> Iterator[ModelEntry]:
     for path in sorted(folder.iterdir()):
         if not path.is_dir() or path.name.startswith("."):
+            continue
+        if not path.name.isprintable():
+            fault = "The name of this folder has characters that cannot be shown. Rename it."
+            yield ModelEntry(name=printable_name(path), fault=fault)
             continue
         try:
             yield _entry(path, device)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from nbp_core.config.json import reason
+from nbp_core.media.files import printable_name
 
 Value = str | int | float | bool | None
 Row = dict[str, Value]
@@ -34,6 +35,12 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "trained": ("arm", "seed", "block", "steps", "loss", "loss_later"),
 }
 """The columns that each row of a kind must have; more are allowed."""
+_TEXTS: Final = frozenset(
+    {"arm", "block", "data", "method", "metric", "model", "of", "protocol", "tokenizer", "weights"}
+)
+"""Columns that hold text wherever they are."""
+_COUNTS: Final = frozenset({"clips", "head", "layer", "window"})
+"""Columns that hold whole numbers from 0 on."""
 _HEAD = ("title", "kind", "device", "weights", "date", "command")
 
 
@@ -102,64 +109,66 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def read_result(path: Path) -> ResultFile:
     """Reads a result file. Raises ResultError if it is broken."""
-    data = _parse(path.name, _text(path))
+    name = printable_name(path)
+    data = _parse(name, _text(path))
     if not isinstance(data, dict):
-        raise ResultError(f"{path.name} is not an object with a title, a kind and rows.")
+        raise ResultError(f"{name} is not an object with a title, a kind and rows.")
     for key in _HEAD:
         if not isinstance(data.get(key), str) or not data[key].strip():
-            raise ResultError(f"{path.name} has no {key}.")
+            raise ResultError(f"{name} has no {key}.")
     if data["kind"] not in COLUMNS:
         kinds = ", ".join(COLUMNS)
-        raise ResultError(f"{path.name} is of kind {data['kind']!r}, not one of {kinds}.")
+        raise ResultError(f"{name} is of kind {data['kind']!r}, not one of {kinds}.")
     try:
         date.fromisoformat(data["date"])
     except ValueError as error:
-        raise ResultError(f"{path.name} has a date that is not like 2026-01-31.") from error
-    rows = _rows(path.name, "rows", data.get("rows"), COLUMNS[data["kind"]])
+        raise ResultError(f"{name} has a date that is not like 2026-01-31.") from error
+    rows = _rows(name, "rows", data.get("rows"), COLUMNS[data["kind"]])
     if not rows:
-        raise ResultError(f"{path.name} has no rows.")
+        raise ResultError(f"{name} has no rows.")
     more = {
-        key: _rows(path.name, key, value, ())
+        key: _rows(name, key, value, ())
         for key, value in data.items()
         if key != "rows" and isinstance(value, list)
     }
     head = {key: data[key] for key in _HEAD}
-    return ResultFile(name=path.name, rows=rows, more=more, **head)
+    return ResultFile(name=name, rows=rows, more=more, **head)
 
 
 def read_curve(path: Path) -> Curve:
     """Reads a metrics.jsonl file of the trainer. Raises ResultError if it is broken."""
     metrics: dict[str, list[tuple[int, float]]] = {}
-    seconds = 0.0
+    name, seconds = printable_name(path), 0.0
     lines = [line for line in _text(path).splitlines() if line.strip()]
     for number, line in enumerate(lines, 1):
-        row = _parse(f"Line {number} of {path.name}", line)
+        row = _parse(f"Line {number} of {name}", line)
         if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            raise ResultError(f"Line {number} of {path.name} has no step.")
-        _check_row(f"Line {number} of {path.name}", row)
+            raise ResultError(f"Line {number} of {name} has no step.")
+        _check_row(f"Line {number} of {name}", row)
         for key, value in row.items():
             if key not in ("step", "elapsed") and isinstance(value, (int, float)):
                 metrics.setdefault(key, []).append((row["step"], float(value)))
         elapsed = row.get("elapsed")
         seconds = elapsed if isinstance(elapsed, (int, float)) else seconds
     if not metrics:
-        raise ResultError(f"{path.name} holds no metrics.")
+        raise ResultError(f"{name} holds no metrics.")
     return Curve(
-        name=path.stem,
+        name=Path(name).stem,
         metrics={key: tuple(points) for key, points in metrics.items()},
         minutes=seconds / 60,
     )
 
 
 def _text(path: Path) -> str:
+    name = printable_name(path)
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise ResultError(f"{path.name} is larger than {MAX_BYTES // 1_000_000} MB.")
+            raise ResultError(f"{name} is larger than {MAX_BYTES // 1_000_000} MB.")
         return path.read_text()
     except OSError as error:
-        raise ResultError(f"{path.name} cannot be read: {reason(error)}.") from error
+        raise ResultError(f"{name} cannot be read: {reason(error)}.") from error
     except UnicodeDecodeError as error:
-        raise ResultError(f"{path.name} is not text.") from error
+        raise ResultError(f"{name} is not text.") from error
 
 
 def _parse(what: str, text: str) -> Any:
@@ -180,7 +189,18 @@ def _rows(name: str, key: str, value: Any, columns: tuple[str, ...]) -> tuple[Ro
         if missing:
             raise ResultError(f"{what} has no {missing[0]}.")
         _check_row(what, row)
+        _check_kinds(what, row)
     return tuple(value)
+
+
+def _check_kinds(what: str, row: Row) -> None:
+    """Refuses other values in the columns by which rows are told apart; null is no value."""
+    for key, value in row.items():
+        if key in _TEXTS and not isinstance(value, str | None):
+            raise ResultError(f"{what} has a {key} that is not text.")
+        is_count = type(value) is int and value >= 0
+        if key in _COUNTS and value is not None and not is_count:
+            raise ResultError(f"{what} has a {key} that is not a whole number from 0 on.")
 
 
 def _check_row(what: str, row: dict[str, Any]) -> None:

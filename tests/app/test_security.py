@@ -58,6 +58,7 @@ def test_a_page_of_the_studio_opens_a_websocket() -> None:
     assert answer(echo_server(trusted=("studio.example",)), proxied) == "4"
     anyhow = {"host": "tower.lan:7860", "origin": "http://tower.lan:7860"}
     assert answer(echo_server("0.0.0.0"), anyhow) == "4"
+    assert answer(echo_server("Tower.lan", ("studio.example",)), anyhow) == "4"
 
 
 @pytest.mark.parametrize(

@@ -365,6 +365,7 @@ def test_a_host_without_a_password_is_refused() -> None:
         check_host("0.0.0.0", None)
     check_host("0.0.0.0", parse_auth("user:pa:ss"))
     check_host("localhost", None)
+    check_host("LocalHost", None)
     with pytest.raises(ValueError, match="USER:PASS"):
         parse_auth("user")
 

@@ -26,6 +26,7 @@ from app.folders import MendsUploads, trim
 from app.session import MAX_LOADED, QUICK_BYTES, Session, find_models
 from nbp_core.checkpoint import save_model
 from nbp_core.config.presets import PAPER_PRESETS
+from nbp_core.models.catalogue import catalogue
 from nbp_core.packed.formats import formats_on
 from nbp_core.runtime import Runtime
 from tests.support.broken_models import add_broken
@@ -44,6 +45,20 @@ def test_find_models_takes_transformers_the_smallest_first(tmp_path: Path) -> No
     add_broken(tmp_path, tmp_path / "big" / "model.safetensors")
     assert list(find_models(tmp_path)) == ["little", "big"]
     assert list(find_models(tmp_path, "tokenizer")) == ["nano"]
+
+
+def test_a_broken_link_or_an_odd_name_hides_no_other_model(tmp_path: Path) -> None:
+    """Links to weights break when a download folder is cleared."""
+    add_model(tmp_path, "broken", 20)
+    add_model(tmp_path, "little", 10)
+    (tmp_path / "broken" / "model.safetensors").unlink()
+    (tmp_path / "broken" / "model.safetensors").symlink_to(tmp_path / "gone.safetensors")
+    add_model(tmp_path, "odd", 10)
+    (tmp_path / "odd").rename(tmp_path / os.fsdecode(b"cl\xe9ment"))  # as old archives write names
+    assert set(find_models(tmp_path)) == {"broken", "little"}
+    [entry] = [e for e in catalogue(tmp_path, "cpu") if e.name not in ("broken", "little")]
+    assert "cannot be shown" in entry.fault
+    assert entry.name.encode()
 
 
 @pytest.mark.parametrize(
@@ -261,6 +276,23 @@ def test_a_full_disk_takes_no_files_of_what_is_just_written(tmp_path: Path) -> N
         go_on.set()
         assert run.result()
     assert not earlier.exists()
+    session.close()
+
+
+def test_a_disk_too_full_for_a_folder_has_a_second_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, _ = fake_session(tmp_path / "models")
+    earlier, mkdir = session.new_output("earlier"), Path.mkdir
+
+    def refused_while_earlier(folder: Path, *values: Any, **options: Any) -> None:
+        if earlier.exists() and not folder.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        mkdir(folder, *values, **options)
+
+    monkeypatch.setattr(Path, "mkdir", refused_while_earlier)
+    assert session.write_output("run", lambda folder: folder.is_dir())
+    assert [path.name for path in session.outputs.iterdir()] == ["run"]
     session.close()
 
 

@@ -61,6 +61,13 @@ test('a key moves from its press to its release, however often it repeats', (t) 
   assert.deepEqual(held.moves, ['away']);
 });
 
+test('a finger that rests on the pad opens no menu', (t) => {
+  const { pad } = padOf(t);
+  assert.ok(fire(pad.box, 'contextmenu').defaultPrevented);
+  pad.leave();
+  assert.ok(!fire(pad.box, 'contextmenu').defaultPrevented);
+});
+
 test('keys of fields, of the browser and of a page that does not play stay theirs', (t) => {
   const { held, key, element } = padOf(t);
   element.contains = () => true;

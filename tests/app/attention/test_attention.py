@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +16,14 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from app.attention import clips
 from app.attention.asked import Asked
 from app.attention.clips import UPLOAD
 from app.attention.look import frame_of
 from app.attention.page import AttentionPage
+from app.attention.shown import Shown
 from app.attention.tab import NO_CLIP, NO_FILE, WAITING, AttentionTab
 from app.clips.request import make_request
 from app.clips.run import run
@@ -357,6 +361,54 @@ def test_opening_again_costs_no_forward(tab: AttentionTab) -> None:
     assert len(tab.session.jobs.finished()) == made, "looking leaves nothing in the list of clips"
 
 
+def test_a_clip_is_opened_anew_by_weights_that_were_replaced(assets: Path, tmp_path: Path) -> None:
+    folder = save_pipeline(tmp_path)
+    session = Session(folder.parent, "cpu", assets=assets)
+    tab = build(session)
+    clip = clips.find(session, "bundled:door-open.mp4", "tiny", None)
+    before = tab.views.open(clip, (1, 1, 16))
+    called = tab.attention(str(assets / "door-open.mp4"), "tiny")[2]
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    other = tmp_path / "other.safetensors"
+    save_file({name: weight * 1.5 for name, weight in weights.items()}, other)
+    other.replace(file)
+    assert tab.views.open(clip, (1, 1, 16)) is before, "the studio still has the earlier weights"
+    session.forget_models()
+    again = tab.attention(str(assets / "door-open.mp4"), "tiny")[2]
+    assert called["measured_on"] != again["measured_on"]
+    after = tab.views.open(clip, (1, 1, 16))
+    assert after.weights != before.weights
+    assert not np.array_equal(after.view.map(1, 0), before.view.map(1, 0))
+    session.close()
+
+
+def test_heads_beyond_those_of_the_model_are_not_named(
+    tab: AttentionTab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may have been measured with a larger model of the same name."""
+    row = {"model": "tiny", "block": "1x1x16", "layer": 2, "head": 1, "stripes": 3.0}
+    larger = row | {"layer": 9, "stripes": 0.0, "own block": 0.4}
+    study = {
+        "title": "Heads", "kind": "attention", "device": "one core", "weights": "tiny",
+        "date": "2026-11-21", "command": "a", "rows": [row, larger],
+    }  # fmt: skip
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    monkeypatch.setattr(tab.session, "results", tmp_path)
+    updates = enter(tab)
+    assert updates["find 0"]["value"].startswith("Layer 2, head 1: vertical stripes")
+    assert updates["find 1"] == updates["find 2"] == {"visible": False}
+
+
+def test_a_full_disk_is_a_sentence(tab: AttentionTab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("app.attention.shown.tempfile.mkdtemp", refused)
+    with pytest.raises(gr.Error, match="disk has no space left"):
+        tab.make_files(*choose(tab), Asked())
+
+
 def test_files_are_named_after_what_they_hold(tab: AttentionTab) -> None:
     updates = named(tab.page, tab.make_files(*choose(tab, head="max", block="1x4x16"), Asked()))
     for kind in ("png", "svg", "pdf", "npz"):
@@ -403,6 +455,28 @@ def test_without_clips_the_page_says_so(models: Path) -> None:
 def test_refusals_are_one_sentence(tab: AttentionTab, other: dict[str, Any], sentence: str) -> None:
     with pytest.raises(gr.Error, match=sentence):
         tab.make_files(*choose(tab, **other), Asked())
+
+
+def test_a_clip_that_cannot_be_drawn_is_a_sentence_and_the_next_one_opens(
+    tab: AttentionTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of a single latent frame for a model that is given the first block."""
+
+    def refused(_: Any) -> None:
+        raise ValueError("this model is given the token")
+
+    asked = Asked()
+    monkeypatch.setattr(Shown, "looks", refused)
+    answers = tab.open("bundled:door-open.mp4", None, 0.5, "tiny", False, asked)
+    next(answers)
+    said = named(tab.page, next(answers))["measured"]
+    assert ">this model is given the token<" in said
+    with pytest.raises(gr.Error) as error:
+        next(answers)
+    assert error.value.message == "this model is given the token"
+    assert not asked.is_opening
+    monkeypatch.undo()
+    assert tab.page.map in tab.show(*choose(tab), asked, SETTINGS)
 
 
 def test_a_refused_setting_is_set_back(tab: AttentionTab) -> None:

@@ -234,6 +234,24 @@ def test_a_card_whose_clip_has_gone_from_the_disk_is_taken_away(
         assert notes.pop() == "This clip was deleted."
 
 
+@pytest.mark.parametrize("act", ["pin", "delete"])
+def test_a_folder_of_clips_that_cannot_be_changed_is_a_sentence(
+    tab: GenerateTab, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    job = make(tab)
+    monkeypatch.setattr(Path, "touch", refused)
+    monkeypatch.setattr(os, "unlink", refused)
+    why = "The folder of clips cannot be changed: permission denied."
+    with pytest.raises(gr.Error, match=why):
+        press(tab, act, job.id)
+    monkeypatch.undo()
+    assert shown_ids(tab.page.past.updates(), tab) == [job.id]
+    assert tab.session.jobs.view(job.id) is not None
+
+
 @pytest.mark.parametrize("kind", ["clip", "strip", "settings", "last_frames"])
 def test_a_card_says_that_files_of_its_clip_were_deleted(tab: GenerateTab, kind: str) -> None:
     job, other = make(tab), make(tab, seed=8)

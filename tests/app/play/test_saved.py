@@ -117,6 +117,30 @@ def test_a_play_is_saved_with_the_model_that_was_played(session: Session) -> Non
     assert job.result.clip.name == "play_a-new-scene_fake.mp4"
 
 
+def test_a_clip_by_other_weights_than_those_that_were_played_says_so(session: Session) -> None:
+    """They may be replaced on disk while somebody plays."""
+    recording = played(session)
+    assert save(session, recording).differences == []
+    pipeline: Any = session.pipeline("fake")
+    pipeline.identity = {"sha256": "0" * 64}
+    save(session, recording)
+    text = saved.status(session.jobs.finished()[0])
+    assert "The clip is ready" in text
+    assert "Frames may differ from the recording: other weights" in text
+
+
+@pytest.mark.parametrize("file", ["clip", "recording", "last_frames"])
+def test_a_clip_that_made_way_is_not_called_ready(session: Session, file: str) -> None:
+    with gr.Blocks() as blocks:
+        model, follower = gr.Dropdown(["fake"], value="fake"), Follower(session.jobs, "play", 0.5)
+        tab = PlayTab(session, blocks, model, follower)
+    getattr(save(session, played(session)), file).unlink()
+    updates = tab.draw(session.jobs.finished()[0])
+    assert saved.GONE in updates[tab.status]
+    assert updates[tab.result].visible is False
+    assert tab.clip not in updates
+
+
 def test_one_play_continues_in_generate_whatever_others_save(session: Session) -> None:
     """Two visitors save plays of one start and model: each continues from frames of its own."""
     with gr.Blocks() as blocks:

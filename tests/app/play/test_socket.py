@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import threading
 import time
@@ -176,11 +177,14 @@ def test_block_temperature_and_guidance_change_while_it_runs(studio: Studio) -> 
         assert (play.sampling.temperature, play.sampling.guidance) == (0.25, 2.5)
 
 
+def add_another(studio: Studio, name: str) -> None:
+    """A model like the one there is, under another name."""
+    models = studio.session.models
+    shutil.copytree(models / "fake", models / name, dirs_exist_ok=True)
+
+
 def test_another_model_goes_on_from_the_last_frame(studio: Studio) -> None:
-    other = studio.session.models / "other"
-    other.mkdir(exist_ok=True)
-    for file in (studio.session.models / "fake").iterdir():
-        (other / file.name).write_bytes(file.read_bytes())
+    add_another(studio, "other")
     with studio.open() as socket:
         begin(socket)
         see(socket)
@@ -197,6 +201,23 @@ def test_another_model_goes_on_from_the_last_frame(studio: Studio) -> None:
         assert (new.first_frame_HWC == picture[-128:]).all()
         step(socket, 1, "up")
         until(lambda: old.is_closed)
+
+
+def test_another_model_without_the_block_goes_on_in_one_of_its_own(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_another(studio, "rows")
+    with studio.open() as socket:
+        begin(socket)
+        see(socket)
+        step(socket, 0, "up")
+        say(socket, {"type": "change", "block": "1x16x16"})
+        hear(socket, "changed")
+        monkeypatch.setattr(FakePipeline, "block_shapes", ((1, 1, 1), (1, 1, 16)))
+        say(socket, {"type": "change", "model": "rows"})
+        changed = hear(socket, "changed")
+        assert (changed["model"], changed["block"]) == ("rows", "1x1x16")
+        step(socket, 1, "up")
 
 
 def test_a_key_out_of_reach_is_named_in_the_header(

@@ -31,7 +31,7 @@ def figure(metric: str, of: str, value: float) -> dict[str, Any]:
     return {"metric": metric, "of": of, "value": value, "clips": 4}
 
 
-WAYS = HEAD | {
+WAYS: dict[str, Any] = HEAD | {
     "kind": "evaluation",
     "rows": [
         figure(metric, f"blocks of 1x16x16, {way}", value)
@@ -42,7 +42,7 @@ WAYS = HEAD | {
     ],
 }
 SHARES = dict.fromkeys(PARTS, 0.125)
-STUDY = HEAD | {
+STUDY: dict[str, Any] = HEAD | {
     "kind": "attention",
     "rows": [
         {"model": "tiny", "block": "1x1x16", "layer": 1, "head": 1, "clips": 50, **SHARES}
@@ -110,6 +110,17 @@ def test_a_block_shape_that_was_never_trained_is_hollow(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_axes_name_their_units(tmp_path: Path) -> None:
+    row = {"model": "tiny", "block": "1x1x16", "loss": 3.5, "frames_s": 4.0}
+    blocks = experiments.charts(write(tmp_path, "b.json", HEAD | {"kind": "blocks", "rows": [row]}))
+    titles = [chart().layout.yaxis.title.text for chart in blocks.values()]
+    assert titles == ["loss, nats per token", "frames per second"]
+    rows = [row | {"unit": "grey levels"} for row in WAYS["rows"]]
+    ways = experiments.charts(write(tmp_path, "w.json", WAYS | {"rows": rows}))
+    [chart] = ways.values()
+    assert "grey levels" in chart().layout.yaxis.title.text.replace("<br>", " ")
+
+
 def test_an_evaluation_of_one_model_is_no_experiment(tmp_path: Path) -> None:
     one = WAYS | {"rows": WAYS["rows"][:2]}
     assert experiments.charts(write(tmp_path, "one.json", one)) == {}
@@ -121,6 +132,12 @@ def test_windows_are_a_line_and_real_clips_a_dashed_one(tmp_path: Path) -> None:
     made, real = charts["sharpness"]().data
     assert (made.x, made.y) == ((1, 2, 3), (19, 18, 17))
     assert real.y == (20, 20)
+
+
+def test_one_window_shows_real_clips_as_a_mark(tmp_path: Path) -> None:
+    """A line from a place to itself cannot be seen."""
+    file = write(tmp_path, "short.json", LONGER | {"rows": LONGER["rows"][:2]})
+    assert "markers" in experiments.charts(file)["sharpness"]().data[-1].mode
 
 
 def test_every_head_is_a_bar_of_all_parts(tmp_path: Path) -> None:
@@ -143,9 +160,16 @@ def test_the_study_says_what_was_measured_and_lists_heads_with_stripes(tmp_path:
     assert COMMAND in study_text(None)
 
 
+def test_a_study_that_does_not_say_how_many_clips_is_shown(tmp_path: Path) -> None:
+    rows = [row | {"clips": None} for row in STUDY["rows"]]
+    assert "Means over 0 real" in study_text(
+        study_of([write(tmp_path, "a.json", STUDY | {"rows": rows})], None)
+    )
+
+
 def test_the_chart_has_the_heads_of_one_model(tmp_path: Path) -> None:
     """With those of two models the bars of a head would be stacked."""
-    given: list[dict[str, Any]] = list(STUDY["rows"])  # type: ignore[arg-type]
+    given: list[dict[str, Any]] = list(STUDY["rows"])
     rows = [row | {"model": model} for model in ("tiny", "small") for row in given]
     result = write(tmp_path, "attention.json", STUDY | {"rows": rows})
     for asked, shown in (("small", "small"), ("tiny", "tiny"), ("other", "tiny"), (None, "tiny")):
@@ -176,6 +200,9 @@ def test_heads_are_named_by_what_they_do_most(tmp_path: Path) -> None:
     [found] = finds([result, other], "small", block)
     assert (found.layer, found.head) == (4, 2), "each model from the file that measured it"
     assert finds([result], "another", block) == finds([], model, block) == []
+    named = finds([result], model, block, "abcd1234" + 56 * "0")
+    assert named == finds([result], model, block) != []
+    assert finds([result], model, block, 64 * "0") == [], "other weights have other heads"
 
 
 def test_the_tabs_read_the_files(session: Session, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -57,6 +58,10 @@ def without(key: str) -> dict[str, Any]:
     return {k: v for k, v in BENCH.items() if k != key}
 
 
+def with_row(values: dict[str, Any]) -> dict[str, Any]:
+    return BENCH | {"rows": [BENCH["rows"][0] | values]}
+
+
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
     session, _ = fake_session(tmp_path / "models", step_s=0, results=tmp_path / "results")
@@ -91,6 +96,11 @@ def test_a_bench_is_read_with_its_clips(tmp_path: Path) -> None:
         (BENCH | {"rows": []}, "bad.json has no rows."),
         (BENCH | {"rows": [7]}, "Row 1 of rows in bad.json is not an object."),
         (BENCH | {"rows": [BENCH["rows"][0], {}]}, "Row 2 of rows in bad.json has no model."),
+        (with_row({"model": 5}), "Row 1 of rows in bad.json has a model that is not text."),
+        (with_row({"window": "a"}), "has a window that is not a whole number from 0 on."),
+        (with_row({"clips": "25 clips"}), "has a clips that is not a whole number from 0 on."),
+        (with_row({"layer": 1.5}), "has a layer that is not a whole number from 0 on."),
+        (with_row({"head": -1}), "has a head that is not a whole number from 0 on."),
         (BENCH | {"clips": [{"a": [1]}]}, "Row 1 of clips in bad.json has a a that is neither"),
         (json.dumps(BENCH).replace("8.25", "NaN"), "has a frames_s that is not a number."),
         (
@@ -115,6 +125,22 @@ def test_the_others_are_read_beside_a_broken_file(tmp_path: Path) -> None:
     assert [result.name for result in results] == ["a.json"]
     assert faults == ["b.json is not JSON.", "c.json is not text."]
     assert read_results(tmp_path / "none") == ([], [])
+
+
+@pytest.mark.parametrize("text", [json.dumps(BENCH), "no"])
+def test_a_name_that_is_no_text_can_be_sent_to_the_page(tmp_path: Path, text: str) -> None:
+    """Old archives write names in other encodings."""
+    write(tmp_path, os.fsdecode(b"cl\xe9ment.json"), text)
+    assert "ment.json" in tables.repeat(*read_results(tmp_path)).encode().decode()
+
+
+def test_of_a_very_long_file_the_page_shows_the_beginning(tmp_path: Path) -> None:
+    rows = BENCH["rows"] * 20_000
+    text = tables.repeat([read_result(write(tmp_path, "long.json", BENCH | {"rows": rows}))], [])
+    assert "The first 500 of 40,000 rows" in text
+    assert text.count("<tr>") == 1 + 500
+    short = tables.repeat([read_result(write(tmp_path, "bench.json", BENCH))], [])
+    assert "All 2 rows" in short
 
 
 def test_a_file_is_read_again_only_when_it_has_changed(tmp_path: Path) -> None:
@@ -168,6 +194,12 @@ def test_a_number_too_large_for_a_curve_is_refused(tmp_path: Path, name: str) ->
     row = {"step": 1, "loss": 2.0, name: 10**400}
     with pytest.raises(ResultError, match=f"Line 1 of a.jsonl has a {name} that is not a number"):
         read_curve(write(tmp_path, "a.jsonl", json.dumps(row)))
+
+
+def test_a_log_of_one_step_is_a_point(tmp_path: Path) -> None:
+    """A line through one point is nothing that can be seen."""
+    curve = read_curve(write(tmp_path, "short.jsonl", '{"step": 1, "loss": 2.0}'))
+    assert "markers" in charts.training_chart([curve], "loss").data[0].mode
 
 
 def test_long_curves_are_thinned_by_medians(tmp_path: Path) -> None:

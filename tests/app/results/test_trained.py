@@ -60,6 +60,14 @@ def test_seeds_become_a_mean_and_a_deviation(tmp_path: Path) -> None:
     assert [(list(t.x), list(t.y)) for t in curves.data] == [([50, 100], [5.5, 4.25])]
 
 
+def test_a_torn_point_is_in_no_curve(tmp_path: Path) -> None:
+    arm = {"arm": "1x1x16-M, 1x1x16", "seed": 2}
+    torn = [arm | {"loss": 4.0}, arm | {"step": 50, "loss": None}, arm | {"step": "x", "loss": 4.0}]
+    whole = trained.chart(read(tmp_path, FILE), "loss over the steps")
+    file = read(tmp_path, FILE | {"curves": FILE["curves"] + torn})
+    assert trained.chart(file, "loss over the steps") == whole
+
+
 def test_one_seed_says_that_its_error_is_over_clips(tmp_path: Path) -> None:
     file = read(tmp_path, FILE | {"rows": ROWS[:2]})
     assert trained.arms(file)[0].spread("loss_later", "loss_error") == 0.03

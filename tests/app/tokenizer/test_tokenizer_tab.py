@@ -108,6 +108,13 @@ def test_a_round_trip_is_not_lost_where_older_files_fill_the_disk(
     assert not older.is_there
 
 
+def test_a_round_trip_that_made_way_says_so(session: Session) -> None:
+    trip = trip_of(session, "fake", 1)
+    assert "Done." in view.status(session.jobs.finished()[0])
+    trip.tokens.unlink()
+    assert "made way for newer ones" in view.status(session.jobs.finished()[0])
+
+
 def test_a_square_away_from_the_middle_is_taken_and_named(session: Session, tmp_path: Path) -> None:
     wide = np.zeros((64, 192, 3), np.uint8)
     wide[:, :64, 0] = wide[:, 128:, 2] = 255
