@@ -135,7 +135,7 @@ def test_players_have_turns_while_a_job_loads_its_model(name: str) -> None:
         assert job.turns is None, "it is lent"
         raise SeenError
 
-    session: Any = SimpleNamespace(pipeline=pipeline, model_called=str)
+    session: Any = SimpleNamespace(pipeline=pipeline, loaded=lambda name: None, model_called=str)
     named: Any = SimpleNamespace(model="tiny")
     raced: Any = SimpleNamespace(request=named)
     works: dict[str, Callable[[], object]] = {

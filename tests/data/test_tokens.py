@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nbp_core.data.tokens import LABELS_FILE, TOKENS_FILE, TokenSet, encode_clips
+from nbp_core.tokenizer.conv import CausalConv3d
 from nbp_core.tokenizer.model import VideoTokenizer
 from tests.support.models import build_pipeline, build_tokenizer
 
@@ -33,7 +34,7 @@ def test_clips_are_encoded_in_float32() -> None:
     tokenizer = build_tokenizer()
     seen = set[torch.dtype]()
     for layer in tokenizer.encoder_layers.modules():
-        if isinstance(layer, torch.nn.Conv3d):
+        if isinstance(layer, CausalConv3d):
             layer.register_forward_hook(lambda *call: seen.add(call[2].dtype))
     encode_clips(tokenizer, [(clip, "wave", "") for clip in clips(1)])
     assert seen == {torch.float32}
