@@ -266,7 +266,7 @@ def time_steps(
     rng = torch.Generator(device).manual_seed(0)
     tokens = torch.randint(0, config.codebook_size, (1, *layout.blocks.grid)).to(device)
     conditions = torch.full((1, config.prefix_len), config.first_condition_id, device=device)
-    sampler = Sampler(decoder_of(model), layout, SamplingConfig(), [rng], has_all_cores=True)
+    sampler = Sampler(decoder_of(model), layout, SamplingConfig(), [rng])
     with closing(sampler.stream(tokens, num_known, conditions)) as stream:
         return [step.seconds for step in islice(stream, count)]
 

@@ -123,6 +123,8 @@ class _Clip:
         self._tokenize_s = self._detokenize_s = 0.0
         self._per_step_s: list[float] = []
         self._frames_thread = ThreadPoolExecutor(1, "decoder")
+        self._decoding: Future[Frames] | None = None
+        """The latest work of this thread."""
 
     def generation(self, sample: int) -> Generation:
         """See GenerationRun.generation."""
@@ -196,7 +198,8 @@ class _Clip:
         conditions_Bt = request.frame_conditions_Bt
         if conditions_Bt is not None:
             conditions_Bt = conditions_Bt[:, start : start + segment.total]
-        sampled = Sampler(self.decoder, layout, request.sampling, self._rngs).stream(
+        sampler = Sampler(self.decoder, layout, request.sampling, self._rngs, self._is_decoding)
+        sampled = sampler.stream(
             tokens_Bthw,
             segment.known * config.grid[1] * config.grid[2],
             request.conditions_BP,
@@ -229,7 +232,7 @@ class _Clip:
             request.sampling,
             self._rngs,
             conditions_Bt[:, : segment.known],
-            is_decoded_meanwhile=True,
+            is_decoding=self._is_decoding,
         )
         phase, first = "prefill", 0
         for frame in range(segment.known, segment.total):
@@ -294,10 +297,14 @@ class _Clip:
         )
 
     def _start_decoding(self, tokens_Bthw: Tensor, state: _States) -> Future[Frames]:
-        decoding = self._frames_thread.submit(self._decode, tokens_Bthw, state)
+        decoding = self._decoding = self._frames_thread.submit(self._decode, tokens_Bthw, state)
         if self._device.type == "cuda":
             wait([decoding])  # both would share one stream, and steps could not be timed
         return decoding
+
+    def _is_decoding(self) -> bool:
+        """Whether frames are being decoded now."""
+        return self._decoding is not None and not self._decoding.done()
 
     def _last_frames(self, num_latents: int) -> Tensor:
         """The last frames so far, as many as make this many latent frames, as clip_BCTHW."""

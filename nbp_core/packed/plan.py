@@ -25,7 +25,7 @@ from nbp_core.packed.linear import CompiledLinear, matrix_weights
 from nbp_core.transformer.attention import KVCache, Rotation
 from nbp_core.transformer.layer import Layer, SwiGLU
 
-KEPT_PLANS = 4
+KEPT_PLANS = 8
 """Number of step sizes whose plans are kept; a generation has one or two."""
 
 
@@ -46,6 +46,7 @@ class CompiledSteps:
         self._norms = [(Norm(layer.norm_1), Norm(layer.norm_2)) for layer in layers]
         self._norm_f = Norm(norm_f)
         self._head = head.product
+        self._num_weights = matrix_weights(nn.ModuleList(layers))
         self._plans: dict[tuple[int, int, int, bool], Plan] = {}
         self._turn = threading.Lock()
         gather_team()
@@ -107,7 +108,8 @@ class CompiledSteps:
     def _plan(self, x_BLD: Tensor, num_samples: int = 0, has_all_cores: bool = False) -> Plan:
         """The plan of this step size. With num_samples 0 it ends with the hidden states."""
         batch, length, _ = x_BLD.shape
-        key = batch, length, num_samples, has_all_cores
+        num_weights = self._num_weights + (self._head.num_weights if num_samples else 0)
+        key = batch, length, num_samples, is_alone(num_weights, batch * length, has_all_cores)
         if key not in self._plans:
             if len(self._plans) == KEPT_PLANS:
                 self._plans.clear()
@@ -165,8 +167,9 @@ class Plan:
         batch: int,
         length: int,
         num_samples: int,
-        has_all_cores: bool,
+        is_alone: bool,
     ) -> None:
+        """is_alone: whether one thread does all jobs."""
         self._length, self._num_rows = length, batch * length
         self._num_heads = layers[0].attention.num_heads
         width = _product(layers[0].attention.proj).num_inputs
@@ -179,9 +182,7 @@ class Plan:
             for size in (width, 3 * width, width, first.output_size, last.input_size, width)
         )
         self._levels = Levels(self._num_rows, max(width, last.input_size))
-        num_weights = matrix_weights(nn.ModuleList(layers))
-        num_weights += head.num_weights if num_samples else 0
-        self._is_little = is_alone(num_weights, self._num_rows, has_all_cores)
+        self._is_alone = is_alone
         todo: list[jobs.Jobs] = []
         for layer, (norm_1, norm_2) in zip(layers, norms, strict=True):
             todo += [norm_1.job(self._x_MD, self._normed_MD), *self._attention(layer)]
@@ -210,7 +211,7 @@ class Plan:
             out,
             self._num_rows,
             self._levels,
-            threads_for(self._is_little),
+            threads_for(self._is_alone),
             is_added=out is self._x_MD,
         )
 
@@ -285,7 +286,7 @@ class Plan:
             self._write_tables(rotations)
         self._write_positions(cache.length, first, reach_L)
         scratch_size = max(attention_bytes(cache.length + self._length), self._scratch_size)
-        the_team().do(self._jobs, scratch_size, self._is_little)
+        the_team().do(self._jobs, scratch_size, self._is_alone)
 
     def _write_addresses(self, cache: KVCache) -> None:
         """Writes where the cache is, after a check that it has the shape that the jobs assume."""

@@ -70,7 +70,7 @@ class _CompiledDecoding(Decoding):
             first,
             self.setup.sampling,
             self.setup.rngs,
-            self.setup.has_all_cores,
+            not self.setup.is_decoding(),
         )
         self.cache.length = step.stop
         return tokens_Rn

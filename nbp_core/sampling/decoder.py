@@ -8,7 +8,7 @@ positions.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -35,8 +35,9 @@ class Setup:
     """One per sample."""
     num_rows: int
     """Sequences: the samples, or twice as many with guidance."""
-    has_all_cores: bool = False
-    """Whether no other thread decodes frames meanwhile. Only compiled steps depend on it."""
+    is_decoding: Callable[[], bool] = lambda: False
+    """Asked before each step: whether another thread decodes frames now. Only the number of threads
+    of compiled steps depends on it."""
 
     @property
     def num_samples(self) -> int:

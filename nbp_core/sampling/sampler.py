@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,17 +47,18 @@ class Sampler:
         layout: SequenceLayout,
         sampling: SamplingConfig,
         rngs: Sequence[torch.Generator],
-        has_all_cores: bool = False,
+        is_decoding: Callable[[], bool] = lambda: False,
     ) -> None:
         """rngs: one per clip, so that a clip does not depend on its batch.
 
-        has_all_cores: whether no other thread decodes frames during the steps.
+        is_decoding: asked before each step, whether another thread decodes frames now. The step of
+        a small model then leaves it a core.
         """
         self.layout = layout
         self.sampling = sampling
         self._decoder = decoder
         self._rngs = rngs
-        self._has_all_cores = has_all_cores
+        self._is_decoding = is_decoding
 
     @torch.inference_mode()
     def stream(
@@ -90,7 +91,7 @@ class Sampler:
             sampling=self.sampling,
             rngs=self._rngs,
             num_rows=len(ids_BL),
-            has_all_cores=self._has_all_cores,
+            is_decoding=self._is_decoding,
         )
         with self._decoder.decoding(setup) as decoding:
             for step in layout.decode_steps(num_known_tokens):

@@ -10,7 +10,7 @@ Shapes: B clips, R sequences (twice as many with guidance), n positions, h w pla
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ class WindowSampler:
         num_dropped: int = 0,
         window: int | None = None,
         has_anchor: bool = True,
-        is_decoded_meanwhile: bool = False,
+        is_decoding: Callable[[], bool] = lambda: False,
     ) -> None:
         """known_Bthw: tokens of the first latent frame and of the most recent ones, on the model's
         device. Of the recent ones, at most `window` are used.
@@ -54,8 +54,8 @@ class WindowSampler:
         window: number of latent frames that are kept besides the first; default: the model's own.
         has_anchor: whether the first latent frame stays in the cache. If not, it is dropped like
         the others.
-        is_decoded_meanwhile: whether another thread decodes frames during the steps. The steps of a
-        small model then leave a core to it.
+        is_decoding: asked before each step, whether another thread decodes frames now. The step of
+        a small model then leaves it a core.
 
         Raises ValueError for a model without a window or without conditions per latent frame, and
         for blocks that span latent frames.
@@ -69,7 +69,7 @@ class WindowSampler:
         self.sampling = sampling
         self.window = window or config.window
         self._has_anchor = has_anchor
-        self._has_all_cores = not is_decoded_meanwhile
+        self._is_decoding = is_decoding
         recent = max(1, known_Bthw.shape[1] - self.window)
         num_dropped += recent - 1
         known_Bthw = torch.cat([known_Bthw[:, :1], known_Bthw[:, recent:]], 1)
@@ -192,7 +192,7 @@ class WindowSampler:
                 here.start,
                 self.sampling,
                 self._rngs,
-                self._has_all_cores,
+                not self._is_decoding(),
             )
         else:
             features = model.features_here(self._ids_Rn, inputs.at(here), condition_R1, None, cache)

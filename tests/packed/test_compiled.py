@@ -10,7 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,6 +23,7 @@ from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.blocks.steps import DecodeStep
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import LayoutKind, Size3
+from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.packed.formats import WeightFormat, compute_dtype, formats_on
 from nbp_core.packed.linear import CompiledLinear, pack_linear
 from nbp_core.packed.model import pack
@@ -29,8 +33,10 @@ from nbp_core.sampling.decoder import Decoder, Decoding
 from nbp_core.sampling.filters import filtered_probs
 from nbp_core.sampling.steps import decoder_of
 from tests.support.models import (
+    ACTIONS,
     CODES,
     DECODINGS,
+    build_tokenizer,
     build_transformer,
     decode_tokens,
     transformer_config,
@@ -40,7 +46,7 @@ IN_USE = runtime().instructions
 if IN_USE is not None:
     from nbp_core.packed.calls import draw
     from nbp_core.packed.kernels.jobs import LEVELS, Jobs
-    from nbp_core.packed.kernels.team import Team
+    from nbp_core.packed.kernels.team import Team, the_team
 
 pytestmark = pytest.mark.skipif(IN_USE is None, reason="nothing is compiled here")
 needs_int8 = pytest.mark.skipif(
@@ -312,12 +318,45 @@ def test_a_small_step_takes_all_cores_only_where_it_gains(
     model = pack(build_transformer(config), FORMAT)
     tokens, sampling = torch.randint(0, CODES, (1, 3, 16, 16)), SamplingConfig()
     shared, own = (
-        (decode_tokens(model, shape, sampling, 256, tokens, has_all_cores=has_all), alone[-1])
-        for has_all in (False, True)
+        (decode_tokens(model, shape, sampling, 256, tokens, is_decoding=is_decoding), alone[-1])
+        for is_decoding in (True, False)
     )
     assert shared[1] is True
     assert own[1] is (tiny_weights > 0)
     assert torch.equal(shared[0], own[0])
+
+
+def test_a_clip_leaves_a_core_to_the_tokenizer_only_while_it_decodes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    num_held = 40  # more steps than a latent frame has
+    alone: list[bool] = []
+    may_decode = threading.Event()
+    team = the_team()
+
+    def noted(jobs: Jobs, scratch_size: int, is_alone: bool) -> None:
+        alone.append(is_alone)
+        if len(alone) == num_held:
+            may_decode.set()
+        team.do(jobs, scratch_size, is_alone)
+
+    def held(*args: Any) -> Tensor:
+        assert may_decode.wait(60)
+        return decode(*args)
+
+    two = Runtime(instructions=IN_USE, num_threads=2)
+    monkeypatch.setattr("nbp_core.packed.calls.runtime", lambda: two)
+    monkeypatch.setattr("nbp_core.packed.calls.TINY_WEIGHTS", 0)
+    config = replace(transformer_config(), width=128, num_heads=2)
+    pipeline = VideoPipeline(pack(build_transformer(config), FORMAT), build_tokenizer())
+    expected = pipeline.generate(ACTIONS[0])
+    decode = pipeline.tokenizer.decode
+    monkeypatch.setattr(pipeline.tokenizer, "decode", held)
+    monkeypatch.setattr("nbp_core.packed.plan.the_team", lambda: SimpleNamespace(do=noted))
+    made = pipeline.generate(ACTIONS[0])
+    assert alone[0] is False
+    assert alone[num_held - 1] is True
+    assert np.array_equal(made.frames_THWC, expected.frames_THWC)
 
 
 @pytest.mark.parametrize(

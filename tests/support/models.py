@@ -110,7 +110,7 @@ def decode_tokens(
     tokens_Bthw: Tensor,
     action: int = 0,
     decoder: Decoder | None = None,
-    has_all_cores: bool = False,
+    is_decoding: bool = False,
 ) -> Tensor:
     """Clips of three latent frames, from nothing or from known tokens, with guidance where the
     sampling asks for it: (B, tokens made). By the model's own decoder, or by another one."""
@@ -122,7 +122,7 @@ def decode_tokens(
         torch.Generator(tokens_Bthw.device).manual_seed(sampling.seed + clip)
         for clip in range(len(tokens_Bthw))
     ]
-    sampler = Sampler(decoder or decoder_of(model), layout, sampling, rngs, has_all_cores)
+    sampler = Sampler(decoder or decoder_of(model), layout, sampling, rngs, lambda: is_decoding)
     stream = sampler.stream(tokens_Bthw, known, conditions, nulls)
     return torch.cat([step.tokens_Bn for step in stream], dim=1)
 
