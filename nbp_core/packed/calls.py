@@ -32,8 +32,8 @@ FEW_MULTIPLICATIONS = 2**32 if IN_USE.has_tiles else 3 * 2**27
 """Up to this number of multiplications per step, a clip on two cores is made faster if one thread
 computes the step and one the tokenizer than if both use both cores."""
 TINY_WEIGHTS = 3 * 2**21 if IN_USE.has_tiles else 0
-"""A step with fewer weights takes half a millisecond with tiles. Sharing its hundred jobs with a
-second thread costs as much as that thread gains."""
+"""A step of few rows with fewer weights takes half a millisecond with tiles. Sharing its hundred
+jobs with a second thread costs as much as that thread gains."""
 KINDS = {
     torch.bfloat16: jobs.PRODUCT,
     torch.float16: jobs.PRODUCT,
@@ -138,7 +138,7 @@ def is_alone(num_weights: int, num_rows: int, has_all_cores: bool) -> bool:
     docs/decisions/0009-threads-of-a-step.md.
     """
     if has_all_cores:
-        return num_weights < TINY_WEIGHTS
+        return num_weights < TINY_WEIGHTS and num_rows <= FEW_ROWS
     is_little = runtime().num_threads == 2 and num_weights * num_rows <= FEW_MULTIPLICATIONS
     return num_weights < FEW_WEIGHTS and (num_rows <= FEW_ROWS or is_little)
 

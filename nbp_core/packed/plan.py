@@ -90,7 +90,7 @@ class CompiledSteps:
         first: int,
         sampling: SamplingConfig,
         rngs: Sequence[torch.Generator],
-        has_all_cores: bool = False,
+        has_all_cores: bool = True,
     ) -> Tensor:
         """Computes a step and samples its tokens (samples, L), int64, with one rng per sample.
 
@@ -105,7 +105,7 @@ class CompiledSteps:
             plan.run(x_BLD, cache, rotations, first)
             return plan.tokens_R.view(len(rngs), -1).clone()
 
-    def _plan(self, x_BLD: Tensor, num_samples: int = 0, has_all_cores: bool = False) -> Plan:
+    def _plan(self, x_BLD: Tensor, num_samples: int = 0, has_all_cores: bool = True) -> Plan:
         """The plan of this step size. With num_samples 0 it ends with the hidden states."""
         batch, length, _ = x_BLD.shape
         num_weights = self._num_weights + (self._head.num_weights if num_samples else 0)
