@@ -128,9 +128,11 @@ class VideoPipeline(ModelOffer):
     ) -> Self:
         """A model of the paper's size with random weights. A notice marks its frames as noise.
 
-        preset: "XL", "XXL" or "3B". device, int8, int4: as in from_pretrained. Raises ValueError if
-        there is not enough memory, and as from_pretrained does.
+        preset: "XL", "XXL" or "3B". device, int8, int4: as in from_pretrained. Raises ValueError
+        for another preset, if there is not enough memory, and as from_pretrained does.
         """
+        if preset not in PAPER_PRESETS:
+            raise ValueError(f"preset {preset!r} is not one of {', '.join(PAPER_PRESETS)}")
         chosen = choose_device(device)
         weight_format = choose_format(chosen, int8, int4)
         transformer = random_packed(PAPER_PRESETS[preset], chosen, weight_format)

@@ -136,10 +136,13 @@ def read_result(path: Path) -> ResultFile:
 
 
 def read_curve(path: Path) -> Curve:
-    """Reads a metrics.jsonl file of the trainer. Raises ResultError if it is broken."""
+    """Reads a metrics.jsonl file of the trainer. Raises ResultError if it is broken.
+
+    A last line that was cut is left out: it is still being written, or its run was killed.
+    """
     metrics: dict[str, list[tuple[int, float]]] = {}
     name, seconds = printable_name(path), 0.0
-    lines = [line for line in _text(path).splitlines() if line.strip()]
+    lines = [line for line in _whole_lines(_text(path)) if line.strip()]
     for number, line in enumerate(lines, 1):
         row = _parse(f"Line {number} of {name}", line)
         if not isinstance(row, dict) or not isinstance(row.get("step"), int):
@@ -159,6 +162,16 @@ def read_curve(path: Path) -> Curve:
     )
 
 
+def _whole_lines(text: str) -> list[str]:
+    lines = text.splitlines()
+    if not text.endswith("\n"):
+        try:
+            json.loads(lines[-1])
+        except (ValueError, RecursionError, IndexError):
+            return lines[:-1]
+    return lines
+
+
 def _text(path: Path) -> str:
     name = printable_name(path)
     try:
@@ -173,9 +186,13 @@ def _text(path: Path) -> str:
 
 def _parse(what: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ResultError(f"{what} has half a character, such as \\ud800.") from error
     except (ValueError, RecursionError) as error:
         raise ResultError(f"{what} is not JSON.") from error
+    return value
 
 
 def _rows(name: str, key: str, value: Any, columns: tuple[str, ...]) -> tuple[Row, ...]:

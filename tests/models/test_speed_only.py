@@ -40,6 +40,11 @@ def test_the_notice_is_on_every_frame() -> None:
     assert (marked == 1).any(1).flatten(2).any(2).all()
 
 
+def test_another_preset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="preset 'XS' is not one of XL, XXL, 3B"):
+        VideoPipeline.speed_only("XS", tmp_path, "cpu")
+
+
 def test_too_large_a_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nbp_core.device.free_bytes", lambda device: 10**9)
     folder = save_pipeline(tmp_path).parent / "nano"

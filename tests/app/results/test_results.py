@@ -102,6 +102,7 @@ def test_a_bench_is_read_with_its_clips(tmp_path: Path) -> None:
         (with_row({"layer": 1.5}), "has a layer that is not a whole number from 0 on."),
         (with_row({"head": -1}), "has a head that is not a whole number from 0 on."),
         (BENCH | {"clips": [{"a": [1]}]}, "Row 1 of clips in bad.json has a a that is neither"),
+        (with_row({"model": "\ud800"}), "bad.json has half a character, such as \\ud800."),
         (json.dumps(BENCH).replace("8.25", "NaN"), "has a frames_s that is not a number."),
         (
             json.dumps(BENCH).replace("8.25", "1" + "0" * 400),
@@ -180,13 +181,20 @@ def test_a_training_log_becomes_curves(tmp_path: Path) -> None:
 def test_a_broken_log_is_named_with_its_line(tmp_path: Path) -> None:
     write(tmp_path, "a.jsonl", LOG + '{"loss": 2}\n')
     write(tmp_path, "b.jsonl", "")
-    write(tmp_path, "c.jsonl", LOG + "{")
+    write(tmp_path, "c.jsonl", LOG + "{\n")
     curves, faults = read_curves(tmp_path)
     assert curves == []
     assert faults == [
         "Line 3 of a.jsonl has no step.", "b.jsonl holds no metrics.",
         "Line 3 of c.jsonl is not JSON.",
     ]  # fmt: skip
+
+
+def test_a_log_that_is_being_written_is_a_curve(tmp_path: Path) -> None:
+    cut = read_curve(write(tmp_path, "a.jsonl", LOG + '{"step": 3, "lo'))
+    assert cut.metrics["loss"] == ((1, 4.0), (2, 3.0))
+    whole = read_curve(write(tmp_path, "b.jsonl", LOG + '{"step": 3, "loss": 2.0}'))
+    assert whole.metrics["loss"][-1] == (3, 2.0)
 
 
 @pytest.mark.parametrize("name", ["step", "loss"])
