@@ -34,6 +34,8 @@ class InstructionSet:
     int8: IntegerDot | None = "pairs"
     cpu: str | None = None
     """LLVM's name of a processor with exactly these, used to exclude better ones."""
+    onednn: str | None = None
+    """oneDNN's name of these instructions, for the same purpose."""
 
 
 SETS: Final = (
@@ -43,17 +45,22 @@ SETS: Final = (
     ),
     InstructionSet(
         name="avx512-bf16", words="AVX-512 with bfloat16 and VNNI", lanes=16, has_bfloat16=True,
-        int8="quads", cpu="cooperlake",
+        int8="quads", cpu="cooperlake", onednn="AVX512_CORE_BF16",
     ),
     InstructionSet(
         name="avx512-vnni", words="AVX-512 with VNNI", lanes=16, int8="quads", cpu="cascadelake",
+        onednn="AVX512_CORE_VNNI",
     ),
-    InstructionSet(name="avx512", words="AVX-512", lanes=16, cpu="skylake-avx512"),
+    InstructionSet(
+        name="avx512", words="AVX-512", lanes=16, cpu="skylake-avx512", onednn="AVX512_CORE",
+    ),
     InstructionSet(
         name="avx2-vnni", words="AVX2 with AVX-VNNI", lanes=8, num_registers=16, int8="quads",
-        cpu="alderlake",
+        cpu="alderlake", onednn="AVX2_VNNI",
     ),
-    InstructionSet(name="avx2", words="AVX2", lanes=8, num_registers=16, cpu="haswell"),
+    InstructionSet(
+        name="avx2", words="AVX2", lanes=8, num_registers=16, cpu="haswell", onednn="AVX2",
+    ),
     InstructionSet(
         name="neon-bf16", words="NEON with bfloat16 and dot products", lanes=4, has_bfloat16=True,
         int8="quads",

@@ -7,6 +7,7 @@ So a process has one runtime. A program that wants another than the default star
 from __future__ import annotations
 
 import math
+import os
 import threading
 from dataclasses import dataclass
 
@@ -61,6 +62,9 @@ def start(instructions: str | None = None, num_threads: int | None = None) -> Ru
         )
         if _started and _started[0] != chosen:
             raise ValueError("instructions and threads can only be chosen before any model is used")
+        if chosen.is_limited and chosen.instructions is not None and chosen.instructions.onednn:
+            # PyTorch's convolutions and products too. oneDNN reads it at its first call.
+            os.environ["ONEDNN_MAX_CPU_ISA"] = chosen.instructions.onednn
         _started[:] = [chosen]
         return chosen
 

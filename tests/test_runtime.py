@@ -34,6 +34,15 @@ def test_better_instructions_are_left_out(name: str) -> None:
     assert used.strip() == next((x for x in lesser if x in has), "None")
 
 
+@pytest.mark.skipif("avx512" not in [x.name for x in sets_here()], reason="needs AVX-512")
+def test_better_instructions_are_left_out_of_convolutions_too() -> None:
+    program = (
+        "import os; os.environ['ONEDNN_VERBOSE'] = '1'; start('avx2'); import torch; "
+        "torch.nn.functional.conv2d(torch.ones(1, 64, 32, 32), torch.ones(64, 64, 3, 3))"
+    )
+    assert "isa:Intel AVX2" in printed_apart(program)
+
+
 def test_pytorch_and_kernels_use_the_chosen_threads() -> None:
     program = (
         "import torch; start(num_threads=1); print(runtime().num_threads, torch.get_num_threads())"

@@ -43,10 +43,10 @@ from nbp_core.models.pairing import find_tokenizer
 from nbp_core.models.speed_only import SpeedOnlyTokenizer, random_packed
 from nbp_core.packed.formats import choose_format
 from nbp_core.packed.model import load_packed
+from nbp_core.packed.tokenizer import tokenizer_for_decoding
 from nbp_core.sampling.steps import decoder_of
 from nbp_core.tokenizer.cosmos import CosmosTokenizer
 from nbp_core.tokenizer.interface import Tokenizer, to_clip
-from nbp_core.tokenizer.model import VideoTokenizer
 from nbp_core.transformer.conditions import Conditions
 from nbp_core.transformer.model import BlockTransformer, num_parameters
 
@@ -112,7 +112,7 @@ class VideoPipeline(ModelOffer):
         if tokenizer_folder == cosmos:
             tokenizer = CosmosTokenizer.from_folder(tokenizer_folder, device=chosen)
         else:
-            tokenizer = VideoTokenizer.for_decoding(tokenizer_folder, chosen)
+            tokenizer = tokenizer_for_decoding(tokenizer_folder, chosen)
         identity = {"sha256": weights_sha256(folder), "tokenizer_sha256": fingerprint}
         identity |= {"weight_format": transformer.weight_format}
         return cls(transformer, tokenizer, identity, folder)
@@ -136,7 +136,7 @@ class VideoPipeline(ModelOffer):
         chosen = choose_device(device)
         weight_format = choose_format(chosen, int8, int4)
         transformer = random_packed(PAPER_PRESETS[preset], chosen, weight_format)
-        inner = VideoTokenizer.for_decoding(tokenizer_folder, chosen)
+        inner = tokenizer_for_decoding(tokenizer_folder, chosen)
         identity = {"weights": RANDOM_WEIGHTS, "weight_format": weight_format}
         return cls(transformer, SpeedOnlyTokenizer(inner), identity)
 

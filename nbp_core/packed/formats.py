@@ -6,7 +6,6 @@ from typing import Final, Literal
 
 import torch
 
-from nbp_core.device import has_fast_bfloat16
 from nbp_core.runtime import runtime
 
 WeightFormat = Literal["float32", "float16", "bfloat16", "int8", "int4"]
@@ -25,8 +24,6 @@ BYTES: Final[dict[WeightFormat, float]] = {
     "float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "int4": 0.5,
 }  # fmt: skip
 """Bytes of a packed weight."""
-
-CPU = torch.device("cpu")
 
 
 def formats_on(device: str) -> tuple[WeightFormat, ...]:
@@ -62,5 +59,7 @@ def choose_format(device: str, int8: bool = False, int4: bool = False) -> Weight
 
 def compute_dtype(weights: WeightFormat) -> torch.dtype:
     """The type of activations and of the cache."""
-    is_half = weights == "bfloat16" or (weights in ("int8", "int4") and has_fast_bfloat16(CPU))
+    found = runtime().instructions
+    is_packed = weights in ("int8", "int4") and found is not None and found.has_bfloat16
+    is_half = weights == "bfloat16" or is_packed
     return torch.bfloat16 if is_half else torch.float32

@@ -21,13 +21,13 @@ _SPLIT_PIXELS = 1024
 """PyTorch normalises a frame of at least this many pixels with several threads, else with one."""
 
 
-def _frames(x: Tensor) -> Tensor:
+def as_frames(x: Tensor) -> Tensor:
     """(B, C, T, H, W) -> (B T, C, H, W), channels last in memory; a view where possible."""
     frames = rearrange(x, "b c t h w -> (b t) h w c").permute(0, 3, 1, 2)
     return frames.contiguous(memory_format=torch.channels_last)
 
 
-def _clips(frames: Tensor, batch: int) -> Tensor:
+def as_clips(frames: Tensor, batch: int) -> Tensor:
     """(B T, C, H, W) -> (B, C, T, H, W), a view."""
     clips = rearrange(frames.permute(0, 2, 3, 1), "(b t) h w c -> b t h w c", b=batch)
     return clips.permute(0, 4, 1, 2, 3)
@@ -54,6 +54,10 @@ class CausalConv3d(nn.Module):
         if state is not None:
             # A view would keep all of x in memory until the next latent frame.
             state[self] = x[:, :, x.shape[2] - self.time_pad :].clone()
+        return self.convolve(self._padded(x))
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """The convolution of clips that are already padded in time and space."""
         kt, kh, kw = self.conv.kernel_size
         weight, bias = self.conv.weight, self.conv.bias
         if self.conv.kernel_size == self.conv.stride == (1, 1, 1):
@@ -61,15 +65,15 @@ class CausalConv3d(nn.Module):
             pixels = F.linear(x.permute(0, 2, 3, 4, 1), weight.flatten(1), bias)
             return pixels.permute(0, 4, 1, 2, 3)
         if self.conv.stride == (1, 1, 1) and kt == 1:
-            frames = F.conv2d(self._padded(_frames(x)), weight[:, :, 0], bias)
-            return _clips(frames, x.shape[0])
+            frames = F.conv2d(as_frames(x), weight[:, :, 0], bias)
+            return as_clips(frames, x.shape[0])
         if self.conv.stride == (1, 1, 1) and kh == kw == 1:
             lines = rearrange(x, "b c t h w -> b t (h w) c").permute(0, 3, 1, 2)
             out = F.conv2d(lines, weight[..., 0], bias)
             return rearrange(out, "b c t (h w) -> b c t h w", w=x.shape[4])
         if x.device.type == "cpu":
-            return self._stacked(self._padded(x))
-        whole: Tensor = self.conv(self._padded(x))
+            return self._stacked(x)
+        whole: Tensor = self.conv(x)
         return whole
 
     def _stacked(self, x: Tensor) -> Tensor:
@@ -84,7 +88,7 @@ class CausalConv3d(nn.Module):
         seen = [x[:, :, i : i + end : step].permute(0, 2, 3, 4, 1) for i in range(kt)]
         frames = rearrange(torch.cat(seen, dim=-1), "b t h w c -> (b t) h w c").permute(0, 3, 1, 2)
         weight = torch.cat(self.conv.weight.unbind(2), dim=1)
-        return _clips(F.conv2d(frames, weight, self.conv.bias, stride), x.shape[0])
+        return as_clips(F.conv2d(frames, weight, self.conv.bias, stride), x.shape[0])
 
     @staticmethod
     def _after(past: Tensor, x: Tensor) -> Tensor:
@@ -93,10 +97,10 @@ class CausalConv3d(nn.Module):
         return joined.permute(0, 4, 1, 2, 3)
 
     def _padded(self, x: Tensor) -> Tensor:
-        """Frames (4D) or clips (5D) with their spatial edges repeated."""
+        """Clips with their spatial edges repeated."""
         if not any(self.space_pad):
             return x
-        return F.pad(x, self.space_pad + (0, 0) * (x.ndim - 4), mode="replicate")
+        return as_clips(F.pad(as_frames(x), self.space_pad, mode="replicate"), x.shape[0])
 
 
 class FrameNorm(nn.GroupNorm):
@@ -106,9 +110,9 @@ class FrameNorm(nn.GroupNorm):
     """
 
     def forward(self, x: Tensor, state: StreamState | None = None) -> Tensor:
-        frames = _frames(x)
+        frames = as_frames(x)
         normed = super().forward(_whole_frames_per_thread(frames))
-        return _clips(normed[: len(frames)], x.shape[0])
+        return as_clips(normed[: len(frames)], x.shape[0])
 
 
 def _whole_frames_per_thread(frames: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from nbp_core.checkpoint import load_model
 from nbp_core.config.models import TokenizerConfig
-from nbp_core.device import has_fast_bfloat16
 from nbp_core.tokenizer.conv import (
     CausalConv3d,
     FrameNorm,
@@ -94,18 +93,6 @@ class VideoTokenizer(nn.Module):
         """Loads a model folder. Raises CheckpointError (a ValueError) with one sentence."""
         model = load_model(Path(folder), TokenizerConfig, cls, device=device, dtype=dtype)
         return model.channels_last()
-
-    @classmethod
-    def for_decoding(cls, folder: str | Path, device: str = "cpu") -> Self:
-        """Loads a model folder; the decoder is in bfloat16 where the hardware has fast bfloat16.
-
-        The encoder stays in float32, since FSQ may round a less exact latent to another level.
-        Raises CheckpointError as from_pretrained does.
-        """
-        model = cls.from_pretrained(folder, device)
-        if has_fast_bfloat16(torch.device(device)):
-            model.decoder_layers.bfloat16()
-        return model
 
     def channels_last(self) -> Self:
         """This model with channels-last kernels, the memory format of its activations.

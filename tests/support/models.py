@@ -73,9 +73,9 @@ def transformer_config(
     )
 
 
-def build_tokenizer(seed: int = 0) -> VideoTokenizer:
+def build_tokenizer(seed: int = 0, config: TokenizerConfig | None = None) -> VideoTokenizer:
     torch.manual_seed(seed)
-    tokenizer = VideoTokenizer(tokenizer_config())
+    tokenizer = VideoTokenizer(config or tokenizer_config())
     _make_lively(tokenizer, 1.0)
     return tokenizer
 

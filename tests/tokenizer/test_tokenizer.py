@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from nbp_core.config.shapes import Size3
 from nbp_core.tokenizer.conv import CausalConv3d, StreamState
 from nbp_core.tokenizer.interface import to_clip, to_frames
 from nbp_core.tokenizer.model import VideoTokenizer
-from tests.support.models import build_tokenizer, save_pipeline
+from tests.support.models import build_tokenizer
 
 
 def count(model: torch.nn.Module) -> int:
@@ -162,17 +160,3 @@ def test_a_causal_convolution_is_one_in_three_dimensions(kernel: Size3, stride: 
     for memory_format in (torch.contiguous_format, torch.channels_last_3d):
         found = layer(x.contiguous(memory_format=memory_format))
         torch.testing.assert_close(found, expected)
-
-
-def test_decoding_in_bfloat16_looks_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = save_pipeline(tmp_path).parent / "nano"
-    monkeypatch.setattr("nbp_core.tokenizer.model.has_fast_bfloat16", lambda device: True)
-    exact, fast = VideoTokenizer.from_pretrained(folder), VideoTokenizer.for_decoding(folder)
-    assert {x.dtype for x in fast.decoder_layers.parameters()} == {torch.bfloat16}
-    clip = torch.rand(1, 3, 9, 32, 32)
-    tokens = exact.encode(clip)
-    assert torch.equal(fast.encode(clip), tokens)
-    error = F.mse_loss(fast.decode(tokens), exact.decode(tokens))
-    assert 0 < error < 1e-4

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from numba import __version__, njit
@@ -72,3 +74,14 @@ def njit_kept(function: Callable[..., Any], **options: Any) -> Any:
     with contextlib.suppress(RuntimeError):  # numba's, where there is no such folder
         compiled._cache = _MendingCache(function)
     return compiled
+
+
+def source_digest(instructions: str) -> int:
+    """Digest of all kernels' sources and of the name of the instruction set; never 0.
+
+    numba's cache notices changes of a function's own file and of values that it closes over. A
+    function that closes over this digest is compiled again when another file has changed.
+    """
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    text = b"".join(path.read_bytes() for path in files) + instructions.encode()
+    return int(hashlib.sha256(text).hexdigest()[:15], 16) | 1

@@ -6,8 +6,6 @@ where the jobs and the scratch buffers are.
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -31,7 +29,7 @@ from nbp_core.packed.kernels.jobs import (
     QUANTIZE,
     RMS_NORM,
 )
-from nbp_core.packed.kernels.kept import njit_kept
+from nbp_core.packed.kernels.kept import njit_kept, source_digest
 from nbp_core.packed.kernels.numbers import IN_USE
 from nbp_core.packed.kernels.products import multiply
 from nbp_core.packed.kernels.rows import gate, normalize, quantize
@@ -142,11 +140,4 @@ def _compiled(sources: int) -> Any:
     return njit_kept(take_part, **COMPILED)
 
 
-def _digest() -> int:
-    """Digest of the compiled sources and of the instruction set; never 0."""
-    files = sorted(Path(__file__).parent.rglob("*.py"))
-    text = b"".join(path.read_bytes() for path in files) + IN_USE.name.encode()
-    return int(hashlib.sha256(text).hexdigest()[:15], 16) | 1
-
-
-take_part = _compiled(_digest())
+take_part = _compiled(source_digest(IN_USE.name))
