@@ -1,1 +1,2 @@
-"""The transformer with weights packed for decoding: formats, packed layers, plans of steps."""
+"""The models as generation runs them: a transformer with packed weights and plans of its steps, and
+a tokenizer with a packed decoder."""
