@@ -132,7 +132,7 @@ def _build(session: Session) -> gr.Blocks:
         chosen.success(*generated.menus[1], **LIGHT)
         chosen.success(generated.facts_of, model, facts, **OWN)
         models.renewed.then(partial(_first_facts, session), model, facts, **LIGHT)
-        for menu in (*generated.menus, *compared.menus):
+        for menu in (*generated.menus, *played.menus, *compared.menus):
             models.renewed.then(*menu, **LIGHT)
         played.go_on.click(
             lambda job_id: ("clip", played.last_frames(job_id), gr.Tabs(selected="generate")),
