@@ -242,6 +242,26 @@ def test_of_two_clips_that_are_chosen_one_after_the_other_only_the_second_is_sho
     assert "door-open, bundled clip" in at_last(tab, second)["measured"]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "shown"),
+    [((2, "1"), (2, "1")), ((2, "max"), (2, "max")), ((3, "1"), (1, "mean")),
+     ((1, "3"), (1, "mean"))],
+)  # fmt: skip
+def test_a_head_that_is_chosen_while_a_clip_opens_is_shown_if_the_model_has_it(
+    tab: AttentionTab, chosen: tuple[int, str], shown: tuple[int, str]
+) -> None:
+    asked, source = Asked(), ("bundled:door-open.mp4", None, 0.5)
+    tab.keep_new(*source, False, asked)
+    tab.choose_head(*chosen, asked)
+    opened = at_last(tab, tab.open(*source, "tiny", False, asked))
+    assert (opened["layer"]["value"], opened["head"]["value"]) == shown
+    again = at_last(tab, tab.open(*source, "tiny", False, asked))
+    assert (again["layer"]["value"], again["head"]["value"]) == (1, "mean"), "it was another clip's"
+    tab.choose_head(*chosen, asked)  # of the open clip: the answer to it is a view
+    last = at_last(tab, tab.open(*source, "tiny", False, asked))
+    assert (last["layer"]["value"], last["head"]["value"]) == (1, "mean")
+
+
 def test_a_view_that_comes_late_takes_the_place_of_nothing_newer(tab: AttentionTab) -> None:
     """Neither that of a newer view, nor that of a clip that was opened meanwhile."""
     asked, waits, go_on = Asked(), threading.Event(), threading.Event()
