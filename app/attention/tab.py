@@ -398,6 +398,7 @@ class AttentionTab:
         now, page = asked.now(), self.page
         shown = self._opened(Choice(*chosen))
         with refusals():
+            self.session.make_room()
             paths = shown.write(self.session.uploads)
         if asked.now() != now:
             return {page.files: gr.skip()}  # another map is shown by now

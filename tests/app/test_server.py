@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import importlib.util
 import json
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from gradio import route_utils
 from gradio_client import Client, handle_file  # type: ignore[import-untyped]
 from gradio_client.exceptions import AppError  # type: ignore[import-untyped]
 from PIL import Image
@@ -415,6 +417,26 @@ def test_eight_visitors_at_once_are_served_in_order(
     assert {outcome.manifest["sampling"]["seed"] for outcome in outcomes} == set(range(8))
     written = [outcome.settings.stat().st_mtime_ns for outcome in outcomes]
     assert written == sorted(written), "first come, first served"
+
+
+def test_what_a_page_shows_can_be_had_for_days(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look(app: Any, frequency: int, age: int) -> None:
+        """Gradio's look for old files, at once and as if two days had passed."""
+        while True:
+            await asyncio.sleep(0.1)
+            route_utils.delete_files_created_by_app(app.get_blocks(), age - 2 * 86_400)
+
+    monkeypatch.setattr(route_utils, "delete_files_on_schedule", look)
+    session, _ = fake_session(tmp_path / "models", step_s=0)
+    blocks = ui.build(session)
+    url = ui.launch(blocks, "127.0.0.1", None, None, prevent_thread_lock=True, quiet=True)
+    clip, _ = answer(url, call(url))
+    time.sleep(0.5)
+    assert httpx.get(clip["url"]).status_code == 200
+    blocks.close()
+    session.close()
 
 
 @pytest.fixture

@@ -439,6 +439,19 @@ def test_files_are_named_after_what_they_hold(tab: AttentionTab) -> None:
         assert kept["weights_LL"].dtype == np.float32
 
 
+def test_exports_make_way_for_newer_ones(
+    tab: AttentionTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export() -> list[Path]:
+        updates = named(tab.page, tab.make_files(*choose(tab), Asked()))
+        return [Path(updates[kind]) for kind in ("png", "svg", "pdf", "npz")]
+
+    before = export()
+    monkeypatch.setattr(tab.session, "max_bytes", 0)
+    after = export()
+    assert [path.is_file() for path in (*before, *after)] == [False] * 4 + [True] * 4
+
+
 def test_the_endpoint_looks_at_a_file(tab: AttentionTab, assets: Path) -> None:
     clip = str(assets / "door-open.mp4")
     png, npz, report = tab.attention(clip, "tiny", "door-open", "1x16x16", 2, "mean")
