@@ -278,10 +278,14 @@ class Session:
         folders = oldest_first(self.outputs)
         for folder in folders[: max(0, len(folders) - self.max_clips + 1)]:
             shutil.rmtree(folder, ignore_errors=True)
-        trim(self.max_bytes, self.outputs, self.uploads)
+        self.make_room()
         folder = self._output_folder(job_id)
         folder.mkdir(exist_ok=True)
         return folder
+
+    def make_room(self) -> None:
+        """Deletes the oldest files that were made or uploaded here until the others fit."""
+        trim(self.max_bytes, self.outputs, self.uploads)
 
     def write_output(self, job_id: str, write: Callable[[Path], Written]) -> Written:
         """What `write` makes of a job's new folder; on a full disk it has a second try without the

@@ -39,7 +39,6 @@ from app.shortcuts import leave_out_servers
 from app.theme import css, theme
 from app.tokenizer.tab import TokenizerTab
 
-_DAY = 86_400
 MAX_PAGES = 200
 """Pages and calls whose state is kept; the least recent goes first. By default Gradio keeps a copy
 of the whole page, 0.8 MB, for each of 10,000, also once it is closed."""
@@ -78,9 +77,8 @@ def build(session: Session) -> gr.Blocks:
 
 
 def _build(session: Session) -> gr.Blocks:
-    blocks = gr.Blocks(
-        title="NBP Studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, _DAY)
-    )
+    # Without delete_cache: a page may show its files for days. The session bounds their size.
+    blocks = gr.Blocks(title="NBP Studio", analytics_enabled=False, fill_width=True)
     with blocks:
         names, first = session.model_names(), session.first_model()
         with gr.Row(elem_id="header"):
@@ -132,7 +130,7 @@ def _build(session: Session) -> gr.Blocks:
         chosen.success(*generated.menus[1], **LIGHT)
         chosen.success(generated.facts_of, model, facts, **OWN)
         models.renewed.then(partial(_first_facts, session), model, facts, **LIGHT)
-        for menu in (*generated.menus, *compared.menus):
+        for menu in (*generated.menus, *played.menus, *compared.menus):
             models.renewed.then(*menu, **LIGHT)
         played.go_on.click(
             lambda job_id: ("clip", played.last_frames(job_id), gr.Tabs(selected="generate")),

@@ -71,6 +71,7 @@ def offer_api(session: Session, views: Views) -> Callable[..., Answer]:
             found = replace(found, action=wanted.action or None)
             session.pipeline(model)  # views of earlier weights are told by those that are loaded
             shown = open_clip(views, found, parse_block_shape(wanted.block), choice)
+            session.make_room()
             paths = shown.write(session.uploads)
         return str(paths[".png"]), str(paths[".npz"]), shown.report()
 

@@ -16,6 +16,8 @@ class Asked:
     """The last of them that was opened or refused."""
     views: int = 0
     """Views of an opened clip: its blocks, its action, one of its heads."""
+    head: tuple[int, str] | None = None
+    """(layer, heads) that were chosen while a clip is being opened; None if none were."""
 
     def clip(self) -> int:
         """Begins to open a clip, and returns its number."""
@@ -25,7 +27,7 @@ class Asked:
     def end(self, clip: int) -> bool:
         """Whether a clip that was opened or refused is still the last one."""
         if clip == self.clips:
-            self.opened = clip
+            self.opened, self.head = clip, None
         return clip == self.clips
 
     @property

@@ -61,6 +61,11 @@ class Shown:
     def titles(self) -> list[str]:
         return [block_words(one.view.block_shape) for one in self.opened]
 
+    def has(self, layer: int, head: str) -> bool:
+        """Whether the model has a layer, counted from 1, and a head of it."""
+        view, one = self.opened[0].view, parse_head(head)
+        return layer <= view.num_layers and (isinstance(one, str) or one < view.num_heads)
+
     def maps(self) -> dict[str, Any]:
         """The maps, as the page draws them."""
         panes = []

@@ -26,6 +26,7 @@ from app.parts.events import LAST, LIGHT, OWN, Updates, refusal, refusals, when
 from app.parts.follow import Follower
 from app.parts.status import line
 from app.session import Session
+from nbp_core.attention_maps.pictures import parse_head
 from nbp_core.config.shapes import Size3, format_block_shape
 from nbp_core.results.files import ResultFile, read_results
 
@@ -91,6 +92,8 @@ class AttentionTab:
         named = "() => [window.nbpHead.layer + 1, `${window.nbpHead.head + 1}`]"
         page.heads.select(None, None, [page.layer, page.head], js=named, **LIGHT)
         when(changes, self.show, viewed, changed, **slow)
+        heads = [page.layer, page.head, page.asked]
+        when([page.layer.input, page.head.input], self.choose_head, heads, None, **LIGHT)
         for index, button in enumerate(page.finds):
             button.click(partial(self.pick_find, index), viewed, changed, **last)
         asked = [*chosen, page.asked]
@@ -250,7 +253,11 @@ class AttentionTab:
             return
         choice = Choice(key, upload, crop, model, beside)
         try:
-            found = self._found(self._new(choice), choice)
+            shown, head = self._new(choice), asked.head
+            found = self._found_at(shown, choice, head)
+            while asked.head != head:  # another one was chosen while this one was drawn
+                head = asked.head
+                found = self._found_at(shown, choice, head)
         except ValueError as error:
             if not asked.end(clip):
                 return
@@ -267,6 +274,19 @@ class AttentionTab:
         """A clip opened with its own settings. Raises ValueError, one sentence."""
         clip = clips.find(self.session, choice.key, choice.model, choice.upload, choice.crop)
         return open_clip(self.views, clip, self._block_shapes(clip)[0], choice)
+
+    def choose_head(self, layer: int, head: str, asked: Asked) -> None:
+        """What is chosen while a clip is being opened: it is opened with it."""
+        if asked.is_opening:
+            asked.head = layer, head
+
+    def _found_at(self, shown: Shown, choice: Choice, head: tuple[int, str] | None) -> Updates:
+        """The same as _found, with a layer and heads of it where the model has them."""
+        if head is not None and shown.has(*head):
+            layer, heads = head
+            shown = replace(shown, layer=layer - 1, head=parse_head(heads))
+            choice = replace(choice, layer=layer, head=heads)
+        return self._found(shown, choice)
 
     def _found(self, shown: Shown, choice: Choice) -> Updates:
         """All that the page shows of a clip that was opened, with the menus' offers."""
@@ -378,6 +398,7 @@ class AttentionTab:
         now, page = asked.now(), self.page
         shown = self._opened(Choice(*chosen))
         with refusals():
+            self.session.make_room()
             paths = shown.write(self.session.uploads)
         if asked.now() != now:
             return {page.files: gr.skip()}  # another map is shown by now

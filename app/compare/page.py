@@ -95,6 +95,8 @@ class ComparePage:
             label="Action", elem_id="race-action", info="What happens in both clips.",
         )  # fmt: skip
 
+        self.is_wanted = gr.State(False)
+        """Whether the visitor chose the action; otherwise the start has suggested it."""
         for choice in (self.first, self.second, self.action):
             controls.hand_over_value(choice)
 

@@ -77,7 +77,9 @@ class CompareTab:
             idle=lambda: {page.status: view.status(None)},
         )  # fmt: skip
         varied = [self.grid.page.vary, *self.grid.page.values]
-        self.found_again = [*self._settings, page.note, *follower.shown, *varied]
+        self.found_again = [
+            *self._settings, page.is_wanted, page.note, *follower.shown, *varied
+        ]  # fmt: skip
         """What come_back changes."""
         page.go.click(
             self.begin, self._inputs(), [follower.job_id, page.seed, *follower.shown], **OWN
@@ -89,7 +91,7 @@ class CompareTab:
         self.menus: Menus = (
             (
                 self.change_choices,
-                [page.model, page.start, page.action, page.first, page.second],
+                [page.model, page.start, page.action, page.is_wanted, page.first, page.second],
                 [page.note, page.first, page.second, page.action],
             ),
             (self.grid.offer, [page.model, page.start, *varied], varied),
@@ -102,8 +104,9 @@ class CompareTab:
         wire_uploads(page)
         page.start.input(
             self.suggest, [page.model, page.start, page.temperature],
-            [page.action, page.temperature], **LIGHT, **LAST,
+            [page.action, page.temperature, page.is_wanted], **LIGHT, **LAST,
         )  # fmt: skip
+        page.action.input(lambda: True, None, page.is_wanted, **LIGHT, **LAST)
 
     def _wire_api(self) -> None:
         runners = {"first": "1x1x1", "second": "1x1x16"}
@@ -175,6 +178,7 @@ class CompareTab:
             **{getattr(page, name): values[name] for name in _SETTINGS},
             page.start: start_radio(self.session, model, start),
             page.action: gr.Dropdown(choices=actions, value=kept),
+            page.is_wanted: True,
             page.note: run.why_no_race(self.session, model),
             page.first: gr.Dropdown(choices=choices, value=first),
             page.second: gr.Dropdown(choices=choices, value=second),
@@ -201,17 +205,17 @@ class CompareTab:
             **dict(zip(page.downloads, map(str, files), strict=True)),
         }
 
-    def suggest(self, model: str, start: Start, temperature: float) -> tuple[str, float]:
-        """Action and temperature that suit the start, as on Generate."""
+    def suggest(self, model: str, start: Start, temperature: float) -> tuple[str, float, bool]:
+        """Action and temperature that suit the start, as on Generate; nobody has chosen them."""
         _, action = controls.action_menu(self.session, model, start)
-        return action, controls.suited_temperature(start, temperature, "Paper")
+        return action, controls.suited_temperature(start, temperature, "Paper"), False
 
     def change_choices(
-        self, model: str, start: Start, action: str, first: str, second: str
+        self, model: str, start: Start, action: str, is_wanted: bool, first: str, second: str
     ) -> tuple[Any, ...]:
         """Counts the steps anew and offers what the model can do; keeps what still fits."""
         choices, fitting = self._pair(model, start, first, second)
-        chosen = controls.none_yet(start, action)
+        chosen = controls.none_yet(start, action, is_wanted)
         actions, kept = controls.action_menu(self.session, model, start, chosen)
         return (
             run.why_no_race(self.session, model),

@@ -9,7 +9,7 @@ from app.generate import live
 from app.generate.gallery import PastClips
 from app.generate.welcome import Welcome
 from app.parts import controls, uploads
-from app.parts.follow import Follower
+from app.parts.follow import Begun, Follower
 from app.parts.sources import component_script, template
 from app.parts.status import counters, status
 from app.session import Session
@@ -33,6 +33,7 @@ class GeneratePage:
         self.facts = facts
         self.follower = follower
         self.odds = odds
+        self.begun = gr.State(Begun())
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=340):
                 with gr.Row(elem_id="run", elem_classes="run"):

@@ -39,10 +39,10 @@ class Reuse:
             self.act, [job_id, page.past.limit],
             [job_id, page.past.limit, *follower.shown, *filled], **OWN,
         )  # fmt: skip
-        going = [job_id, *tab.inputs()]
+        going = [page.begun, job_id, *tab.inputs()]
         changed = [*tab.inputs(), job_id, *follower.shown]
-        page.again.click(self.go_on_from_frame, going, changed, **OWN)
-        page.again_five.click(self.go_on_from_clip, going, changed, **OWN)
+        page.again.click(tab.alone(self.go_on_from_frame), going, changed, **OWN)
+        page.again_five.click(tab.alone(self.go_on_from_clip), going, changed, **OWN)
         restored = page.settings_file.upload(self.restore, page.settings_file, filled, **OWN)
         restored.failure(lambda: (None, ""), None, [page.settings_file, page.restored], **OWN)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from functools import partial
 from html import escape
 from typing import Any
@@ -23,8 +24,8 @@ from app.parts import controls
 from app.parts.api import CALLS, call_of, defaults_of, hand_over_values, inputs_of
 from app.parts.charts import timing_chart
 from app.parts.clip_view import clip_view
-from app.parts.events import LAST, LIGHT, OWN, Menus, Updates, refusals, when
-from app.parts.follow import Seen, finish
+from app.parts.events import LAST, LIGHT, OWN, Menus, Updates, refusal, refusals, when
+from app.parts.follow import Begun, Seen, finish
 from app.parts.pictures import file_uri
 from app.parts.status import counters, status
 from app.parts.uploads import as_upload, refit_start, start_radio, wire_uploads
@@ -33,6 +34,7 @@ from nbp_core.config.shapes import parse_block_shape
 
 _KIND = "(model, block, job, view) => [model, block, job, view.kind]"
 """Sends the kind of a view instead of all its pictures."""
+_BUSY = "A run is in progress. Stop it or wait for it, then start another."
 
 
 class GenerateTab:
@@ -41,6 +43,7 @@ class GenerateTab:
     def __init__(self, session: Session, page: GeneratePage) -> None:
         self.session = session
         self.page = page
+        self._beginning = threading.Lock()
         values = {name: getattr(page, name) for name in FIELDS}
         hand_over_values([values[name] for name in FIELDS if name not in ("picture", "clip")])
         self._wire_run()
@@ -66,13 +69,14 @@ class GenerateTab:
         found = [*self._controls(), page.facts, *follower.shown]
         self.came_back = page.blocks.load(self.come_back, follower.asked, found, **LIGHT)
         followed = [follower.job_id, page.seed, *follower.shown]
-        page.go.click(self.begin, self.inputs(), followed, **OWN)
+        given = [page.begun, *self.inputs()]
+        page.go.click(self.alone(self.begin), given, followed, **OWN)
         page.hold.click(self.pause, follower.job_id, None, **LIGHT)
         page.step.click(self.take_step, follower.job_id, None, **LIGHT)
 
         outputs = [*self.inputs(), *followed]
-        page.welcome.robot.click(self.make_robot, self.inputs(), outputs, **OWN)
-        page.welcome.cat.click(self.make_cat, self.inputs(), outputs, **OWN)
+        page.welcome.robot.click(self.alone(self.make_robot), given, outputs, **OWN)
+        page.welcome.cat.click(self.alone(self.make_cat), given, outputs, **OWN)
 
     def _wire_controls(self) -> None:
         page = self.page
@@ -123,6 +127,25 @@ class GenerateTab:
         a file is refused."""
         page = self.page
         return [part for part in self.inputs() if part not in (page.picture, page.clip)]
+
+    def alone(self, begin: Callable[..., Updates]) -> Callable[..., Updates]:
+        """The handler of a button that begins a run: while one of this page is under way, it is
+        refused. The page disables its buttons, but only once it has the answer to the first."""
+
+        def begin_alone(begun: Begun, *values: Any) -> Updates:
+            with self._beginning:
+                job = self.session.jobs.get(begun.job_id)
+                if begun.is_beginning or (job is not None and not job.state.is_final):
+                    raise refusal(ValueError(_BUSY))
+                begun.is_beginning = True
+            try:
+                updates = begin(*values)
+                begun.job_id = updates[self.page.follower.job_id]
+            finally:
+                begun.is_beginning = False
+            return updates
+
+        return begin_alone
 
     def begin(self, *values: Any) -> Updates:
         """Generate: checks the settings, queues the run and makes the page follow it."""

@@ -14,6 +14,7 @@ from gradio import processing_utils
 from gradio.components import Component
 from gradio.route_utils import FnIndexInferError
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -28,6 +29,7 @@ CALLS: Final[dict[str, Any]] = {"concurrency_limit": 8, "concurrency_id": "api"}
 """Arguments of calls: so many run or wait for the engine, and leave places there to the pages."""
 MAX_CALLS: Final = 64
 """Further calls that wait."""
+QUEUE_FULL: Final = "Too many jobs wait. Try again when one has ended."
 _CHOICES: Final = {"start": get_args(Start), "num_frames": LENGTHS}
 _MEANINGS: Final = {
     "model": "name of a model",
@@ -104,7 +106,9 @@ def refuse_wrong_values(blocks: gr.Blocks) -> None:
 def leave_room_for_pages(blocks: gr.Blocks) -> None:
     """Limits how many calls wait, without a page's events being refused because of them.
 
-    Gradio has one limit for both. A page's events have no other one, and hardly wait.
+    Gradio has one limit for both. A page's events have no other one, and hardly wait. Where one is
+    refused all the same, the page shows the sentence of an answer that is not 503: of that one it
+    says its own.
     """
     queue, push = blocks._queue, blocks._queue.push
 
@@ -112,7 +116,12 @@ def leave_room_for_pages(blocks: gr.Blocks) -> None:
         fn = blocks.fns.get(body.fn_index)
         is_call = fn is not None and fn.concurrency_id == CALLS["concurrency_id"]
         queue.max_size = MAX_CALLS if is_call else 2 * MAX_CALLS
-        return await push(body=body, **others)
+        success, event, state = await push(body=body, **others)
+        if state == "queue_full":
+            if not is_call:
+                raise HTTPException(429, QUEUE_FULL)
+            event = QUEUE_FULL
+        return success, event, state
 
     queue.push = pushed  # type: ignore[assignment, method-assign]
 

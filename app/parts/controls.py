@@ -120,9 +120,12 @@ def action_menu(
     return choices, favourite(start, names, is_needed)
 
 
-def none_yet(start: Start, action: str | None) -> str | None:
-    """The action that was chosen for another model; None where this one should suggest one."""
-    return None if start == "action" and not action else action or ""
+def none_yet(start: Start, action: str | None, is_wanted: bool = False) -> str | None:
+    """The action that was chosen for another model; None where this one should suggest one.
+
+    is_wanted: whether the visitor chose it, so that no action is a choice too.
+    """
+    return None if start == "action" and not action and not is_wanted else action or ""
 
 
 def _needs_action(session: Session, model: str | None) -> bool:

@@ -8,6 +8,7 @@ the few that show its progress; all of them are drawn when it begins, pauses, re
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -24,6 +25,16 @@ SOON = 0.02
 """Seconds."""
 LISTEN_S = 0.5
 """Seconds between two looks at whether the caller of the API is still there."""
+
+
+@dataclass(slots=True)
+class Begun:
+    """The job that a page began last. All of its events have this same object, so that one that is
+    under way sees it change."""
+
+    job_id: str = ""
+    is_beginning: bool = False
+    """Whether one is just being begun."""
 
 
 class Follower:

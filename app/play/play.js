@@ -143,6 +143,7 @@ export function mount({ element, props, watch, trigger }) {
     running = opening = filming = false;
     wish = null;
     changes.clear();
+    offerBlocks(props.value.blocks, one('.block').value);
   };
   const connect = () => {
     if (!connection.isUsable) {
@@ -238,7 +239,9 @@ export function mount({ element, props, watch, trigger }) {
     if (mine !== begins) return; // another one was begun while the connection opened
     connection.send({
       type: 'begin', start: start.id, model: props.value.model,
-      block: one('.block').value, temperature: Number(one('.temperature').value),
+      // The list may still be that of another model, which plays.
+      block: blockOf(props.value.blocks, one('.block').value),
+      temperature: Number(one('.temperature').value),
       guidance: Number(one('.guidance').value),
       seed: Math.min(2147483647, Math.max(0, Math.trunc(Number(one('.seed').value)) || 0)),
       beside: Boolean(start.beside && one('.beside input').checked),

@@ -12,7 +12,7 @@ import gradio as gr
 
 from app.jobs import Job, JobView
 from app.parts import uploads
-from app.parts.events import LAST, LIGHT, OWN, Updates, refusal, refusals, when
+from app.parts.events import LAST, LIGHT, OWN, Menus, Updates, refusal, refusals, when
 from app.parts.follow import Follower
 from app.parts.sources import component_script, template
 from app.parts.thumbs import chosen_index, thumb, thumbs
@@ -98,7 +98,8 @@ class PlayTab:
         for kind, row in self.rows.items():
             row.select(self._chooser(kind), model, view, **OWN)
         self.scene.click(self.new_scene, model, view, **OWN)
-        when([model.change], self.change_model, model, [view, self.instead], **LIGHT)
+        self.menus: Menus = ((self.change_model, [model], [view, self.instead]),)
+        when([model.change], *self.menus[0], **LIGHT)
         taken = [model, self.photo, self.crop]
         chosen = self.photo.upload(self.take_photo, taken, view, **OWN)
         chosen.failure(lambda: None, None, self.photo, **LIGHT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import importlib.util
 import json
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from gradio import route_utils
 from gradio_client import Client, handle_file  # type: ignore[import-untyped]
 from gradio_client.exceptions import AppError  # type: ignore[import-untyped]
 from PIL import Image
@@ -417,6 +419,26 @@ def test_eight_visitors_at_once_are_served_in_order(
     assert written == sorted(written), "first come, first served"
 
 
+def test_what_a_page_shows_can_be_had_for_days(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look(app: Any, frequency: int, age: int) -> None:
+        """Gradio's look for old files, at once and as if two days had passed."""
+        while True:
+            await asyncio.sleep(0.1)
+            route_utils.delete_files_created_by_app(app.get_blocks(), age - 2 * 86_400)
+
+    monkeypatch.setattr(route_utils, "delete_files_on_schedule", look)
+    session, _ = fake_session(tmp_path / "models", step_s=0)
+    blocks = ui.build(session)
+    url = ui.launch(blocks, "127.0.0.1", None, None, prevent_thread_lock=True, quiet=True)
+    clip, _ = answer(url, call(url))
+    time.sleep(0.5)
+    assert httpx.get(clip["url"]).status_code == 200
+    blocks.close()
+    session.close()
+
+
 @pytest.fixture
 def slow(studio: tuple[str, Session, FakePipeline]) -> Iterator[tuple[str, Session]]:
     """A studio where a run of single tokens takes a minute."""
@@ -479,7 +501,7 @@ def test_calls_that_wait_leave_room_for_a_page(
     while refused.status_code == 200:
         refused = httpx.post(f"{url}gradio_api/call/generate", json=body)
         events += [refused.json()["event_id"]] if refused.status_code == 200 else []
-    assert (refused.status_code, refused.json()["detail"][:14]) == (503, "Queue is full.")
+    assert (refused.status_code, refused.json()["detail"]) == (503, api.QUEUE_FULL)
     assert len(events) >= 3 + api.CALLS["concurrency_limit"]
 
     config = httpx.get(f"{url}config").json()

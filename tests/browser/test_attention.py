@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
+from app.attention.opened import Views
 from tests.browser.conftest import serve_small_models
 from tests.browser.visitor import SLOW_ANSWERS, expect_to_fit, open_studio, wait_for_quiet
 
@@ -94,6 +96,31 @@ def test_a_small_map_chooses_its_head(page: Page, url: str) -> None:
     expect(page.locator("#attention-measured")).to_contain_text("layer 2, head 1,")
     expect(page.locator("#attention-heads [aria-pressed=true]")).to_have_count(1)
     expect(page.get_by_label("Heads", exact=True)).to_have_value("head 1")
+
+
+def test_a_head_that_is_chosen_while_a_clip_opens_is_shown_with_it(
+    page: Page, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, open_clip = threading.Event(), Views.open
+
+    def wait(*arguments: Any) -> Any:
+        assert go_on.wait(60)
+        return open_clip(*arguments)
+
+    open_attention(page, url)
+    monkeypatch.setattr(Views, "open", wait)
+    measured = page.locator("#attention-measured")
+    menus = (("Clip", "drawer-close"), ("Layer", "layer 2 of"), ("Heads", "head 1"))
+    for menu, option in menus:
+        page.get_by_role("combobox", name=menu, exact=True).filter(visible=True).click()
+        page.get_by_role("option", name=option).click()
+        expect(measured).to_contain_text("Opening the clip...")
+    page.wait_for_timeout(1000)  # until the studio knows of it
+    go_on.set()
+    expect(measured).to_contain_text("layer 2, head 1,")
+    expect(measured).to_contain_text("drawer-close, bundled clip")
+    expect(page.get_by_label("Heads", exact=True)).to_have_value("head 1")
+    expect(page.get_by_label("Layer", exact=True)).to_have_value("layer 2 of 2")
 
 
 def test_the_square_of_an_upload_is_shown_and_moved(page: Page, url: str, tmp_path: Path) -> None:

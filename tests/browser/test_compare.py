@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,9 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.conftest import Studio, watched
+from tests.browser.conftest import Studio, serve, watched
 from tests.browser.visitor import expect_to_fit, open_studio, open_tab
+from tests.support.engine import FakePipeline, session_of
 
 PAINTED = """canvas => {
   const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
@@ -116,6 +119,32 @@ def test_stop_and_equal_runners(page: Page, studio: Studio) -> None:
     page.get_by_role("option", name="row 1x1x16").click()
     page.locator("#race-go").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("choose two different ones")
+
+
+@pytest.fixture
+def two_models(tmp_path: Path) -> Iterator[str]:
+    """A studio of the models `fake` and `by_row`, which has no tokens among its blocks."""
+    fake, rows = FakePipeline(), FakePipeline("by_row")
+    rows.block_shapes = ((1, 1, 16), (1, 4, 16))
+    yield from serve(session_of(tmp_path / "models", fake=fake, by_row=rows))
+
+
+def test_no_action_stays_with_another_model(page: Page, two_models: str) -> None:
+    open_studio(page, two_models, "Compare")
+    action = page.locator("#race-action").get_by_role("combobox")
+    baseline = page.locator("#race-first").get_by_role("combobox")
+    expect(action).to_have_value("drawer close")
+    action.click()
+    page.get_by_role("option", name="no action").click()
+    for model, block in (("by_row", "row 1x1x16"), ("fake", "row 1x1x16")):
+        page.get_by_role("combobox", name="Model").click()
+        page.get_by_role("option", name=model).click()
+        expect(baseline).to_have_value(re.compile(f"^{block}"))
+        page.wait_for_timeout(500)  # nothing else comes of it
+        expect(action).to_have_value("no action")
+    for start, suggested in (("five frames", "no action"), ("an action", "drawer close")):
+        page.get_by_role("radio", name=start).filter(visible=True).check()
+        expect(action).to_have_value(suggested)
 
 
 def test_two_clips_play_on_one_clock_with_their_difference(page: Page, studio: Studio) -> None:

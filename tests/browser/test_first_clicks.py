@@ -11,7 +11,13 @@ pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Studio, serve, serve_small_models
-from tests.browser.visitor import expect_clip, generate, open_studio
+from tests.browser.visitor import (
+    SLOW_ANSWERS,
+    expect_clip,
+    generate,
+    open_studio,
+    wait_for_quiet,
+)
 from tests.support.engine import fake_session
 
 pytestmark = pytest.mark.timeout(300)  # a busy machine
@@ -49,6 +55,19 @@ def with_sample(tmp_path: Path) -> Iterator[str]:
     """A studio whose first screen has the bundled clip."""
     session, _ = fake_session(tmp_path / "models", assets=ASSETS)
     yield from serve(session)
+
+
+def test_of_two_recipes_at_once_one_is_made_and_one_is_refused(
+    page: Page, with_sample: str
+) -> None:
+    page.add_init_script(SLOW_ANSWERS)
+    open_studio(page, with_sample)
+    page.evaluate("for (const name of ['robot', 'cat'])"
+                  " document.getElementById(`recipe-${name}`).click()")  # fmt: skip
+    expect(page.get_by_test_id("toast-body")).to_contain_text("A run is in progress. Stop it or")
+    expect_clip(page)
+    wait_for_quiet(page)
+    expect(page.locator("#gallery .card")).to_have_count(1)
 
 
 def expect_clip_to_stay(page: Page) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("playwright")
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Studio, why_no_browser
 from tests.browser.visitor import expect_clip, generate, open_studio
@@ -152,3 +152,18 @@ def test_a_browser_that_cannot_start_is_a_reason_to_skip(tmp_path: Path) -> None
     )
     broken.chmod(0o755)
     assert "does not start: " in (why_no_browser(broken) or "")
+
+
+def test_a_full_queue_is_a_sentence(
+    browser: Browser, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with browser.new_context() as context:
+        page = context.new_page()  # an unwatched one: the browser reports what is refused
+        open_studio(page, studio.url)
+        monkeypatch.setattr("app.parts.api.MAX_CALLS", 0)
+        page.get_by_role("button", name="Generate", exact=True).click()
+        toast = page.get_by_test_id("toast-body")
+        expect(toast).to_contain_text("Too many jobs wait. Try again when one has ended.")
+        expect(toast).to_have_count(1)
+        monkeypatch.undo()
+        generate(page)

@@ -177,6 +177,25 @@ def test_charts_lead_to_no_other_site(page: Page, shown: str) -> None:
     expect(chart.get_by_role("link")).to_have_count(0)
 
 
+@pytest.mark.parametrize("width", [1280, 800])
+def test_the_buttons_of_a_chart_cover_nothing_of_it(page: Page, shown: str, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    open_studio(page, shown, "How it works")
+    place = page.locator("#blocks-paper-chart")
+    place.locator(".legend").hover()
+    expect(place.get_by_role("button", name="Zoom in")).to_be_visible()
+    around, chart, bar = (
+        box.evaluate("box => box.getBoundingClientRect().toJSON()")
+        for box in (place, place.locator(".js-plotly-plot"), place.locator(".modebar"))
+    )
+    assert around["top"] <= bar["top"] < bar["bottom"] <= chart["top"]
+    for other in (width - 100, width):
+        page.set_viewport_size({"width": other, "height": 844})
+        page.wait_for_timeout(500)
+    height = place.locator(".js-plotly-plot").evaluate("box => box.clientHeight")
+    assert height == chart["height"], "it grows with every change of the window"
+
+
 HARD_TO_READ = """async (chart) => {
   const plot = document.querySelector('#results-speed .js-plotly-plot');
   const { data, layout } = JSON.parse(chart);

@@ -20,7 +20,7 @@ from nbp_core.media.video import read_video
 from tests.app.play.test_socket import write_episode
 from tests.browser.conftest import PATIENCE_MS, Studio, serve
 from tests.browser.visitor import expect_to_fit, open_studio, open_tab
-from tests.support.engine import HUES, FakePipeline, add_model, fake_session
+from tests.support.engine import HUES, FakePipeline, add_model, fake_session, session_of
 
 NETWORK = """
 window.network = { sockets: [], delay: 0 };
@@ -533,6 +533,63 @@ def test_a_model_without_keys_is_a_sentence(page: Page, studio: Studio) -> None:
     studio.pipeline.worlds = ("arm", "camera")
     choose_model(page, "other")
     expect(page.locator("#play .go")).to_be_enabled()
+
+
+def test_a_refresh_of_the_models_is_followed(page: Page, studio: Studio) -> None:
+    """The folder of the chosen model may hold another one by now."""
+    open_play(page, studio)
+    told = page.locator("#play .told")
+    go = page.locator("#play").get_by_role("button", name="Play", exact=True)
+    for worlds, words in (((), "cannot be played with keys"), (("arm", "camera"), "Press Play")):
+        studio.pipeline.worlds = worlds
+        open_tab(page, "Models")
+        page.get_by_role("button", name="Refresh").click()
+        open_tab(page, "Play")
+        expect(told).to_contain_text(words)
+        expect(go).to_be_enabled(enabled=bool(worlds))
+
+
+@pytest.fixture
+def by_token(tmp_path: Path) -> Iterator[tuple[str, FakePipeline]]:
+    """A studio of two models; one of them, `by_token`, writes token by token alone."""
+    fake, tokens = FakePipeline(), FakePipeline("by_token")
+    tokens.block_shapes = ((1, 1, 1),)
+    tokens.step_s = 0.001
+    for url in serve(session_of(tmp_path / "models", fake=fake, by_token=tokens)):
+        yield url, tokens
+
+
+def test_the_blocks_are_those_of_the_model_that_plays(
+    page: Page, by_token: tuple[str, FakePipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a change to another model was refused."""
+
+    def refuse(*arguments: Any) -> Any:
+        raise ValueError("There is no memory for this model.")
+
+    page.add_init_script(NETWORK)
+    url, tokens = by_token
+    open_studio(page, url, "Play")
+    press_play(page)
+    told = page.locator("#play .told")
+    blocks = page.get_by_role("combobox", name="Block").get_by_role("option")
+    with monkeypatch.context() as patch:
+        patch.setattr(tokens, "play", refuse)
+        choose_model(page, "by_token")
+        expect(told).to_have_text("There is no memory for this model.")
+        expect(blocks).not_to_have_count(1)
+        page.evaluate("network.sockets[0].close()")
+        expect(told).to_contain_text("The connection ended.")
+        expect(blocks).to_have_count(1)
+        choose_model(page, "fake")
+        expect(blocks).not_to_have_count(1)
+        press_play(page)
+        choose_model(page, "by_token")
+        expect(told).to_have_text("There is no memory for this model.")
+    page.get_by_role("button", name="Reset", exact=True).click()
+    expect(page.locator("#play .title")).to_contain_text("by_token")
+    expect(blocks).to_have_count(1)
+    assert tokens.plays[-1].first_sampling.block_shape == (1, 1, 1)
 
 
 def test_beside_the_simulator(page: Page, studio: Studio) -> None:

@@ -242,6 +242,26 @@ def test_of_two_clips_that_are_chosen_one_after_the_other_only_the_second_is_sho
     assert "door-open, bundled clip" in at_last(tab, second)["measured"]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "shown"),
+    [((2, "1"), (2, "1")), ((2, "max"), (2, "max")), ((3, "1"), (1, "mean")),
+     ((1, "3"), (1, "mean"))],
+)  # fmt: skip
+def test_a_head_that_is_chosen_while_a_clip_opens_is_shown_if_the_model_has_it(
+    tab: AttentionTab, chosen: tuple[int, str], shown: tuple[int, str]
+) -> None:
+    asked, source = Asked(), ("bundled:door-open.mp4", None, 0.5)
+    tab.keep_new(*source, False, asked)
+    tab.choose_head(*chosen, asked)
+    opened = at_last(tab, tab.open(*source, "tiny", False, asked))
+    assert (opened["layer"]["value"], opened["head"]["value"]) == shown
+    again = at_last(tab, tab.open(*source, "tiny", False, asked))
+    assert (again["layer"]["value"], again["head"]["value"]) == (1, "mean"), "it was another clip's"
+    tab.choose_head(*chosen, asked)  # of the open clip: the answer to it is a view
+    last = at_last(tab, tab.open(*source, "tiny", False, asked))
+    assert (last["layer"]["value"], last["head"]["value"]) == (1, "mean")
+
+
 def test_a_view_that_comes_late_takes_the_place_of_nothing_newer(tab: AttentionTab) -> None:
     """Neither that of a newer view, nor that of a clip that was opened meanwhile."""
     asked, waits, go_on = Asked(), threading.Event(), threading.Event()
@@ -417,6 +437,19 @@ def test_files_are_named_after_what_they_hold(tab: AttentionTab) -> None:
     with np.load(updates["npz"]) as kept:
         assert json.loads(str(kept["report"]))["block"] == "1x4x16"
         assert kept["weights_LL"].dtype == np.float32
+
+
+def test_exports_make_way_for_newer_ones(
+    tab: AttentionTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export() -> list[Path]:
+        updates = named(tab.page, tab.make_files(*choose(tab), Asked()))
+        return [Path(updates[kind]) for kind in ("png", "svg", "pdf", "npz")]
+
+    before = export()
+    monkeypatch.setattr(tab.session, "max_bytes", 0)
+    after = export()
+    assert [path.is_file() for path in (*before, *after)] == [False] * 4 + [True] * 4
 
 
 def test_the_endpoint_looks_at_a_file(tab: AttentionTab, assets: Path) -> None:

@@ -262,7 +262,7 @@ def test_a_model_of_one_block_shape_cannot_race(studio: Studio) -> None:
         )
     with pytest.raises(gr.Error, match="supports blocks of 1x1x16 only"):
         answer_of(tab.compare("1x1x16", "1x1x16", *VALUES.values()))
-    note = tab.change_choices("fake", "action", "zoom-in", "1x1x16", "1x1x16")[0]
+    note = tab.change_choices("fake", "action", "zoom-in", False, "1x1x16", "1x1x16")[0]
     assert "A fair race needs two block shapes of the same weights" in note
     assert tab.page.note.value == note
 
@@ -312,7 +312,9 @@ UNTOUCHED = "the visitor may have chosen another in the meantime"
 
 
 def test_choices_keep_what_fits(tab: CompareTab) -> None:
-    note, first, second, action = tab.change_choices("fake", "frame", "zoom-in", "1x1x8", "9x9x9")
+    note, first, second, action = tab.change_choices(
+        "fake", "frame", "zoom-in", False, "1x1x8", "9x9x9"
+    )
     assert second.value == "1x16x16"
     assert not any("value" in kept.constructor_args for kept in (first, action)), UNTOUCHED
     assert note == ""
