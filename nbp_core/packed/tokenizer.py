@@ -101,7 +101,7 @@ class NormedConv(nn.Module):
         channels, height, width = frames.shape[1:]
         scratch = torch.empty(SCRATCH_NUMBERS * channels)
         left, _, top, _ = self.conv.space_pad
-        fields = (
+        fields = (  # in the order of FRAMES
             *(frames.data_ptr(), padded.data_ptr(), scratch.data_ptr(), len(padded), length),
             *(height, width, channels, self.num_groups, self.conv.time_pad, top, left),
             *(self.weight.data_ptr(), self.bias.data_ptr(), self.beta.data_ptr()),
