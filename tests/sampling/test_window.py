@@ -11,7 +11,7 @@ from torch import Tensor
 from nbp_core.blocks.sequences import sequence_layout
 from nbp_core.config.sampling import SamplingConfig
 from nbp_core.config.shapes import Size3
-from nbp_core.packed.formats import CPU
+from nbp_core.packed.formats import choose_format
 from nbp_core.packed.model import pack
 from nbp_core.sampling import window
 from nbp_core.sampling.sampler import Sampler
@@ -166,7 +166,7 @@ def test_turning_later_is_rotating_for_a_later_place() -> None:
     torch.testing.assert_close(turned_later(now.of(x), 5), later.of(x), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("weights", [CPU, "float32"])
+@pytest.mark.parametrize("weights", [choose_format("cpu"), "float32"])
 @pytest.mark.parametrize("temperature", [0.0, 1e-3])
 def test_a_packed_model_plays_the_same(weights: str, temperature: float) -> None:
     """Nearly cold: what is drawn is what is likeliest, whichever way steps are computed."""
