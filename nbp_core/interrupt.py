@@ -132,21 +132,25 @@ def end_soon_after_ctrl_c(tidy: Callable[[], None] = lambda: None) -> None:
 
     `tidy` is called before an end that came by force. Only the main thread may call this.
     """
+    ending: SimpleQueue[int] = SimpleQueue()
     for number in _STATUSES:
         if callable(handler := signal.getsignal(number)):
-            signal.signal(number, partial(_end_by, handler))
+            signal.signal(number, partial(_end_by, handler, ending))
     # The system's own handler writes the number of each signal into the socket at once.
     heard, said = socket.socketpair()
     said.setblocking(False)
     signal.set_wakeup_fd(said.fileno(), warn_on_full_buffer=False)
-    ending: SimpleQueue[int] = SimpleQueue()
     # What is registered first is called last.
     atexit.register(_leave_after, ending)
     arguments = (heard, said, ending, tidy)
     threading.Thread(target=_watch, args=arguments, daemon=True).start()
 
 
-def _end_by(handler: Callable[[int, Any], object], number: int, frame: object) -> None:
+def _end_by(
+    handler: Callable[[int, Any], object], ending: SimpleQueue[int], number: int, frame: object
+) -> None:
+    # Known here, since the thread that watches may have its turn much later on a busy machine.
+    ending.put(_STATUSES[number])
     for further in _STATUSES:
         signal.signal(further, signal.SIG_IGN)
     handler(number, frame)
@@ -154,7 +158,7 @@ def _end_by(handler: Callable[[int, Any], object], number: int, frame: object) -
 
 def _leave_after(ending: SimpleQueue[int]) -> None:
     with contextlib.suppress(Empty):
-        # The thread that watches may not have had its turn yet.
+        # A handler that was set later says nothing here; the thread that watches does.
         status = ending.get(timeout=_TURN_S)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -293,6 +293,32 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+_LATE = """
+import socket, time
+hear = socket.socket.recv
+
+def late(self, size):
+    heard = hear(self, size)
+    time.sleep(30)
+    return heard
+
+socket.socket.recv = late
+"""
+
+
+def test_it_ends_though_the_thread_that_watches_has_its_turn_late(tmp_path: Path) -> None:
+    """While Python takes itself apart, no other thread has a turn any more."""
+    script = _LATE + _BUSY.format(work=WORKS["slow to take apart"])
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)
+        assert interrupted(process) < SECONDS
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [1, 6, 15])
 @pytest.mark.parametrize("name", PROGRAMS)
