@@ -8,6 +8,7 @@ import psutil
 import torch
 
 from nbp_core.cgroup import memory_left
+from nbp_core.processor import is_slow
 from nbp_core.runtime import runtime
 
 
@@ -29,17 +30,11 @@ def device_name(device: str) -> str:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether PyTorch multiplies bfloat16 faster than float32 on this hardware.
-
-    Without tiles, Intel's processors compute as many products of float32 per cycle as of bfloat16.
-    """
+    """Whether PyTorch multiplies bfloat16 faster than float32 on this hardware."""
     if device.type == "cuda":
         return True
     found = runtime().instructions
-    if found is None or not found.has_bfloat16:
-        return False
-    is_intel = "Intel" in torch.cpu.get_capabilities().get("cpu_name", "")
-    return found.has_tiles or not is_intel
+    return found is not None and found.has_bfloat16 and not is_slow(found)
 
 
 def free_bytes(device: str) -> int:

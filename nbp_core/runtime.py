@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from nbp_core.cgroup import processors
-from nbp_core.processor import SETS, InstructionSet, sets_here
+from nbp_core.processor import SETS, InstructionSet, is_slow, sets_here
 
 NO_INSTRUCTIONS = "none"
 """The name that turns compiled kernels off; PyTorch then computes everything."""
@@ -32,6 +32,13 @@ class Runtime:
     """Threads of compiled kernels, the calling one included."""
     is_limited: bool = False
     """Whether the instructions were chosen, so that the compiler may not use better ones."""
+
+    @property
+    def limit(self) -> str | None:
+        """The name with which `start` chooses the same instructions; None for the default."""
+        if not self.is_limited:
+            return None
+        return NO_INSTRUCTIONS if self.instructions is None else self.instructions.name
 
 
 _lock = threading.Lock()
@@ -83,8 +90,11 @@ def _set_threads(chosen: int | None) -> None:
 
 
 def _best(limit: str | None) -> InstructionSet | None:
+    """The set that is asked for, or the best one below it."""
     if limit == NO_INSTRUCTIONS:
         return None
     names = [found.name for found in SETS]
     first = 0 if limit is None else names.index(limit)
-    return next((found for found in sets_here() if names.index(found.name) >= first), None)
+    below = [found for found in sets_here() if names.index(found.name) >= first]
+    asked = [found for found in below if found.name == limit or not is_slow(found)]
+    return asked[0] if asked else None

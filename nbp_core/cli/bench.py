@@ -60,6 +60,7 @@ from nbp_core.media.video import CONTEXT_FRAMES, read_context
 from nbp_core.models.speed_only import random_packed
 from nbp_core.packed.formats import WeightFormat, choose_format, compute_dtype, formats_on
 from nbp_core.packed.model import load_packed
+from nbp_core.runtime import runtime, start
 
 try:
     import resource
@@ -237,8 +238,13 @@ def _against(args: argparse.Namespace, formats: Sequence[WeightFormat]) -> Itera
 
 
 def _apart(work: Any, *arguments: Any) -> Any:
-    """Runs a function in a new process, so that peak memory is that of one model alone."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    """Runs a function in a new process, so that peak memory is that of one model alone.
+
+    It computes with the instructions and threads of this process.
+    """
+    here = runtime()
+    chosen = here.limit, here.num_threads
+    with ProcessPoolExecutor(1, get_context("spawn"), start, chosen) as pool:
         # Ctrl+C ends it by way of this process, which ends first in one sentence.
         with ignored():
             future = pool.submit(work, *arguments)

@@ -20,6 +20,7 @@ from nbp_core.packed.kernels.draws import draw_bytes
 from nbp_core.packed.kernels.numbers import IN_USE, LEVEL_BYTES, LEVEL_ZERO, NUMBERS
 from nbp_core.packed.kernels.products import arranged, sums_bytes
 from nbp_core.packed.kernels.team import the_team
+from nbp_core.packed.pages import in_large_pages
 from nbp_core.runtime import runtime
 
 FEW_WEIGHTS = 2**24
@@ -65,7 +66,7 @@ class Product:
         """Number of weights, including padding."""
         self._kind = KINDS[weight_OI.dtype]
         self._correction_O = None if scale_O is None else _correction(weight_OI)
-        self.weight = arranged(weight_OI)
+        self.weight = in_large_pages(arranged(weight_OI))
         bias = torch.zeros(self.num_outputs) if bias_O is None else bias_O.float()
         self._bias_O = F.pad(bias, (0, more))
         self._scale_O = None if scale_O is None else F.pad(scale_O, (0, more))

@@ -29,10 +29,10 @@ BYTES: Final[dict[WeightFormat, float]] = {
 def formats_on(device: str) -> tuple[WeightFormat, ...]:
     """The weight formats of a device; the first is the default.
 
-    The default is bfloat16 on GPUs and on CPUs with bfloat16 products. On other CPUs with compiled
-    kernels it is float16, which is widened to float32 for computing and loses nothing of weights
-    stored as float16. Without compiled kernels it is float32. int8 and int4 are listed where they
-    are faster.
+    The default is bfloat16 on GPUs and on CPUs with fast bfloat16 products. On other CPUs with
+    compiled kernels it is float16, which is widened to float32 for computing and loses nothing of
+    weights stored as float16. Without compiled kernels it is float32. int8 and int4 are listed
+    where they are faster.
     """
     if device == "cuda":
         return ("bfloat16",)

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +28,7 @@ from nbp_core.config.shapes import Size3
 from nbp_core.generation.pipeline import VideoPipeline
 from nbp_core.media.video import write_video
 from nbp_core.packed.model import pack
+from nbp_core.processor import sets_here
 from tests.support.models import ACTIONS, build_transformer, save_pipeline, transformer_config
 
 MACHINE = Machine("cpu", "test", 1, read_gb_s=10.0, matmul_tflop_s=0.1, dtype="float32")
@@ -112,6 +115,20 @@ def test_the_verb_writes_what_it_measured(
     for row in report["rows"]:
         assert row["ratio"] == pytest.approx(row["step_ms"] / row["floor_ms"])
     assert report["clips"][0]["frames_s"] > 0
+
+
+@pytest.mark.slow
+def test_models_are_timed_with_the_chosen_instructions_and_threads(tmp_path: Path) -> None:
+    """Each runs in a process of its own, which once took the best instructions and all threads."""
+    folder = save_pipeline(tmp_path).parent
+    out = tmp_path / "bench.json"
+    options = ["--presets", "--blocks", "1x16x16", "--folder", str(folder), "--out", str(out)]
+    least = sets_here()[-1]
+    program = [sys.executable, "-m", "nbp_core", "--instructions", least.name, "--threads", "1"]
+    subprocess.run([*program, "bench", *options, "--device", "cpu"], check=True, timeout=300)
+    report = json.loads(out.read_text())
+    assert report["machine"]["threads"] == 1
+    assert least.words in report["machine"]["name"]
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ PRODUCT_JOB: Final = _record(
 )  # fmt: skip
 """A linear layer. row_size: numbers of an input row. input_scale, scale: addresses of the scales of
 rows and outputs. correction: address of the start of quantised sums. num_threads: threads that
-share the pieces, so that each can guess, and prefetch, its next piece."""
+share the pieces, each of which takes pieces that follow each other in memory."""
 ROW_JOB: Final = _record("input", "output", "row_size", "output_size", "weight", "bias", "scale")
 """Norms, SwiGLU gates and quantisation. row_size, output_size: numbers of an input and an output
 row. scale: address of the scales that quantisation writes."""

@@ -16,7 +16,6 @@ from nbp_core.packed.kernels.amx.tiles import (
     TILE_BYTES,
     clear_sums,
     store_sums,
-    tile_order,
 )
 from nbp_core.packed.kernels.instructions import (
     configure,
@@ -28,13 +27,14 @@ from nbp_core.packed.kernels.instructions import (
 from nbp_core.packed.kernels.jobs import COMPILED, LINE, PIECE, PRODUCT, PRODUCT_INT4, ROWS
 from nbp_core.packed.kernels.simd.lanes import unpack
 
+COLUMN: Final = 16
+"""Outputs of a tile of weights."""
 AHEAD: Final = TILE_BYTES
 """How far ahead a stream is prefetched, in bytes."""
 STEP: Final = 4 * TILE_BYTES
 """Bytes that the four streams read in one step; int4 weights are unpacked first."""
 UNPACKED: Final = 4 * ROWS * PIECE
 """Byte offset of unpacked int4 weights in a thread's scratch buffer; sums come before."""
-arranged = tile_order
 
 
 def sums_bytes(row_size: int) -> int:

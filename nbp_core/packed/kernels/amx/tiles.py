@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import torch
 from numba import njit
-from torch import Tensor
 
 from nbp_core.packed.kernels.instructions import store_tile, tile_config, zero_tile
 from nbp_core.packed.kernels.jobs import COMPILED, LINE, PIECE, ROWS
@@ -17,23 +15,6 @@ CONFIGS: Final = np.stack([tile_config([n] * 5 + [ROWS] * 3) for n in range(1, R
 """A tile configuration for each number of rows. Tiles 0 to 3 hold sums, 4 activations, 5 to 7
 weights."""
 WHOLE: Final = tile_config([ROWS] * 8)
-
-
-def tile_order(weight_OI: Tensor) -> Tensor:
-    """Reorders a matrix of weights into tiles of 16 outputs and 64 bytes of inputs.
-
-    Tiles of the same outputs follow each other. Within a tile, 4 bytes of inputs of each output lie
-    side by side. uint8 weights are indices into `jobs.LEVELS`; two of them share a byte, from two
-    neighbouring rows of a tile.
-    """
-    inputs = 4 // weight_OI.element_size()
-    num_outputs, num_inputs = weight_OI.shape
-    tiles = weight_OI.view(num_outputs // ROWS, ROWS, num_inputs // (16 * inputs), 16, inputs)
-    ordered = tiles.permute(0, 2, 3, 1, 4).contiguous()
-    if weight_OI.dtype != torch.uint8:
-        return ordered
-    lower, upper = ordered.view(-1, 2, LINE).unbind(1)
-    return lower | upper << 4
 
 
 @njit(**COMPILED)

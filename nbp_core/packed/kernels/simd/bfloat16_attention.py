@@ -92,10 +92,10 @@ def _score(key, value, num_keys, width, scratch):
             ask = keys + 4 * width * SCORED
             if first + 3 * SCORED > num_keys:
                 ask = value + 2 * width * (first + 2 * SCORED - num_keys)
-            score_many(keys, 2 * width, 4, at, LINE, width // 2, scores, LINE, ask)
+            score_many(keys, 2 * width, 4, at, LINE, 0, width // 2, scores, LINE, ask, LINE)
             first += SCORED
         else:
-            score_one(keys, 2 * width, 4, at, LINE, width // 2, scores, LINE, 0)
+            score_one(keys, 2 * width, 4, at, LINE, 0, width // 2, scores, LINE, 0, 0)
             first += 1
 
 
@@ -135,6 +135,6 @@ def _gather(value, rows, first, count, width, scratch):
         values, row = scratch + STAGE + 4 * lane, 0
         while row < rows:
             x, found = weights + 4 * row, scratch + FOUND + 4 * (width * row + lane)
-            gather_many(x, 4, LINE, values, 4 * width, pairs, found, 4 * width, ask)
+            gather_many(x, 4, LINE, values, 4 * width, 0, pairs, found, 4 * width, ask, 2 * LINE)
             ask += 2 * LINE * pairs
             row += GATHERED

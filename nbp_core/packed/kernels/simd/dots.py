@@ -16,7 +16,6 @@ from numba import types
 from numba.core import cgutils
 
 from nbp_core.packed.kernels.instructions import call_operation
-from nbp_core.packed.kernels.jobs import LINE, PIECE
 from nbp_core.packed.kernels.numbers import IN_USE
 from nbp_core.packed.kernels.simd.lanes import LONG, WORD, Lanes, vectors
 
@@ -127,20 +126,27 @@ BYTE_PAIRS: Final = Dot(
 
 
 def kernel(
-    dot: Dot, num_rows: int, num_vectors: int, lines: int = 0, is_fresh: bool = False
+    dot: Dot,
+    num_rows: int,
+    num_vectors: int,
+    lines: int = 0,
+    is_fresh: bool = False,
+    num_streams: int = 1,
 ) -> Any:
     """Returns a function that multiplies num_rows rows with num_vectors vectors of columns:
 
     sums[r, c] += sum over k < count of x[r, k] * weights[k, c]
 
     `is_fresh`: the sums start at zero. All arguments are addresses and strides in bytes. For each k
-    it prefetches `lines` cache lines, from address `ask` on.
+    it prefetches `lines` cache lines, the first at address `ask` + k * `ask_k`. The columns are in
+    num_streams equal parts, which are `stream` bytes apart in memory.
     """
+    per_stream = num_vectors // num_streams
 
-    @vectors(*[types.int64] * 9)
+    @vectors(*[types.int64] * 11)
     def add_products(
-        lanes: Lanes, x: Any, x_row: Any, x_k: Any, weights: Any, weights_k: Any, count: Any,
-        sums: Any, sums_row: Any, ask: Any,
+        lanes: Lanes, x: Any, x_row: Any, x_k: Any, weights: Any, weights_k: Any, stream: Any,
+        count: Any, sums: Any, sums_row: Any, ask: Any, ask_k: Any,
     ) -> None:  # fmt: skip
         rows, columns = range(num_rows), range(num_vectors)
         place_of = [lanes.add(sums, lanes.mul(sums_row, LONG(row))) for row in rows]
@@ -153,14 +159,18 @@ def kernel(
                 lanes.store(start, held[row][i])
         with cgutils.for_range(lanes.builder, count) as loop:
             at = lanes.add(weights, lanes.mul(loop.index, weights_k))
-            found = [
-                dot.load(lanes, lanes.add(at, LONG(dot.weight_bytes * WIDTH * i))) for i in columns
-            ]
+            starts = [lanes.add(at, lanes.mul(stream, LONG(i))) for i in range(num_streams)]
+            found = []
+            for i in columns:
+                offset = LONG(dot.weight_bytes * WIDTH * (i % per_stream))
+                found.append(dot.load(lanes, lanes.add(starts[i // per_stream], offset)))
             for line in range(lines):
-                lanes.ask(lanes.add(ask, lanes.mul(loop.index, LONG(LINE * lines))), line)
+                lanes.ask(lanes.add(ask, lanes.mul(loop.index, ask_k)), line)
             at = lanes.add(x, lanes.mul(loop.index, x_k))
             for row in rows:
-                number = spread(lanes, lanes.add(at, lanes.mul(x_row, LONG(row))), dot)
+                if row % 4 == 0:
+                    four = _kept(lanes, lanes.add(at, lanes.mul(x_row, LONG(row))))
+                number = spread(lanes, lanes.add(four, lanes.mul(x_row, LONG(row % 4))), dot)
                 for i in columns:
                     total = lanes.load(held[row][i])
                     lanes.store(dot.add(lanes, total, number, found[i]), held[row][i])
@@ -171,14 +181,16 @@ def kernel(
     return add_products
 
 
+def _kept(lanes: Lanes, address: Any) -> Any:
+    """An address that LLVM keeps in a register. Otherwise it counts up an address for each of
+    sixteen rows, more than there are registers."""
+    one_of_one = ir.FunctionType(LONG, [LONG])
+    return lanes.call(ir.InlineAsm(one_of_one, "", "=r,0"), [address])
+
+
 def spread(lanes: Lanes, address: Any, dot: Dot) -> Any:
     """Broadcasts the 32 bits of activations at an address to every lane."""
     word = lanes.load(lanes.inttoptr(address, ir.PointerType(WORD)), align=4)
     first = lanes.insert_element(ir.Constant(_WORDS, ir.Undefined), word, WORD(0))
     spread = lanes.shuffle_vector(first, first, ir.Constant(_WORDS, [0] * WIDTH))
     return lanes.bitcast(spread, _FLOATS) if dot.num_inputs == 1 else spread
-
-
-def vectors_for(num_rows: int) -> int:
-    """Vectors of columns whose sums fit the registers for this many rows; at most a piece."""
-    return min(HELD // num_rows, PIECE // WIDTH)

@@ -31,10 +31,12 @@ COLUMNS: Final = 32
 """Numbers of a value that are summed up at once."""
 SCORED, GATHERED = HELD * WIDTH // LANES, HELD * WIDTH // COLUMNS
 """Number of keys (scores) and of queries (values) whose sums fit the registers."""
+AHEAD: Final = 16
+"""Keys whose values are prefetched before they are used."""
 score_many, score_one = (
-    kernel(FLOATS, keys, LANES // WIDTH, is_fresh=True) for keys in (SCORED, 1)
+    kernel(FLOATS, keys, LANES // WIDTH, lines=1, is_fresh=True) for keys in (SCORED, 1)
 )
-gather_many = kernel(FLOATS, GATHERED, COLUMNS // WIDTH, is_fresh=True)
+gather_many = kernel(FLOATS, GATHERED, COLUMNS // WIDTH, 4 * COLUMNS // LINE, is_fresh=True)
 
 
 def attend_bytes(num_keys: int) -> int:
@@ -81,10 +83,11 @@ def _score(key, num_keys, width, scratch):
     while first < num_keys:
         keys, scores = key + 4 * width * first, scratch + SCORES + LINE * first
         if first + SCORED <= num_keys:
-            score_many(keys, 4 * width, 4, at, LINE, width, scores, LINE, 0)
+            ask = keys + 4 * width * SCORED
+            score_many(keys, 4 * width, 4, at, LINE, 0, width, scores, LINE, ask, 4 * SCORED)
             first += SCORED
         else:
-            score_one(keys, 4 * width, 4, at, LINE, width, scores, LINE, 0)
+            score_one(keys, 4 * width, 4, at, LINE, 0, width, scores, LINE, keys, 0)
             first += 1
 
 
@@ -95,4 +98,5 @@ def _gather(value, rows, num_keys, width, scratch):
         found, place = scratch + FOUND + 4 * column, value + 4 * column
         for row in range(0, rows, GATHERED):
             weights, sums = scratch + SCORES + 4 * row, found + 4 * width * row
-            gather_many(weights, 4, LINE, place, 4 * width, num_keys, sums, 4 * width, 0)
+            step, ask = 4 * width, place + 4 * width * AHEAD
+            gather_many(weights, 4, LINE, place, step, 0, num_keys, sums, step, ask, step)

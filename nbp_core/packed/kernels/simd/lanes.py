@@ -7,15 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
 from nbp_core.packed.kernels.instructions import call_operation, emit_prefetch, operation
-from nbp_core.packed.kernels.jobs import LEVELS, LINE
-from nbp_core.packed.kernels.numbers import IN_USE, LEAST, LN_2_HIGH, LN_2_LOW, LOG2_E, SERIES
+from nbp_core.packed.kernels.jobs import LEVELS, LINE, PIECE
+from nbp_core.packed.kernels.numbers import (
+    IN_USE,
+    LEAST,
+    LN_2_HIGH,
+    LN_2_LOW,
+    LOG2_E,
+    NUMBER_BYTES,
+    SERIES,
+)
 
 LANES: Final = 16
 WORD, LONG = ir.IntType(32), ir.IntType(64)
@@ -159,18 +167,40 @@ def vectors(*operands: Any, result: Any = types.void) -> Callable[[Callable[...,
     return decorate
 
 
-@vectors(types.int64, types.int64)
-def add_lanes(lanes: Lanes, numbers: Any, target: Any) -> None:
-    """target += numbers, sixteen float32."""
-    lanes.put(lanes.fadd(lanes.get(numbers), lanes.get(target)), target)
+def finishing(is_whole: bool, to: Literal["sums", "added", "numbers"]) -> Any:
+    """Returns a function that scales the sums of a piece if they are int32, and adds the biases.
 
+    It replaces the sums by the results, adds these to float32 outputs, or writes them as
+    activations. Arguments are addresses but for `rows` and `out_row`, the bytes of an output row.
+    """
+    item = NUMBER_BYTES if to == "numbers" else 4
 
-@vectors(types.int64, types.int64, types.float32)
-def scale_lanes(lanes: Lanes, whole: Any, scales: Any, factor: Any) -> None:
-    """Replaces sixteen int32 by float32: whole * scales * factor."""
-    numbers = lanes.sitofp(lanes.get(whole, WORDS), FLOATS)
-    sizes = lanes.fmul(lanes.get(scales), lanes.all(factor))
-    lanes.put(lanes.fmul(numbers, sizes), whole)
+    @vectors(*[types.int64] * 7)
+    def finish(
+        lanes: Lanes, sums: Any, rows: Any, bias: Any, scales: Any, row_scales: Any, out: Any,
+        out_row: Any,
+    ) -> None:  # fmt: skip
+        parts = range(PIECE // LANES)
+        biases = [lanes.get(bias, offset=ROW * i) for i in parts]
+        sizes = [lanes.get(scales, offset=ROW * i) for i in parts if is_whole]
+        with cgutils.for_range(lanes.builder, rows) as loop:
+            at = lanes.add(sums, lanes.mul(loop.index, LONG(4 * PIECE)))
+            place = at if to == "sums" else lanes.add(out, lanes.mul(loop.index, out_row))
+            if is_whole:
+                of_row = lanes.number(lanes.add(row_scales, lanes.mul(loop.index, LONG(4))))
+            for i in parts:
+                value = lanes.get(at, offset=ROW * i)
+                if is_whole:
+                    whole = lanes.sitofp(lanes.get(at, WORDS, ROW * i), FLOATS)
+                    value = lanes.fmul(whole, lanes.fmul(sizes[i], of_row))
+                value = lanes.fadd(biases[i], value)
+                if to == "added":
+                    value = lanes.fadd(value, lanes.get(place, offset=ROW * i))
+                if item == 2:
+                    value = lanes.trunc(lanes.half(value), HALVES)
+                lanes.put(value, place, LANES * item * i)
+
+    return finish
 
 
 @vectors(types.int64, types.int64)

@@ -157,7 +157,7 @@ def _gather_floats(value, num_keys, width, factor, scratch, out):
     """Sums up weighted values of float32 and writes the sums times `factor`."""
     weights, found = scratch + SCORES, scratch + FOUND
     for place in range(0, 4 * width, 4 * PAIR):
-        _add_floats(weights, 0, 4, value + place, 4 * width, num_keys, found + place, 0, 0)
+        _add_floats(weights, 0, 4, value + place, 4 * width, 0, num_keys, found + place, 0, 0, 0)
     sums = carray(pointer(found), width, float32)
     target = carray(pointer(out), width, float32)
     for i in range(width):

@@ -1,18 +1,16 @@
 """Matrix products with vector instructions, for processors without matrix tiles.
 
-Weights are read from memory once, in chunks that fit the first-level cache. Groups of rows whose
-sums fit the registers use a chunk one after the other. Meanwhile the kernel prefetches the next
-chunk, and at the end of a piece the first chunk of the thread's next piece. The hardware does not
-prefetch while a chunk is read repeatedly.
+Weights are read from memory once. Groups of rows whose sums fit the registers use a chunk of
+weights one after the other, while it is in the first-level cache. Meanwhile the kernel prefetches
+the next chunk. One or two rows read the columns of a piece as streams of addresses side by side,
+since the hardware prefetches one stream more slowly than memory can deliver.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-import torch
 from numba import njit
-from torch import Tensor
 
 from nbp_core.packed.kernels.jobs import COMPILED, LINE, PIECE, PRODUCT, PRODUCT_INT8, ROWS
 from nbp_core.packed.kernels.numbers import IN_USE, LEVEL_BYTES, NUMBER_BYTES
@@ -21,52 +19,33 @@ from nbp_core.packed.kernels.simd.dots import (
     BYTE_PAIRS,
     FLOATS,
     HALVES,
+    HELD,
     QUADS,
     WIDTH,
     Dot,
     kernel,
-    vectors_for,
 )
 from nbp_core.packed.kernels.simd.lanes import start_row, unpack, widen
 
-CHUNK: Final = 64
-"""Lanes of inputs per chunk."""
+COLUMN: Final = 32 if WIDTH == 16 else 16
+"""Outputs whose weights follow each other in memory."""
+STREAMS: Final = PIECE // COLUMN
+"""Columns of a piece."""
+PER_COLUMN: Final = COLUMN // WIDTH
+"""Vectors of a column."""
+CHUNK: Final = 128 * COLUMN
+"""Bytes of a column's weights that rows use one after the other."""
 STAGE: Final = 4 * ROWS * PIECE
 """Byte offset of widened weights in a thread's scratch buffer; sums come before."""
-GROUP: Final = 4
-"""Rows whose sums fit the registers."""
+GROUP: Final = HELD // PER_COLUMN
+"""Rows whose sums of a column fit the registers."""
 ROW: Final = 4 * PIECE
 """Bytes of a row of sums."""
 
 
-def arranged(weight_OI: Tensor) -> Tensor:
-    """Reorders a matrix of weights into pieces of 64 outputs.
-
-    Within a piece, the weights of one lane (32 bits of activations) lie side by side for all
-    outputs. uint8 weights are indices into `jobs.LEVELS`; two of them share a byte, from two
-    neighbouring cache lines.
-    """
-    num_outputs, num_inputs = weight_OI.shape
-    inputs = _inputs_of_lane(weight_OI.dtype)
-    pieces = weight_OI.view(num_outputs // PIECE, PIECE, num_inputs // inputs, inputs)
-    ordered = pieces.transpose(1, 2).contiguous()
-    if weight_OI.dtype != torch.uint8:
-        return ordered
-    lower, upper = ordered.view(-1, 2, LINE).unbind(1)
-    packed = upper << 4
-    packed |= lower
-    return packed
-
-
-def _inputs_of_lane(dtype: torch.dtype) -> int:
-    if dtype.is_floating_point:
-        return 4 // NUMBER_BYTES
-    return 4 // LEVEL_BYTES
-
-
 def sums_bytes(row_size: int) -> int:
     """Bytes of scratch buffer per thread; the same for rows of any size."""
-    return STAGE + CHUNK * ROW
+    return STAGE + 2 * CHUNK
 
 
 @njit(**COMPILED)
@@ -86,84 +65,86 @@ def _widened(weights, lines, room):
     return room
 
 
+def _in_groups(dot: Dot, lines: int) -> Any:
+    """Returns a function that adds the products of rows with a chunk of a column's weights, and
+    prefetches the next chunk, which is at `ask`."""
+    add = _nothing
+    for size in (1, 2, 4, 8, 16):
+        if size <= GROUP:
+            add = _in_groups_of(size, kernel(dot, size, PER_COLUMN, lines), add)
+    return add
+
+
+def _in_groups_of(size: int, add_products: Any, add_rest: Any) -> Any:
+    """As `_in_groups`, for `size` rows at a time as long as there are so many."""
+
+    @njit(**COMPILED)
+    def add(x, x_row, rows, weights, step, count, sums, ask, ask_k):
+        while rows >= size:
+            add_products(x, x_row, 4, weights, step, 0, count, sums, ROW, ask, ask_k)
+            x, sums, rows = x + size * x_row, sums + size * ROW, rows - size
+            ask += ask_k * count
+        add_rest(x, x_row, rows, weights, step, count, sums, ask, ask_k)
+
+    return add
+
+
+@njit(**COMPILED)
+def _nothing(x, x_row, rows, weights, step, count, sums, ask, ask_k):
+    pass
+
+
 def _summing(read: Dot | None, kept: Dot, widened: Any, step: int) -> Any:
     """Returns a function that adds the products of rows of activations with a piece of weights.
 
-    Rows are `x_row` bytes apart. Weights have `step` bytes for each of `count` lanes of inputs.
-    Sums are float32 or int32. One or two rows use the dot product `read` on the weights in memory;
-    more rows, or all if `read` is None, use `kept` on weights that `widened` wrote to the scratch
-    buffer.
+    Rows are `x_row` bytes apart. A column of weights has `step` bytes for each of `count` lanes of
+    inputs. Sums are float32 or int32. One or two rows use the dot product `read` on the weights in
+    memory; more rows, or all if `read` is None, use `kept` on weights that `widened` wrote to the
+    scratch buffer.
     """
     is_always = read is None
     read = read or kept
-    one, two = kernel(read, 1, vectors_for(1)), kernel(read, 2, vectors_for(2))
-    last, last_two = kernel(kept, 1, vectors_for(1)), kernel(kept, 2, vectors_for(2))
-    plain = kernel(kept, GROUP, vectors_for(GROUP))
-    ask_one, ask_two, ask_four = (
-        kernel(kept, GROUP, vectors_for(GROUP), lines) for lines in (1, 2, 4)
-    )
-    at_once, at_once_two = WIDTH * vectors_for(GROUP), WIDTH * vectors_for(2)
-    kept_step, item, read_item = PIECE * kept.weight_bytes, kept.weight_bytes, read.weight_bytes
-    needed = step // LINE
+    at_once = min(STREAMS, HELD // (2 * PER_COLUMN))
+    one = kernel(read, 1, STREAMS * PER_COLUMN, num_streams=STREAMS)
+    two = kernel(read, 2, at_once * PER_COLUMN, num_streams=at_once)
+    add_rows = _in_groups(kept, -(-step // LINE))
+    kept_step = COLUMN * kept.weight_bytes
+    chunk = CHUNK // step
 
     @njit(**COMPILED)
     def add_few(x, x_row, rows, weights, count, sums):
+        stream = step * count
         if rows == 1:
-            one(x, x_row, 4, weights, step, count, sums, ROW, 0)
+            one(x, x_row, 4, weights, step, stream, count, sums, ROW, 0, 0)
         else:
-            for column in range(0, PIECE, at_once_two):
-                place = weights + read_item * column
-                two(x, x_row, 4, place, step, count, sums + 4 * column, ROW, 0)
+            for column in range(0, STREAMS, at_once):
+                place, found = weights + stream * column, sums + 4 * COLUMN * column
+                two(x, x_row, 4, place, step, stream, count, found, ROW, 0, 0)
 
     @njit(**COMPILED)
-    def add_chunk(x, x_row, rows, weights, count, sums, ask):
-        """Adds one chunk for all rows and prefetches the next one, which is at `ask`."""
-        turns = rows // GROUP * (PIECE // at_once)
-        lines = 1 if turns >= needed else 2 if 2 * turns >= needed else 4
-        every, turn = max(1, turns * lines // needed), 0
-        while rows >= GROUP:
-            for column in range(0, PIECE, at_once):
-                w, s = weights + item * column, sums + 4 * column
-                if turn % every:
-                    plain(x, x_row, 4, w, kept_step, count, s, ROW, 0)
-                elif lines == 1:
-                    ask_one(x, x_row, 4, w, kept_step, count, s, ROW, ask)
-                    ask += LINE * count
-                elif lines == 2:
-                    ask_two(x, x_row, 4, w, kept_step, count, s, ROW, ask)
-                    ask += 2 * LINE * count
-                else:
-                    ask_four(x, x_row, 4, w, kept_step, count, s, ROW, ask)
-                turn += 1
-            x, sums, rows = x + GROUP * x_row, sums + GROUP * ROW, rows - GROUP
-        if rows >= 2:
-            for column in range(0, PIECE, at_once_two):
-                w = weights + item * column
-                last_two(x, x_row, 4, w, kept_step, count, sums + 4 * column, ROW, 0)
-            x, sums, rows = x + 2 * x_row, sums + 2 * ROW, rows - 2
-        if rows:
-            last(x, x_row, 4, weights, kept_step, count, sums, ROW, 0)
-
-    @njit(**COMPILED)
-    def add_all(x, x_row, rows, weights, count, sums, room, following):
-        """Adds all chunks, and prefetches the one at `following` during the last."""
+    def add_all(x, x_row, rows, weights, count, sums, room):
         if rows <= 2 and not is_always:
             add_few(x, x_row, rows, weights, count, sums)
             return
-        for first in range(0, count, CHUNK):
-            now = min(CHUNK, count - first)
-            place, ask = weights + step * first, weights + step * (first + now)
-            place = widened(place, now * step // LINE, room)
-            if first + now == count:
-                ask = following
-            add_chunk(x + 4 * first, x_row, rows, place, now, sums, ask)
+        ask_k = step * GROUP // max(rows, GROUP)
+        stream = step * count
+        for first in range(0, count, chunk):
+            now = min(chunk, count - first)
+            for column in range(STREAMS):
+                place = weights + stream * column + step * first
+                ask = place + step * now
+                if first + now == count:
+                    ask = weights + stream * (STREAMS + column)
+                place = widened(place, now * step // LINE, room)
+                found = sums + 4 * COLUMN * column
+                add_rows(x + 4 * first, x_row, rows, place, kept_step, now, found, ask, ask_k)
 
     return add_all
 
 
-_FLOAT_STEP: Final = PIECE * (BRAIN_PAIRS if IN_USE.has_bfloat16 else HALVES).weight_bytes
-_INT8_STEP: Final = PIECE * 4 // LEVEL_BYTES
-"""Bytes of a piece's weights per lane of inputs: bfloat16 or float16, and int8."""
+_FLOAT_STEP: Final = COLUMN * (BRAIN_PAIRS if IN_USE.has_bfloat16 else HALVES).weight_bytes
+_INT8_STEP: Final = COLUMN * 4 // LEVEL_BYTES
+"""Bytes of a column's weights per lane of inputs: bfloat16 or float16, and int8."""
 if IN_USE.has_bfloat16:
     _add_floats = _summing(BRAIN_PAIRS, BRAIN_PAIRS, _as_it_is, _FLOAT_STEP)
 else:
@@ -189,13 +170,10 @@ def sum_up(job, scratch, first, rows, piece):
     size = count * _FLOAT_STEP
     if is_whole:
         size = count * (_INT8_STEP if job.kind == PRODUCT_INT8 else _INT8_STEP // 2)
-    weights = job.weight + piece * size
-    # Later rows need the same weights. Else the thread's next piece comes: the other threads take
-    # those between. An address past the end does no harm.
-    following = weights if first + rows < job.num_rows else weights + job.num_threads * size
+    weights = job.weight + piece * STREAMS * size
     if not is_whole:
-        _add_floats(x, x_row, rows, weights, count, scratch, room, following)
+        _add_floats(x, x_row, rows, weights, count, scratch, room)
     elif job.kind == PRODUCT_INT8:
-        _add_int8(x, x_row, rows, weights, count, scratch, room, following)
+        _add_int8(x, x_row, rows, weights, count, scratch, room)
     else:
-        _add_int4(x, x_row, rows, weights, count, scratch, room, following)
+        _add_int4(x, x_row, rows, weights, count, scratch, room)
