@@ -28,12 +28,12 @@ _area: list[Tensor] = []
 
 
 def in_large_pages(weights: Tensor) -> Tensor:
-    """A copy of a matrix in large pages, or the matrix itself where the system has none.
+    """A contiguous copy of a matrix in large pages, or in any where the system has no large ones.
 
     The memory is freed with the last matrix of its area.
     """
     if not hasattr(mmap, "MADV_HUGEPAGE"):
-        return weights
+        return weights.contiguous()
     taken = _take(weights.nbytes)
     return taken.view(weights.dtype).view(weights.shape).copy_(weights)
 

@@ -15,9 +15,11 @@ from nbp_core.packed.pages import in_large_pages
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
 def test_matrices_keep_their_values_and_share_no_byte(dtype: torch.dtype) -> None:
     given = [torch.randint(-9, 9, (n, 3, 7), dtype=torch.int8).to(dtype) for n in (1, 64, 5)]
+    given[1] = given[1].transpose(0, 2)
     kept = [in_large_pages(matrix) for matrix in given]
     for matrix, copy in zip(given, kept, strict=True):
         assert torch.equal(matrix, copy)
+        assert copy.is_contiguous()
         assert copy.data_ptr() % 64 == 0
     kept[1].zero_()
     assert torch.equal(given[0], kept[0])
@@ -46,7 +48,11 @@ print((rss() - before) / AREA)
     assert left < 2.5
 
 
-def test_a_system_without_large_pages_keeps_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_large_pages_has_a_copy_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
-    matrix = torch.ones(4)
-    assert in_large_pages(matrix) is matrix
+    matrix = torch.arange(12).view(3, 4).T
+    kept = in_large_pages(matrix)
+    assert torch.equal(kept, matrix)
+    assert kept.is_contiguous()

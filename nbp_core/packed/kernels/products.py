@@ -43,15 +43,16 @@ def arranged(weight_OI: Tensor) -> Tensor:
 
     Within a column, the weights of one lane (32 bits of activations) lie side by side for all
     outputs. 64 bytes of inputs of a column are a matrix tile (AMX). uint8 weights are indices into
-    `jobs.LEVELS`; two of them share a byte, from two neighbouring cache lines.
+    `jobs.LEVELS`; two of them share a byte, from two neighbouring cache lines. The result may be a
+    view that is not contiguous.
     """
     num_outputs, num_inputs = weight_OI.shape
     inputs = 4 // (NUMBER_BYTES if weight_OI.dtype.is_floating_point else LEVEL_BYTES)
     columns = weight_OI.view(num_outputs // COLUMN, COLUMN, num_inputs // inputs, inputs)
-    ordered = columns.transpose(1, 2).contiguous()
+    ordered = columns.transpose(1, 2)
     if weight_OI.dtype != torch.uint8:
         return ordered
-    lower, upper = ordered.view(-1, 2, LINE).unbind(1)
+    lower, upper = ordered.reshape(-1, 2, LINE).unbind(1)
     packed = upper << 4
     packed |= lower
     return packed
