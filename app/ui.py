@@ -239,6 +239,9 @@ def launch(
         footer_links=["api", "settings"],
         theme=theme(),
         css=css(),
+        # Otherwise Gradio gives up if the first page takes three seconds, as on a busy machine. It
+        # has reached its own address before, without a limit of time.
+        _frontend=False,
         app_kwargs={
             "middleware": [*guards(host, trusted_hosts), Middleware(MendsUploads)],
             "exception_handlers": WRONG_CALLS,

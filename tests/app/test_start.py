@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from gradio.routes import App
 
@@ -108,6 +109,23 @@ def test_a_page_gets_one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert made == []
     ui.launch(blocks, "127.0.0.1", None, None, prevent_thread_lock=True, quiet=True)
     assert made == [blocks.app]
+    blocks.close()
+    session.close()
+
+
+def test_a_first_page_that_takes_long_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine Gradio's look at its own page can take longer than it waits."""
+
+    def late(*args: Any, **options: Any) -> None:
+        raise httpx.ReadTimeout("timed out")
+
+    monkeypatch.setattr("gradio.networking.httpx.head", late)
+    session, _ = fake_session(tmp_path / "models")
+    blocks = ui.build(session)
+    url = ui.launch(blocks, "127.0.0.1", None, None, prevent_thread_lock=True, quiet=True)
+    assert httpx.get(url, trust_env=False).status_code == 200
     blocks.close()
     session.close()
 
