@@ -74,6 +74,8 @@ ROWS: Final = 16
 """Rows that a kernel computes at once."""
 PIECE: Final = 64
 """Outputs per piece of a product."""
+ROW: Final = 4 * PIECE
+"""Bytes of a row of a piece's sums."""
 LEVELS: Final = (-127, -96, -75, -58, -44, -31, -18, -6, 6, 18, 31, 44, 58, 75, 96, 127)
 """The int8 value of each int4 index: Lloyd-Max levels, optimal for normally distributed weights."""
 COMPILED: Final[dict[str, Any]] = {

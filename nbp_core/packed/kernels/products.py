@@ -5,8 +5,6 @@ A piece of the job is 64 outputs of all rows.
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 from numba import carray, float32, njit
 from torch import Tensor
@@ -20,6 +18,7 @@ from nbp_core.packed.kernels.jobs import (
     PRODUCT,
     PRODUCT_JOB,
     ROUND,
+    ROW,
     ROWS,
 )
 from nbp_core.packed.kernels.numbers import IN_USE, LEVEL_BYTES, NUMBER_BYTES, gelu
@@ -30,8 +29,6 @@ if IN_USE.has_tiles:
 else:
     from nbp_core.packed.kernels.simd.products import COLUMN, sum_up, sums_bytes
 
-ROW: Final = 4 * PIECE
-"""Bytes of a row of sums."""
 _add_floats, _add_whole = finishing(False, "added"), finishing(True, "added")
 _write_floats, _write_whole = finishing(False, "numbers"), finishing(True, "numbers")
 _keep_floats, _keep_whole = finishing(False, "sums"), finishing(True, "sums")

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from numba import njit
 
-from nbp_core.packed.kernels.jobs import COMPILED, LINE, PIECE, PRODUCT, PRODUCT_INT8, ROWS
+from nbp_core.packed.kernels.jobs import COMPILED, LINE, PIECE, PRODUCT, PRODUCT_INT8, ROW, ROWS
 from nbp_core.packed.kernels.numbers import IN_USE, LEVEL_BYTES, NUMBER_BYTES
 from nbp_core.packed.kernels.simd.dots import (
     BRAIN_PAIRS,
@@ -39,8 +39,6 @@ STAGE: Final = 4 * ROWS * PIECE
 """Byte offset of widened weights in a thread's scratch buffer; sums come before."""
 GROUP: Final = HELD // PER_COLUMN
 """Rows whose sums of a column fit the registers."""
-ROW: Final = 4 * PIECE
-"""Bytes of a row of sums."""
 
 
 def sums_bytes(row_size: int) -> int:
@@ -69,7 +67,7 @@ def _in_groups(dot: Dot, lines: int) -> Any:
     """Returns a function that adds the products of rows with a chunk of a column's weights, and
     prefetches the next chunk, which is at `ask`."""
     add = _nothing
-    for size in (1, 2, 4, 8, 16):
+    for size in (1, 2, 4, 8):
         if size <= GROUP:
             add = _in_groups_of(size, kernel(dot, size, PER_COLUMN, lines), add)
     return add
