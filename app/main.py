@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import signal
 import sys
@@ -109,6 +110,8 @@ def _serve(arguments: Sequence[str] | None) -> None:
     except ValueError as error:
         parser.error(str(error))
     signal.signal(signal.SIGTERM, _end)
+    if sys.__stderr__ is not None:  # a crash in compiled code says in which call it was
+        faulthandler.enable(sys.__stderr__)
     security.forget_proxies()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, just below
     # Read when torch is imported: its threads sleep between operations. Where others want the cores

@@ -77,6 +77,29 @@ def test_nothing_is_written_where_other_users_do(tmp_path: Path) -> None:
     assert started(tmp_path) == FOUND
 
 
+CRASH = """
+import os, signal, sys
+from app import main, session
+
+def crashing(self, name):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+session.Session.load_soon = crashing
+main.main(["--port", sys.argv[1], "--clips-dir", sys.argv[2], "--models", "weights"])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a signal that a crash sends")
+def test_a_crash_in_compiled_code_names_the_call_on_the_terminal(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH, str(free_port()), str(tmp_path / "clips")],
+        check=False, capture_output=True, text=True, timeout=100, cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONFAULTHANDLER": ""},
+    )  # fmt: skip
+    assert "Fatal Python error: Segmentation fault" in done.stderr
+    assert "in crashing" in done.stderr
+
+
 END = """
 import os, signal, sys
 from app import library, main
